@@ -1,0 +1,34 @@
+# The first call of any target makes .venv (a few minutes); later calls find it as it is.
+PYTHON ?= python3
+PY := .venv/bin/python
+export PYTHON
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: help venv lint test test-gpu demo fuzz clean
+
+help:
+	@echo "make demo   the whole pipeline on a toy world, CPU or GPU      make test   lint and tests"
+	@echo "make fuzz   200,000 mutated answers against the reward        make test-gpu   the tests that need a CUDA device"
+
+venv:
+	@bash training_scripts/setup/create_venv.sh
+
+lint: venv
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+test: lint
+	$(PY) -m pytest
+
+test-gpu: venv
+	$(PY) -m pytest -m gpu
+
+demo: venv
+	$(PY) -m training_scripts.demo
+
+fuzz: venv
+	$(PY) -m tests.fuzz_reward --strings 200000
+
+clean:
+	rm -rf .venv outputs .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -1,0 +1,20 @@
+"""Installs veason, verl, grpo_reward, eval and training_data_construction under one distribution name of the project's own."""
+
+from pathlib import Path
+
+from setuptools import find_namespace_packages, setup
+
+setup(
+    name="open-veason-r1",
+    version="0.1.0",
+    description="Video reasoning segmentation by reinforcement learning: think, choose the keyframe, ground, track.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_namespace_packages(
+        include=[f"{name}{dots}" for name in ("veason", "verl", "grpo_reward", "eval", "training_data_construction") for dots in ("", ".*")],
+    ),
+    package_data={"": ["*.yaml", "*.json", "*.txt", "*.safetensors", "*.jinja", "*.html"]},
+    # The versions are in requirements.txt (GPU) and requirements-cpu.lock (CPU): vLLM and torch come as different builds for each.
+)
