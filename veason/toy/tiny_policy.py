@@ -1,0 +1,170 @@
+"""Writes a small Qwen2.5-VL checkpoint folder with random weights that transformers and vLLM load unchanged.
+
+    python -m veason.toy.tiny_policy --output policy --seed 0
+    python -m veason.toy.tiny_policy --output policy --hidden_size 256 --layers 6 --vision_hidden_size 192 --vision_depth 4
+
+Everything that differs from Qwen2.5-VL-3B is a size: the classes, the rotary sections, the windowed vision blocks, the special tokens
+and the files are the real ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    GenerationConfig,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+from veason.toy.corpus import toy_sentences
+from veason.toy.tokenizer import train_tokenizer
+
+PATCH_SIZE, MERGE_SIZE, TEMPORAL_PATCH = 14, 2, 2
+
+
+@dataclass(frozen=True)
+class PolicySize:
+    """The sizes of a tiny policy; a head has `hidden_size / heads` channels, of which vLLM wants 32 at least."""
+
+    hidden_size: int = 128
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 2
+    intermediate_size: int = 256
+    vision_hidden_size: int = 64
+    vision_depth: int = 2  # the last block of every two attends to the whole image, the others to windows
+    vision_heads: int = 2
+    vision_intermediate_size: int = 128
+    window_size: int = 112  # pixels
+    vocab_size: int = 1500  # bytes and merges, without the special tokens
+    tie_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        for width, heads, name in (
+            (self.hidden_size, self.heads, "hidden_size"),
+            (self.vision_hidden_size, self.vision_heads, "vision_hidden_size"),
+        ):
+            if width % heads or (width // heads) % 4:
+                raise ValueError(f"{name}={width} does not split into {heads} heads of a multiple of 4 channels")
+        if self.hidden_size // self.heads < 32:
+            raise ValueError(f"hidden_size={self.hidden_size} / heads={self.heads} is below 32 channels a head, which vLLM refuses")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}")
+
+
+def rope_sections(head_dim: int) -> list[int]:
+    """The rotary pairs that carry time, height and width: a quarter and two times three eighths, as in Qwen2.5-VL (16, 24, 24 of 64)."""
+    pairs = head_dim // 2
+    space = 3 * pairs // 8
+    return [pairs - 2 * space, space, space]
+
+
+def policy_config(size: PolicySize, tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
+    """The model's config. As in the real checkpoints the embedding has more rows than the tokenizer has tokens (a multiple of 64)."""
+    token = tokenizer.convert_tokens_to_ids
+    rows = -(-(len(tokenizer) + 1) // 64) * 64
+    text = {
+        "vocab_size": rows,
+        "hidden_size": size.hidden_size,
+        "intermediate_size": size.intermediate_size,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.kv_heads,
+        "max_position_embeddings": 32768,
+        "max_window_layers": size.layers,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1000000.0,
+            "mrope_section": rope_sections(size.hidden_size // size.heads),
+        },
+        "bos_token_id": token("<|endoftext|>"),
+        "eos_token_id": token("<|im_end|>"),
+        "tie_word_embeddings": size.tie_embeddings,
+    }
+    vision = {
+        "depth": size.vision_depth,
+        "hidden_size": size.vision_hidden_size,
+        "intermediate_size": size.vision_intermediate_size,
+        "num_heads": size.vision_heads,
+        "out_hidden_size": size.hidden_size,
+        "fullatt_block_indexes": list(range(1, size.vision_depth, 2)) or [0],
+        "window_size": size.window_size,
+        "patch_size": PATCH_SIZE,
+        "spatial_merge_size": MERGE_SIZE,
+        "temporal_patch_size": TEMPORAL_PATCH,
+        "tokens_per_second": 2,
+    }
+    return Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=size.tie_embeddings,
+    )
+
+
+def build_processor(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLProcessor:
+    """Qwen2.5-VL's processor with the published patch sizes, pixel statistics and limits."""
+    pixels = {
+        "size": {"shortest_edge": 4 * (PATCH_SIZE * MERGE_SIZE) ** 2, "longest_edge": 16384 * (PATCH_SIZE * MERGE_SIZE) ** 2},
+        "patch_size": PATCH_SIZE,
+        "merge_size": MERGE_SIZE,
+        "temporal_patch_size": TEMPORAL_PATCH,
+    }
+    return Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**pixels),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(**pixels),
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def write_policy(output: str | Path, size: PolicySize | None = None, seed: int = 0) -> Qwen2_5_VLForConditionalGeneration:
+    """Writes config, tokenizer, processor, generation config and fp32 safetensors to `output`; returns the model."""
+    size = size or PolicySize()
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(toy_sentences(seed=0), size.vocab_size)
+    config = policy_config(size, tokenizer)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    stop = [config.text_config.eos_token_id, config.text_config.bos_token_id]
+    model.generation_config = GenerationConfig(
+        bos_token_id=stop[1], eos_token_id=stop, pad_token_id=stop[1], do_sample=True, temperature=1.0, top_p=1.0, top_k=0
+    )
+    model.save_pretrained(output)
+    build_processor(tokenizer).save_pretrained(output)
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    for field in dataclasses.fields(PolicySize):
+        kind = argparse.BooleanOptionalAction if isinstance(field.default, bool) else None
+        options = {"action": kind} if kind else {"type": type(field.default)}
+        parser.add_argument(f"--{field.name}", default=field.default, **options)
+    given = vars(parser.parse_args())
+    output, seed = given.pop("output"), given.pop("seed")
+    model = write_policy(output, PolicySize(**given), seed)
+    count = sum(weight.numel() for weight in model.parameters())
+    print(json.dumps({"output": str(output), "parameters": count, "megabytes_fp32": round(count * 4e-6, 2)}))
+
+
+if __name__ == "__main__":
+    main()
