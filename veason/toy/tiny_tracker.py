@@ -1,0 +1,212 @@
+"""Writes a micro SAM 2: a YAML of the `sam2` package's own classes and a checkpoint of random weights.
+
+    python -m veason.toy.tiny_tracker --output tracker --image_size 128
+
+gives `tracker/sam2_tiny.yaml` and `tracker/sam2_tiny.pt` ({"model": state dict}, as the published checkpoints). The layout is that of
+SAM 2.1 (Hiera trunk, memory attention, object pointers, occlusion scores); it differs in sizes, and in two switches: one mask per
+prompt (`multimask_output_in_sam: false`), since a box is not ambiguous, and no dropout, since the toy world never runs out of videos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from sam2.modeling.sam2_base import SAM2Base
+
+
+@dataclass(frozen=True)
+class TrackerSize:
+    """The sizes of a micro SAM 2. `image_size` is the side in pixels that frames are resized to, a multiple of 32."""
+
+    image_size: int = 128
+    hidden_size: int = 128
+    memory_size: int = 64
+    trunk_size: int = 32  # channels of the first stage; each later stage doubles them
+    trunk_blocks: tuple[int, int, int, int] = (1, 2, 3, 1)
+    memory_layers: int = 2
+    memory_frames: int = 7  # the prompted frame and the last six, as in SAM 2
+    object_pointers: int = 16
+
+    def __post_init__(self) -> None:
+        if self.image_size % 32:
+            raise ValueError(f"image_size={self.image_size} is not a multiple of 32, the side of a trunk window in pixels")
+        if self.hidden_size % 32 or self.hidden_size % self.memory_size:
+            raise ValueError(f"hidden_size={self.hidden_size} must be a multiple of 32 and of memory_size={self.memory_size}")
+
+
+def tracker_config(size: TrackerSize | None = None) -> dict[str, Any]:
+    """The YAML's content: `{"model": {"_target_": "sam2...", ...}}`, for hydra's `instantiate` or sam2's build functions."""
+    size = size or TrackerSize()
+    model = {
+        "_target_": "sam2.modeling.sam2_base.SAM2Base",
+        "image_encoder": _image_encoder(size),
+        "memory_attention": _memory_attention(size),
+        "memory_encoder": _memory_encoder(size),
+        "image_size": size.image_size,
+        "num_maskmem": size.memory_frames,
+        "max_obj_ptrs_in_encoder": size.object_pointers,
+        # what a mask looks like to the memory encoder: a sigmoid stretched to [-10, 10]
+        "sigmoid_scale_for_mem_enc": 20.0,
+        "sigmoid_bias_for_mem_enc": -10.0,
+        "use_mask_input_as_output_without_sam": True,
+        "directly_add_no_mem_embed": True,
+        "no_obj_embed_spatial": True,
+        "use_high_res_features_in_sam": True,
+        "iou_prediction_use_sigmoid": True,
+        "multimask_output_in_sam": False,
+        "use_obj_ptrs_in_encoder": True,
+        "add_tpos_enc_to_obj_ptrs": True,
+        "proj_tpos_enc_in_obj_ptrs": True,
+        "use_signed_tpos_enc_to_obj_ptrs": True,
+        "only_obj_ptrs_in_the_past_for_eval": True,
+        "pred_obj_scores": True,
+        "pred_obj_scores_mlp": True,
+        "fixed_no_obj_ptr": True,
+        "use_mlp_for_obj_ptr_proj": True,
+        "compile_image_encoder": False,
+    }
+    return {"model": model}
+
+
+def _sine_positions(channels: int) -> dict[str, Any]:
+    return {
+        "_target_": "sam2.modeling.position_encoding.PositionEmbeddingSine",
+        "num_pos_feats": channels,
+        "normalize": True,
+        "scale": None,
+        "temperature": 10000,
+    }
+
+
+def _image_encoder(size: TrackerSize) -> dict[str, Any]:
+    blocks = size.trunk_blocks
+    third_stage = blocks[0] + blocks[1]
+    return {
+        "_target_": "sam2.modeling.backbones.image_encoder.ImageEncoder",
+        "scalp": 1,
+        "trunk": {
+            "_target_": "sam2.modeling.backbones.hieradet.Hiera",
+            "embed_dim": size.trunk_size,
+            "num_heads": 1,
+            "stages": list(blocks),
+            # the third stage (stride 16) sees the whole image after its first block
+            "global_att_blocks": list(range(third_stage + 1, third_stage + blocks[2])),
+            "window_pos_embed_bkg_spatial_size": [7, 7],
+            "window_spec": [8, 4, 8, 4],
+        },
+        "neck": {
+            "_target_": "sam2.modeling.backbones.image_encoder.FpnNeck",
+            "position_encoding": _sine_positions(size.hidden_size),
+            "d_model": size.hidden_size,
+            "backbone_channel_list": [size.trunk_size * 2**stage for stage in (3, 2, 1, 0)],
+            "fpn_top_down_levels": [2, 3],
+            "fpn_interp_model": "nearest",
+        },
+    }
+
+
+def _memory_attention(size: TrackerSize) -> dict[str, Any]:
+    def attention(**extra: Any) -> dict[str, Any]:
+        return {
+            "_target_": "sam2.modeling.sam.transformer.RoPEAttention",
+            "rope_theta": 10000.0,
+            "feat_sizes": [size.image_size // 16, size.image_size // 16],
+            "embedding_dim": size.hidden_size,
+            "num_heads": 1,
+            "downsample_rate": 1,
+            "dropout": 0.0,
+            **extra,
+        }
+
+    layer = {
+        "_target_": "sam2.modeling.memory_attention.MemoryAttentionLayer",
+        "activation": "relu",
+        "dim_feedforward": 4 * size.hidden_size,
+        "dropout": 0.0,
+        "d_model": size.hidden_size,
+        "pos_enc_at_attn": False,
+        "pos_enc_at_cross_attn_keys": True,
+        "pos_enc_at_cross_attn_queries": False,
+        "self_attention": attention(),
+        "cross_attention": attention(rope_k_repeat=True, kv_in_dim=size.memory_size),
+    }
+    return {
+        "_target_": "sam2.modeling.memory_attention.MemoryAttention",
+        "d_model": size.hidden_size,
+        "pos_enc_at_input": True,
+        "layer": layer,
+        "num_layers": size.memory_layers,
+    }
+
+
+def _memory_encoder(size: TrackerSize) -> dict[str, Any]:
+    fuser_block = {
+        "_target_": "sam2.modeling.memory_encoder.CXBlock",
+        "dim": size.hidden_size,
+        "kernel_size": 7,
+        "padding": 3,
+        "layer_scale_init_value": 1e-6,
+        "use_dwconv": True,
+    }
+    return {
+        "_target_": "sam2.modeling.memory_encoder.MemoryEncoder",
+        "in_dim": size.hidden_size,
+        "out_dim": size.memory_size,
+        "position_encoding": _sine_positions(size.memory_size),
+        "mask_downsampler": {
+            "_target_": "sam2.modeling.memory_encoder.MaskDownSampler",
+            "embed_dim": size.hidden_size,
+            "kernel_size": 3,
+            "stride": 2,
+            "padding": 1,
+        },
+        "fuser": {"_target_": "sam2.modeling.memory_encoder.Fuser", "layer": fuser_block, "num_layers": 2},
+    }
+
+
+def build_tracker_model(size: TrackerSize | None = None, seed: int = 0) -> SAM2Base:
+    """The network on the CPU, in training mode, with weights drawn from `seed`; the caller's random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return instantiate(tracker_config(size)["model"])
+
+
+def write_tracker_config(output: str | Path, size: TrackerSize | None = None) -> Path:
+    """Writes `sam2_tiny.yaml` into the folder `output` and returns its path."""
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "sam2_tiny.yaml"
+    # sam2's build functions read the file as a global package, as they do their own
+    path.write_text("# @package _global_\n\n" + OmegaConf.to_yaml(OmegaConf.create(tracker_config(size))), encoding="utf-8")
+    return path
+
+
+def write_tracker(output: str | Path, size: TrackerSize | None = None, seed: int = 0) -> SAM2Base:
+    """Writes `sam2_tiny.yaml` and `sam2_tiny.pt` into the folder `output`; returns the network."""
+    write_tracker_config(output, size)
+    model = build_tracker_model(size, seed)
+    torch.save({"model": model.state_dict()}, Path(output) / "sam2_tiny.pt")
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--image_size", type=int, default=TrackerSize.image_size)
+    parser.add_argument("--hidden_size", type=int, default=TrackerSize.hidden_size)
+    options = parser.parse_args()
+    model = write_tracker(options.output, TrackerSize(image_size=options.image_size, hidden_size=options.hidden_size), options.seed)
+    count = sum(weight.numel() for weight in model.parameters())
+    print(json.dumps({"output": options.output, "parameters": count, "megabytes_fp32": round(count * 4e-6, 2)}))
+
+
+if __name__ == "__main__":
+    main()
