@@ -84,3 +84,43 @@ class GroupAdvantages:
 
     uid: int
     advantages: list[np.ndarray]
+
+
+class Engine(Protocol):
+    """The workers as a loop sees them: each call reaches every worker and returns when all are done.
+
+    A group stays on the place that generated it (a place is one worker, or the workers of one tensor-parallel engine) until it is dropped.
+    An error in a worker is raised here, with its rank; a worker that died or hangs likewise.
+    """
+
+    places: int  # workers / tensor_parallel_size
+
+    def rollout(self, shares: Sequence[Sequence[GroupRequest]], validation: bool = False) -> dict[str, float]:
+        """Generates the groups; `shares[p]` goes to place p. Validation samples by val_n and val_temperature. Gives metrics."""
+
+    def score(self, uids: Sequence[int]) -> list[GroupResult]:
+        """Scores groups that were generated; results in the order of `uids`."""
+
+    def reference(self, uids: Sequence[int], old: bool) -> dict[str, float]:
+        """Log-probabilities that the update needs and does not compute: the reference's (where a KL term is on) and, if `old`, the actor's."""
+
+    def update(self, advantages: Sequence[GroupAdvantages]) -> dict[str, float]:
+        """One optimizer step on these groups, all places together; the rollout engine gets the new weights before it next generates."""
+
+    def drop(self, uids: Sequence[int]) -> None:
+        """Forgets groups."""
+
+    def fine_tune(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
+        """One optimizer step of supervised fine-tuning on the examples at (index, seed)."""
+
+    def evaluate_loss(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
+        """The fine-tuning loss without a step."""
+
+    def save(self, folder: str) -> None:
+        """Writes `folder`/actor: huggingface/ (weights, config, processor), optimizer and scheduler, every rank's random state."""
+
+    def load(self, folder: str) -> None:
+        """Reads what `save` wrote, to the bit."""
+
+    def close(self) -> None:
+        """Ends the workers."""
