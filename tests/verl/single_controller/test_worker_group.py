@@ -1,0 +1,87 @@
+"""Workers are called together, hold the right environment, and fail together with the rank named."""
+
+import os
+import sys
+import time
+
+import pytest
+import ray
+from ray import cloudpickle
+
+from verl.single_controller import WorkerError, WorkerGroup, WorkerSpec
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import a test module
+
+
+class Echo:
+    def __init__(self, offset):
+        self.offset = offset
+        self.rank = int(os.environ["RANK"])
+
+    def add(self, value):
+        return self.rank, self.offset + value
+
+    def environment(self):
+        return {
+            name: os.environ[name]
+            for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "EXTRA")
+        }
+
+    def fail_on(self, rank):
+        if self.rank == rank:
+            raise ValueError("frame 7 of video/3 is missing")
+        time.sleep(60)
+
+    def die_on(self, rank):
+        if self.rank == rank:
+            os._exit(3)
+        time.sleep(60)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def spec(**options):
+    return WorkerSpec(count=2, device="cpu", threads=1, env={"EXTRA": "1"}, **options)
+
+
+def test_calls_reach_every_rank_in_order_with_its_environment():
+    with WorkerGroup(Echo, spec(), 10) as group:
+        assert group.call("add", 1) == [(0, 11), (1, 11)]
+        assert group.scatter("add", [1, 2]) == [(0, 11), (1, 12)]
+        first, second = group.call("environment")
+        assert (first["RANK"], second["RANK"]) == ("0", "1")
+        assert first["WORLD_SIZE"] == "2" and first["LOCAL_RANK"] == second["LOCAL_RANK"] == "0"
+        assert first["MASTER_PORT"] == second["MASTER_PORT"] and first["OMP_NUM_THREADS"] == first["EXTRA"] == "1"
+        assert 0 < group.bytes_sent < 2000 and 0 < group.bytes_received < 2000
+        with pytest.raises(ValueError, match="3 arguments for 2 workers"):
+            group.scatter("add", [1, 2, 3])
+
+
+def test_an_error_names_the_rank_and_does_not_wait_for_the_others():
+    group, start = WorkerGroup(Echo, spec(), 0), time.monotonic()
+    with pytest.raises(WorkerError, match="rank 1 failed in `fail_on`: ValueError: frame 7 of video/3 is missing"):
+        group.call("fail_on", 1)
+    assert time.monotonic() - start < 30
+
+
+def test_a_death_names_the_rank():
+    group = WorkerGroup(Echo, spec(), 0)
+    with pytest.raises(WorkerError, match="rank 1 died in `die_on`"):
+        group.call("die_on", 1)
+
+
+def test_a_hang_ends_the_run():
+    group = WorkerGroup(Echo, spec(timeout=5.0), 0)
+    with pytest.raises(WorkerError, match=r"`die_on` did not return within 5 s on ranks \[0, 1\]"):
+        group.call("die_on", 5)
+
+
+def test_too_few_resources_are_named(monkeypatch):
+    monkeypatch.setattr("verl.single_controller.worker_group.START_TIMEOUT", 2.0)
+    with pytest.raises(WorkerError, match="3 workers with"):
+        WorkerGroup(Echo, WorkerSpec(count=3, device="cpu"), 0)

@@ -1,0 +1,196 @@
+"""A group of Ray actors, one a GPU (or one a CPU rank), with the environment that torch.distributed and vLLM expect.
+
+    group = WorkerGroup(Worker, WorkerSpec(count=2, device="cpu"), config)
+    group.call("setup")                       # the same call on every rank, results in the order of the ranks
+    group.scatter("rollout", [requests_0, requests_1])   # one list of arguments per rank
+
+The workers fail together: when one raises or dies, the others are ended and `WorkerError` names the rank and its last error.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray import cloudpickle
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+START_TIMEOUT = 300.0  # seconds in which the cluster has to provide the workers
+
+
+class WorkerError(RuntimeError):
+    """A worker raised, died or hung; the message holds its rank and its last error."""
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """How many workers, on what, and with which environment.
+
+    Attributes:
+        count: workers in all; adjacent ranks share a machine where they fit.
+        device: "cuda" (one GPU each, set apart by Ray) or "cpu".
+        threads: CPU threads of each worker; None shares the machine's cores among its workers.
+        env: further environment variables of the workers.
+        timeout: seconds after which a call counts as hung.
+    """
+
+    count: int
+    device: str = "cuda"
+    threads: int | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    timeout: float = 3600.0
+
+
+def connect_ray(spec: WorkerSpec, nodes: int = 1, **options: Any) -> None:
+    """Joins the running Ray cluster of `nodes` machines, or starts one on this machine; does nothing inside an open Ray session."""
+    if ray.is_initialized():
+        return
+    if nodes > 1 or os.environ.get("RAY_ADDRESS"):
+        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **options)
+        return
+    # Logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker below.
+    ray.init(num_cpus=max(spec.count, os.cpu_count() or 1), include_dashboard=False, **options)
+
+
+class _Host:
+    """What every worker actor can do before its own work begins."""
+
+    def node(self) -> str:
+        return ray.get_runtime_context().get_node_id()
+
+    def address(self) -> tuple[str, int]:
+        """This machine's address and a free port, for the group's rendezvous."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+    def create(self, worker_class: type, env: dict[str, str], args: tuple, kwargs: dict[str, Any]) -> None:
+        os.environ.update(env)
+        self.worker = worker_class(*args, **kwargs)
+
+    def run(self, method: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+        return getattr(self.worker, method)(*args, **kwargs)
+
+
+class WorkerGroup:
+    """`count` workers of one class. `bytes_sent` and `bytes_received` count what went through Ray, arguments and results, pickled.
+
+    Args:
+        worker_class: created on each rank after RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are set.
+        spec: see WorkerSpec.
+        *args, **kwargs: arguments of the class, the same on every rank.
+    """
+
+    def __init__(self, worker_class: type, spec: WorkerSpec, *args: Any, **kwargs: Any) -> None:
+        self.spec = spec
+        self.bytes_sent = self.bytes_received = 0
+        self._placement: Any = None
+        self._hosts: list[Any] = []
+        try:
+            self._place()
+            address, port = ray.get(self._hosts[0].address.remote())
+            ranks = [
+                {"RANK": str(r), "WORLD_SIZE": str(spec.count), "LOCAL_RANK": "0", "MASTER_ADDR": address, "MASTER_PORT": str(port)}
+                for r in range(spec.count)
+            ]  # LOCAL_RANK is 0 everywhere: a worker sees one GPU, its own
+            self._collect("create", [host.create.remote(worker_class, ranks[r], args, kwargs) for r, host in enumerate(self._hosts)])
+        except BaseException:
+            self.stop()
+            raise
+
+    def __len__(self) -> int:
+        return self.spec.count
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> list[Any]:
+        """Runs `method` with the same arguments on every worker; returns the results in the order of the ranks."""
+        return self._run(method, [(args, kwargs)] * len(self))
+
+    def scatter(self, method: str, values: Sequence[Any], **kwargs: Any) -> list[Any]:
+        """Runs `method(values[rank], **kwargs)` on every worker; returns the results in the order of the ranks."""
+        if len(values) != len(self):
+            raise ValueError(f"{method}: {len(values)} arguments for {len(self)} workers")
+        return self._run(method, [((value,), kwargs) for value in values])
+
+    def stop(self) -> None:
+        """Ends the workers and frees what Ray had set apart for them. Safe to call twice."""
+        for host in self._hosts:
+            ray.kill(host)
+        if self._placement is not None:
+            remove_placement_group(self._placement)
+        self._hosts, self._placement = [], None
+
+    def __enter__(self) -> WorkerGroup:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _place(self) -> None:
+        """Starts one empty actor per bundle, then orders them by machine so that neighbours in rank are neighbours in space."""
+        spec = self.spec
+        resources = {"CPU": 1.0, "GPU": 1.0} if spec.device == "cuda" else {"CPU": 1.0}
+        self._placement = placement_group([resources] * spec.count, strategy="PACK")
+        if not self._placement.wait(START_TIMEOUT):
+            raise WorkerError(f"{spec.count} workers with {resources} each were asked for, the cluster has {ray.cluster_resources()}")
+        threads = spec.threads or max(1, (os.cpu_count() or 1) // spec.count)
+        env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true", **spec.env}
+        # max_concurrency 1: a worker does one thing at a time; max_restarts 0: a worker that died would have lost its weights.
+        actor = ray.remote(num_cpus=1, num_gpus=resources.get("GPU", 0), max_restarts=0, runtime_env={"env_vars": env})(_Host)
+        hosts = [
+            actor.options(scheduling_strategy=PlacementGroupSchedulingStrategy(self._placement, placement_group_bundle_index=i)).remote()
+            for i in range(spec.count)
+        ]
+        self._hosts = hosts
+        nodes = self._collect("start", [host.node.remote() for host in hosts])
+        order = sorted(range(spec.count), key=lambda i: (nodes.index(nodes[i]), i))
+        self._hosts = [hosts[i] for i in order]
+
+    def _run(self, method: str, calls: Sequence[tuple[tuple, dict[str, Any]]]) -> list[Any]:
+        self.bytes_sent += sum(len(cloudpickle.dumps(call)) for call in calls)
+        results = self._collect(method, [host.run.remote(method, *call) for host, call in zip(self._hosts, calls)])
+        self.bytes_received += sum(len(cloudpickle.dumps(result)) for result in results)
+        return results
+
+    def _collect(self, what: str, refs: list[Any]) -> list[Any]:
+        """The results in order. The first failure ends the group: the others may wait for the failed rank in a collective for ever."""
+        rank_of = {ref: rank for rank, ref in enumerate(refs)}
+        results: list[Any] = [None] * len(refs)
+        pending, deadline = list(refs), time.monotonic() + self.spec.timeout
+        while pending:
+            ready, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
+            if not ready:
+                ranks = sorted(rank_of[ref] for ref in pending)
+                self.stop()
+                raise WorkerError(f"`{what}` did not return within {self.spec.timeout:.0f} s on ranks {ranks}")
+            for ref in ready:
+                try:
+                    results[rank_of[ref]] = ray.get(ref)
+                except (RayTaskError, RayActorError) as error:
+                    failure = self._describe(what, rank_of[ref], error, pending, rank_of)
+                    self.stop()
+                    raise failure from error
+        return results
+
+    def _describe(self, what: str, rank: int, error: Exception, pending: list[Any], rank_of: dict[Any, int]) -> WorkerError:
+        """Names the cause. A rank that reports a broken connection is often the victim of one that died: look for that one for a moment."""
+        if isinstance(error, RayTaskError) and pending:
+            ready, _ = ray.wait(pending, num_returns=len(pending), timeout=2.0)
+            for ref in ready:
+                try:
+                    ray.get(ref)
+                except RayActorError as death:
+                    rank, error = rank_of[ref], death
+                    break
+                except RayTaskError:
+                    continue
+        if isinstance(error, RayTaskError):
+            cause = error.cause if error.cause is not None else error
+            return WorkerError(f"rank {rank} failed in `{what}`: {type(cause).__name__}: {cause}")
+        return WorkerError(f"rank {rank} died in `{what}`: {error}")
