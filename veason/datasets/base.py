@@ -1,0 +1,197 @@
+"""What every benchmark gives: a list of samples, their frames, and their true masks where the split has them.
+
+A new benchmark is a subclass with two methods: `read_samples` (the list) and `tracks` (the masks), and a line in `BENCHMARKS`, or none
+at all when it is opened by its `package.module:Class` path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from veason import masks
+from veason.errors import DataError
+from veason.frames import frame_size
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSample:
+    """One expression about one video.
+
+    Attributes:
+        sample_id: `<video>/<exp_id>`, unique in its benchmark, named in every error.
+        expression: as it stands in the annotation.
+        frame_dir: the folder of the video's frames.
+        frames: names of the frames without suffix, sorted; their position is their time.
+        height, width: of the frames, in pixels.
+        type_id: 0 referring, 1 reasoning, 2 the target is not in the video; None where the benchmark does not tell.
+        object_ids: annotation ids of the targets.
+        result_dir: folder of this sample's PNGs below the output folder.
+        num_objects: targets of the expression; 0 when it is absent or not told.
+    """
+
+    sample_id: str
+    video: str
+    exp_id: str
+    expression: str
+    frame_dir: Path
+    frames: tuple[str, ...]
+    height: int
+    width: int
+    type_id: int | None
+    object_ids: tuple[str, ...]
+    result_dir: str
+    num_objects: int
+
+
+class Benchmark:
+    """The samples of one split. Subclasses set the class attributes and give `read_samples`, and `tracks` where there is truth.
+
+    Args:
+        root: the data set's folder.
+        split: one of `splits`; the first by default.
+        meta_file: an annotation file in the folder, instead of the split's own.
+
+    Raises:
+        DataError: a folder or an annotation file is missing, or an annotation does not have the expected form.
+    """
+
+    name: ClassVar[str] = ""
+    splits: ClassVar[dict[str, str]] = {}  # split -> annotation file below the root
+    suffix: ClassVar[str] = ".jpg"
+    has_truth: bool = True
+
+    def __init__(self, root: str | os.PathLike[str], split: str | None = None, meta_file: str | None = None) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataError(f"{self.name}: data folder is missing: {self.root}")
+        self.split = split or next(iter(self.splits))
+        if self.split not in self.splits:
+            raise DataError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
+        self.meta_path = self.root / (meta_file or self.splits[self.split])
+        self.samples: Sequence[VideoSample] = list(self.read_samples())
+        if not self.samples:
+            raise DataError(f"{self.name}: no expression in {self.meta_path}")
+        self.listing = lru_cache(maxsize=4)(_names)  # samples of one video stand together
+
+    def read_samples(self) -> Iterator[VideoSample]:
+        """The split's samples, in the annotation's order."""
+        raise NotImplementedError
+
+    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[masks.Rle | None]]:
+        """For each target object, its mask in each of the frames; [] for an absent target."""
+        raise NotImplementedError
+
+    def frame_path(self, sample: VideoSample, index: int) -> Path:
+        """The file of the frame at a position in `sample.frames`."""
+        return sample.frame_dir / (sample.frames[index] + self.suffix)
+
+    def masks(self, sample: VideoSample, frame_indices: Sequence[int] | None = None) -> np.ndarray:
+        """True masks, uint8 [objects, T, H, W], of all frames or of some.
+
+        Raises:
+            DataError: the split has no truth, or the sample's masks do not fit it (names the sample).
+        """
+        tracks = self.checked_tracks(sample, frame_indices)
+        total = len(sample.frames) if frame_indices is None else len(frame_indices)
+        out = np.zeros((len(tracks), total, sample.height, sample.width), dtype=np.uint8)
+        for number, track in enumerate(tracks):
+            for position, rle in enumerate(track):
+                if rle is not None:
+                    out[number, position] = masks.decode(rle)
+        return out
+
+    def areas(self, sample: VideoSample) -> np.ndarray:
+        """Area in pixels of the union of the targets in every frame, float64 [T]; nothing is decoded."""
+        tracks = self.checked_tracks(sample)
+        return np.array([masks.area(masks.union(frame)) for frame in zip(*tracks)] or [0] * len(sample.frames), dtype=np.float64)
+
+    def foreground(self, sample: VideoSample) -> np.ndarray | None:  # noqa: ARG002 (benchmarks with foreground masks use it)
+        """Every object of the video, uint8 [T, H, W], for the robustness metric; None where the benchmark has none."""
+        return None
+
+    def checked_tracks(self, sample: VideoSample, frame_indices: Sequence[int] | None = None) -> list[list[masks.Rle | None]]:
+        """`tracks` of all frames or of some, each mask of the sample's size; errors name the sample."""
+        if not self.has_truth:
+            raise DataError(f"{self.name} {self.split} has no public truth (asked for {sample.sample_id})")
+        indices = range(len(sample.frames)) if frame_indices is None else frame_indices
+        try:
+            tracks = self.tracks(sample, indices)
+        except DataError as error:
+            raise DataError(f"{self.name} {sample.sample_id}: {error}") from error
+        for rle in (rle for track in tracks for rle in track if rle is not None):
+            if tuple(rle["size"]) != (sample.height, sample.width):
+                size = "x".join(map(str, rle["size"]))
+                raise DataError(
+                    f"{self.name} {sample.sample_id}: mask of size {size}, frames of {sample.height}x{sample.width} (height x width)"
+                )
+        return tracks
+
+    def problems(self, sample: VideoSample) -> list[str]:
+        """What is wrong with a sample as far as it can be seen without reading pixels or masks; [] when nothing is."""
+        present = self.listing(sample.frame_dir)
+        if present is None:
+            return [f"frame folder is missing: {sample.frame_dir}"]
+        missing = [frame for frame in sample.frames if frame + self.suffix not in present]
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        return [f"frame is missing: {sample.frame_dir / (missing[0] + self.suffix)}{more}"] if missing else []
+
+    def verify(self) -> None:
+        """Raise a DataError that names the first sample with a problem, and how many there are."""
+        found = [(sample, problems) for sample in self.samples if (problems := self.problems(sample))]
+        if found:
+            sample, problems = found[0]
+            more = f" ({len(found) - 1} more; `python -m veason.audit {self.root}` lists them)" if len(found) > 1 else ""
+            raise DataError(f"{self.name} {sample.sample_id}: {problems[0]}{more}")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises DataError when it is missing or broken."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise DataError(f"annotation file is missing: {path}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"annotation file is not JSON: {path} ({error})") from error
+
+
+def read_videos(path: Path) -> dict[str, dict[str, Any]]:
+    """The `videos` of a meta_expressions file, checked for what every reader needs."""
+    content = read_json(path)
+    videos = content.get("videos") if isinstance(content, dict) else None
+    if not isinstance(videos, dict):
+        raise DataError(f'annotation file has no "videos": {path}')
+    for video, meta in videos.items():
+        for key in ("frames", "expressions"):
+            if key not in meta:
+                raise DataError(f'{path}: video {video} has no "{key}"')
+    return videos
+
+
+def expressions_of(meta: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(exp_id, expression) of one video, whether its expressions are an object or a list."""
+    expressions = meta["expressions"]
+    if isinstance(expressions, dict):
+        yield from expressions.items()
+    else:
+        for number, expression in enumerate(expressions):
+            yield str(expression.get("exp_id", number)), expression
+
+
+def video_size(meta: dict[str, Any], first_frame: Path) -> tuple[int, int]:
+    """Height and width of a video: what its annotation says, or else the first frame's header."""
+    if "height" in meta and "width" in meta:
+        return int(meta["height"]), int(meta["width"])
+    return frame_size(first_frame)
+
+
+def _names(folder: Path) -> frozenset[str] | None:
+    return frozenset(os.listdir(folder)) if folder.is_dir() else None

@@ -1,0 +1,82 @@
+"""Which frames of a video the policy sees, and how a frame becomes its picture."""
+
+from __future__ import annotations
+
+import math
+from os import PathLike
+
+import numpy as np
+from PIL import Image
+
+from veason.errors import DataError
+
+LARGEST = 5  # the anchor is one of the frames with the largest target
+
+
+def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
+    """Frames of one training prompt: evenly strided through the video, and always through a frame that shows the target well.
+
+    The anchor is drawn among the five frames with the largest target; the stride is ceil(T / (count - 1)) and the first frame is
+    anchor mod stride. So `count` is an upper bound: 6 gives at most 5 frames. A count of 1 gives the anchor alone.
+
+    Args:
+        areas: [T], the area in pixels of the union of the target masks in each frame. All zero: the target is not in the video,
+            and the anchor is any frame.
+        count: `data.sampled_frames`.
+        rng: the one source of chance.
+
+    Returns:
+        Increasing indices into the video.
+    """
+    return anchored_frames(areas, count, rng)[1]
+
+
+def anchored_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> tuple[int, list[int]]:
+    """The anchor, and the frames of `training_frames`, of which it is one: the anchor is the keyframe of a chain of thought."""
+    total = len(areas)
+    if total == 0 or count < 1:
+        raise DataError(f"cannot sample {count} frames of a video of {total}")
+    ranked = np.argsort(areas, kind="stable")[-LARGEST:] if np.any(areas) else np.arange(total)
+    anchor = int(rng.choice(ranked))
+    if count == 1:
+        return anchor, [anchor]
+    stride = math.ceil(total / (count - 1))
+    return anchor, list(range(anchor % stride, total, stride))
+
+
+def evaluation_frames(total: int, count: int = 8) -> list[int]:
+    """`count` evenly spaced frames from the first to the last of `total`, rounded down; all of them when there are no more than that."""
+    if total <= count:
+        return list(range(total))
+    return np.linspace(0, total - 1, num=count, dtype=int).tolist()
+
+
+def read_frame(path: str | PathLike[str]) -> np.ndarray:
+    """A frame as uint8 [H, W, 3] RGB.
+
+    Raises:
+        DataError: the file is missing, truncated or no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except FileNotFoundError:
+        raise DataError(f"frame is missing: {path}") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"frame cannot be read: {path} ({error})") from error
+
+
+def frame_size(path: str | PathLike[str]) -> tuple[int, int]:
+    """Height and width of a frame in pixels, from the file's header alone. Raises DataError as `read_frame` does."""
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except FileNotFoundError:
+        raise DataError(f"frame is missing: {path}") from None
+    except (OSError, SyntaxError) as error:
+        raise DataError(f"frame cannot be read: {path} ({error})") from error
+
+
+def resize_frame(frame: np.ndarray, size: int) -> Image.Image:
+    """The picture that the policy sees: `size` x `size`, bilinear, the aspect ratio is not kept."""
+    return Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR)

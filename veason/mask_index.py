@@ -1,0 +1,206 @@
+"""`mask_dict.json` without loading it: an index beside the file, built once, opened in milliseconds, read by many processes at once.
+
+    index = MaskIndex.open("ReVOS/mask_dict.json")
+    index["1042"]            # [{"size": [720, 1280], "counts": b"..."}, None, ...], one per frame of the video
+
+The index is one SQLite file, `mask_dict.json.index`, next to its source or in the folder that VEASON_INDEX_DIR names. It is built by
+streaming (one object's masks in memory at a time), written aside and renamed when whole, and built again when the source's size or
+time of change differs from what it was made of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from veason import masks
+from veason.errors import DataError
+from veason.json_stream import stream_items
+
+FORMAT = 1  # raise it when the layout below changes: older files are then rebuilt
+SCHEMA = """
+CREATE TABLE source (format INTEGER, size INTEGER, mtime_ns INTEGER);
+CREATE TABLE tracks (id TEXT PRIMARY KEY, frames INTEGER, present INTEGER, height INTEGER, width INTEGER, packed BLOB);
+"""
+
+
+@dataclass(frozen=True)
+class TrackSummary:
+    """What is known of an object's masks without reading them.
+
+    Attributes:
+        frames: length of its list.
+        present: frames in which it has at least one pixel.
+        size: (height, width) of its masks; None when there are no masks, (0, 0) when they differ among themselves.
+    """
+
+    frames: int
+    present: int
+    size: tuple[int, int] | None
+
+
+class MaskIndex:
+    """Read-only mapping from an annotation id to its list of RLEs. Pickles as its path; every process opens its own connection."""
+
+    def __init__(self, path: Path, source: Path) -> None:
+        self.path, self.source = path, source
+        self._connection: sqlite3.Connection | None = None
+        self._owner = 0
+
+    @classmethod
+    def open(cls, source: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None, progress: bool = True) -> MaskIndex:
+        """The index of `source`, built first if there is none or if the source has changed since.
+
+        Args:
+            source: a JSON object {id: [RLE or null per frame]}, or {id: {"masks_rle": [...]}}.
+            folder: where the index lies; by default VEASON_INDEX_DIR, or else the source's folder.
+            progress: show a bar while building.
+
+        Raises:
+            DataError: the source is missing or no such JSON, or the index cannot be written (read-only folder, full disk).
+        """
+        source = Path(source)
+        if not source.is_file():
+            raise DataError(f"mask file is missing: {source}")
+        path = index_path(source, folder)
+        if not _is_current(path, source):
+            _build_once(path, source, progress)
+        return cls(path, source)
+
+    def __getitem__(self, track_id: str) -> list[masks.Rle | None]:
+        row = self._read("SELECT packed FROM tracks WHERE id = ?", (str(track_id),)).fetchone()
+        if row is None:
+            raise DataError(f"{self.source} has no masks for id {track_id!r}")
+        return _unpack(row[0])
+
+    def __contains__(self, track_id: str) -> bool:
+        return str(track_id) in self.summaries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.summaries)
+
+    def __len__(self) -> int:
+        return len(self.summaries)
+
+    @cached_property
+    def summaries(self) -> dict[str, TrackSummary]:
+        """Every id with its `TrackSummary`, in the order of the source."""
+        rows = self._read("SELECT id, frames, present, height, width FROM tracks ORDER BY rowid")
+        return {
+            name: TrackSummary(frames, present, None if height is None else (height, width))
+            for name, frames, present, height, width in rows
+        }
+
+    def _read(self, query: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        if self._connection is None or self._owner != os.getpid():  # a connection must not cross a fork
+            self._connection, self._owner = _connect(self.path), os.getpid()
+        return self._connection.execute(query, values)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "source": self.source, "_connection": None, "_owner": 0}
+
+
+def index_path(source: Path, folder: str | os.PathLike[str] | None = None) -> Path:
+    """Where the index of `source` lies. In a folder of its own, the name carries a hash of the source's path."""
+    folder = folder or os.environ.get("VEASON_INDEX_DIR")
+    if not folder:
+        return source.with_name(source.name + ".index")
+    digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]
+    return Path(folder) / f"{source.stem}-{digest}.index"
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # immutable: no locks and no journal, so a read-only folder and any number of readers are fine; the file is never changed in place
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+
+
+def _is_current(path: Path, source: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with contextlib.closing(_connect(path)) as connection:
+            made_of = connection.execute("SELECT format, size, mtime_ns FROM source").fetchone()
+    except sqlite3.DatabaseError:  # not an index, or one of another layout
+        return False
+    state = source.stat()
+    return made_of == (FORMAT, state.st_size, state.st_mtime_ns)
+
+
+def _build_once(path: Path, source: Path, progress: bool) -> None:
+    """Build under a lock: of many workers that start at once, one builds and the others wait for it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path.with_name(path.name + ".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_current(path, source):
+                _build(path, source, progress)
+    except (OSError, sqlite3.OperationalError) as error:
+        reason = getattr(error, "strerror", None) or error
+        hint = "make room there, or set VEASON_INDEX_DIR to a folder that can be written"
+        raise DataError(f"cannot write the mask index {path}: {reason}; {hint}") from error
+
+
+def _build(path: Path, source: Path, progress: bool) -> None:
+    aside = path.with_name(path.name + ".partial")  # what a killed build left is overwritten here
+    aside.unlink(missing_ok=True)
+    state = source.stat()
+    try:
+        with contextlib.closing(sqlite3.connect(aside, isolation_level=None)) as connection:
+            connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + SCHEMA)
+            connection.execute("BEGIN")
+            with tqdm(total=state.st_size, unit="B", unit_scale=True, desc=f"indexing {source.name}", disable=not progress) as bar:
+                for name, value, position in stream_items(source):
+                    connection.execute("INSERT OR REPLACE INTO tracks VALUES (?, ?, ?, ?, ?, ?)", _row(name, value, source))
+                    bar.update(position - bar.n)
+            connection.execute("INSERT INTO source VALUES (?, ?, ?)", (FORMAT, state.st_size, state.st_mtime_ns))
+            connection.execute("COMMIT")
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _row(name: str, value: Any, source: Path) -> tuple[Any, ...]:
+    frames = value.get("masks_rle") if isinstance(value, dict) else value
+    if not isinstance(frames, list):
+        raise DataError(f"{source}: id {name!r} holds no list of masks")
+    rles = []
+    for number, frame in enumerate(frames):
+        try:
+            rles.append(masks.as_rle(frame))
+        except DataError as error:
+            raise DataError(f"{source}: id {name!r}, frame {number}: {error}") from error
+    sizes = {tuple(rle["size"]) for rle in rles if rle is not None}
+    height, width = (None, None) if not sizes else sizes.pop() if len(sizes) == 1 else (0, 0)
+    return name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width, _pack(rles)
+
+
+def _pack(rles: list[masks.Rle | None]) -> bytes:
+    """[T, 3] int32 of height, width and bytes of counts (-1 for None) after their number, then all counts end to end."""
+    table = np.array([(0, 0, -1) if rle is None else (*rle["size"], len(rle["counts"])) for rle in rles], dtype="<i4").reshape(-1, 3)
+    return b"".join([np.int32(len(rles)).tobytes(), table.tobytes(), *(rle["counts"] for rle in rles if rle is not None)])
+
+
+def _unpack(packed: bytes) -> list[masks.Rle | None]:
+    total = int(np.frombuffer(packed, "<i4", count=1)[0])
+    position = 4 + 12 * total
+    rles: list[masks.Rle | None] = []
+    for height, width, length in np.frombuffer(packed, "<i4", count=3 * total, offset=4).reshape(-1, 3).tolist():
+        if length < 0:
+            rles.append(None)
+            continue
+        rles.append({"size": [height, width], "counts": packed[position : position + length]})
+        position += length
+    return rles

@@ -1,0 +1,91 @@
+"""Masks as COCO run-length encodings (RLE): area, box and union without decoding; pixels only where they are needed.
+
+An RLE here is always the compressed form, {"size": [H, W], "counts": bytes}; None is a frame without the object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco
+
+from veason.errors import DataError
+
+Rle = dict[str, Any]
+Box = tuple[int, int, int, int]
+
+
+def as_rle(value: Any) -> Rle | None:
+    """A mask as it stands in an annotation file, in compressed form.
+
+    Args:
+        value: None, an RLE with compressed (text) or plain (list) counts, or a list of such RLEs, which are joined.
+
+    Raises:
+        DataError: anything else.
+    """
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return union(as_rle(part) for part in value)
+    try:
+        height, width = (int(side) for side in value["size"])
+        counts = value["counts"]
+        if isinstance(counts, list):
+            return coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+        return {"size": [height, width], "counts": counts.encode("ascii") if isinstance(counts, str) else bytes(counts)}
+    except (TypeError, KeyError, ValueError) as error:
+        raise DataError(f"not a run-length mask: {str(value)[:80]} ({type(error).__name__})") from error
+
+
+def decode(rle: Rle) -> np.ndarray:
+    """uint8 [H, W], 0 or 1."""
+    try:
+        return coco.decode(rle)
+    except ValueError as error:
+        raise DataError(f"run-length mask of size {rle['size']} cannot be decoded ({error})") from error
+
+
+def encode(mask: np.ndarray) -> Rle:
+    """The RLE of a mask [H, W]; every value but 0 is the object."""
+    return coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
+
+
+def area(rle: Rle | None) -> int:
+    """Pixels of the object."""
+    return 0 if rle is None else int(coco.area(rle))
+
+
+def box(rle: Rle | None) -> Box | None:
+    """The object's extreme pixels (left, top, right, bottom), inclusive; None when it has no pixel."""
+    if area(rle) == 0:
+        return None
+    left, top, width, height = (int(side) for side in coco.toBbox(rle))
+    return left, top, left + width - 1, top + height - 1
+
+
+def union(rles: Iterable[Rle | None]) -> Rle | None:
+    """The RLE of all pixels that any of the masks holds; None when there is none."""
+    present = [rle for rle in rles if rle is not None]
+    if len(present) < 2:
+        return present[0] if present else None
+    if any(list(rle["size"]) != list(present[0]["size"]) for rle in present):
+        raise DataError(f"masks of one frame differ in size: {sorted({tuple(rle['size']) for rle in present})}")
+    return coco.merge(present)
+
+
+def scale_box(pixels: Box | None, height: int, width: int, size: int) -> list[float]:
+    """A box of a height x width frame in the size x size picture, shifted by half a pixel; an absent object is [0, 0, 0, 0]."""
+    if pixels is None:
+        return [0, 0, 0, 0]
+    left, top, right, bottom = pixels
+    x, y = size / width, size / height
+    return [left * x + 0.5, top * y + 0.5, right * x + 0.5, bottom * y + 0.5]
+
+
+def resize_nearest(masks: np.ndarray, size: int) -> np.ndarray:
+    """Masks [..., H, W] at [..., size, size]; the pixel taken is that of torch.nn.functional.interpolate(mode="nearest")."""
+    rows, columns = (np.floor(np.arange(size, dtype=np.float32) * np.float32(side / size)).astype(np.intp) for side in masks.shape[-2:])
+    return masks[..., np.minimum(rows, masks.shape[-2] - 1)[:, None], np.minimum(columns, masks.shape[-1] - 1)]

@@ -1,0 +1,77 @@
+"""The one prompt of the project: supervised fine-tuning, GRPO, evaluation and the teacher's records all come from here.
+
+A policy answers in the words that it was trained with, so weights from elsewhere want the wording they were trained with:
+`data.prompt_template` replaces `DEFAULT_TEMPLATE`, with the same placeholders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from veason.errors import DataError
+
+SYSTEM_PROMPT = "You are a helpful assistant."
+
+DEFAULT_TEMPLATE = """\
+These are {count} frames of one video, in order; the time in seconds stands before each frame.
+Find every object that this expression refers to: "{expression}"
+Choose the one frame in which the target is seen best, then give a bounding box for each target object in that frame.
+Boxes are [x1, y1, x2, y2] in pixels of the {width} x {height} frames. If nothing in the video fits the expression, give an empty list of boxes.
+First reason inside <think> </think>, then answer inside <answer> </answer> with one JSON object:
+<think>your reasoning</think><answer>{"keyframe_timestamp": time, "bbox_2d_list": [[x1, y1, x2, y2]]}</answer>"""
+
+Message = dict[str, Any]
+
+
+def clean_expression(text: str) -> str:
+    """Lower case, without the final period: the form in which an expression is shown to the policy."""
+    return text.strip().lower().strip(".").strip()
+
+
+def load_template(template: str | Path | None) -> str:
+    """The prompt's text: None is the default, a text that holds `{expression}` is itself, anything else is a path to a text file.
+
+    Raises:
+        DataError: the file is missing, or its text has no `{expression}`.
+    """
+    if template is None:
+        return DEFAULT_TEMPLATE
+    if "{expression}" in str(template):
+        return str(template)
+    path = Path(template)
+    if not path.is_file():
+        raise DataError(f"prompt template {str(template)!r} is neither a text with {{expression}} nor a file")
+    text = path.read_text(encoding="utf-8").rstrip("\n")
+    if "{expression}" not in text:
+        raise DataError(f"prompt template {path} has no {{expression}}")
+    return text
+
+
+def build_messages(expression: str, times: Sequence[int], template: str | None = None, size: tuple[int, int] = (560, 560)) -> list[Message]:
+    """The chat of one question: a system turn, then one user turn with each frame after its time and the question last.
+
+    Args:
+        expression: as it stands in the data set; it is cleaned here.
+        times: the time of each frame in seconds (its index in the video), in the order of the images.
+        template: text or path, see `load_template`. Placeholders: {expression}, {count}, {width}, {height}; other braces stay as they are.
+        size: height and width of the frames that the policy sees, in pixels.
+
+    Returns:
+        Messages whose images are bare `{"type": "image"}` placeholders, one per time.
+    """
+    height, width = size
+    question = load_template(template)
+    for name, value in (("count", len(times)), ("width", width), ("height", height), ("expression", clean_expression(expression))):
+        question = question.replace(f"{{{name}}}", str(value))
+
+    content: list[Message] = []
+    for position, time in enumerate(times):
+        content.append({"type": "text", "text": f"({time}s)" if position == 0 else f", ({time}s)"})
+        content.append({"type": "image"})
+    content.append({"type": "text", "text": f" \n{question}"})
+    return [
+        {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPT}]},
+        {"role": "user", "content": content},
+    ]
