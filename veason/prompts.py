@@ -18,7 +18,8 @@ DEFAULT_TEMPLATE = """\
 These are {count} frames of one video, in order; the time in seconds stands before each frame.
 Find every object that this expression refers to: "{expression}"
 Choose the one frame in which the target is seen best, then give a bounding box for each target object in that frame.
-Boxes are [x1, y1, x2, y2] in pixels of the {width} x {height} frames. If nothing in the video fits the expression, give an empty list of boxes.
+Boxes are [x1, y1, x2, y2] in pixels of the {width} x {height} frames.
+If nothing in the video fits the expression, give an empty list of boxes.
 First reason inside <think> </think>, then answer inside <answer> </answer> with one JSON object:
 <think>your reasoning</think><answer>{"keyframe_timestamp": time, "bbox_2d_list": [[x1, y1, x2, y2]]}</answer>"""
 

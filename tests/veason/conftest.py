@@ -68,6 +68,9 @@ def revos(tmp_path):
     for name in ("train", "valid"):
         (root / f"meta_expressions_{name}_.json").write_text(json.dumps({"videos": videos}))
     (root / "mask_dict.json").write_text(json.dumps(tracks))
-    foreground = {"a": {"masks_rle": [rle_json(rectangle(0, 0, 40, 75))] * FRAMES}, "b": {"masks_rle": [rle_json(rectangle(0, 0, 1, 1))] * 5}}
+    foreground = {
+        "a": {"masks_rle": [rle_json(rectangle(0, 0, 40, 75))] * FRAMES},
+        "b": {"masks_rle": [rle_json(rectangle(0, 0, 1, 1))] * 5},
+    }
     (root / "mask_dict_foreground.json").write_text(json.dumps(foreground))
     return root

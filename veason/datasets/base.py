@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -76,10 +75,10 @@ class Benchmark:
         if self.split not in self.splits:
             raise DataError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
         self.meta_path = self.root / (meta_file or self.splits[self.split])
+        self._listing: tuple[Path | None, frozenset[str] | None] = (None, None)
         self.samples: Sequence[VideoSample] = list(self.read_samples())
         if not self.samples:
             raise DataError(f"{self.name}: no expression in {self.meta_path}")
-        self.listing = lru_cache(maxsize=4)(_names)  # samples of one video stand together
 
     def read_samples(self) -> Iterator[VideoSample]:
         """The split's samples, in the annotation's order."""
@@ -136,7 +135,9 @@ class Benchmark:
 
     def problems(self, sample: VideoSample) -> list[str]:
         """What is wrong with a sample as far as it can be seen without reading pixels or masks; [] when nothing is."""
-        present = self.listing(sample.frame_dir)
+        if self._listing[0] != sample.frame_dir:  # the samples of one video stand together
+            self._listing = (sample.frame_dir, _names(sample.frame_dir))
+        present = self._listing[1]
         if present is None:
             return [f"frame folder is missing: {sample.frame_dir}"]
         missing = [frame for frame in sample.frames if frame + self.suffix not in present]
