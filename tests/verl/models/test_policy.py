@@ -1,0 +1,75 @@
+"""A packed row against plain transformers, one padded sequence at a time."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from tiny_qwen import alone, random_group, tiny_model
+
+from verl.models.packing import Group, fill_rows, pack_groups
+from verl.models.policy import Policy
+
+SQUARE, WIDE, TALL = (1, 8, 8), (1, 6, 10), (1, 10, 4)
+CASES = {
+    "one group of ragged responses": [random_group([7, 1, 12, 5], [SQUARE, WIDE], 1)],
+    "a group of one": [random_group([6], [TALL], 2)],
+    "several groups, images of several sizes": [
+        random_group([4, 9], [SQUARE, TALL, WIDE], 3),
+        random_group([3, 3, 8], [WIDE], 4),
+        random_group([11], [SQUARE, SQUARE], 5),
+    ],
+    "with and without images": [random_group([4, 2], [], 6), random_group([5, 6], [TALL], 7)],
+    "no image at all": [random_group([4, 2], [], 8)],
+}
+
+
+def compare(groups: list[Group], device: str, tied: bool = True) -> None:
+    plain = tiny_model(tied=tied).to(device)
+    policy = Policy(copy.deepcopy(plain))
+    policy.checkpoint_activations()
+    policy.train()
+    lengths = [len(r) for g in groups for r in g.response_ids]
+    weights = torch.randn(sum(lengths), generator=torch.Generator().manual_seed(9)).to(device)
+
+    expected = torch.cat([scores for group in groups for scores in alone(plain, group, pad_to=group.tokens + 3)])
+    (expected * weights).sum().backward()
+    batch = pack_groups(groups, policy.config).to(device)
+    found = policy(batch).log_probs
+    (found * weights).sum().backward()
+
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0.0)
+    for (name, theirs), ours in zip(plain.named_parameters(), policy.model.parameters()):
+        if theirs.grad is None:
+            assert ours.grad is None or not ours.grad.any(), name
+            continue
+        assert (ours.grad - theirs.grad).norm() <= 1e-4 * theirs.grad.norm(), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_packed_row_equals_single_sequences(case: str) -> None:
+    compare(CASES[case], "cpu")
+
+
+def test_untied_output_layer() -> None:
+    compare(CASES["a group of one"], "cpu", tied=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES)
+def test_packed_row_equals_single_sequences_on_cuda(case: str) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    compare(CASES[case], "cuda")
+
+
+@pytest.mark.parametrize("budget", [1, 150, 10_000])
+def test_any_packing_gives_the_same(budget: int) -> None:
+    groups = [random_group([4, 9], [SQUARE], 3), random_group([3, 3, 8], [WIDE], 4), random_group([11], [TALL], 5)]
+    policy = Policy(tiny_model())
+    with torch.no_grad():
+        whole = policy(pack_groups(groups, policy.config)).log_probs.split([13, 14, 11])
+        for row in fill_rows([group.tokens for group in groups], budget):
+            batch = pack_groups([groups[i] for i in row], policy.config)
+            torch.testing.assert_close(policy(batch).log_probs, torch.cat([whole[i] for i in row]), atol=5e-6, rtol=0.0)

@@ -1,0 +1,1 @@
+"""The policy: one packed row per forward, its log-probabilities, and what they cost."""

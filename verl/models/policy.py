@@ -1,0 +1,153 @@
+"""The policy: Qwen2.5-VL behind one call that takes a packed row and gives the log-probabilities of its responses.
+
+Everything happens inside `Policy.forward`, so FSDP2 sees one root and its blocks:
+
+    for block in policy.blocks():
+        fully_shard(block, mp_policy=mixed)
+    fully_shard(policy, mp_policy=mixed)
+
+with `mixed = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)`: the activations follow the
+weights' dtype by themselves, and what has to stay fp32 on its way into a block (the tower's rotary angles) is not cast down.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
+
+from verl.models.attention import SHARED_PREFIX, shared_prefix_mask
+from verl.models.log_probs import token_log_probs
+from verl.models.lora import LoraOptions, add_lora
+from verl.models.packing import PackedBatch
+from verl.models.vision import VisionAttention, encode_images
+
+
+class TokenScores(NamedTuple):
+    """Per response token of the row, in the order of `PackedBatch.labels`: fp32 [N] in nats; entropy only where it was asked for."""
+
+    log_probs: Tensor
+    entropy: Tensor | None
+
+
+class Policy(nn.Module):
+    """Scores the responses of packed groups.
+
+    Attributes:
+        model: transformers' `Qwen2_5_VLForConditionalGeneration`, whose parameters keep their names. With LoRA its linear layers are peft's.
+        config: the model's `Qwen2_5_VLConfig`.
+    """
+
+    def __init__(self, model: Qwen2_5_VLForConditionalGeneration) -> None:
+        super().__init__()
+        layer_types = set(model.config.text_config.layer_types)
+        if layer_types != {"full_attention"}:
+            raise ValueError(f"packed rows need full attention in every layer, the config has {sorted(layer_types)}")
+        model.set_attn_implementation({"text_config": SHARED_PREFIX})
+        for block in model.model.visual.blocks:
+            block.attn = VisionAttention(block.attn)
+        self.model = model
+        self.config = model.config
+        self.lora: LoraOptions | None = None
+
+    def forward(self, batch: PackedBatch, temperature: float = 1.0, entropy: bool = False) -> TokenScores:
+        """Log-probabilities of the row's response tokens at a sampling temperature.
+
+        Args:
+            batch: on the model's device.
+            temperature: logits are divided by it.
+            entropy: also the entropy of each token's distribution, in nats.
+        """
+        hidden = self._hidden_states(batch)[batch.predictors]
+        return TokenScores(*token_log_probs(hidden, self.model.lm_head.weight, batch.labels, temperature, entropy))
+
+    def _hidden_states(self, batch: PackedBatch) -> Tensor:
+        """The language model's last hidden states [L, hidden_size]."""
+        base = self.model.model
+        embeddings = base.language_model.embed_tokens(batch.input_ids[0])
+        images = self._image_features(batch).to(embeddings.dtype)
+        placed = len(
+            batch.image_positions
+        )  # 0 where the row carries only the blank image, which then adds nothing but its place in the graph
+        embeddings = embeddings.index_copy(0, batch.image_positions, images) if placed else embeddings + 0 * images.sum()
+        output = base.language_model(
+            inputs_embeds=embeddings[None],
+            position_ids=batch.position_ids,
+            attention_mask={"full_attention": shared_prefix_mask(batch)},
+            use_cache=False,
+        )
+        return output.last_hidden_state[0]
+
+    def _image_features(self, batch: PackedBatch) -> Tensor:
+        visual = self.model.model.visual
+        trained = any(parameter.requires_grad for parameter in visual.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+            return encode_images(visual, batch.pixel_values, batch.vision)
+
+    def blocks(self) -> list[nn.Module]:
+        """The units of sharding, in the order of the forward pass: the tower's blocks, then the language model's layers."""
+        return [*self.model.model.visual.blocks, *self.model.model.language_model.layers]
+
+    def freeze_vision(self) -> None:
+        """Takes the vision tower out of training; its pass then keeps no activations."""
+        self.model.model.visual.requires_grad_(False)
+
+    def checkpoint_activations(self) -> None:
+        """Keeps only each block's input for the backward pass. In effect in train mode."""
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def compile_blocks(self) -> None:
+        """Compiles the blocks' arithmetic (not their hooks, so sharding and checkpointing stay outside); lengths are symbolic."""
+        for block in self.blocks():
+            block.forward = torch.compile(block.forward, dynamic=True)  # type: ignore[method-assign]
+
+    @classmethod
+    def from_config(cls, config: Qwen2_5_VLConfig, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Policy:
+        """A policy with random weights, made on the device; on `meta` it has shapes only."""
+        with torch.device(device):
+            return cls(Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=dtype))
+
+
+def load_policy(
+    path: str | Path,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    lora: LoraOptions | None = None,
+    gradient_checkpointing: bool = True,
+    freeze_vision: bool = False,
+) -> Policy:
+    """A policy from a Hugging Face checkpoint folder, in train mode.
+
+    Args:
+        path: folder with config.json and safetensors.
+        dtype: of the weights held (the master weights); the compute dtype is the sharding's business.
+        lora: freeze the base and train an adapter of this shape.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        ValueError: another architecture, or weights missing from the checkpoint.
+    """
+    if not (Path(path) / "config.json").is_file():
+        raise FileNotFoundError(
+            f"no checkpoint at {path}: config.json is missing. worker.actor.model.model_path takes a Hugging Face folder"
+        )
+    config: Any = AutoConfig.from_pretrained(path)
+    if config.model_type != "qwen2_5_vl":
+        raise ValueError(f"{path} holds a {config.model_type} model; the engine trains qwen2_5_vl")
+    with torch.device(device):
+        model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, config=config, dtype=dtype, output_loading_info=True)
+    if report["missing_keys"]:
+        raise ValueError(f"{path} lacks {len(report['missing_keys'])} weights, among them {sorted(report['missing_keys'])[0]}")
+    policy = Policy(model)
+    if freeze_vision:
+        policy.freeze_vision()
+    if lora is not None:
+        add_lora(policy.model, lora)
+        policy.lora = lora
+    if gradient_checkpointing:
+        policy.checkpoint_activations()
+    return policy.train()
