@@ -1,0 +1,99 @@
+"""Which prompt comes when: an order that is a function of (seed, position), so that one number resumes it exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from verl.protocol import GroupRequest
+
+T = TypeVar("T")
+
+
+class DataOrder:
+    """An endless sequence of GroupRequests over `indices`: episode after episode, each shuffled anew.
+
+    Request number `position` has uid `position`, and a seed that depends on (seed, episode, index) alone, so it does not matter
+    how the sequence is cut into batches.
+
+    Args:
+        indices: the samples of one episode.
+        seed: of the order and of the requests' own seeds.
+        shuffle: false walks the samples as they come, every episode alike.
+    """
+
+    def __init__(self, indices: Sequence[int], seed: int, shuffle: bool = True) -> None:
+        if not len(indices):
+            raise ValueError("there is no sample to train on")
+        self.indices = np.asarray(indices)
+        self.seed = seed
+        self.shuffle = shuffle
+        self.position = 0
+        self._episode, self._order = -1, self.indices
+
+    def __len__(self) -> int:
+        """Samples per episode."""
+        return len(self.indices)
+
+    def draw(self, count: int) -> list[GroupRequest]:
+        """The next `count` requests."""
+        requests = [self._request(position) for position in range(self.position, self.position + count)]
+        self.position += count
+        return requests
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on at the same place."""
+        return {"position": self.position, "seed": self.seed, "samples": len(self), "shuffle": self.shuffle}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes to the saved place. Raises a ValueError where the data or its order is another one than the checkpoint's."""
+        now = self.state_dict() | {"position": state["position"]}
+        if now != state:
+            changed = ", ".join(f"{key} {state[key]} -> {now[key]}" for key in state if state[key] != now[key])
+            raise ValueError(f"the checkpoint was trained on another order of the data ({changed}): resume with the data and seed it had")
+        self.position = state["position"]
+
+    def _request(self, position: int) -> GroupRequest:
+        episode, place = divmod(position, len(self))
+        if episode != self._episode:
+            self._episode = episode
+            self._order = np.random.default_rng([self.seed, episode]).permutation(self.indices) if self.shuffle else self.indices
+        index = int(self._order[place])
+        return GroupRequest(uid=position, index=index, seed=request_seed(self.seed, episode, index))
+
+
+def request_seed(seed: int, episode: int, index: int) -> int:
+    """A seed of its own for each sample in each episode, uint32."""
+    return int(np.random.SeedSequence([seed, episode, index]).generate_state(1)[0])
+
+
+def validation_requests(indices: Sequence[int], seed: int) -> list[GroupRequest]:
+    """The same requests at every validation; their uids are negative, so that none is a training group's."""
+    return [GroupRequest(uid=-1 - i, index=int(index), seed=request_seed(seed, 0, int(index))) for i, index in enumerate(indices)]
+
+
+def share_out(items: Sequence[T], costs: Sequence[int], places: int) -> list[list[T]]:
+    """Shares items among places: counts differ by one at most, and the sums of the costs are near each other.
+
+    Largest first, to the lightest place with room.
+
+    The result depends on nothing but the arguments; ties go to the earlier item and place.
+    """
+    most = -(-len(items) // places)
+    spare = len(items) - (most - 1) * places if items else 0  # places that may hold `most` items
+    shares: list[list[int]] = [[] for _ in range(places)]
+    loads = [0] * places
+    for i in sorted(range(len(items)), key=lambda i: (-costs[i], i)):
+        full = sum(len(share) == most for share in shares)
+        room = [p for p in range(places) if len(shares[p]) < (most if full < spare else most - 1)]
+        lightest = min(room, key=lambda p: (loads[p], len(shares[p]), p))
+        shares[lightest].append(i)
+        loads[lightest] += costs[i]
+    return [[items[i] for i in sorted(share)] for share in shares]
+
+
+def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Consecutive slices of `size`; the last may be shorter."""
+    return [items[start : start + size] for start in range(0, len(items), size)]

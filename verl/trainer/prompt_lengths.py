@@ -1,0 +1,46 @@
+"""How many tokens a prompt has, before a pixel is read: too long a prompt is refused by name, and ranks are balanced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from tqdm import tqdm
+
+from verl.protocol import GroupRequest, TrainingData
+
+
+class PromptTooLong(ValueError):
+    """A prompt beyond data.max_prompt_length. Nothing is cut: a cut prompt would lose images or the question."""
+
+
+class PromptLengths:
+    """Counts prompts of one data set, each once.
+
+    Args:
+        data: gives the outline of a prompt.
+        count: tokens of (messages, image sizes), as `verl.workers.prompts.PromptBuilder.length` counts them.
+        limit: data.max_prompt_length.
+    """
+
+    def __init__(self, data: TrainingData, count: Callable[..., int], limit: int) -> None:
+        self.data, self.count, self.limit = data, count, limit
+        self._known: dict[tuple[int, int], int] = {}
+
+    def __call__(self, request: GroupRequest) -> int:
+        """Tokens of the prompt, images expanded. Raises PromptTooLong, which names the sample."""
+        key = (request.index, request.seed)
+        if key not in self._known:
+            messages, sizes = self.data.outline(request.index, request.seed)
+            self._known[key] = self.count(messages, sizes)
+        tokens = self._known[key]
+        if tokens > self.limit:
+            name = self.data.sample_id(request.index)
+            raise PromptTooLong(
+                f"{name}: the prompt has {tokens} tokens, data.max_prompt_length is {self.limit}; raise it, lower data.keyframe_resize or "
+                "data.sampled_frames, or name the sample in data.exclude"
+            )
+        return tokens
+
+    def check(self, requests: Iterable[GroupRequest]) -> int:
+        """Counts all of them, with a bar once it takes seconds, and returns the longest."""
+        return max((self(request) for request in tqdm(requests, desc="prompt lengths", delay=3, leave=False)), default=0)
