@@ -1,0 +1,107 @@
+"""The pipeline with a scripted policy and a tracker that fills its boxes: what is asked, how answers are read, what is tracked."""
+
+import sys
+import types
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from veason.answers import format_answer
+from veason.pipeline import KEYFRAME_OUTSIDE, NO_TARGET, Segmenter
+
+TOTAL, HEIGHT, WIDTH = 20, 56, 112
+
+
+class Script:
+    """A policy that says what it was told to, and keeps what it was asked."""
+
+    def __init__(self, *answers):
+        self.script, self.asked = list(answers), []
+
+    def answers(self, questions):
+        self.asked += questions
+        return [self.script.pop(0) for _ in questions]
+
+
+class BoxTracker:
+    """Fills its boxes on every frame, keyframe first, then forward, then backward."""
+
+    def track_video(self, read_frame, total, prompt):
+        for index in [*range(prompt.keyframe, total), *range(prompt.keyframe - 1, -1, -1)]:
+            mask = np.zeros(read_frame(index).shape[:2], bool)
+            for x1, y1, x2, y2 in prompt.boxes.astype(int):
+                mask[y1:y2, x1:x2] = True
+            yield index, mask
+
+
+@pytest.fixture(autouse=True)
+def light_tracker(monkeypatch):
+    """`veason.tracker` without SAM 2: the pipeline takes nothing but `Prompt` from it."""
+
+    @dataclass
+    class Prompt:
+        keyframe: int
+        boxes: np.ndarray
+
+    module = types.ModuleType("veason.tracker")
+    module.Prompt = Prompt
+    monkeypatch.setitem(sys.modules, "veason.tracker", module)
+
+
+@pytest.fixture
+def frames():
+    return np.random.default_rng(0).integers(0, 255, (TOTAL, HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def segment(frames, text):
+    return Segmenter(Script(text), BoxTracker()).segment(frames, "A Duck.")
+
+
+def test_boxes_of_the_square_become_boxes_of_the_video(frames):
+    result = segment(frames, format_answer("it is large", 3, [[100, 200, 300, 400], [0, 0, 50, 50]]))
+    assert result.reading.failure is None
+    assert (result.reading.thinking, result.reading.keyframe) == ("it is large", 3)
+    assert result.reading.boxes == ((20, 20, 60, 40), (0, 0, 10, 5))
+    assert result.masks.shape == (TOTAL, HEIGHT, WIDTH) and result.masks.dtype == bool
+    assert result.masks.sum() == TOTAL * (40 * 20 + 10 * 5)
+
+
+def test_what_the_policy_is_asked(frames):
+    policy = Script("", "")
+    Segmenter(policy, BoxTracker()).segment_all(frames, ["A Duck.", "the pond"])
+    question = policy.asked[0]
+    assert [image.size for image in question.images] == [(560, 560)] * 8
+    texts = [part["text"] for part in question.messages[1]["content"] if part["type"] == "text"]
+    assert [int("".join(filter(str.isdigit, text))) for text in texts[:-1]] == [0, 2, 5, 8, 10, 13, 16, 19]
+    assert "a duck" in texts[-1] and "A Duck" not in texts[-1]
+    assert "the pond" in policy.asked[1].messages[1]["content"][-1]["text"]
+
+
+@pytest.mark.parametrize(
+    ("text", "failure"),
+    [
+        ("", "no_answer"),
+        ("<think>x</think><answer>{</answer>", "bad_json"),
+        ("<answer>[1]</answer>", "bad_json"),
+        ('<answer>{"keyframe_timestamp": "soon", "bbox_2d_list": [[1, 2, 30, 40]]}</answer>', "bad_keyframe"),
+        ('<answer>{"keyframe_timestamp": 1, "bbox_2d_list": "left"}</answer>', "bad_boxes"),
+        (format_answer("", TOTAL, [[10, 10, 90, 90]]), KEYFRAME_OUTSIDE),
+        (format_answer("", -1, [[10, 10, 90, 90]]), KEYFRAME_OUTSIDE),
+        (format_answer("", 10**30, [[10, 10, 90, 90]]), KEYFRAME_OUTSIDE),
+        (format_answer("", 1, []), NO_TARGET),
+        (format_answer("", 1, [[600, 600, 700, 700]]), NO_TARGET),  # beyond the picture
+        (format_answer("", 1, [[7, 7, 7, 7]]), NO_TARGET),
+    ],
+)
+def test_what_cannot_be_tracked_is_an_empty_mask(frames, text, failure):
+    result = segment(frames, text)
+    assert result.reading.failure == failure
+    assert result.reading.text == text
+    assert result.masks.shape == (TOTAL, HEIGHT, WIDTH) and not result.masks.any()
+
+
+def test_enormous_boxes_end_at_the_frame(frames):
+    result = segment(frames, format_answer("", 0, [[-1e300, 0, 1e300, 1e300]]))
+    assert result.reading.boxes == ((0, 0, WIDTH, HEIGHT),)
+    assert result.masks.all()

@@ -1,0 +1,157 @@
+"""The policy at inference: a Qwen2.5-VL checkpoint served by vLLM in this process, many questions at once."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from PIL.Image import Image
+
+from veason.errors import DataError
+
+# Qwen2.5-VL's tokens that stand for pixels: an answer that held one would be read as an image that is not there.
+VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt: chat messages with bare `{"type": "image"}` placeholders, and the RGB images in their order."""
+
+    name: str  # the sample's id: named in errors, and mixed into its sampling seed
+    messages: list[dict[str, Any]]
+    images: list[Image]
+
+
+class Policy(Protocol):
+    """Whatever answers questions; `VLLMPolicy` does, and a test's stub may."""
+
+    def answers(self, questions: Sequence[Question]) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn. Greedy by default."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0  # Qwen2.5-VL's own generation config says 1.05; the policy is trained without
+    max_tokens: int = 1024
+    seed: int = 0  # a question's own seed is drawn from this one and its name, so neither order nor batch changes an answer
+
+
+class VLLMPolicy:
+    """A checkpoint folder (config, tokenizer, processor, safetensors) in an in-process vLLM engine.
+
+    Args:
+        path: the checkpoint folder.
+        sampling: greedy unless told otherwise.
+        dtype: "auto" is bfloat16 on CUDA and float32 on the CPU.
+        max_prompt_tokens: a longer prompt is refused by name, never truncated.
+        max_images: images of one question.
+        memory: the share of the GPU that the engine may take; the tracker lives on the same one.
+
+    Raises:
+        DataError: no checkpoint at `path`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        sampling: Sampling | None = None,
+        dtype: str = "auto",
+        max_prompt_tokens: int = 7100,
+        max_images: int = 32,
+        memory: float = 0.6,
+        enforce_eager: bool | None = None,
+        **engine_options: Any,
+    ) -> None:
+        check_checkpoint(path)
+        on_gpu = torch.cuda.is_available()
+        _set_environment(on_gpu)
+        from vllm import LLM  # after the environment: vLLM reads it when it is imported
+
+        self.sampling = sampling or Sampling()
+        self.max_prompt_tokens = max_prompt_tokens
+        self.engine = LLM(
+            model=str(path),
+            dtype=("bfloat16" if on_gpu else "float32") if dtype == "auto" else dtype,
+            max_model_len=max_prompt_tokens + self.sampling.max_tokens,
+            limit_mm_per_prompt={"image": max_images, "video": 0},
+            enforce_eager=not on_gpu if enforce_eager is None else enforce_eager,
+            gpu_memory_utilization=memory,
+            generation_config="vllm",  # nothing is taken from the checkpoint's generation_config.json: `sampling` is the whole truth
+            seed=self.sampling.seed,
+            **engine_options,
+        )
+        from transformers import AutoProcessor
+
+        self.processor = AutoProcessor.from_pretrained(str(path))
+        tokenizer = self.processor.tokenizer
+        known = tokenizer.get_vocab()
+        self.forbidden = {known[token]: float("-inf") for token in VISION_TOKENS if token in known}
+
+    def answers(self, questions: Sequence[Question]) -> list[str]:
+        """One answer a question, in order; special tokens are left out of the text.
+
+        Raises:
+            DataError: a prompt is longer than `max_prompt_tokens`, or its images do not match its placeholders.
+        """
+        prompts = [self._prompt(question) for question in questions]
+        outputs = self.engine.generate(prompts, [self._sampling_params(question) for question in questions], use_tqdm=False)
+        return [output.outputs[0].text for output in outputs]
+
+    def _prompt(self, question: Question) -> dict[str, Any]:
+        placeholders = sum(part.get("type") == "image" for message in question.messages for part in message["content"])
+        if placeholders != len(question.images):
+            raise DataError(f"{question.name}: {placeholders} image placeholders and {len(question.images)} images")
+        text = self.processor.apply_chat_template(question.messages, tokenize=False, add_generation_prompt=True)
+        length = len(self.processor.tokenizer(text).input_ids) + sum(self._visual_tokens(image) - 1 for image in question.images)
+        if length > self.max_prompt_tokens:
+            raise DataError(f"{question.name}: the prompt has {length} tokens, over max_prompt_tokens={self.max_prompt_tokens}")
+        return {"prompt": text, "multi_modal_data": {"image": list(question.images)}}
+
+    def _visual_tokens(self, image: Image) -> int:
+        """Tokens that one `<|image_pad|>` is expanded to."""
+        reader = self.processor.image_processor
+        return reader.get_number_of_image_patches(image.height, image.width, {}) // reader.merge_size**2
+
+    def _sampling_params(self, question: Question) -> Any:
+        from vllm import SamplingParams
+
+        how = self.sampling
+        return SamplingParams(
+            temperature=how.temperature,
+            top_p=how.top_p,
+            repetition_penalty=how.repetition_penalty,
+            max_tokens=how.max_tokens,
+            seed=_seed_of(how.seed, question.name) if how.temperature > 0 else None,
+            logit_bias=self.forbidden,
+        )
+
+
+def check_checkpoint(path: str | Path) -> None:
+    """Refuse a folder that is no checkpoint, before anything is loaded, in one line that says what would be one."""
+    folder = Path(path)
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise DataError(
+            f"no checkpoint at {folder}: expected a folder with config.json and *.safetensors, such as the `huggingface` folder "
+            "of a training run, or Qwen/Qwen2.5-VL-3B-Instruct downloaded from the Hugging Face hub"
+        )
+
+
+def _seed_of(seed: int, name: str) -> int:
+    return zlib.crc32(f"{seed}:{name}".encode())
+
+
+def _set_environment(on_gpu: bool) -> None:
+    """One process a policy; nothing is fetched from a hub. What the user has set stays."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if not on_gpu:
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # several policies share the cores
