@@ -91,4 +91,3 @@ def train_tokenizer(sentences: Iterable[str], vocab_size: int) -> Qwen2Tokenizer
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS], special_tokens=True)
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
-

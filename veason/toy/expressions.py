@@ -1,0 +1,168 @@
+"""What can be asked about a toy scene: expressions that are true of exactly the shapes they mean, and why.
+
+Three types, as in ReVOS: 0 referring (looks and direction), 1 reasoning (what happens in time), 2 the target is not in the video.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from veason.toy.facts import ObjectFacts
+from veason.toy.scene import COLOURS, SHAPES
+
+WAYS = {"left": "to the left", "right": "to the right", "up": "up", "down": "down"}
+
+
+@dataclass(frozen=True)
+class Query:
+    """An expression, its type, the numbers of the shapes it means, and one sentence that says how they are told from the others."""
+
+    text: str
+    type_id: int
+    targets: tuple[int, ...]
+    evidence: str
+
+
+def scene_queries(facts: Sequence[ObjectFacts], rng: random.Random, count: int = 6, absent: float = 0.8) -> list[Query]:
+    """At most `count` expressions of a scene, about as many referring as reasoning, one absent with probability `absent`, several objects where there are."""
+    clear = {k for k, fact in enumerate(facts) if sum(share >= 0.5 for share in fact.share) >= 3}
+
+    def usable(queries: Iterator[Query]) -> list[Query]:
+        found = {query.text: query for query in queries if set(query.targets) <= clear}
+        chosen = list(found.values())
+        rng.shuffle(chosen)
+        # about every third expression means several objects, when the scene has enough of them
+        several = [query for query in chosen if len(query.targets) > 1]
+        return [query for query in chosen if len(query.targets) == 1 or query in several[: 1 + (rng.random() < 0.3)]]
+
+    nothing = [rng.choice(list(absent_queries(facts, rng)))] if rng.random() < absent else []
+    referring, reasoning = usable(referring_queries(facts)), usable(reasoning_queries(facts))
+    room = count - len(nothing)
+    half = min(len(reasoning), (room + 1) // 2)
+    chosen = referring[: room - half] + reasoning[:half] + nothing
+    rng.shuffle(chosen)
+    return chosen
+
+
+def referring_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
+    """Type 0: by colour, shape, texture and direction."""
+    for k, fact in enumerate(facts):
+        yield Query(f"the {fact.name}", 0, (k,), f"There is one {fact.name}.")
+        same_shape = _those(facts, lambda f, fact=fact: f.shape == fact.shape)
+        same_colour = _those(facts, lambda f, fact=fact: f.colour == fact.colour)
+        same_look = _those(facts, lambda f, fact=fact: (f.shape, f.texture) == (fact.shape, fact.texture))
+        if len(same_shape) == 1:
+            yield Query(f"the {fact.shape}", 0, (k,), f"There is one {fact.shape}, and it is {fact.colour}.")
+        if len(same_colour) == 1:
+            yield Query(f"the {fact.colour} shape", 0, (k,), f"Only the {fact.shape} is {fact.colour}.")
+        if len(same_look) == 1:
+            yield Query(f"the {fact.texture} {fact.shape}", 0, (k,), f"Only the {fact.name} is a {fact.texture} {fact.shape}.")
+        if 1 < len(same_colour) < len(facts):
+            yield Query(f"all {fact.colour} shapes", 0, same_colour, f"{_names(facts, same_colour)} are {fact.colour}.")
+        if 1 < len(same_shape) < len(facts):
+            shapes = plural(fact.shape)
+            yield Query(f"all {shapes}", 0, same_shape, f"{_names(facts, same_shape)} are {shapes}.")
+    for direction, words in WAYS.items():
+        moving = _those(facts, lambda f, direction=direction: f.direction == direction)
+        if moving == _those(facts, lambda f, direction=direction: f.advance(direction) > 10):  # nobody else goes there aslant
+            if len(moving) == 1:
+                yield Query(f"the shape moving {words}", 0, moving, f"Only the {facts[moving[0]].name} moves {words}.")
+            elif 1 < len(moving) < len(facts):
+                yield Query(f"all shapes moving {words}", 0, moving, f"{_names(facts, moving)} move {words}.")
+    for a in range(len(facts)):
+        for b in range(a + 1, len(facts)):
+            text = f"the {facts[a].name} and the {facts[b].name}"
+            yield Query(text, 0, (a, b), f"There is one {facts[a].name} and one {facts[b].name}.")
+
+
+# What a shape does: the test, "the shape that ...", and "the shapes that ...".
+HABITS: tuple[tuple[Callable[[ObjectFacts], bool], str, str], ...] = (
+    (lambda f: f.still, "never moves", "never move"),
+    (lambda f: f.circles, "goes round in circles", "go round in circles"),
+    (lambda f: f.gone is not None, "goes away and comes back", "go away and come back"),
+    (lambda f: f.leaves is not None, "leaves the picture", "leave the picture"),
+    (lambda f: f.enters is not None, "enters the picture", "enter the picture"),
+    (lambda f: all(share > 0 for share in f.share), "is in view all the time", "are in view all the time"),
+)
+
+
+def reasoning_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
+    """Type 1: what has to be seen over time."""
+    leave = {k: f.leaves for k, f in enumerate(facts) if f.leaves is not None}
+    enter = {k: f.enters for k, f in enumerate(facts) if f.enters is not None}
+    yield from _extreme(facts, leave, min, "the shape that leaves first", "is the first to leave, after {} seconds.")
+    yield from _extreme(facts, leave, max, "the shape that leaves last", "is the last to leave, after {} seconds.")
+    yield from _extreme(facts, enter, min, "the shape that enters first", "is the first to enter, at {} seconds.")
+    yield from _extreme(facts, enter, max, "the shape that enters last", "is the last to enter, at {} seconds.")
+    speed, radius = [f.speed for f in facts], [f.radius for f in facts]
+    yield from _outstanding(facts, speed, "the fastest shape", "moves faster than the others.")
+    yield from _outstanding(facts, radius, "the biggest shape", "is larger than the others.")
+    for test, one, several in HABITS:
+        found = _those(facts, test)
+        if len(found) == 1:
+            yield Query(f"the shape that {one}", 1, found, f"Only the {facts[found[0]].name} {one}.")
+        elif 1 < len(found) < len(facts):
+            yield Query(f"the shapes that {several}", 1, found, f"{_names(facts, found)} {several}.")
+    hiders = _those(facts, lambda f: f.behind is not None)
+    for k in hiders:
+        cover = facts[facts[k].behind]
+        told = f"The {facts[k].name} is hidden behind the {cover.name} at {facts[k].hidden[0]} seconds."
+        if sum(facts[other].behind == facts[k].behind for other in hiders) == 1:
+            yield Query(f"the shape hidden behind the {cover.name}", 1, (k,), told)
+        if len(hiders) == 1:
+            yield Query("the shape that hides", 1, (k,), told)
+            yield Query("what another shape hides behind", 1, (facts[k].behind,), told)
+
+
+def absent_queries(facts: Sequence[ObjectFacts], rng: random.Random) -> Iterator[Query]:
+    """Type 2: near misses (a colour and a shape that are there, but not together) and things that do not happen."""
+    names = {f.name for f in facts}
+    near = [f"{a.colour} {b.shape}" for a in facts for b in facts if f"{a.colour} {b.shape}" not in names]
+    far = [f"{c} {s}" for c in COLOURS for s in SHAPES if all(c != f.colour and s != f.shape for f in facts)]
+    for name in (rng.choice(near) if near else None, rng.choice(far) if far else None):
+        if name:
+            yield Query(f"the {name}", 2, (), f"No {name} is seen.")
+    free = [f.name for k, f in enumerate(facts) if all(k not in other.covered_by for other in facts)]
+    if free:
+        name = rng.choice(free)
+        yield Query(f"the shape hidden behind the {name}", 2, (), f"Nothing hides behind the {name}.")
+    for test, one, _ in HABITS[1:3]:
+        if not _those(facts, test):
+            yield Query(f"the shape that {one}", 2, (), f"No shape {one}.")
+
+
+def _those(facts: Sequence[ObjectFacts], test: Callable[[ObjectFacts], bool]) -> tuple[int, ...]:
+    return tuple(k for k, fact in enumerate(facts) if test(fact))
+
+
+def _extreme(facts: Sequence[ObjectFacts], times: dict[int, int], pick: Callable, text: str, told: str) -> Iterator[Query]:
+    """The query, when at least two shapes do it and one is at least two frames ahead of, or behind, the others."""
+    if len(times) < 2:
+        return
+    best = pick(times, key=lambda k: times[k])
+    if all(abs(times[best] - time) >= 2 for k, time in times.items() if k != best):
+        yield Query(text, 1, (best,), f"The {facts[best].name} {told.format(times[best])}")
+
+
+def _outstanding(facts: Sequence[ObjectFacts], values: Sequence[float], text: str, told: str) -> Iterator[Query]:
+    """The query, when the largest value is well above the second."""
+    first, second = sorted(range(len(facts)), key=lambda k: -values[k])[:2]
+    if values[first] > 1.3 * values[second] + 1:
+        yield Query(text, 1, (first,), f"The {facts[first].name} {told}")
+
+
+def plural(shape: str) -> str:
+    return shape + ("es" if shape.endswith("s") else "s")
+
+
+def listing(names: Sequence[str]) -> str:
+    """`the a, the b and the c`."""
+    words = [f"the {name}" for name in names]
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def _names(facts: Sequence[ObjectFacts], numbers: Sequence[int]) -> str:
+    text = listing([facts[k].name for k in numbers])
+    return text[0].upper() + text[1:]

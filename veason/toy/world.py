@@ -1,0 +1,107 @@
+"""Makes the toy data sets: ReVOS (train and valid) and ReasonVOS, in their exact layouts, and `scenes.json` for the toy teacher.
+
+    python -m veason.toy.world --output world --seed 0
+
+The same options and seed give the same videos, expressions and masks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from veason.toy.expressions import scene_queries
+from veason.toy.facts import scene_facts
+from veason.toy.layouts import ToyVideo, write_reasonvos, write_revos
+from veason.toy.render import render, scene_batch
+from veason.toy.scene import Scene, random_scene
+
+
+def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
+    """Draws a scene and works out what is true of it and what can be asked."""
+    batch, order = scene_batch([scene])
+    frames, visible, whole = render(batch, generator=torch.Generator().manual_seed(scene.ground_seed))
+    place = np.argsort(order[0])  # the drawn number of each of the scene's shapes
+    visible, whole = (part[0].numpy()[:, place] for part in (visible, whole))
+    pictures = (frames[0].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    facts = scene_facts(scene, visible, whole)
+    return ToyVideo(name, pictures, visible, facts, scene_queries(facts, random.Random(seed), queries))
+
+
+def make_videos(prefix: str, count: int, seed: int, frames: int = 20, queries: int = 6) -> list[ToyVideo]:
+    """`count` videos named `<prefix>_0000`, ...; a video depends on the prefix, its number and the seed alone. A scene of which too little can be
+    asked is drawn anew."""
+    videos: list[ToyVideo] = []
+    for number in range(count):
+        rng = random.Random(f"{prefix}/{number}/{seed}")
+        for _ in range(20):
+            length = max(4, frames + rng.randint(-frames // 5, frames // 5))
+            video = draw_video(f"{prefix}_{number:04d}", random_scene(rng, length), queries, rng.randrange(2**31))
+            kinds = {query.type_id for query in video.queries}
+            if {0, 1} <= kinds:
+                break
+        videos.append(video)
+    return videos
+
+
+def make_world(
+    output: str | Path,
+    seed: int = 0,
+    train_videos: int = 60,
+    valid_videos: int = 16,
+    reasonvos_videos: int = 8,
+    frames: int = 20,
+    queries: int = 6,
+) -> dict[str, int]:
+    """Writes `output`/ReVOS and `output`/ReasonVOS; returns how many videos and expressions each split has.
+
+    Raises:
+        FileExistsError: there is a data set in the folder already; two worlds are never mixed.
+    """
+    output = Path(output)
+    for name in ("ReVOS", "ReasonVOS"):
+        if (output / name).exists():
+            raise FileExistsError(f"{output / name} exists; give another --output or remove it")
+    splits = {"train": make_videos("toy/train", train_videos, seed, frames, queries)}
+    splits["valid"] = make_videos("toy/valid", valid_videos, seed, frames, queries)
+    write_revos(output / "ReVOS", splits)
+    splits["reasonvos"] = make_videos("toy_reason", reasonvos_videos, seed, frames, queries)
+    write_reasonvos(output / "ReasonVOS", splits["reasonvos"])
+    return summary(splits)
+
+
+def summary(splits: dict[str, Sequence[ToyVideo]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for split, videos in splits.items():
+        counts[f"{split} videos"] = len(videos)
+        counts[f"{split} expressions"] = sum(len(video.queries) for video in videos)
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train_videos", type=int, default=60)
+    parser.add_argument("--valid_videos", type=int, default=16)
+    parser.add_argument("--reasonvos_videos", type=int, default=8)
+    parser.add_argument("--frames", type=int, default=20, help="frames of a video, give or take a fifth")
+    parser.add_argument("--queries", type=int, default=6, help="expressions a video, at most")
+    options = vars(parser.parse_args())
+    start = time.perf_counter()
+    try:
+        counts = make_world(**options)
+    except FileExistsError as error:
+        raise SystemExit(f"toy world: {error}") from None
+    told = ", ".join(f"{number} {what}" for what, number in counts.items())
+    print(f"toy world in {options['output']}: {told}; {time.perf_counter() - start:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
