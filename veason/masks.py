@@ -6,9 +6,11 @@ An RLE here is always the compressed form, {"size": [H, W], "counts": bytes}; No
 from __future__ import annotations
 
 from collections.abc import Iterable
+from os import PathLike
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from pycocotools import mask as coco
 
 from veason.errors import DataError
@@ -89,3 +91,18 @@ def resize_nearest(masks: np.ndarray, size: int) -> np.ndarray:
     """Masks [..., H, W] at [..., size, size]; the pixel taken is that of torch.nn.functional.interpolate(mode="nearest")."""
     rows, columns = (np.floor(np.arange(size, dtype=np.float32) * np.float32(side / size)).astype(np.intp) for side in masks.shape[-2:])
     return masks[..., np.minimum(rows, masks.shape[-2] - 1)[:, None], np.minimum(columns, masks.shape[-1] - 1)]
+
+
+def read_mask(path: str | PathLike[str]) -> np.ndarray:
+    """The values of a PNG mask, uint8 [H, W]: 0 and 255, or object numbers (also of a palette picture).
+
+    Raises:
+        DataError: the file is missing or cannot be read.
+    """
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture if picture.mode in ("L", "P") else picture.convert("L"))
+    except FileNotFoundError:
+        raise DataError(f"mask is missing: {path}") from None
+    except (OSError, SyntaxError) as error:
+        raise DataError(f"mask cannot be read: {path} ({error})") from error

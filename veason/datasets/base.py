@@ -1,7 +1,7 @@
 """What every benchmark gives: a list of samples, their frames, and their true masks where the split has them.
 
-A new benchmark is a subclass with two methods: `read_samples` (the list) and `tracks` (the masks), and a line in `BENCHMARKS`, or none
-at all when it is opened by its `package.module:Class` path.
+A new benchmark is a subclass with two methods, `read_samples` (the list) and `tracks` (the masks); `layouts.py` has both for the common
+layouts. It gets a line in `BENCHMARKS`, or none at all when it is opened by its `package.module:Class` path.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from veason import masks
+from veason import masks as rle_tools
 from veason.errors import DataError
-from veason.frames import frame_size
+from veason.masks import Rle
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,6 @@ class Benchmark:
     name: ClassVar[str] = ""
     splits: ClassVar[dict[str, str]] = {}  # split -> annotation file below the root
     suffix: ClassVar[str] = ".jpg"
-    has_truth: bool = True
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None, meta_file: str | None = None) -> None:
         self.root = Path(root)
@@ -80,13 +79,39 @@ class Benchmark:
         if not self.samples:
             raise DataError(f"{self.name}: no expression in {self.meta_path}")
 
+    @property
+    def has_truth(self) -> bool:
+        """Whether the true masks of this split are at hand."""
+        return True
+
     def read_samples(self) -> Iterator[VideoSample]:
         """The split's samples, in the annotation's order."""
         raise NotImplementedError
 
-    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[masks.Rle | None]]:
+    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         """For each target object, its mask in each of the frames; [] for an absent target."""
         raise NotImplementedError
+
+    def make_sample(
+        self,
+        video: str,
+        exp_id: str,
+        folder: Path,
+        frames: tuple[str, ...],
+        height: int,
+        width: int,
+        *,
+        expression: str,
+        type_id: int | None = None,
+        object_ids: tuple[str, ...] = (),
+        group: str | None = None,
+    ) -> VideoSample:
+        """A sample with the usual names. `group` is what stands before the exp_id where that is not the video."""
+        sample_id = f"{group or video}/{exp_id}"
+        result_dir = f"Annotations/{sample_id}"
+        return VideoSample(
+            sample_id, video, str(exp_id), expression, folder, frames, height, width, type_id, object_ids, result_dir, len(object_ids)
+        )
 
     def frame_path(self, sample: VideoSample, index: int) -> Path:
         """The file of the frame at a position in `sample.frames`."""
@@ -104,19 +129,19 @@ class Benchmark:
         for number, track in enumerate(tracks):
             for position, rle in enumerate(track):
                 if rle is not None:
-                    out[number, position] = masks.decode(rle)
+                    out[number, position] = rle_tools.decode(rle)
         return out
 
     def areas(self, sample: VideoSample) -> np.ndarray:
         """Area in pixels of the union of the targets in every frame, float64 [T]; nothing is decoded."""
         tracks = self.checked_tracks(sample)
-        return np.array([masks.area(masks.union(frame)) for frame in zip(*tracks)] or [0] * len(sample.frames), dtype=np.float64)
+        return np.array([rle_tools.area(rle_tools.union(frame)) for frame in zip(*tracks)] or [0] * len(sample.frames), dtype=np.float64)
 
     def foreground(self, sample: VideoSample) -> np.ndarray | None:  # noqa: ARG002 (benchmarks with foreground masks use it)
         """Every object of the video, uint8 [T, H, W], for the robustness metric; None where the benchmark has none."""
         return None
 
-    def checked_tracks(self, sample: VideoSample, frame_indices: Sequence[int] | None = None) -> list[list[masks.Rle | None]]:
+    def checked_tracks(self, sample: VideoSample, frame_indices: Sequence[int] | None = None) -> list[list[Rle | None]]:
         """`tracks` of all frames or of some, each mask of the sample's size; errors name the sample."""
         if not self.has_truth:
             raise DataError(f"{self.name} {self.split} has no public truth (asked for {sample.sample_id})")
@@ -162,36 +187,6 @@ def read_json(path: Path) -> Any:
         raise DataError(f"annotation file is missing: {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"annotation file is not JSON: {path} ({error})") from error
-
-
-def read_videos(path: Path) -> dict[str, dict[str, Any]]:
-    """The `videos` of a meta_expressions file, checked for what every reader needs."""
-    content = read_json(path)
-    videos = content.get("videos") if isinstance(content, dict) else None
-    if not isinstance(videos, dict):
-        raise DataError(f'annotation file has no "videos": {path}')
-    for video, meta in videos.items():
-        for key in ("frames", "expressions"):
-            if key not in meta:
-                raise DataError(f'{path}: video {video} has no "{key}"')
-    return videos
-
-
-def expressions_of(meta: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(exp_id, expression) of one video, whether its expressions are an object or a list."""
-    expressions = meta["expressions"]
-    if isinstance(expressions, dict):
-        yield from expressions.items()
-    else:
-        for number, expression in enumerate(expressions):
-            yield str(expression.get("exp_id", number)), expression
-
-
-def video_size(meta: dict[str, Any], first_frame: Path) -> tuple[int, int]:
-    """Height and width of a video: what its annotation says, or else the first frame's header."""
-    if "height" in meta and "width" in meta:
-        return int(meta["height"]), int(meta["width"])
-    return frame_size(first_frame)
 
 
 def _names(folder: Path) -> frozenset[str] | None:

@@ -1,0 +1,139 @@
+"""What the benchmarks of this field share: one annotation file of expressions, and truth as a mask_dict.json or as PNGs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from veason import masks
+from veason.datasets.base import Benchmark, VideoSample, read_json
+from veason.errors import DataError
+from veason.frames import frame_size
+from veason.mask_index import MaskIndex
+from veason.masks import Rle
+
+
+class ExpressionsBenchmark(Benchmark):
+    """A benchmark listed in one file: {"videos": {video: {"frames": [...], "expressions": {exp_id: {"exp": ...}}}}}.
+
+    Expressions may also be a list. Height and width are taken from the annotation, or else from the first frame's header.
+    """
+
+    text_key: ClassVar[str] = "exp"
+
+    def frame_folder(self, video: str) -> Path:
+        return self.meta_path.parent / "JPEGImages" / video
+
+    def describe(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """The fields of VideoSample that this benchmark's annotation fills, such as `object_ids` and `type_id`."""
+        return {}
+
+    def read_samples(self) -> Iterator[VideoSample]:
+        for video, meta in self.read_videos().items():
+            where = f"{self.meta_path}: video {video}"
+            if not meta.get("frames") or "expressions" not in meta:
+                raise DataError(f"{where} has no frames or no expressions")
+            frames, folder = tuple(sorted(meta["frames"])), self.frame_folder(video)
+            if "height" in meta and "width" in meta:
+                height, width = int(meta["height"]), int(meta["width"])
+            else:
+                height, width = frame_size(folder / (frames[0] + self.suffix))
+            for exp_id, expression in _pairs(meta["expressions"]):
+                try:
+                    fields = {"expression": expression[self.text_key], **self.describe(video, meta, expression)}
+                except (KeyError, TypeError) as error:
+                    raise DataError(f"{where}, expression {exp_id} has no {error}") from error
+                yield self.make_sample(video, exp_id, folder, frames, height, width, **fields)
+
+    def read_videos(self) -> dict[str, dict[str, Any]]:
+        """The annotation file's videos. A subclass may leave some out."""
+        content = read_json(self.meta_path)
+        if not isinstance(content, dict) or not isinstance(content.get("videos"), dict):
+            raise DataError(f'annotation file has no "videos": {self.meta_path}')
+        return content["videos"]
+
+
+class MaskDictBenchmark(ExpressionsBenchmark):
+    """Truth as mask_dict.json beside the annotation file: {anno_id: one RLE or null per frame of the video}."""
+
+    @cached_property
+    def index(self) -> MaskIndex:
+        return MaskIndex.open(self.meta_path.parent / "mask_dict.json")
+
+    def describe(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        type_id = expression.get("type_id")
+        absent = type_id == 2 or not self.has_truth
+        object_ids = () if absent else tuple(str(anno_id) for anno_id in expression["anno_id"])
+        return {"type_id": type_id, "object_ids": object_ids}
+
+    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
+        tracks = []
+        for anno_id in sample.object_ids:
+            track = self.index[anno_id]
+            if len(track) < len(sample.frames):
+                raise DataError(self._too_short(anno_id, len(track), sample))
+            tracks.append([track[index] for index in frame_indices])
+        return tracks
+
+    def problems(self, sample: VideoSample) -> list[str]:
+        found = super().problems(sample)
+        if not self.has_truth or sample.type_id == 2:
+            return found
+        present = 0
+        for anno_id in sample.object_ids:
+            track = self.index.summaries.get(anno_id)
+            if track is None:
+                found.append(f"{self.index.source} has no masks for id {anno_id!r}")
+                continue
+            present += track.present
+            if track.frames < len(sample.frames):
+                found.append(self._too_short(anno_id, track.frames, sample))
+            if track.size not in (None, (sample.height, sample.width)):
+                size = "several sizes" if track.size == (0, 0) else "{}x{}".format(*track.size)
+                found.append(f"{self.index.source}: masks of id {anno_id!r} are of {size}, the frames of {sample.height}x{sample.width}")
+        if not present and not found:
+            found.append(f"{self.index.source}: no mask in any frame (ids {', '.join(sample.object_ids) or 'none'})")
+        return found
+
+    def _too_short(self, anno_id: str, length: int, sample: VideoSample) -> str:
+        return f"{self.index.source}: id {anno_id!r} has {length} masks, the video has {len(sample.frames)} frames"
+
+
+class PngBenchmark(ExpressionsBenchmark):
+    """Truth as one PNG a frame, whose values are object numbers: `object_ids` holds the number."""
+
+    def mask_folder(self, sample: VideoSample) -> Path:
+        return self.meta_path.parent / "Annotations" / sample.video
+
+    def pick(self, values: np.ndarray, object_id: str) -> np.ndarray:
+        """The object's pixels, bool [H, W], out of a PNG's values."""
+        return values == int(object_id)
+
+    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
+        folder = self.mask_folder(sample)
+        values = [masks.read_mask(folder / f"{sample.frames[index]}.png") for index in frame_indices]
+        return [[masks.encode(self.pick(frame, object_id)) for frame in values] for object_id in sample.object_ids]
+
+    def problems(self, sample: VideoSample) -> list[str]:
+        found = super().problems(sample)
+        if not self.has_truth:
+            return found
+        folder = self.mask_folder(sample)
+        present = set(os.listdir(folder)) if folder.is_dir() else set()
+        missing = [frame for frame in sample.frames if f"{frame}.png" not in present]
+        if missing:
+            found.append(f"mask is missing: {folder / missing[0]}.png (and {len(missing) - 1} more)")
+        return found
+
+
+def _pairs(expressions: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(exp_id, expression) of one video, whether its expressions are an object or a list."""
+    if isinstance(expressions, dict):
+        yield from expressions.items()
+    else:
+        yield from ((str(expression.get("exp_id", number)), expression) for number, expression in enumerate(expressions))

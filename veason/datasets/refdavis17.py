@@ -1,0 +1,37 @@
+"""Ref-DAVIS17 (Khoreva et al., ACCV 2018), in the layout that the field converts it to.
+
+    ROOT/{train,valid}/JPEGImages/<video>/<frame>.jpg
+    ROOT/{train,valid}/Annotations/<video>/<frame>.png                 object numbers
+    ROOT/meta_expressions/{train,valid}/meta_expressions.json          expressions -> exp_id -> exp, obj_id
+
+Every object is described four times: by two annotators, each after the first frame alone and after the full video. Expressions stand
+object by object, so the number of the description is exp_id mod 4. A score is the mean over the four.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from veason.datasets.base import VideoSample
+from veason.datasets.layouts import PngBenchmark
+
+ANNOTATORS = 4
+
+
+class RefDAVIS17(PngBenchmark):
+    name = "refdavis17"
+    splits: ClassVar[dict[str, str]] = {split: f"meta_expressions/{split}/meta_expressions.json" for split in ("valid", "train")}
+
+    def frame_folder(self, video: str) -> Path:
+        return self.root / self.split / "JPEGImages" / video
+
+    def mask_folder(self, sample: VideoSample) -> Path:
+        return self.root / self.split / "Annotations" / sample.video
+
+    def describe(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        return {"object_ids": (str(expression["obj_id"]),), "type_id": 0}
+
+    def annotator(self, sample: VideoSample) -> int:
+        """Which of the four descriptions of its object a sample is, 0 to 3."""
+        return int(sample.exp_id) % ANNOTATORS
