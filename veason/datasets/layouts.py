@@ -26,8 +26,13 @@ class ExpressionsBenchmark(Benchmark):
 
     text_key: ClassVar[str] = "exp"
 
+    @property
+    def folder(self) -> Path:
+        """Where the frames and the masks lie: beside the annotation file."""
+        return self.meta_path.parent
+
     def frame_folder(self, video: str) -> Path:
-        return self.meta_path.parent / "JPEGImages" / video
+        return self.folder / "JPEGImages" / video
 
     def describe(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """The fields of VideoSample that this benchmark's annotation fills, such as `object_ids` and `type_id`."""
@@ -63,7 +68,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
 
     @cached_property
     def index(self) -> MaskIndex:
-        return MaskIndex.open(self.meta_path.parent / "mask_dict.json")
+        return MaskIndex.open(self.folder / "mask_dict.json")
 
     def describe(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         type_id = expression.get("type_id")

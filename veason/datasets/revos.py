@@ -10,6 +10,7 @@ ROOT/mask_dict_foreground.json               video -> masks_rle, every object of
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +25,11 @@ from veason.mask_index import MaskIndex
 class ReVOS(MaskDictBenchmark):
     name = "revos"
     splits: ClassVar[dict[str, str]] = {"valid": "meta_expressions_valid_.json", "train": "meta_expressions_train_.json"}
+
+    @property
+    def folder(self) -> Path:
+        """The root, wherever the annotation file lies: a selection or a chain-of-thought set may stand elsewhere."""
+        return self.root
 
     @cached_property
     def foreground_index(self) -> MaskIndex:
