@@ -43,6 +43,7 @@ def save_checkpoint(engine: Engine, root: str | Path, step: int, state: dict[str
         shutil.rmtree(final, ignore_errors=True)  # only where a resumed run saves the same step again
         os.replace(partial, final)
         _write(root / "latest", final.name)
+        _link(root / "huggingface", Path(final.name, "actor", "huggingface"))
     except OSError as error:
         raise CheckpointError(f"cannot write the checkpoint {final}: {error}; the checkpoints before it are whole") from error
     for _, old in sorted(saved_checkpoints(root).items())[: -limit if limit > 0 else 0]:
@@ -102,3 +103,11 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(aside, path)
+
+
+def _link(link: Path, target: Path) -> None:
+    """Points a relative link elsewhere in one step."""
+    aside = link.with_name(f".{link.name}.partial")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(target)
+    os.replace(aside, link)

@@ -76,4 +76,3 @@ class SFTConfig:
 
     val_ratio: float = 0.05  # share of the training records held out where data.val_files is null
     generate: int = 0  # held-out prompts whose greedy answers are scored at each validation; 0: none
-    save_merged: bool = True  # write the merged model to <save_checkpoint_path>/merged at the end

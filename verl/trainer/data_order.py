@@ -43,6 +43,10 @@ class DataOrder:
         self.position += count
         return requests
 
+    def preview(self, count: int) -> list[GroupRequest]:
+        """The first `count` requests of the run, wherever it stands."""
+        return [self._request(position) for position in range(count)]
+
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to go on at the same place."""
         return {"position": self.position, "seed": self.seed, "samples": len(self), "shuffle": self.shuffle}
@@ -69,9 +73,17 @@ def request_seed(seed: int, episode: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, episode, index]).generate_state(1)[0])
 
 
-def validation_requests(indices: Sequence[int], seed: int) -> list[GroupRequest]:
-    """The same requests at every validation; their uids are negative, so that none is a training group's."""
-    return [GroupRequest(uid=-1 - i, index=int(index), seed=request_seed(seed, 0, int(index))) for i, index in enumerate(indices)]
+def validation_requests(indices: Sequence[int], seed: int, limit: int | None = None) -> list[GroupRequest]:
+    """The same requests at every validation: the first `limit` of a fixed shuffle. Negative uids are no training group's."""
+    chosen = np.random.default_rng(seed).permutation(np.asarray(indices))[:limit].tolist()
+    return [GroupRequest(uid=-1 - i, index=index, seed=request_seed(seed, 0, index)) for i, index in enumerate(chosen)]
+
+
+def split(count: int, held_out: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices to train on, and the share that is held out, drawn once by `seed`; both in ascending order."""
+    order = np.random.default_rng(seed).permutation(count)
+    kept_back = round(count * held_out)
+    return sorted(order[kept_back:].tolist()), sorted(order[:kept_back].tolist())
 
 
 def share_out(items: Sequence[T], costs: Sequence[int], places: int) -> list[list[T]]:

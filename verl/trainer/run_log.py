@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from verl.protocol import GroupResult
+from verl.trainer.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -40,27 +41,17 @@ class RunLog:
         folder: the run's folder.
         sinks: any of console, wandb, tensorboard.
         project, experiment: names in wandb.
-        config: the whole configuration, kept by wandb.
-        resume_step: figures of later steps, from before an interruption, are removed from the files.
-        total_steps: shown on the console.
+        plan: its steps are shown on the console, its configuration is kept by wandb. Figures beyond its start, from before an
+            interruption, are removed from the files.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        sinks: Sequence[str],
-        project: str,
-        experiment: str,
-        config: dict[str, Any],
-        resume_step: int = 0,
-        total_steps: int = 0,
-    ) -> None:
+    def __init__(self, folder: str | Path, sinks: Sequence[str], project: str, experiment: str, plan: Plan) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.sinks, self.total_steps = sinks, total_steps
+        self.sinks, self.steps = sinks, plan.steps
         for name in ("metrics.jsonl", "generations.jsonl"):
-            _keep_until(self.folder / name, resume_step)
-        self._wandb = _open_wandb(self.folder, project, experiment, config) if "wandb" in sinks else None
+            _keep_until(self.folder / name, plan.start)
+        self._wandb = _open_wandb(self.folder, project, experiment, plan.config) if "wandb" in sinks else None
         self._tensorboard = _open_tensorboard(self.folder) if "tensorboard" in sinks else None
 
     def metrics(self, step: int, figures: dict[str, float]) -> None:
@@ -68,7 +59,7 @@ class RunLog:
         _append(self.folder / "metrics.jsonl", {"step": step} | figures)
         if "console" in self.sinks:
             shown = [f"{label} {form.format(figures[name])}" for name, (label, form) in CONSOLE.items() if name in figures]
-            print(f"step {step}/{self.total_steps}  " + "  ".join(shown), flush=True)
+            print(f"step {step}/{self.steps}  " + "  ".join(shown), flush=True)
         if self._wandb is not None:
             self._wandb.log(figures, step=step)
         if self._tensorboard is not None:
@@ -90,6 +81,12 @@ class RunLog:
             self._wandb.log(
                 {"val/generations": wandb.Table(columns=columns, data=[[row.get(c) for c in columns] for row in rows])}, step=step
             )
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Flushes what is open."""

@@ -1,0 +1,147 @@
+"""Trains a policy by GRPO. The composition root: here, and only here, the engine meets the task.
+
+    python3 -m verl.trainer.main config=configs/demo.yaml trainer.max_steps=3
+    python3 -m verl.trainer.main config=configs/video_seg_zero_3b_keyframe_sam_sft_mod.yaml worker.actor.model.model_path=...
+
+`data.name` and `worker.reward.compute_score` pick the task's parts by name or as package.module:name.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from grpo_reward.scorer import build_scorer
+from veason.errors import DataError
+from veason.training_data import build_training_data
+from verl.config import Config, ConfigError, load_config
+from verl.protocol import Scorer, TrainingData
+from verl.single_controller import WorkerError
+from verl.trainer.checkpoint import CheckpointError
+from verl.trainer.data_order import DataOrder, split, validation_requests
+from verl.trainer.grpo import GRPO
+from verl.trainer.loop import Loop, Prompts
+from verl.trainer.plan import check_machine, make_plan
+from verl.trainer.prompt_lengths import PromptLengths, PromptTooLong
+from verl.trainer.run_log import RunLog
+from verl.workers.engine import RayEngine
+from verl.workers.prompts import PromptBuilder
+
+log = logging.getLogger(__name__)
+
+# What a person can mend from one line; anything else is a defect and shows its traceback.
+EXPECTED = (ConfigError, CheckpointError, PromptTooLong, WorkerError, DataError)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The task's parts as picklable factories: driver and workers each make their own.
+
+    Attributes:
+        data: opens the training data.
+        validation: opens the validation data; None where there is none.
+        scorer: makes the scorer on a device.
+    """
+
+    data: Callable[[], TrainingData]
+    validation: Callable[[], TrainingData] | None
+    scorer: Callable[[str], Scorer]
+
+
+def compose(config: Config) -> Task:
+    """Picks the data and the score that the configuration names."""
+    options = asdict(config.data)
+    options |= options.pop("options")
+    validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file}
+    return Task(
+        data=partial(build_training_data, **options),
+        validation=partial(build_training_data, **validation) if config.data.val_files else None,
+        scorer=partial(_make_scorer, asdict(config.worker.reward)),
+    )
+
+
+def _make_scorer(options: dict[str, Any], device: str) -> Scorer:
+    return build_scorer(**options, device=device)
+
+
+def train(config: Config) -> None:
+    """Runs GRPO as configured."""
+    packages = {"vllm": "rollout"} | ({"sam2": "worker.reward.sam2_config"} if config.worker.reward.sam2_config else {})
+    run_loop(config, GRPO, compose(config), packages)
+
+
+def run_loop(config: Config, loop: type[Loop], task: Task, packages: dict[str, str], rollouts: bool = True, held_out: float = 0.0) -> None:
+    """Checks the machine, opens the data, starts the workers, runs the loop.
+
+    Args:
+        packages: import name of what must be installed -> what needs it.
+        rollouts: whether the workers generate and score.
+        held_out: share of the training data kept for validation where there is no validation data.
+    """
+    check_machine(config, packages)
+    prompts = open_prompts(config, task, held_out)
+    plan = make_plan(config, len(prompts.order))
+    longest = prompts.lengths.check(prompts.order.preview(max(len(prompts.order), plan.steps * config.data.rollout_batch_size)))
+    prompts.val_lengths.check(prompts.validation)
+    shown = f"{len(prompts.order)} prompts of up to {longest} tokens, {len(prompts.validation)} for validation"
+    print(f"{shown}; {plan.steps} steps, {plan.start} of them done", flush=True)
+
+    trainer = config.trainer
+    with (
+        RunLog(trainer.save_checkpoint_path or "", trainer.logger, trainer.project_name, trainer.experiment_name, plan) as run_log,
+        RayEngine(config, task.data, task.scorer if rollouts else None, task.validation) as engine,
+    ):
+        loop(config, plan, engine, prompts, run_log).fit()
+    print(f"checkpoints and metrics.jsonl: {trainer.save_checkpoint_path}", flush=True)
+
+
+def open_prompts(config: Config, task: Task, held_out: float = 0.0) -> Prompts:
+    """The order of the training prompts, and the validation prompts."""
+    options, data = config.data, task.data()
+    model = config.worker.actor.model
+    count = PromptBuilder(model.tokenizer_path or "", options.min_pixels, options.max_pixels).length
+    lengths = PromptLengths(data, count, options.max_prompt_length)
+    if task.validation is not None:
+        validation_data = task.validation()
+        trained, validated = range(len(data)), range(len(validation_data))
+        val_lengths = PromptLengths(validation_data, count, options.max_prompt_length)
+    else:
+        trained, validated = split(len(data), held_out, options.seed)
+        val_lengths = lengths
+    return Prompts(
+        order=DataOrder(trained, options.seed, options.shuffle),
+        lengths=lengths,
+        validation=validation_requests(validated, options.seed, options.val_max_samples),
+        val_lengths=val_lengths,
+    )
+
+
+def run(words: Sequence[str], train: Callable[[Config], None]) -> int:
+    """Loads the configuration and trains; gives the exit status. What a person can mend ends in one line on stderr."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    drop_refused_variables()
+    try:
+        train(load_config(words))
+    except EXPECTED as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def drop_refused_variables() -> None:
+    """The published commands export a backend that today's vLLM no longer has."""
+    if os.environ.get("VLLM_ATTENTION_BACKEND") == "XFORMERS":
+        del os.environ["VLLM_ATTENTION_BACKEND"]
+        print("VLLM_ATTENTION_BACKEND=XFORMERS is dropped: this vLLM has no xFormers backend and chooses one itself", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    from verl.trainer.main import run as run_module  # under its importable name, so that workers can unpickle what it defines
+    from verl.trainer.main import train as train_module
+
+    sys.exit(run_module(sys.argv[1:], train_module))

@@ -1,0 +1,64 @@
+"""Supervised fine-tuning on the answers of a data set: the workers, the packing and the checkpoints of GRPO, without rollouts and rewards.
+
+    python3 -m verl.trainer.sft config=configs/sft_qwen2_5_vl_3b_lora.yaml
+    python3 -m verl.trainer.sft config=configs/sft_demo.yaml trainer.load_checkpoint_path=latest
+
+Prompts carry no loss, only the answers do. `sft.generate` also lets the policy answer some held-out prompts, scored by
+`worker.reward.compute_score`, which should be a rule that needs no SAM 2 (no_sam2).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from verl.config import Config
+from verl.trainer.loop import Loop
+from verl.trainer.metrics import group_metrics
+
+
+class SFT(Loop):
+    """One step is one optimizer step on `data.rollout_batch_size` examples."""
+
+    def step(self) -> dict[str, float]:
+        requests = self.prompts.order.draw(self.config.data.rollout_batch_size)
+        return self.engine.fine_tune(self.share(requests, self.prompts.lengths))
+
+    def validate(self, step: int) -> dict[str, float]:
+        """The loss on the held-out answers and, on request, the score of generated ones."""
+        held_out, lengths = self.prompts.validation, self.prompts.val_lengths
+        figures: dict[str, float] = {}
+        if held_out:
+            with self.clock("validation loss"):
+                loss = self.engine.evaluate_loss(self.share(held_out, lengths))
+            figures = {f"val/{name}": value for name, value in loss.items()}
+        asked = held_out[: self.config.sft.generate]
+        if asked:
+            with self.clock("validation answers"):
+                self.engine.rollout(self.share(asked, lengths), validation=True)
+                groups = self.engine.score([request.uid for request in asked])
+            self.engine.drop([request.uid for request in asked])
+            self.run_log.generations(step, groups)
+            figures |= group_metrics(groups, "val/")
+        return figures
+
+
+def train(config: Config) -> None:
+    """Fine-tunes as configured."""
+    from verl.trainer.main import compose, run_loop
+
+    generates = config.sft.generate > 0
+    run_loop(
+        config,
+        SFT,
+        compose(config),
+        packages={"vllm": "sft.generate"} if generates else {},
+        rollouts=generates,
+        held_out=config.sft.val_ratio,
+    )
+
+
+if __name__ == "__main__":
+    from verl.trainer.main import run
+    from verl.trainer.sft import train as train_module  # under its importable name, so that workers can unpickle what it defines
+
+    sys.exit(run(sys.argv[1:], train_module))
