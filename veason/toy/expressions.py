@@ -26,7 +26,7 @@ class Query:
 
 
 def scene_queries(facts: Sequence[ObjectFacts], rng: random.Random, count: int = 6, absent: float = 0.8) -> list[Query]:
-    """At most `count` expressions of a scene, about as many referring as reasoning, one absent with probability `absent`, several objects where there are."""
+    """At most `count` expressions of a scene: about as many referring as reasoning ones, and an absent one with probability `absent`."""
     clear = {k for k, fact in enumerate(facts) if sum(share >= 0.5 for share in fact.share) >= 3}
 
     def usable(queries: Iterator[Query]) -> list[Query]:
@@ -92,10 +92,10 @@ def reasoning_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
     """Type 1: what has to be seen over time."""
     leave = {k: f.leaves for k, f in enumerate(facts) if f.leaves is not None}
     enter = {k: f.enters for k, f in enumerate(facts) if f.enters is not None}
-    yield from _extreme(facts, leave, min, "the shape that leaves first", "is the first to leave, after {} seconds.")
-    yield from _extreme(facts, leave, max, "the shape that leaves last", "is the last to leave, after {} seconds.")
-    yield from _extreme(facts, enter, min, "the shape that enters first", "is the first to enter, at {} seconds.")
-    yield from _extreme(facts, enter, max, "the shape that enters last", "is the last to enter, at {} seconds.")
+    yield from _extreme(facts, leave, min, "the shape that leaves first", "is the first to leave, after {}.")
+    yield from _extreme(facts, leave, max, "the shape that leaves last", "is the last to leave, after {}.")
+    yield from _extreme(facts, enter, min, "the shape that enters first", "is the first to enter, at {}.")
+    yield from _extreme(facts, enter, max, "the shape that enters last", "is the last to enter, at {}.")
     speed, radius = [f.speed for f in facts], [f.radius for f in facts]
     yield from _outstanding(facts, speed, "the fastest shape", "moves faster than the others.")
     yield from _outstanding(facts, radius, "the biggest shape", "is larger than the others.")
@@ -108,7 +108,7 @@ def reasoning_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
     hiders = _those(facts, lambda f: f.behind is not None)
     for k in hiders:
         cover = facts[facts[k].behind]
-        told = f"The {facts[k].name} is hidden behind the {cover.name} at {facts[k].hidden[0]} seconds."
+        told = f"The {facts[k].name} is hidden behind the {cover.name} at {seconds(facts[k].hidden[0])}."
         if sum(facts[other].behind == facts[k].behind for other in hiders) == 1:
             yield Query(f"the shape hidden behind the {cover.name}", 1, (k,), told)
         if len(hiders) == 1:
@@ -143,7 +143,7 @@ def _extreme(facts: Sequence[ObjectFacts], times: dict[int, int], pick: Callable
         return
     best = pick(times, key=lambda k: times[k])
     if all(abs(times[best] - time) >= 2 for k, time in times.items() if k != best):
-        yield Query(text, 1, (best,), f"The {facts[best].name} {told.format(times[best])}")
+        yield Query(text, 1, (best,), f"The {facts[best].name} {told.format(seconds(times[best]))}")
 
 
 def _outstanding(facts: Sequence[ObjectFacts], values: Sequence[float], text: str, told: str) -> Iterator[Query]:
@@ -151,6 +151,10 @@ def _outstanding(facts: Sequence[ObjectFacts], values: Sequence[float], text: st
     first, second = sorted(range(len(facts)), key=lambda k: -values[k])[:2]
     if values[first] > 1.3 * values[second] + 1:
         yield Query(text, 1, (first,), f"The {facts[first].name} {told}")
+
+
+def seconds(time: int) -> str:
+    return "1 second" if time == 1 else f"{time} seconds"
 
 
 def plural(shape: str) -> str:

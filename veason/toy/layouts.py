@@ -70,7 +70,7 @@ def write_frames(folder: Path, video: ToyVideo, quality: int = 92) -> None:
 
 
 def write_scenes(root: Path, videos: Sequence[ToyVideo], split: str) -> None:
-    """`scenes.json`: what the toy teacher knows: per video the shapes' facts and per expression the shapes it means. Splits are added up."""
+    """`scenes.json`, what the toy teacher knows: the shapes' facts and the shapes that an expression means. Splits are added up."""
     path = root / "scenes.json"
     scenes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"videos": {}}
     for video in videos:

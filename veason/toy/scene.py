@@ -76,7 +76,7 @@ def random_scene(rng: random.Random, frames: int = 20, shapes: int | None = None
 
 
 def _distinct_looks(rng: random.Random, count: int) -> list[tuple[str, str]]:
-    """`count` pairs of colour and shape; a colour or a shape is repeated in about half of the scenes, so that one word may not be enough."""
+    """`count` pairs of colour and shape; one colour or shape is there twice in about half of the scenes, so that one word may not do."""
     colours = rng.sample(list(COLOURS), count)
     shapes = rng.sample(SHAPES, count)
     if rng.random() < 0.35:

@@ -35,8 +35,10 @@ def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
 
 
 def make_videos(prefix: str, count: int, seed: int, frames: int = 20, queries: int = 6) -> list[ToyVideo]:
-    """`count` videos named `<prefix>_0000`, ...; a video depends on the prefix, its number and the seed alone. A scene of which too little can be
-    asked is drawn anew."""
+    """`count` videos named `<prefix>_0000`, ...
+
+    A video depends on the prefix, its number and the seed alone; a scene of which too little can be asked is drawn anew.
+    """
     videos: list[ToyVideo] = []
     for number in range(count):
         rng = random.Random(f"{prefix}/{number}/{seed}")
@@ -71,7 +73,7 @@ def make_world(
     splits = {"train": make_videos("toy/train", train_videos, seed, frames, queries)}
     splits["valid"] = make_videos("toy/valid", valid_videos, seed, frames, queries)
     write_revos(output / "ReVOS", splits)
-    splits["reasonvos"] = make_videos("toy_reason", reasonvos_videos, seed, frames, queries)
+    splits["reasonvos"] = make_videos("reason", reasonvos_videos, seed, frames, queries)
     write_reasonvos(output / "ReasonVOS", splits["reasonvos"])
     return summary(splits)
 
@@ -95,6 +97,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=6, help="expressions a video, at most")
     options = vars(parser.parse_args())
     start = time.perf_counter()
+    torch.set_num_threads(1)  # frames this small cost more to share out than to draw
     try:
         counts = make_world(**options)
     except FileExistsError as error:
