@@ -22,9 +22,17 @@ BLOCK = 128
 
 
 def shared_prefix_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: BlockMask | Tensor, scaling: float, **_: Any
+    _module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: BlockMask | Tensor, scaling: float, **_: Any
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: query [1, heads, L, head_dim], key and value [1, kv_heads, L, head_dim] -> [1, L, heads, head_dim]."""
+    """transformers' attention interface.
+
+    Args:
+        query: [1, heads, L, head_dim]; key, value: [1, kv_heads, L, head_dim].
+        attention_mask: of `shared_prefix_mask`.
+
+    Returns:
+        [1, L, heads, head_dim], and no attention weights.
+    """
     grouped = query.shape[1] != key.shape[1]
     if isinstance(attention_mask, BlockMask):
         output = compiled_flex()(query, key, value, attention_mask, scaling, grouped)
@@ -95,7 +103,8 @@ def count_pairs(spans: Sequence[Span], length: int) -> Tensor:
 
 
 def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """bool [queries, keys] -> how many keys' blocks each queries' block has, int32 [1, 1, queries], and their numbers first, [1, 1, queries, keys]."""
+    """From bool [queries, keys] (in blocks): each query block's number of key blocks, int32 [1, 1, queries], and an order of the
+    key blocks in which these come first, int32 [1, 1, queries, keys]."""
     numbers = blocks.sum(-1, dtype=torch.int32)
     index = blocks.int().argsort(dim=-1, descending=True, stable=True).int()
     return numbers[None, None], index[None, None]

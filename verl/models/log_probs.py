@@ -1,8 +1,8 @@
 """Log-probabilities (and entropy) of chosen tokens without ever holding [tokens, vocabulary].
 
-The output layer is applied to a chunk of tokens at a time, in the forward and again in the backward pass, so the peak is one chunk of logits
-whatever the number of tokens. Logits are formed in the weights' dtype on the CPU, and as fp32 sums of half-precision products on CUDA; everything
-after them (log-sum-exp, probabilities, entropy) is fp32, and the gradient of the output layer is summed over chunks in fp32.
+The output layer is applied to a chunk of tokens at a time, in the forward and again in the backward pass, so the peak is one chunk
+of logits whatever the number of tokens. On CUDA the logits are fp32 sums of half-precision products; everything after them
+(log-sum-exp, probabilities, entropy) is fp32, and the gradient of the output layer is summed over chunks in fp32.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -28,7 +29,7 @@ class LoraOptions:
     """
 
     rank: int
-    alpha: float = 32.0
+    alpha: int = 32
     dropout: float = 0.0
     vision: bool = False
     target: str | None = None
@@ -45,8 +46,8 @@ def add_lora(model: nn.Module, options: LoraOptions) -> None:
     inject_adapter_in_model(options.config(), model, adapter_name=ADAPTER)
 
 
-def lora_layers(model: nn.Module) -> dict[str, LoraLayer]:
-    """The adapted layers by name; a base layer `x` holds `x.base_layer`, `x.lora_A`, `x.lora_B`."""
+def lora_layers(model: nn.Module) -> dict[str, Any]:
+    """peft's `LoraLayer`s by name; each holds its own `base_layer`, `lora_A` and `lora_B`."""
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
 
 
@@ -54,7 +55,8 @@ def lora_layers(model: nn.Module) -> dict[str, LoraLayer]:
 def adapter_off(model: nn.Module) -> Iterator[None]:
     """The base model inside the block: the reference policy of a LoRA run.
 
-    peft's own switch also turns `requires_grad` off and on, which FSDP2 would freeze into parameters that it gathers for the first time inside.
+    peft's own switch also turns `requires_grad` off and on. FSDP2 would keep "off" for good on parameters that it gathers for the
+    first time inside, so only the layers' flag is set.
     """
     layers = lora_layers(model).values()
     try:

@@ -4,9 +4,9 @@
     segment  |    0     |      1      |      2      |    3     |      4      |
     parent   |    0     |      0      |      0      |    3     |      3      |
 
-A token sees its own segment up to itself and, from a response, the whole prompt of its group. Every response keeps the positions that it would
-have alone behind the prompt, so the row gives the log-probabilities and the gradients of the sequences computed one by one, while the prompt is
-computed once (for the vision tower: its images once) instead of once per response.
+A token sees its own segment up to itself and, from a response, the whole prompt of its group. Every response keeps the positions that
+it would have alone behind the prompt. So the row gives the log-probabilities and the gradients of the sequences computed one by one,
+while the prompt and its images are computed once instead of once per response.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Group:
     Attributes:
         prompt_ids: int64 [P], expanded: one `<|image_pad|>` per visual token.
         response_ids: one int64 [R_i] per response, the end-of-sequence token included where the model wrote it.
-        pixel_values: float [patches, channels * temporal_patch * patch * patch] as the processor flattens them; None for a prompt without images.
+        pixel_values: float [patches, channels * temporal_patch * patch * patch] as the processor flattens them; None without images.
         image_grid_thw: int64 [images, 3], patches in time, height and width of each image.
     """
 
@@ -134,7 +134,7 @@ def pack_groups(groups: Sequence[Group], model_config: Any, multiple: int | None
             ids.append(response)
             positions.append((next_position + torch.arange(length)).expand(3, -1))
             spans.append(Span(cursor, cursor + length, prompt_start, prompt_end))
-            predictors.append(torch.cat([torch.tensor([prompt_end - 1]), torch.arange(cursor, cursor + length - 1)])[:length])
+            predictors.append(torch.tensor([prompt_end - 1, *range(cursor, cursor + length - 1)][:length], dtype=torch.int64))
             cursor += length
     padding = -cursor % multiple
     if padding:
@@ -187,8 +187,8 @@ def join_images(groups: Sequence[Group], vision_config: Any) -> tuple[Tensor, tu
 def mrope_positions(ids: Tensor, image_grid_thw: Tensor | None, model_config: Any) -> tuple[Tensor, int]:
     """Positions in time, height and width [3, P] of a prompt of text and still images, and the position that follows it.
 
-    Text counts up by one in all three; an image's tokens share the time and count its merged rows and columns from the position it starts at; what
-    follows starts after its longer side (Qwen2-VL, arXiv 2409.12191, section 2.1).
+    Text counts up by one in all three. An image's tokens share the time and count its merged rows and columns, from the position
+    where it starts; what follows starts after its longer side (Qwen2-VL, arXiv 2409.12191, section 2.1).
     """
     merge = model_config.vision_config.spatial_merge_size
     grids = [] if image_grid_thw is None else image_grid_thw.tolist()

@@ -6,8 +6,8 @@ Everything happens inside `Policy.forward`, so FSDP2 sees one root and its block
         fully_shard(block, mp_policy=mixed)
     fully_shard(policy, mp_policy=mixed)
 
-with `mixed = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)`: the activations follow the
-weights' dtype by themselves, and what has to stay fp32 on its way into a block (the tower's rotary angles) is not cast down.
+with `mixed = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)`. Activations
+follow the weights' dtype by themselves, and what stays fp32 on its way into a block (the tower's rotary angles) must not be cast.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Policy(nn.Module):
     """Scores the responses of packed groups.
 
     Attributes:
-        model: transformers' `Qwen2_5_VLForConditionalGeneration`, whose parameters keep their names. With LoRA its linear layers are peft's.
+        model: transformers' `Qwen2_5_VLForConditionalGeneration`; its parameters keep their names. With LoRA its linear layers are peft's.
         config: the model's `Qwen2_5_VLConfig`.
     """
 
-    def __init__(self, model: Qwen2_5_VLForConditionalGeneration) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         layer_types = set(model.config.text_config.layer_types)
         if layer_types != {"full_attention"}:
@@ -70,10 +70,10 @@ class Policy(nn.Module):
         base = self.model.model
         embeddings = base.language_model.embed_tokens(batch.input_ids[0])
         images = self._image_features(batch).to(embeddings.dtype)
-        placed = len(
-            batch.image_positions
-        )  # 0 where the row carries only the blank image, which then adds nothing but its place in the graph
-        embeddings = embeddings.index_copy(0, batch.image_positions, images) if placed else embeddings + 0 * images.sum()
+        if len(batch.image_positions):
+            embeddings = embeddings.index_copy(0, batch.image_positions, images)
+        else:  # only the blank image: it adds nothing but its place in the graph
+            embeddings = embeddings + 0 * images.sum()
         output = base.language_model(
             inputs_embeds=embeddings[None],
             position_ids=batch.position_ids,
@@ -132,14 +132,13 @@ def load_policy(
         ValueError: another architecture, or weights missing from the checkpoint.
     """
     if not (Path(path) / "config.json").is_file():
-        raise FileNotFoundError(
-            f"no checkpoint at {path}: config.json is missing. worker.actor.model.model_path takes a Hugging Face folder"
-        )
+        raise FileNotFoundError(f"no checkpoint at {path}: it has no config.json")
     config: Any = AutoConfig.from_pretrained(path)
     if config.model_type != "qwen2_5_vl":
         raise ValueError(f"{path} holds a {config.model_type} model; the engine trains qwen2_5_vl")
     with torch.device(device):
-        model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, config=config, dtype=dtype, output_loading_info=True)
+        loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, config=config, dtype=dtype, output_loading_info=True)
+    model, report = loaded
     if report["missing_keys"]:
         raise ValueError(f"{path} lacks {len(report['missing_keys'])} weights, among them {sorted(report['missing_keys'])[0]}")
     policy = Policy(model)

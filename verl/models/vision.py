@@ -1,8 +1,8 @@
 """The Qwen2.5-VL vision tower over all images of a row at once.
 
-Most of its layers attend inside windows of 112 x 112 pixels, the others inside one frame. transformers loops over windows in Python unless flash-attn
-is installed; here one variable-length call (CUDA, half precision) or one padded batch of windows (elsewhere) does the same sums. The window order of
-a frame is computed once per frame size.
+Most of its layers attend inside windows of 112 x 112 pixels, the others inside one frame. transformers loops over windows in Python
+unless flash-attn is installed; here one variable-length call (CUDA, half precision) or one padded batch of windows (elsewhere) does
+the same sums. The window order of a frame is computed once per frame size.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def plan_vision(grids: Sequence[tuple[int, int, int]], vision_config: Any) -> Vi
 class VisionAttention(nn.Module):
     """Attention of one vision block over runs of patches; holds the block's own projections, so weights keep their names."""
 
-    def __init__(self, attention: nn.Module) -> None:
+    def __init__(self, attention: Any) -> None:
         super().__init__()
         self.qkv = attention.qkv
         self.proj = attention.proj
@@ -137,13 +137,14 @@ def attend_segments(query: Tensor, key: Tensor, value: Tensor, segments: Segment
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
         from torch.nn.attention.varlen import varlen_attn
 
-        return varlen_attn(query, key, value, segments.bounds, segments.bounds, segments.longest, segments.longest)
-    if segments.slots is None:
-        batched = [x.unflatten(0, (-1, segments.longest)).transpose(1, 2) for x in (query, key, value)]
-        return F.scaled_dot_product_attention(*batched).transpose(1, 2).flatten(0, 1)
-    batched = [x[segments.slots].transpose(1, 2) for x in (query, key, value)]
-    assert segments.filled is not None
-    return F.scaled_dot_product_attention(*batched, attn_mask=segments.filled[:, None, None]).transpose(1, 2)[segments.filled]
+        bounds, longest = segments.bounds, segments.longest
+        return varlen_attn(query, key, value, bounds, bounds, longest, longest)  # type: ignore[return-value]
+    if segments.slots is None or segments.filled is None:
+        query, key, value = (x.unflatten(0, (-1, segments.longest)).transpose(1, 2) for x in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(0, 1)
+    query, key, value = (x[segments.slots].transpose(1, 2) for x in (query, key, value))
+    mask = segments.filled[:, None, None]
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)[segments.filled]
 
 
 def rotary_angles(rows_columns: Tensor, vision_config: Any) -> tuple[Tensor, Tensor]:
@@ -155,7 +156,7 @@ def rotary_angles(rows_columns: Tensor, vision_config: Any) -> tuple[Tensor, Ten
     return angles.cos(), angles.sin()
 
 
-def encode_images(visual: nn.Module, pixel_values: Tensor, plan: VisionPlan) -> Tensor:
+def encode_images(visual: Any, pixel_values: Tensor, plan: VisionPlan) -> Tensor:
     """The visual tokens [units, out_hidden_size] of all images, in the order of the prompt's image tokens.
 
     Args:
