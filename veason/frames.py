@@ -52,14 +52,19 @@ def evaluation_frames(total: int, count: int = 8) -> list[int]:
 
 
 def read_frame(path: str | PathLike[str]) -> np.ndarray:
-    """A frame as uint8 [H, W, 3] RGB.
+    """A frame as uint8 [H, W, 3] RGB. Raises as `open_frame` does."""
+    return np.asarray(open_frame(path))
+
+
+def open_frame(path: str | PathLike[str]) -> Image.Image:
+    """A frame as an RGB picture, decoded.
 
     Raises:
         DataError: the file is missing, truncated or no picture.
     """
     try:
         with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
+            return picture.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"frame is missing: {path}") from None
     except (OSError, ValueError, SyntaxError) as error:
@@ -77,6 +82,7 @@ def frame_size(path: str | PathLike[str]) -> tuple[int, int]:
         raise DataError(f"frame cannot be read: {path} ({error})") from error
 
 
-def resize_frame(frame: np.ndarray, size: int) -> Image.Image:
+def resize_frame(frame: np.ndarray | Image.Image, size: int) -> Image.Image:
     """The picture that the policy sees: `size` x `size`, bilinear, the aspect ratio is not kept."""
-    return Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR)
+    picture = Image.fromarray(frame) if isinstance(frame, np.ndarray) else frame
+    return picture.resize((size, size), Image.Resampling.BILINEAR)

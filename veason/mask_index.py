@@ -28,10 +28,11 @@ from veason import masks
 from veason.errors import DataError
 from veason.json_stream import stream_items
 
-FORMAT = 1  # raise it when the layout below changes: older files are then rebuilt
+FORMAT = 2  # raise it when the layout below changes: older files are then rebuilt
 SCHEMA = """
 CREATE TABLE source (format INTEGER, size INTEGER, mtime_ns INTEGER);
-CREATE TABLE tracks (id TEXT PRIMARY KEY, frames INTEGER, present INTEGER, height INTEGER, width INTEGER, packed BLOB);
+CREATE TABLE summaries (id TEXT PRIMARY KEY, frames INTEGER, present INTEGER, height INTEGER, width INTEGER);
+CREATE TABLE tracks (number INTEGER PRIMARY KEY, packed BLOB);
 """
 
 
@@ -79,7 +80,7 @@ class MaskIndex:
         return cls(path, source)
 
     def __getitem__(self, track_id: str) -> list[masks.Rle | None]:
-        row = self._read("SELECT packed FROM tracks WHERE id = ?", (str(track_id),)).fetchone()
+        row = self._read("SELECT packed FROM tracks WHERE number = (SELECT rowid FROM summaries WHERE id = ?)", (str(track_id),)).fetchone()
         if row is None:
             raise DataError(f"{self.source} has no masks for id {track_id!r}")
         return _unpack(row[0])
@@ -96,7 +97,7 @@ class MaskIndex:
     @cached_property
     def summaries(self) -> dict[str, TrackSummary]:
         """Every id with its `TrackSummary`, in the order of the source."""
-        rows = self._read("SELECT id, frames, present, height, width FROM tracks ORDER BY rowid")
+        rows = self._read("SELECT id, frames, present, height, width FROM summaries ORDER BY rowid")
         return {
             name: TrackSummary(frames, present, None if height is None else (height, width))
             for name, frames, present, height, width in rows
@@ -159,9 +160,13 @@ def _build(path: Path, source: Path, progress: bool) -> None:
         with contextlib.closing(sqlite3.connect(aside, isolation_level=None)) as connection:
             connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + SCHEMA)
             connection.execute("BEGIN")
-            with tqdm(total=state.st_size, unit="B", unit_scale=True, desc=f"indexing {source.name}", disable=not progress) as bar:
+            with tqdm(
+                total=state.st_size, unit="B", unit_scale=True, desc=f"indexing {source.name}", mininterval=1, disable=not progress
+            ) as bar:
                 for name, value, position in stream_items(source):
-                    connection.execute("INSERT OR REPLACE INTO tracks VALUES (?, ?, ?, ?, ?, ?)", _row(name, value, source))
+                    summary, packed = _row(name, value, source)
+                    connection.execute("INSERT INTO summaries VALUES (?, ?, ?, ?, ?)", summary)
+                    connection.execute("INSERT INTO tracks VALUES (last_insert_rowid(), ?)", (packed,))
                     bar.update(position - bar.n)
             connection.execute("INSERT INTO source VALUES (?, ?, ?)", (FORMAT, state.st_size, state.st_mtime_ns))
             connection.execute("COMMIT")
@@ -172,7 +177,7 @@ def _build(path: Path, source: Path, progress: bool) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _row(name: str, value: Any, source: Path) -> tuple[Any, ...]:
+def _row(name: str, value: Any, source: Path) -> tuple[tuple[Any, ...], bytes]:
     frames = value.get("masks_rle") if isinstance(value, dict) else value
     if not isinstance(frames, list):
         raise DataError(f"{source}: id {name!r} holds no list of masks")
@@ -184,7 +189,7 @@ def _row(name: str, value: Any, source: Path) -> tuple[Any, ...]:
             raise DataError(f"{source}: id {name!r}, frame {number}: {error}") from error
     sizes = {tuple(rle["size"]) for rle in rles if rle is not None}
     height, width = (None, None) if not sizes else sizes.pop() if len(sizes) == 1 else (0, 0)
-    return name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width, _pack(rles)
+    return (name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width), _pack(rles)
 
 
 def _pack(rles: list[masks.Rle | None]) -> bytes:

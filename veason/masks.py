@@ -90,7 +90,7 @@ def scale_box(pixels: Box | None, height: int, width: int, size: int) -> list[fl
 def resize_nearest(masks: np.ndarray, size: int) -> np.ndarray:
     """Masks [..., H, W] at [..., size, size]; the pixel taken is that of torch.nn.functional.interpolate(mode="nearest")."""
     rows, columns = (np.floor(np.arange(size, dtype=np.float32) * np.float32(side / size)).astype(np.intp) for side in masks.shape[-2:])
-    return masks[..., np.minimum(rows, masks.shape[-2] - 1)[:, None], np.minimum(columns, masks.shape[-1] - 1)]
+    return masks.take(rows, axis=-2, mode="clip").take(columns, axis=-1, mode="clip")
 
 
 def read_mask(path: str | PathLike[str]) -> np.ndarray:

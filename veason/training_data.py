@@ -17,7 +17,7 @@ from veason.datasets.base import VideoSample
 from veason.datasets.revos import ReVOS
 from veason.errors import DataError
 from veason.examples import Example, GroundTruth
-from veason.frames import read_frame, resize_frame, training_frames
+from veason.frames import open_frame, resize_frame, training_frames
 from veason.prompts import Message, build_messages, load_template
 
 logger = logging.getLogger(__name__)
@@ -114,10 +114,14 @@ class KeyframeTrainingData:
         times = self._frames(sample, index, seed)
         images = []
         for time in times:
-            frame = read_frame(self._frame_path(sample, time))
-            if frame.shape[:2] != (sample.height, sample.width):
-                size, told = "x".join(map(str, frame.shape[:2])), f"{sample.height}x{sample.width}"
-                raise DataError(f"{sample.sample_id}: frame {self._frame_path(sample, time)} is {size}, the annotation says {told}")
+            path = self.benchmark.frame_path(sample, time)
+            try:
+                frame = open_frame(path)
+            except DataError as error:
+                raise DataError(f"{sample.sample_id}: {error}") from error
+            if (frame.height, frame.width) != (sample.height, sample.width):
+                told = f"{sample.height}x{sample.width}"
+                raise DataError(f"{sample.sample_id}: frame {path} is {frame.height}x{frame.width}, the annotation says {told}")
             images.append(resize_frame(frame, self.size))
         return Example(sample.sample_id, self._messages(sample, times), images, self._truth(sample, times))
 
@@ -136,9 +140,6 @@ class KeyframeTrainingData:
 
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:
         return training_frames(self.benchmark.areas(sample), self.sampled_frames, np.random.default_rng([seed, index]))
-
-    def _frame_path(self, sample: VideoSample, time: int) -> Path:
-        return self.benchmark.frame_path(sample, time)
 
     def _messages(self, sample: VideoSample, times: list[int]) -> list[Message]:
         return build_messages(sample.expression, times, self.template, (self.size, self.size))

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -20,8 +19,7 @@ from veason.errors import DataError
 from veason.masks import Rle
 
 
-@dataclass(frozen=True, slots=True)
-class VideoSample:
+class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thousands
     """One expression about one video.
 
     Attributes:
@@ -74,7 +72,7 @@ class Benchmark:
         if self.split not in self.splits:
             raise DataError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
         self.meta_path = self.root / (meta_file or self.splits[self.split])
-        self._listing: tuple[Path | None, frozenset[str] | None] = (None, None)
+        self._frame_problems: dict[str, list[str]] = {}
         self.samples: Sequence[VideoSample] = list(self.read_samples())
         if not self.samples:
             raise DataError(f"{self.name}: no expression in {self.meta_path}")
@@ -160,14 +158,9 @@ class Benchmark:
 
     def problems(self, sample: VideoSample) -> list[str]:
         """What is wrong with a sample as far as it can be seen without reading pixels or masks; [] when nothing is."""
-        if self._listing[0] != sample.frame_dir:  # the samples of one video stand together
-            self._listing = (sample.frame_dir, _names(sample.frame_dir))
-        present = self._listing[1]
-        if present is None:
-            return [f"frame folder is missing: {sample.frame_dir}"]
-        missing = [frame for frame in sample.frames if frame + self.suffix not in present]
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        return [f"frame is missing: {sample.frame_dir / (missing[0] + self.suffix)}{more}"] if missing else []
+        if sample.video not in self._frame_problems:
+            self._frame_problems[sample.video] = missing_files(sample.frame_dir, sample.frames, self.suffix, "frame")
+        return list(self._frame_problems[sample.video])
 
     def verify(self) -> None:
         """Raise a DataError that names the first sample with a problem, and how many there are."""
@@ -189,5 +182,11 @@ def read_json(path: Path) -> Any:
         raise DataError(f"annotation file is not JSON: {path} ({error})") from error
 
 
-def _names(folder: Path) -> frozenset[str] | None:
-    return frozenset(os.listdir(folder)) if folder.is_dir() else None
+def missing_files(folder: Path, names: Iterable[str], suffix: str, what: str) -> list[str]:
+    """One line about the files of `names` that a folder lacks, or none: [] or ["frame is missing: a/00004.jpg (and 2 more)"]."""
+    if not folder.is_dir():
+        return [f"{what} folder is missing: {folder}"]
+    present = set(os.listdir(folder))
+    missing = [name for name in names if name + suffix not in present]
+    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+    return [f"{what} is missing: {folder / missing[0]}{suffix}{more}"] if missing else []

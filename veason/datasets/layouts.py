@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from veason import masks
-from veason.datasets.base import Benchmark, VideoSample, read_json
+from veason.datasets.base import Benchmark, VideoSample, missing_files, read_json
 from veason.errors import DataError
 from veason.frames import frame_size
 from veason.mask_index import MaskIndex
@@ -128,12 +127,7 @@ class PngBenchmark(ExpressionsBenchmark):
         found = super().problems(sample)
         if not self.has_truth:
             return found
-        folder = self.mask_folder(sample)
-        present = set(os.listdir(folder)) if folder.is_dir() else set()
-        missing = [frame for frame in sample.frames if f"{frame}.png" not in present]
-        if missing:
-            found.append(f"mask is missing: {folder / missing[0]}.png (and {len(missing) - 1} more)")
-        return found
+        return found + missing_files(self.mask_folder(sample), sample.frames, ".png", "mask")
 
 
 def _pairs(expressions: Any) -> Iterator[tuple[str, dict[str, Any]]]:
