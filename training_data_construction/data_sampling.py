@@ -1,0 +1,161 @@
+"""Samples a balanced subset of the ReVOS training expressions.
+
+    python training_data_construction/data_sampling.py --input_json ReVOS/meta_expressions_train_.json
+
+Four strata, referring or reasoning x one or several objects. A stratum's share is the product of its two marginal ratios times the
+target, so types and numbers of objects keep their proportions; what a stratum lacks is filled at random from the others, and rounding
+is cut at random. Absent targets (type 2) belong to no stratum: `--absent_size` adds some for recipes that train on them.
+The input's order, and everything in an expression and in a video's entry, is kept; videos of which nothing was drawn are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Key = tuple[str, str]  # video, exp_id
+Stratum = tuple[str, str]
+
+TYPES = {0: "referring", 1: "reasoning"}
+ABSENT = 2
+STRATA: tuple[Stratum, ...] = tuple((kind, number) for kind in TYPES.values() for number in ("single", "multiple"))
+
+
+class SamplingError(ValueError):
+    """The input holds nothing to sample, or is not a ReVOS annotation file."""
+
+
+def stratum_of(expression: dict[str, Any]) -> Stratum | None:
+    """The stratum of an expression; None for an absent target, and for one that names no object."""
+    kind, objects = TYPES.get(expression["type_id"]), len(expression["obj_id"])
+    if kind is None or objects == 0:
+        return None
+    return kind, "single" if objects == 1 else "multiple"
+
+
+def group_by_stratum(videos: dict[str, Any]) -> tuple[dict[Stratum, list[Key]], list[Key]]:
+    """The expressions of each stratum and the absent ones, in the file's order."""
+    strata: dict[Stratum, list[Key]] = {stratum: [] for stratum in STRATA}
+    absent: list[Key] = []
+    for video, entry in videos.items():
+        for exp_id, expression in entry["expressions"].items():
+            try:
+                stratum, is_absent = stratum_of(expression), expression["type_id"] == ABSENT
+            except KeyError as error:
+                raise SamplingError(f"expression {exp_id} of video {video} has no {error}") from None
+            if stratum is not None:
+                strata[stratum].append((video, exp_id))
+            elif is_absent:
+                absent.append((video, exp_id))
+    return strata, absent
+
+
+def quotas(strata: dict[Stratum, list[Key]], target_size: int) -> dict[Stratum, int]:
+    """How many expressions each stratum is to give: the product of its two marginal ratios times the target, capped by what exists."""
+    total = sum(map(len, strata.values()))
+
+    def ratio(side: int, value: str) -> float:
+        return sum(len(keys) for stratum, keys in strata.items() if stratum[side] == value) / total
+
+    return {(a, b): min(round(ratio(0, a) * ratio(1, b) * target_size), len(strata[a, b])) for a, b in strata}
+
+
+def sample_keys(strata: dict[Stratum, list[Key]], target_size: int, rng: random.Random) -> set[Key]:
+    """Draws `target_size` expressions, or all there are when there are fewer.
+
+    Raises:
+        SamplingError: there is no expression to draw, or none is asked for.
+    """
+    if target_size < 1:
+        raise SamplingError(f"--target_size {target_size}: at least 1 is needed")
+    if not any(strata.values()):
+        raise SamplingError("no referring or reasoning expression (type_id 0 or 1) with an object: nothing can be sampled")
+    wanted = quotas(strata, target_size)
+    chosen = [key for stratum, keys in strata.items() for key in rng.sample(keys, wanted[stratum])]
+    if len(chosen) > target_size:
+        return set(rng.sample(chosen, target_size))
+    taken = set(chosen)
+    others = [key for keys in strata.values() for key in keys if key not in taken]
+    return taken | set(rng.sample(others, min(target_size - len(chosen), len(others))))
+
+
+def select(content: dict[str, Any], chosen: set[Key]) -> dict[str, Any]:
+    """The annotation file reduced to the chosen expressions."""
+    videos = {}
+    for video, entry in content["videos"].items():
+        expressions = {exp_id: expression for exp_id, expression in entry["expressions"].items() if (video, exp_id) in chosen}
+        if expressions:
+            videos[video] = {**entry, "expressions": expressions}
+    return {**content, "videos": videos}
+
+
+def distribution(strata: dict[Stratum, list[Key]], absent: Sequence[Key], chosen: set[Key]) -> str:
+    """A table of how many expressions of each kind there were and are."""
+    rows = {f"{kind}, {number}": keys for (kind, number), keys in strata.items()}
+    if absent:
+        rows["absent"] = list(absent)
+    before = Counter({name: len(keys) for name, keys in rows.items()})
+    after = Counter({name: sum(key in chosen for key in keys) for name, keys in rows.items()})
+    lines = [f"{'':<22}{'before':>10}{'':>8}{'after':>10}{'':>8}"]
+    for name in rows:
+        shares = (f"{100 * counts[name] / max(counts.total(), 1):.1f} %" for counts in (before, after))
+        lines.append("{:<22}{:>10}{:>8}{:>10}{:>8}".format(name, before[name], next(shares), after[name], next(shares)))
+    lines.append(f"{'all':<22}{before.total():>10}{'':>8}{after.total():>10}")
+    return "\n".join(lines)
+
+
+def read_annotation(path: Path) -> dict[str, Any]:
+    """The annotation file, checked to hold videos with expressions by id."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SamplingError(f"input is missing: {path}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SamplingError(f"input is not JSON: {path} ({error})") from None
+    videos = content.get("videos") if isinstance(content, dict) else None
+    if not isinstance(videos, dict) or not all(isinstance(entry.get("expressions"), dict) for entry in videos.values()):
+        raise SamplingError(f'input is not a ReVOS annotation ("videos" with "expressions" by id): {path}')
+    return content
+
+
+def write_annotation(path: Path, content: dict[str, Any]) -> None:
+    """Writes to the side, then renames: a file at `path` is always whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=4, ensure_ascii=False), encoding="utf-8")
+    part.replace(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input_json", help="default: $REVOS_ROOT/meta_expressions_train_.json")
+    parser.add_argument("--output_json", help="default: meta_expressions_train_select.json beside the input")
+    parser.add_argument("--target_size", type=int, default=10_000)
+    parser.add_argument("--absent_size", type=int, default=0, help="expressions without a target (type 2) to add")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    if not options.input_json and not os.environ.get("REVOS_ROOT"):
+        raise SystemExit("data_sampling: give --input_json, or set REVOS_ROOT to the folder of ReVOS")
+    source = Path(options.input_json or Path(os.environ["REVOS_ROOT"]) / "meta_expressions_train_.json")
+    output = Path(options.output_json or source.with_name("meta_expressions_train_select.json"))
+    rng = random.Random(options.seed)
+    try:
+        content = read_annotation(source)
+        strata, absent = group_by_stratum(content["videos"])
+        chosen = sample_keys(strata, options.target_size, rng)
+        chosen |= set(rng.sample(absent, min(options.absent_size, len(absent))))
+        write_annotation(output, select(content, chosen))
+    except SamplingError as error:
+        raise SystemExit(f"data_sampling: {error}") from None
+    print(distribution(strata, absent, chosen))
+    print(f"{len(chosen)} expressions written to {output}")
+
+
+if __name__ == "__main__":
+    main()
