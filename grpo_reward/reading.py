@@ -1,0 +1,105 @@
+"""What a rule reads from an answer, in two manners: as the published reward reads it, and strictly, as inference does."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from veason.answers import (
+    BAD_BOXES,
+    BAD_KEYFRAME,
+    BOXES_KEY,
+    KEYFRAME_KEY,
+    MAX_BOXES,
+    has_layout,
+    load_json,
+    parse_answer,
+    read_fields,
+)
+
+_OPENING = re.compile(r"<answer>\s*+\{")
+_CLOSING = re.compile(r"\}\s*+</answer>")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One answer, ready to be scored.
+
+    Attributes:
+        layout: the whole response is `<think>..</think>` then `<answer>..</answer>`.
+        well_formed: share of the listed boxes that are boxes, 0 to 1.
+        time: the keyframe's time; None where there is none.
+        boxes: float64 [M, 4], x1 y1 x2 y2; None where they cannot be compared with the truth.
+        predicted: how many boxes the answer counts as having predicted; M, and those too malformed to be in `boxes`.
+        failure: why the answer could not be read, None if it could.
+    """
+
+    layout: bool
+    well_formed: float
+    time: int | None
+    boxes: np.ndarray | None
+    predicted: int
+    failure: str | None
+
+
+def read_as_published(text: str) -> Reading:
+    """The published reward's reading: lenient about the time, all or nothing about the boxes.
+
+    Its format part wants an int time (a bool passes) and looks for an object that ends right before `</answer>`; its other parts take the
+    first closed block and any time that `int()` takes: 3.9, "3", true. Boxes of anything but 4 numbers make the whole list unusable.
+    """
+    fields, failure = read_fields(text)
+    time = _to_int(fields.get(KEYFRAME_KEY, -1)) if failure is None else None
+    boxes = _to_array(fields.get(BOXES_KEY)) if failure is None else None
+    if failure is None:
+        failure = BAD_KEYFRAME if time is None or KEYFRAME_KEY not in fields else BAD_BOXES if boxes is None else None
+    return Reading(has_layout(text), _published_share(text), time, boxes, 0 if boxes is None else len(boxes), failure)
+
+
+def read_strictly(text: str) -> Reading:
+    """The reading of inference: a whole time, finite and ordered boxes; an empty list is well-formed and says that the target is absent."""
+    answer = parse_answer(text)
+    if answer.failure and not answer.listed:
+        return Reading(has_layout(text), 0.0, answer.keyframe, None, 0, answer.failure)
+    considered = min(answer.listed, MAX_BOXES)
+    share = len(answer.boxes) / considered if considered else 1.0
+    boxes = np.array(answer.boxes, dtype=np.float64).reshape(-1, 4)
+    return Reading(has_layout(text), share, answer.keyframe, boxes, considered, answer.failure)
+
+
+def _published_share(text: str) -> float:
+    opening = _OPENING.search(text)
+    closing = opening and _CLOSING.search(text, opening.end())
+    if not closing:
+        return 0.0
+    fields = load_json(text[opening.end() - 1 : closing.start() + 1])
+    if not isinstance(fields, dict) or not isinstance(fields.get(KEYFRAME_KEY), int) or not isinstance(fields.get(BOXES_KEY), list):
+        return 0.0
+    boxes = fields[BOXES_KEY]
+    return sum(map(_is_four_numbers, boxes)) / len(boxes) if boxes else 0.0
+
+
+def _is_four_numbers(box: Any) -> bool:
+    return isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
+
+
+def _to_int(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _to_array(boxes: Any) -> np.ndarray | None:
+    if not isinstance(boxes, list) or not boxes:
+        return None
+    boxes = boxes[:MAX_BOXES]
+    if not all(map(_is_four_numbers, boxes)) or all(isinstance(value, bool) for box in boxes for value in box):
+        return None
+    try:
+        return np.array([[float(value) for value in box] for box in boxes])
+    except OverflowError:  # an integer beyond the range of floats
+        return None

@@ -1,0 +1,119 @@
+"""The policy's answer as text: how it is read wherever an answer is used, and how it is written as a training target.
+
+    <think>reasoning</think>
+    <answer>{"keyframe_timestamp": 12, "bbox_2d_list": [[x1, y1, x2, y2], ...]}</answer>
+
+Reading never raises and takes time linear in the length of the text, whatever the policy wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Box = tuple[float, float, float, float]
+
+KEYFRAME_KEY, BOXES_KEY = "keyframe_timestamp", "bbox_2d_list"
+MAX_BOXES = 120  # what one answer may ask the tracker for; further boxes are not read
+
+# Why an answer could not be read; these are the names under which failures are counted.
+NO_ANSWER, BAD_JSON, BAD_KEYFRAME, BAD_BOXES = "no_answer", "bad_json", "bad_keyframe", "bad_boxes"
+
+_BETWEEN_TAGS = re.compile(r"</think>\s*+<answer>")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an answer says.
+
+    Attributes:
+        thinking: the text between the first `<think>` and its `</think>`; empty where there is none.
+        keyframe: the time chosen among those shown; None where it could not be read.
+        boxes: (x1, y1, x2, y2) in pixels of the frames shown, finite, with x1 <= x2 and y1 <= y2; at most `MAX_BOXES`.
+        failure: None where the answer could be read, else one of the causes above. A readable answer may name no box: the target is absent.
+        listed: how many entries the answer's list holds, unusable ones included.
+    """
+
+    thinking: str
+    keyframe: int | None
+    boxes: tuple[Box, ...]
+    failure: str | None
+    listed: int = 0
+
+
+def parse_answer(text: str) -> Answer:
+    """Read an answer as inference does: entries that are no box are dropped, and a list of nothing but such entries is a failure."""
+    thinking = _between(text, "<think>", "</think>") or ""
+    fields, failure = read_fields(text)
+    if failure:
+        return Answer(thinking, None, (), failure)
+    keyframe, listed = fields.get(KEYFRAME_KEY), fields.get(BOXES_KEY)
+    if not is_number(keyframe) or not math.isfinite(keyframe) or keyframe != int(keyframe):
+        return Answer(thinking, None, (), BAD_KEYFRAME)
+    if not isinstance(listed, list):
+        return Answer(thinking, int(keyframe), (), BAD_BOXES)
+    boxes = tuple(box for box in map(_read_box, listed[:MAX_BOXES]) if box is not None)
+    return Answer(thinking, int(keyframe), boxes, BAD_BOXES if listed and not boxes else None, len(listed))
+
+
+def format_answer(thinking: str, keyframe: int, boxes: Sequence[Sequence[float]]) -> str:
+    """Write an answer in the layout above; whole coordinates are written as integers."""
+    numbers = [[int(value) if float(value).is_integer() else float(value) for value in box] for box in boxes]
+    fields = json.dumps({KEYFRAME_KEY: int(keyframe), BOXES_KEY: numbers})
+    return f"<think>{thinking}</think>\n<answer>{fields}</answer>"
+
+
+def has_layout(text: str) -> bool:
+    """Whether the whole text is `<think>..</think>`, white space, `<answer>..</answer>`."""
+    head, tail = "<think>", "</answer>"
+    if not (text.startswith(head) and text.endswith(tail)):
+        return False
+    middle = _BETWEEN_TAGS.search(text, len(head))
+    return middle is not None and middle.end() <= len(text) - len(tail)
+
+
+def read_fields(text: str) -> tuple[dict[str, Any], str | None]:
+    """The JSON object inside the first closed `<answer>` block, or an empty one and the cause."""
+    block = _between(text, "<answer>", "</answer>")
+    if block is None:
+        return {}, NO_ANSWER
+    value = load_json(block.strip())
+    return (value, None) if isinstance(value, dict) else ({}, BAD_JSON)
+
+
+def load_json(text: str) -> Any:
+    """Parse JSON; None for anything that is not JSON, nests too deep or holds an integer of thousands of digits."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def is_number(value: Any) -> bool:
+    """An int or a float, but no bool, which Python counts among the ints."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _between(text: str, start: str, end: str) -> str | None:
+    first = text.find(start)
+    if first < 0:
+        return None
+    first += len(start)
+    last = text.find(end, first)
+    return None if last < 0 else text[first:last]
+
+
+def _read_box(entry: Any) -> Box | None:
+    if not (isinstance(entry, list) and len(entry) == 4 and all(map(is_number, entry))):
+        return None
+    try:
+        x1, y1, x2, y2 = map(float, entry)
+    except OverflowError:  # an integer beyond the range of floats
+        return None
+    finite = all(map(math.isfinite, (x1, y1, x2, y2)))
+    # [0, 0, 0, 0] is how the data writes "not in this frame"
+    return (x1, y1, x2, y2) if finite and x1 <= x2 and y1 <= y2 and (x1, y1, x2, y2) != (0, 0, 0, 0) else None

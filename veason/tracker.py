@@ -1,0 +1,177 @@
+"""SAM 2 over videos in memory: from boxes on one frame to masks on all of them.
+
+Built on the sam2 package's own networks, and equal to its video predictor for the same boxes and frames, forward from the keyframe and then
+backward. What differs is the order of the work: a frame is encoded once for everybody, and objects advance together as one batch, wherever
+their keyframes are. Nothing is kept from one call to the next, and memory is bounded: objects and frames beyond a chunk wait their turn.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from veason.tracking.batch import ObjectBatch
+from veason.tracking.frames import FrameWindow
+from veason.tracking.loading import load_model
+from veason.tracking.network import Network
+from veason.tracking.speed import Speed
+from veason.tracking.visits import visit_order
+
+__all__ = ["Prompt", "Speed", "VideoTracker"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Boxes on one frame: one object each; the masks of a prompt are the union of its objects.
+
+    Attributes:
+        keyframe: the frame's index.
+        boxes: float [K, 4], x1 y1 x2 y2 in pixels of the frames. A box that is not finite gives an empty mask.
+    """
+
+    keyframe: int
+    boxes: np.ndarray
+
+
+class VideoTracker:
+    """A SAM 2 model on one device.
+
+    Args:
+        model: sam2's `SAM2Base`, on its device.
+        dtype: bf16 computes under autocast; fp32 is exact.
+        max_objects: objects tracked at once.
+        max_frames: frames whose features are held at once (about 16 MB each at 1024 pixels).
+        speed: what is switched on to be fast.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        dtype: torch.dtype = torch.float32,
+        max_objects: int = 32,
+        max_frames: int = 16,
+        speed: Speed | None = None,
+    ):
+        self.device = next(model.parameters()).device
+        self.network = Network(model, dtype, speed or Speed.for_model(model))
+        self.max_objects, self.max_frames = max_objects, max_frames
+
+    @classmethod
+    def from_files(
+        cls,
+        config_yaml: str | os.PathLike,
+        checkpoint: str | os.PathLike | None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+        **options,
+    ) -> VideoTracker:
+        """Load a model.
+
+        Args:
+            config_yaml: a SAM 2 or 2.1 model file, or the name of one inside the sam2 package.
+            checkpoint: its weights; None leaves them random.
+            dtype: bf16 on a GPU and fp32 on the CPU when None.
+            options: the constructor's.
+        """
+        device = torch.device(device)
+        dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+        return cls(load_model(config_yaml, checkpoint, device), dtype, **options)
+
+    def track_group(self, frames: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[np.ndarray]:
+        """Track several prompts in one clip.
+
+        Args:
+            frames: uint8 [T, H, W, 3] RGB, or a list of [H, W, 3].
+
+        Returns:
+            Per prompt bool [T, H, W], the union of its objects. Frames are encoded once, and equal boxes are tracked once.
+        """
+        return [masks.cpu().numpy() for masks in self.track_group_on_device(frames, prompts)]
+
+    def track_group_on_device(
+        self, frames: Sequence[np.ndarray], prompts: Sequence[Prompt], size: tuple[int, int] | None = None
+    ) -> list[Tensor]:
+        """The same, left on the tracker's device (long clips on the host), with boxes and masks in a grid of `size` (H, W)."""
+        total, size = len(frames), tuple(size or frames[0].shape[:2])
+        long = total > self.max_frames
+        masks = torch.zeros(len(prompts), total, *size, dtype=torch.bool, device="cpu" if long else self.device)
+        objects = self._objects(prompts, total, size)
+        # a short clip is seen as a whole; through a long one the objects of each keyframe walk together, from chunk to chunk
+        batches = [[item for item in objects if item.keyframe == k] for k in sorted({o.keyframe for o in objects})] if long else [objects]
+        for batch in batches:
+            order = visit_order(batch[0].keyframe, total) if long else range(total)
+            window = FrameWindow(self.network, frames.__getitem__, order, self.max_frames)
+            for chunk in _chunks(batch, self.max_objects):
+                for visited, tracked in self._run(chunk, total, window, size):
+                    _paint(masks, chunk, visited, tracked.to(masks.device))
+        return list(masks)
+
+    def track_video(self, read_frame: Callable[[int], np.ndarray], total: int, prompt: Prompt) -> Iterator[tuple[int, np.ndarray]]:
+        """Track one prompt through a video of any length.
+
+        Args:
+            read_frame: frame index -> uint8 [H, W, 3] RGB; called in a thread of its own, ahead of the tracking.
+            total: frames of the video.
+
+        Yields:
+            (frame index, bool [H, W]): from the keyframe to the end, then backward from the keyframe to the start.
+        """
+        size = read_frame(prompt.keyframe).shape[:2]
+        objects = self._objects([prompt], total, size)
+        if not objects:
+            for frame in range(total):
+                yield frame, np.zeros(size, dtype=bool)
+            return
+        order = visit_order(prompt.keyframe, total)
+        runs = [
+            self._run(chunk, total, FrameWindow(self.network, read_frame, order, self.max_frames), size)
+            for chunk in _chunks(objects, self.max_objects)
+        ]
+        for frame, steps in zip(order, zip(*runs, strict=True), strict=True):
+            yield frame, torch.stack([masks.any(0) for _, masks in steps]).any(0).cpu().numpy()
+
+    def _objects(self, prompts: Sequence[Prompt], total: int, size: tuple[int, int]) -> list[_Object]:
+        """The distinct objects of all prompts."""
+        found: dict[tuple, _Object] = {}
+        for number, prompt in enumerate(prompts):
+            if not 0 <= prompt.keyframe < total:
+                raise ValueError(f"keyframe {prompt.keyframe} is outside a clip of {total} frames")
+            scale = self.network.size / np.array([size[1], size[0]] * 2, dtype=np.float64)
+            with np.errstate(over="ignore"):
+                boxes = (np.asarray(prompt.boxes, dtype=np.float64).reshape(-1, 4) * scale).astype(np.float32)
+            for box in boxes[np.isfinite(boxes).all(1)]:
+                item = found.setdefault((prompt.keyframe, *box.tolist()), _Object(prompt.keyframe, box, []))
+                if number not in item.prompts:
+                    item.prompts.append(number)
+        return list(found.values())
+
+    def _run(self, chunk, total: int, window: FrameWindow, size: tuple[int, int]) -> Iterator[tuple[list[int], Tensor]]:
+        """Visit by visit the frame of each object of a chunk and its mask, bool [N, H, W]."""
+        boxes = torch.from_numpy(np.stack([item.box for item in chunk])).to(self.device, non_blocking=True)
+        batch = ObjectBatch(self.network, boxes, [item.keyframe for item in chunk], total)
+        for frames, logits in batch.run(window):
+            yield frames, F.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0] > 0
+
+
+def _paint(masks: Tensor, chunk: Sequence[_Object], frames: Sequence[int], tracked: Tensor) -> None:
+    """Add the masks [N, H, W] of a chunk's objects to those of the prompts that asked for them, [P, T, H, W]."""
+    for row, (frame, item) in enumerate(zip(frames, chunk, strict=True)):
+        for prompt in item.prompts:
+            masks[prompt, frame] |= tracked[row]
+
+
+@dataclass
+class _Object:
+    keyframe: int
+    box: np.ndarray  # float32 [4] in pixels of the network's frame
+    prompts: list[int]
+
+
+def _chunks(items: list, size: int) -> Iterator[list]:
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -1,0 +1,71 @@
+"""A SAM 2 model from a YAML of the sam2 package's kind and a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+# What sam2's own builder switches on for its video predictor: fall back to the best of three masks when the single one is unstable,
+# and remember a prompted mask as 0 and 1.
+POSTPROCESSING = {
+    "sam_mask_decoder_extra_args.dynamic_multimask_via_stability": True,
+    "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": 0.05,
+    "sam_mask_decoder_extra_args.dynamic_multimask_stability_thresh": 0.98,
+    "binarize_mask_from_pts_for_mem_enc": True,
+}
+
+
+def load_model(config: str | os.PathLike, checkpoint: str | os.PathLike | None, device: torch.device) -> nn.Module:
+    """Build the model that `config` describes and load its weights; without a checkpoint they are random.
+
+    Args:
+        config: a file, or the name of one inside the sam2 package such as `configs/sam2.1/sam2.1_hiera_l.yaml`.
+        checkpoint: a file of tensors, read with `weights_only`; the state dict itself, or under the key "model".
+
+    Raises:
+        FileNotFoundError: there is no such config or checkpoint.
+        ValueError: the checkpoint is not one of this model.
+    """
+    from hydra.utils import instantiate  # hydra and sam2 are wanted by whoever tracks, and by nobody else
+    from omegaconf import OmegaConf
+
+    settings = OmegaConf.load(find_config(config))
+    for key, value in POSTPROCESSING.items():
+        OmegaConf.update(settings, f"model.{key}", value, force_add=True)
+    settings.model.compile_image_encoder = False  # this tracker compiles for itself
+    model = instantiate(settings.model, _recursive_=True)
+    if checkpoint is not None:
+        _load_weights(model, Path(checkpoint))
+    return model.to(device).eval().requires_grad_(False)
+
+
+def find_config(config: str | os.PathLike) -> Path:
+    """The file that `config` names, on the disk or inside the sam2 package."""
+    import sam2
+
+    inside = Path(sam2.__file__).parent
+    for path in (Path(config), inside / config, inside / f"{config}.yaml"):
+        if path.is_file():
+            return path
+    names = sorted(str(path.relative_to(inside)) for path in inside.glob("configs/sam2*/*.yaml"))
+    raise FileNotFoundError(f"no SAM 2 model file {config}; a path, or one of {', '.join(names)}")
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"no SAM 2 checkpoint {path}")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        model.load_state_dict(state.get("model", state))
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not hold the weights of this SAM 2 model: {error}") from error
+
+
+def store_in(model: nn.Module, dtype: torch.dtype) -> None:
+    """Store the weights of matrix products and convolutions in `dtype`, as autocast would convert them again at every call."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            module.to(dtype)

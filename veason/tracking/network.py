@@ -1,0 +1,121 @@
+"""One step of SAM 2 for a batch of objects: see a frame, segment, remember. No state is kept here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from veason.tracking.attention import MemoryAttention, key_tables, rotation_tables
+from veason.tracking.loading import store_in
+from veason.tracking.speed import Speed
+from veason.tracking.visits import Reach
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the network sees on `n` frames.
+
+    Attributes:
+        top: [n, C, h, w], the features that are prompted and remembered.
+        fine: the mask head's two finer maps [n, C', 4h, 4w] and [n, C'', 2h, 2w]; empty where the model uses none.
+        tokens, queries: the memory attention's first look at each frame.
+    """
+
+    top: Tensor
+    fine: tuple[Tensor, ...]
+    tokens: Tensor
+    queries: Tensor
+
+    def __getitem__(self, rows: Tensor) -> Features:
+        take = lambda x: x.index_select(0, rows)  # noqa: E731
+        return Features(take(self.top), tuple(map(take, self.fine)), take(self.tokens), take(self.queries))
+
+
+class Network:
+    """The steps over a loaded model.
+
+    Args:
+        model: sam2's `SAM2Base`.
+        dtype: bf16 runs matrix products under autocast, as sam2's users do; fp32 is exact.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype, speed: Speed):
+        if not model.directly_add_no_mem_embed or model.num_maskmem < 1:
+            raise ValueError("a SAM 2 model needs directly_add_no_mem_embed: true and a num_maskmem above 0, as every released one has")
+        self.model, self.dtype, self.speed = model, dtype, speed
+        self.device = next(model.parameters()).device
+        self.size, self.side = model.image_size, model.sam_image_embedding_size
+        if dtype != torch.float32:
+            store_in(model, dtype)
+        pointers = model.max_obj_ptrs_in_encoder if model.use_obj_ptrs_in_encoder else 0
+        self.reach = Reach(model.num_maskmem, model.memory_temporal_stride_for_eval, pointers)
+        self.attention = MemoryAttention(model.memory_attention, speed.narrow_values)
+        self.table = rotation_tables(model.memory_attention, self.side**2, self.device)
+        self.position = self._spatial(model.image_encoder.neck.position_encoding, model.hidden_dim)
+        self.memory_position = self._spatial(model.memory_encoder.position_encoding, model.mem_dim)
+        self.look, self.recall, self.segment, self.remember = self.attention.look, self.attention.recall, self._segment, self._remember
+        if speed.compile_encoder:
+            for block in model.image_encoder.trunk.blocks:
+                block.compile(dynamic=None)
+        if speed.compile_steps:
+            self.look, self.recall = torch.compile(self.look), torch.compile(self.recall)
+            self.segment, self.remember = torch.compile(self.segment), torch.compile(self.remember)
+
+    def _spatial(self, encoding: nn.Module, channels: int) -> Tensor:
+        """sam2's sine encoding of a map's places, [L, C]."""
+        return encoding(torch.empty(1, channels, self.side, self.side, device=self.device))[0].flatten(1).T.contiguous()
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype != torch.float32)
+
+    @torch.no_grad()
+    def see(self, pixels: Tensor) -> Features:
+        """Encode frames, float32 [n, 3, S, S]."""
+        levels = self.model.forward_image(batched(pixels))["backbone_fpn"]
+        fine = tuple(levels[-3:-1]) if self.model.use_high_res_features_in_sam else ()
+        top = levels[-1].contiguous()
+        tokens, queries = self.look(batched(top.flatten(2).transpose(1, 2)), self.position, self.table)
+        return Features(top, fine, tokens, queries)
+
+    def prompt(self, seen: Features, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Segment from boxes [N, 4] in pixels of the network's frame -> (mask logits [N, 1, 4h, 4w], pointers [N, C], scores [N, 1])."""
+        features = seen.top + self.model.no_mem_embed.view(1, -1, 1, 1)
+        labels = to_device([[2, 3]], self.device).int().expand(len(boxes), 2)  # sam2's labels of a box's corners
+        return self.segment(batched(features), seen.fine, boxes.view(-1, 2, 2), labels)
+
+    def track(self, seen: Features, memory: Tensor, where: Tensor, maps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Segment from memories [N, K, M], the first `maps` maps of them, the rest object pointers. Returns what `prompt` returns."""
+        keys = key_tables(self.table, maps, memory.shape[1] - maps * self.side**2)
+        for tensor in (memory, where, *keys):
+            torch._dynamo.maybe_mark_dynamic(tensor, tensor.ndim - 2)
+        tokens = self.recall(batched(seen.tokens), batched(seen.queries), self.position, batched(memory), batched(where), self.table, keys)
+        return self.segment(batched(tokens.transpose(1, 2).unflatten(2, (self.side, self.side))), seen.fine, None, None)
+
+    def _segment(self, features: Tensor, fine: Sequence[Tensor], points: Tensor | None, labels: Tensor | None):
+        model = self.model
+        prompt = None if points is None else {"point_coords": points, "point_labels": labels}
+        several = model._use_multimask(points is not None, prompt)
+        outputs = model._forward_sam_heads(features, prompt, None, list(fine) or None, several)
+        return outputs[3], outputs[5], outputs[6]  # sam2: low_res_masks, obj_ptr, object_score_logits
+
+    def _remember(self, top: Tensor, logits: Tensor, scores: Tensor, prompted: bool) -> Tensor:
+        """Encode masks [N, 1, 4h, 4w] on their frames [N, C, h, w] into memories [N, L, M], kept in bf16 as sam2 keeps them."""
+        masks = F.interpolate(logits, (self.size, self.size), mode="bilinear", align_corners=False)
+        flat = [top.flatten(2).permute(2, 0, 1)]
+        memory, _ = self.model._encode_new_memory(flat, [top.shape[2:]], masks, scores, prompted)
+        return memory.flatten(2).transpose(1, 2).to(torch.bfloat16)
+
+
+def batched(tensor: Tensor) -> Tensor:
+    """Say that the number of frames or objects changes from call to call, so that one compilation serves them all."""
+    torch._dynamo.maybe_mark_dynamic(tensor, 0)
+    return tensor
+
+
+def to_device(values: list, device: torch.device) -> Tensor:
+    """A small list as a tensor, without making the host wait for the device."""
+    return torch.tensor(values).to(device, non_blocking=True)
