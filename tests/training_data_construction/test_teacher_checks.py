@@ -1,0 +1,77 @@
+"""What passes as an answer of the teacher, and the words for what does not."""
+
+import pytest
+
+from training_data_construction.teacher_checks import check_answer, tidy_answer
+from training_data_construction.teacher_prompts import ABSENT_EXAMPLES, WORKED_EXAMPLES
+
+GOOD = (
+    "Step 1: A dog runs over the grass and a cat watches from a box.\n"
+    "Step 2: The frame at 12 seconds shows the whole dog, whereas in frame 3 it is far away.\n"
+    "Step 3: The dog leaps in the middle of the picture."
+)
+
+
+def test_worked_examples_pass_their_own_checks():
+    for example in (*WORKED_EXAMPLES, *ABSENT_EXAMPLES):
+        heading, keyframe, answer = example.split("\n", 2)
+        assert check_answer(answer.strip(), int(keyframe.removeprefix("Keyframe: ")), heading) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        GOOD.replace("Step 1:", "**Step 1:**").replace("Step 2:", "### Step 2."),
+        GOOD.replace("\n", "\n\n").lower(),
+        GOOD.replace("At", "at") + " The keyframe at 12 s is sharp.",
+        GOOD.replace("12 seconds", "timestamp 12.") + " A red frame house stands behind.".replace("red frame", "timber"),
+    ],
+)
+def test_accepted(text):
+    assert check_answer(text, 12, "the dog") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "it was empty"),
+        (GOOD.replace("Step 3", "Finally"), "exactly Step 1, Step 2 and Step 3"),
+        (GOOD + "\nStep 4: The end of the video.", "exactly Step 1, Step 2 and Step 3"),
+        (GOOD.replace("Step 2", "Step 9").replace("Step 3", "Step 2").replace("Step 9", "Step 3"), "exactly Step 1"),
+        ("Sure, here it is.\n" + GOOD, "text before Step 1"),
+        (GOOD.replace(" The dog leaps in the middle of the picture.", ""), "Step 3 said nothing"),
+        (GOOD.replace("12", "11"), "did not name the given keyframe, 12"),
+        (GOOD.replace("12 seconds", "120 seconds"), "did not name the given keyframe, 12"),
+        (GOOD.replace("12 seconds", "1.12 seconds"), "did not name the given keyframe, 12"),
+        (GOOD + " Frame 3 is the better keyframe.", "named 3 as the keyframe instead of 12"),
+        (GOOD + " So the keyframe is at time 3.", "named 3 as the keyframe instead of 12"),
+        (GOOD.replace("The dog leaps", "The dog in the red box leaps"), "drawn onto the frames"),
+        (GOOD.replace("The dog leaps", "The bounding box shows it"), "drawn onto the frames"),
+        (GOOD.replace("The dog leaps", "The dog, marked with a rectangle, leaps"), "drawn onto the frames"),
+        (GOOD.replace("The dog leaps", "The dog highlighted in red leaps"), "drawn onto the frames"),
+        (GOOD.replace("The dog leaps", "The red outline shows it"), "drawn onto the frames"),
+        (GOOD + "</think>", "markup </think>"),
+        (GOOD + "<|im_end|>", "markup <|im_end|>"),
+        (GOOD + " word" * 600, "longer than 500 words"),
+    ],
+)
+def test_refused_with_the_reason(text, reason):
+    assert reason in (check_answer(text, 12, "the dog") or "")
+
+
+def test_words_of_the_description_betray_nothing():
+    text = GOOD.replace("The dog leaps", "The red box falls")
+    assert check_answer(text, 12, "the red box that falls off the shelf") is None
+    assert check_answer(text, 12, "what falls off the shelf")
+
+
+def test_a_reasoning_models_own_thinking_is_not_the_answer():
+    assert tidy_answer(f"<think>hm, the red box</think>\n\n{GOOD}\n") == GOOD
+
+
+@pytest.mark.timeout(5)
+def test_hostile_text_takes_linear_time():
+    for piece in ("Step 1 ", "step 1:\n", "frame at ", "keyframe is at the frame ", "<think>", "red ", " \t\n", "#*>-_ "):
+        check_answer(piece * 20_000, 12, "the dog", max_words=10**9)
+        check_answer(GOOD + piece * 20_000, 12, "the dog", max_words=10**9)

@@ -1,0 +1,90 @@
+"""An accepted answer as a training record, in the seed's form, and the sets for training and validation."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training_data_construction.teacher_tasks import TeacherTask
+from veason import masks
+from veason.answers import format_answer
+from veason.prompts import Message, build_messages
+
+Record = dict[str, Any]
+IMAGE_TAG = "<image>"
+END_OF_THINKING = "</think>"
+
+
+def build_record(task: TeacherTask, thinking: str, size: int = 560, absent_objects: str = "zero", template: str | None = None) -> Record:
+    """One record of the seed's form.
+
+    Args:
+        thinking: the teacher's reasoning.
+        size: side of the square frames that the student sees; the boxes are in their pixels.
+        absent_objects: "zero" labels an object that is not seen in the keyframe as [0, 0, 0, 0], as the seed does; "drop" leaves it out.
+        template: see `veason.prompts.load_template`.
+
+    Returns:
+        `conversation` (human and gpt turns), `CoT` (the thinking), `solution` (the answer), `frame_ids`, `sampled_video_frames` (their
+        files), and what identifies the expression. An absent target's answer has an empty list of boxes.
+    """
+    sample = task.sample
+    boxes = [
+        [round(side, 2) for side in masks.scale_box(box, sample.height, sample.width, size)]
+        for box in task.keyframe_boxes
+        if box is not None or absent_objects == "zero"
+    ]
+    answer = format_answer(thinking, task.keyframe, boxes)
+    chain, separator, solution = answer.partition(END_OF_THINKING)
+    messages = build_messages(sample.expression, task.frame_ids, template, (size, size))
+    return {
+        "video": sample.video,
+        "exp_id": sample.exp_id,
+        "exp": sample.expression,
+        "type_id": sample.type_id,
+        "anno_id": list(sample.object_ids),
+        "height": sample.height,
+        "width": sample.width,
+        "keyframe_resize": size,
+        "frames": list(sample.frames),
+        "frame_ids": task.frame_ids,
+        "sampled_video_frames": [os.path.abspath(path) for path in task.paths],
+        "CoT": chain + separator,
+        "solution": solution.strip(),
+        "conversation": [{"from": "human", "value": flat_prompt(messages)}, {"from": "gpt", "value": answer}],
+    }
+
+
+def flat_prompt(messages: Sequence[Message]) -> str:
+    """The user turn as one text with `<image>` where an image stands."""
+    content = next(message["content"] for message in messages if message["role"] == "user")
+    return "".join(IMAGE_TAG if part["type"] == "image" else part["text"] for part in content)
+
+
+def split_by_video(records: Sequence[Record], val_ratio: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """Training and validation records: whole videos are set apart, so that no frame of a validation video was trained on.
+
+    Args:
+        val_ratio: the share of videos for validation, at least one when it is above 0 and there are two.
+    """
+    videos = sorted({record["video"] for record in records})
+    count = min(max(1, round(len(videos) * val_ratio)), len(videos) - 1) if val_ratio > 0 and videos else 0
+    held_out = {videos[index] for index in np.random.default_rng(seed).permutation(len(videos))[:count]}
+    train = [record for record in records if record["video"] not in held_out]
+    return train, [record for record in records if record["video"] in held_out]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a whole file or none: aside first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    with open(aside, "w", encoding="utf-8") as file:
+        json.dump(content, file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)

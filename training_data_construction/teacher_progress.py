@@ -1,0 +1,62 @@
+"""What is done and what is open, read from the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from training_data_construction.teacher_tasks import TeacherTask
+from training_data_construction.teachers import TeacherError
+
+MAX_ANSWERS = 3  # the first and two more
+
+
+@dataclass
+class Progress:
+    """One expression's state.
+
+    Attributes:
+        answers: how many were journaled.
+        accepted: the text that passed the checks.
+        reasons: why the others did not.
+        refused: the server will not answer this question.
+    """
+
+    answers: int = 0
+    accepted: str | None = None
+    reasons: list[str] = field(default_factory=list)
+    refused: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether it is to be asked (again)."""
+        return self.accepted is None and not self.refused and self.answers < MAX_ANSWERS
+
+    def add(self, text: str, reason: str | None, refused: bool = False) -> None:
+        """Counts one more answer: accepted when there is no reason against it."""
+        self.answers += 1
+        self.refused = refused
+        if reason is None:
+            self.accepted = text
+        else:
+            self.reasons.append(reason)
+
+
+def read_progress(entries: Iterable[dict[str, Any]], tasks: Sequence[TeacherTask]) -> dict[str, Progress]:
+    """What the journal's entries say about each task, by sample id.
+
+    Raises:
+        TeacherError: an answer in the journal is about other frames than the task, so it came from other settings or data.
+    """
+    wanted = {task.sample.sample_id: task for task in tasks}
+    progress = {sample_id: Progress() for sample_id in wanted}
+    for entry in entries:
+        task = wanted.get(entry["sample_id"])
+        if task is None or "lost" in entry:
+            continue
+        if (entry["keyframe"], entry["frame_ids"]) != (task.keyframe, task.frame_ids):
+            hint = "use the seed and the data that it was begun with, or another --output"
+            raise TeacherError(f"{entry['sample_id']}: the journal's answer is about other frames; {hint}")
+        progress[entry["sample_id"]].add(entry["text"], entry["reason"], bool(entry.get("refused")))
+    return progress

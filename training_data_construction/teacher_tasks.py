@@ -1,0 +1,148 @@
+"""What the teacher is asked about: which expressions, which frames, which boxes; planned for all before the first request is paid for."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from training_data_construction.teacher_prompts import WORKED_EXAMPLES
+from veason import masks
+from veason.datasets.base import VideoSample
+from veason.datasets.revos import ReVOS
+from veason.errors import DataError
+from veason.frames import anchored_frames, read_frame
+from veason.pictures import draw_boxes
+
+TEACHER_FRAMES = 8  # N of the training rule
+MAX_PER_VIDEO = 10  # expressions
+LONG_SIDE, SHORT_SIDE = 640, 480  # pixels: a picture fits 640 x 480 lying, 480 x 640 standing
+
+
+@dataclass(frozen=True)
+class TeacherTask:
+    """One expression to be reasoned about.
+
+    Attributes:
+        frame_ids: the frames shown, as positions in the video, which are their times in seconds.
+        keyframe: the time of the keyframe, one of `frame_ids`.
+        example: the worked example of the first request, 0 to 2.
+        absent: the target is not in the video.
+        paths: per shown frame its file.
+        boxes: per shown frame and object the extreme pixels (left, top, right, bottom), None where it is not seen.
+    """
+
+    sample: VideoSample
+    frame_ids: list[int]
+    keyframe: int
+    example: int
+    absent: bool
+    paths: list[Path]
+    boxes: list[list[masks.Box | None]]
+
+    @property
+    def keyframe_boxes(self) -> list[masks.Box | None]:
+        """Per object its box in the keyframe."""
+        return self.boxes[self.frame_ids.index(self.keyframe)] if self.boxes else []
+
+
+def plan_tasks(
+    benchmark: ReVOS,
+    seed: int,
+    include_absent: bool = False,
+    exclude: Iterable[str] = (),
+    max_per_video: int = MAX_PER_VIDEO,
+    sampled_frames: int = TEACHER_FRAMES,
+    on_bad_sample: str = "raise",
+) -> tuple[list[TeacherTask], dict[str, str]]:
+    """The tasks of a data set, in its order.
+
+    Every draw is a function of the seed and the sample's id, so a run that is started again asks the same questions.
+
+    Args:
+        exclude: sample ids, or whole videos, to leave out.
+        max_per_video: expressions of one video, the first that can be used.
+        on_bad_sample: "raise", or "skip" to leave out what has no masks, missing frames or masks of another size.
+
+    Returns:
+        The tasks, and for each sample left out as bad the reason.
+
+    Raises:
+        DataError: nothing to ask about, or a bad sample.
+    """
+    excluded, taken, bad = set(exclude), Counter[str](), dict[str, str]()
+    tasks = []
+    for sample in benchmark.samples:
+        unwanted = excluded & {sample.sample_id, sample.video} or (sample.type_id == 2 and not include_absent)
+        if unwanted or taken[sample.video] >= max_per_video:
+            continue
+        try:
+            tasks.append(_plan(benchmark, sample, seed, sampled_frames))
+            taken[sample.video] += 1
+        except DataError as error:
+            if on_bad_sample != "skip":
+                raise DataError(f"{error} (--exclude or --on_bad_sample skip leaves it out)") from error
+            bad[sample.sample_id] = str(error)
+    if not tasks:
+        raise DataError(f"no expression to ask about in {benchmark.meta_path}")
+    return tasks, bad
+
+
+def _plan(benchmark: ReVOS, sample: VideoSample, seed: int, sampled_frames: int) -> TeacherTask:
+    if problems := benchmark.problems(sample):
+        raise DataError(f"{sample.sample_id}: {problems[0]}")
+    absent = sample.type_id == 2
+    areas = np.zeros(len(sample.frames)) if absent else benchmark.areas(sample)
+    rng = np.random.default_rng([seed, zlib.crc32(sample.sample_id.encode())])
+    keyframe, frame_ids = anchored_frames(areas, sampled_frames, rng)
+    tracks = [] if absent else benchmark.checked_tracks(sample, frame_ids)
+    return TeacherTask(
+        sample=sample,
+        frame_ids=frame_ids,
+        keyframe=keyframe,
+        example=int(rng.integers(len(WORKED_EXAMPLES))),
+        absent=absent,
+        paths=[benchmark.frame_path(sample, index) for index in frame_ids],
+        boxes=[[masks.box(rle) for rle in frame] for frame in zip(*tracks, strict=True)],
+    )
+
+
+def teacher_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width of a frame in the teacher's pictures: shrunk to fit 640 x 480 lying or 480 x 640 standing, never enlarged."""
+    most_height, most_width = (SHORT_SIDE, LONG_SIDE) if width > height else (LONG_SIDE, SHORT_SIDE)
+    scale = min(1.0, most_height / height, most_width / width)
+    return max(1, int(height * scale)), max(1, int(width * scale))
+
+
+def draw_pictures(task: TeacherTask) -> list[str]:
+    """Each shown frame as a `data:` URL (JPEG), scaled, with the box of every target that is seen in it.
+
+    Raises:
+        DataError: a frame is missing, unreadable or not of the size that the annotation tells; names the sample.
+    """
+    pictures = []
+    for position, path in enumerate(task.paths):
+        frame = read_frame(path)
+        if frame.shape[:2] != (task.sample.height, task.sample.width):
+            size, told = frame.shape[:2], (task.sample.height, task.sample.width)
+            raise DataError(f"{task.sample.sample_id}: frame {path} is {size}, the annotation says {told} (height, width)")
+        height, width = teacher_size(*frame.shape[:2])
+        picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        seen = [box for box in (task.boxes[position] if task.boxes else []) if box is not None]
+        scale = np.array([width / task.sample.width, height / task.sample.height] * 2)
+        picture = draw_boxes(picture, np.array(seen, dtype=float).reshape(-1, 4) * scale)
+        pictures.append(_as_url(picture))
+    return pictures
+
+
+def _as_url(picture: np.ndarray) -> str:
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    if not done:
+        raise RuntimeError("OpenCV could not encode a JPEG")
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
