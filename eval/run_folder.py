@@ -1,0 +1,142 @@
+"""The folder of one evaluation: masks, one line of JSON a sample, and what is needed to go on after a stop.
+
+    OUTPUT/predictions.jsonl               first line {"header": ...}, then one record a sample, in the benchmark's order
+    OUTPUT/Annotations/.../<frame>.png     8-bit, 0 or 255, one folder a sample
+    OUTPUT/.journal/<worker>.jsonl         records of a run under way; joined into predictions.jsonl at its end
+    OUTPUT/.partial/<worker>/              masks of the sample that a worker is writing; renamed when all are there
+
+A sample is done when its record is written, which happens after its folder has its name. So a stop at any moment costs at most the
+samples under way, and the run that goes on writes the same masks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from veason.errors import DataError
+
+PREDICTIONS, JOURNAL, PARTIAL = "predictions.jsonl", ".journal", ".partial"
+MAY_DIFFER = ("versions", "device", "workers", "started")  # header fields in which a resumed run may differ from its beginning
+
+Record = dict[str, Any]
+
+
+class RunFolder:
+    """One evaluation's folder, opened by the driver (`begin`, `finish`) and by every worker (`write_masks`, `append`)."""
+
+    def __init__(self, path: str | os.PathLike[str], writer_threads: int = 4) -> None:
+        self.path = Path(path)
+        self.writer_threads = writer_threads
+
+    def begin(self, header: Record) -> dict[str, Record]:
+        """Start, or go on: the records of the samples that are done already.
+
+        Raises:
+            DataError: the folder holds a run with other settings.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
+        predictions = self.path / PREDICTIONS
+        if not predictions.exists():
+            _write_lines(predictions, [{"header": header}])
+            return {}
+        earlier, records = read_run(self.path)
+        for key in sorted(set(header) | set(earlier)):
+            if key not in MAY_DIFFER and header.get(key) != earlier.get(key):
+                theirs, ours = earlier.get(key), header.get(key)
+                raise DataError(f"{self.path} holds a run with {key}={theirs!r}, not {ours!r}; give another output_path or remove it")
+        return {record["sample_id"]: record for record in records if (self.path / record["result_dir"]).is_dir()}
+
+    def write_masks(self, result_dir: str, names: tuple[str, ...], masks: Iterable[tuple[int, np.ndarray]], worker: int) -> None:
+        """Write every frame's mask, then give the folder its name. `masks` comes as (index, bool [H, W]), each index once, in any order.
+
+        Raises:
+            DataError: a mask is missing, or a file cannot be written.
+        """
+        aside, target = self.path / PARTIAL / str(worker), self.path / result_dir
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        with ThreadPoolExecutor(self.writer_threads) as pool:
+            written = [pool.submit(_write_png, aside / f"{names[index]}.png", mask.astype(np.uint8) * 255) for index, mask in masks]
+        for future in written:
+            future.result()
+        if len(written) != len(names):
+            raise DataError(f"{result_dir}: {len(written)} masks for {len(names)} frames")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():  # of a sample that was stopped between its name and its record
+            shutil.rmtree(target)
+        os.rename(aside, target)
+
+    def append(self, record: Record, worker: int) -> None:
+        """Note that a sample is done."""
+        journal = self.path / JOURNAL / f"{worker}.jsonl"
+        journal.parent.mkdir(exist_ok=True)
+        with open(journal, "ab+") as file:
+            if file.tell() and _last_byte(file) != b"\n":
+                file.write(b"\n")  # the line that a stop cut in two stays unreadable, alone
+            file.write(_line(record).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self, order: Iterable[str]) -> list[Record]:
+        """Join the journals into predictions.jsonl, in the benchmark's order."""
+        header, records = read_run(self.path)
+        by_id = {record["sample_id"]: record for record in records}
+        ordered = [by_id[sample_id] for sample_id in order]
+        _write_lines(self.path / PREDICTIONS, [{"header": header}, *ordered])
+        shutil.rmtree(self.path / JOURNAL, ignore_errors=True)
+        shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
+        return ordered
+
+
+def read_run(path: str | os.PathLike[str]) -> tuple[Record, list[Record]]:
+    """The header and the records of a run, finished or not. Raises DataError when there is none."""
+    predictions = Path(path) / PREDICTIONS
+    if not predictions.is_file():
+        raise DataError(f"no run in {path}: {PREDICTIONS} is missing")
+    first, *rest = _read_lines(predictions)
+    if "header" not in first:
+        raise DataError(f"{predictions} has no header line")
+    for journal in sorted((Path(path) / JOURNAL).glob("*.jsonl")):
+        rest.extend(_read_lines(journal))
+    return first["header"], list({record["sample_id"]: record for record in rest}.values())
+
+
+def _read_lines(path: Path) -> Iterator[Record]:
+    for line in path.read_bytes().splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue  # cut in two by a stop: its sample counts as not done
+
+
+def _write_lines(path: Path, records: Iterable[Record]) -> None:
+    aside = path.with_name(path.name + ".new")
+    with open(aside, "w", encoding="utf-8") as file:
+        file.writelines(_line(record) for record in records)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record) + "\n"  # ASCII: whatever the policy wrote, a line stays one line
+
+
+def _last_byte(file: Any) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
+
+
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), picture):
+        raise DataError(f"mask cannot be written: {path}")

@@ -1,0 +1,75 @@
+"""Frames of a video as a sequence that holds one frame at a time: a folder of pictures, or a video file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from veason.errors import DataError
+from veason.frames import read_frame
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+class FrameFiles(Sequence[np.ndarray]):
+    """Picture files in order; frame t is read, uint8 [H, W, 3] RGB, when it is asked for."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        return read_frame(self.paths[index])
+
+
+def open_folder(folder: str | Path) -> FrameFiles:
+    """The pictures of a folder, sorted by name. Raises DataError when there are none."""
+    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in PICTURES)
+    if not paths:
+        raise DataError(f"no pictures ({', '.join(PICTURES)}) in {folder}")
+    return FrameFiles(paths)
+
+
+def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None) -> np.ndarray:
+    """A video file's frames as an array [T, H, W, 3] RGB that lies in the file `scratch`, so that only what is looked at is in memory.
+
+    Args:
+        fps: keep so many frames a second (those shown at 0, 1/fps, 2/fps, ... seconds); None keeps all.
+
+    Raises:
+        DataError: the file is missing, is no video, or holds no frame.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"video is missing: {path}")
+    total, shape = 0, None
+    with open(scratch, "wb") as file:
+        for frame in _decoded(path, fps):
+            if shape is None:
+                shape = frame.shape
+            elif frame.shape != shape:
+                raise DataError(f"{path}: the size of the frames changes from {shape[:2]} to {frame.shape[:2]}")
+            file.write(frame.tobytes())
+            total += 1
+    if shape is None:
+        raise DataError(f"{path} holds no frames")
+    return np.memmap(scratch, np.uint8, "r", shape=(total, *shape))
+
+
+def _decoded(path: str | Path, fps: float | None) -> Iterator[np.ndarray]:
+    import av
+
+    due = 0.0  # seconds: the next frame to keep is the first one not shown before this
+    try:
+        with av.open(str(path)) as container:
+            start = None
+            for frame in container.decode(video=0):
+                start = frame.time if start is None else start
+                if fps is None or frame.time - start >= due - 1e-6:
+                    yield frame.to_ndarray(format="rgb24")
+                    due += 1 / fps if fps else 0.0
+    except (av.FFmpegError, IndexError) as error:
+        raise DataError(f"{path} cannot be read as a video ({error})") from error
