@@ -25,6 +25,11 @@ CHOICES = {
 LOGGERS = ("console", "wandb", "tensorboard")
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
+PATHS = {  # files and folders, or names that something else looks up
+    "data": ("train_files", "val_files", "meta_file", "val_meta_file", "exclude", "prompt_template"),
+    "worker.actor.model": ("model_path", "tokenizer_path"),
+    "worker.reward": ("sam2_config", "sam2_checkpoint"),
+}
 AT_LEAST_ONE = {
     "data": ("sampled_frames", "keyframe_resize", "max_prompt_length", "max_response_length", "rollout_batch_size", "val_batch_size"),
     "worker.actor": (
@@ -80,12 +85,14 @@ def _fill_in(config: Config) -> None:
         trainer.save_limit = 1
     if trainer.save_checkpoint_path is None:
         trainer.save_checkpoint_path = os.path.join("checkpoints", trainer.project_name, trainer.experiment_name)
-    trainer.save_checkpoint_path = os.path.abspath(trainer.save_checkpoint_path)  # workers have another current folder
+    trainer.save_checkpoint_path = os.path.abspath(trainer.save_checkpoint_path)
+    for section, keys in PATHS.items():
+        node = value_of(config, section)
+        for key in keys:
+            path = getattr(node, key)
+            if path is not None and os.path.exists(path):  # a worker has another current folder
+                setattr(node, key, os.path.abspath(path))
     model = config.worker.actor.model
-    for name in ("model_path", "tokenizer_path"):
-        path = getattr(model, name)
-        if path is not None and os.path.exists(path):
-            setattr(model, name, os.path.abspath(path))
     model.tokenizer_path = model.tokenizer_path or model.model_path
 
 
