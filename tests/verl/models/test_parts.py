@@ -59,7 +59,6 @@ def test_block_mask_equals_the_dense_mask(multiple: int) -> None:
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_flex_attention_equals_the_dense_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "compiled_flex", lambda: attention._flex)
     batch = pack_groups([random_group([70, 1, 130], [(1, 8, 8)], 2, text=60), random_group([40], [], 3)], CONFIG, multiple=128)
@@ -69,6 +68,7 @@ def test_flex_attention_equals_the_dense_mask(monkeypatch: pytest.MonkeyPatch) -
     torch.testing.assert_close(flex, dense, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_log_probs_and_entropy_by_chunks(temperature: float) -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(23, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
