@@ -94,6 +94,7 @@ class Engine(Protocol):
     """
 
     places: int  # workers / tensor_parallel_size
+    device_name: str  # of one worker's device, as its vendor names it
 
     def rollout(self, shares: Sequence[Sequence[GroupRequest]], validation: bool = False) -> dict[str, float]:
         """Generates the groups; `shares[p]` goes to place p. Validation samples by val_n and val_temperature. Gives metrics."""

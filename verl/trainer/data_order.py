@@ -39,13 +39,13 @@ class DataOrder:
 
     def draw(self, count: int) -> list[GroupRequest]:
         """The next `count` requests."""
-        requests = [self._request(position) for position in range(self.position, self.position + count)]
+        requests = [self.request(position) for position in range(self.position, self.position + count)]
         self.position += count
         return requests
 
     def preview(self, count: int) -> list[GroupRequest]:
         """The first `count` requests of the run, wherever it stands."""
-        return [self._request(position) for position in range(count)]
+        return [self.request(position) for position in range(count)]
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to go on at the same place."""
@@ -59,7 +59,8 @@ class DataOrder:
             raise ValueError(f"the checkpoint was trained on another order of the data ({changed}): resume with the data and seed it had")
         self.position = state["position"]
 
-    def _request(self, position: int) -> GroupRequest:
+    def request(self, position: int) -> GroupRequest:
+        """Request number `position`, which is its uid."""
         episode, place = divmod(position, len(self))
         if episode != self._episode:
             self._episode = episode

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
+
+from transformers import AutoConfig
 
 from verl.protocol import GroupRequest, GroupResult
 from verl.trainer.advantages import group_advantages
@@ -17,7 +20,7 @@ from verl.trainer.data_order import batches
 from verl.trainer.loop import Loop
 from verl.trainer.metrics import group_metrics, is_computed, is_constant, update_means
 from verl.trainer.prompt_lengths import PromptLengths
-from verl.trainer.throughput import throughput_metrics
+from verl.trainer.throughput import ModelFlops, device_peak, throughput_metrics
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +28,18 @@ log = logging.getLogger(__name__)
 class GRPO(Loop):
     """One step is `step`; `Loop` repeats, logs and saves it."""
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.flops = ModelFlops.of(AutoConfig.from_pretrained(self.config.worker.actor.model.model_path))
+        peak = device_peak(self.engine.device_name)
+        self.peak = peak and peak * self.plan.workers
+
     def step(self) -> dict[str, float]:
         clock, actor = self.clock, self.config.worker.actor
 
         groups, seen, figures = self.sample()
 
-        if self.plan.needs_reference and groups:
+        if self.plan.passes["reference"] and groups:
             with clock("reference"):
                 figures |= self.engine.reference([group.uid for group in groups], old=self.plan.updates_per_step > 1)
 
@@ -42,7 +51,7 @@ class GRPO(Loop):
             updates = [self.engine.update(minibatch) for _ in range(actor.ppo_epochs) for minibatch in minibatches]
 
         self.engine.drop([group.uid for group in groups])
-        return figures | update_means(updates) | group_metrics(seen) | throughput_metrics(seen, groups, clock.seconds, self.plan)
+        return figures | update_means(updates) | group_metrics(seen) | self.rates(seen, groups)
 
     def sample(self) -> tuple[list[GroupResult], list[GroupResult], dict[str, float]]:
         """Draws, generates and scores a batch; gives the groups to train on, all groups seen, and figures.
@@ -90,3 +99,9 @@ class GRPO(Loop):
             groups += results
         self.run_log.generations(step, groups[: self.config.trainer.val_generations_to_log_to_wandb])
         return group_metrics(groups, "val/")
+
+    def rates(self, seen: Sequence[GroupResult], trained: Sequence[GroupResult]) -> dict[str, float]:
+        """Tokens per second and MFU of the step's stages so far."""
+        order, lengths = self.prompts.order, self.prompts.lengths
+        patches = {group.uid: lengths.patches(order.request(group.uid)) for group in seen}
+        return throughput_metrics(seen, trained, patches, self.clock.seconds, self.plan.passes, self.flops, self.peak)

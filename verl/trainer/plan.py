@@ -21,7 +21,8 @@ class Plan:
     """Attributes:
     steps: training steps of the whole run, resumed ones included.
     updates_per_step: optimizer steps per training step.
-    needs_reference: whether a step computes log-probabilities before its update.
+    passes: forward passes over a group per stage: "reference" (the reference model's, and the actor's own where a step has several
+        updates) and "update" (three each, for the backward pass).
     checkpoint: where the run goes on from; None starts afresh.
     start: steps that the checkpoint already has.
     test_freq, save_freq: every so many steps; -1 is never.
@@ -31,7 +32,7 @@ class Plan:
 
     steps: int
     updates_per_step: int
-    needs_reference: bool
+    passes: dict[str, int]
     checkpoint: Path | None
     start: int
     test_freq: int
@@ -72,7 +73,7 @@ def make_plan(config: Config, samples: int) -> Plan:
     return Plan(
         steps=steps,
         updates_per_step=updates,
-        needs_reference=(actor.use_kl_loss and actor.kl_loss_coef != 0) or updates > 1,
+        passes={"reference": int(actor.use_kl_loss and actor.kl_loss_coef != 0) + int(updates > 1), "update": 3 * actor.ppo_epochs},
         checkpoint=checkpoint,
         start=_step_of(checkpoint),
         test_freq=trainer.test_freq,

@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 from verl.protocol import GroupRequest, TrainingData
 
+PATCH_AREA = 14 * 14  # pixels
+
 
 class PromptTooLong(ValueError):
     """A prompt beyond data.max_prompt_length. Nothing is cut: a cut prompt would lose images or the question."""
@@ -24,15 +26,11 @@ class PromptLengths:
 
     def __init__(self, data: TrainingData, count: Callable[..., int], limit: int) -> None:
         self.data, self.count, self.limit = data, count, limit
-        self._known: dict[tuple[int, int], int] = {}
+        self._known: dict[tuple[int, int], tuple[int, int]] = {}
 
     def __call__(self, request: GroupRequest) -> int:
         """Tokens of the prompt, images expanded. Raises PromptTooLong, which names the sample."""
-        key = (request.index, request.seed)
-        if key not in self._known:
-            messages, sizes = self.data.outline(request.index, request.seed)
-            self._known[key] = self.count(messages, sizes)
-        tokens = self._known[key]
+        tokens, _ = self._count(request)
         if tokens > self.limit:
             name = self.data.sample_id(request.index)
             raise PromptTooLong(
@@ -41,6 +39,17 @@ class PromptLengths:
             )
         return tokens
 
+    def patches(self, request: GroupRequest) -> int:
+        """Image patches of the prompt, 14 x 14 pixels each."""
+        return self._count(request)[1]
+
     def check(self, requests: Iterable[GroupRequest]) -> int:
         """Counts all of them, with a bar once it takes seconds, and returns the longest."""
         return max((self(request) for request in tqdm(requests, desc="prompt lengths", delay=3, leave=False)), default=0)
+
+    def _count(self, request: GroupRequest) -> tuple[int, int]:
+        key = (request.index, request.seed)
+        if key not in self._known:
+            messages, sizes = self.data.outline(request.index, request.seed)
+            self._known[key] = self.count(messages, sizes), sum(height * width // PATCH_AREA for height, width in sizes)
+        return self._known[key]
