@@ -1,0 +1,176 @@
+"""Every shipped configuration loads, the published keys are taken, and what cannot run is refused by name."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from verl.config import NO_EFFECT, Config, ConfigError, load_config
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.startswith("llamafactory"))
+PUBLISHED = "training_scripts/video_seg_zero_3b_keyframe_sam_sft_mod.yaml"
+VARIABLES = {"REVOS_ROOT": "/data/ReVOS", "SAM2_CHECKPOINT": "/weights/sam2.pt", "MODEL_PATH": "/weights/sft", "COT_ROOT": "/data/cot"}
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+
+
+def refusal(*words: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        load_config([f"config={PUBLISHED}", *words])
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_loads(path: Path) -> None:
+    config = load_config([f"config={path}"])
+    assert isinstance(config, Config)
+    assert "/" not in str(OmegaConf.load(path).get("base", ""))
+
+
+def test_the_published_path_is_the_config() -> None:
+    assert load_config([f"config={PUBLISHED}"]) == load_config(["config=configs/" + Path(PUBLISHED).name])
+
+
+def test_the_published_command_line() -> None:
+    config = load_config(
+        [
+            f"config={PUBLISHED}",
+            "data.val_files=None",
+            "worker.actor.model.model_path=/weights/other",
+            "worker.actor.kl_loss_coef=5.0e-3",
+            "worker.actor.optim.lr=1.0e-6",
+            "worker.actor.micro_batch_size_per_device_for_update=1",
+            "worker.actor.micro_batch_size_per_device_for_experience=1",
+            "worker.rollout.enable_chunked_prefill=false",
+            "worker.rollout.tensor_parallel_size=4",
+            "worker.rollout.n=8",
+            "trainer.experiment_name=run",
+            "trainer.n_gpus_per_node=4",
+            "trainer.total_episodes=1",
+            "trainer.save_checkpoint_path=/path/to/save",
+        ]
+    )
+    assert config.data.val_files is None
+    assert config.worker.actor.model.model_path == config.worker.actor.model.tokenizer_path == "/weights/other"
+    assert config.worker.actor.kl_loss_coef == 5e-3 and config.worker.actor.optim.lr == 1e-6
+    assert config.worker.rollout.enable_chunked_prefill is False
+    assert config.trainer.save_checkpoint_path == "/path/to/save"
+    assert (config.worker.rollout.prompt_length, config.worker.rollout.response_length) == (7100, 1024)
+
+
+def test_the_published_values() -> None:
+    config = load_config([f"config={PUBLISHED}"])
+    actor, optim = config.worker.actor, config.worker.actor.optim
+    assert (actor.clip_ratio, actor.entropy_coeff, actor.kl_loss_coef, actor.kl_loss_type) == (0.2, 1e-3, 5e-3, "low_var_kl")
+    assert (optim.lr, optim.betas, optim.weight_decay, optim.lr_scheduler_type) == (1e-6, [0.9, 0.999], 1e-2, "constant")
+    assert (config.data.rollout_batch_size, config.worker.rollout.n, config.worker.rollout.tensor_parallel_size) == (16, 8, 2)
+    assert actor.offload.param_offload and actor.offload.optimizer_offload and config.worker.ref.offload.param_offload
+    assert config.trainer.device == "cuda"
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["data.prompt_key=problem", "data.sam2_mode=video", "data.reference_image_resize=560", "worker.critic.optim.lr=1e-5", "algorithm.lam=1.0"],
+)
+def test_a_key_without_effect_is_taken_with_one_line(word: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        load_config([f"config={PUBLISHED}", word])
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [f"{word.split('=')[0].split('.optim')[0]} has no effect here"]
+
+
+def test_no_key_without_effect_has_a_field() -> None:
+    schema = OmegaConf.structured(Config)
+    assert not [key for key in NO_EFFECT if "*" not in key and OmegaConf.select(schema, key) is not None]
+
+
+@pytest.mark.parametrize(
+    ("word", "named", "nearest"),
+    [
+        ("worker.rolout.n=8", "worker.rolout", "worker.rollout?"),
+        ("worker.rollout.tensor_paralel_size=2", "worker.rollout.tensor_paralel_size", "worker.rollout.tensor_parallel_size?"),
+        ("worker.actor.lr=1e-6", "worker.actor.lr", "worker.actor.optim.lr?"),
+        ("trainer.save_checkpoint_pth=/a", "trainer.save_checkpoint_pth", "trainer.save_checkpoint_path?"),
+        ("total_episodes=3", "total_episodes", "trainer.total_episodes?"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest(word: str, named: str, nearest: str) -> None:
+    message = refusal(word)
+    assert f"unknown key {named} " in message and nearest in message
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("worker.rollout.n=eight", "worker.rollout.n"),
+        ("worker.rollout.n=2.5", "worker.rollout.n"),
+        ("worker.actor.use_kl_loss=maybe", "worker.actor.use_kl_loss"),
+        ("worker.actor.optim.betas=[0.9,x]", "worker.actor.optim.betas[1]"),
+        ("trainer.n_gpus_per_node=null", "trainer.n_gpus_per_node"),
+        ("worker.rollout=3", "worker.rollout"),
+    ],
+)
+def test_a_wrong_type_is_named(word: str, named: str) -> None:
+    assert refusal(word).startswith(named)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["data.rollout_batch_size=15"], ["data.rollout_batch_size=15", "worker.actor.global_batch_size=16", "nearest: 15"]),
+        (["trainer.n_gpus_per_node=3"], ["worker.rollout.tensor_parallel_size=2", "3 workers", "nearest: 1"]),
+        (["trainer.n_gpus_per_node=6"], ["worker.actor.global_batch_size=16", "6 workers", "nearest: 18"]),
+        (["trainer.nnodes=0"], ["trainer.nnodes", "at least 1"]),
+        (["algorithm.adv_estimator=grop"], ["algorithm.adv_estimator", "did you mean grpo?"]),
+        (["worker.actor.kl_loss_type=low_var"], ["worker.actor.kl_loss_type", "did you mean low_var_kl?"]),
+        (["trainer.logger=[console,wnadb]"], ["trainer.logger", "did you mean wandb?"]),
+        (["data.keyframe_resize=500"], ["data.keyframe_resize=500", "nearest: 504"]),
+        (["data.max_pixels=100000"], ["data.keyframe_resize=560", "data.max_pixels=100000"]),
+        (["worker.rollout.max_model_len=8000"], ["worker.rollout.max_model_len=8000", "8124"]),
+        (["worker.actor.use_kl_loss=false", "algorithm.kl_coef=0.1"], ["algorithm.kl_coef", "worker.actor.use_kl_loss"]),
+        (["worker.rollout.temperature=0"], ["worker.rollout.temperature"]),
+        (["trainer.val_only=true"], ["trainer.val_only", "data.val_files"]),
+    ],
+)
+def test_an_impossible_combination_is_named(words: list[str], parts: list[str]) -> None:
+    message = refusal(*words)
+    assert all(part in message for part in parts), message
+
+
+def test_a_missing_variable_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REVOS_ROOT")
+    assert refusal() == "data.train_files is not set: export REVOS_ROOT=... or add data.train_files=... to the command"
+    assert load_config([f"config={PUBLISHED}", "data.train_files=/elsewhere"]).data.train_files == "/elsewhere"
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    for words, part in (
+        (["config=configs/demoo.yaml"], "did you mean configs/demo.yaml?"),
+        (["config=configs/demo.yaml", "config=configs/demo.yaml"], "name one file"),
+        (["trainer.max_steps"], "write key=value"),
+    ):
+        with pytest.raises(ConfigError, match=part.replace("?", r"\?").replace(".", r"\.")):
+            load_config(words)
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("data: [1\n")
+    with pytest.raises(ConfigError, match="broken.yaml is not YAML") as error:
+        load_config([f"config={broken}"])
+    assert "\n" not in str(error.value)
+
+
+def test_free_form_sections_take_any_key() -> None:
+    config = load_config([f"config={PUBLISHED}", "data.options.split=train", "worker.reward.options.weights.format=2"])
+    assert config.data.options == {"split": "train"} and config.worker.reward.options == {"weights": {"format": 2}}
+
+
+def test_a_short_exponent_is_a_number() -> None:
+    assert load_config([f"config={PUBLISHED}", "worker.actor.optim.lr=1e-6"]).worker.actor.optim.lr == 1e-6

@@ -1,0 +1,85 @@
+"""The order of the data is a function of the seed and the position, and groups are shared out evenly."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verl.trainer.data_order import DataOrder, batches, share_out, split, validation_requests
+
+
+def test_an_episode_shows_every_sample_once_and_the_next_in_another_order() -> None:
+    order = DataOrder(range(7), seed=42)
+    first, second = order.draw(7), order.draw(7)
+    assert sorted(r.index for r in first) == sorted(r.index for r in second) == list(range(7))
+    assert [r.index for r in first] != [r.index for r in second]
+    assert [r.uid for r in first + second] == list(range(14))
+    assert len({r.seed for r in first + second}) == 14
+
+
+@given(cuts=st.lists(st.integers(1, 9), max_size=8), resumed_at=st.integers(0, 8))
+def test_a_resumed_order_is_the_uninterrupted_one(cuts: list[int], resumed_at: int) -> None:
+    whole = DataOrder(range(5), seed=3).draw(sum(cuts))
+    drawn, order = [], DataOrder(range(5), seed=3)
+    for number, cut in enumerate(cuts):
+        if number == resumed_at:
+            state, order = order.state_dict(), DataOrder(range(5), seed=3)
+            order.load_state_dict(state)
+        drawn += order.draw(cut)
+    assert drawn == whole
+
+
+def test_unshuffled_data_come_as_they_are_with_new_seeds_each_episode() -> None:
+    requests = DataOrder([4, 8], seed=0, shuffle=False).draw(4)
+    assert [r.index for r in requests] == [4, 8, 4, 8]
+    assert requests[0].seed != requests[2].seed
+
+
+def test_other_data_or_another_seed_is_refused_by_name() -> None:
+    state = DataOrder(range(5), seed=3).state_dict()
+    with pytest.raises(ValueError, match="samples 5 -> 6"):
+        DataOrder(range(6), seed=3).load_state_dict(state)
+    with pytest.raises(ValueError, match="seed 3 -> 4"):
+        DataOrder(range(5), seed=4).load_state_dict(state)
+
+
+def test_preview_moves_nothing() -> None:
+    order = DataOrder(range(5), seed=1)
+    assert order.preview(8) == order.draw(8)
+
+
+def test_no_data_is_refused() -> None:
+    with pytest.raises(ValueError, match="no sample"):
+        DataOrder([], seed=0)
+
+
+@given(costs=st.lists(st.integers(1, 10_000), max_size=40), places=st.integers(1, 9))
+def test_shares_are_even_in_number_and_near_in_cost(costs: list[int], places: int) -> None:
+    shares = share_out(range(len(costs)), costs, places)
+    counts = [len(share) for share in shares]
+    assert sorted(i for share in shares for i in share) == list(range(len(costs)))
+    assert max(counts) - min(counts) <= 1
+    if len(costs) % places == 0 and costs:
+        loads = [sum(costs[i] for i in share) for share in shares]
+        assert max(loads) - min(loads) <= max(costs) * 2
+
+
+def test_the_longest_prompts_are_spread() -> None:
+    assert share_out("abcd", [100, 90, 10, 9], 2) == [["a", "d"], ["b", "c"]]
+
+
+def test_validation_is_the_same_each_time_and_apart_from_training() -> None:
+    once, again = (validation_requests(range(20), seed=42, limit=6) for _ in range(2))
+    assert once == again and len(once) == 6
+    assert all(request.uid < 0 for request in once)
+
+
+def test_split_keeps_parts_apart() -> None:
+    trained, held_out = split(40, 0.1, seed=42)
+    assert len(held_out) == 4 and sorted(trained + held_out) == list(range(40))
+    assert split(40, 0.0, seed=42) == (list(range(40)), [])
+
+
+def test_batches_keep_the_rest() -> None:
+    assert batches([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]]
