@@ -76,7 +76,10 @@ class KeyframeTrainingData:
         self.samples = [
             sample
             for sample in self.benchmark.samples
-            if (include_absent or sample.type_id != 2) and not excluded & {sample.sample_id, sample.video} and self._usable(sample)
+            if (include_absent or sample.type_id != 2)
+            and sample.sample_id not in excluded
+            and sample.video not in excluded
+            and self._usable(sample)
         ]
         if not self.samples:
             raise DataError(f"no sample to train on in {self.benchmark.meta_path}")

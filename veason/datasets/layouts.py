@@ -27,7 +27,7 @@ class ExpressionsBenchmark(Benchmark):
 
     @property
     def folder(self) -> Path:
-        """Where the frames and the masks lie: beside the annotation file."""
+        """What holds the frames and the masks: the annotation file's folder."""
         return self.meta_path.parent
 
     def frame_folder(self, video: str) -> Path:
@@ -69,10 +69,15 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def index(self) -> MaskIndex:
         return MaskIndex.open(self.folder / "mask_dict.json")
 
+    @cached_property
+    def _verdicts(self) -> dict[str, tuple[bool, list[str]]]:
+        """Annotation id -> whether it has any mask, and what is wrong with it. An id belongs to one video: one look is enough."""
+        return {}
+
     def describe(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         type_id = expression.get("type_id")
         absent = type_id == 2 or not self.has_truth
-        object_ids = () if absent else tuple(str(anno_id) for anno_id in expression["anno_id"])
+        object_ids = () if absent else tuple(map(str, expression["anno_id"]))
         return {"type_id": type_id, "object_ids": object_ids}
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
@@ -88,21 +93,26 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         found = super().problems(sample)
         if not self.has_truth or sample.type_id == 2:
             return found
-        present = 0
+        seen = False
         for anno_id in sample.object_ids:
-            track = self.index.summaries.get(anno_id)
-            if track is None:
-                found.append(f"{self.index.source} has no masks for id {anno_id!r}")
-                continue
-            present += track.present
-            if track.frames < len(sample.frames):
-                found.append(self._too_short(anno_id, track.frames, sample))
-            if track.size not in (None, (sample.height, sample.width)):
-                size = "several sizes" if track.size == (0, 0) else "{}x{}".format(*track.size)
-                found.append(f"{self.index.source}: masks of id {anno_id!r} are of {size}, the frames of {sample.height}x{sample.width}")
-        if not present and not found:
+            if anno_id not in self._verdicts:
+                self._verdicts[anno_id] = self._verdict(anno_id, sample)
+            present, wrong = self._verdicts[anno_id]
+            seen = seen or present
+            found += wrong
+        if not seen and not found:
             found.append(f"{self.index.source}: no mask in any frame (ids {', '.join(sample.object_ids) or 'none'})")
         return found
+
+    def _verdict(self, anno_id: str, sample: VideoSample) -> tuple[bool, list[str]]:
+        track = self.index.summaries.get(anno_id)
+        if track is None:
+            return False, [f"{self.index.source} has no masks for id {anno_id!r}"]
+        wrong = [self._too_short(anno_id, track.frames, sample)] if track.frames < len(sample.frames) else []
+        if track.size not in (None, (sample.height, sample.width)):
+            size = "several sizes" if track.size == (0, 0) else "{}x{}".format(*track.size)
+            wrong.append(f"{self.index.source}: masks of id {anno_id!r} are of {size}, the frames of {sample.height}x{sample.width}")
+        return track.present > 0, wrong
 
     def _too_short(self, anno_id: str, length: int, sample: VideoSample) -> str:
         return f"{self.index.source}: id {anno_id!r} has {length} masks, the video has {len(sample.frames)} frames"
@@ -112,7 +122,7 @@ class PngBenchmark(ExpressionsBenchmark):
     """Truth as one PNG a frame, whose values are object numbers: `object_ids` holds the number."""
 
     def mask_folder(self, sample: VideoSample) -> Path:
-        return self.meta_path.parent / "Annotations" / sample.video
+        return self.folder / "Annotations" / sample.video
 
     def pick(self, values: np.ndarray, object_id: str) -> np.ndarray:
         """The object's pixels, bool [H, W], out of a PNG's values."""

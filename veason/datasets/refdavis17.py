@@ -23,11 +23,9 @@ class RefDAVIS17(PngBenchmark):
     name = "refdavis17"
     splits: ClassVar[dict[str, str]] = {split: f"meta_expressions/{split}/meta_expressions.json" for split in ("valid", "train")}
 
-    def frame_folder(self, video: str) -> Path:
-        return self.root / self.split / "JPEGImages" / video
-
-    def mask_folder(self, sample: VideoSample) -> Path:
-        return self.root / self.split / "Annotations" / sample.video
+    @property
+    def folder(self) -> Path:
+        return self.root / self.split
 
     def describe(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         return {"object_ids": (str(expression["obj_id"]),), "type_id": 0}

@@ -24,11 +24,9 @@ class RefYouTubeVOS(PngBenchmark):
     def has_truth(self) -> bool:
         return self.split == "train"
 
-    def frame_folder(self, video: str) -> Path:
-        return self.root / self.split / "JPEGImages" / video
-
-    def mask_folder(self, sample: VideoSample) -> Path:
-        return self.root / self.split / "Annotations" / sample.video
+    @property
+    def folder(self) -> Path:
+        return self.root / self.split
 
     def describe(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         return {"object_ids": (str(expression["obj_id"]),)} if self.has_truth else {}
