@@ -16,7 +16,6 @@ CHOICES = {
     "data.on_bad_sample": ("raise", "skip"),
     "worker.reward.on_tracker_error": ("raise", "skip"),
     "worker.actor.optim.lr_scheduler_type": ("constant", "cosine", "linear"),
-    "worker.actor.loss_agg_mode": ("token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"),
     "worker.actor.fsdp.mp_param_dtype": ("bf16", "fp16", "fp32"),
     "worker.actor.fsdp.mp_reduce_dtype": ("bf16", "fp16", "fp32"),
     "worker.rollout.dtype": ("bf16", "fp16", "fp32"),
@@ -122,12 +121,26 @@ def _check_values(config: Config) -> None:
 
 def _check_names(config: Config) -> None:
     from verl.algorithms.advantages import ADVANTAGES
+    from verl.algorithms.aggregation import AGGREGATIONS
     from verl.algorithms.kl import KL_PENALTIES
     from verl.algorithms.losses import POLICY_LOSSES
+    from verl.algorithms.registry import resolve
 
-    check_choice("algorithm.adv_estimator", config.algorithm.adv_estimator, ADVANTAGES)
-    check_choice("worker.actor.kl_loss_type", config.worker.actor.kl_loss_type, KL_PENALTIES)
-    check_choice("worker.actor.policy_loss", config.worker.actor.policy_loss, POLICY_LOSSES)
+    tables = {
+        "algorithm.adv_estimator": ADVANTAGES,
+        "worker.actor.kl_loss_type": KL_PENALTIES,
+        "worker.actor.policy_loss": POLICY_LOSSES,
+    }
+    for path, table in tables.items():
+        name = str(value_of(config, path))
+        if ":" not in name:
+            check_choice(path, name, table)
+            continue
+        try:
+            resolve(name, table, path)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"{path}={name}: {error}") from error
+    check_choice("worker.actor.loss_agg_mode", config.worker.actor.loss_agg_mode, AGGREGATIONS)
 
 
 def _check_batches(config: Config) -> None:

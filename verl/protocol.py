@@ -105,6 +105,9 @@ class Engine(Protocol):
     def reference(self, uids: Sequence[int], old: bool) -> dict[str, float]:
         """Log-probabilities that the update needs and does not compute: the reference's (where a KL term is on) and, if `old`, the actor's."""
 
+    def certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
+        """Per response the actor's mean over its tokens of log-sum-exp minus mean logit (for the estimator grpo_certainty)."""
+
     def update(self, advantages: Sequence[GroupAdvantages]) -> dict[str, float]:
         """One optimizer step on these groups, all places together; the rollout engine gets the new weights before it next generates."""
 

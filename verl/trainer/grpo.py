@@ -14,11 +14,13 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from verl.algorithms.advantages import needs
+from verl.algorithms.dapo import informative
 from verl.protocol import GroupRequest, GroupResult
 from verl.trainer.advantages import group_advantages
 from verl.trainer.data_order import batches
 from verl.trainer.loop import Loop
-from verl.trainer.metrics import group_metrics, is_computed, is_constant, update_means
+from verl.trainer.metrics import group_metrics, is_computed, update_means
 from verl.trainer.prompt_lengths import PromptLengths
 from verl.trainer.throughput import ModelFlops, device_peak, throughput_metrics
 
@@ -31,6 +33,7 @@ class GRPO(Loop):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.flops = ModelFlops.of(AutoConfig.from_pretrained(self.config.worker.actor.model.model_path))
+        self.needs_certainty = "certainty" in needs(self.config.algorithm.adv_estimator)
         peak = device_peak(self.engine.device_name)
         self.peak = peak and peak * self.plan.workers
 
@@ -44,7 +47,8 @@ class GRPO(Loop):
                 figures |= self.engine.reference([group.uid for group in groups], old=self.plan.updates_per_step > 1)
 
         with clock("advantage"):
-            advantages = group_advantages(groups, self.config)
+            certainty = self.engine.certainty([group.uid for group in groups]) if self.needs_certainty else None
+            advantages = group_advantages(groups, self.config.algorithm, self.config.data.max_response_length, certainty)
 
         with clock("update"):
             minibatches = batches(advantages, actor.global_batch_size)
@@ -65,7 +69,7 @@ class GRPO(Loop):
         for _ in range(algorithm.max_sampling_rounds if algorithm.dynamic_sampling else 1):
             requests = self.prompts.order.draw(batch - len(kept))
             groups, figures = self.generate(requests, self.prompts.lengths)
-            useful = [group for group in groups if is_computed(group) and not (algorithm.dynamic_sampling and is_constant(group))]
+            useful = [group for group in groups if is_computed(group) and (not algorithm.dynamic_sampling or informative(group.totals))]
             self.engine.drop(sorted({group.uid for group in groups} - {group.uid for group in useful}))
             kept, seen = kept + useful, seen + groups
             if len(kept) == batch:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from verl.algorithms.dapo import informative
 from verl.protocol import GroupResult
 
 
@@ -77,7 +78,7 @@ def _score_metrics(groups: Sequence[GroupResult]) -> dict[str, float]:
         "reward/min": totals.min(),
         "reward/max": totals.max(),
         "reward/group_std": np.mean([np.std(group.totals) for group in groups]),
-        "reward/all_equal": np.mean([is_constant(group) for group in groups]),
+        "reward/all_equal": np.mean([not informative(group.totals) for group in groups]),
     }
     for name, numbers in parts.items():
         column = np.array(numbers)
@@ -88,11 +89,6 @@ def _score_metrics(groups: Sequence[GroupResult]) -> dict[str, float]:
 def is_computed(group: GroupResult) -> bool:
     """Whether every response of the group has a score; a NaN anywhere leaves the whole group out."""
     return all(math.isfinite(total) for total in group.totals)
-
-
-def is_constant(group: GroupResult) -> bool:
-    """Whether all scores are the same, so that group-relative advantages are 0."""
-    return max(group.totals) - min(group.totals) < 1e-6
 
 
 def update_means(updates: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -1,0 +1,57 @@
+"""From the scores of a batch of groups to an advantage for every token, on the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from verl.algorithms.advantages import estimate
+from verl.algorithms.dapo import overlong_penalty
+from verl.protocol import GroupAdvantages, GroupResult
+from verl.trainer.config import AlgorithmConfig
+
+
+def group_advantages(
+    groups: Sequence[GroupResult], config: AlgorithmConfig, limit: int, certainty: Mapping[int, Sequence[float]] | None = None
+) -> list[GroupAdvantages]:
+    """Applies the estimator that `algorithm.adv_estimator` names to all groups at once.
+
+    Args:
+        groups: with finite scores.
+        limit: data.max_response_length, for overlong shaping.
+        certainty: uid -> one number per response, for grpo_certainty.
+
+    Returns:
+        one entry per group: per response its tokens' advantages, float32 [response_tokens].
+    """
+    if not groups:
+        return []
+    lengths = [tokens for group in groups for tokens in group.response_tokens]
+    scores = [score for group in groups for score in shaped_scores(group, config, limit)]
+    # [batch, longest]: the score stands on a response's last token
+    mask = (torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]).float()
+    rewards = torch.zeros_like(mask)
+    rewards[torch.arange(len(lengths)), torch.tensor(lengths) - 1] = torch.tensor(scores, dtype=torch.float32)
+    sizes = torch.tensor([len(group.totals) for group in groups])
+    inputs = {
+        "index": torch.arange(len(groups)).repeat_interleave(sizes),
+        "baselines": None if any(group.baseline is None for group in groups) else _repeated([group.baseline for group in groups], sizes),
+        "certainty": None if certainty is None else torch.tensor([value for group in groups for value in certainty[group.uid]]),
+    }
+    options = {"gamma": config.gamma} if config.adv_estimator == "reinforce_plus_plus" else {}
+    advantages, _ = estimate(config.adv_estimator, rewards, mask, inputs, **options)
+    rows = iter(row[:length].numpy().copy() for row, length in zip(advantages, lengths))
+    return [GroupAdvantages(group.uid, [next(rows) for _ in group.totals]) for group in groups]
+
+
+def shaped_scores(group: GroupResult, config: AlgorithmConfig, limit: int) -> list[float]:
+    """The group's scores, less the penalty for length where `algorithm.overlong_buffer` asks for it."""
+    if not config.overlong_buffer:
+        return group.totals
+    penalties = [overlong_penalty(tokens, limit, config.overlong_buffer, config.overlong_penalty) for tokens in group.response_tokens]
+    return [total + penalty for total, penalty in zip(group.totals, penalties)]
+
+
+def _repeated(values: Sequence[float | None], sizes: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32).repeat_interleave(sizes)
