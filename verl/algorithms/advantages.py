@@ -1,0 +1,162 @@
+"""Advantages of outcome rewards, without a critic.
+
+Every estimator takes `rewards` [batch, length] (the score stands on a response's last token) and `mask`, plus what it names of:
+`index` [batch], equal for the responses of one prompt; `baselines` [batch], the score of the prompt's greedy response; `certainty`
+[batch], one number per response. It gives (advantages, returns), both [batch, length]. `estimate` hands each what it asks for.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verl.algorithms.registry import resolve
+
+Advantages = tuple[Tensor, Tensor]
+
+
+def grpo(rewards: Tensor, mask: Tensor, index: Tensor, epsilon: float = 1e-6) -> Advantages:
+    """(r - mean) / (std + epsilon) over the group, with the unbiased std; a group of one keeps r.
+
+    Source: Shao et al., DeepSeekMath (arXiv 2402.03300), section 4.1.2; SitongGong/Veason-R1 verl/trainer/core_algos.py
+    compute_grpo_outcome_advantage, and verl's function of that name.
+    """
+    return _spread(normalise_by_group(rewards.sum(-1), index, epsilon), mask)
+
+
+def dr_grpo(rewards: Tensor, mask: Tensor, index: Tensor) -> Advantages:
+    """r - mean over the group; a group of one keeps r.
+
+    Source: Liu et al., Understanding R1-Zero-Like Training (arXiv 2503.20783), section 3.1; volcengine/verl verl/trainer/ppo/core_algos.py
+    compute_grpo_outcome_advantage with norm_adv_by_std_in_grpo=False.
+    """
+    return _spread(normalise_by_group(rewards.sum(-1), index, None), mask)
+
+
+def rloo(rewards: Tensor, mask: Tensor, index: Tensor, refuse_single: bool = False) -> Advantages:
+    """r - mean of the group's other responses. A group of one keeps r, or is refused.
+
+    Source: Ahmadian et al., Back to Basics (arXiv 2402.14740), equation 7; volcengine/verl verl/trainer/ppo/core_algos.py
+    compute_rloo_outcome_advantage; with `refuse_single` hiyouga/EasyR1 verl/trainer/core_algos.py.
+
+    Raises:
+        ValueError: a group of one where that is refused.
+    """
+    scores = rewards.sum(-1)
+    members, sizes = _groups(scores, index)
+    if refuse_single and bool((sizes == 1).any()):
+        raise ValueError("rloo compares a response with the others of its prompt: it needs worker.rollout.n above 1")
+    others = (members @ scores - scores) / (sizes - 1).clamp(min=1)
+    return _spread(scores - others, mask)
+
+
+def reinforce_plus_plus(rewards: Tensor, mask: Tensor, gamma: float = 1.0, keep_masked: bool = False) -> Advantages:
+    """Discounted rewards to go, whitened over all tokens of the batch. A masked token passes nothing on to the tokens before it.
+
+    Source: Hu, REINFORCE++ (arXiv 2501.03262); SitongGong/Veason-R1 verl/trainer/core_algos.py
+    compute_reinforce_plus_plus_outcome_advantage. With `keep_masked` it is hiyouga/EasyR1's function of that name, which leaves values
+    on masked tokens and adds 1e-8 to the number of tokens in its means.
+    """
+    returns = torch.zeros_like(rewards)
+    running = torch.zeros_like(rewards[:, 0])
+    for step in reversed(range(rewards.shape[1])):
+        running = rewards[:, step] + gamma * running
+        returns[:, step] = running
+        running = running * mask[:, step]
+    tokens = mask.sum()
+    if tokens <= 1:
+        raise ValueError("reinforce_plus_plus whitens over the batch's tokens and needs more than one")
+    slack = 1e-8 if keep_masked else 0.0
+    mean = (returns * mask).sum() / (tokens + slack)
+    variance = ((returns - mean).square() * mask).sum() / (tokens + slack) * (tokens / (tokens - 1))
+    advantages = (returns - mean) * torch.rsqrt(variance + 1e-8)
+    return (advantages if keep_masked else advantages * mask), returns
+
+
+def remax(rewards: Tensor, mask: Tensor, baselines: Tensor) -> Advantages:
+    """Rewards to go minus the score of the prompt's greedy response.
+
+    Source: Li et al., ReMax (arXiv 2310.10505), algorithm 1; SitongGong/Veason-R1 verl/trainer/core_algos.py
+    compute_remax_outcome_advantage.
+    """
+    returns = (rewards * mask).flip(-1).cumsum(-1).flip(-1)
+    return returns - baselines[:, None] * mask, returns
+
+
+def grpo_certainty(rewards: Tensor, mask: Tensor, index: Tensor, certainty: Tensor, epsilon: float = 1e-6) -> Advantages:
+    """The group-normalised score plus the group-normalised certainty of the response.
+
+    `certainty` is the mean over a response's tokens (the seed: those of its reasoning, where it can be found) of log-sum-exp minus mean
+    logit. Up to a constant that is the divergence of the uniform distribution from the policy's: self-certainty, Kang et al., arXiv
+    2502.18581. `Policy.forward(..., certainty=True)` gives it per token.
+
+    Source: SitongGong/Veason-R1 verl/trainer/ray_trainer.py compute_advantage, branch "grpo_certainty".
+    """
+    return _spread(normalise_by_group(rewards.sum(-1), index, epsilon) + normalise_by_group(certainty, index, epsilon), mask)
+
+
+def normalise_by_group(scores: Tensor, index: Tensor, epsilon: float | None) -> Tensor:
+    """Scores [batch] minus their group's mean, over its unbiased std + epsilon unless that is None. A group of one stays as it is."""
+    members, sizes = _groups(scores, index)
+    single = sizes == 1
+    mean = (members @ scores / sizes).masked_fill(single, 0.0)
+    centred = scores - mean
+    if epsilon is None:
+        return centred
+    # deviations of every member (columns) from the mean of one's own group (rows)
+    deviations = (scores[None, :] - mean[:, None]).masked_fill(members == 0, 0.0)
+    std = (deviations.square().sum(-1) / (sizes - 1).clamp(min=1)).sqrt()
+    # of a group of one the references divide by a float32 1 + epsilon, whatever the scores' dtype
+    return centred / (std + epsilon).masked_fill(single, float(torch.tensor(1.0) + epsilon))
+
+
+def _groups(scores: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Which responses share a prompt, 0 or 1 [batch, batch] in the scores' dtype, and how many do, [batch]."""
+    index = torch.as_tensor(index, device=scores.device)
+    members = (index[:, None] == index[None, :]).to(scores.dtype)
+    return members, members.sum(-1)
+
+
+def _spread(scores: Tensor, mask: Tensor) -> Advantages:
+    """One number per response on each of its tokens."""
+    tokens = scores[:, None] * mask
+    return tokens, tokens
+
+
+ADVANTAGES: Mapping[str, Callable[..., Advantages]] = {
+    "grpo": grpo,
+    "dr_grpo": dr_grpo,
+    "rloo": rloo,
+    "reinforce_plus_plus": reinforce_plus_plus,
+    "remax": remax,
+    "grpo_certainty": grpo_certainty,
+}
+
+
+def needs(name: str) -> frozenset[str]:
+    """What an estimator asks for besides rewards and mask, such as {"index", "baselines"}."""
+    parameters = inspect.signature(resolve(name, ADVANTAGES, "advantage estimator")).parameters.values()
+    return frozenset(p.name for p in parameters if p.default is p.empty) - {"rewards", "mask"}
+
+
+def estimate(name: str, rewards: Tensor, mask: Tensor, inputs: Mapping[str, Tensor | None], **options: Any) -> Advantages:
+    """Advantages by an estimator's name.
+
+    Args:
+        inputs: what is at hand of `index`, `baselines`, `certainty`, or whatever an estimator of one's own names.
+        options: the estimator's own settings, such as gamma.
+
+    Raises:
+        ValueError: the estimator asks for something that is not at hand.
+    """
+    function = resolve(name, ADVANTAGES, "advantage estimator")
+    asked = {key: inputs.get(key) for key in needs(name)}
+    missing = sorted(key for key, value in asked.items() if value is None)
+    if missing:
+        raise ValueError(f"advantage estimator {name!r} asks for {', '.join(missing)}, which this run does not compute")
+    with torch.no_grad():
+        return function(rewards, mask, **asked, **options)
