@@ -29,9 +29,7 @@ class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thou
         frames: names of the frames without suffix, sorted; their position is their time.
         height, width: of the frames, in pixels.
         type_id: 0 referring, 1 reasoning, 2 the target is not in the video; None where the benchmark does not tell.
-        object_ids: annotation ids of the targets.
-        result_dir: folder of this sample's PNGs below the output folder.
-        num_objects: targets of the expression; 0 when it is absent or not told.
+        object_ids: annotation ids of the targets; () when they are absent or not told.
     """
 
     sample_id: str
@@ -42,10 +40,17 @@ class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thou
     frames: tuple[str, ...]
     height: int
     width: int
-    type_id: int | None
-    object_ids: tuple[str, ...]
-    result_dir: str
-    num_objects: int
+    type_id: int | None = None
+    object_ids: tuple[str, ...] = ()
+
+    @property
+    def result_dir(self) -> str:
+        """Folder of this sample's PNGs below the output folder."""
+        return f"Annotations/{self.sample_id}"
+
+    @property
+    def num_objects(self) -> int:
+        return len(self.object_ids)
 
 
 class Benchmark:
@@ -89,27 +94,6 @@ class Benchmark:
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         """For each target object, its mask in each of the frames; [] for an absent target."""
         raise NotImplementedError
-
-    def make_sample(
-        self,
-        video: str,
-        exp_id: str,
-        folder: Path,
-        frames: tuple[str, ...],
-        height: int,
-        width: int,
-        *,
-        expression: str,
-        type_id: int | None = None,
-        object_ids: tuple[str, ...] = (),
-        group: str | None = None,
-    ) -> VideoSample:
-        """A sample with the usual names. `group` is what stands before the exp_id where that is not the video."""
-        sample_id = f"{group or video}/{exp_id}"
-        result_dir = f"Annotations/{sample_id}"
-        return VideoSample(
-            sample_id, video, str(exp_id), expression, folder, frames, height, width, type_id, object_ids, result_dir, len(object_ids)
-        )
 
     def frame_path(self, sample: VideoSample, index: int) -> Path:
         """The file of the frame at a position in `sample.frames`."""

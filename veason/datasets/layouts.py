@@ -33,9 +33,13 @@ class ExpressionsBenchmark(Benchmark):
     def frame_folder(self, video: str) -> Path:
         return self.folder / "JPEGImages" / video
 
-    def describe(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        """The fields of VideoSample that this benchmark's annotation fills, such as `object_ids` and `type_id`."""
-        return {}
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> tuple[int | None, tuple[str, ...]]:  # noqa: ARG002
+        """The `type_id` and `object_ids` of an expression, as far as the annotation tells."""
+        return None, ()
+
+    def group(self, video: str, object_ids: tuple[str, ...]) -> str:  # noqa: ARG002
+        """What stands before the exp_id in a sample's name."""
+        return video
 
     def read_samples(self) -> Iterator[VideoSample]:
         for video, meta in self.read_videos().items():
@@ -49,10 +53,11 @@ class ExpressionsBenchmark(Benchmark):
                 height, width = frame_size(folder / (frames[0] + self.suffix))
             for exp_id, expression in _pairs(meta["expressions"]):
                 try:
-                    fields = {"expression": expression[self.text_key], **self.describe(video, meta, expression)}
+                    text, (type_id, object_ids) = expression[self.text_key], self.targets(video, meta, expression)
                 except (KeyError, TypeError) as error:
                     raise DataError(f"{where}, expression {exp_id} has no {error}") from error
-                yield self.make_sample(video, exp_id, folder, frames, height, width, **fields)
+                sample_id = f"{self.group(video, object_ids)}/{exp_id}"
+                yield VideoSample(sample_id, video, exp_id, text, folder, frames, height, width, type_id, object_ids)
 
     def read_videos(self) -> dict[str, dict[str, Any]]:
         """The annotation file's videos. A subclass may leave some out."""
@@ -74,11 +79,9 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         """Annotation id -> whether it has any mask, and what is wrong with it. An id belongs to one video: one look is enough."""
         return {}
 
-    def describe(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> tuple[int | None, tuple[str, ...]]:  # noqa: ARG002
         type_id = expression.get("type_id")
-        absent = type_id == 2 or not self.has_truth
-        object_ids = () if absent else tuple(map(str, expression["anno_id"]))
-        return {"type_id": type_id, "object_ids": object_ids}
+        return type_id, () if type_id == 2 or not self.has_truth else tuple(map(str, expression["anno_id"]))
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         tracks = []

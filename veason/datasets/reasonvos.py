@@ -28,10 +28,11 @@ class ReasonVOS(PngBenchmark):
     def has_truth(self) -> bool:
         return (self.root / "Annotations").is_dir()
 
-    def describe(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> dict[str, Any]:
-        # an exp_id may come again for another object of the same video, so the object is part of the name, as in the seed's output
-        target = f"{meta['source']}_{video}_{expression['obj_id']}"
-        return {"type_id": 1, "object_ids": (target,), "group": target}
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> tuple[int | None, tuple[str, ...]]:
+        return 1, (f"{meta['source']}_{video}_{expression['obj_id']}",)
+
+    def group(self, video: str, object_ids: tuple[str, ...]) -> str:  # noqa: ARG002
+        return object_ids[0]  # an exp_id may come again for another object of the same video
 
     def mask_folder(self, sample: VideoSample) -> Path:
         return self.root / "Annotations" / sample.object_ids[0]

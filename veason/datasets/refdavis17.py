@@ -27,8 +27,8 @@ class RefDAVIS17(PngBenchmark):
     def folder(self) -> Path:
         return self.root / self.split
 
-    def describe(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        return {"object_ids": (str(expression["obj_id"]),), "type_id": 0}
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> tuple[int | None, tuple[str, ...]]:  # noqa: ARG002
+        return 0, (str(expression["obj_id"]),)
 
     def annotator(self, sample: VideoSample) -> int:
         """Which of the four descriptions of its object a sample is, 0 to 3."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from veason.datasets.base import VideoSample, read_json
+from veason.datasets.base import read_json
 from veason.datasets.layouts import PngBenchmark
 
 
@@ -28,8 +28,8 @@ class RefYouTubeVOS(PngBenchmark):
     def folder(self) -> Path:
         return self.root / self.split
 
-    def describe(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        return {"object_ids": (str(expression["obj_id"]),)} if self.has_truth else {}
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> tuple[int | None, tuple[str, ...]]:  # noqa: ARG002
+        return 0, (str(expression["obj_id"]),) if self.has_truth else ()
 
     def read_videos(self) -> dict[str, dict[str, Any]]:
         videos = super().read_videos()

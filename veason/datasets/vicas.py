@@ -40,8 +40,8 @@ class ViCaS(Benchmark):
             for number, referral in enumerate(content["object_referrals"]):
                 object_ids = tuple(str(track) for track in referral["track_ids"])
                 folder = self.root / "video_frames" / video
-                fields = {"expression": referral["prompt"], "object_ids": object_ids}
-                yield self.make_sample(video, str(number), folder, frames, int(height), int(width), **fields)
+                text = referral["prompt"]
+                yield VideoSample(f"{video}/{number}", video, str(number), text, folder, frames, int(height), int(width), 0, object_ids)
 
     def annotation(self, video: str) -> dict[str, Any]:
         """The annotation file of one video; the last one read is kept."""

@@ -1,0 +1,189 @@
+import errno
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from small_revos import FRAMES, HEIGHT, WIDTH, rle_json, track_masks
+
+from veason import mask_index, masks
+from veason.errors import DataError
+from veason.mask_index import MaskIndex, TrackSummary, index_path
+
+
+@pytest.fixture
+def source(revos):
+    return revos / "mask_dict.json"
+
+
+def open_quietly(path, **options):
+    return MaskIndex.open(path, progress=False, **options)
+
+
+def test_the_index_gives_back_what_the_file_holds(source):
+    index = open_quietly(source)
+    content = json.loads(source.read_text())
+    assert list(index) == list(content) and len(index) == 3
+    for anno_id, track in content.items():
+        assert index[anno_id] == [masks.as_rle(rle) for rle in track]
+        assert index[int(anno_id)] == index[anno_id]
+    assert "0" in index and "99" not in index
+    assert index.summaries["0"] == TrackSummary(FRAMES, FRAMES - 2, (HEIGHT, WIDTH))
+    assert np.array_equal(masks.decode(index["0"][5]), track_masks()["0"][5])
+
+
+def test_an_unknown_id_is_named(source):
+    with pytest.raises(DataError, match=r"mask_dict\.json has no masks for id '99'"):
+        open_quietly(source)["99"]
+
+
+def test_foreground_files_are_read_too(revos):
+    index = open_quietly(revos / "mask_dict_foreground.json")
+    assert list(index) == ["a", "b"] and len(index["a"]) == FRAMES
+
+
+def test_it_is_built_once_and_again_when_the_source_changes(source, monkeypatch):
+    builds = []
+    build = mask_index._build
+    monkeypatch.setattr(mask_index, "_build", lambda *arguments: builds.append(1) or build(*arguments))
+    open_quietly(source)
+    open_quietly(source)
+    assert len(builds) == 1
+    content = json.loads(source.read_text())
+    content["7"] = content["1"]
+    source.write_text(json.dumps(content))
+    assert "7" in open_quietly(source)
+    assert len(builds) == 2
+    os.utime(source, ns=(1, 1))  # the same size at another time
+    open_quietly(source)
+    assert len(builds) == 3
+
+
+def test_it_pickles_and_reads_after_a_fork(source):
+    index = open_quietly(source)
+    expected = index["1"]
+    assert pickle.loads(pickle.dumps(index))["1"] == expected
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map(index.__getitem__, ["1"] * 4) == [expected] * 4
+
+
+def open_and_count(path):
+    return len(open_quietly(path))
+
+
+def test_workers_that_start_at_once_build_once(source):
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        assert pool.map(open_and_count, [source] * 8) == [3] * 8
+    assert not list(source.parent.glob("*.partial"))
+
+
+@pytest.mark.parametrize("left", [b"", b"SQLite format 3\x00 and then nothing", b"x" * 5000])
+def test_what_is_no_whole_index_is_never_read(source, left):
+    index_path(source).write_bytes(left)
+    assert len(open_quietly(source)) == 3
+
+
+def test_a_build_killed_half_way_leaves_nothing_that_is_read(tmp_path):
+    big = tmp_path / "big.json"
+    track = json.dumps([rle_json(np.eye(48, dtype=np.uint8))] * 50)
+    with open(big, "w") as file:
+        file.write("{" + ", ".join(f'"{number}": {track}' for number in range(6000)) + "}")
+    code = f"from veason.mask_index import MaskIndex; MaskIndex.open({str(big)!r}, progress=False)"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    partial = big.with_name("big.json.index.partial")
+    while process.poll() is None and not (partial.exists() and partial.stat().st_size > 100_000):
+        time.sleep(0.005)
+    assert process.poll() is None, "the build ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert partial.exists() and not index_path(big).exists()
+    assert len(open_quietly(big)) == 6000
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "cut short"),
+        ("[1, 2]", "expected"),
+        ('{"0": [null, null]', "cut short"),
+        ('{"0": [null, nul', "cut short"),
+        ('{"0": [null] "1": [null]}', "expected"),
+        ('{"0": [null, oops, null, null, null, null, null]}', "Expecting value"),
+        ('{"0": 3}', "no list of masks"),
+        ('{"0": [{"size": [3, 3]}]}', "frame 0: not a run-length mask"),
+        ("{3: [null]}", "key was expected"),
+    ],
+)
+def test_a_broken_source_is_named_and_leaves_no_index(tmp_path, content, says):
+    source = tmp_path / "mask_dict.json"
+    source.write_text(content)
+    with pytest.raises(DataError, match=says) as caught:
+        open_quietly(source)
+    assert "mask_dict.json" in str(caught.value) and "\n" not in str(caught.value)
+    assert not index_path(source).exists() and not list(tmp_path.glob("*.partial"))
+
+
+def test_a_missing_source_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"mask file is missing: .*mask_dict\.json"):
+        open_quietly(tmp_path / "mask_dict.json")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+        (sqlite3.OperationalError("database or disk is full"), "disk is full"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_one_line(source, monkeypatch, error, says):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(mask_index, "_row", fail)
+    with pytest.raises(DataError, match=says) as caught:
+        open_quietly(source)
+    assert "VEASON_INDEX_DIR" in str(caught.value) and "\n" not in str(caught.value)
+    assert not index_path(source).exists() and not list(source.parent.glob("*.partial"))
+
+
+def test_a_full_disk_is_one_line(source, monkeypatch):
+    limited = sqlite3.connect
+
+    def tiny(*arguments, **options):
+        connection = limited(*arguments, **options)
+        connection.execute("PRAGMA max_page_count=2")
+        return connection
+
+    monkeypatch.setattr(mask_index.sqlite3, "connect", tiny)
+    with pytest.raises(DataError, match="full"):
+        open_quietly(source)
+    assert not index_path(source).exists()
+
+
+def test_the_index_may_lie_elsewhere(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("VEASON_INDEX_DIR", str(tmp_path / "cache"))
+    index = open_quietly(source)
+    assert index.path.parent == tmp_path / "cache" and len(index) == 3
+    assert not source.with_name("mask_dict.json.index").exists()
+    assert index_path(source) != index_path(tmp_path / "other" / "mask_dict.json")
+
+
+def test_mixed_sizes_and_empty_tracks_show_in_the_summary(tmp_path):
+    source = tmp_path / "mask_dict.json"
+    small, large = rle_json(np.ones((2, 2), np.uint8)), rle_json(np.zeros((4, 4), np.uint8))
+    source.write_text(json.dumps({"mixed": [small, large, None], "null": [None, None], "none": []}))
+    index = open_quietly(source)
+    assert index.summaries == {
+        "mixed": TrackSummary(3, 1, (0, 0)),
+        "null": TrackSummary(2, 0, None),
+        "none": TrackSummary(0, 0, None),
+    }
+    assert index["null"] == [None, None] and index["none"] == []
