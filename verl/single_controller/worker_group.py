@@ -80,7 +80,7 @@ class _Host:
 
 
 class WorkerGroup:
-    """`count` workers of one class. `bytes_sent` and `bytes_received` count what went through Ray, arguments and results, pickled.
+    """`count` workers of one class.
 
     Args:
         worker_class: created on each rank after RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are set.
@@ -90,7 +90,7 @@ class WorkerGroup:
 
     def __init__(self, worker_class: type, spec: WorkerSpec, *args: Any, **kwargs: Any) -> None:
         self.spec = spec
-        self.bytes_sent = self.bytes_received = 0
+        self._traffic = 0
         self._placement: Any = None
         self._hosts: list[Any] = []
         try:
@@ -117,6 +117,11 @@ class WorkerGroup:
         if len(values) != len(self):
             raise ValueError(f"{method}: {len(values)} arguments for {len(self)} workers")
         return self._run(method, [((value,), kwargs) for value in values])
+
+    def take_traffic(self) -> int:
+        """Bytes of arguments and results, pickled, since this was last asked."""
+        traffic, self._traffic = self._traffic, 0
+        return traffic
 
     def stop(self) -> None:
         """Ends the workers and frees what Ray had set apart for them. Safe to call twice."""
@@ -153,9 +158,9 @@ class WorkerGroup:
         self._hosts = [hosts[i] for i in order]
 
     def _run(self, method: str, calls: Sequence[tuple[tuple, dict[str, Any]]]) -> list[Any]:
-        self.bytes_sent += sum(len(cloudpickle.dumps(call)) for call in calls)
+        self._traffic += sum(len(cloudpickle.dumps(call)) for call in calls)
         results = self._collect(method, [host.run.remote(method, *call) for host, call in zip(self._hosts, calls)])
-        self.bytes_received += sum(len(cloudpickle.dumps(result)) for result in results)
+        self._traffic += sum(len(cloudpickle.dumps(result)) for result in results)
         return results
 
     def _collect(self, what: str, refs: list[Any]) -> list[Any]:

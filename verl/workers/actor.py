@@ -1,0 +1,145 @@
+"""The trained policy on one rank: sharded weights, optimizer, and the three passes over groups (score, update, fine-tune)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+
+from verl.models.lora import LoraOptions
+from verl.models.packing import Group, PackedBatch, pack_groups
+from verl.models.policy import Policy, load_policy
+from verl.workers.config import ActorConfig, ModelConfig, RolloutConfig
+from verl.workers.groups import EMPTY, StoredGroup, lay_out
+from verl.workers.objective import Totals, add_over_ranks, policy_objective
+from verl.workers.offload import HostShelf
+from verl.workers.optimizer import build_optimizer, build_schedule, clipped_step
+from verl.workers.sharding import DTYPES, local_bytes, shard
+
+
+def lora_options(config: ModelConfig) -> LoraOptions | None:
+    if config.lora_rank == 0:
+        return None
+    names = [name.strip() for name in config.lora_target_modules.split(",")]
+    target = None if names == ["all-linear"] else rf".*\.({'|'.join(names)})"
+    return LoraOptions(config.lora_rank, config.lora_alpha, config.lora_dropout, target=target)
+
+
+class Actor:
+    """Holds and trains the policy.
+
+    Every method that runs the model is a collective: all ranks call it together, with as many groups each as they have.
+
+    Args:
+        config: worker.actor.
+        rollout: worker.rollout, for the temperature at which responses are sampled and scored, and their length limit.
+        mesh: all ranks, in one dimension.
+    """
+
+    def __init__(self, config: ActorConfig, rollout: RolloutConfig, mesh: DeviceMesh) -> None:
+        self.config, self.rollout = config, rollout
+        self.device = torch.device(mesh.device_type, torch.cuda.current_device() if mesh.device_type == "cuda" else None)
+        model = config.model
+        assert model.model_path is not None
+        self.policy: Policy = load_policy(
+            model.model_path,
+            DTYPES[config.fsdp.torch_dtype or "fp32"],
+            lora=lora_options(model),
+            gradient_checkpointing=model.enable_gradient_checkpointing,
+            freeze_vision=model.freeze_vision_tower,
+        )
+        shard(self.policy, config.fsdp, mesh)
+        self.optimizer = build_optimizer(self.policy.parameters(), config.optim)
+        self.schedule = build_schedule(self.optimizer, config.optim)
+        self._weights_shelf, self._optimizer_shelf = HostShelf(), HostShelf()
+
+    def sizes(self) -> dict[str, float]:
+        """Bytes of the gradients and of the optimizer's state on this rank once training has begun."""
+        trained = local_bytes(parameter for parameter in self.policy.parameters() if parameter.requires_grad)
+        return {"gradients": float(trained), "optimizer": 2.0 * trained}
+
+    def bring(self, optimizer: bool = False) -> None:
+        """Weights, and the optimizer's state where asked for, back to the GPU."""
+        self._weights_shelf.take()
+        if optimizer:
+            self._optimizer_shelf.take()
+
+    def leave(self) -> None:
+        """To the host with what worker.actor.offload names."""
+        if self.config.offload.optimizer_offload and not self._optimizer_shelf.is_full:
+            self._optimizer_shelf.put(
+                value for state in self.optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
+            )
+        if self.config.offload.param_offload and not self._weights_shelf.is_full:
+            self._weights_shelf.put(self.policy.parameters())
+
+    @torch.no_grad()
+    def log_probs(self, groups: Sequence[Group], policy: Policy | None = None) -> list[list[Tensor]]:
+        """fp32 [R_i] per group and response, on the CPU, by this policy or another one with the same sharding."""
+        if policy is None:
+            self.bring()
+        policy = policy or self.policy
+        was_training = policy.training
+        policy.eval()
+        result: list[list[Tensor]] = [[] for _ in groups]
+        for row in lay_out(groups, self.config, update=False, device=self.device):
+            batch = self._pack([groups[i] for i in row.members])
+            scores = batch.split(policy(batch.to(self.device), self.rollout.temperature).log_probs.cpu())
+            for i in row.members:
+                count = len(groups[i].response_ids)
+                result[i], scores = scores[:count], scores[count:]
+        policy.train(was_training)
+        return result
+
+    def update(self, stored: Sequence[StoredGroup], advantages: Sequence[Sequence[np.ndarray]]) -> dict[str, float]:
+        """One optimizer step on the batch that all ranks' groups make together, whatever rows and ranks they are spread over.
+
+        Args:
+            advantages: per group and response, float32 [R_i].
+        """
+        self.bring(optimizer=True)
+        self.policy.train()
+        config = self.config
+        groups = [each.group for each in stored]
+        totals = Totals.of(groups, self.device)
+        sums: dict[str, Tensor] = {}
+        for row in lay_out(groups, config, update=True, device=self.device):
+            members = [stored[i] for i in row.members]
+            batch = self._pack([each.group for each in members])
+            scores = self.policy(batch.to(self.device), self.rollout.temperature, entropy=config.entropy_coeff != 0)
+            loss, figures = policy_objective(
+                scores, batch, members, [advantages[i] for i in row.members], totals, config, self.rollout.response_length
+            )
+            (loss * dist.get_world_size()).backward()  # FSDP2 averages gradients over ranks, `totals` counts all ranks: undo the average
+            for name, value in figures.items():
+                sums[name] = sums[name] + value if name in sums else value
+        metrics = clipped_step(self.optimizer, self.schedule, config.max_grad_norm)
+        self.leave()
+        return metrics | add_over_ranks(sums, self.device)
+
+    def fine_tune(self, groups: Sequence[Group], step: bool) -> dict[str, float]:
+        """The negative log-likelihood of the responses, averaged over all tokens of all ranks; with `step`, an optimizer step on it."""
+        self.bring(optimizer=step)
+        self.policy.train(step)
+        totals = Totals.of(groups, self.device)
+        summed = torch.zeros((), device=self.device)
+        with torch.set_grad_enabled(step):
+            for row in lay_out(groups, self.config, update=True, device=self.device):
+                batch = self._pack([groups[i] for i in row.members])
+                log_probs = self.policy(batch.to(self.device)).log_probs
+                loss = -log_probs.sum() / totals.tokens * (1.0 if row.members else 0.0)
+                if step:
+                    (loss * dist.get_world_size()).backward()
+                summed += loss.detach()
+        dist.all_reduce(summed)
+        metrics = clipped_step(self.optimizer, self.schedule, self.config.max_grad_norm) if step else {}
+        self.policy.train()
+        self.leave()
+        return metrics | {"loss": summed.item(), "tokens": float(totals.tokens)}
+
+    def _pack(self, groups: Sequence[Group]) -> PackedBatch:
+        return pack_groups(groups or [EMPTY], self.policy.config)

@@ -1,0 +1,81 @@
+"""Measured memory: what each part takes, and the peak of each phase."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+GIB = float(1 << 30)
+PERIOD = 0.05  # seconds between two looks at the device
+
+
+def used_bytes(device: torch.device) -> int:
+    """What is taken of the device by everyone, vLLM's own pools included; on the CPU this process's largest resident size so far."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return total - free
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextmanager
+def resident_bytes(device: torch.device, sizes: dict[str, float], name: str) -> Iterator[None]:
+    """Notes in `sizes` how many bytes the block has added."""
+    before = used_bytes(device)
+    yield
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    sizes[name] = float(used_bytes(device) - before)
+
+
+class PeakMeter:
+    """The peak of the device's memory during a phase, by looking at it all the while: PyTorch's own count does not see vLLM's pools
+    leave."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    @contextmanager
+    def watch(self, phase: str) -> Iterator[dict[str, float]]:
+        """Gives a dictionary that holds `memory/<phase>_gib` after the block."""
+        figures: dict[str, float] = {}
+        peak, done = [used_bytes(self.device)], threading.Event()
+
+        def look() -> None:
+            while not done.wait(PERIOD):
+                peak[0] = max(peak[0], used_bytes(self.device))
+
+        watcher = threading.Thread(target=look, daemon=True)
+        if self.device.type == "cuda":
+            watcher.start()
+        try:
+            yield figures
+        finally:
+            done.set()
+            if watcher.ident is not None:
+                watcher.join()
+            figures[f"memory/{phase}_gib"] = max(peak[0], used_bytes(self.device)) / GIB
+
+
+def memory_plan(sizes: dict[str, float], offload: dict[str, bool], device: str) -> list[str]:
+    """What is resident in which phase, from sizes measured on one worker: one line per part.
+
+    Args:
+        sizes: bytes of engine, scorer, weights, reference, gradients, optimizer.
+        offload: whether weights, optimizer and reference leave the GPU outside the phases that use them.
+    """
+    phases = {
+        "rollout": {"engine", "scorer"} | {part for part in ("weights", "optimizer", "reference") if not offload.get(part)},
+        "reference": {"scorer", "reference"} | {part for part in ("weights", "optimizer") if not offload.get(part)},
+        "update": {"scorer", "weights", "gradients", "optimizer"} | (set() if offload.get("reference") else {"reference"}),
+    }
+    parts = [part for part in ("weights", "gradients", "optimizer", "reference", "engine", "scorer") if sizes.get(part)]
+    lines = [f"memory on each {device}, GiB: {'part':>12} {'size':>7}  " + "  ".join(f"{phase:>9}" for phase in phases)]
+    for part in parts:
+        marks = "  ".join(f"{'resident' if part in resident else '-':>9}" for resident in phases.values())
+        lines.append(f"{'':27}{part:>12} {sizes[part] / GIB:7.2f}  {marks}")
+    sums = "  ".join(f"{sum(sizes[part] for part in parts if part in resident) / GIB:9.2f}" for resident in phases.values())
+    return [*lines, f"{'':27}{'sum':>12} {'':7}  {sums}   (activations come on top)"]

@@ -1,0 +1,58 @@
+"""Tensors that wait on the host while another phase needs the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+
+class HostShelf:
+    """Moves the storage of GPU tensors to pinned host memory and back. The tensor objects stay what they are, so parameters keep their
+    optimizer state, their place in FSDP2 and their views of the same storage. Host buffers are kept for the next time. Tensors on the CPU
+    are left alone."""
+
+    def __init__(self) -> None:
+        self._away: list[tuple[torch.UntypedStorage, Tensor]] = []
+        self._buffers: dict[int, list[Tensor]] = {}
+
+    @property
+    def is_full(self) -> bool:
+        return bool(self._away)
+
+    def put(self, tensors: Iterable[Tensor]) -> None:
+        """Copies the tensors to the host and frees their GPU memory."""
+        seen: set[int] = set()
+        for tensor in tensors:
+            local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+            storage = local.untyped_storage()
+            if not local.is_cuda or storage.data_ptr() in seen or storage.nbytes() == 0:
+                continue
+            seen.add(storage.data_ptr())
+            spare = self._buffers.setdefault(storage.nbytes(), [])
+            buffer = spare.pop() if spare else torch.empty(storage.nbytes(), dtype=torch.uint8, pin_memory=True)
+            buffer.copy_(_bytes(storage), non_blocking=True)
+            self._away.append((storage, buffer))
+        if self._away:
+            torch.cuda.synchronize()
+            for storage, _ in self._away:
+                storage.resize_(0)
+            torch.cuda.empty_cache()
+
+    def take(self) -> None:
+        """Brings everything back to where it was."""
+        for storage, buffer in self._away:
+            storage.resize_(buffer.numel())
+            _bytes(storage).copy_(buffer, non_blocking=True)
+        if self._away:
+            torch.cuda.synchronize()
+        for _, buffer in self._away:
+            self._buffers[buffer.numel()].append(buffer)
+        self._away = []
+
+
+def _bytes(storage: torch.UntypedStorage) -> Tensor:
+    """The storage as uint8 [bytes]."""
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)  # type: ignore[call-overload]

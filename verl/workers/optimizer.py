@@ -1,0 +1,60 @@
+"""AdamW, its learning rate over the run, and the clipped step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from verl.workers.config import OptimConfig
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> AdamW:
+    """AdamW over the parameters that are trained; one fused kernel where they are on a GPU."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        raise ValueError("nothing is trained: every weight is frozen")
+    fused = trained[0].is_cuda
+    beta1, beta2 = config.betas
+    return AdamW(trained, lr=config.lr, betas=(beta1, beta2), eps=config.eps, weight_decay=config.weight_decay, fused=fused)
+
+
+def rate_factor(update: int, config: OptimConfig) -> float:
+    """The learning rate of an update (0 for the first) as a share of its peak."""
+    total = config.training_steps
+    warmup = int(config.lr_warmup_steps_ratio * max(total, 0))
+    if update < warmup:
+        return (update + 1) / (warmup + 1)
+    if config.lr_scheduler_type == "constant":
+        return 1.0
+    if total < 1:
+        raise ValueError(
+            f"a {config.lr_scheduler_type} schedule needs the number of updates of the run (worker.actor.optim.training_steps)"
+        )
+    progress = min(1.0, (update - warmup) / max(1, total - warmup))
+    fall = {"cosine": 0.5 * (1.0 + math.cos(math.pi * progress)), "linear": 1.0 - progress}[config.lr_scheduler_type]
+    return config.min_lr_ratio + (1.0 - config.min_lr_ratio) * fall
+
+
+def build_schedule(optimizer: AdamW, config: OptimConfig) -> LambdaLR:
+    return LambdaLR(optimizer, lambda update: rate_factor(update, config))
+
+
+def clipped_step(optimizer: AdamW, schedule: LambdaLR, max_norm: float) -> dict[str, float]:
+    """Clips the gradient to `max_norm` over all ranks, steps, and forgets the gradient. A gradient that is not finite ends the run."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+    if isinstance(norm, DTensor):
+        norm = norm.full_tensor()  # the norm over all shards, not this rank's
+    if not torch.isfinite(norm):
+        raise FloatingPointError(f"the gradient's norm is {norm.item()}: the update would destroy the weights")
+    rate = optimizer.param_groups[0]["lr"]
+    optimizer.step()
+    schedule.step()
+    optimizer.zero_grad(set_to_none=True)
+    return {"actor/grad_norm": norm.item(), "actor/lr": rate}

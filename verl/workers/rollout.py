@@ -1,0 +1,199 @@
+"""vLLM inside the worker's own process: generation with the actor's weights, handed over in memory.
+
+The engine is started as an external launcher would: it joins the process group that the worker has already opened, one engine per
+tensor-parallel group, every rank of a group submitting the same requests. Works with vLLM 0.26 to 0.32, on CUDA and on the CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verl.workers.config import ModelConfig, RolloutConfig
+from verl.workers.prompts import Prompt
+
+log = logging.getLogger(__name__)
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are drawn. `seed` fixes them, whatever else the engine is doing at the time."""
+
+    n: int
+    temperature: float
+    seed: int
+    top_p: float = 1.0
+    top_k: int = -1
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One response: its ids, the end-of-sequence token included; fp32 log-probabilities of the same length; whether the length limit cut
+    it."""
+
+    ids: list[int]
+    log_probs: Tensor
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A request to the engine: `key` comes back with the completions; `images` are the prompt's, unprocessed."""
+
+    key: int
+    prompt: Prompt
+    images: Sequence[Any]
+    sampling: Sampling
+    name: str  # of the sample, for errors
+
+
+class RolloutEngine:
+    """A vLLM engine. It starts with the checkpoint's weights (random ones would also overwrite its buffers) and takes the actor's from
+    then on.
+
+    Args:
+        config: worker.rollout. model: worker.actor.model.
+        device: "cuda" or "cpu". On the CPU the engine computes in fp32 and has no sleep mode.
+        forbidden: token ids that are never sampled, at any temperature.
+        pixel_bounds: min_pixels and max_pixels of the image processor, None for the checkpoint's own.
+
+    Attributes:
+        log_probs_exact: the reported log-probabilities are those of the whole softmax at the sampling temperature, as the actor's are.
+        With a temperature other than 1 or a truncated nucleus vLLM can only report the distribution that it drew from, without the
+        forbidden tokens.
+    """
+
+    def __init__(
+        self,
+        config: RolloutConfig,
+        model: ModelConfig,
+        device: str,
+        forbidden: Sequence[int],
+        pixel_bounds: tuple[int | None, int | None] = (None, None),
+    ) -> None:
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine's core in this process, where the weights are
+        from vllm import LLM
+
+        self.config, self.on_gpu = config, device == "cuda"
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[config.dtype] if self.on_gpu else torch.float32
+        self.forbidden = {token: float("-inf") for token in forbidden}
+        self.log_probs_exact = config.temperature == 1.0 and config.top_p == 1.0 and config.top_k <= 0
+        self.llm = LLM(**self._arguments(model, pixel_bounds))
+        self.asleep = False
+
+    def _arguments(self, model: ModelConfig, pixel_bounds: tuple[int | None, int | None]) -> dict[str, Any]:
+        config = self.config
+        length = config.max_model_len or config.prompt_length + config.response_length
+        arguments: dict[str, Any] = {
+            "model": model.model_path,
+            "tokenizer": model.tokenizer_path or model.model_path,
+            "hf_overrides": dict(model.override_config),
+            "trust_remote_code": model.trust_remote_code,
+            "dtype": self.dtype,
+            "seed": config.seed,
+            "distributed_executor_backend": "external_launcher",
+            "tensor_parallel_size": config.tensor_parallel_size,
+            "disable_custom_all_reduce": True,  # it maps memory of processes that vLLM has started itself
+            "max_model_len": length,
+            "max_num_seqs": config.max_num_seqs,
+            "max_num_batched_tokens": config.max_num_batched_tokens or (None if config.enable_chunked_prefill else max(length, 8192)),
+            "enable_chunked_prefill": config.enable_chunked_prefill,
+            "enable_prefix_caching": True,  # the n responses of a prompt share its cache
+            "logprobs_mode": "raw_logprobs" if self.log_probs_exact else "processed_logprobs",
+            "mm_processor_cache_gb": 0,  # an image comes once
+            "skip_mm_profiling": True,  # the largest image that the processor allows would reserve gigabytes
+            "limit_mm_per_prompt": {"video": 0},
+            "enforce_eager": config.enforce_eager or not self.on_gpu,
+            "disable_log_stats": True,
+        }
+        bounds = {name: value for name, value in zip(("min_pixels", "max_pixels"), pixel_bounds) if value is not None}
+        if bounds:
+            arguments["mm_processor_kwargs"] = bounds
+        if self.on_gpu:
+            return arguments | {"enable_sleep_mode": True, "gpu_memory_utilization": config.gpu_memory_utilization}
+        return arguments | {"kv_cache_memory_bytes": int(config.cpu_kv_cache_gib * GIB), "gpu_memory_utilization": 0.01}
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Takes new weights, one full tensor at a time, under the checkpoint's names; forgets everything computed with the old ones."""
+        if self.asleep:
+            self.llm.wake_up(tags=["weights"])
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        if not self.on_gpu:
+            self.llm.apply_model(_pack_tied_head)
+        if self.asleep:
+            self.llm.wake_up(tags=["kv_cache"])
+            self.asleep = False
+        core = self.llm.llm_engine
+        core.reset_mm_cache()
+        core.reset_encoder_cache()
+        if not core.reset_prefix_cache():
+            raise RuntimeError("vLLM kept its prefix cache, so keys and values of the old weights: a request is still running")
+
+    def sleep(self) -> None:
+        """Gives weights and cache back to the GPU; `load_weights` wakes the engine."""
+        if self.on_gpu and not self.asleep:
+            self.llm.sleep(level=2)  # level 2 keeps no copy: the actor has the weights
+            self.asleep = True
+
+    def generate(self, requests: Sequence[Generation], finished: Callable[[Generation, list[Completion]], None]) -> None:
+        """Runs all requests; calls `finished` for each as soon as its last response is complete, while the others go on.
+
+        Every rank of a tensor-parallel group calls this with the same requests.
+        """
+        engine = self.llm.llm_engine
+        for number, request in enumerate(requests):
+            prompt: dict[str, Any] = {"prompt_token_ids": request.prompt.bare_ids}
+            if len(request.images):
+                prompt["multi_modal_data"] = {"image": list(request.images)}
+            engine.add_request(str(number), prompt, self._sampling_params(request.sampling))
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                if output.finished:
+                    request = requests[int(output.request_id)]
+                    if output.prompt_token_ids != request.prompt.ids.tolist():
+                        raise RuntimeError(
+                            f"{request.name}: vLLM sees {len(output.prompt_token_ids)} prompt tokens, the actor {len(request.prompt.ids)}: "
+                            "their image processors disagree"
+                        )
+                    finished(request, [self._completion(completion) for completion in sorted(output.outputs, key=lambda o: o.index)])
+
+    def _sampling_params(self, sampling: Sampling) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        greedy = sampling.temperature == 0.0
+        return SamplingParams(
+            n=sampling.n,
+            temperature=sampling.temperature,
+            top_p=1.0 if greedy else sampling.top_p,
+            top_k=0 if greedy or sampling.top_k < 0 else sampling.top_k,
+            seed=sampling.seed,
+            max_tokens=self.config.response_length,
+            ignore_eos=self.config.ignore_eos,
+            logprobs=0,  # of the sampled token alone
+            logit_bias=self.forbidden,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    @staticmethod
+    def _completion(output: Any) -> Completion:
+        ids = list(output.token_ids)
+        log_probs = torch.tensor([position[token].logprob for position, token in zip(output.logprobs, ids)], dtype=torch.float32)
+        return Completion(ids, log_probs, output.finish_reason == "length")
+
+
+def _pack_tied_head(model: Any) -> None:
+    """On the CPU vLLM multiplies with packed copies of the weights; a reload packs every layer anew but an output layer that shares its
+    weight with the embedding, which is no weight of its own in the checkpoint."""
+    head, embedding = model.language_model.lm_head, model.language_model.model.embed_tokens
+    if head.weight is embedding.weight:
+        head.quant_method.process_weights_after_loading(head)

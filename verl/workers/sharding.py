@@ -1,0 +1,81 @@
+"""FSDP2 around the policy, and whole tensors out of it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from verl.models.policy import Policy
+from verl.workers.config import FSDPConfig
+
+DTYPES = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+}
+
+
+def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> None:
+    """Shards the policy in place over the mesh: its blocks one by one, then what is left as the root.
+
+    On CUDA the gathered weights and the computation have `mp_param_dtype`, over the master weights that the policy holds; on the CPU
+    everything stays in the dtype that it has, which is fp32: half precision is slower there and vLLM's log-probabilities could not be
+    compared with the actor's.
+    """
+    cuda = mesh.device_type == "cuda"
+    options = {
+        "mesh": mesh,
+        "reshard_after_forward": config.enable_full_shard,
+        # cast_forward_inputs would round what has to stay fp32 on its way into a block, such as rotary angles
+        "mp_policy": MixedPrecisionPolicy(DTYPES[config.mp_param_dtype], DTYPES[config.mp_reduce_dtype], cast_forward_inputs=False)
+        if cuda
+        else MixedPrecisionPolicy(),
+    }
+    if config.param_offload and cuda:
+        options["offload_policy"] = CPUOffloadPolicy()
+    for block in policy.blocks():
+        fully_shard(block, **options)
+    fully_shard(policy, **options)
+
+
+def gatherer(device: torch.device, dtype: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:
+    """A function from a sharded parameter to the full tensor on `device`; a collective that every rank has to join.
+
+    Args:
+        dtype: cast the shard to it first, so that what travels is already small; None keeps the parameter's.
+    """
+
+    def gather(parameter: Tensor) -> Tensor:
+        local = parameter.to(device=device, dtype=dtype or parameter.dtype)
+        return local.full_tensor() if isinstance(local, DTensor) else local
+
+    return gather
+
+
+@torch.no_grad()
+def fill(parameter: nn.Parameter, full: Tensor) -> None:
+    """Writes this rank's part of a full tensor, which every rank holds, into its shard."""
+    if tuple(parameter.shape) != tuple(full.shape):
+        raise ValueError(f"a weight of shape {tuple(full.shape)} does not fit into {tuple(parameter.shape)}")
+    if isinstance(parameter, DTensor):
+        local = full.to(parameter.device, parameter.dtype)
+        parameter.copy_(distribute_tensor(local, parameter.device_mesh, parameter.placements, src_data_rank=None))
+    else:
+        parameter.copy_(full)
+
+
+def local_bytes(tensors: object) -> int:
+    """Bytes that these tensors take on this rank."""
+    total = 0
+    for tensor in tensors:  # type: ignore[attr-defined]
+        local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        total += local.numel() * local.element_size()
+    return total

@@ -1,0 +1,268 @@
+"""One GPU's worker: the actor (FSDP2), the frozen reference, the vLLM engine and the scorer in one process, taking turns with its memory.
+
+A group stays here from its rollout to its drop: pixels are read and turned into patches once, and what leaves the worker are
+`verl.protocol` messages. `verl.workers.engine.RayEngine` leads the workers; this class knows no Ray.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+
+from verl.config import Config
+from verl.models.lora import merged_weights
+from verl.models.packing import Group
+from verl.protocol import Example, GroupAdvantages, GroupRequest, GroupResult, Score, Scorer, TrainingData
+from verl.workers.actor import Actor
+from verl.workers.checkpoint import load_state, load_weights, save_state, save_weights, seed_everything
+from verl.workers.groups import StoredGroup
+from verl.workers.memory import PeakMeter, resident_bytes
+from verl.workers.prompts import Prompt, PromptBuilder
+from verl.workers.reference import Reference
+from verl.workers.rollout import Completion, Generation, RolloutEngine, Sampling
+from verl.workers.sharding import gatherer
+
+READERS = 4  # threads that read images while others wait for the disk
+
+
+class Worker:
+    """See the module. RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are set before it is created.
+
+    Args:
+        config: of the whole run.
+        make_data: opens the training data.
+        make_scorer: makes the scorer on a device; None where nothing is generated (then there is no vLLM engine either).
+        make_validation: opens the validation data; None where validation prompts come from the training data.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        make_data: Callable[[], TrainingData],
+        make_scorer: Callable[[str], Scorer] | None,
+        make_validation: Callable[[], TrainingData] | None = None,
+    ) -> None:
+        self.config = config
+        self.rank, self.world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if config.trainer.device == "cuda" else torch.device("cpu")
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        else:
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        if not dist.is_initialized():
+            dist.init_process_group("cuda:nccl,cpu:gloo" if self.device.type == "cuda" else "gloo", rank=self.rank, world_size=self.world)
+        self.make_data, self.make_scorer, self.make_validation = make_data, make_scorer, make_validation
+        self.groups: dict[int, StoredGroup] = {}
+        self.peak = PeakMeter(self.device)
+
+    def setup(self) -> dict[str, float]:
+        """Builds everything; gives the measured bytes of each part on this rank, for the memory plan."""
+        config, actor = self.config, self.config.worker.actor
+        model = actor.model
+        self.data = self.make_data()
+        self.validation = self.make_validation() if self.make_validation else self.data
+        self.prompts = PromptBuilder(
+            model.tokenizer_path or model.model_path or "", config.data.min_pixels, config.data.max_pixels, pin=self.device.type == "cuda"
+        )
+        self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+        self.scoring = ThreadPoolExecutor(1, thread_name_prefix="score")
+        seed_everything(config.data.seed)  # the same on every rank: they draw the same adapter
+        mesh = init_device_mesh(self.device.type, (self.world,))
+        sizes: dict[str, float] = {}
+        self.rollouts: RolloutEngine | None = None
+        self.scorer: Scorer | None = None
+        if self.make_scorer is not None:
+            with resident_bytes(self.device, sizes, "engine"):
+                bounds = (config.data.min_pixels, config.data.max_pixels)
+                self.rollouts = RolloutEngine(config.worker.rollout, model, self.device.type, self.prompts.forbidden_tokens, bounds)
+            self.rollouts.sleep()
+            with resident_bytes(self.device, sizes, "scorer"):
+                self.scorer = self.make_scorer(str(self.device))
+            self.score_stream = torch.cuda.Stream() if self.device.type == "cuda" else None
+        with resident_bytes(self.device, sizes, "weights"):
+            self.actor = Actor(actor, config.worker.rollout, mesh)
+        self.reference_model: Reference | None = None
+        if self.make_scorer is not None and actor.use_kl_loss and actor.kl_loss_coef != 0:
+            with resident_bytes(self.device, sizes, "reference"):
+                self.reference_model = Reference(self.actor, config.worker.ref, mesh)
+        seed_everything(config.data.seed + self.rank)  # vLLM has set the generators too
+        self.stale = True  # the rollout engine does not hold the actor's weights yet
+        return sizes | self.actor.sizes()
+
+    def rollout(self, requests: Sequence[GroupRequest], validation: bool = False) -> dict[str, float]:
+        """Generates the groups of this place and starts to score each as soon as it is complete.
+
+        Every worker of a tensor-parallel group gets the same requests; the groups are theirs in turn.
+        """
+        self._wake_engine()
+        assert self.rollouts is not None
+        data = self.validation if validation else self.data
+        greedy = self.config.algorithm.adv_estimator == "remax" and not validation
+        generations: list[Generation] = []
+        examples: dict[int, Example] = {}
+        for request, (example, prompt) in zip(requests, self.readers.map(lambda request: self._read(data, request), requests)):
+            examples[request.uid] = example
+            generations.append(self._generation((request.uid, False), example, prompt, self._sampling(request, validation)))
+            if greedy:
+                generations.append(self._generation((request.uid, True), example, prompt, Sampling(1, 0.0, request.seed)))
+        parallel = self.config.worker.rollout.tensor_parallel_size
+        own = {request.uid for position, request in enumerate(requests) if position % parallel == self.rank % parallel}
+        complete: dict[int, dict[bool, list[Completion]]] = {uid: {} for uid in own}
+
+        def finished(generation: Generation, completions: list[Completion]) -> None:
+            uid, is_greedy = generation.key
+            if uid in own:
+                complete[uid][is_greedy] = completions
+                if len(complete[uid]) == 1 + greedy:
+                    self._store(uid, examples.pop(uid), generation.prompt, complete.pop(uid))
+
+        with self.peak.watch("rollout") as figures:
+            self.rollouts.generate(generations, finished)
+        return figures
+
+    def score(self, uids: Sequence[int]) -> list[GroupResult]:
+        """The results of those of the groups that are this worker's; waits for the scorer."""
+        return [self.groups[uid].result.result() for uid in uids if uid in self.groups]
+
+    def reference(self, uids: Sequence[int], old: bool) -> dict[str, float]:
+        """See verl.protocol.Engine.reference."""
+        self._rest_engine()
+        stored = [self.groups[uid] for uid in uids if uid in self.groups]
+        with self.peak.watch("reference") as figures:
+            if self.reference_model is not None:
+                log_probs = self.reference_model.log_probs([each.group for each in stored])
+                for each, values in zip(stored, log_probs):
+                    each.reference = values
+            if old:
+                for each, values in zip(stored, self.actor.log_probs([each.group for each in stored])):
+                    each.old = values
+        return figures
+
+    def update(self, advantages: Sequence[GroupAdvantages]) -> dict[str, float]:
+        """One optimizer step on this worker's share of the groups; figures are of the whole batch."""
+        self._rest_engine()
+        with self.peak.watch("update") as figures:
+            metrics = self.actor.update([self.groups[each.uid] for each in advantages], [each.advantages for each in advantages])
+        self.stale = True
+        return metrics | figures
+
+    def drop(self, uids: Sequence[int]) -> None:
+        for uid in uids:
+            self.groups.pop(uid, None)
+
+    def fine_tune(self, requests: Sequence[GroupRequest], step: bool = True) -> dict[str, float]:
+        """The token mean of the negative log-likelihood of the examples' responses; with `step`, an optimizer step on it."""
+        self._rest_engine()
+        data = self.data if step else self.validation
+        groups = list(self.readers.map(lambda request: self._target(data, request), requests))
+        with self.peak.watch("update" if step else "evaluation") as figures:
+            metrics = self.actor.fine_tune(groups, step)
+        self.stale = self.stale or step
+        return metrics | figures
+
+    def save(self, folder: str) -> None:
+        self._rest_engine()
+        target = Path(folder) / "actor"
+        target.mkdir(parents=True, exist_ok=True)
+        self.actor.bring(optimizer=True)
+        save_weights(self.actor.policy, self.prompts.processor, target, self.device, self.config.worker.actor.model.lora_merge)
+        save_state(self.actor.policy, self.actor.optimizer, self.actor.schedule, target)
+        self.actor.leave()
+        dist.barrier()
+
+    def load(self, folder: str) -> None:
+        self._rest_engine()
+        source = Path(folder) / "actor"
+        self.actor.bring(optimizer=True)
+        load_weights(self.actor.policy, source)
+        load_state(self.actor.policy, self.actor.optimizer, self.actor.schedule, source)
+        self.actor.leave()
+        self.stale = True
+        dist.barrier()
+
+    def _read(self, data: TrainingData, request: GroupRequest) -> tuple[Example, Prompt]:
+        example = data.example(request.index, request.seed)
+        return example, self.prompts.build(example)
+
+    def _target(self, data: TrainingData, request: GroupRequest) -> Group:
+        example, prompt = self._read(data, request)
+        if not example.response:
+            raise ValueError(f"{example.sample_id} has no response to learn")
+        ids, limit = self.prompts.response_ids(example.response), self.config.data.max_response_length
+        if len(ids) > limit:
+            raise ValueError(f"{example.sample_id}: its response has {len(ids)} tokens, data.max_response_length is {limit}")
+        return Group(prompt.ids, [ids], prompt.pixel_values, prompt.image_grid_thw)
+
+    def _sampling(self, request: GroupRequest, validation: bool) -> Sampling:
+        config = self.config.worker.rollout
+        seed = int(np.random.SeedSequence([request.seed, config.seed]).generate_state(1)[0])  # far apart: a response of a group adds 1
+        if validation:
+            return Sampling(config.val_n, config.val_temperature, seed)
+        return Sampling(config.n, config.temperature, seed, config.top_p, config.top_k)
+
+    @staticmethod
+    def _generation(key: tuple[int, bool], example: Example, prompt: Prompt, sampling: Sampling) -> Generation:
+        return Generation(key, prompt, example.images, sampling, example.sample_id)
+
+    def _store(self, uid: int, example: Example, prompt: Prompt, completions: dict[bool, list[Completion]]) -> None:
+        """Keeps a complete group and hands it to the scorer's thread. An error of the scorer comes back from `score`."""
+        responses = completions[False]
+        ids = [torch.tensor(response.ids, dtype=torch.int64) for response in responses]
+        result: Future[GroupResult] = self.scoring.submit(self._score, uid, example, prompt, responses, completions.get(True))
+        group = Group(prompt.ids, ids, prompt.pixel_values, prompt.image_grid_thw)
+        self.groups[uid] = StoredGroup(example.sample_id, group, [response.log_probs for response in responses], result)
+
+    def _score(
+        self, uid: int, example: Example, prompt: Prompt, responses: list[Completion], greedy: list[Completion] | None
+    ) -> GroupResult:
+        assert self.scorer is not None
+        texts = [self.prompts.decode(response.ids) for response in [*responses, *(greedy or [])]]
+        with torch.cuda.stream(self.score_stream) if self.score_stream else nullcontext():
+            try:
+                scores: list[Score] = self.scorer.score(example, texts)
+            except Exception as error:
+                raise RuntimeError(f"{example.sample_id}: its responses could not be scored: {type(error).__name__}: {error}") from error
+        if len(scores) != len(texts):
+            raise RuntimeError(f"{example.sample_id}: the scorer gave {len(scores)} scores for {len(texts)} responses")
+        n = len(responses)
+        return GroupResult(
+            uid=uid,
+            sample_id=example.sample_id,
+            prompt_tokens=len(prompt.ids),
+            responses=texts[:n],
+            response_tokens=[len(response.ids) for response in responses],
+            truncated=[response.truncated for response in responses],
+            totals=[float(score.total) for score in scores[:n]],
+            parts=[dict(score.parts) for score in scores[:n]],
+            failures=[score.failure for score in scores[:n]],
+            baseline=float(scores[n].total) if greedy else None,
+        )
+
+    def _wake_engine(self) -> None:
+        """Before rollouts: what trains leaves the GPU as configured, the engine wakes with the actor's present weights."""
+        if self.rollouts is None:
+            raise RuntimeError("this run has no rollout engine: it was started without a scorer")
+        if not self.stale and not self.rollouts.asleep:
+            return
+        self.actor.bring()
+        self.rollouts.load_weights(self._engine_weights(self.rollouts.dtype))
+        self.actor.leave()
+        self.stale = False
+
+    def _engine_weights(self, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+        return merged_weights(self.actor.policy.model, gatherer(self.device, dtype if self.actor.policy.lora is None else None))
+
+    def _rest_engine(self) -> None:
+        """Before anything that trains: the scorer has finished, the engine gives its memory back."""
+        if self.rollouts is not None:
+            for stored in self.groups.values():
+                stored.result.result()
+            self.rollouts.sleep()
