@@ -25,6 +25,7 @@ import torch
 from tqdm import tqdm
 
 from eval.config import EvaluateConfig, read_words
+from eval.metrics import read_config, score
 from eval.run_folder import RunFolder
 from eval.worker import EvaluationWorker
 from veason.datasets import open_benchmark
@@ -140,6 +141,8 @@ def main(words: Sequence[str]) -> int:
     try:
         config = read_words(EvaluateConfig, words)
         evaluate(config)
+        if config.score and open_benchmark(config.benchmark, config.data_path, config.split, check=False).has_truth:
+            print(score(read_config([config.output_path, config.data_path])))
     except (ConfigError, DataError) as error:
         print(f"eval.evaluate: {error}", file=sys.stderr)
         return 2

@@ -1,0 +1,112 @@
+"""Scores predictions, ours or anybody's PNGs, and prints the table.
+
+    python -m eval.metrics outputs/revos /data/ReVOS                          # a run of eval.evaluate: it knows its benchmark
+    python -m eval.metrics my_masks /data/ReVOS benchmark=revos               # PNGs at <video>/<exp_id>/<frame>.png, not 0 is the object
+    python -m eval.metrics outputs/mevis /data/MeViS split=valid archive=mevis.zip      # for a server
+
+A missing prediction counts as 0 and is named. Everything is also written to PREDICTIONS/metrics.json (or `output=`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from eval.archive import write_archive
+from eval.config import read_words
+from eval.run_folder import PREDICTIONS, read_run
+from eval.scores import SampleScore, as_json, score_benchmark
+from eval.tables import Value, markdown, summarize
+from veason.datasets import open_benchmark
+from veason.errors import DataError
+from verl.config import ConfigError
+
+NAMED = 10  # missing predictions that are named one by one
+
+
+@dataclass
+class MetricsConfig:
+    """What a scoring can be told."""
+
+    predictions: str = MISSING  # a run's folder, or a folder of PNGs; the first word
+    data: str = MISSING  # the benchmark's root folder; the second word
+    benchmark: str | None = None  # null: that of the run
+    split: str | None = None  # null: that of the run, or the benchmark's usual one
+    limit: int | None = None  # only the first so many samples; null: those of the run, or all
+    processes: int | None = None  # null: one a core
+    output: str | None = None  # null: metrics.json in the predictions' folder
+    archive: str | None = None  # write a server's archive to this file
+    name: str = "this run"  # the row's title
+
+
+def main(words: Sequence[str]) -> int:
+    try:
+        config = read_config(words)
+        if config.archive:
+            benchmark = open_benchmark(str(config.benchmark), config.data, config.split)
+            count = write_archive(benchmark, Path(config.predictions), Path(config.archive))
+            print(f"{config.archive}: {count} masks")
+            if not benchmark.has_truth:
+                return 0
+        print(score(config))
+    except (ConfigError, DataError) as error:
+        print(f"eval.metrics: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def read_config(words: Sequence[str]) -> MetricsConfig:
+    """The words, with what the run's header knows filled in."""
+    places = [word for word in words if "=" not in word]
+    if len(places) > 2:
+        raise ConfigError(f"two folders are expected, PREDICTIONS and DATA, not {' '.join(places)}")
+    named = [f"{key}={value}" for key, value in zip(("predictions", "data"), places)]
+    config = read_words(MetricsConfig, [*named, *(word for word in words if "=" in word)])
+    if (Path(config.predictions) / PREDICTIONS).is_file():
+        header = read_run(config.predictions)[0]
+        for key in ("benchmark", "split", "limit"):
+            if getattr(config, key) is None:
+                setattr(config, key, header.get(key))
+    if config.benchmark is None:
+        raise ConfigError(f"{config.predictions} is no run of eval.evaluate: say which benchmark it is, benchmark=revos")
+    return config
+
+
+def score(config: MetricsConfig) -> str:
+    """Score, write metrics.json, and return what is printed."""
+    predictions = Path(config.predictions)
+    if not predictions.is_dir():
+        raise DataError(f"no predictions at {predictions}")
+    benchmark = str(config.benchmark)
+    scores = score_benchmark(benchmark, config.data, config.split, predictions, config.processes, config.limit)
+    values = summarize(benchmark, scores)
+    target = Path(config.output) if config.output else predictions / "metrics.json"
+    content = {"benchmark": benchmark, "split": config.split, "table": _finite(values), "samples": as_json(scores)}
+    target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return "\n".join([markdown(benchmark, config.split or "val", values, config.name), "", *_missing(scores), f"written to {target}"])
+
+
+def _missing(scores: Sequence[SampleScore]) -> list[str]:
+    missing = [score for score in scores if score.missing]
+    if not missing:
+        return [f"{len(scores)} expressions, no prediction is missing"]
+    named = ", ".join(f"{score.sample_id} ({score.missing} frames)" for score in missing[:NAMED])
+    more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    return [f"missing, counted as 0: {len(missing)} of {len(scores)} expressions: {named}{more}"]
+
+
+def _finite(values: dict[str, Value]) -> dict[str, dict[str, Any]]:
+    """NaN is no JSON."""
+    parts = {title: {"value": value.value, "low": value.low, "high": value.high} for title, value in values.items()}
+    return {title: {key: number if math.isfinite(number) else None for key, number in part.items()} for title, part in parts.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+eval/multi_gpu_eval_keyframe_sft_mod_reason_vos.sh

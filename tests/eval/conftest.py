@@ -1,0 +1,49 @@
+"""A toy world on the disk, and a segmenter whose policy is a script and whose tracker fills boxes."""
+
+import numpy as np
+import pytest
+
+from veason.answers import format_answer
+from veason.pipeline import Segmenter
+from veason.toy import world
+
+
+@pytest.fixture(scope="session")
+def toy_world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    world.make_world(folder, train_videos=1, valid_videos=2, reasonvos_videos=2, frames=8, queries=4)
+    return folder
+
+
+class BoxTracker:
+    def track_video(self, read_frame, total, prompt):
+        for index in [*range(prompt.keyframe, total), *range(prompt.keyframe - 1, -1, -1)]:
+            mask = np.zeros(read_frame(index).shape[:2], bool)
+            for x1, y1, x2, y2 in prompt.boxes.astype(int):
+                mask[y1:y2, x1:x2] = True
+            yield index, mask
+
+
+class ScriptedPolicy:
+    """Answers by the sample's name; `stop_after` questions it fails like a machine that is switched off."""
+
+    def __init__(self, stop_after=None):
+        self.asked, self.stop_after = [], stop_after
+
+    def answers(self, questions):
+        out = []
+        for question in questions:
+            self.asked.append(question.name)
+            if self.stop_after is not None and len(self.asked) > self.stop_after:
+                raise KeyboardInterrupt
+            number = sum(map(ord, question.name))
+            out.append(
+                "what?" if number % 3 == 0 else format_answer(f"<b>{question.name}</b>", number % 8, [[50, 50, 100 + number % 300, 400]])
+            )
+        return out
+
+
+@pytest.fixture
+def scripted():
+    """scripted(stop_after=None) -> Segmenter."""
+    return lambda **options: Segmenter(ScriptedPolicy(**options), BoxTracker())

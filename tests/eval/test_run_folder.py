@@ -1,0 +1,104 @@
+"""What a stopped evaluation leaves behind, and that the run that goes on ends with the same files."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from eval.config import EvaluateConfig
+from eval.evaluate import portions
+from eval.run_folder import RunFolder, read_run
+from eval.worker import EvaluationWorker
+from veason.errors import DataError
+
+HEADER = {"benchmark": "reasonvos", "seed": 0, "versions": {"torch": "2"}}
+
+
+def make_worker(toy_world, output, segmenter, rank=0):
+    config = EvaluateConfig(model_path="none", data_path=str(toy_world / "ReasonVOS"), output_path=str(output), benchmark="reasonvos")
+    return EvaluationWorker(config, rank, segmenter)
+
+
+def run(toy_world, output, segmenter, portion=2, header=HEADER):
+    folder = RunFolder(output)
+    done = folder.begin(header)
+    worker = make_worker(toy_world, output, segmenter)
+    samples = worker.benchmark.samples
+    left = [index for index, sample in enumerate(samples) if sample.sample_id not in done]
+    for start in range(0, len(left), portion):
+        worker.run(left[start : start + portion])
+    return folder.finish(sample.sample_id for sample in samples)
+
+
+def contents(folder):
+    """Every file's bytes; of predictions.jsonl all but the times."""
+    files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    lines = [json.loads(line) for line in files.pop(next(path for path in files if path.name == "predictions.jsonl")).splitlines()]
+    return files, [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def test_records_masks_and_failures(toy_world, tmp_path, scripted):
+    records = run(toy_world, tmp_path / "run", scripted())
+    header, read = read_run(tmp_path / "run")
+    assert header == HEADER and read == records
+    assert {record["failure"] for record in records} >= {None, "no_answer"}
+    for record in records:
+        pngs = sorted((tmp_path / "run" / record["result_dir"]).iterdir())
+        masks = np.array([cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in pngs])
+        assert masks.dtype == np.uint8 and masks.shape == (record["frames"], *record["size"])
+        if record["failure"]:
+            assert not masks.any()
+        else:
+            (x1, y1, x2, y2) = record["boxes"][0]
+            assert set(np.unique(masks)) == {0, 255}
+            assert (masks[:, y1:y2, x1:x2] == 255).all() and (masks > 0).sum() == len(masks) * (y2 - y1) * (x2 - x1)
+            assert record["thinking"] == f"<b>{record['sample_id']}</b>"
+    assert not (tmp_path / "run" / ".journal").exists() and not (tmp_path / "run" / ".partial").exists()
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_a_stopped_run_goes_on_to_the_same_files(toy_world, tmp_path, scripted, stop_after):
+    run(toy_world, tmp_path / "whole", scripted())
+    with pytest.raises(KeyboardInterrupt):
+        run(toy_world, tmp_path / "stopped", scripted(stop_after=stop_after), portion=1)
+    # What a kill can leave: half a sample's masks, a folder without its record, half a line.
+    _, records = read_run(tmp_path / "stopped")
+    assert len(records) == stop_after
+    partial = tmp_path / "stopped" / ".partial" / "0"
+    partial.mkdir(parents=True, exist_ok=True)
+    (partial / "00000.png").write_bytes(b"half")
+    next_sample = make_worker(toy_world, tmp_path / "stopped", scripted()).benchmark.samples[stop_after]
+    orphan = tmp_path / "stopped" / next_sample.result_dir
+    orphan.mkdir(parents=True)
+    (orphan / "left_over.png").write_bytes(b"")
+    with open(tmp_path / "stopped" / ".journal" / "0.jsonl", "a") as journal:
+        journal.write('{"sample_id": "cut in tw')
+    second = scripted()
+    run(toy_world, tmp_path / "stopped", second)
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+    assert not {record["sample_id"] for record in records} & set(second.policy.asked)  # nothing is done twice
+
+
+def test_a_folder_with_another_run_is_refused(toy_world, tmp_path, scripted):
+    run(toy_world, tmp_path / "run", scripted())
+    before = contents(tmp_path / "run")
+    with pytest.raises(DataError, match=r"seed=0, not 1"):
+        RunFolder(tmp_path / "run").begin({**HEADER, "seed": 1})
+    RunFolder(tmp_path / "run").begin({**HEADER, "versions": {"torch": "3"}})
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_missing_mask_leaves_no_folder(tmp_path):
+    folder = RunFolder(tmp_path)
+    with pytest.raises(DataError, match="1 masks for 2 frames"):
+        folder.write_masks("Annotations/v/0", ("a", "b"), [(0, np.zeros((4, 4), bool))], worker=0)
+    assert not (tmp_path / "Annotations").exists()
+
+
+@pytest.mark.parametrize(("count", "largest", "workers"), [(0, 4, 2), (3, 64, 1), (1000, 64, 8), (7, 64, 3)])
+def test_portions_cover_everything_once(count, largest, workers):
+    parts = list(portions(range(count), largest, workers))
+    assert [index for part in parts for index in part] == list(range(count))
+    assert all(len(part) <= largest for part in parts)
+    assert len(parts) < 2 or workers == 1 or len(parts[-1]) <= 4
