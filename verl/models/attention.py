@@ -35,7 +35,8 @@ def shared_prefix_attention(
     """
     grouped = query.shape[1] != key.shape[1]
     if isinstance(attention_mask, BlockMask):
-        output = compiled_flex()(query, key, value, attention_mask, scaling, grouped)
+        flex = _flex if torch.compiler.is_compiling() else compiled_flex()
+        output = flex(query, key, value, attention_mask, scaling, grouped)
     else:
         output = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=grouped)
     return output.transpose(1, 2).contiguous(), None

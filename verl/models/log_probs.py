@@ -7,7 +7,7 @@ of logits whatever the number of tokens. On CUDA the logits are fp32 sums of hal
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,22 +15,39 @@ from torch import Tensor
 CHUNK = 1024  # tokens: 0.6 GB of fp32 logits at a vocabulary of 152k
 
 
+class TokenScores(NamedTuple):
+    """Per token fp32 [N].
+
+    Attributes:
+        log_probs: log-probability of the label, in nats.
+        entropy: of the token's distribution, in nats; None where not asked for.
+        certainty: log-sum-exp minus mean logit, without gradient; None where not asked for.
+    """
+
+    log_probs: Tensor
+    entropy: Tensor | None = None
+    certainty: Tensor | None = None
+
+
 def token_log_probs(
-    hidden: Tensor, weight: Tensor, labels: Tensor, temperature: float = 1.0, entropy: bool = False, chunk: int = CHUNK
-) -> tuple[Tensor, Tensor | None]:
-    """log softmax(hidden weight^T / temperature) at the labels, and the entropy of that softmax.
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    temperature: float = 1.0,
+    entropy: bool = False,
+    certainty: bool = False,
+    chunk: int = CHUNK,
+) -> TokenScores:
+    """log softmax(hidden weight^T / temperature) at the labels, and what else is asked for of that softmax.
 
     Args:
         hidden: [N, hidden_size]; weight: [vocabulary, hidden_size], the output layer; labels: int64 [N].
         temperature: above 0, as the tokens were sampled with.
-
-    Returns:
-        fp32 [N] in nats, and fp32 [N] or None. Both are differentiable in hidden and weight.
     """
     if temperature <= 0:
         raise ValueError(f"log-probabilities need a temperature above 0, got {temperature}")
-    log_probs, entropies = _ChunkedLogProbs.apply(hidden, weight, labels, temperature, entropy, chunk)
-    return log_probs, entropies if entropy else None
+    log_probs, entropies, certainties = _ChunkedLogProbs.apply(hidden, weight, labels, temperature, entropy, certainty, chunk)
+    return TokenScores(log_probs, entropies if entropy else None, certainties if certainty else None)
 
 
 def _scaled_logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
@@ -45,25 +62,30 @@ def _scaled_logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor
 class _ChunkedLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, temperature: float, entropy: bool, chunk: int
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, temperature: float, entropy: bool, certainty: bool, chunk: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         log_probs = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
         normalisers = torch.empty_like(log_probs)
         entropies = torch.empty_like(log_probs) if entropy else log_probs.new_empty(0)
+        certainties = torch.empty_like(log_probs) if certainty else log_probs.new_empty(0)
         for start in range(0, len(labels), chunk):
             rows = slice(start, start + chunk)
             logits = _scaled_logits(hidden[rows], weight, temperature)
             normalisers[rows] = logits.logsumexp(-1)
             log_probs[rows] = logits.gather(-1, labels[rows, None])[:, 0] - normalisers[rows]
+            if certainty:
+                certainties[rows] = normalisers[rows] - logits.mean(-1)
             if entropy:
                 logits -= normalisers[rows, None]
                 entropies[rows] = torch.special.entr(logits.exp_()).sum(-1)
         ctx.save_for_backward(hidden, weight, labels, normalisers, entropies)
         ctx.temperature, ctx.entropy, ctx.chunk = temperature, entropy, chunk
-        return log_probs, entropies
+        ctx.mark_non_differentiable(certainties)
+        return log_probs, entropies, certainties
 
     @staticmethod
-    def backward(ctx: Any, grad_log_probs: Tensor, grad_entropies: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_log_probs, grad_entropies, _ = grads
         hidden, weight, labels, normalisers, entropies = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
@@ -81,4 +103,4 @@ class _ChunkedLogProbs(torch.autograd.Function):
                 grad_hidden[rows] = grad @ weight
             if grad_weight is not None:
                 grad_weight += grad.T @ hidden[rows]
-        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None, None
+        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), *[None] * 5

@@ -13,7 +13,7 @@ follow the weights' dtype by themselves, and what stays fp32 on its way into a b
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +21,10 @@ from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
 from verl.models.attention import SHARED_PREFIX, shared_prefix_mask
-from verl.models.log_probs import token_log_probs
+from verl.models.log_probs import TokenScores, token_log_probs
 from verl.models.lora import LoraOptions, add_lora
 from verl.models.packing import PackedBatch
 from verl.models.vision import VisionAttention, encode_images
-
-
-class TokenScores(NamedTuple):
-    """Per response token of the row, in the order of `PackedBatch.labels`: fp32 [N] in nats; entropy only where it was asked for."""
-
-    log_probs: Tensor
-    entropy: Tensor | None
 
 
 class Policy(nn.Module):
@@ -54,16 +47,16 @@ class Policy(nn.Module):
         self.config = model.config
         self.lora: LoraOptions | None = None
 
-    def forward(self, batch: PackedBatch, temperature: float = 1.0, entropy: bool = False) -> TokenScores:
-        """Log-probabilities of the row's response tokens at a sampling temperature.
+    def forward(self, batch: PackedBatch, temperature: float = 1.0, entropy: bool = False, certainty: bool = False) -> TokenScores:
+        """Log-probabilities of the row's response tokens, in the order of `PackedBatch.labels`.
 
         Args:
             batch: on the model's device.
-            temperature: logits are divided by it.
-            entropy: also the entropy of each token's distribution, in nats.
+            temperature: logits are divided by it, as in sampling.
+            entropy, certainty: also these of each token's distribution.
         """
         hidden = self._hidden_states(batch)[batch.predictors]
-        return TokenScores(*token_log_probs(hidden, self.model.lm_head.weight, batch.labels, temperature, entropy))
+        return token_log_probs(hidden, self.model.lm_head.weight, batch.labels, temperature, entropy, certainty)
 
     def _hidden_states(self, batch: PackedBatch) -> Tensor:
         """The language model's last hidden states [L, hidden_size]."""
