@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import importlib
+import json
 import os
 import time
 from collections.abc import Callable
@@ -112,7 +113,9 @@ class OpenAITeacher:
             raise TeacherBusy("the server did not answer in time", paid=True) from error
         except openai.APIConnectionError as error:
             raise TeacherBusy(f"the connection failed: {self._words(error.__cause__ or error)}", paid=True) from error
-        except openai.OpenAIError as error:  # a body that is not what the interface promises
+        except json.JSONDecodeError as error:  # a page, or a part of an answer, under status 200
+            raise TeacherBusy(f"the answer is not JSON: {self._words(error.doc)}", paid=True) from error
+        except openai.OpenAIError as error:
             raise TeacherBusy(f"the answer could not be read: {self._words(error)}", paid=True) from error
         return self._read(completion)
 
@@ -129,7 +132,7 @@ class OpenAITeacher:
         )
 
     def _status_error(self, error: openai.APIStatusError) -> Exception:
-        words = f"{error.status_code} from {error.request.url}: {self._words(error)}"
+        words = f"{error.status_code} from {error.request.url}: {self._words(error.response.text or error)}"
         if error.status_code in STOPPING_STATUS or "insufficient_quota" in str(error.body):
             return TeacherError(words)
         if error.status_code in PASSING_STATUS or error.status_code >= 500:

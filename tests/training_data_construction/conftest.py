@@ -25,8 +25,8 @@ EXPRESSIONS = 4  # a video: one object, the other, both, and one whose target is
 
 
 def rectangle(video: int, number: int, time_: int) -> tuple[int, int, int, int] | None:
-    """Extreme pixels of an object; the second overlaps the first, and is gone from time 9 on."""
-    if number == 1 and time_ >= 9:
+    """Extreme pixels of an object; the second overlaps the first, and is gone from time 3 on."""
+    if number == 1 and time_ >= 3:
         return None
     left, top = 2 + 3 * number + video + time_, 5 + 4 * number
     return left, top, left + 12 + time_ // 2, top + 9
