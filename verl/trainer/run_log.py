@@ -24,7 +24,7 @@ CONSOLE = {
     "val/reward/mean": ("val reward", "{:.3f}"),
     "actor/kl": ("kl", "{:.2e}"),
     "actor/grad_norm": ("grad norm", "{:.3f}"),
-    "actor/log_prob_gap": ("log-prob gap", "{:.1e}"),
+    "rollout/log_prob_gap": ("log-prob gap", "{:.1e}"),
     "response/mean": ("tokens", "{:.0f}"),
     "response/truncated": ("cut", "{:.0%}"),
     "failure/any": ("unread", "{:.0%}"),

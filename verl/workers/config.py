@@ -19,8 +19,7 @@ class ModelConfig:
     lora_rank: int = 0  # 0 trains every weight; above it, a peft adapter of this rank
     lora_alpha: float = 32.0  # the adapter's output is scaled by lora_alpha / lora_rank
     lora_dropout: float = 0.0  # dropout in front of the adapter
-    lora_vision: bool = False  # adapt the vision tower's linear layers too
-    lora_target_modules: str | None = None  # regular expression over module names; null: all linear layers of the language model
+    lora_target_modules: str = "all-linear"  # "all-linear" (of the language model), or names of linear layers, comma-separated
     lora_merge: bool = True  # checkpoints hold the merged model in huggingface/ beside the adapter
 
 
