@@ -1,4 +1,4 @@
-"""The sentences that the toy tokenizer is trained on: prompts, expressions, reasoning and answers about scenes that are made up, not drawn."""
+"""The sentences that the toy tokenizer is trained on: prompts, expressions, reasoning and answers about made-up scenes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def toy_sentences(seed: int = 0, scenes: int = 120) -> Iterator[str]:
             keyframe = rng.randrange(20)
             prompt = build_messages(query.text, [keyframe])
             yield from (part["text"] for turn in prompt for part in turn["content"] if "text" in part)
-            yield f"<think>Step 1: The\nStep 2: {why_this_frame(facts, query, keyframe)}\nStep 3: {what_and_where(facts, query, keyframe)}</think>"
+            why, where = why_this_frame(facts, query, keyframe), what_and_where(facts, query, keyframe)
+            yield f"<think>Step 1: The\nStep 2: {why}\nStep 3: {where}</think>"
             x, y = rng.randrange(500), rng.randrange(500)
             yield f'<answer>{{"keyframe_timestamp": {keyframe}, "bbox_2d_list": [[{x}, {y}, {x + 60}, {y + 50}]]}}</answer>'
 

@@ -1,0 +1,135 @@
+"""Random clips for the toy tracker, drawn by the batch where the tracker is trained: no file, no JPEG, no Python loop over scenes.
+
+Shapes, colours, textures and grounds are those of the toy world; paths are looser than a scene's (any direction, any turn, jumps as
+large as between the sampled frames of a prompt), and in many clips a large shape stands where the target passes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from veason.toy.facts import FEWEST_PIXELS
+from veason.toy.render import SceneBatch, ground_parameters, render
+from veason.toy.scene import COLOURS, COVERS, HEIGHT, SHAPES, TEXTURES, WIDTH
+
+STRIDES = (1, 1, 1, 1, 2, 2, 3, 4, 5)  # frames of the world between two frames of a clip
+FASTEST = 16.0  # pixels a frame
+
+
+@dataclass(frozen=True)
+class Clips:
+    """B clips of T frames with M targets each.
+
+    Attributes:
+        frames: float [B, T, 3, S, S], 0 to 1.
+        masks: float [B, M, T, S, S], the share of each pixel that is the visible target.
+        present: bool [B, M, T], whether the target is in view.
+        boxes: float [B, M, 4], xyxy in pixels of S: the extreme pixels of the target in the prompted frame.
+        usable: bool [B, M]; False where a clip had too few shapes in view to prompt.
+    """
+
+    frames: Tensor
+    masks: Tensor
+    present: Tensor
+    boxes: Tensor
+    usable: Tensor
+
+
+def random_clips(clips: int, frames: int, prompted: int, side: int, generator: torch.Generator, shapes: int = 5, targets: int = 2) -> Clips:
+    """Draws clips whose targets can be seen in frame `prompted`, at `side` x `side` pixels, on the generator's device."""
+    batch = _random_batch(clips, frames, prompted, shapes, generator)
+    pictures, visible, whole = render(batch, generator=generator)
+    pictures = _squash(_share_chroma(pictures), side)
+    areas = visible[:, prompted].sum((-1, -2))
+    clear = (areas > 60) & (areas > 0.4 * whole[:, prompted].sum((-1, -2)))
+    order = torch.rand(clear.shape, generator=generator, device=clear.device) + clear.float()
+    chosen = order.topk(targets, dim=1).indices  # clear ones first, at random among them
+    visible = visible.transpose(1, 2)[torch.arange(clips, device=chosen.device)[:, None], chosen]  # [B, M, T, H, W]
+    present = visible.sum((-1, -2)) >= FEWEST_PIXELS
+    usable = clear.gather(1, chosen)
+    return Clips(pictures, _squash(visible.float(), side), present, _boxes(visible[:, :, prompted], side), usable)
+
+
+def _random_batch(clips: int, frames: int, prompted: int, shapes: int, generator: torch.Generator) -> SceneBatch:
+    device = generator.device
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, device=device)
+
+    def pick(count: int, *shape: int) -> Tensor:
+        return torch.randint(count, shape, generator=generator, device=device)
+
+    size = torch.tensor([WIDTH, HEIGHT], dtype=torch.float32, device=device)
+    place = (0.08 + 0.84 * uniform(clips, shapes, 2)) * size
+    centre = place.unsqueeze(1) + _ways(clips, frames, prompted, shapes, uniform, pick)
+    radius = 11.0 + 10.0 * uniform(clips, shapes)
+    kind = pick(len(SHAPES), clips, shapes)
+    colour = torch.rand(clips, len(COLOURS), generator=generator, device=device).argsort(1)[:, :shapes]
+    twins = uniform(clips) < 0.35  # two shapes of one colour, or of one outline
+    colour[:, 1] = torch.where(twins, colour[:, 2], colour[:, 1])
+    kind[:, 1] = torch.where(twins, (kind[:, 2] + 1 + pick(len(SHAPES) - 1, clips)) % len(SHAPES), kind[:, 1])
+    kind[:, 3] = torch.where(uniform(clips) < 0.35, kind[:, 4], kind[:, 3])
+
+    # in half of the clips the nearest shape is large, stands still, and stands where another one is at some time
+    covers = uniform(clips) < 0.5
+    hider, when = 1 + pick(shapes - 1, clips), pick(frames, clips)
+    there = centre[torch.arange(clips, device=device), when, hider] + 8 * (uniform(clips, 2) - 0.5)
+    centre[:, :, 0] = torch.where(covers[:, None, None], there[:, None], centre[:, :, 0])
+    radius[:, 0] = torch.where(covers, 20.0 + 7.0 * uniform(clips), radius[:, 0])
+    solid = torch.tensor([SHAPES.index(name) for name in COVERS], device=device)
+    kind[:, 0] = torch.where(covers, solid[pick(len(COVERS), clips)], kind[:, 0])
+
+    table = torch.tensor(list(COLOURS.values()), device=device)
+    inks = (table[colour] + 0.06 * (uniform(clips, shapes, 3) - 0.5)).clamp(0, 1)
+    ground, waves, grain = ground_parameters(clips, generator, device)
+    return SceneBatch(centre, radius, kind, pick(len(TEXTURES), clips, shapes), inks, ground, waves, grain)
+
+
+def _ways(clips: int, frames: int, prompted: int, shapes: int, uniform, pick) -> Tensor:
+    """Displacement of each shape from its place in the prompted frame, [B, T, K, 2]: steady, with one change of course, or none."""
+    first, second = (_velocities(clips, shapes, uniform) for _ in range(2))
+    fate = uniform(clips, shapes, 1)  # keep the course, stop, turn back, or take another one
+    second = torch.where(fate < 0.5, first, torch.where(fate < 0.65, torch.zeros_like(first), torch.where(fate < 0.75, -first, second)))
+    turn = pick(max(frames, 1), clips, 1, shapes, 1)
+    steps = torch.arange(frames, device=turn.device).view(1, -1, 1, 1)
+    velocity = torch.where(steps < turn, first.unsqueeze(1), second.unsqueeze(1))  # from frame t to t + 1
+    stride = torch.tensor(STRIDES, device=turn.device)[pick(len(STRIDES), clips)].view(-1, 1, 1, 1)
+    travelled = F.pad((velocity * stride).cumsum(1), (0, 0, 0, 0, 1, 0))[:, :frames]
+    return travelled - travelled[:, prompted : prompted + 1]
+
+
+def _velocities(clips: int, shapes: int, uniform) -> Tensor:
+    speed = FASTEST * uniform(clips, shapes) ** 1.5 * (uniform(clips, shapes) < 0.85)
+    angle = 2 * math.pi * uniform(clips, shapes)
+    return torch.stack([speed * angle.cos(), speed * angle.sin()], -1)
+
+
+def _share_chroma(frames: Tensor) -> Tensor:
+    """Colour at half the resolution, as JPEG keeps it: what is not brightness is averaged over 2 x 2 pixels."""
+    flat = frames.flatten(0, 1)
+    brightness = (flat * flat.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    chroma = F.interpolate(F.avg_pool2d(flat - brightness, 2), scale_factor=2.0)
+    return (brightness + chroma).clamp_(0, 1).view_as(frames)
+
+
+def _squash(values: Tensor, side: int) -> Tensor:
+    """[..., H, W] at side x side, bilinear with the area of a pixel taken into account."""
+    flat = values.flatten(0, -3).unsqueeze(0)
+    return F.interpolate(flat, size=(side, side), mode="bilinear", antialias=True)[0].view(*values.shape[:-2], side, side)
+
+
+def _boxes(masks: Tensor, side: int) -> Tensor:
+    """Extreme pixels of masks bool [B, M, H, W] as [B, M, 4] xyxy in pixels of side x side; zeros for an empty mask."""
+    height, width = masks.shape[-2:]
+    ends = []
+    for seen, length in ((masks.any(-2), width), (masks.any(-1), height)):
+        index = torch.arange(length, device=masks.device)
+        scale = side / length
+        ends.append((torch.where(seen, index, length).amin(-1) * scale, torch.where(seen, index, -1).amax(-1) * scale))
+    boxes = torch.stack([ends[0][0], ends[1][0], ends[0][1], ends[1][1]], -1)
+    return torch.where(masks.flatten(2).any(-1, keepdim=True), boxes, torch.zeros_like(boxes))

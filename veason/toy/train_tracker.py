@@ -1,0 +1,253 @@
+"""Trains the micro SAM 2 of the toy world, from nothing, within a given time.
+
+    python -m veason.toy.train_tracker --output tracker --minutes 8
+
+First single frames (box in, mask out), then clips of 4 frames, then of 8, tracked in both directions through SAM 2's own memory. Clips are
+drawn on the training device as they are needed. What is kept is a running mean of the weights, in half precision; it is measured as it is
+kept, by the project's own tracker, on videos of the toy world that were never drawn before.
+
+Writes `sam2_tiny.yaml`, `sam2_tiny.pt`, `sam2_tiny.safetensors`, `training.png`, `figures.json` and a card, `README.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+
+from veason.pictures import save_curves
+from veason.toy.clips import random_clips
+from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker_config
+from veason.toy.tracker_eval import evaluate_tracker, unseen_videos
+from veason.toy.tracker_loss import DecoderTap, Loss, clip_loss, track_clips
+from veason.tracker import VideoTracker
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training: the share of the time at which it ends, frames of a clip, clips of a batch on a GPU and on the CPU."""
+
+    until: float
+    frames: int
+    gpu_clips: int
+    cpu_clips: int
+
+
+STAGES = (Stage(0.25, 1, 192, 8), Stage(0.55, 4, 80, 3), Stage(1.0, 8, 48, 2))
+TARGETS = 2  # tracked in each clip
+LEARNING_RATE, WARM_UP, WEIGHT_DECAY, MAX_NORM = 5e-4, 100, 0.01, 1.0
+LONGEST_VIDEO = 24  # frames; SAM 2 scales the distances of its pointers by the length of the video
+
+
+class WeightMean:
+    """A running mean of the weights."""
+
+    def __init__(self, model: SAM2Base) -> None:
+        self.weights = [weight.detach().clone() for weight in model.parameters()]
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, model: SAM2Base) -> None:
+        self.steps += 1
+        decay = min(0.998, self.steps / (self.steps + 10))
+        torch._foreach_lerp_(self.weights, [weight.detach() for weight in model.parameters()], 1 - decay)
+
+    def state_dict(self, model: SAM2Base) -> dict[str, Tensor]:
+        """The model's state dict with the mean weights, in half precision, on the CPU."""
+        names = (name for name, _ in model.named_parameters())
+        state = {**model.state_dict(), **dict(zip(names, self.weights))}
+        return {name: value.half().cpu().contiguous() for name, value in state.items()}
+
+
+@dataclass
+class Log:
+    """Running means over some 30 steps, and their course for the plot."""
+
+    means: dict[str, float] = field(default_factory=dict)
+    course: dict[str, list[float]] = field(default_factory=dict)
+
+    def update(self, loss: Loss) -> None:
+        for name, value in (("loss", loss.total), ("IoU prompted", loss.prompted_iou), ("IoU others", loss.other_iou)):
+            number = float(value.detach())
+            if math.isfinite(number):  # a clip of one frame has no others
+                self.means[name] = self.means.get(name, number) + (number - self.means.get(name, number)) / 30
+            self.course.setdefault(name, []).append(number)
+
+    @property
+    def line(self) -> str:
+        return "  ".join(f"{name} {value:.3f}" for name, value in self.means.items())
+
+
+class TrackerTraining:
+    """The model, its optimizer and the budget of one training run.
+
+    Args:
+        seconds: training time; measuring comes on top.
+        seed: of the weights and of every clip.
+    """
+
+    def __init__(self, size: TrackerSize, seconds: float, seed: int, device: torch.device) -> None:
+        self.size, self.seconds, self.device = size, seconds, device
+        self.model = build_tracker_model(size, seed).to(device).train()
+        self.tap = DecoderTap(self.model)
+        fused = device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=fused)
+        self.mean = WeightMean(self.model)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.rng = random.Random(seed)
+        self.log, self.steps, self.elapsed = Log(), 0, 0.0
+
+    @property
+    def progress(self) -> float:
+        return self.elapsed / self.seconds
+
+    def run_stage(self, number: int, report_every: float) -> None:
+        """Steps until the stage's share of the time is spent, with a line of progress every few seconds."""
+        stage, reported = STAGES[number], 0.0
+        while self.progress < stage.until:
+            start = time.perf_counter()
+            loss = self.step(stage)
+            self.log.update(loss)  # waits for the device, so the step's time is the time that it takes
+            self.elapsed += time.perf_counter() - start
+            if self.elapsed - reported >= report_every:
+                reported = self.elapsed
+                left = self.seconds - self.elapsed
+                print(f"stage {number + 1}, clips of {stage.frames}, step {self.steps}: {self.log.line}  {left:.0f} s left", flush=True)
+
+    def step(self, stage: Stage) -> Loss:
+        """Draws a batch of clips, tracks them, and takes one optimizer step."""
+        count = stage.gpu_clips if self.device.type == "cuda" else stage.cpu_clips
+        prompted = self.rng.randrange(stage.frames)
+        clips = random_clips(count, stage.frames, prompted, self.size.image_size, self.generator, targets=TARGETS)
+        boxes = jitter_boxes(clips.boxes, self.size.image_size, self.generator)
+        length = self.rng.randint(max(stage.frames, 2), LONGEST_VIDEO)
+        drawn = track_clips(self.model, self.tap, clips.frames, boxes, prompted, length)
+        loss = clip_loss(drawn, clips, prompted, self.balance, token=self.rng.randint(1, 3))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.steps, self.progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
+        self.optimizer.step()
+        self.mean.update(self.model)
+        self.steps += 1
+        return loss
+
+    @property
+    def balance(self) -> float:
+        """Target and surroundings weigh the same until there are masks (IoU 0.6); every pixel does once they are good (0.85)."""
+        return min(1.0, max(0.0, (0.85 - self.log.means.get("IoU prompted", 0.0)) / 0.25))
+
+    def save(self, output: Path) -> None:
+        """The mean weights, as sam2's own builder and as anything else reads them."""
+        state = self.mean.state_dict(self.model)
+        torch.save({"model": state}, output / "sam2_tiny.pt")
+        save_file(state, output / "sam2_tiny.safetensors")
+
+
+def learning_rate(step: int, progress: float) -> float:
+    """Linear warm-up by steps, then half a cosine over the time, down to 2 %."""
+    return LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.49 * (1 + math.cos(math.pi * min(progress, 1.0))))
+
+
+def jitter_boxes(boxes: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """Half of the boxes [B, M, 4] as they are, half with each side moved by up to 8 % of the box, as a policy's are."""
+    extent = (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2)
+    noise = 2 * torch.rand(boxes.shape, generator=generator, device=boxes.device) - 1
+    exact = torch.rand(boxes.shape[:2], generator=generator, device=boxes.device) < 0.5
+    return torch.where(exact.unsqueeze(-1), boxes, (boxes + 0.08 * extent * noise).clamp(0, side - 1))
+
+
+def measure(output: Path, device: torch.device, videos: list) -> dict[str, float]:
+    """The figures of the weights in the folder, read and used as the pipeline does."""
+    tracker = VideoTracker.from_files(output / "sam2_tiny.yaml", output / "sam2_tiny.pt", device, max_frames=32)
+    return evaluate_tracker(tracker, videos)
+
+
+def write_card(output: Path, figures: dict, parameters: int) -> None:
+    """`README.md`: how the weights were made, and what they are worth."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    size = (output / "sam2_tiny.safetensors").stat().st_size / 1e6
+    names = {
+        "prompted": "prompted frame",
+        "before": "five frames before",
+        "after": "five frames after",
+        "between": "all frames up to five away",
+        "hidden": "five frames away, out of view in between",
+    }
+    rows = "\n".join(f"| {text} | {figures[name]:.3f} |" for name, text in names.items() if name in figures)
+    output.joinpath("README.md").write_text(
+        f"""# A micro SAM 2 for the toy world
+
+A SAM 2.1 of {parameters / 1e6:.1f} million parameters at {figures["image_size"]} x {figures["image_size"]} pixels ({size:.1f} MB in
+half precision), made of the `sam2` package's own classes by `sam2_tiny.yaml` and trained from nothing on drawn shapes. It takes boxes as
+prompts and knows toy videos only.
+
+Mean IoU over {figures["tracks"]} objects of {figures["videos"]} toy videos that it has never seen, occlusions included (1 where object and
+mask are both empty):
+
+| frame | mean IoU |
+| --- | --- |
+{rows}
+
+Made by `{figures["command"]}` at commit {commit.stdout.strip() or "unknown"}:
+{figures["steps"]} steps in {figures["minutes"]:.1f} minutes on {figures["device"]}.
+`training.png` shows the course, `figures.json` has the numbers.
+
+Licence: Apache-2.0. No image or weight of others went into it.
+""",
+        encoding="utf-8",
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--minutes", type=float, default=8.0, help="of training")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--image_size", type=int, default=TrackerSize.image_size)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--videos", type=int, default=48, help="unseen videos to measure on")
+    parser.add_argument("--report_every", type=float, default=5.0, help="seconds between lines of progress")
+    options = parser.parse_args()
+    device, output = torch.device(options.device), Path(options.output)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    size = TrackerSize(image_size=options.image_size)
+    write_tracker_config(output, size)
+    training = TrackerTraining(size, 60 * options.minutes, options.seed, device)
+    parameters = sum(weight.numel() for weight in training.model.parameters())
+    print(f"{parameters / 1e6:.2f} million parameters on {device}, {options.minutes:g} minutes", flush=True)
+    videos = unseen_videos(options.videos)
+    for number in range(len(STAGES)):
+        training.run_stage(number, options.report_every)
+        training.save(output)
+        last = number == len(STAGES) - 1
+        figures = measure(output, device, videos if last else videos[: max(1, len(videos) // 6)])
+        print(f"after stage {number + 1}, on {'all' if last else 'some'} unseen videos: {json.dumps(figures)}", flush=True)
+    figures |= {
+        "videos": len(videos),
+        "image_size": size.image_size,
+        "steps": training.steps,
+        "minutes": training.elapsed / 60,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU",
+        "command": "python -m veason.toy.train_tracker " + shlex.join(sys.argv[1:]),
+    }
+    (output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    save_curves(output / "training.png", training.log.course, "Micro SAM 2 on toy clips: 1, 4, then 8 frames", smooth=50)
+    write_card(output, figures, parameters)
+
+
+if __name__ == "__main__":
+    main()
