@@ -42,5 +42,5 @@ else
         .venv/bin/python -c 'import torchvision'
     fi
 fi
-pip install --quiet --no-deps --no-build-isolation --editable .
+PYTHONWARNINGS=ignore pip install --quiet --no-deps --no-build-isolation --editable .
 echo "$wanted" > "$stamp"
