@@ -1,0 +1,171 @@
+"""What the loops ask of the engine, step by step, and that an interruption changes nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from conftest import ListData, RecordingEngine, count_words
+
+from verl.config import Config
+from verl.trainer.checkpoint import saved_checkpoints
+from verl.trainer.data_order import DataOrder, validation_requests
+from verl.trainer.grpo import GRPO
+from verl.trainer.loop import Loop, Prompts
+from verl.trainer.plan import make_plan
+from verl.trainer.prompt_lengths import PromptLengths, PromptTooLong
+from verl.trainer.run_log import RunLog, read_metrics
+from verl.trainer.sft import SFT
+
+
+def loop_of(kind: type[Loop], config: Config, engine: RecordingEngine, validated: int = 0, data: ListData | None = None) -> Loop:
+    data = data or ListData()
+    lengths = PromptLengths(data, count_words, config.data.max_prompt_length)
+    order = DataOrder(range(len(data)), config.data.seed)
+    plan = make_plan(config, len(data))
+    log = RunLog(config.trainer.save_checkpoint_path or "", config.trainer.logger, "project", "run", plan)
+    return kind(config, plan, engine, Prompts(order, lengths, validation_requests(range(validated), 0), lengths), log)
+
+
+def test_every_step_runs_and_every_prompt_is_seen_once_an_episode(config: Config) -> None:
+    engine = RecordingEngine()
+    loop_of(GRPO, config, engine).fit()
+    assert len(engine.updates()) == 6
+    assert sorted(uid for update in engine.updates() for uid in update) == list(range(24))
+    assert not engine.kept
+    assert [row["step"] for row in read_metrics(config.trainer.save_checkpoint_path)] == [1, 2, 3, 4, 5, 6]
+    assert list(saved_checkpoints(config.trainer.save_checkpoint_path)) == [6]
+
+
+@pytest.mark.parametrize("kind", [GRPO, SFT])
+def test_resumed_equals_uninterrupted(kind: type[Loop], config: Config, tmp_path: Path) -> None:
+    config.trainer.save_freq = 2
+    whole = RecordingEngine()
+    loop_of(kind, config, whole).fit()
+    config.trainer.load_checkpoint_path = str(tmp_path / "run" / "global_step_2")
+    config.trainer.save_checkpoint_path = str(tmp_path / "resumed")
+    resumed = RecordingEngine()
+    loop_of(kind, config, resumed).fit()
+    assert resumed.weight == whole.weight != 0
+    assert resumed.calls == whole.calls[-len(resumed.calls) :]
+    assert [row["step"] for row in read_metrics(tmp_path / "resumed")] == [3, 4, 5, 6]
+
+
+def test_going_on_in_place_rewrites_the_lost_steps(config: Config) -> None:
+    config.trainer.save_freq = 2
+
+    class Dies(RecordingEngine):
+        def update(self, advantages):  # noqa: ANN001, ANN202
+            if len(self.updates()) == 3:
+                raise RuntimeError("rank 1 died")
+            return super().update(advantages)
+
+    with pytest.raises(RuntimeError, match="rank 1 died"):
+        loop_of(GRPO, config, Dies()).fit()
+    folder = config.trainer.save_checkpoint_path
+    assert list(saved_checkpoints(folder)) == [2] and [row["step"] for row in read_metrics(folder)] == [1, 2, 3]
+    config.trainer.load_checkpoint_path = "latest"
+    loop_of(GRPO, config, RecordingEngine()).fit()
+    assert [row["step"] for row in read_metrics(folder)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_one_update_needs_no_old_log_probabilities_and_several_do(config: Config) -> None:
+    engine = RecordingEngine()
+    loop_of(GRPO, config, engine).fit()
+    assert all(not old for name, value in engine.calls if name == "reference" for old in value[1:])
+
+    config.worker.actor.global_batch_size, config.worker.actor.ppo_epochs = 2, 2
+    config.trainer.save_checkpoint_path += "_several"
+    engine = RecordingEngine()
+    loop = loop_of(GRPO, config, engine)
+    assert loop.plan.updates_per_step == 4 and config.worker.actor.optim.training_steps == 24
+    loop.step()
+    assert engine.updates() == [[0, 1], [2, 3], [0, 1], [2, 3]]
+    assert ("reference", ([0, 1, 2, 3], True)) in engine.calls
+    shares = next(value for name, value in engine.calls if name == "rollout")
+    assert all(len([uid for uid in share if uid < 2]) == 1 for share in shares)  # each minibatch is spread over the places
+
+
+def test_without_a_kl_term_there_is_no_reference_pass(config: Config) -> None:
+    config.worker.actor.use_kl_loss = False
+    engine = RecordingEngine()
+    loop_of(GRPO, config, engine).step()
+    assert [name for name, _ in engine.calls] == ["rollout", "update"]
+
+
+def test_a_group_without_a_score_is_left_out_and_counted(config: Config) -> None:
+    engine = RecordingEngine(uncomputed=[0, 1, 2])
+    loop = loop_of(GRPO, config, engine)
+    figures = [loop.step() for _ in range(3)]
+    assert sum(len(update) for update in engine.updates()) == 9 and not engine.kept
+    assert sum(row["reward/uncomputed"] for row in figures) == pytest.approx(3 / 4)
+    assert all(math.isfinite(value) for row in figures for value in row.values())
+
+
+def test_a_step_without_any_score_updates_nothing(config: Config) -> None:
+    engine = RecordingEngine(uncomputed=range(12))
+    figures = loop_of(GRPO, config, engine).step()
+    assert engine.updates() == [] and figures["reward/uncomputed"] == 1 and "reward/mean" not in figures
+
+
+def test_dynamic_sampling_replaces_groups_without_a_signal(config: Config) -> None:
+    config.algorithm.dynamic_sampling = True
+    engine = RecordingEngine(equal=range(6))
+    loop = loop_of(GRPO, config, engine)
+    figures = loop.step()
+    (trained,) = engine.updates()
+    assert len(trained) == 4 and all(loop.prompts.order.request(uid).index >= 6 for uid in trained)
+    assert figures["reward/all_equal"] > 0 and not engine.kept
+
+    config.algorithm.max_sampling_rounds = 2
+    engine = RecordingEngine(equal=range(12))
+    config.trainer.save_checkpoint_path += "_none"
+    loop_of(GRPO, config, engine).step()
+    assert engine.updates() == [] and sum(name == "rollout" for name, _ in engine.calls) == 2
+
+
+def test_validation_is_scored_at_its_steps_and_after_the_last(config: Config) -> None:
+    config.trainer.test_freq, config.trainer.val_before_train, config.trainer.val_generations_to_log_to_wandb = 4, True, 2
+    loop_of(GRPO, config, RecordingEngine(), validated=5).fit()
+    rows = read_metrics(config.trainer.save_checkpoint_path)
+    assert [row["step"] for row in rows if "val/reward/mean" in row] == [0, 4, 6]
+    kept = [json.loads(line) for line in Path(config.trainer.save_checkpoint_path, "generations.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in kept] == [0, 0, 4, 4, 6, 6] and kept[0]["response"] == "text"
+
+
+def test_figures_of_a_step(config: Config) -> None:
+    config.trainer.max_steps = 1
+    loop_of(GRPO, config, RecordingEngine()).fit()
+    (row,) = read_metrics(config.trainer.save_checkpoint_path)
+    stages = {name for name in row if name.startswith("seconds/")}
+    assert stages == {f"seconds/{stage}" for stage in ("rollout", "score", "reference", "advantage", "update", "save", "step")}
+    for name in ("reward/mean", "part/format_mean", "part/format_std", "part/format_zero", "failure/any", "failure/no answer"):
+        assert name in row
+    for name in ("response/mean", "response/truncated", "prompt/max", "actor/loss", "memory/update_gib", "perf/tokens_per_second"):
+        assert name in row
+    assert row["response/mean"] == 3.5 and row["part/format_zero"] == row["failure/any"]
+
+
+def test_fine_tuning_validates_on_what_it_does_not_train_on(config: Config) -> None:
+    config.trainer.test_freq, config.sft.generate = 3, 2
+    engine = RecordingEngine()
+    loop_of(SFT, config, engine, validated=4).fit()
+    rows = read_metrics(config.trainer.save_checkpoint_path)
+    assert [row["step"] for row in rows if "val/loss" in row] == [3, 6] == [row["step"] for row in rows if "val/reward/mean" in row]
+    assert sum(name == "fine_tune" for name, _ in engine.calls) == 6 and not engine.kept
+
+
+def test_too_long_a_prompt_is_refused_by_name(config: Config) -> None:
+    lengths = PromptLengths(ListData(60), count_words, config.data.max_prompt_length)
+    with pytest.raises(PromptTooLong, match=r"video/\d+: the prompt has \d+ tokens, data.max_prompt_length is 64"):
+        lengths.check(DataOrder(range(60), 0).preview(60))
+    assert lengths.check(DataOrder(range(12), 0).preview(12)) == 26 + 11
+
+
+def test_a_checkpoint_of_other_data_is_refused(config: Config, tmp_path: Path) -> None:
+    loop_of(GRPO, config, RecordingEngine()).fit()
+    config.trainer.load_checkpoint_path = str(tmp_path / "run")
+    with pytest.raises(ValueError, match="samples 12 -> 16"):
+        loop_of(GRPO, config, RecordingEngine(), data=ListData(16)).fit()
