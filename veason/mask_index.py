@@ -6,6 +6,10 @@
 The index is one SQLite file, `mask_dict.json.index`, next to its source or in the folder that VEASON_INDEX_DIR names. It is built by
 streaming (one object's masks in memory at a time), written aside and renamed when whole, and built again when the source's size or
 time of change differs from what it was made of.
+
+Measured on a mask_dict.json of 1.3 GB, CPU time of one core. Parsing: ijson 266 MB/s, the standard library's decoder fed by hand 156 MB/s.
+Store, 140 kB an object: SQLite writes 640 MB/s and reads an object in 59 us, LMDB 360 MB/s and 11 us; taking the object's 100 RLEs apart
+costs 139 us either way and opening 0.1 ms, so SQLite, which needs no dependency.
 """
 
 from __future__ import annotations
@@ -21,12 +25,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import ijson
 import numpy as np
 from tqdm import tqdm
 
 from veason import masks
 from veason.errors import DataError
-from veason.json_stream import stream_items
 
 FORMAT = 2  # raise it when the layout below changes: older files are then rebuilt
 SCHEMA = """
@@ -146,6 +150,8 @@ def _build_once(path: Path, source: Path, progress: bool) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not _is_current(path, source):
                 _build(path, source, progress)
+    except sqlite3.IntegrityError as error:
+        raise DataError(f"{source} holds an id twice ({error})") from error
     except (OSError, sqlite3.OperationalError) as error:
         reason = getattr(error, "strerror", None) or error
         hint = "make room there, or set VEASON_INDEX_DIR to a folder that can be written"
@@ -163,7 +169,7 @@ def _build(path: Path, source: Path, progress: bool) -> None:
             with tqdm(
                 total=state.st_size, unit="B", unit_scale=True, desc=f"indexing {source.name}", mininterval=1, disable=not progress
             ) as bar:
-                for name, value, position in stream_items(source):
+                for name, value, position in _stream(source):
                     summary, packed = _row(name, value, source)
                     connection.execute("INSERT INTO summaries VALUES (?, ?, ?, ?, ?)", summary)
                     connection.execute("INSERT INTO tracks VALUES (last_insert_rowid(), ?)", (packed,))
@@ -175,6 +181,20 @@ def _build(path: Path, source: Path, progress: bool) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _stream(source: Path) -> Iterator[tuple[str, Any, int]]:
+    """The members of a JSON object one by one, each with the bytes read so far."""
+    with open(source, "rb") as file:
+        if file.read(64).lstrip()[:1] != b"{":
+            raise DataError(f"{source} is not a JSON object")
+        file.seek(0)
+        try:
+            for name, value in ijson.kvitems(file, "", buf_size=1 << 20, use_float=True):
+                yield name, value, file.tell()
+        except ijson.JSONError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DataError(f"{source} is cut short or not JSON, before byte {file.tell()}: {reason}") from error
 
 
 def _row(name: str, value: Any, source: Path) -> tuple[tuple[Any, ...], bytes]:
