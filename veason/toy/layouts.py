@@ -1,83 +1,18 @@
-"""Writes toy videos as the benchmarks lay theirs out: ReVOS, ReasonVOS, MeViS, ViCaS, Ref-YouTube-VOS and Ref-DAVIS17."""
+"""Writes toy videos as the benchmarks lay theirs out: ReVOS, ReasonVOS, MeViS, ViCaS, Ref-YouTube-VOS and Ref-DAVIS17.
+
+The layouts stand in the benchmarks' own readers, `veason/datasets/`; a toy copy of each lets everything be tried that reads them.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from veason import masks
 from veason.toy.expressions import Query
-from veason.toy.facts import ObjectFacts
-
-
-@dataclass(frozen=True)
-class ToyVideo:
-    """One drawn video with everything that is known about it.
-
-    Attributes:
-        frames: uint8 [T, H, W, 3] RGB.
-        visible: bool [T, K, H, W], the pixels of each shape that no nearer one covers.
-        facts: one per shape.
-        queries: the expressions about the video.
-    """
-
-    name: str
-    frames: np.ndarray
-    visible: np.ndarray
-    facts: list[ObjectFacts]
-    queries: list[Query]
-
-    @property
-    def frame_names(self) -> list[str]:
-        return [f"{time:05d}" for time in range(len(self.frames))]
-
-    def track(self, shape: int) -> list[masks.Rle | None]:
-        """The shape's mask in each frame, None where it is not in view, with counts as text."""
-        seen = self.facts[shape].boxes
-        return [None if box is None else text_rle(mask) for mask, box in zip(self.visible[:, shape], seen)]
-
-    def union(self, shapes: Sequence[int]) -> np.ndarray:
-        """bool [T, H, W], the pixels of any of the shapes where it is in view."""
-        out = np.zeros(self.visible.shape[:1] + self.visible.shape[2:], dtype=bool)
-        for shape in shapes:
-            seen = np.array([box is not None for box in self.facts[shape].boxes])
-            out |= self.visible[:, shape] & seen[:, None, None]
-        return out
-
-
-def text_rle(mask: np.ndarray) -> dict[str, Any]:
-    """A mask's RLE as JSON takes it: sizes as integers, counts as text."""
-    rle = masks.encode(mask)
-    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
-
-
-def write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), encoding="utf-8")
-
-
-def write_frames(folder: Path, video: ToyVideo, quality: int = 92) -> None:
-    """The frames as `<folder>/<frame>.jpg`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, frame in zip(video.frame_names, video.frames):
-        Image.fromarray(frame).save(folder / f"{name}.jpg", quality=quality)
-
-
-def write_scenes(root: Path, videos: Sequence[ToyVideo], split: str) -> None:
-    """`scenes.json`, what the toy teacher knows: the shapes' facts and the shapes that an expression means. Splits are added up."""
-    path = root / "scenes.json"
-    scenes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"videos": {}}
-    for video in videos:
-        expressions = {str(number): asdict(query) for number, query in enumerate(video.queries)}
-        objects = [asdict(fact) for fact in video.facts]
-        scenes["videos"][video.name] = {"split": split, "objects": objects, "expressions": expressions}
-    write_json(path, scenes)
+from veason.toy.video import ToyVideo, text_rle, write_frames, write_json, write_masks, write_scenes
 
 
 class MaskDictWriter:
@@ -94,11 +29,13 @@ class MaskDictWriter:
 
 
 def video_meta(video: ToyVideo, number: int, expressions: Any) -> dict[str, Any]:
+    """A video's entry in a meta_expressions file."""
     height, width = video.frames.shape[1:3]
     return {"expressions": expressions, "vid_id": number, "frames": video.frame_names, "height": height, "width": width}
 
 
 def expression_meta(query: Query, ids: Sequence[int], typed: bool = True) -> dict[str, Any]:
+    """An expression's entry; `ids` are the annotation ids of the video's shapes, and `typed` tells ReVOS from MeViS."""
     meta = {"exp": query.text, "obj_id": list(query.targets), "anno_id": [ids[shape] for shape in query.targets]}
     return {**meta, "type_id": query.type_id} if typed else meta
 
@@ -132,10 +69,89 @@ def write_reasonvos(root: Path, videos: Sequence[ToyVideo], source: str = "toy")
         write_frames(root / "JPEGImages" / video.name, video)
         for shape in {query.targets[0] for _, query in listed}:
             folder = root / "Annotations" / f"{source}_{video.name}_{shape}"
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, mask in zip(video.frame_names, video.union([shape])):
-                Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}.png")
+            write_masks(folder, video.frame_names, video.union([shape]).astype(np.uint8) * 255)
     write_json(root / "meta_expressions_.json", {"videos": metas})
     original = {name: {**meta, "expressions": {e["exp_id"]: e for e in meta["expressions"]}} for name, meta in metas.items()}
     write_json(root / "meta_expressions.json", {"videos": original})
     write_scenes(root, videos, "test")
+
+
+def write_mevis(root: Path, videos: Sequence[ToyVideo]) -> None:
+    """Split valid_u, with truth, and the same videos as valid, without it."""
+    writer, metas, hidden = MaskDictWriter(), {}, {}
+    for number, video in enumerate(videos):
+        ids = writer.add(video)
+        found = [query for query in video.queries if query.targets]
+        metas[video.name] = video_meta(video, number, {str(k): expression_meta(q, ids, typed=False) for k, q in enumerate(found)})
+        hidden[video.name] = video_meta(video, number, {str(k): {"exp": query.text} for k, query in enumerate(found)})
+        for split in ("valid_u", "valid"):
+            write_frames(root / split / "JPEGImages" / video.name, video)
+    write_json(root / "valid_u" / "meta_expressions.json", {"videos": metas})
+    write_json(root / "valid_u" / "mask_dict.json", writer.masks)
+    write_json(root / "valid" / "meta_expressions.json", {"videos": hidden})
+
+
+def write_vicas(root: Path, videos: Sequence[ToyVideo], version: str = "v1.0", every: int = 2) -> None:
+    """Split val; every second frame counts as annotated by hand (`is_gt`), the others as filled in."""
+    for number, video in enumerate(videos, start=1):
+        segmentations = []
+        tracks = [video.track(shape) for shape in range(len(video.facts))]
+        for time in range(len(video.frames)):
+            present = [(shape + 1, track[time]) for shape, track in enumerate(tracks) if track[time] is not None]
+            ids, rles = [shape for shape, _ in present], [rle for _, rle in present]
+            filename = f"{time:06d}.jpg"
+            segmentations.append({"filename": filename, "is_gt": time % every == 0, "track_ids": ids, "mask_rles": rles})
+        referrals = [{"prompt": q.text, "track_ids": [shape + 1 for shape in q.targets]} for q in video.queries if q.targets]
+        content = {"video_id": number, "image_size": list(video.frames.shape[1:3]), "object_referrals": referrals}
+        write_json(root / "annotations" / version / f"{number:06d}.json", {**content, "segmentations": segmentations})
+        write_frames(root / "video_frames" / f"{number:06d}", video, digits=6)
+    write_json(root / "splits" / version / "val.json", list(range(1, len(videos) + 1)))
+
+
+def write_refytvos(root: Path, videos: Sequence[ToyVideo]) -> None:
+    """Split train with truth, valid without; the last video stands in both valid's and test's file, as the challenge has it."""
+    metas: dict[str, Any] = {}
+    for video in videos:
+        found = [query for query in video.queries if len(query.targets) == 1]
+        expressions = {str(k): {"exp": query.text, "obj_id": str(query.targets[0] + 1)} for k, query in enumerate(found)}
+        metas[video.name] = {"expressions": expressions, "frames": video.frame_names}
+        for split in ("train", "valid"):
+            write_frames(root / split / "JPEGImages" / video.name, video)
+        write_masks(root / "train" / "Annotations" / video.name, video.frame_names, object_numbers(video))
+    hidden = {name: {**meta, "expressions": {k: {"exp": e["exp"]} for k, e in meta["expressions"].items()}} for name, meta in metas.items()}
+    last = videos[-1].name
+    for split, content in (("train", metas), ("valid", hidden), ("test", {last: hidden[last]})):
+        write_json(root / "meta_expressions" / split / "meta_expressions.json", {"videos": content})
+
+
+def write_refdavis17(root: Path, videos: Sequence[ToyVideo]) -> None:
+    """Split valid; every object is described four times, object by object."""
+    metas: dict[str, Any] = {}
+    for video in videos:
+        texts = []
+        for number, fact in enumerate(video.facts, start=1):
+            ways = (f"the {fact.name}", f"a {fact.name}", f"the {fact.texture} {fact.name}", f"a {fact.colour} {fact.texture} {fact.shape}")
+            texts.extend({"exp": text, "obj_id": str(number)} for text in ways)
+        metas[video.name] = {"expressions": {str(k): expression for k, expression in enumerate(texts)}, "frames": video.frame_names}
+        write_frames(root / "valid" / "JPEGImages" / video.name, video)
+        write_masks(root / "valid" / "Annotations" / video.name, video.frame_names, object_numbers(video))
+    write_json(root / "meta_expressions" / "valid" / "meta_expressions.json", {"videos": metas})
+
+
+def object_numbers(video: ToyVideo) -> np.ndarray:
+    """uint8 [T, H, W], 1 + the number of the shape that is seen in each pixel, 0 for the ground."""
+    out = np.zeros(video.frames.shape[:3], dtype=np.uint8)
+    for shape in range(len(video.facts)):
+        out[video.union([shape])] = shape + 1
+    return out
+
+
+# benchmark name -> writer of its evaluation split; ReVOS takes splits, so its valid split is written here
+LAYOUTS: dict[str, Callable[[Path, Sequence[ToyVideo]], None]] = {
+    "revos": lambda root, videos: write_revos(root, {"valid": videos}),
+    "reasonvos": write_reasonvos,
+    "mevis": write_mevis,
+    "vicas": write_vicas,
+    "refytvos": write_refytvos,
+    "refdavis17": write_refdavis17,
+}

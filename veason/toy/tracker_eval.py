@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from veason.toy.layouts import ToyVideo
+from veason.toy.video import JPEG_QUALITY, ToyVideo
 from veason.toy.world import make_videos
 from veason.tracker import Prompt, VideoTracker
 
@@ -32,7 +32,7 @@ def unseen_videos(count: int, seed: int = 0) -> list[ToyVideo]:
 
 
 def _through_jpeg(frame: np.ndarray) -> np.ndarray:
-    _, coded = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 92])  # colours in another order, and back, are the same
+    _, coded = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])  # colours in another order, and back, are the same
     return cv2.imdecode(coded, cv2.IMREAD_COLOR)
 
 

@@ -18,9 +18,10 @@ import torch
 
 from veason.toy.expressions import scene_queries
 from veason.toy.facts import scene_facts
-from veason.toy.layouts import ToyVideo, write_reasonvos, write_revos
+from veason.toy.layouts import write_reasonvos, write_revos
 from veason.toy.render import render, scene_batch
 from veason.toy.scene import Scene, random_scene
+from veason.toy.video import ToyVideo
 
 
 def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:

@@ -1,0 +1,89 @@
+"""A drawn video with its truth, and the pieces that every layout writes: frames, masks, and what the toy teacher knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from veason import masks
+from veason.toy.expressions import Query
+from veason.toy.facts import ObjectFacts
+
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class ToyVideo:
+    """One drawn video with everything that is known about it.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3] RGB.
+        visible: bool [T, K, H, W], the pixels of each shape that no nearer one covers.
+        facts: one per shape.
+        queries: the expressions about the video.
+    """
+
+    name: str
+    frames: np.ndarray
+    visible: np.ndarray
+    facts: list[ObjectFacts]
+    queries: list[Query]
+
+    @property
+    def frame_names(self) -> list[str]:
+        return [f"{time:05d}" for time in range(len(self.frames))]
+
+    def track(self, shape: int) -> list[masks.Rle | None]:
+        """The shape's mask in each frame, None where it is not in view, with counts as text."""
+        seen = self.facts[shape].boxes
+        return [None if box is None else text_rle(mask) for mask, box in zip(self.visible[:, shape], seen)]
+
+    def union(self, shapes: Sequence[int]) -> np.ndarray:
+        """bool [T, H, W], the pixels of any of the shapes where it is in view."""
+        out = np.zeros(self.visible.shape[:1] + self.visible.shape[2:], dtype=bool)
+        for shape in shapes:
+            seen = np.array([box is not None for box in self.facts[shape].boxes])
+            out |= self.visible[:, shape] & seen[:, None, None]
+        return out
+
+
+def text_rle(mask: np.ndarray) -> dict[str, Any]:
+    """A mask's RLE as JSON takes it: sizes as integers, counts as text."""
+    rle = masks.encode(mask)
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def write_frames(folder: Path, video: ToyVideo, digits: int = 5) -> None:
+    """The frames as `<folder>/<time>.jpg`, the time with `digits` digits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for time, frame in enumerate(video.frames):
+        Image.fromarray(frame).save(folder / f"{time:0{digits}d}.jpg", quality=JPEG_QUALITY)
+
+
+def write_masks(folder: Path, names: Sequence[str], values: np.ndarray) -> None:
+    """uint8 [T, H, W] as `<folder>/<name>.png`, 8-bit grey."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, mask in zip(names, values):
+        Image.fromarray(mask).save(folder / f"{name}.png")
+
+
+def write_scenes(root: Path, videos: Sequence[ToyVideo], split: str) -> None:
+    """`scenes.json`, what the toy teacher knows: the shapes' facts and the shapes that an expression means. Splits are added up."""
+    path = root / "scenes.json"
+    scenes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"videos": {}}
+    for video in videos:
+        expressions = {str(number): asdict(query) for number, query in enumerate(video.queries)}
+        objects = [asdict(fact) for fact in video.facts]
+        scenes["videos"][video.name] = {"split": split, "objects": objects, "expressions": expressions}
+    write_json(path, scenes)
