@@ -135,9 +135,7 @@ class Benchmark:
         for rle in (rle for track in tracks for rle in track if rle is not None):
             if tuple(rle["size"]) != (sample.height, sample.width):
                 size = "x".join(map(str, rle["size"]))
-                raise DataError(
-                    f"{self.name} {sample.sample_id}: mask of size {size}, frames of {sample.height}x{sample.width} (height x width)"
-                )
+                raise DataError(f"{self.name} {sample.sample_id}: mask of {size} pixels, frames of {sample.height}x{sample.width}")
         return tracks
 
     def problems(self, sample: VideoSample) -> list[str]:
@@ -168,9 +166,10 @@ def read_json(path: Path) -> Any:
 
 def missing_files(folder: Path, names: Iterable[str], suffix: str, what: str) -> list[str]:
     """One line about the files of `names` that a folder lacks, or none: [] or ["frame is missing: a/00004.jpg (and 2 more)"]."""
-    if not folder.is_dir():
+    try:
+        present = set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
         return [f"{what} folder is missing: {folder}"]
-    present = set(os.listdir(folder))
     missing = [name for name in names if name + suffix not in present]
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     return [f"{what} is missing: {folder / missing[0]}{suffix}{more}"] if missing else []

@@ -1,0 +1,258 @@
+"""Each benchmark's layout, written by hand as its authors document it, read back as samples and masks."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_revos import FRAMES, HEIGHT, WIDTH, rectangle, rle_json, track_masks, write_frames
+
+from veason.datasets import BENCHMARKS, Benchmark, VideoSample, open_benchmark
+from veason.errors import DataError
+
+MASKS = np.stack([rectangle(2, 3 + t, 12, 20 + t) for t in range(4)])  # [4, H, W]
+OTHER = np.stack([rectangle(30, 40, 40, 60 - t) for t in range(4)])
+
+
+def write_json(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def write_pngs(folder, values):
+    folder.mkdir(parents=True)
+    for t, frame in enumerate(values):
+        Image.fromarray(frame).save(folder / f"{t:05d}.png")
+
+
+def numbered():
+    """Object numbers 1 and 2 in one picture, uint8 [4, H, W]."""
+    return MASKS + 2 * OTHER
+
+
+@pytest.fixture
+def mevis(tmp_path):
+    root = tmp_path / "mevis"
+    for split in ("valid_u", "valid"):
+        frames = write_frames(root / split / "JPEGImages" / "v", 4)
+        known = {"obj_id": [0, 1], "anno_id": [7, 8]} if split == "valid_u" else {}
+        write_json(
+            root / split / "meta_expressions.json", {"videos": {"v": {"frames": frames, "expressions": {"0": {"exp": "both", **known}}}}}
+        )
+    tracks = {"7": [rle_json(mask) for mask in MASKS], "8": [rle_json(mask) for mask in OTHER]}
+    write_json(root / "valid_u" / "mask_dict.json", tracks)
+    return root
+
+
+@pytest.fixture
+def reasonvos(tmp_path):
+    root = tmp_path / "ReasonVOS"
+    frames = write_frames(root / "JPEGImages" / "v", 4)
+    listed = [{"exp_text": "which one?", "obj_id": "3", "exp_id": "0"}, {"exp_text": "which else?", "obj_id": "5", "exp_id": "0"}]
+    video = {"source": "burst", "is_sent": True, "frames": frames, "expressions": listed}
+    write_json(root / "meta_expressions_.json", {"videos": {"v": video}})
+    write_json(root / "meta_expressions.json", {"videos": {"v": {**video, "expressions": {"0": listed[0], "1": listed[1]}}}})
+    write_pngs(root / "Annotations" / "burst_v_3", MASKS * 255)
+    write_pngs(root / "Annotations" / "burst_v_5", OTHER)
+    return root
+
+
+@pytest.fixture
+def refytvos(tmp_path):
+    root = tmp_path / "ytvos"
+    for split, video in (("train", "v"), ("valid", "w"), ("valid", "hidden")):
+        write_frames(root / split / "JPEGImages" / video, 4)
+    frames = [f"{t:05d}" for t in range(4)]
+    train = {"v": {"frames": frames, "expressions": {"0": {"exp": "one", "obj_id": "1"}, "1": {"exp": "two", "obj_id": "2"}}}}
+    valid = {video: {"frames": frames, "expressions": {"0": {"exp": "x"}}} for video in ("w", "hidden")}
+    write_json(root / "meta_expressions" / "train" / "meta_expressions.json", {"videos": train})
+    write_json(root / "meta_expressions" / "valid" / "meta_expressions.json", {"videos": valid})
+    write_json(root / "meta_expressions" / "test" / "meta_expressions.json", {"videos": {"hidden": valid["hidden"]}})
+    write_pngs(root / "train" / "Annotations" / "v", numbered())
+    return root
+
+
+@pytest.fixture
+def refdavis17(tmp_path):
+    root = tmp_path / "davis"
+    frames = write_frames(root / "valid" / "JPEGImages" / "v", 4)
+    expressions = {str(n): {"exp": f"text {n}", "obj_id": str(n // 4 + 1)} for n in range(8)}
+    write_json(
+        root / "meta_expressions" / "valid" / "meta_expressions.json", {"videos": {"v": {"frames": frames, "expressions": expressions}}}
+    )
+    write_pngs(root / "valid" / "Annotations" / "v", numbered())
+    return root
+
+
+@pytest.fixture
+def vicas(tmp_path):
+    root = tmp_path / "ViCaS"
+    write_frames(root / "video_frames" / "000012", 7)
+    entries = []
+    for frame in range(7):  # people annotated 0, 2, 4, 6; a tracker the others
+        t = frame // 2
+        tracks = [5] if frame == 4 else [5, 9]  # object 9 is out of view in frame 4
+        rles = [rle_json(mask) for mask in (MASKS[t], OTHER[t])][: len(tracks)]
+        entries.append({"filename": f"{frame:05d}.jpg", "is_gt": frame % 2 == 0, "track_ids": tracks, "mask_rles": rles})
+    referrals = [{"prompt": "the first", "track_ids": [5]}, {"prompt": "the pair", "track_ids": [9, 5]}]
+    content = {"video_id": 12, "image_size": [HEIGHT, WIDTH], "object_referrals": referrals, "segmentations": entries[::-1]}
+    write_json(root / "annotations" / "v0.1" / "000012.json", content)
+    write_json(root / "splits" / "v0.1" / "val.json", [12])
+    return root
+
+
+def test_revos(revos):
+    benchmark = open_benchmark("revos", revos)
+    first, second, absent, other = benchmark.samples
+    assert benchmark.meta_path.name == "meta_expressions_valid_.json"
+    assert first == VideoSample("a/0", "a", "0", "The growing box.", revos / "JPEGImages" / "a", first.frames, HEIGHT, WIDTH, 0, ("0",))
+    assert first.frames == tuple(f"{t:05d}" for t in range(FRAMES))
+    assert (first.result_dir, first.num_objects, second.num_objects, absent.num_objects) == ("Annotations/a/0", 1, 2, 0)
+    assert [sample.type_id for sample in benchmark.samples] == [0, 1, 2, 0]
+    expected = [[mask if mask is not None else np.zeros((HEIGHT, WIDTH)) for mask in track] for track in track_masks().values()]
+    assert np.array_equal(benchmark.masks(second), expected)
+    assert np.array_equal(benchmark.masks(second, [9, 0, 3]), np.array(expected)[:, [9, 0, 3]])
+    assert benchmark.masks(absent).shape == (0, FRAMES, HEIGHT, WIDTH) and not benchmark.areas(absent).any()
+    assert benchmark.foreground(other).shape == (5, HEIGHT, WIDTH) and benchmark.foreground(other).sum() == 5 * 4
+    assert benchmark.frame_path(first, 3) == revos / "JPEGImages" / "a" / "00003.jpg"
+
+
+def test_mevis(mevis):
+    benchmark = open_benchmark("mevis", mevis)
+    (sample,) = benchmark.samples
+    assert (sample.sample_id, sample.object_ids, sample.type_id, sample.height) == (
+        "v/0",
+        ("7", "8"),
+        None,
+        HEIGHT,
+    )  # size from the first frame
+    assert np.array_equal(benchmark.masks(sample), [MASKS, OTHER])
+    assert np.array_equal(benchmark.areas(sample), (MASKS | OTHER).sum(axis=(1, 2)))
+    assert benchmark.foreground(sample) is None
+
+
+def test_the_server_keeps_the_truth_of_mevis_valid(mevis):
+    benchmark = open_benchmark("mevis", mevis, "valid")
+    assert not benchmark.has_truth and benchmark.samples[0].num_objects == 0
+    with pytest.raises(DataError, match=r"mevis valid has no public truth \(asked for v/0\)"):
+        benchmark.masks(benchmark.samples[0])
+
+
+@pytest.mark.parametrize("split", ["test", "original"])
+def test_reasonvos(reasonvos, split):
+    benchmark = open_benchmark("reasonvos", reasonvos, split)
+    first, second = benchmark.samples
+    assert (first.sample_id, first.result_dir) == ("burst_v_3/0", "Annotations/burst_v_3/0")
+    assert second.sample_id.startswith("burst_v_5/") and second.expression == "which else?"
+    assert first.type_id == 1 and first.frame_dir == reasonvos / "JPEGImages" / "v"
+    assert np.array_equal(benchmark.masks(first), [MASKS]) and np.array_equal(benchmark.masks(second), [OTHER])
+    assert np.array_equal(benchmark.areas(second), OTHER.sum(axis=(1, 2)))
+
+
+def test_reasonvos_without_masks_has_no_truth(reasonvos):
+    (reasonvos / "Annotations").rename(reasonvos / "elsewhere")
+    benchmark = open_benchmark("reasonvos", reasonvos)
+    assert not benchmark.has_truth
+    with pytest.raises(DataError, match="no public truth"):
+        benchmark.areas(benchmark.samples[0])
+
+
+def test_refytvos(refytvos):
+    train = open_benchmark("refytvos", refytvos, "train")
+    assert [sample.object_ids for sample in train.samples] == [("1",), ("2",)]
+    assert np.array_equal(train.masks(train.samples[0]), [MASKS]) and np.array_equal(train.masks(train.samples[1], [2]), [OTHER[2:3]])
+    valid = open_benchmark("refytvos", refytvos)
+    assert [sample.sample_id for sample in valid.samples] == ["w/0"] and not valid.has_truth  # `hidden` is a test video
+
+
+def test_refdavis17(refdavis17):
+    benchmark = open_benchmark("refdavis17", refdavis17)
+    assert [benchmark.annotator(sample) for sample in benchmark.samples] == [0, 1, 2, 3] * 2
+    assert np.array_equal(benchmark.masks(benchmark.samples[1]), [MASKS]) and np.array_equal(benchmark.masks(benchmark.samples[6]), [OTHER])
+
+
+def test_vicas(vicas):
+    benchmark = open_benchmark("vicas", vicas)
+    first, pair = benchmark.samples
+    assert first.frames == ("00000", "00002", "00004", "00006") and (first.height, first.width) == (HEIGHT, WIDTH)
+    assert (first.sample_id, first.object_ids, pair.object_ids) == ("000012/0", ("5",), ("9", "5"))
+    gone = OTHER.copy()
+    gone[2] = 0
+    assert np.array_equal(benchmark.masks(pair), [gone, MASKS])
+    assert np.array_equal(benchmark.masks(first, [3, 1]), [MASKS[[3, 1]]])
+
+
+@pytest.mark.parametrize("name", sorted(BENCHMARKS))
+def test_every_benchmark_pickles_and_names_its_samples_apart(name, request):
+    root = request.getfixturevalue(name)
+    benchmark = pickle.loads(pickle.dumps(open_benchmark(name, root)))
+    names = [sample.sample_id for sample in benchmark.samples]
+    assert len(set(names)) == len(names) > 0
+    assert all(benchmark.frame_path(sample, 0).is_file() for sample in benchmark.samples)
+
+
+@pytest.mark.parametrize(
+    ("name", "lost", "says"),
+    [
+        ("mevis", "valid_u/JPEGImages/v/00002.jpg", r"mevis v/0: frame is missing: .*00002\.jpg"),
+        ("mevis", "valid_u/mask_dict.json", r"mask file is missing: .*valid_u/mask_dict\.json"),
+        ("mevis", "valid_u/meta_expressions.json", r"annotation file is missing: .*meta_expressions\.json"),
+        ("reasonvos", "Annotations/burst_v_5/00001.png", r"reasonvos burst_v_5/0: mask is missing: .*burst_v_5/00001\.png"),
+        (
+            "refdavis17",
+            "valid/Annotations/v/00003.png",
+            r"refdavis17 v/0: mask is missing: .*00003\.png \(7 more; `python -m veason\.audit",
+        ),
+        ("vicas", "video_frames/000012/00004.jpg", r"vicas 000012/0: frame is missing: .*00004\.jpg"),
+        ("vicas", "annotations/v0.1/000012.json", r"annotation file is missing: .*000012\.json"),
+    ],
+)
+def test_what_is_missing_is_named_when_the_benchmark_is_opened(name, lost, says, request):
+    root = request.getfixturevalue(name)
+    (root / lost).unlink()
+    with pytest.raises(DataError, match=says):
+        open_benchmark(name, root)
+
+
+def test_without_the_check_it_is_named_when_it_is_used(reasonvos):
+    (reasonvos / "Annotations" / "burst_v_5" / "00001.png").unlink()
+    benchmark = open_benchmark("reasonvos", reasonvos, check=False)
+    benchmark.masks(benchmark.samples[1], [0, 2])
+    with pytest.raises(DataError, match=r"reasonvos burst_v_5/0: mask is missing: .*00001\.png"):
+        benchmark.masks(benchmark.samples[1])
+
+
+def test_a_mask_of_another_size_is_named(reasonvos):
+    Image.fromarray(np.ones((3, 5), np.uint8)).save(reasonvos / "Annotations" / "burst_v_3" / "00002.png")
+    benchmark = open_benchmark("reasonvos", reasonvos)
+    with pytest.raises(DataError, match=r"reasonvos burst_v_3/0: mask of 3x5 pixels, frames of 48x80"):
+        benchmark.areas(benchmark.samples[0])
+
+
+class Own(Benchmark):
+    """What a user writes for a data set of one video and one expression."""
+
+    name = "own"
+    splits = {"all": "list.json"}  # noqa: RUF012
+
+    def read_samples(self):
+        yield VideoSample("v/0", "v", "0", "it", self.root / "v", ("00000", "00001"), HEIGHT, WIDTH, None, ("1",))
+
+    def tracks(self, sample, frame_indices):  # noqa: ARG002
+        return [[None for _ in frame_indices]]
+
+
+def test_a_benchmark_of_ones_own(tmp_path):
+    write_frames(tmp_path / "v", 2)
+    benchmark = open_benchmark(f"{__name__}:Own", tmp_path)
+    assert benchmark.masks(benchmark.samples[0]).shape == (1, 2, HEIGHT, WIDTH)
+
+
+def test_wrong_names_are_answered(tmp_path, revos):
+    with pytest.raises(DataError, match="did you mean reasonvos"):
+        open_benchmark("reasonvoss", tmp_path)
+    with pytest.raises(DataError, match="it has valid, train"):
+        open_benchmark("revos", revos, "test")
+    with pytest.raises(DataError, match=r"revos: data folder is missing: .*none"):
+        open_benchmark("revos", tmp_path / "none")

@@ -1,0 +1,281 @@
+import json
+import logging
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_revos import FRAMES, HEIGHT, WIDTH, rectangle, rle_json, track_masks
+
+from veason.datasets.revos import ReVOS
+from veason.errors import DataError
+from veason.masks import resize_nearest
+from veason.training_data import KeyframeTrainingData, build_training_data, read_exclusions
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def sample_of(data, name):
+    return [data.sample_id(index) for index in range(len(data))].index(name)
+
+
+def test_the_samples_are_the_expressions_with_a_target(revos):
+    data = KeyframeTrainingData(revos)
+    assert [data.sample_id(index) for index in range(len(data))] == ["a/0", "a/1", "b/0"]
+
+
+def test_an_example_holds_the_truth_of_its_frames(revos):
+    data = KeyframeTrainingData(revos)
+    tracks = track_masks()
+    for seed in range(6):
+        example = data.example(sample_of(data, "a/1"), seed)
+        times = example.truth.frame_ids
+        assert times == list(range(times[0], FRAMES, 3)) and len(times) == 4  # stride ceil(12 / 5) = 3
+        assert example.truth.masks.shape == (4, 560, 560) and example.truth.masks.dtype == np.uint8
+        for time, boxes, mask in zip(times, example.truth.boxes, example.truth.masks):
+            present = [tracks[name][time] for name in ("0", "1")]
+            union = np.max([m if m is not None else np.zeros((HEIGHT, WIDTH), np.uint8) for m in present], axis=0)
+            assert np.array_equal(mask, resize_nearest(union, 560))
+            expected = [
+                [10 * 7 + 0.5, 4 * 560 / 48 + 0.5, (10 + time) * 7 + 0.5, 20 * 560 / 48 + 0.5] if time >= 2 else [0, 0, 0, 0],
+                [50 * 7 + 0.5, 30 * 560 / 48 + 0.5, 69 * 7 + 0.5, 39 * 560 / 48 + 0.5] if time < 6 else [0, 0, 0, 0],
+            ]
+            assert np.allclose(boxes, expected, atol=1e-9)
+
+
+def test_a_frame_without_any_target_has_one_zero_box(revos):
+    edit(
+        revos / "mask_dict.json", lambda tracks: tracks.update({"1": [rle_json(rectangle(0, 0, 3, 3))] * 2 + [None] * 10, "0": [None] * 12})
+    )
+    example = KeyframeTrainingData(revos, exclude=["a/0"]).example(0, 0)
+    absent = [boxes for time, boxes in zip(example.truth.frame_ids, example.truth.boxes) if time >= 2]
+    assert absent and all(boxes == [[0, 0, 0, 0]] for boxes in absent)
+
+
+def test_images_and_messages_belong_together(revos):
+    data = KeyframeTrainingData(revos, keyframe_resize=112, sampled_frames=4)
+    example = data.example(0, 5)
+    placeholders = [part for part in example.messages[1]["content"] if part["type"] == "image"]
+    assert len(placeholders) == len(example.images) == len(example.truth.frame_ids)
+    assert all(image.size == (112, 112) and image.mode == "RGB" for image in example.images)
+    assert "112 x 112" in example.messages[1]["content"][-1]["text"]
+    for time, image in zip(example.truth.frame_ids, example.images):  # the frames of the fixture are as bright as ten times their number
+        assert abs(int(np.asarray(image).mean()) - time * 10) <= 2
+
+
+def test_outline_tells_what_example_gives_without_reading_pixels(revos, monkeypatch):
+    data = KeyframeTrainingData(revos)
+    examples = [data.example(index, seed) for index in range(len(data)) for seed in range(3)]
+    monkeypatch.setattr("veason.training_data.open_frame", None)
+    monkeypatch.setattr("veason.masks.decode", None)
+    outlines = [data.outline(index, seed) for index in range(len(data)) for seed in range(3)]
+    assert [(e.messages, [(i.height, i.width) for i in e.images]) for e in examples] == outlines
+
+
+def test_examples_depend_on_index_and_seed_alone(revos):
+    data = KeyframeTrainingData(revos)
+    first = data.example(1, 7)
+    data.example(0, 3)
+    again = pickle.loads(pickle.dumps(data)).example(1, 7)
+    assert first.truth.frame_ids == again.truth.frame_ids and first.truth.boxes == again.truth.boxes
+    assert np.array_equal(first.images[0], again.images[0])
+    assert len({tuple(data.example(1, seed).truth.frame_ids) for seed in range(20)}) > 1
+
+
+def test_absent_targets_on_request(revos):
+    data = KeyframeTrainingData(revos, include_absent=True)
+    example = data.example(sample_of(data, "a/2"), 0)
+    assert example.truth.boxes == [[[0, 0, 0, 0]]] * len(example.images)
+    assert not example.truth.masks.any() and example.truth.masks.shape == (len(example.images), 560, 560)
+
+
+def test_exclusions(revos, tmp_path):
+    listed = tmp_path / "exclude.txt"
+    listed.write_text("# misaligned\na/0  # jumps\n\nb\n")
+    assert read_exclusions(listed) == {"a/0", "b"}
+    for exclude in (listed, str(listed), ["a/0", "b"]):
+        data = KeyframeTrainingData(revos, exclude=exclude)
+        assert [data.sample_id(index) for index in range(len(data))] == ["a/1"]
+    with pytest.raises(DataError, match=r"exclusion list is missing: .*no\.txt"):
+        KeyframeTrainingData(revos, exclude=tmp_path / "no.txt")
+    with pytest.raises(DataError, match="no sample to train on"):
+        KeyframeTrainingData(revos, exclude=["a", "b"])
+
+
+def test_the_selected_set_is_taken_where_there_is_one(revos):
+    content = json.loads((revos / "meta_expressions_train_.json").read_text())
+    del content["videos"]["a"]
+    (revos / "meta_expressions_train_select.json").write_text(json.dumps(content))
+    assert len(KeyframeTrainingData(revos)) == 1
+    assert len(KeyframeTrainingData(revos, meta_file="meta_expressions_train_.json")) == 3
+    assert len(KeyframeTrainingData(revos / "meta_expressions_train_.json")) == 3
+
+
+# --- what is wrong on the disk is named: file, video, expression ---------------------------------------------------------------------
+
+
+def drop_track(root):
+    edit(root / "mask_dict.json", lambda tracks: tracks.pop("0"))
+
+
+def shorten_track(root):
+    edit(root / "mask_dict.json", lambda tracks: tracks.update({"0": tracks["0"][:-1]}))
+
+
+def resize_track(root):
+    edit(root / "mask_dict.json", lambda tracks: tracks.update({"0": [rle_json(np.ones((40, 40), np.uint8))] * FRAMES}))
+
+
+def empty_track(root):
+    edit(root / "mask_dict.json", lambda tracks: tracks.update({"0": [None] * FRAMES}))
+
+
+def drop_frame(root):
+    (root / "JPEGImages" / "a" / "00004.jpg").unlink()
+
+
+def drop_folder(root):
+    (root / "JPEGImages" / "a").rename(root / "JPEGImages" / "c")
+
+
+AT_LOAD = [
+    (drop_track, r"a/0: .*mask_dict\.json has no masks for id '0'"),
+    (shorten_track, r"a/0: .*mask_dict\.json: id '0' has 11 masks, the video has 12 frames"),
+    (resize_track, r"a/0: .*mask_dict\.json: masks of id '0' are of 40x40, the frames of 48x80"),
+    (empty_track, r"a/0: .*mask_dict\.json: no mask in any frame \(ids 0\)"),
+    (drop_frame, r"a/0: frame is missing: .*a/00004\.jpg"),
+    (drop_folder, r"a/0: frame folder is missing: .*JPEGImages/a"),
+]
+
+
+@pytest.mark.parametrize(("damage", "says"), AT_LOAD)
+def test_bad_samples_are_named_when_the_data_is_loaded(revos, damage, says):
+    damage(revos)
+    with pytest.raises(DataError, match=says) as caught:
+        KeyframeTrainingData(revos)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", [damage for damage, _ in AT_LOAD])
+def test_bad_samples_are_skipped_on_request_counted_and_named(revos, damage, caplog):
+    damage(revos)
+    with caplog.at_level(logging.WARNING):
+        data = KeyframeTrainingData(revos, on_bad_sample="skip")
+    left_out = {"a/0"} if damage is empty_track else {"a/0", "a/1"}  # a/1 has a second object that is seen
+    assert set(data.skipped) == left_out
+    assert f"{len(left_out)} bad samples" in caplog.text and "a/0" in caplog.text
+    assert data.example(0, 0).sample_id not in left_out
+
+
+def test_only_a_mixed_up_rle_of_one_frame_waits_for_its_turn(revos):
+    def damage(tracks):
+        tracks["0"][7] = rle_json(np.ones((4, 4), np.uint8))
+
+    edit(revos / "mask_dict.json", damage)
+    with pytest.raises(DataError, match=r"a/0: .*several sizes"):
+        KeyframeTrainingData(revos)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def other_size(path):
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [(truncate, r"a/0: frame cannot be read: .*\.jpg"), (other_size, r"a/0: frame .*\.jpg is 20x20, the annotation says 48x80")],
+)
+def test_bad_pixels_are_named_when_they_are_read(revos, damage, says, caplog):
+    for path in (revos / "JPEGImages" / "a").iterdir():
+        damage(path)
+    with pytest.raises(DataError, match=says):
+        KeyframeTrainingData(revos).example(0, 0)
+    data = KeyframeTrainingData(revos, on_bad_sample="skip")
+    with caplog.at_level(logging.WARNING):
+        assert [data.example(0, seed).sample_id for seed in range(3)] == ["b/0"] * 3  # the next one that is whole
+    assert list(data.skipped) == ["a/0", "a/1"]
+    assert caplog.text.count("bad sample a/0 is skipped") == 1
+
+
+def test_when_nothing_can_be_used_it_says_so(revos):
+    for path in (revos / "JPEGImages").glob("*/*.jpg"):
+        truncate(path)
+    with pytest.raises(DataError, match="none of the 3 samples"):
+        KeyframeTrainingData(revos, on_bad_sample="skip").example(1, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, r"annotation file is missing: .*meta_expressions_train_\.json"),
+        ("{", r"annotation file is not JSON: .*meta_expressions_train_\.json"),
+        ("[]", 'no "videos"'),
+        ('{"videos": {"a": {"expressions": {}}}}', r"meta_expressions_train_\.json: video a has no frames"),
+        (
+            '{"videos": {"a": {"frames": ["0"], "height": 1, "width": 1, "expressions": {"4": {"exp": "x"}}}}}',
+            r"video a, expression 4 has no 'anno_id'",
+        ),
+        (
+            '{"videos": {"a": {"frames": ["0"], "height": 1, "width": 1, "expressions": {"4": {"anno_id": []}}}}}',
+            r"video a, expression 4 has no 'exp'",
+        ),
+        ('{"videos": {}}', "no expression"),
+    ],
+)
+def test_a_bad_annotation_file_is_named(revos, content, says):
+    path = revos / "meta_expressions_train_.json"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    with pytest.raises(DataError, match=says):
+        KeyframeTrainingData(revos)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"data folder is missing: .*nowhere"):
+        KeyframeTrainingData(tmp_path / "nowhere")
+
+
+def test_on_bad_sample_is_checked(revos):
+    with pytest.raises(DataError, match="raise or skip"):
+        KeyframeTrainingData(revos, on_bad_sample="ignore")
+
+
+# --- by name -------------------------------------------------------------------------------------------------------------------------
+
+
+class Own:
+    def __init__(self, root, sampled_frames=1):
+        self.got = (root, sampled_frames)
+
+
+def test_training_data_is_built_from_the_config_section(revos):
+    section = {"train_files": str(revos), "sampled_frames": 4, "keyframe_resize": 112, "shuffle": True, "max_prompt_length": 7100}
+    for name in ("video_seg_keyframe_sft_base_mod", "revos"):
+        data = build_training_data(name=name, **section)
+        assert (data.sampled_frames, data.size) == (4, 112)
+    assert build_training_data(name=f"{__name__}:Own", **section).got == (str(revos), 4)
+
+
+def test_an_unknown_name_offers_the_nearest(revos):
+    with pytest.raises(DataError, match="did you mean revos"):
+        build_training_data(name="revoss", train_files=revos)
+    with pytest.raises(DataError, match="train_files is not set"):
+        build_training_data(name="revos")
+    with pytest.raises(DataError, match="cannot be found"):
+        build_training_data(name="no.such.module:Thing", train_files=revos)
+
+
+def test_areas_are_those_of_the_decoded_union(revos):
+    benchmark = ReVOS(revos, "train")
+    for sample in benchmark.samples:
+        union = benchmark.masks(sample).any(axis=0) if sample.num_objects else np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+        assert np.array_equal(benchmark.areas(sample), union.sum(axis=(1, 2)))
