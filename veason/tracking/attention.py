@@ -20,50 +20,49 @@ class MemoryAttention(nn.Module):
 
     Args:
         module: sam2's memory attention; its weights are shared, not copied.
+        position: float32 [L, C], where the tokens are.
         narrow_values: attend over values in the memory's channels and project afterwards.
     """
 
-    def __init__(self, module: nn.Module, narrow_values: bool = False):
+    def __init__(self, module: nn.Module, position: Tensor, narrow_values: bool = False):
         super().__init__()
-        self.module = module
-        self.layers = module.layers
+        self.module, self.position = module, position
+        self.table = rotation_table(module, len(position), position.device)
         self.narrow_values = narrow_values and all(layer.cross_attn_image.num_heads == 1 for layer in module.layers)
 
-    def look(self, tokens: Tensor, position: Tensor, table: Table) -> tuple[Tensor, Tensor]:
+    def look(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The first layer up to its memories: (tokens [F, L, C], rotated queries [F, heads, L, C / heads]) of frames [F, L, C]."""
         if self.module.pos_enc_at_input:
-            tokens = tokens + 0.1 * position
-        return self._look(self.layers[0], tokens, position, table)
+            tokens = tokens + 0.1 * self.position
+        return self._look(self.module.layers[0], tokens)
 
-    def recall(self, tokens: Tensor, queries: Tensor, position: Tensor, memory: Tensor, where: Tensor, table: Table, keys: Table) -> Tensor:
+    def recall(self, tokens: Tensor, queries: Tensor, memory: Tensor, where: Tensor, keys: Table) -> Tensor:
         """The rest, per object.
 
         Args:
             tokens, queries: `look`'s, of each object's frame.
-            position: [L, C], of the tokens.
             memory, where: [N, K, M], the memories and their position in space and time.
-            table, keys: rotations of the tokens and of the memories; object pointers are not rotated.
+            keys: `key_table`'s, for the K memories.
         """
         keyed = {True: memory + where, False: memory}
-        for number, layer in enumerate(self.layers):
+        for number, layer in enumerate(self.module.layers):
             if number:
-                tokens, queries = self._look(layer, tokens, position, table)
+                tokens, queries = self._look(layer, tokens)
             key = rotate(heads(layer.cross_attn_image, layer.cross_attn_image.k_proj(keyed[layer.pos_enc_at_cross_attn_keys])), keys)
             tokens = tokens + self._attend(layer.cross_attn_image, queries, key, memory)
-            hidden = layer.linear2(layer.activation(layer.linear1(layer.norm3(tokens))))
-            tokens = tokens + hidden
+            tokens = tokens + layer.linear2(layer.activation(layer.linear1(layer.norm3(tokens))))
         return self.module.norm(tokens)
 
-    def _look(self, layer: nn.Module, tokens: Tensor, position: Tensor, table: Table) -> tuple[Tensor, Tensor]:
+    def _look(self, layer: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
         attention, normed = layer.self_attn, layer.norm1(tokens)
-        placed = normed + position if layer.pos_enc_at_attn else normed
-        query = rotate(heads(attention, attention.q_proj(placed)), table)
-        key = rotate(heads(attention, attention.k_proj(placed)), table)
+        placed = normed + self.position if layer.pos_enc_at_attn else normed
+        query = rotate(heads(attention, attention.q_proj(placed)), self.table)
+        key = rotate(heads(attention, attention.k_proj(placed)), self.table)
         mixed = F.scaled_dot_product_attention(query, key, heads(attention, attention.v_proj(normed)))
         tokens = tokens + attention.out_proj(mixed.transpose(1, 2).flatten(2))
         normed = layer.norm2(tokens)
-        placed = normed + position if layer.pos_enc_at_cross_attn_queries else normed
-        return tokens, rotate(heads(layer.cross_attn_image, layer.cross_attn_image.q_proj(placed)), table)
+        placed = normed + self.position if layer.pos_enc_at_cross_attn_queries else normed
+        return tokens, rotate(heads(layer.cross_attn_image, layer.cross_attn_image.q_proj(placed)), self.table)
 
     def _attend(self, attention: nn.Module, query: Tensor, key: Tensor, memory: Tensor) -> Tensor:
         if self.narrow_values:
@@ -85,16 +84,15 @@ def rotate(x: Tensor, table: Table) -> Tensor:
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2).to(x.dtype)
 
 
-def rotation_tables(module: nn.Module, tokens: int, device: torch.device) -> Table:
+def rotation_table(module: nn.Module, tokens: int, device: torch.device) -> Table:
     """The rotations of a frame's tokens, from sam2's own axial frequencies."""
-    attention = module.layers[0].self_attn
     side = round(tokens**0.5)
-    angles = attention.compute_cis(end_x=side, end_y=side).to(device)
+    angles = module.layers[0].self_attn.compute_cis(end_x=side, end_y=side).to(device)
     return angles.real.contiguous(), angles.imag.contiguous()
 
 
-def key_tables(table: Table, memories: int, pointers: int) -> Table:
-    """The rotations of `memories` maps of tokens, then of `pointers` tokens that stay as they are."""
+def key_table(table: Table, maps: int, pointers: int) -> Table:
+    """The rotations of `maps` maps of tokens, then of `pointers` tokens that are not rotated."""
     cos, sin = table
     still = cos.new_ones(pointers, cos.shape[1])
-    return torch.cat((cos.repeat(memories, 1), still)), torch.cat((sin.repeat(memories, 1), torch.zeros_like(still)))
+    return torch.cat((cos.repeat(maps, 1), still)), torch.cat((sin.repeat(maps, 1), torch.zeros_like(still)))

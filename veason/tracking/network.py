@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from veason.tracking.attention import MemoryAttention, key_tables, rotation_tables
+from veason.tracking.attention import MemoryAttention, key_table
 from veason.tracking.loading import store_in
-from veason.tracking.speed import Speed
+from veason.tracking.speed import Speed, compile_blocks, compiled
 from veason.tracking.visits import Reach
 
 
@@ -53,17 +53,15 @@ class Network:
             store_in(model, dtype)
         pointers = model.max_obj_ptrs_in_encoder if model.use_obj_ptrs_in_encoder else 0
         self.reach = Reach(model.num_maskmem, model.memory_temporal_stride_for_eval, pointers)
-        self.attention = MemoryAttention(model.memory_attention, speed.narrow_values)
-        self.table = rotation_tables(model.memory_attention, self.side**2, self.device)
-        self.position = self._spatial(model.image_encoder.neck.position_encoding, model.hidden_dim)
+        position = self._spatial(model.image_encoder.neck.position_encoding, model.hidden_dim)
         self.memory_position = self._spatial(model.memory_encoder.position_encoding, model.mem_dim)
+        self.attention = MemoryAttention(model.memory_attention, position, speed.narrow_values)
         self.look, self.recall, self.segment, self.remember = self.attention.look, self.attention.recall, self._segment, self._remember
         if speed.compile_encoder:
-            for block in model.image_encoder.trunk.blocks:
-                block.compile(dynamic=None)
+            compile_blocks(model.image_encoder.trunk.blocks)
         if speed.compile_steps:
-            self.look, self.recall = torch.compile(self.look), torch.compile(self.recall)
-            self.segment, self.remember = torch.compile(self.segment), torch.compile(self.remember)
+            self.look, self.recall = compiled(self.look), compiled(self.recall)
+            self.segment, self.remember = compiled(self.segment), compiled(self.remember)
 
     def _spatial(self, encoding: nn.Module, channels: int) -> Tensor:
         """sam2's sine encoding of a map's places, [L, C]."""
@@ -75,25 +73,25 @@ class Network:
     @torch.no_grad()
     def see(self, pixels: Tensor) -> Features:
         """Encode frames, float32 [n, 3, S, S]."""
-        levels = self.model.forward_image(batched(pixels))["backbone_fpn"]
-        fine = tuple(levels[-3:-1]) if self.model.use_high_res_features_in_sam else ()
-        top = levels[-1].contiguous()
-        tokens, queries = self.look(batched(top.flatten(2).transpose(1, 2)), self.position, self.table)
-        return Features(top, fine, tokens, queries)
+        with self.autocast():
+            levels = self.model.forward_image(pixels)["backbone_fpn"]
+            fine = tuple(levels[-3:-1]) if self.model.use_high_res_features_in_sam else ()
+            tokens, queries = self.look(levels[-1].flatten(2).transpose(1, 2))
+        return Features(levels[-1], fine, tokens, queries)
 
     def prompt(self, seen: Features, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Segment from boxes [N, 4] in pixels of the network's frame -> (mask logits [N, 1, 4h, 4w], pointers [N, C], scores [N, 1])."""
         features = seen.top + self.model.no_mem_embed.view(1, -1, 1, 1)
-        labels = to_device([[2, 3]], self.device).int().expand(len(boxes), 2)  # sam2's labels of a box's corners
-        return self.segment(batched(features), seen.fine, boxes.view(-1, 2, 2), labels)
+        labels = to_device([[2, 3]] * len(boxes), self.device).int()  # sam2's labels of a box's corners
+        return self.segment(features, seen.fine, boxes.view(-1, 2, 2), labels)
 
     def track(self, seen: Features, memory: Tensor, where: Tensor, maps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Segment from memories [N, K, M], the first `maps` maps of them, the rest object pointers. Returns what `prompt` returns."""
-        keys = key_tables(self.table, maps, memory.shape[1] - maps * self.side**2)
-        for tensor in (memory, where, *keys):
-            torch._dynamo.maybe_mark_dynamic(tensor, tensor.ndim - 2)
-        tokens = self.recall(batched(seen.tokens), batched(seen.queries), self.position, batched(memory), batched(where), self.table, keys)
-        return self.segment(batched(tokens.transpose(1, 2).unflatten(2, (self.side, self.side))), seen.fine, None, None)
+        keys = key_table(self.attention.table, maps, memory.shape[1] - maps * self.side**2)
+        for tensor in (memory, where):  # like the number of objects, the number of memories must not be compiled in
+            torch._dynamo.maybe_mark_dynamic(tensor, 1)
+        tokens = self.recall(seen.tokens, seen.queries, memory, where, keys)
+        return self.segment(tokens.transpose(1, 2).unflatten(2, (self.side, self.side)), seen.fine, None, None)
 
     def _segment(self, features: Tensor, fine: Sequence[Tensor], points: Tensor | None, labels: Tensor | None):
         model = self.model
@@ -108,12 +106,6 @@ class Network:
         flat = [top.flatten(2).permute(2, 0, 1)]
         memory, _ = self.model._encode_new_memory(flat, [top.shape[2:]], masks, scores, prompted)
         return memory.flatten(2).transpose(1, 2).to(torch.bfloat16)
-
-
-def batched(tensor: Tensor) -> Tensor:
-    """Say that the number of frames or objects changes from call to call, so that one compilation serves them all."""
-    torch._dynamo.maybe_mark_dynamic(tensor, 0)
-    return tensor
 
 
 def to_device(values: list, device: torch.device) -> Tensor:

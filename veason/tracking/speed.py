@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import Any
 
+import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 WORTH_COMPILING = 512  # pixels; below, a model runs faster than it compiles
 
@@ -22,3 +27,25 @@ class Speed:
         """Compile large models on a GPU and nothing else."""
         worth = next(model.parameters()).is_cuda and model.image_size >= WORTH_COMPILING
         return cls(compile_encoder=worth, compile_steps=worth)
+
+
+def compiled(call: Callable) -> Callable:
+    """`torch.compile` a function whose tensors have a leading size that changes from call to call; one compilation serves all sizes above 1."""
+    inner = torch.compile(call)
+
+    @wraps(call)
+    def outer(*args: Any) -> Any:
+        for tensor in tree_leaves(args):
+            if isinstance(tensor, torch.Tensor):
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return inner(*args)
+
+    return outer
+
+
+def compile_blocks(blocks: nn.ModuleList) -> None:
+    """Compile a trunk block by block: blocks of one shape share one compilation, a tenth of the time of compiling the whole."""
+    # a large Hiera has eight shapes of block, once for several frames and once for one; beyond the limit blocks would silently stay as they are
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    for block in blocks:
+        block.forward = compiled(block.forward)
