@@ -36,9 +36,4 @@ def low_var_kl(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
     return (log_ratio.exp() - log_ratio - 1.0).clamp(-10.0, 10.0)
 
 
-def penalise(rewards: Tensor, log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor, coefficient: float, kind: str = "kl") -> Tensor:
-    """Rewards minus coefficient times the divergence, for runs that keep it out of the loss (SitongGong/Veason-R1 apply_kl_penalty)."""
-    return rewards - coefficient * KL_PENALTIES[kind](log_probs, ref_log_probs) * mask
-
-
 KL_PENALTIES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"kl": kl, "abs": absolute, "mse": mse, "low_var_kl": low_var_kl}

@@ -8,14 +8,29 @@ the same sums. The window order of a frame is computed once per frame size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Runs of unequal length as a batch.
+
+    Attributes:
+        slots: int64 [runs, longest], the patch in each slot, 0 in empty ones. `filled`: bool [runs, longest].
+        places: int64 [patches], the slot of each patch in the flattened batch.
+    """
+
+    slots: Tensor
+    filled: Tensor
+    places: Tensor
 
 
 @dataclass(frozen=True)
@@ -23,16 +38,14 @@ class Segments:
     """Patches that attend to each other: consecutive runs.
 
     Attributes:
-        bounds: int32 [S + 1], cumulative lengths.
+        bounds: int32 [runs + 1], cumulative lengths.
         longest: the longest run.
-        slots: int64 [S, longest], the patch in each slot of the padded batch, 0 in empty ones; None where all runs are equally long.
-        filled: bool [S, longest], None likewise.
+        padding: None where all runs are equally long.
     """
 
     bounds: Tensor
     longest: int
-    slots: Tensor | None
-    filled: Tensor | None
+    padding: Padding | None
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Segments:
@@ -40,16 +53,17 @@ class Segments:
         bounds = F.pad(counts.cumsum(0), (1, 0))
         longest = int(counts.max())
         if bool((counts == longest).all()):
-            return cls(bounds.int(), longest, None, None)
+            return cls(bounds.int(), longest, None)
         slot = torch.arange(longest)
         filled = slot < counts[:, None]
-        return cls(bounds.int(), longest, (bounds[:-1, None] + slot).where(filled, 0), filled)
+        padding = Padding((bounds[:-1, None] + slot).where(filled, 0), filled, filled.flatten().nonzero()[:, 0])
+        return cls(bounds.int(), longest, padding)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Segments:
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
-
-        return Segments(self.bounds.to(device, non_blocking=non_blocking), self.longest, move(self.slots), move(self.filled))
+        padding = self.padding
+        if padding is not None:
+            padding = Padding(*(getattr(padding, f.name).to(device, non_blocking=non_blocking) for f in fields(padding)))
+        return Segments(self.bounds.to(device, non_blocking=non_blocking), self.longest, padding)
 
 
 @dataclass(frozen=True)
@@ -135,16 +149,15 @@ class VisionAttention(nn.Module):
 def attend_segments(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
     """softmax(q k^T / sqrt(head_dim)) v inside each run of patches; all [patches, heads, head_dim]."""
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
-        from torch.nn.attention.varlen import varlen_attn
-
         bounds, longest = segments.bounds, segments.longest
         return varlen_attn(query, key, value, bounds, bounds, longest, longest)  # type: ignore[return-value]
-    if segments.slots is None or segments.filled is None:
+    padding = segments.padding
+    if padding is None:
         query, key, value = (x.unflatten(0, (-1, segments.longest)).transpose(1, 2) for x in (query, key, value))
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(0, 1)
-    query, key, value = (x[segments.slots].transpose(1, 2) for x in (query, key, value))
-    mask = segments.filled[:, None, None]
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)[segments.filled]
+    query, key, value = (x[padding.slots].transpose(1, 2) for x in (query, key, value))
+    output = F.scaled_dot_product_attention(query, key, value, attn_mask=padding.filled[:, None, None])
+    return output.transpose(1, 2).flatten(0, 1)[padding.places]
 
 
 def rotary_angles(rows_columns: Tensor, vision_config: Any) -> tuple[Tensor, Tensor]:

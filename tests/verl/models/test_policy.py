@@ -73,3 +73,35 @@ def test_any_packing_gives_the_same(budget: int) -> None:
         for row in fill_rows([group.tokens for group in groups], budget):
             batch = pack_groups([groups[i] for i in row], policy.config)
             torch.testing.assert_close(policy(batch).log_probs, torch.cat([whole[i] for i in row]), atol=5e-6, rtol=0.0)
+
+
+def test_an_empty_row_joins_the_pass() -> None:
+    policy = Policy(tiny_model())
+    scores = policy(pack_groups([Group(torch.tensor([1]), [])], policy.config), entropy=True)
+    (scores.log_probs.sum() + scores.entropy.sum()).backward()
+    assert scores.log_probs.shape == (0,)
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in policy.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_half_precision_on_cuda(compiled: bool) -> None:
+    """The kernels of a real run: FlexAttention, variable-length vision attention, fp32 sums of bf16 logits; lengths that change."""
+    exact = Policy(tiny_model()).cuda()
+    policy = Policy(tiny_model()).to("cuda", torch.bfloat16)
+    policy.checkpoint_activations()
+    policy.train()
+    if compiled:
+        policy.compile_blocks()
+    for groups in CASES.values():
+        batch = pack_groups(groups, policy.config).to("cuda")
+        results = []
+        for each in (policy, exact):
+            each.zero_grad()
+            scores = each(batch, temperature=0.9, entropy=True)
+            (scores.log_probs.mean() + scores.entropy.mean()).backward()
+            results.append((scores, each.model.lm_head.weight.grad.float()))
+        (half, half_grad), (full, full_grad) = results
+        assert (half.log_probs - full.log_probs).abs().mean() < 0.05
+        assert (half.entropy - full.entropy).abs().mean() < 0.05
+        assert (half_grad - full_grad).norm() < 0.2 * full_grad.norm()
