@@ -37,7 +37,8 @@ class EvaluateConfig:
     seed: int = 0
     workers: int | None = None  # processes; null: one a GPU, or one on a machine without
     batch_size: int = 64  # samples that a worker's policy is asked about at once
-    gpu_memory_utilization: float = 0.6  # the policy engine's share; the tracker has the rest
+    tracker_frames: int = 64  # frames whose features the tracker holds; expressions about a video no longer than this share them
+    gpu_memory_utilization: float = 0.5  # the policy engine's share; the tracker has the rest
     dtype: str = "auto"  # of the policy: bfloat16 on a GPU, float32 on the CPU
     score: bool = True  # print the table at the end, where the split has truth
 

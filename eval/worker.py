@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ import torch
 from eval.config import EvaluateConfig
 from eval.run_folder import RunFolder
 from veason.datasets import VideoSample, open_benchmark
-from veason.pipeline import Reading, Segmenter
+from veason.frames import evaluation_frames
+from veason.pipeline import Frames, Reading, Segmenter
 from veason.policy import Sampling, VLLMPolicy
 from veason.video import FrameFiles
 
@@ -37,19 +39,40 @@ class EvaluationWorker:
     def run(self, indices: Sequence[int]) -> list[str]:
         """Segment the samples at these places in the benchmark; the policy is asked about all of them at once. Returns their ids."""
         samples = [self.benchmark.samples[index] for index in indices]
-        videos = [self._frames(sample) for sample in samples]
-        started = time.perf_counter()
-        with ThreadPoolExecutor(READERS) as pool:
-            asked = pool.map(self.segmenter.question, videos, [s.expression for s in samples], [s.sample_id for s in samples])
-            answers = self.segmenter.policy.answers(list(asked))
-        share = (time.perf_counter() - started) / len(samples)
-        for sample, frames, answer in zip(samples, videos, answers):
+        with ThreadPoolExecutor(READERS) as readers:
             started = time.perf_counter()
-            reading = self.segmenter.read(answer, (len(frames), sample.height, sample.width))
-            self.folder.write_masks(sample.result_dir, sample.frames, self.segmenter.track(frames, reading), self.rank)
-            seconds = {"policy": round(share, 4), "tracker": round(time.perf_counter() - started, 4)}
-            self.folder.append(make_record(sample, reading, self.segmenter.sampled_frames, seconds), self.rank)
+            videos = [self._frames(sample) for sample in samples]
+            asked = readers.map(self.segmenter.question, videos, [s.expression for s in samples], [s.sample_id for s in samples])
+            answers = dict(zip((s.sample_id for s in samples), self.segmenter.policy.answers(list(asked))))
+            share = (time.perf_counter() - started) / len(samples)
+            # Samples of one video stand together: it is read once, while the tracker is busy with the one before.
+            groups = [list(group) for _, group in groupby(samples, key=lambda sample: (sample.frame_dir, sample.frames))]
+            ahead = self._read(groups[0], readers)
+            for number, group in enumerate(groups):
+                frames = [frame.result() for frame in ahead] if ahead else self._frames(group[0])
+                ahead = self._read(groups[number + 1], readers) if number + 1 < len(groups) else None
+                self._segment(group, frames, answers, share)
         return [sample.sample_id for sample in samples]
+
+    def _read(self, group: Sequence[VideoSample], readers: ThreadPoolExecutor) -> list[Future] | None:
+        """The frames of a group's video, on their way; None for one that is too long to hold."""
+        if len(group[0].frames) > self.segmenter.tracker.max_frames:
+            return None
+        files = self._frames(group[0])
+        return [readers.submit(files.__getitem__, index) for index in range(len(files))]
+
+    def _segment(self, group: Sequence[VideoSample], frames: Frames, answers: dict[str, str], share: float) -> None:
+        """Track, write and note the samples of one video."""
+        started = time.perf_counter()
+        shape = (len(frames), group[0].height, group[0].width)
+        readings = [self.segmenter.read(answers[sample.sample_id], shape) for sample in group]
+        tracked = self.segmenter.track_all(frames, readings)
+        together = (time.perf_counter() - started) / len(group)
+        for sample, reading, masks in zip(group, readings, tracked):
+            started = time.perf_counter()
+            self.folder.write_masks(sample.result_dir, sample.frames, masks, self.rank)
+            seconds = {"policy": round(share, 4), "tracker": round(together + time.perf_counter() - started, 4)}
+            self.folder.append(make_record(sample, reading, self.segmenter.sampled_frames, seconds), self.rank)
 
     def _frames(self, sample: VideoSample) -> FrameFiles:
         return FrameFiles([self.benchmark.frame_path(sample, index) for index in range(len(sample.frames))])
@@ -59,7 +82,9 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
     """The policy and the tracker of a run, on this process's GPU or on the CPU."""
     from veason.tracker import VideoTracker
 
-    sampling = Sampling(config.temperature, config.top_p, config.repetition_penalty, config.max_response_length, config.seed)
+    sampling = Sampling(
+        config.temperature, config.top_p, config.repetition_penalty, max_tokens=config.max_response_length, seed=config.seed
+    )
     policy = VLLMPolicy(
         config.model_path,
         sampling,
@@ -69,14 +94,12 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
         memory=config.gpu_memory_utilization,
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tracker = VideoTracker.from_files(config.sam2_config, config.sam2_checkpoint, device)
+    tracker = VideoTracker.from_files(config.sam2_config, config.sam2_checkpoint, device, max_frames=config.tracker_frames)
     return Segmenter(policy, tracker, config.sampled_frames, config.keyframe_resize, config.prompt_template)
 
 
 def make_record(sample: VideoSample, reading: Reading, sampled_frames: int, seconds: dict[str, float]) -> dict[str, Any]:
     """One line of predictions.jsonl."""
-    from veason.frames import evaluation_frames
-
     return {
         "sample_id": sample.sample_id,
         "video": sample.video,

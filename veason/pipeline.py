@@ -21,7 +21,7 @@ from veason.policy import Policy, Question
 from veason.prompts import build_messages
 
 if TYPE_CHECKING:
-    from veason.tracker import VideoTracker
+    from veason.tracker import Prompt, VideoTracker
 
 Frames = Sequence[np.ndarray]
 Box = tuple[int, int, int, int]
@@ -84,11 +84,12 @@ class Segmenter:
         """The same for several expressions: the policy answers them at once."""
         shown = evaluation_frames(len(frames), self.sampled_frames)
         answers = self.policy.answers([self.question(frames, expression) for expression in expressions])
+        shape = (len(frames), *frames[0].shape[:2])
+        readings = [self.read(answer, shape) for answer in answers]
         results = []
-        for answer in answers:
-            masks = np.zeros((len(frames), *frames[0].shape[:2]), bool)
-            reading = self.read(answer, masks.shape)
-            for index, mask in self.track(frames, reading):
+        for reading, tracked in zip(readings, self.track_all(frames, readings)):
+            masks = np.zeros(shape, bool)
+            for index, mask in tracked:
                 masks[index] = mask
             results.append(Segmentation(masks, reading, shown))
         return results
@@ -114,17 +115,28 @@ class Segmenter:
 
     def track(self, frames: Frames, reading: Reading) -> Iterator[tuple[int, np.ndarray]]:
         """(index, bool mask [H, W]) of every frame once, in the tracker's order, in memory that does not grow with the video."""
-        if reading.failure is not None:
-            empty = np.zeros(frames[0].shape[:2], bool)
-            return ((index, empty) for index in range(len(frames)))
-        from veason.tracker import Prompt  # to ask and to read takes no SAM 2
+        if reading.failure is None:
+            return iter(self.tracker.track_video(frames.__getitem__, len(frames), _prompt(reading)))
+        empty = np.zeros(frames[0].shape[:2], bool)
+        return ((index, empty) for index in range(len(frames)))
 
-        return iter(
-            self.tracker.track_video(frames.__getitem__, len(frames), Prompt(reading.keyframe, np.array(reading.boxes, np.float32)))
-        )
+    def track_all(self, frames: Frames, readings: Sequence[Reading]) -> list[Iterator[tuple[int, np.ndarray]]]:
+        """`track` for several answers about one video. If it is short, its frames are encoded once for all of them."""
+        found = [reading for reading in readings if reading.failure is None]
+        if len(found) < 2 or len(frames) > self.tracker.max_frames:
+            return [self.track(frames, reading) for reading in readings]
+        masks = iter(self.tracker.track_group(frames, [_prompt(reading) for reading in found]))
+        return [enumerate(next(masks)) if reading.failure is None else self.track(frames, reading) for reading in readings]
 
     def _scale(self, box: Sequence[float], height: int, width: int) -> Box:
         """A box of the square that the policy sees, in whole pixels of the video and inside it."""
         ends = ((value * side / self.size, side) for value, side in zip(box, (width, height, width, height)))
         x1, y1, x2, y2 = (int(min(max(value + 0.5, 0), side)) for value, side in ends)
         return x1, y1, x2, y2
+
+
+def _prompt(reading: Reading) -> Prompt:
+    from veason.tracker import Prompt  # to ask and to read takes no SAM 2
+
+    assert reading.keyframe is not None  # there is something to track
+    return Prompt(reading.keyframe, np.array(reading.boxes, np.float32))

@@ -41,6 +41,7 @@ class Sampling:
     top_p: float = 1.0
     repetition_penalty: float = 1.0  # Qwen2.5-VL's own generation config says 1.05; the policy is trained without
     max_tokens: int = 1024
+    ignore_eos: bool = False  # always `max_tokens` tokens, for a measurement
     seed: int = 0  # a question's own seed is drawn from this one and its name, so neither order nor batch changes an answer
 
 
@@ -66,7 +67,7 @@ class VLLMPolicy:
         dtype: str = "auto",
         max_prompt_tokens: int = 7100,
         max_images: int = 32,
-        memory: float = 0.6,
+        memory: float = 0.5,
         enforce_eager: bool | None = None,
         **engine_options: Any,
     ) -> None:
@@ -129,6 +130,7 @@ class VLLMPolicy:
             top_p=how.top_p,
             repetition_penalty=how.repetition_penalty,
             max_tokens=how.max_tokens,
+            ignore_eos=how.ignore_eos,
             seed=_seed_of(how.seed, question.name) if how.temperature > 0 else None,
             logit_bias=self.forbidden,
         )

@@ -16,6 +16,15 @@ def toy_world(tmp_path_factory):
 
 
 class BoxTracker:
+    max_frames = 10
+
+    def track_group(self, frames, prompts):
+        self.groups = getattr(self, "groups", 0) + 1
+        return [
+            np.stack([mask for _, mask in sorted(self.track_video(frames.__getitem__, len(frames), p), key=lambda m: m[0])])
+            for p in prompts
+        ]
+
     def track_video(self, read_frame, total, prompt):
         for index in [*range(prompt.keyframe, total), *range(prompt.keyframe - 1, -1, -1)]:
             mask = np.zeros(read_frame(index).shape[:2], bool)

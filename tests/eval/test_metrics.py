@@ -44,7 +44,8 @@ def test_missing_predictions_are_zero_and_named(toy_world, tmp_path, capsys):
     (tmp_path / second.result_dir / f"{second.frames[0]}.png").unlink()
     scores = {score.sample_id: score for score in score_benchmark("reasonvos", toy_world / "ReasonVOS", None, tmp_path, processes=1)}
     assert (scores[first.sample_id].J, scores[first.sample_id].missing) == (0.0, len(first.frames))
-    assert 1 - scores[second.sample_id].F == pytest.approx(1 / len(second.frames))
+    boundary = scores[second.sample_id].F
+    assert boundary == pytest.approx(1 - 1 / len(second.frames))
     metrics.main([str(tmp_path), str(toy_world / "ReasonVOS"), "benchmark=reasonvos", "processes=1"])
     assert f"{first.sample_id} ({len(first.frames)} frames), {second.sample_id} (1 frames)" in capsys.readouterr().out
 

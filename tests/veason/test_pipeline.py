@@ -1,9 +1,5 @@
 """The pipeline with a scripted policy and a tracker that fills its boxes: what is asked, how answers are read, what is tracked."""
 
-import sys
-import types
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
@@ -27,26 +23,21 @@ class Script:
 class BoxTracker:
     """Fills its boxes on every frame, keyframe first, then forward, then backward."""
 
+    max_frames = 10
+
+    def track_group(self, frames, prompts):
+        self.groups = getattr(self, "groups", 0) + 1
+        return [
+            np.stack([mask for _, mask in sorted(self.track_video(frames.__getitem__, len(frames), p), key=lambda m: m[0])])
+            for p in prompts
+        ]
+
     def track_video(self, read_frame, total, prompt):
         for index in [*range(prompt.keyframe, total), *range(prompt.keyframe - 1, -1, -1)]:
             mask = np.zeros(read_frame(index).shape[:2], bool)
             for x1, y1, x2, y2 in prompt.boxes.astype(int):
                 mask[y1:y2, x1:x2] = True
             yield index, mask
-
-
-@pytest.fixture(autouse=True)
-def light_tracker(monkeypatch):
-    """`veason.tracker` without SAM 2: the pipeline takes nothing but `Prompt` from it."""
-
-    @dataclass
-    class Prompt:
-        keyframe: int
-        boxes: np.ndarray
-
-    module = types.ModuleType("veason.tracker")
-    module.Prompt = Prompt
-    monkeypatch.setitem(sys.modules, "veason.tracker", module)
 
 
 @pytest.fixture
@@ -105,3 +96,12 @@ def test_enormous_boxes_end_at_the_frame(frames):
     result = segment(frames, format_answer("", 0, [[-1e300, 0, 1e300, 1e300]]))
     assert result.reading.boxes == ((0, 0, WIDTH, HEIGHT),)
     assert result.masks.all()
+
+
+@pytest.mark.parametrize(("total", "groups"), [(10, 1), (11, 0)])
+def test_a_short_video_is_encoded_once_for_all_expressions(frames, total, groups):
+    texts = [format_answer("", 2, [[0, 0, 100, 100]]), "what?", format_answer("", 7, [[0, 0, 560, 560]])]
+    tracker = BoxTracker()
+    results = Segmenter(Script(*texts), tracker).segment_all(frames[:total], ["a", "b", "c"])
+    assert [result.masks.mean() for result in results] == pytest.approx([20 * 10 / (HEIGHT * WIDTH), 0, 1])
+    assert getattr(tracker, "groups", 0) == groups
