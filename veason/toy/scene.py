@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -48,40 +48,36 @@ class Scene:
     frames: int
     shapes: tuple[Shape, ...]
     ground_seed: int
-    plan: str = field(default="")
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 def random_scene(rng: random.Random, frames: int = 20, shapes: int | None = None) -> Scene:
     """A scene of three to five shapes, no two of the same colour and shape; about half of the scenes hold one that hides behind another."""
     count = shapes or rng.randint(3, 5)
-    looks = _distinct_looks(rng, count)
     movements = _movements(rng, count)
+    looks = _distinct_looks(rng, count, covered=movements[0] == "cover")
     depths = list(range(count))
     rng.shuffle(depths)
     made: list[Shape] = []
     for (colour, shape), movement, depth in zip(looks, movements, depths):
-        radius = rng.uniform(12.0, 20.0)
-        if movement == "cover":
-            shape, radius, depth = rng.choice(COVERS), rng.uniform(23.0, 27.0), -1
-        elif movement == "hide":
-            radius = rng.uniform(11.0, 13.0)
-        if movement == "cover" and any(other.colour == colour and other.shape == shape for other in made):
-            colour = rng.choice([name for name in COLOURS if all(name != other.colour for other in made)])
+        radius = {"cover": rng.uniform(23.0, 27.0), "hide": rng.uniform(11.0, 13.0)}.get(movement, rng.uniform(12.0, 20.0))
         path = _path(rng, movement, radius, frames, made)
-        made.append(Shape(colour, shape, rng.choice(TEXTURES), round(radius, 2), depth, path, movement))
-    return Scene(frames, tuple(made), rng.randrange(2**31), "hide" if "hide" in movements else "open")
+        nearest = -1 if movement == "cover" else depth
+        made.append(Shape(colour, shape, rng.choice(TEXTURES), round(radius, 2), nearest, path, movement))
+    return Scene(frames, tuple(made), rng.randrange(2**31))
 
 
-def _distinct_looks(rng: random.Random, count: int) -> list[tuple[str, str]]:
-    """`count` pairs of colour and shape; one colour or shape is there twice in about half of the scenes, so that one word may not do."""
+def _distinct_looks(rng: random.Random, count: int, covered: bool) -> list[tuple[str, str]]:
+    """`count` different pairs of colour and shape, the first one solid when it is to cover another.
+
+    One colour or shape is there twice in about half of the scenes, so that one word may not do.
+    """
     colours = rng.sample(list(COLOURS), count)
     shapes = rng.sample(SHAPES, count)
+    if covered:
+        shapes[0] = rng.choice(COVERS)
     if rng.random() < 0.35:
         shapes[1] = shapes[0]
-    if rng.random() < 0.35:
+    if rng.random() < 0.35 and shapes[-1] != shapes[-2]:
         colours[-1] = colours[-2]
     return list(zip(colours, shapes))
 

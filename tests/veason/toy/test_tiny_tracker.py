@@ -13,7 +13,7 @@ from veason.toy.clips import random_clips
 from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker
 from veason.toy.tracker_eval import evaluate_tracker, tracks_of, unseen_videos
 from veason.toy.tracker_loss import DecoderTap, Drawn, clip_loss, track_clips
-from veason.toy.train_tracker import Log, Stage, TrackerTraining, WeightMean, jitter_boxes, learning_rate
+from veason.toy.train_tracker import Log, Stage, TrackerTraining, WeightMean, jitter_boxes, learning_rate, measure
 from veason.tracker import Prompt, VideoTracker
 
 SMALL = TrackerSize(image_size=64, hidden_size=64, memory_size=32, trunk_size=8)
@@ -125,6 +125,18 @@ def test_pixels_weigh_alike_only_once_masks_are_good():
     assert training.balance == 0.0
     loss = training.step(Stage(1.0, 2, 2, 2))
     assert torch.isfinite(loss.total) and training.steps == 1
+
+
+@pytest.mark.gpu
+def test_a_stage_trains_and_is_measured_on_a_gpu(tmp_path):
+    device = torch.device("cuda")
+    training = TrackerTraining(SMALL, seconds=4, seed=0, device=device)
+    training.run_stage(0, report_every=1)
+    training.step(Stage(1.0, 3, 4, 2))
+    write_tracker(tmp_path, SMALL)
+    training.save(tmp_path)
+    assert training.log.course["loss"][-1] < training.log.course["loss"][0]
+    assert measure(tmp_path, device, unseen_videos(1))["tracks"] > 0
 
 
 def test_measuring_follows_whole_tracks_of_unseen_videos():

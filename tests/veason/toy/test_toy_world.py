@@ -85,6 +85,15 @@ def test_referring_expressions_mean_exactly_the_shapes_that_fit():
                 assert list(query.targets) == fitting, (query.text, fitting)
 
 
+def test_no_two_shapes_of_a_scene_look_alike_and_half_of_the_scenes_hide_one():
+    scenes = [random_scene(random.Random(seed)) for seed in range(300)]
+    for scene in scenes:
+        looks = {(shape.colour, shape.shape) for shape in scene.shapes}
+        assert len(looks) == len(scene.shapes) in (3, 4, 5)
+        assert all(len(shape.path) == scene.frames for shape in scene.shapes)
+    assert 0.4 < np.mean([any(shape.movement == "hide" for shape in scene.shapes) for scene in scenes]) < 0.6
+
+
 def test_absent_expressions_name_no_shape_of_the_scene():
     for seed in range(30):
         facts = _facts_of(random_scene(random.Random(seed), 8), seed)
