@@ -12,6 +12,10 @@ from verl.protocol import GroupRequest
 T = TypeVar("T")
 
 
+class OrderChanged(ValueError):
+    """A checkpoint that was trained on other data, or on another order of them; the message says what changed."""
+
+
 class DataOrder:
     """An endless sequence of GroupRequests over `indices`: episode after episode, each shuffled anew.
 
@@ -52,11 +56,11 @@ class DataOrder:
         return {"position": self.position, "seed": self.seed, "samples": len(self), "shuffle": self.shuffle}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes to the saved place. Raises a ValueError where the data or its order is another one than the checkpoint's."""
+        """Goes to the saved place. Raises OrderChanged where the data or its order is another one than the checkpoint's."""
         now = self.state_dict() | {"position": state["position"]}
         if now != state:
             changed = ", ".join(f"{key} {state[key]} -> {now[key]}" for key in state if state[key] != now[key])
-            raise ValueError(f"the checkpoint was trained on another order of the data ({changed}): resume with the data and seed it had")
+            raise OrderChanged(f"the checkpoint was trained on another order of the data ({changed}): resume with the data and seed it had")
         self.position = state["position"]
 
     def request(self, position: int) -> GroupRequest:

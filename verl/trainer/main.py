@@ -23,7 +23,7 @@ from verl.config import Config, ConfigError, load_config
 from verl.protocol import Scorer, TrainingData
 from verl.single_controller import WorkerError
 from verl.trainer.checkpoint import CheckpointError
-from verl.trainer.data_order import DataOrder, split, validation_requests
+from verl.trainer.data_order import DataOrder, OrderChanged, split, validation_requests
 from verl.trainer.grpo import GRPO
 from verl.trainer.loop import Loop, Prompts
 from verl.trainer.plan import check_machine, make_plan
@@ -35,7 +35,15 @@ from verl.workers.prompts import PromptBuilder
 log = logging.getLogger(__name__)
 
 # What a person can mend from one line; anything else is a defect and shows its traceback.
-EXPECTED = (ConfigError, CheckpointError, PromptTooLong, WorkerError, DataError)
+EXPECTED = (ConfigError, CheckpointError, OrderChanged, PromptTooLong, WorkerError, DataError)
+
+# Otherwise each worker writes pages at its start; exported before the run, these keep what they are set to.
+QUIET = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONWARNINGS": "ignore::FutureWarning",
+}
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ def open_prompts(config: Config, task: Task, held_out: float = 0.0) -> Prompts:
 def run(words: Sequence[str], train: Callable[[Config], None]) -> int:
     """Loads the configuration and trains; gives the exit status. What a person can mend ends in one line on stderr."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    drop_refused_variables()
+    prepare_environment()
     try:
         train(load_config(words))
     except EXPECTED as error:
@@ -133,11 +141,13 @@ def run(words: Sequence[str], train: Callable[[Config], None]) -> int:
     return 0
 
 
-def drop_refused_variables() -> None:
-    """The published commands export a backend that today's vLLM no longer has."""
+def prepare_environment() -> None:
+    """Drops a variable that the published commands export, and quietens what is loaded; workers inherit it."""
     if os.environ.get("VLLM_ATTENTION_BACKEND") == "XFORMERS":
         del os.environ["VLLM_ATTENTION_BACKEND"]
         print("VLLM_ATTENTION_BACKEND=XFORMERS is dropped: this vLLM has no xFormers backend and chooses one itself", file=sys.stderr)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
 
 
 if __name__ == "__main__":

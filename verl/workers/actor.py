@@ -78,8 +78,11 @@ class Actor:
             self._weights_shelf.put(self.policy.parameters())
 
     @torch.no_grad()
-    def log_probs(self, groups: Sequence[Group], policy: Policy | None = None) -> list[list[Tensor]]:
-        """fp32 [R_i] per group and response, on the CPU, by this policy or another one with the same sharding."""
+    def log_probs(self, groups: Sequence[Group], policy: Policy | None = None, certainty: bool = False) -> list[list[Tensor]]:
+        """fp32 [R_i] per group and response, on the CPU, by this policy or another one with the same sharding.
+
+        With `certainty` it is each token's log-sum-exp minus mean logit instead.
+        """
         if policy is None:
             self.bring()
         policy = policy or self.policy
@@ -88,7 +91,8 @@ class Actor:
         result: list[list[Tensor]] = [[] for _ in groups]
         for row in lay_out(groups, self.config, update=False, device=self.device):
             batch = self._pack([groups[i] for i in row.members])
-            scores = batch.split(policy(batch.to(self.device), self.rollout.temperature).log_probs.cpu())
+            tokens = policy(batch.to(self.device), self.rollout.temperature, certainty=certainty)
+            scores = batch.split((tokens.certainty if certainty else tokens.log_probs).cpu())
             for i in row.members:
                 count = len(groups[i].response_ids)
                 result[i], scores = scores[:count], scores[count:]

@@ -22,6 +22,7 @@ class RayEngine:
 
     Attributes:
         places: independent rollout engines, each of `worker.rollout.tensor_parallel_size` workers.
+        device_name: of one worker's device.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class RayEngine:
         self.workers = WorkerGroup(Worker, spec, config, make_data, make_scorer, make_validation)
         try:
             sizes = self.workers.call("setup")
+            self.device_name: str = self.workers.call("device_name")[0]
         except BaseException:
             self.close()
             raise
@@ -66,6 +68,9 @@ class RayEngine:
 
     def reference(self, uids: Sequence[int], old: bool) -> dict[str, float]:
         return _merged(self.workers.call("reference", list(uids), old))
+
+    def certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
+        return {uid: values for part in self.workers.call("certainty", list(uids)) for uid, values in part.items()}
 
     def update(self, advantages: Sequence[GroupAdvantages]) -> dict[str, float]:
         shares: list[list[GroupAdvantages]] = [[] for _ in range(len(self.workers))]

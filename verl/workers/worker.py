@@ -97,6 +97,10 @@ class Worker:
         self.stale = True  # the rollout engine does not hold the actor's weights yet
         return sizes | self.actor.sizes()
 
+    def device_name(self) -> str:
+        """As the device's vendor names it."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+
     def rollout(self, requests: Sequence[GroupRequest], validation: bool = False) -> dict[str, float]:
         """Generates the groups of this place and starts to score each as soon as it is complete.
 
@@ -145,6 +149,13 @@ class Worker:
                 for each, values in zip(stored, self.actor.log_probs([each.group for each in stored])):
                     each.old = values
         return figures
+
+    def certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
+        """See verl.protocol.Engine.certainty; of this worker's groups."""
+        self._rest_engine()
+        own = [uid for uid in uids if uid in self.groups]
+        values = self.actor.log_probs([self.groups[uid].group for uid in own], certainty=True)
+        return {uid: [response.mean().item() for response in responses] for uid, responses in zip(own, values)}
 
     def update(self, advantages: Sequence[GroupAdvantages]) -> dict[str, float]:
         """One optimizer step on this worker's share of the groups; figures are of the whole batch."""
