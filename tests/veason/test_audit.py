@@ -1,0 +1,209 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_revos import FRAMES, HEIGHT, WIDTH, rectangle, rle_json, write_frames
+
+from veason import masks
+from veason.alignment import judge, leaps, slip
+from veason.audit import audit, detect, exclusions, main, open_splits
+from veason.audit_checks import KINDS
+from veason.datasets.revos import ReVOS
+from veason.errors import DataError
+from veason.training_data import KeyframeTrainingData
+
+
+def edit_masks(root, **changes):
+    path = root / "mask_dict.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **{name[1:]: track for name, track in changes.items()}}))
+
+
+def found(root):
+    """kind -> the expressions that it touches."""
+    kinds = {}
+    for finding in audit(ReVOS(root, "train")):
+        kinds.setdefault(finding.kind, set()).update(finding.sample_ids)
+    return kinds
+
+
+def test_a_sound_set_has_no_findings(revos):
+    assert found(revos) == {}
+
+
+def frame(root, number):
+    return root / "JPEGImages" / "a" / f"{number:05d}.jpg"
+
+
+def track_of(mask, count=FRAMES):
+    return [rle_json(mask)] * count
+
+
+BOX = rectangle(4, 10, 20, 30)
+DAMAGE = [
+    ("missing_frame", lambda root: frame(root, 5).unlink(), {"a/0", "a/1", "a/2"}),
+    ("missing_frame", lambda root: (root / "JPEGImages" / "b").rename(root / "JPEGImages" / "z"), {"b/0"}),
+    ("extra_frame", lambda root: frame(root, 99).write_bytes(b"x"), {"a/0", "a/1", "a/2"}),
+    ("frame_size", lambda root: Image.new("RGB", (30, 20)).save(frame(root, 11)), {"a/0", "a/1", "a/2"}),
+    ("unreadable_frame", lambda root: frame(root, 0).write_bytes(b"x"), {"a/0", "a/1", "a/2"}),
+    ("short_list", lambda root: edit_masks(root, _0=track_of(BOX, FRAMES - 2)), {"a/0", "a/1"}),
+    ("long_list", lambda root: edit_masks(root, _1=track_of(BOX, FRAMES + 1)), {"a/1"}),
+    ("mask_size", lambda root: edit_masks(root, _0=track_of(np.ones((9, 9), np.uint8))), {"a/0", "a/1"}),
+    ("empty_target", lambda root: edit_masks(root, _0=[None] * FRAMES), {"a/0"}),
+    ("empty_target", lambda root: edit_masks(root, _0=track_of(np.zeros((HEIGHT, WIDTH), np.uint8))), {"a/0"}),
+    ("leap", lambda root: edit_masks(root, _0=[*track_of(BOX, 6), rle_json(rectangle(30, 50, 40, 70)), *track_of(BOX, 5)]), {"a/0", "a/1"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "damage", "touched"), DAMAGE)
+def test_each_kind_of_damage_is_found_and_nothing_else(revos, kind, damage, touched):
+    damage(revos)
+    assert found(revos) == {kind: touched}
+
+
+def test_an_unknown_id_is_found(revos):
+    path = revos / "mask_dict.json"
+    tracks = json.loads(path.read_text())
+    del tracks["2"]
+    path.write_text(json.dumps(tracks))
+    assert found(revos) == {"unknown_id": {"b/0"}}
+
+
+def moving_video(folder, count=20):
+    """A textured patch that turns on a circle over a textured ground: its masks as RLE."""
+    rng = np.random.default_rng(0)
+    ground = np.kron(rng.integers(60, 120, (24, 32)), np.ones((5, 5))).astype(np.uint8)
+    patch = np.kron(rng.integers(150, 255, (10, 10)), np.ones((3, 3))).astype(np.uint8)
+    folder.mkdir(parents=True)
+    track = []
+    for t in range(count):
+        top, left = int(45 + 35 * np.sin(t / 3)), int(60 + 45 * np.cos(t / 3))
+        picture, mask = ground.copy(), np.zeros(ground.shape, np.uint8)
+        picture[top : top + 30, left : left + 30] = patch
+        mask[top : top + 30, left : left + 30] = 1
+        Image.fromarray(picture).convert("RGB").save(folder / f"{t:05d}.jpg", quality=90)
+        track.append(masks.encode(mask))
+    return track
+
+
+@pytest.fixture
+def moving(tmp_path):
+    track = moving_video(tmp_path / "video")
+    return track, lambda t: np.asarray(Image.open(tmp_path / "video" / f"{t:05d}.jpg").convert("L"))
+
+
+def test_masks_on_their_own_frames_do_not_slip(moving):
+    track, read = moving
+    assert slip(track, read) is None
+
+
+def test_a_list_that_is_late_or_early_is_told(moving):
+    track, read = moving
+    assert slip([track[0], *track[:-1]], read) == (1, 2)  # frame 1 shows the same mask twice
+    assert slip([*track[1:], track[-1]], read) == (-1, 1)
+
+
+def test_a_list_that_slips_half_way_is_told(moving):
+    track, read = moving
+    shift, first = slip([*track[:10], track[9], *track[10:-1]], read)
+    assert shift == 1 and first >= 10
+
+
+def test_a_still_object_is_not_judged(moving):
+    track, read = moving
+    assert slip([track[0]] * len(track), read) is None
+    assert slip([None] * len(track), read) is None
+
+
+def test_the_frames_have_to_agree():
+    late = [[1.0, 1.0, 2.0]]
+    assert judge(np.array(late * 5)) == 1
+    assert judge(np.array(late * 4)) == 0  # too few
+    assert judge(np.array(late * 3 + [[1.0, 2.0, 1.0]] * 2)) == 0  # not agreed
+    assert judge(np.array([[1.0, 1.0, 1.05]] * 9)) == 0  # not stronger by enough
+
+
+def test_a_leap_is_there_and_back():
+    here, there = masks.encode(rectangle(0, 0, 9, 9)), masks.encode(rectangle(20, 20, 29, 29))
+    assert leaps([here, here, there, here]) == [2]
+    assert leaps([here, here, there, there, here]) == []
+    assert leaps([here, here, None, here]) == []
+
+
+def test_the_command_writes_a_report_and_an_exclusion_list_that_training_takes(revos, tmp_path, capsys):
+    edit_masks(
+        revos, _0=[*track_of(BOX, 6), rle_json(rectangle(30, 50, 40, 70)), *track_of(BOX, 5)], _1=track_of(np.ones((9, 9), np.uint8))
+    )
+    (revos / "meta_expressions_valid_.json").unlink()
+    output = tmp_path / "audit"
+    assert main([str(revos), "--output", str(output), "--workers", "2"]) == 1
+    said = capsys.readouterr().out
+    assert "1 leap" in said and "2 of 4 expressions to leave out" in said
+    report = (output / "report.md").read_text()
+    assert "| leap | a mask leaps away for one frame and back | 1 | 1 | 2 | yes |" in report
+    pictures = sorted(path.name for path in (output / "pictures").iterdir())
+    assert pictures == ["leap-01-a.jpg", "mask_size-01-a.jpg"] and all(f"pictures/{name}" in report for name in pictures)
+    records = [json.loads(line) for line in (output / "findings.jsonl").read_text().splitlines()]
+    assert {record["kind"] for record in records} == {"leap", "mask_size"} and records[0]["frames"] == [6]
+    assert (output / "exclude.txt").read_text() == "a/0  # leap\na/1  # leap, mask_size\n"
+    data = KeyframeTrainingData(revos, exclude=output / "exclude.txt")
+    assert [data.sample_id(index) for index in range(len(data))] == ["b/0"]
+
+
+def test_a_sound_set_ends_with_zero(revos, tmp_path):
+    command = [sys.executable, "-m", "veason.audit", str(revos), "--output", str(tmp_path / "audit"), "--no-pixels"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "audit" / "exclude.txt").read_text() == ""
+
+
+def test_a_folder_that_is_no_data_set_is_one_line(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "is none of revos" in capsys.readouterr().err
+    assert main([str(tmp_path / "none")]) == 2
+    assert "data folder is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("revos", ["meta_expressions_train_.json"]),
+        ("reasonvos", ["meta_expressions_.json"]),
+        ("mevis", ["valid_u/meta_expressions.json"]),
+        ("vicas", ["annotations/v1.0/000001.json"]),
+        ("refytvos", ["meta_expressions/valid/meta_expressions.json", "train/Annotations/v/0.png"]),
+        ("refdavis17", ["meta_expressions/valid/meta_expressions.json", "valid/Annotations/v/0.png"]),
+    ],
+)
+def test_a_data_set_is_known_by_its_files(tmp_path, name, files):
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("")
+    assert detect(tmp_path) == name
+
+
+def test_png_truth_is_checked_too(tmp_path):
+    root = tmp_path / "ReasonVOS"
+    frames = write_frames(root / "JPEGImages" / "v", 3)
+    expressions = [{"exp_text": "x", "obj_id": str(n), "exp_id": "0"} for n in (1, 2)]
+    content = {"videos": {"v": {"source": "s", "frames": frames, "expressions": expressions}}}
+    (root / "meta_expressions_.json").write_text(json.dumps(content))
+    for n in (1, 2):
+        (root / "Annotations" / f"s_v_{n}").mkdir(parents=True)
+        for name in frames[: 3 if n == 1 else 2]:
+            Image.fromarray(BOX * 255).save(root / "Annotations" / f"s_v_{n}" / f"{name}.png")
+    (benchmark,) = open_splits("reasonvos", root)
+    findings = audit(benchmark)
+    assert {finding.kind for finding in findings} == {"unreadable_mask"}
+    assert set(exclusions(findings)) == {"s_v_2/0"}
+
+
+def test_splits_without_any_annotation_are_an_error(tmp_path):
+    with pytest.raises(DataError, match="annotation file is missing"):
+        open_splits("revos", tmp_path)
+
+
+def test_every_kind_says_what_it_means():
+    assert all(meaning and isinstance(excluded, bool) for meaning, excluded in KINDS.values())
