@@ -96,17 +96,15 @@ def select(content: dict[str, Any], chosen: set[Key]) -> dict[str, Any]:
 
 
 def distribution(strata: dict[Stratum, list[Key]], absent: Sequence[Key], chosen: set[Key]) -> str:
-    """A table of how many expressions of each kind there were and are."""
-    rows = {f"{kind}, {number}": keys for (kind, number), keys in strata.items()}
-    if absent:
-        rows["absent"] = list(absent)
-    before = Counter({name: len(keys) for name, keys in rows.items()})
-    after = Counter({name: sum(key in chosen for key in keys) for name, keys in rows.items()})
-    lines = [f"{'':<22}{'before':>10}{'':>8}{'after':>10}{'':>8}"]
-    for name in rows:
-        shares = (f"{100 * counts[name] / max(counts.total(), 1):.1f} %" for counts in (before, after))
-        lines.append("{:<22}{:>10}{:>8}{:>10}{:>8}".format(name, before[name], next(shares), after[name], next(shares)))
-    lines.append(f"{'all':<22}{before.total():>10}{'':>8}{after.total():>10}")
+    """A table of how many expressions of each kind there were and are; shares are of those with a target."""
+    lines = [f"{'':<22}{'before':>16}{'after':>16}"]
+    before = Counter({stratum: len(keys) for stratum, keys in strata.items()})
+    after = Counter({stratum: sum(key in chosen for key in keys) for stratum, keys in strata.items()})
+    for stratum in strata:
+        cells = (f"{counts[stratum]:>8}{100 * counts[stratum] / max(counts.total(), 1):>6.1f} %" for counts in (before, after))
+        lines.append(f"{', '.join(stratum):<22}{''.join(cells)}")
+    lines.append(f"{'all with a target':<22}{before.total():>8}{'':>8}{after.total():>8}")
+    lines.append(f"{'absent':<22}{len(absent):>8}{'':>8}{sum(key in chosen for key in absent):>8}")
     return "\n".join(lines)
 
 

@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-RED = (255, 0, 0)
+Colour = tuple[int, int, int]
+
+RED: Colour = (255, 0, 0)
 # Distinct on most videos, in the order in which objects get them.
 PALETTE = ((230, 57, 70), (42, 157, 244), (255, 190, 11), (60, 179, 113), (186, 85, 211), (255, 127, 80), (64, 224, 208), (199, 199, 199))
 
 
-def draw_boxes(
-    frame: np.ndarray, boxes: ArrayLike, colour: tuple[int, int, int] = RED, thickness: int | None = None, label: str = ""
-) -> np.ndarray:
+def draw_boxes(frame: np.ndarray, boxes: ArrayLike, colour: Colour = RED, thickness: int | None = None, label: str = "") -> np.ndarray:
     """A copy of the frame with the outline of each box.
 
     Args:
@@ -63,7 +63,7 @@ def overlay_masks(
     return out
 
 
-def write_label(picture: np.ndarray, text: str, corner: tuple[int, int], colour: tuple[int, int, int] = (255, 255, 255)) -> None:
+def write_label(picture: np.ndarray, text: str, corner: tuple[int, int], colour: Colour = (255, 255, 255)) -> None:
     """Writes text into the picture, dark-rimmed so that it reads on any ground; `corner` is the lower left of its first letter."""
     for ink, width in (((0, 0, 0), 3), (colour, 1)):
         cv2.putText(picture, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, width, cv2.LINE_AA)

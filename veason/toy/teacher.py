@@ -54,7 +54,7 @@ class ToyTeacher:
 
 def what_happens(facts: Sequence[ObjectFacts]) -> str:
     """One clause a shape, over the whole video."""
-    clauses = [f"the {fact.texture} {fact.name} {behaviour(fact, facts)}" for fact in facts]
+    clauses = [f"the {fact.name} {behaviour(fact, facts)}" for fact in facts]
     return _sentence("; ".join(clauses))
 
 
