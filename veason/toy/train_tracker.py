@@ -172,7 +172,7 @@ def jitter_boxes(boxes: Tensor, side: int, generator: torch.Generator) -> Tensor
 
 def measure(output: Path, device: torch.device, videos: list) -> dict[str, float]:
     """The figures of the weights in the folder, read and used as the pipeline does."""
-    tracker = VideoTracker.from_files(output / "sam2_tiny.yaml", output / "sam2_tiny.pt", device, max_frames=32)
+    tracker = VideoTracker.from_files(output / "sam2_tiny.yaml", output / "sam2_tiny.safetensors", device, max_frames=32)
     return evaluate_tracker(tracker, videos)
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 # What sam2's own builder switches on for its video predictor: fall back to the best of three masks when the single one is unstable,
@@ -23,7 +24,7 @@ def load_model(config: str | os.PathLike, checkpoint: str | os.PathLike | None, 
 
     Args:
         config: a file, or the name of one inside the sam2 package such as `configs/sam2.1/sam2.1_hiera_l.yaml`.
-        checkpoint: a file of tensors, read with `weights_only`; the state dict itself, or under the key "model".
+        checkpoint: a file of tensors, safetensors or read with `weights_only`; the state dict itself, or under the key "model".
 
     Raises:
         FileNotFoundError: there is no such config or checkpoint.
@@ -57,7 +58,10 @@ def find_config(config: str | os.PathLike) -> Path:
 def _load_weights(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"no SAM 2 checkpoint {path}")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    if path.suffix == ".safetensors":
+        state = load_file(path)
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True)
     try:
         model.load_state_dict(state.get("model", state))
     except RuntimeError as error:
