@@ -50,9 +50,8 @@ def referring_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
     """Type 0: by colour, shape, texture and direction."""
     for k, fact in enumerate(facts):
         yield Query(f"the {fact.name}", 0, (k,), f"There is one {fact.name}.")
-        same_shape = _those(facts, lambda f, fact=fact: f.shape == fact.shape)
-        same_colour = _those(facts, lambda f, fact=fact: f.colour == fact.colour)
-        same_look = _those(facts, lambda f, fact=fact: (f.shape, f.texture) == (fact.shape, fact.texture))
+        same_shape, same_colour = _alike(facts, fact, "shape"), _alike(facts, fact, "colour")
+        same_look = _alike(facts, fact, "shape", "texture")
         if len(same_shape) == 1:
             yield Query(f"the {fact.shape}", 0, (k,), f"There is one {fact.shape}, and it is {fact.colour}.")
         if len(same_colour) == 1:
@@ -65,8 +64,8 @@ def referring_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
             shapes = plural(fact.shape)
             yield Query(f"all {shapes}", 0, same_shape, f"{_names(facts, same_shape)} are {shapes}.")
     for direction, words in WAYS.items():
-        moving = _those(facts, lambda f, direction=direction: f.direction == direction)
-        if moving == _those(facts, lambda f, direction=direction: f.advance(direction) > 10):  # nobody else goes there aslant
+        moving = tuple(k for k, f in enumerate(facts) if f.direction == direction)
+        if moving == tuple(k for k, f in enumerate(facts) if f.advance(direction) > 10):  # nobody else goes there aslant
             if len(moving) == 1:
                 yield Query(f"the shape moving {words}", 0, moving, f"Only the {facts[moving[0]].name} moves {words}.")
             elif 1 < len(moving) < len(facts):
@@ -105,15 +104,15 @@ def reasoning_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
             yield Query(f"the shape that {one}", 1, found, f"Only the {facts[found[0]].name} {one}.")
         elif 1 < len(found) < len(facts):
             yield Query(f"the shapes that {several}", 1, found, f"{_names(facts, found)} {several}.")
-    hiders = _those(facts, lambda f: f.behind is not None)
-    for k in hiders:
-        cover = facts[facts[k].behind]
+    hiders = {k: f.behind for k, f in enumerate(facts) if f.behind is not None}
+    for k, behind in hiders.items():
+        cover = facts[behind]
         told = f"The {facts[k].name} is hidden behind the {cover.name} at {seconds(facts[k].hidden[0])}."
-        if sum(facts[other].behind == facts[k].behind for other in hiders) == 1:
+        if list(hiders.values()).count(behind) == 1:
             yield Query(f"the shape hidden behind the {cover.name}", 1, (k,), told)
         if len(hiders) == 1:
             yield Query("the shape that hides", 1, (k,), told)
-            yield Query("what another shape hides behind", 1, (facts[k].behind,), told)
+            yield Query("what another shape hides behind", 1, (behind,), told)
 
 
 def absent_queries(facts: Sequence[ObjectFacts], rng: random.Random) -> Iterator[Query]:
@@ -135,6 +134,11 @@ def absent_queries(facts: Sequence[ObjectFacts], rng: random.Random) -> Iterator
 
 def _those(facts: Sequence[ObjectFacts], test: Callable[[ObjectFacts], bool]) -> tuple[int, ...]:
     return tuple(k for k, fact in enumerate(facts) if test(fact))
+
+
+def _alike(facts: Sequence[ObjectFacts], fact: ObjectFacts, *names: str) -> tuple[int, ...]:
+    """The shapes that share the named attributes with `fact`, itself included."""
+    return tuple(k for k, other in enumerate(facts) if all(getattr(other, name) == getattr(fact, name) for name in names))
 
 
 def _extreme(facts: Sequence[ObjectFacts], times: dict[int, int], pick: Callable, text: str, told: str) -> Iterator[Query]:

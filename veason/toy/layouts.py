@@ -5,7 +5,7 @@ The layouts stand in the benchmarks' own readers, `veason/datasets/`; a toy copy
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def expression_meta(query: Query, ids: Sequence[int], typed: bool = True) -> dic
     return {**meta, "type_id": query.type_id} if typed else meta
 
 
-def write_revos(root: Path, splits: dict[str, Sequence[ToyVideo]]) -> None:
+def write_revos(root: Path, splits: Mapping[str, Sequence[ToyVideo]]) -> None:
     """`splits` maps train and valid to their videos; masks of both are in one mask_dict.json, as in ReVOS."""
     writer, foreground = MaskDictWriter(), {}
     for split, videos in splits.items():
@@ -128,7 +128,7 @@ def write_refdavis17(root: Path, videos: Sequence[ToyVideo]) -> None:
     """Split valid; every object is described four times, object by object."""
     metas: dict[str, Any] = {}
     for video in videos:
-        texts = []
+        texts: list[dict[str, str]] = []
         for number, fact in enumerate(video.facts, start=1):
             ways = (f"the {fact.name}", f"a {fact.name}", f"the {fact.texture} {fact.name}", f"a {fact.colour} {fact.texture} {fact.shape}")
             texts.extend({"exp": text, "obj_id": str(number)} for text in ways)

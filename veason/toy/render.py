@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,7 +60,7 @@ def ground_parameters(count: int, generator: torch.Generator, device: torch.devi
 
 def scene_batch(scenes: Sequence[Scene], device: torch.device | str = "cpu") -> tuple[SceneBatch, list[list[int]]]:
     """Scenes with equal numbers of frames and of shapes as one batch, and for each the scene's own number of the k-th drawn shape."""
-    order = [sorted(range(len(scene.shapes)), key=lambda k, scene=scene: scene.shapes[k].depth) for scene in scenes]
+    order = [np.argsort([shape.depth for shape in scene.shapes], kind="stable").tolist() for scene in scenes]
     shapes = [[scene.shapes[k] for k in ks] for scene, ks in zip(scenes, order)]
     grounds = []
     for scene in scenes:

@@ -117,9 +117,9 @@ def _movement(fact: ObjectFacts, keyframe: int) -> str:
     if fact.still:
         return "stands still"
     before, after = max(keyframe - 1, 0), min(keyframe + 1, len(fact.boxes) - 1)
-    if min(fact.share[before], fact.share[after]) < 0.97:
-        return "is"
     start, end = fact.boxes[before], fact.boxes[after]
+    if start is None or end is None or min(fact.share[before], fact.share[after]) < 0.97:
+        return "is"
     x, y = (end[axis] + end[axis + 2] - start[axis] - start[axis + 2] for axis in (0, 1))  # twice the way of the centre
     if abs(x) + abs(y) < 3:
         return "stands still"

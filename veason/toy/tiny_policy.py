@@ -71,7 +71,10 @@ def rope_sections(head_dim: int) -> list[int]:
 
 def policy_config(size: PolicySize, tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
     """The model's config. As in the real checkpoints the embedding has more rows than the tokenizer has tokens (a multiple of 64)."""
-    token = tokenizer.convert_tokens_to_ids
+
+    def token(text: str) -> int:
+        return tokenizer.get_vocab()[text]
+
     rows = -(-(len(tokenizer) + 1) // 64) * 64
     text = {
         "vocab_size": rows,
@@ -142,7 +145,7 @@ def write_policy(output: str | Path, size: PolicySize | None = None, seed: int =
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)
-    stop = [config.text_config.eos_token_id, config.text_config.bos_token_id]
+    stop = [tokenizer.get_vocab()[text] for text in ("<|im_end|>", "<|endoftext|>")]
     model.generation_config = GenerationConfig(
         bos_token_id=stop[1], eos_token_id=stop, pad_token_id=stop[1], do_sample=True, temperature=1.0, top_p=1.0, top_k=0
     )

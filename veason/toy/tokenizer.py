@@ -78,12 +78,12 @@ def train_tokenizer(sentences: Iterable[str], vocab_size: int) -> Qwen2Tokenizer
         vocab_size=vocab_size, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False, min_frequency=2
     )
     bpe.train_from_iterator(sentences, trainer)
-    learned = json.loads(bpe.to_str())["model"]
+    learned = json.loads(bpe.to_str())["model"]  # merges as pairs
     specials = {token: len(learned["vocab"]) + i for i, token in enumerate(SPECIAL_TOKENS)}
     tokenizer = Qwen2Tokenizer(
         vocab={**learned["vocab"], **specials},
-        merges=[tuple(pair) for pair in learned["merges"]],
-        unk_token=None,
+        merges=[tuple(pair) for pair in learned["merges"]],  # type: ignore[misc]  # pairs are what the BPE takes
+        unk_token=None,  # type: ignore[arg-type]  # every byte has a token
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         model_max_length=131072,

@@ -33,7 +33,7 @@ def unseen_videos(count: int, seed: int = 0) -> list[ToyVideo]:
 
 def _through_jpeg(frame: np.ndarray) -> np.ndarray:
     _, coded = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])  # colours in another order, and back, are the same
-    return cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
 
 
 def tracks_of(video: ToyVideo) -> list[Track]:
@@ -43,8 +43,9 @@ def tracks_of(video: ToyVideo) -> list[Track]:
         share = np.array(fact.share)
         share[:REACH] = share[len(share) - REACH :] = 0
         best = int(share.argmax())
-        if share[best] >= 0.5:
-            tracks.append(Track(number, best, fact.boxes[best]))
+        box = fact.boxes[best]
+        if box is not None and share[best] >= 0.5:
+            tracks.append(Track(number, best, box))
     return tracks
 
 
@@ -61,7 +62,7 @@ def evaluate_tracker(tracker: VideoTracker, videos: Sequence[ToyVideo]) -> dict[
         if not tracks:
             continue
         prompts = [Prompt(track.prompted, np.array([track.box], dtype=np.float32)) for track in tracks]
-        for track, masks in zip(tracks, tracker.track_group(video.frames, prompts)):
+        for track, masks in zip(tracks, tracker.track_group(list(video.frames), prompts)):
             iou = _iou(masks, video.union([track.shape]))
             scores["prompted"].append(iou[track.prompted])
             share = video.facts[track.shape].share

@@ -39,15 +39,23 @@ class DecoderTap:
     """Keeps what the mask decoder gives, all four masks of it; SAM 2 hands on the first alone."""
 
     def __init__(self, model: SAM2Base) -> None:
-        decoder, self.last = model.sam_mask_decoder, None
+        decoder = model.sam_mask_decoder
+        self._last: Drawn | None = None
         predict = decoder.predict_masks
 
         def predict_and_keep(*args, **kwargs):
             masks, quality, tokens, presence = predict(*args, **kwargs)
-            self.last = Drawn(masks.float(), quality.float(), presence.float()[:, 0])
+            self._last = Drawn(masks.float(), quality.float(), presence.float()[:, 0])
             return masks, quality, tokens, presence
 
         decoder.predict_masks = predict_and_keep
+
+    def take(self) -> Drawn:
+        """What was drawn last, once."""
+        drawn, self._last = self._last, None
+        if drawn is None:
+            raise RuntimeError("the mask decoder has drawn nothing since")
+        return drawn
 
 
 def track_clips(model: SAM2Base, tap: DecoderTap, frames: Tensor, boxes: Tensor, prompted: int, length: int) -> list[Drawn]:
@@ -90,7 +98,7 @@ def track_clips(model: SAM2Base, tap: DecoderTap, frames: Tensor, boxes: Tensor,
             run_mem_encoder=total > 1,
         )
         outputs["cond_frame_outputs" if is_prompted else "non_cond_frame_outputs"][time] = out
-        drawn[time] = tap.last
+        drawn[time] = tap.take()
     return [drawn[time] for time in range(total)]
 
 

@@ -45,8 +45,8 @@ class Stage:
     cpu_clips: int
 
 
-STAGES = (Stage(0.25, 1, 192, 8), Stage(0.55, 4, 80, 3), Stage(1.0, 8, 48, 2))
-TARGETS = 2  # tracked in each clip
+STAGES = (Stage(0.25, 1, 160, 8), Stage(0.55, 4, 64, 3), Stage(1.0, 8, 40, 2))
+TARGETS = 3  # tracked in each clip
 LEARNING_RATE, WARM_UP, WEIGHT_DECAY, MAX_NORM = 5e-4, 100, 0.01, 1.0
 LONGEST_VIDEO = 24  # frames; SAM 2 scales the distances of its pointers by the length of the video
 
@@ -236,7 +236,8 @@ def main() -> None:
         last = number == len(STAGES) - 1
         figures = measure(output, device, videos if last else videos[: max(1, len(videos) // 6)])
         print(f"after stage {number + 1}, on {'all' if last else 'some'} unseen videos: {json.dumps(figures)}", flush=True)
-    figures |= {
+    card = {
+        **figures,
         "videos": len(videos),
         "image_size": size.image_size,
         "steps": training.steps,
@@ -244,9 +245,9 @@ def main() -> None:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU",
         "command": "python -m veason.toy.train_tracker " + shlex.join(sys.argv[1:]),
     }
-    (output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    (output / "figures.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     save_curves(output / "training.png", training.log.course, "Micro SAM 2 on toy clips: 1, 4, then 8 frames", smooth=50)
-    write_card(output, figures, parameters)
+    write_card(output, card, parameters)
 
 
 if __name__ == "__main__":

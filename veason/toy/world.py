@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,9 @@ from veason.toy.video import ToyVideo
 def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
     """Draws a scene and works out what is true of it and what can be asked."""
     batch, order = scene_batch([scene])
-    frames, visible, whole = render(batch, generator=torch.Generator().manual_seed(scene.ground_seed))
+    frames, *drawn = render(batch, generator=torch.Generator().manual_seed(scene.ground_seed))
     place = np.argsort(order[0])  # the drawn number of each of the scene's shapes
-    visible, whole = (part[0].numpy()[:, place] for part in (visible, whole))
+    visible, whole = (masks[0].numpy()[:, place] for masks in drawn)
     pictures = (frames[0].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
     facts = scene_facts(scene, visible, whole)
     return ToyVideo(name, pictures, visible, facts, scene_queries(facts, random.Random(seed), queries))
@@ -79,7 +79,7 @@ def make_world(
     return summary(splits)
 
 
-def summary(splits: dict[str, Sequence[ToyVideo]]) -> dict[str, int]:
+def summary(splits: Mapping[str, Sequence[ToyVideo]]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for split, videos in splits.items():
         counts[f"{split} videos"] = len(videos)
