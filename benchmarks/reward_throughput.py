@@ -152,7 +152,9 @@ def measure(scorer: GroupScorer, jobs: Sequence[Job], options: argparse.Namespac
 
 
 def print_table(published: dict[str, float], ours: dict[str, float], jobs: Sequence[Job]) -> None:
-    print(f"\n| a group of {len(jobs[0].responses)} | published: s a group | a step of {GROUPS_PER_STEP} | ours: s a group | a step | faster | bar |")
+    print(
+        f"\n| a group of {len(jobs[0].responses)} | published: s a group | a step of {GROUPS_PER_STEP} | ours: s a group | a step | faster | bar |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for job in jobs:
         before, after = published[job.name], ours[job.name]
@@ -180,7 +182,9 @@ def describe(device: torch.device) -> str:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="configs/sam2.1/sam2.1_hiera_l.yaml", help="SAM 2 model file, or its name inside the sam2 package")
+    parser.add_argument(
+        "--config", default="configs/sam2.1/sam2.1_hiera_l.yaml", help="SAM 2 model file, or its name inside the sam2 package"
+    )
     parser.add_argument("--checkpoint", help="its weights; random without")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--frames", type=int, default=5)

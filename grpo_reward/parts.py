@@ -76,8 +76,8 @@ def frame_ious(masks: Masks, truth: np.ndarray) -> torch.Tensor:
     Raises:
         ValueError: the shapes differ, which is the tracker's fault and not the answer's.
     """
-    tracked = torch.as_tensor(masks) != 0
-    true = torch.as_tensor(truth).to(tracked.device) != 0
+    tracked = masks != 0 if isinstance(masks, torch.Tensor) else torch.from_numpy(np.not_equal(masks, 0))
+    true = torch.from_numpy(truth != 0).to(tracked.device)
     if tracked.shape != true.shape:
         raise ValueError(f"the tracker gave masks of shape {tuple(tracked.shape)} for a truth of shape {tuple(true.shape)}")
     shared, union = (tracked & true).flatten(1).sum(1), (tracked | true).flatten(1).sum(1)

@@ -94,6 +94,10 @@ class VideoTracker:
         """
         return [masks.cpu().numpy() for masks in self.track_group_on_device(frames, prompts)]
 
+    def on(self, frames: Sequence[np.ndarray]) -> Callable[[np.ndarray, int], np.ndarray]:
+        """The tracker of one clip, as `grpo_reward.score_answer` calls it: (boxes [K, 4], keyframe) -> bool [T, H, W]."""
+        return lambda boxes, keyframe: self.track_group(frames, [Prompt(keyframe, boxes)])[0]
+
     def track_group_on_device(
         self, frames: Sequence[np.ndarray], prompts: Sequence[Prompt], size: tuple[int, int] | None = None
     ) -> list[Tensor]:

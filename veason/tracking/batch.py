@@ -49,12 +49,13 @@ class ObjectBatch:
             logits, pointers, scores = self.network.prompt(features, self.boxes)
         else:
             logits, pointers, scores = self._track([plan[slot] for plan in self.plans], features)
-        if slot in self.needed:
-            self.memories[slot] = self.network.remember(features.top, logits, scores, slot == 0)
+        filled = self.network.fill(logits)
+        if slot in self.needed:  # sam2 remembers a prompted mask as it is shown, and a tracked one as it came
+            self.memories[slot] = self.network.remember(features.top, filled if slot == 0 else logits, scores, slot == 0)
             self.pointers[slot] = pointers
         for past in [past for past in self.memories if self.needed[past] <= slot]:
             del self.memories[past], self.pointers[past]
-        return logits
+        return filled
 
     def _track(self, visits: list[Visit], features: Features) -> tuple[Tensor, Tensor, Tensor]:
         """Objects that remember the same slots go through the network together."""

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import torch
 
-from veason.tracking.network import Features, Network, to_device
+from veason.tracking.network import Features, Network, join_features, to_device
 from veason.tracking.pixels import prepare_frames
+
+BATCH = 8  # frames encoded at once: what fills a GPU; more only takes memory
 
 
 class FrameWindow:
@@ -45,8 +46,11 @@ class FrameWindow:
         if following < len(self.order):
             self.ahead = following, self.reader.submit(self._read, self.order[following : following + self.capacity])
         self.features = None  # the old chunk's memory, before the new one's
-        self.features = self.network.see(prepare_frames(pixels, self.network.size, self.network.device))
+        self.features = join_features([self._encode(pixels[first : first + BATCH]) for first in range(0, len(pixels), BATCH)])
         self.rows = {frame: row for row, frame in enumerate(chunk)}
+
+    def _encode(self, frames: Sequence[np.ndarray]) -> Features:
+        return self.network.see(prepare_frames(frames, self.network.size, self.network.device))
 
     def _read(self, chunk: Sequence[int]) -> list[np.ndarray]:
         return [self.read_frame(frame) for frame in chunk]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from veason.tracking.attention import MemoryAttention, key_table
 from veason.tracking.loading import store_in
 from veason.tracking.speed import Speed, compile_blocks, compiled
 from veason.tracking.visits import Reach
+
+HOLE_AREA = 8  # places of the low-resolution mask; sam2's default
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,15 @@ class Features:
         return Features(take(self.top), tuple(map(take, self.fine)), take(self.tokens), take(self.queries))
 
 
+def join_features(parts: Sequence[Features]) -> Features:
+    """The features of several batches of frames, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    fine = tuple(torch.cat(level) for level in zip(*(part.fine for part in parts), strict=True))
+    top, tokens, queries = (torch.cat([getattr(part, name) for part in parts]) for name in ("top", "tokens", "queries"))
+    return Features(top, fine, tokens, queries)
+
+
 class Network:
     """The steps over a loaded model.
 
@@ -53,6 +65,7 @@ class Network:
             store_in(model, dtype)
         pointers = model.max_obj_ptrs_in_encoder if model.use_obj_ptrs_in_encoder else 0
         self.reach = Reach(model.num_maskmem, model.memory_temporal_stride_for_eval, pointers)
+        self.fills_holes = self.device.type == "cuda" and find_spec("sam2._C") is not None
         position = self._spatial(model.image_encoder.neck.position_encoding, model.hidden_dim)
         self.memory_position = self._spatial(model.memory_encoder.position_encoding, model.mem_dim)
         self.attention = MemoryAttention(model.memory_attention, position, speed.narrow_values)
@@ -69,6 +82,14 @@ class Network:
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype != torch.float32)
+
+    def fill(self, logits: Tensor) -> Tensor:
+        """Close small holes in masks, where sam2 was built with the CUDA kernel for it; elsewhere its own predictor leaves them too."""
+        if not self.fills_holes:
+            return logits
+        from sam2.utils.misc import fill_holes_in_mask_scores
+
+        return fill_holes_in_mask_scores(logits, HOLE_AREA)
 
     @torch.no_grad()
     def see(self, pixels: Tensor) -> Features:

@@ -1,0 +1,46 @@
+"""The published rule gives the published numbers: a choice of the golden cases, with the numbers the reference implementation returned."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from grpo_reward.reward_score import GroundTruth, score_answer
+
+CASES = [json.loads(line) for line in gzip.open(Path(__file__).parent / "golden" / "reward.jsonl.gz", "rt")]
+TOLERANCES = {"format": 1e-9, "spatial": 1e-9, "keyframe": 1e-6, "consistency": 5e-6, "total": 5e-6}
+
+
+def decode(rles):
+    return np.stack([coco.decode(rle) for rle in rles])
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case['kind']}-{case['id']}" for case in CASES])
+def test_case(case):
+    boxes = json.loads(case["ground_truth"])
+    count = len(case["frame_ids"])
+    truth = GroundTruth(case["frame_ids"], [[box["bbox_2d"] for box in boxes[str(i)]] for i in range(count)], decode(case["gt_mask"]))
+    calls = []
+
+    def tracker(found, keyframe):
+        calls.append((found, keyframe))
+        return decode(case["pred_masks"]) if case["pred_masks"] else None
+
+    score = score_answer(case["predict_str"], truth, tracker)
+    for name, tolerance in TOLERANCES.items():
+        assert getattr(score, name) == pytest.approx(case["expected"][name], abs=tolerance, rel=0), name
+
+    expected = case["tracker_called_with"]
+    assert len(calls) == (expected is not None)
+    if expected:
+        found, keyframe = calls[0]
+        assert keyframe == expected["keyframe_idx"] and list(found.shape) == expected["boxes_shape"]
+        if case["tracker_rows_unique"]:
+            np.testing.assert_allclose(found, np.array(expected["boxes"], dtype=np.float64))
+
+
+def test_every_kind_of_answer_is_there():
+    assert len({case["kind"] for case in CASES}) > 90

@@ -1,0 +1,144 @@
+"""Each part against numbers worked out by hand, and the corrections of the strict rule."""
+
+import numpy as np
+import pytest
+import torch
+
+from grpo_reward.parts import box_ious, frame_ious
+from grpo_reward.reward_score import GroundTruth, score_answer
+from grpo_reward.rules import RULES, Rule, find_rule
+from veason.answers import format_answer
+
+STRICT, FAITHFUL = "veason_strict", "video_match_keyframe_sft_sam_mod"
+
+
+def make_truth():
+    masks = np.zeros((3, 10, 10), dtype=np.uint8)
+    masks[0, :2, :5] = 1  # 10 pixels
+    masks[1, :4, :5] = 1  # 20 pixels
+    return GroundTruth([0, 7, 14], [[[0, 0, 4, 1]], [[0, 0, 4, 3], [0, 0, 0, 0]], [[0, 0, 0, 0]]], masks)
+
+
+def absent_truth():
+    return GroundTruth([0, 7], [[[0, 0, 0, 0]], [[0, 0, 0, 0]]], np.zeros((2, 10, 10), dtype=np.uint8))
+
+
+def never(boxes, keyframe):
+    raise AssertionError("the tracker was called")
+
+
+def tracked(masks):
+    return lambda boxes, keyframe: masks
+
+
+def test_boxes_count_their_corner_pixels():
+    ious = box_ious(np.array([[0.0, 0, 3, 3], [2, 2, 5, 5]]), np.array([[2.0, 2, 5, 5]]))
+    np.testing.assert_allclose(ious, [[4 / 28], [1.0]])
+
+
+def test_frames_empty_in_both_agree():
+    masks = np.zeros((3, 4, 4), dtype=bool)
+    truth = np.zeros((3, 4, 4), dtype=np.uint8)
+    masks[1, :2], truth[1, :1], truth[2, 0, 0] = True, 1, 1
+    for given in (masks, torch.from_numpy(masks), masks[::-1][::-1]):
+        assert frame_ious(given, truth).tolist() == [1.0, 0.5, 0.0]
+    with pytest.raises(ValueError, match=r"\(2, 4, 4\)"):
+        frame_ious(masks[:2], truth)
+
+
+def test_parts_of_a_good_answer():
+    masks = make_truth().masks.copy()
+    masks[1, :, :] = 0
+    score = score_answer(format_answer("why", 0, [[0, 0, 4, 1]]), make_truth(), tracked(masks))
+    assert score.parts == {"format": 2.0, "keyframe": 0.5, "spatial": 1.0, "consistency": pytest.approx(2 / 3)}
+    assert score.total == pytest.approx(2 + 0.5 + 1 + 2 / 3) and score.failure is None
+
+
+def test_an_unreadable_answer_scores_nothing_and_says_why():
+    score = score_answer("I do not know.", make_truth(), never)
+    assert score.total == 0 and score.failure == "no_answer"
+
+
+def test_a_time_that_was_not_shown():
+    score = score_answer(format_answer("", 3, [[0, 0, 4, 1]]), make_truth(), never)
+    assert score.parts == {"format": 2.0, "keyframe": 0.0, "spatial": 0.0, "consistency": 0.0}
+
+
+def test_ablations_leave_parts_out():
+    text = format_answer("", 7, [[0, 0, 4, 3]])
+    masks = make_truth().masks
+    names = {name: set(score_answer(text, make_truth(), tracked(masks), name).parts) for name in RULES}
+    everything = {"format", "keyframe", "spatial", "consistency"}
+    assert names["ablation_no_keyframe_reward"] == names["no_keyframe"] == everything - {"keyframe"}
+    assert names["ablation_keyframe_sft_sam_mod_compute_score"] == names["no_sam2"] == everything - {"consistency"}
+    assert names["ablation_keyframe_sft_only_sam"] == everything - {"spatial"}
+    assert names["boxes_only"] == {"format", "spatial"}
+    assert names[FAITHFUL] == names[STRICT] == everything
+    assert score_answer(text, make_truth(), never, "no_sam2").total == pytest.approx(3.5)  # no SAM 2 is asked
+
+
+def test_published_matches_absent_objects_and_strict_does_not():
+    text = format_answer("", 7, [[0, 0, 4, 3]])
+    assert score_answer(text, make_truth(), tracked(make_truth().masks)).spatial == 0.5  # the zero box counts as a missed object
+    assert score_answer(text, make_truth(), tracked(make_truth().masks), STRICT).spatial == 1.0
+    zero = format_answer("", 14, [[0, 0, 0, 0]])
+    assert score_answer(zero, make_truth(), tracked(make_truth().masks)).spatial == 1.0
+    assert score_answer(zero, make_truth(), never, STRICT).spatial == 0.0
+
+
+def test_strict_tracks_every_box_as_inference_does():
+    text = format_answer("", 0, [[0, 0, 4, 1], [5, 5, 9, 9]])
+    given = {}
+    for rule in (FAITHFUL, STRICT):
+        score_answer(text, make_truth(), lambda boxes, keyframe, rule=rule: given.update({rule: len(boxes)}), rule)
+    assert given == {FAITHFUL: 1, STRICT: 2}
+
+
+def test_refusing_is_right_when_nothing_is_there():
+    refusal, guess = format_answer("", 7, []), format_answer("", 7, [[0, 0, 4, 3]])
+    assert score_answer(refusal, absent_truth(), never, STRICT).total == 5.0
+    assert score_answer(guess, absent_truth(), tracked(absent_truth().masks), STRICT).total == 2.0
+    assert score_answer(refusal, make_truth(), never, STRICT).parts == {"format": 2.0, "keyframe": 1.0, "spatial": 0.0, "consistency": 0.0}
+    assert score_answer("", absent_truth(), never, STRICT).total == 0.0  # silence is no refusal
+
+
+def test_strict_boxes_are_finite_and_ordered():
+    text = '<think></think><answer>{"keyframe_timestamp": 7, "bbox_2d_list": [[0, 0, 4, 3], [4, 3, 0, 0], [0, 0, 1e999, 3]]}</answer>'
+    score = score_answer(text, make_truth(), tracked(make_truth().masks), STRICT)
+    assert score.format == pytest.approx(1 + 1 / 3) and score.spatial == pytest.approx(1 / 3)  # what is no box was still predicted
+    assert score_answer(text.replace("7,", "true,"), make_truth(), never, STRICT).failure == "bad_keyframe"
+
+
+def test_scores_stay_in_range_where_the_arithmetic_does_not():
+    """Boxes turned inside out by exactly one pixel, or beyond 64 bits, make IoU infinite, negative or above 1."""
+    for box in ([5, 0, 4, 3], [9, 9, -9, -9], [0, 0, 2**70, 2**70], [-(2**80), 0, 2**80, 1]):
+        score = score_answer(format_answer("", 7, [box]), make_truth(), tracked(make_truth().masks))
+        assert 0.0 <= score.spatial <= 1.0 and 0.0 <= score.total <= 5.0
+
+
+def test_a_rule_of_ones_own():
+    def brevity(reading, truth, masks):
+        return 0.25
+
+    rule = Rule(RULES[FAITHFUL].read, {"brevity": brevity, **RULES["no_sam2"].parts})
+    score = score_answer(format_answer("", 7, [[0, 0, 4, 3]]), make_truth(), None, rule)
+    assert score.parts["brevity"] == 0.25 and score.total == pytest.approx(3.75)
+
+
+def test_rules_are_found_by_name_and_by_path():
+    assert find_rule(STRICT) is RULES[STRICT]
+    assert find_rule(f"{__name__}:RULE_OF_THE_TESTS").parts == {}
+    assert find_rule(f"{__name__}:make_rule", names=["format"]).parts.keys() == {"format"}
+    with pytest.raises(ValueError, match="video_match_keyframe_sft_sam_mod"):
+        find_rule("no_such_rule")
+    with pytest.raises(ValueError, match="cannot be imported"):
+        find_rule("grpo_reward.rules:nothing")
+    with pytest.raises(TypeError, match="not a grpo_reward"):
+        find_rule("grpo_reward.rules:FORMAT")
+
+
+RULE_OF_THE_TESTS = Rule(RULES[FAITHFUL].read, {})
+
+
+def make_rule(names):
+    return Rule(RULES[FAITHFUL].read, {name: RULES[FAITHFUL].parts[name] for name in names})

@@ -1,0 +1,95 @@
+"""A group is scored as its answers would be one by one, and a tracker that fails is not the policy's fault."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from grpo_reward.reward_score import GroundTruth, score_answer
+from grpo_reward.rules import find_rule
+from grpo_reward.scorer import GroupScorer, TrackerFailed, build_scorer
+from veason.answers import format_answer
+from veason.examples import Example
+
+
+class BoxTracker:
+    """Fills the boxes on every frame, and fails as often as it is told to."""
+
+    def __init__(self, failures=0):
+        self.failures, self.calls = failures, 0
+
+    def track_group_on_device(self, frames, prompts, size):
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise RuntimeError("CUDA error: out of luck")
+        assert all(frame.shape == (20, 30, 3) and frame.dtype == np.uint8 for frame in frames)
+        return [self.fill(prompt.boxes, len(frames), size) for prompt in prompts]
+
+    @staticmethod
+    def fill(boxes, total, size):
+        masks = np.zeros((total, *size), dtype=bool)
+        for x1, y1, x2, y2 in boxes.astype(int):
+            masks[:, y1 : y2 + 1, x1 : x2 + 1] = True
+        return masks
+
+
+def make_example():
+    masks = np.zeros((2, 10, 10), dtype=np.uint8)
+    masks[:, 2:6, 2:6] = 1
+    truth = GroundTruth([3, 9], [[[2, 2, 5, 5]], [[2, 2, 5, 5]]], masks)
+    return Example("bear/7", [], [Image.new("RGB", (30, 20))] * 2, truth)
+
+
+RESPONSES = [
+    format_answer("", 3, [[2, 2, 5, 5]]),
+    "nothing",
+    format_answer("", 9, [[2, 2, 5, 9], [0, 0, 1, 1]]),
+    format_answer("", 4, [[1, 1, 2, 2]]),
+]
+
+
+@pytest.mark.parametrize("rule", ["video_match_keyframe_sft_sam_mod", "veason_strict", "no_sam2"])
+def test_a_group_is_its_answers(rule):
+    example = make_example()
+    scores = GroupScorer(find_rule(rule), BoxTracker()).score(example, RESPONSES)
+    alone = [score_answer(text, example.truth, lambda boxes, keyframe: BoxTracker.fill(boxes, 2, (10, 10)), rule) for text in RESPONSES]
+    assert scores == alone
+    assert [score.failure for score in scores] == [None, "no_answer", None, None]
+
+
+def test_one_failure_is_tried_again():
+    tracker = BoxTracker(failures=1)
+    scores = GroupScorer(find_rule("video_match_keyframe_sft_sam_mod"), tracker).score(make_example(), RESPONSES)
+    assert tracker.calls == 2 and scores[0].total == 5.0
+
+
+def test_two_failures_stop_the_run_and_name_the_sample():
+    with pytest.raises(TrackerFailed, match=r"bear/7.*out of luck"):
+        GroupScorer(find_rule("veason_strict"), BoxTracker(failures=2)).score(make_example(), RESPONSES)
+
+
+def test_two_failures_leave_the_group_out_where_that_was_asked_for():
+    scorer = GroupScorer(find_rule("veason_strict"), BoxTracker(failures=2), on_tracker_error="skip")
+    scores = scorer.score(make_example(), RESPONSES)
+    assert all(math.isnan(score.total) and all(map(math.isnan, score.parts.values())) for score in scores)
+    assert [score.failure for score in scores] == [None, "no_answer", None, None] and scorer.skipped == 1
+    assert scorer.score(make_example(), RESPONSES)[0].total == 5.0
+
+
+def test_nothing_to_track_calls_no_tracker():
+    tracker = BoxTracker(failures=9)
+    scores = GroupScorer(find_rule("veason_strict"), tracker).score(make_example(), ["nothing"] * 3)
+    assert tracker.calls == 0 and all(score.total == 0 for score in scores)
+
+
+def test_what_cannot_be_is_refused_at_the_start():
+    with pytest.raises(ValueError, match="on_tracker_error"):
+        build_scorer("no_sam2", on_tracker_error="ignore")
+    with pytest.raises(ValueError, match="sam2_config"):
+        build_scorer()
+    with pytest.raises(ValueError, match="reward_type"):
+        build_scorer("no_sam2", reward_type="model")
+    assert build_scorer("no_sam2").tracker is None
+    with pytest.raises(ValueError, match="bear/7"):
+        GroupScorer(find_rule("no_sam2"), None).score(Example("bear/7", [], [], None), [""])

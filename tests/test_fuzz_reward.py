@@ -1,0 +1,75 @@
+"""A short run of the fuzzer, hypothesis's idea of a string, and the time that reading takes."""
+
+import random
+import time
+
+import pytest
+from fuzz_reward import RULES, check, make_truth, mutated_answer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grpo_reward.reward_score import score_answer
+from veason.answers import format_answer, parse_answer
+
+TRUTH = make_truth()
+PIECES = st.sampled_from(
+    ["<think>", "</think>", "<answer>", "</answer>", "{", "}", "[", "]", '"keyframe_timestamp":', '"bbox_2d_list":', "4,", " "]
+)
+
+
+def test_grammar():
+    rng = random.Random(1)
+    for _ in range(2000):
+        check(mutated_answer(rng), TRUTH)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.one_of(PIECES, st.text(max_size=20)), max_size=40).map("".join))
+def test_any_string(text):
+    check(text, TRUTH)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda x: st.lists(x, max_size=5), max_leaves=30
+    )
+)
+def test_any_json_in_the_place_of_boxes(value):
+    import json
+
+    check(f'<think></think><answer>{{"keyframe_timestamp": 4, "bbox_2d_list": {json.dumps(value)}}}</answer>', TRUTH)
+
+
+LONG = {
+    "white space behind an unclosed answer": lambda n: "<think></think><answer>" + " " * n,
+    "answers that are never closed": lambda n: "<answer> " * (n // 9),
+    "white space behind braces": lambda n: "<answer>{" + "}    " * (n // 5),
+    "thoughts that are closed and closed": lambda n: "<think>" + "</think> " * (n // 9),
+    "nested lists": lambda n: "<answer>" + "[" * (n // 2) + "]" * (n // 2) + "</answer>",
+    "open braces": lambda n: '<answer>{"a":' * (n // 13),
+    "one long string": lambda n: '<answer>{"keyframe_timestamp": "' + "1" * n + '"}</answer>',
+    "digits": lambda n: '<answer>{"keyframe_timestamp": ' + "1" * n + "}</answer>",
+    "boxes": lambda n: '<answer>{"keyframe_timestamp": 4, "bbox_2d_list": [' + ",".join(["[1,2,3,4]"] * (n // 10)) + "]}</answer>",
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_time_is_linear(kind):
+    def seconds(length):
+        text, best = LONG[kind](length), float("inf")
+        for _ in range(5):
+            start = time.perf_counter()
+            for rule in RULES:
+                score_answer(text, TRUTH, lambda boxes, keyframe: TRUTH.masks, rule)
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    assert seconds(10_000) < 2 * 5e-3  # two rules
+    assert seconds(100_000) < 30 * max(seconds(10_000), 1e-3)
+
+
+def test_a_hundred_thousand_boxes():
+    text = format_answer("", 4, [[1, 2, 3, 4]] * 100_000)
+    assert len(parse_answer(text).boxes) == 120
+    check(text, TRUTH)

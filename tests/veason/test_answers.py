@@ -1,0 +1,90 @@
+"""Reading and writing answers."""
+
+import math
+
+import pytest
+
+from veason.answers import (
+    BAD_BOXES,
+    BAD_JSON,
+    BAD_KEYFRAME,
+    MAX_BOXES,
+    NO_ANSWER,
+    format_answer,
+    has_layout,
+    parse_answer,
+)
+
+
+def test_what_is_written_is_read():
+    text = format_answer("Two dogs; the left one.", 12, [[1, 2, 30.5, 40], (0, 0, 559, 559)])
+    answer = parse_answer(text)
+    assert has_layout(text)
+    assert answer.thinking == "Two dogs; the left one."
+    assert (answer.keyframe, answer.boxes, answer.failure) == (12, ((1, 2, 30.5, 40), (0, 0, 559, 559)), None)
+    assert '"bbox_2d_list": [[1, 2, 30.5, 40], [0, 0, 559, 559]]' in text  # whole numbers stay whole
+
+
+def test_an_empty_list_is_an_answer():
+    answer = parse_answer(format_answer("It is not there.", 3, []))
+    assert answer.failure is None and answer.boxes == () and answer.keyframe == 3
+
+
+@pytest.mark.parametrize(
+    ("block", "failure"),
+    [
+        ("", NO_ANSWER),
+        ("<answer>{", NO_ANSWER),
+        ("<answer></answer>", BAD_JSON),
+        ("<answer>[1]</answer>", BAD_JSON),
+        ("<answer>{'keyframe_timestamp': 3}</answer>", BAD_JSON),
+        ('<answer>{"bbox_2d_list": []}</answer>', BAD_KEYFRAME),
+        ('<answer>{"keyframe_timestamp": true, "bbox_2d_list": []}</answer>', BAD_KEYFRAME),
+        ('<answer>{"keyframe_timestamp": "3", "bbox_2d_list": []}</answer>', BAD_KEYFRAME),
+        ('<answer>{"keyframe_timestamp": 3.5, "bbox_2d_list": []}</answer>', BAD_KEYFRAME),
+        ('<answer>{"keyframe_timestamp": NaN, "bbox_2d_list": []}</answer>', BAD_KEYFRAME),
+        ('<answer>{"keyframe_timestamp": 3}</answer>', BAD_BOXES),
+        ('<answer>{"keyframe_timestamp": 3, "bbox_2d_list": [1, 2, 3, 4]}</answer>', BAD_BOXES),
+        ('<answer>{"keyframe_timestamp": 3, "bbox_2d_list": [[0, 0, 0, 0]]}</answer>', BAD_BOXES),
+    ],
+)
+def test_causes_of_failure(block, failure):
+    answer = parse_answer(f"<think>hm</think>{block}")
+    assert answer.failure == failure and answer.boxes == () and answer.thinking == "hm"
+
+
+def test_only_boxes_are_boxes():
+    entries = '[3, 4, 5, 6], [9, 4, 5, 6], [NaN, 1, 2, 3], [1, 2, 3], [true, 0, 2, 2], [0, 0, 1e999, 5], "x", null, [7, 7, 7, 7]'
+    answer = parse_answer(f'<think></think><answer>{{"keyframe_timestamp": 3.0, "bbox_2d_list": [{entries}]}}</answer>')
+    assert answer.boxes == ((3, 4, 5, 6), (7, 7, 7, 7))
+    assert answer.listed == 9 and answer.keyframe == 3 and type(answer.keyframe) is int and answer.failure is None
+
+
+def test_no_answer_asks_for_more_boxes_than_the_limit():
+    answer = parse_answer(format_answer("", 0, [[0, 0, i + 1, 5] for i in range(MAX_BOXES + 50)]))
+    assert len(answer.boxes) == MAX_BOXES and answer.listed == MAX_BOXES + 50
+
+
+def test_numbers_beyond_floats_are_no_boxes():
+    huge = "9" * 400
+    answer = parse_answer(f'<answer>{{"keyframe_timestamp": {huge}, "bbox_2d_list": [[0, 0, {huge}, 5], [1, 1, 2, 2]]}}</answer>')
+    assert answer.boxes == ((1, 1, 2, 2),) and answer.keyframe == int(huge)
+    assert all(math.isfinite(value) for value in answer.boxes[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("<think></think><answer></answer>", True),
+        ("<think>a</think>\n\t <answer>b</answer>", True),
+        ("<think>a</think> so <answer>b</answer>", False),
+        ("<think>a</think>x</think><answer>b</answer>", True),
+        ("<think>a</think><answer>b</answer> ", False),
+        (" <think>a</think><answer>b</answer>", False),
+        ("<think></think><answer>", False),
+        ("<think><answer></answer>", False),
+        ("<think>a</think><answer>b</answer>c</answer>", True),
+    ],
+)
+def test_layout(text, whole):
+    assert has_layout(text) is whole

@@ -1,0 +1,299 @@
+"""The tracker against sam2's own video predictor, on random weights in fp32, and the bounds it keeps."""
+
+import copy
+import threading
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from veason.toy.tiny_tracker import TrackerSize, tracker_config
+from veason.tracker import Prompt, Speed, VideoTracker
+from veason.tracking.batch import ObjectBatch
+from veason.tracking.frames import FrameWindow
+from veason.tracking.loading import POSTPROCESSING, find_config, load_model
+from veason.tracking.pixels import MEAN, STD, prepare_frames
+from veason.tracking.visits import Reach, plan_visits
+
+CPU = torch.device("cpu")
+SIZES = {128: TrackerSize(), 192: TrackerSize(image_size=192, hidden_size=64, memory_size=32, memory_frames=4)}
+# the published models propose three masks while they track, which the toy's does not
+THREE_MASKS = {
+    "multimask_output_in_sam": True,
+    "multimask_output_for_tracking": True,
+    "use_multimask_token_for_obj_ptr": True,
+    "multimask_min_pt_num": 0,
+    "multimask_max_pt_num": 1,
+}
+
+
+def write_config(path, size, **settings):
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create(tracker_config(SIZES[size]))
+    for key, value in settings.items():
+        config.model[key] = value
+    OmegaConf.save(config, path)
+    return path
+
+
+def make_model(config, seed=0):
+    """Random weights, on which objects are present on some frames and absent from others: the scores of presence are moved to either side of 0."""
+    torch.manual_seed(seed)
+    model = load_model(config, None, CPU)
+    head = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
+    torch.nn.init.normal_(head.weight, std=4.0)
+    frames, tracker = make_clip(8, 32, 32), VideoTracker(model)
+    with torch.no_grad():
+        _, _, scores = tracker.network.prompt(tracker.network.see(prepare_frames(frames, model.image_size, CPU)), torch.rand(8, 4) * 100)
+        head.bias -= scores.median()
+    return model
+
+
+def make_official(config, model):
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    settings = OmegaConf.load(config)
+    settings.model._target_ = "sam2.sam2_video_predictor.SAM2VideoPredictor"
+    for key, value in POSTPROCESSING.items():
+        OmegaConf.update(settings, f"model.{key}", value, force_add=True)
+    predictor = instantiate(settings.model, _recursive_=True).eval()
+    predictor.load_state_dict(model.state_dict())
+    return predictor
+
+
+def run_official(predictor, frames, keyframe, boxes):
+    """Mask logits [T, K, H, W] of sam2's predictor, forward and then in reverse."""
+    height, width = frames[0].shape[:2]
+    state = {name: {} for name in ("cached_features", "constants", "point_inputs_per_obj", "mask_inputs_per_obj")}
+    state |= {name: {} for name in ("output_dict_per_obj", "temp_output_dict_per_obj", "frames_tracked_per_obj")}
+    state |= {"obj_id_to_idx": OrderedDict(), "obj_idx_to_id": OrderedDict(), "obj_ids": [], "num_frames": len(frames)}
+    state |= {"images": prepare_frames(frames, predictor.image_size, CPU), "video_height": height, "video_width": width}
+    state |= {"offload_video_to_cpu": False, "offload_state_to_cpu": False, "device": CPU, "storage_device": CPU}
+    for number, box in enumerate(boxes):
+        predictor.add_new_points_or_box(state, keyframe, number, box=box)
+    logits = {}
+    for reverse in (False, True):
+        for frame, _, masks in predictor.propagate_in_video(state, start_frame_idx=keyframe, reverse=reverse):
+            logits[frame] = masks[:, 0]
+    return torch.stack([logits[frame] for frame in range(len(frames))])
+
+
+def run_ours(tracker, frames, keyframe, boxes, size=None):
+    """The same from our batches, [T, K, H, W]."""
+    height, width = frames[0].shape[:2]
+    size = size or (height, width)
+    scaled = torch.from_numpy(boxes * (tracker.network.size / np.array([width, height] * 2)))
+    window = FrameWindow(tracker.network, frames.__getitem__, range(len(frames)), len(frames))
+    batch = ObjectBatch(tracker.network, scaled.float(), [keyframe] * len(boxes), len(frames))
+    logits = {visited[0]: F.interpolate(found, size, mode="bilinear")[:, 0] for visited, found in batch.run(window)}
+    return torch.stack([logits[frame] for frame in range(len(frames))])
+
+
+def make_clip(total, height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (total, 6, 6, 3), dtype=np.uint8)
+    return np.stack([np.asarray(Image.fromarray(frame).resize((width, height))) for frame in small])
+
+
+def make_boxes(count, height, width, seed=0):
+    corners = np.sort(np.random.default_rng(seed).uniform(0, 1, (count, 2, 2)), axis=1)
+    return (corners * [width, height]).reshape(count, 4).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=[(128, True), (128, False), (192, True)], ids=["128, three masks", "128", "192, short memory"])
+def pair(request, tmp_path_factory):
+    size, several = request.param
+    config = write_config(tmp_path_factory.mktemp("sam2") / "tiny.yaml", size, **(THREE_MASKS if several else {}))
+    model = make_model(config)
+    return VideoTracker(model), make_official(config, model)
+
+
+@pytest.mark.parametrize(
+    ("total", "height", "width", "objects", "keyframe"),
+    [(1, 40, 50, 1, 0), (5, 60, 80, 1, 0), (5, 60, 80, 3, 2), (5, 100, 70, 8, 4), (11, 48, 48, 2, 4), (19, 48, 64, 1, 18)],
+)
+def test_equal_to_the_official_predictor(pair, total, height, width, objects, keyframe):
+    tracker, official = pair
+    frames, boxes = make_clip(total, height, width, seed=total), make_boxes(objects, height, width, seed=objects)
+    expected = run_official(official, list(frames), keyframe, boxes)
+    found = run_ours(tracker, frames, keyframe, boxes)
+    assert (found - expected).abs().max() < 1e-3
+
+    masks = tracker.track_group(frames, [Prompt(keyframe, boxes)])[0]
+    union = (expected > 0).any(1).numpy()
+    assert (masks & union).sum() >= 0.999 * (masks | union).sum()
+
+
+def test_the_weights_of_these_tests_show_and_hide_objects(pair):
+    tracker, _ = pair
+    logits = run_ours(tracker, make_clip(5, 60, 80), 2, make_boxes(8, 60, 80))
+    hidden = (logits < -1000).flatten(2).all(2)
+    assert 0 < hidden.float().mean() < 1
+    assert 0.01 < (logits[~hidden] > 0).float().mean() < 0.99
+
+
+@pytest.fixture(scope="module")
+def tracker(tmp_path_factory):
+    config = write_config(tmp_path_factory.mktemp("sam2") / "tiny.yaml", 128, **THREE_MASKS)
+    return VideoTracker(make_model(config))
+
+
+def test_prompts_of_a_group_do_not_meet(tracker):
+    """Together with other prompts, in chunks, on mixed keyframes or twice: the masks are those of the prompt alone."""
+    frames = make_clip(5, 60, 80)
+    prompts = [Prompt(keyframe, make_boxes(2, 60, 80, seed=keyframe)) for keyframe in (0, 2, 4, 2)] + [
+        Prompt(3, make_boxes(1, 60, 80, seed=9))
+    ]
+    alone = [tracker.track_group(frames, [prompt])[0] for prompt in prompts]
+    small = VideoTracker(tracker.network.model, max_objects=3)
+    for found in (tracker.track_group(frames, prompts), small.track_group(frames, prompts)):
+        assert all(masks.shape == (5, 60, 80) and masks.dtype == bool for masks in found)
+        assert all(np.array_equal(masks, other) for masks, other in zip(found, alone, strict=True))
+
+
+def test_frames_are_encoded_once_and_equal_boxes_tracked_once(tracker, monkeypatch):
+    seen, prompted = [], []
+    see, prompt = tracker.network.see, tracker.network.prompt
+    monkeypatch.setattr(tracker.network, "see", lambda pixels: seen.append(len(pixels)) or see(pixels))
+    monkeypatch.setattr(tracker.network, "prompt", lambda features, boxes: prompted.append(len(boxes)) or prompt(features, boxes))
+    boxes = make_boxes(3, 60, 80)
+    tracker.track_group(make_clip(5, 60, 80), [Prompt(1, boxes), Prompt(1, boxes[:2]), Prompt(1, boxes[1:]), Prompt(2, boxes[:1])])
+    assert seen == [5] and prompted == [4]
+
+
+@pytest.mark.parametrize("keyframe", [0, 6, 12])
+def test_a_video_in_chunks_is_the_clip(tracker, keyframe):
+    frames = make_clip(13, 48, 64)
+    prompt = Prompt(keyframe, make_boxes(3, 48, 64))
+    whole = tracker.track_group(frames, [prompt])[0]
+    bounded = VideoTracker(tracker.network.model, max_objects=2, max_frames=4)
+    steps = list(bounded.track_video(frames.__getitem__, len(frames), prompt))
+    assert [frame for frame, _ in steps] == [*range(keyframe, 13), *range(keyframe - 1, -1, -1)]
+    assert all(np.array_equal(masks, whole[frame]) for frame, masks in steps)
+    assert np.array_equal(bounded.track_group(frames, [prompt])[0], whole)
+
+
+def test_memory_does_not_grow_with_the_video(tracker):
+    frames = make_clip(4, 32, 32)
+    batch = ObjectBatch(tracker.network, torch.tensor([[8.0, 8, 90, 90]]), [20], 40)
+    window = FrameWindow(tracker.network, lambda i: frames[i % 4], [*range(20, 40), *range(19, -1, -1)], 4)
+    held = []
+    for _ in batch.run(window):
+        held.append((len(batch.memories), len(batch.pointers), len(window.rows)))
+    reach = tracker.network.reach
+    assert max(memories for memories, _, _ in held) <= 2 * max(reach.memories, reach.pointers) + 1
+    assert held[-1] == (0, 0, 4)
+
+
+def test_frames_are_read_in_a_thread_and_its_errors_arrive(tracker):
+    frames, threads = make_clip(9, 32, 32), set()
+
+    def read(index):
+        threads.add(threading.current_thread().name)
+        if index == 7:
+            raise OSError("frame 7 is broken")
+        return frames[index]
+
+    bounded = VideoTracker(tracker.network.model, max_frames=2)
+    steps = bounded.track_video(read, 9, Prompt(0, make_boxes(1, 32, 32)))
+    with pytest.raises(OSError, match="frame 7 is broken"):
+        list(steps)
+    assert any(name.startswith("frames") for name in threads)
+
+
+def test_boxes_that_are_none(tracker):
+    frames = make_clip(3, 32, 32)
+    broken = np.array([[np.nan, 0, 5, 5], [0, 0, np.inf, 5], [0, 0, 1e300, 4]])
+    prompts = [Prompt(0, broken), Prompt(1, make_boxes(1, 32, 32)), Prompt(1, np.zeros((0, 4)))]
+    found = tracker.track_group(frames, prompts)
+    assert not found[0].any() and not found[2].any() and found[1].any()
+    assert not any(masks.any() for _, masks in tracker.track_video(frames.__getitem__, 3, prompts[0]))
+    with pytest.raises(ValueError, match="keyframe 3 is outside a clip of 3 frames"):
+        tracker.track_group(frames, [Prompt(3, make_boxes(1, 32, 32))])
+
+
+def test_masks_in_another_grid_than_the_frames(tracker):
+    """Boxes and masks at 28 x 20 for frames at twice the size."""
+    frames, boxes = make_clip(3, 40, 56), make_boxes(2, 40, 56)
+    small = tracker.track_group_on_device(frames, [Prompt(1, boxes / 2)], (20, 28))[0]
+    assert torch.equal(small, (run_ours(tracker, frames, 1, boxes, (20, 28)) > 0).any(1))
+
+
+def test_the_same_masks_twice(tracker):
+    frames, prompt = make_clip(4, 40, 40), Prompt(2, make_boxes(2, 40, 40))
+    first = tracker.track_group(frames, [prompt])[0]
+    tracker.track_group(make_clip(6, 32, 32, seed=5), [Prompt(0, make_boxes(4, 32, 32))])
+    assert np.array_equal(tracker.track_group(frames, [prompt])[0], first)
+    assert np.array_equal(tracker.on(frames)(prompt.boxes, 2), first)
+
+
+def test_narrow_values_are_the_same_sum(tracker):
+    narrow = VideoTracker(copy.deepcopy(tracker.network.model), speed=Speed(False, False, narrow_values=True))
+    frames, boxes = make_clip(5, 48, 48), make_boxes(3, 48, 48)
+    difference = run_ours(narrow, frames, 2, boxes) - run_ours(tracker, frames, 2, boxes)
+    assert difference.abs().max() < 1e-3
+
+
+def test_bf16_is_close(tracker):
+    """Under autocast on the CPU; the dtypes of every step must fit together."""
+    half = VideoTracker(copy.deepcopy(tracker.network.model), dtype=torch.bfloat16)
+    frames, prompt = make_clip(4, 48, 48), Prompt(1, make_boxes(3, 48, 48))
+    found, exact = half.track_group(frames, [prompt])[0], tracker.track_group(frames, [prompt])[0]
+    assert np.mean(found == exact) > 0.9
+
+
+@pytest.mark.parametrize(("height", "width"), [(56, 56), (90, 40), (300, 500)])
+def test_frames_are_resized_as_pillow_does(height, width):
+    frame = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    ours = prepare_frames([frame], 128, CPU)[0]
+    restored = (ours * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)) * 255
+    pillow = torch.from_numpy(np.array(Image.fromarray(frame).resize((128, 128)))).permute(2, 0, 1)
+    difference = (restored - pillow).abs()
+    assert difference.max() < 1.01 and (difference > 0.5).float().mean() < 1e-3
+
+
+def test_an_object_remembers_what_it_saw():
+    reach = Reach(memories=7, stride=1, pointers=16)
+    for keyframe in range(7):
+        visits = plan_visits(keyframe, 7, reach)
+        assert sorted(visit.frame for visit in visits) == list(range(7))
+        for slot, visit in enumerate(visits):
+            assert [seen for seen, _ in visit.memories] == [seen for seen, _ in visit.pointers] == list(range(slot))
+    far = plan_visits(0, 100, reach)[60]
+    assert far.memories == ((0, 0), (54, 1), (55, 2), (56, 3), (57, 4), (58, 5), (59, 6))
+    assert [distance for _, distance in far.pointers] == [60, *range(15, 0, -1)]
+
+
+def test_models_are_found_and_checked(tmp_path):
+    assert find_config("configs/sam2.1/sam2.1_hiera_l.yaml").name == "sam2.1_hiera_l.yaml"
+    with pytest.raises(FileNotFoundError, match="sam2.1_hiera_t"):
+        find_config("sam3.yaml")
+    config = write_config(tmp_path / "tiny.yaml", 128)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        load_model(config, tmp_path / "nowhere.pt", CPU)
+    model = load_model(config, None, CPU)
+    torch.save({"model": model.state_dict()}, tmp_path / "good.pt")
+    loaded = VideoTracker.from_files(config, tmp_path / "good.pt").network.model
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
+    torch.save({"model": {"weight": torch.zeros(1)}}, tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match="bad.pt does not hold the weights"):
+        load_model(config, tmp_path / "bad.pt", CPU)
+
+
+@pytest.mark.gpu
+def test_compiled_on_a_gpu(tmp_path):
+    """What is shipped for large models on a GPU, on a small one: bf16, every step compiled."""
+    config = write_config(tmp_path / "tiny.yaml", 128, **THREE_MASKS)
+    model = make_model(config)
+    frames, prompts = make_clip(5, 60, 80), [Prompt(keyframe, make_boxes(2, 60, 80, seed=keyframe)) for keyframe in range(4)]
+    exact = VideoTracker(copy.deepcopy(model)).track_group(frames, prompts)
+    device = torch.device("cuda")
+    plain = VideoTracker(copy.deepcopy(model).to(device)).track_group(frames, prompts)
+    fast = VideoTracker(model.to(device), torch.bfloat16, speed=Speed()).track_group(frames, prompts)
+    for one, other, third in zip(exact, plain, fast, strict=True):
+        assert np.mean(one == other) > 0.99 and np.mean(one == third) > 0.8
