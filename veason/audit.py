@@ -156,7 +156,7 @@ def _draw(folder: Path, benchmarks: dict[str, Benchmark], findings: Iterable[Fin
             continue
         counts[finding.kind] += 1
         name = f"{finding.kind}-{counts[finding.kind]:02d}-{finding.video.replace('/', '_')}.jpg"
-        picture = strip(cells, [f"{finding.video} {sample.frames[t]}" for t in shown])
+        picture = strip(cells, [sample.frames[t] for t in shown])
         yield finding, save_picture(folder / name, picture)
 
 

@@ -20,10 +20,9 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ijson
 import numpy as np
@@ -40,8 +39,7 @@ CREATE TABLE tracks (number INTEGER PRIMARY KEY, packed BLOB);
 """
 
 
-@dataclass(frozen=True)
-class TrackSummary:
+class TrackSummary(NamedTuple):
     """What is known of an object's masks without reading them.
 
     Attributes:

@@ -256,3 +256,11 @@ def test_wrong_names_are_answered(tmp_path, revos):
         open_benchmark("revos", revos, "test")
     with pytest.raises(DataError, match=r"revos: data folder is missing: .*none"):
         open_benchmark("revos", tmp_path / "none")
+
+
+def test_an_empty_truth_is_no_reason_not_to_evaluate(revos):
+    tracks = json.loads((revos / "mask_dict.json").read_text())
+    (revos / "mask_dict.json").write_text(json.dumps({**tracks, "0": [None] * FRAMES}))
+    benchmark = open_benchmark("revos", revos)
+    assert not benchmark.is_seen(benchmark.samples[0]) and benchmark.is_seen(benchmark.samples[1])
+    assert not benchmark.masks(benchmark.samples[0]).any()

@@ -6,6 +6,8 @@ layouts. It gets a line in `BENCHMARKS`, or none at all when it is opened by its
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,7 +80,8 @@ class Benchmark:
             raise DataError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
         self.meta_path = self.root / (meta_file or self.splits[self.split])
         self._frame_problems: dict[str, list[str]] = {}
-        self.samples: Sequence[VideoSample] = list(self.read_samples())
+        with paused_collection():
+            self.samples: Sequence[VideoSample] = list(self.read_samples())
         if not self.samples:
             raise DataError(f"{self.name}: no expression in {self.meta_path}")
 
@@ -162,6 +165,18 @@ def read_json(path: Path) -> Any:
         raise DataError(f"annotation file is missing: {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"annotation file is not JSON: {path} ({error})") from error
+
+
+@contextlib.contextmanager
+def paused_collection() -> Iterator[None]:
+    """No garbage collection inside: making tens of thousands of objects that all stay would set it off again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def missing_files(folder: Path, names: Iterable[str], suffix: str, what: str) -> list[str]:

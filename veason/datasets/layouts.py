@@ -75,8 +75,8 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         return MaskIndex.open(self.folder / "mask_dict.json")
 
     @cached_property
-    def _verdicts(self) -> dict[str, tuple[bool, list[str]]]:
-        """Annotation id -> whether it has any mask, and what is wrong with it. An id belongs to one video: one look is enough."""
+    def _verdicts(self) -> dict[str, list[str]]:
+        """Annotation id -> what is wrong with its masks. An id belongs to one video: one look is enough."""
         return {}
 
     def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> tuple[int | None, tuple[str, ...]]:  # noqa: ARG002
@@ -96,26 +96,26 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         found = super().problems(sample)
         if not self.has_truth or sample.type_id == 2:
             return found
-        seen = False
         for anno_id in sample.object_ids:
             if anno_id not in self._verdicts:
                 self._verdicts[anno_id] = self._verdict(anno_id, sample)
-            present, wrong = self._verdicts[anno_id]
-            seen = seen or present
-            found += wrong
-        if not seen and not found:
-            found.append(f"{self.index.source}: no mask in any frame (ids {', '.join(sample.object_ids) or 'none'})")
+            found += self._verdicts[anno_id]
         return found
 
-    def _verdict(self, anno_id: str, sample: VideoSample) -> tuple[bool, list[str]]:
+    def is_seen(self, sample: VideoSample) -> bool:
+        """Whether any target has a pixel in any frame."""
+        summaries = self.index.summaries
+        return any(anno_id in summaries and summaries[anno_id].present for anno_id in sample.object_ids)
+
+    def _verdict(self, anno_id: str, sample: VideoSample) -> list[str]:
         track = self.index.summaries.get(anno_id)
         if track is None:
-            return False, [f"{self.index.source} has no masks for id {anno_id!r}"]
+            return [f"{self.index.source} has no masks for id {anno_id!r}"]
         wrong = [self._too_short(anno_id, track.frames, sample)] if track.frames < len(sample.frames) else []
         if track.size not in (None, (sample.height, sample.width)):
             size = "several sizes" if track.size == (0, 0) else "{}x{}".format(*track.size)
             wrong.append(f"{self.index.source}: masks of id {anno_id!r} are of {size}, the frames of {sample.height}x{sample.width}")
-        return track.present > 0, wrong
+        return wrong
 
     def _too_short(self, anno_id: str, length: int, sample: VideoSample) -> str:
         return f"{self.index.source}: id {anno_id!r} has {length} masks, the video has {len(sample.frames)} frames"
