@@ -71,7 +71,7 @@ class VLLMPolicy:
         enforce_eager: bool | None = None,
         **engine_options: Any,
     ) -> None:
-        check_checkpoint(path)
+        check_checkpoint(path, weights=engine_options.get("load_format") != "dummy")
         on_gpu = torch.cuda.is_available()
         _set_environment(on_gpu)
         from vllm import LLM  # after the environment: vLLM reads it when it is imported
@@ -136,10 +136,10 @@ class VLLMPolicy:
         )
 
 
-def check_checkpoint(path: str | Path) -> None:
+def check_checkpoint(path: str | Path, weights: bool = True) -> None:
     """Refuse a folder that is no checkpoint, before anything is loaded, in one line that says what would be one."""
     folder = Path(path)
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+    if not (folder / "config.json").is_file() or (weights and not any(folder.glob("*.safetensors"))):
         raise DataError(
             f"no checkpoint at {folder}: expected a folder with config.json and *.safetensors, such as the `huggingface` folder "
             "of a training run, or Qwen/Qwen2.5-VL-3B-Instruct downloaded from the Hugging Face hub"
