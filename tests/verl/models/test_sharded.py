@@ -31,8 +31,8 @@ def shard(policy: Policy, dtype: torch.dtype | None) -> Policy:
     mixed = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
     for block in policy.blocks():
-        fully_shard(block, mesh=mesh, mp_policy=mixed)
-    fully_shard(policy, mesh=mesh, mp_policy=mixed)
+        fully_shard(block, mesh=mesh, mp_policy=mixed, reshard_after_forward=True)
+    fully_shard(policy, mesh=mesh, mp_policy=mixed, reshard_after_forward=True)
     return policy
 
 

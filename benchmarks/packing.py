@@ -1,0 +1,217 @@
+"""One group as one row against its responses one at a time: forward and backward at 3B dimensions, random weights.
+
+    python -m benchmarks.packing              # one CUDA device, about 3 minutes; prints everything
+    python -m benchmarks.packing --tiny       # the same code in seconds on a CPU
+
+The group is the seed's: 6 frames of 560 x 560, a prompt of about 2,600 tokens, 8 responses of 512 tokens; fp32 master weights under FSDP2,
+bf16 compute, gradient checkpointing. MFU counts what the mathematics needs (a prompt once per group), recomputation aside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import transformers
+from torch.nn.attention.flex_attention import BlockMask
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
+
+from verl.models.attention import shared_prefix_attention, shared_prefix_mask
+from verl.models.log_probs import token_log_probs
+from verl.models.packing import Group, pack_groups
+from verl.models.policy import Policy
+from verl.models.vision import encode_images
+from verl.trainer.throughput import ModelFlops, device_peak
+from verl.workers.config import FSDPConfig
+from verl.workers.sharding import shard
+
+
+def model_config(tiny: bool) -> Qwen2_5_VLConfig:
+    """Qwen2.5-VL-3B's dimensions, or a few layers of small ones."""
+    text: dict[str, Any] = {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36}
+    text |= {"num_attention_heads": 16, "num_key_value_heads": 2}
+    vision: dict[str, Any] = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 2048}
+    if tiny:
+        text |= {"hidden_size": 256, "intermediate_size": 320, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+        vision |= {
+            "depth": 2,
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_heads": 2,
+            "out_hidden_size": 256,
+            "fullatt_block_indexes": [1],
+        }
+    rope = {"rope_type": "default", "mrope_section": [16, 24, 24], "rope_theta": 1000000.0}
+    text |= {"vocab_size": 151936, "rms_norm_eps": 1e-6, "rope_parameters": rope, "max_position_embeddings": 128000}
+    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
+
+
+def make_group(config: Qwen2_5_VLConfig, frames: int, side: int, text: int, lengths: list[int]) -> Group:
+    """Random words around the image tokens of `frames` square frames of `side` pixels."""
+    vision: Any = config.vision_config
+    patches = side // vision.patch_size
+    image = torch.full(((patches // vision.spatial_merge_size) ** 2,), config.image_token_id)
+    parts = [torch.cat([torch.randint(0, 150000, (text // frames,)), image]) for _ in range(frames)]
+    dim = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    return Group(
+        torch.cat([*parts, torch.randint(0, 150000, (text % frames + 20,))]),
+        [torch.randint(0, 150000, (length,)) for length in lengths],
+        torch.randn(frames * patches**2, dim),
+        torch.tensor([[1, patches, patches]] * frames),
+    )
+
+
+def seconds(run: Callable[[], object], repeats: int = 5) -> float:
+    """Median of a few runs, after two that compile and warm up."""
+    times = []
+    for _ in range(repeats + 2):
+        synchronize()
+        start = time.perf_counter()
+        run()
+        synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[2:])
+
+
+def synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def both_ways(policy: Policy, group: Group, device: str) -> None:
+    batch = pack_groups([group], policy.config).to(device)
+    policy(batch).log_probs.sum().backward()
+
+
+def one_by_one(policy: Policy, group: Group, device: str) -> None:
+    for response in group.response_ids:
+        both_ways(policy, replace(group, response_ids=[response]), device)
+
+
+@torch.no_grad()
+def score(policy: Policy, group: Group, device: str) -> None:
+    policy(pack_groups([group], policy.config).to(device))
+
+
+def measure_parts(policy: Policy, group: Group, device: str) -> None:
+    """The tower, one layer's attention and the output layer, forward and backward, in the dtype that they compute in."""
+    batch = pack_groups([group], policy.config).to(device)
+    dtype = next(policy.parameters()).dtype
+    visual, text = policy.model.model.visual, policy.config.text_config
+
+    def tower() -> None:
+        encode_images(visual, batch.pixel_values, batch.vision).sum().backward()
+
+    length, head_dim = batch.input_ids.shape[1], text.hidden_size // text.num_attention_heads
+    heads = (text.num_attention_heads, text.num_key_value_heads, text.num_key_value_heads)
+    tensors = [torch.randn(1, count, length, head_dim, device=device, dtype=dtype, requires_grad=True) for count in heads]
+    mask = shared_prefix_mask(batch)
+
+    def attention() -> None:
+        shared_prefix_attention(policy, *tensors, mask, head_dim**-0.5)[0].sum().backward()
+
+    hidden = torch.randn(len(batch.labels), text.hidden_size, device=device, dtype=dtype, requires_grad=True)
+
+    def output_layer() -> None:
+        token_log_probs(hidden, policy.model.lm_head.weight, batch.labels)[0].sum().backward()
+
+    kept = f"{100 - mask.sparsity():.0f} % of the blocks" if isinstance(mask, BlockMask) else "dense mask"
+    print(f"row of {length} tokens, {len(batch.labels)} labels; parts alone, forward + backward, {dtype}:")
+    print(f"  packing and its plan on the host        {1e3 * seconds(lambda: pack_groups([group], policy.config)):9.1f} ms")
+    print(f"  mask                                    {1e3 * seconds(lambda: shared_prefix_mask(batch)):9.1f} ms")
+    print(f"  vision tower, no checkpointing          {1e3 * seconds(tower):9.1f} ms")
+    print(f"  attention of one layer, {kept:16s} {1e3 * seconds(attention):9.1f} ms")
+    print(f"  log-probabilities from hidden states    {1e3 * seconds(output_layer):9.1f} ms", flush=True)
+
+
+def profile(run: Callable[[], object], rows: int) -> None:
+    """The kernels that take most of the device's time in one run."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as record:
+        run()
+        synchronize()
+    order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    print(record.key_averages().table(sort_by=order, row_limit=rows, max_name_column_width=70), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="small dimensions, for a machine without a GPU")
+    parser.add_argument("--responses", type=int, default=8)
+    parser.add_argument("--response_tokens", type=int, default=512)
+    parser.add_argument("--frames", type=int, default=6)
+    parser.add_argument("--side", type=int, default=560, help="pixels")
+    parser.add_argument("--rows", type=int, default=25, help="kernels in the profile")
+    parser.add_argument("--no_compile", action="store_true", help="leave out the compiled blocks")
+    arguments = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    print(f"{name}, torch {torch.__version__}, transformers {transformers.__version__}", flush=True)
+    torch.manual_seed(0)
+
+    config = model_config(arguments.tiny)
+    side = 56 if arguments.tiny else arguments.side
+    tokens = 20 if arguments.tiny else arguments.response_tokens
+    group = make_group(config, arguments.frames, side, 200, [tokens] * arguments.responses)
+    compute = torch.bfloat16 if device == "cuda" else torch.float32
+    measure_parts(Policy.from_config(config, compute, device), group, device)
+
+    with tempfile.TemporaryDirectory() as folder:
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+        mesh = dist.device_mesh.init_device_mesh(device, (1,))
+        start = time.perf_counter()
+        policy = Policy.from_config(config, torch.float32, device)
+        policy.checkpoint_activations()
+        shard(policy, FSDPConfig(), mesh)
+        policy.train()
+        print(f"weights made and sharded in {time.perf_counter() - start:.1f} s", flush=True)
+        compare(policy, group, device, name, arguments.rows, "blocks as they are")
+        if not arguments.no_compile:
+            policy.compile_blocks()
+            compare(policy, group, device, name, arguments.rows, "blocks compiled")
+        dist.destroy_process_group()
+
+
+def compare(policy: Policy, group: Group, device: str, name: str, rows: int, title: str) -> None:
+    """Packed, scoring only, one by one, and rows whose length changes every time."""
+    frame = int(group.image_grid_thw[0].prod())
+    forward = ModelFlops.of(policy.config).group(
+        len(group.prompt_ids), [len(ids) for ids in group.response_ids], len(group.image_grid_thw) * frame
+    )
+    peak = device_peak(name)
+    print(f"\n{title}")
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    figures = {}
+    for label, run, passes in (("packed", both_ways, 3), ("packed, score only", score, 1), ("one by one", one_by_one, 3)):
+        figures[label] = spent = seconds(lambda run=run: run(policy, group, device))
+        mfu = f"{100 * passes * forward / spent / peak:5.1f} % MFU" if peak else ""
+        print(f"  {label:20s} {spent:7.3f} s   {group.tokens / spent:8.0f} tokens/s   {mfu}", flush=True)
+    print(f"  packing gains        {figures['one by one'] / figures['packed']:7.2f} x")
+    changing = []
+    for cut in (1, 37, 130, 255, 301):
+        shorter = Group(
+            group.prompt_ids, [ids[: max(1, len(ids) - cut)] for ids in group.response_ids], group.pixel_values, group.image_grid_thw
+        )
+        synchronize()
+        start = time.perf_counter()
+        both_ways(policy, shorter, device)
+        synchronize()
+        changing.append(f"{time.perf_counter() - start:.2f}")
+    print(f"  lengths that change  {' '.join(changing)} s, in order")
+    if device == "cuda":
+        print(f"  peak memory          {torch.cuda.max_memory_allocated() / 2**30:7.1f} GiB")
+    profile(lambda: both_ways(policy, group, device), rows)
+
+
+if __name__ == "__main__":
+    main()
