@@ -95,7 +95,7 @@ def plan_tasks(
 
 
 def _plan(benchmark: ReVOS, sample: VideoSample, seed: int, sampled_frames: int) -> TeacherTask:
-    if problems := benchmark.problems(sample):
+    if problems := benchmark.training_problems(sample):
         raise DataError(f"{sample.sample_id}: {problems[0]}")
     absent = sample.type_id == 2
     areas = np.zeros(len(sample.frames)) if absent else benchmark.areas(sample)

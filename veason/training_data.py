@@ -148,9 +148,7 @@ class KeyframeTrainingData:
         return build_messages(sample.expression, times, self.template, (self.size, self.size))
 
     def _usable(self, sample: VideoSample) -> bool:
-        problems = self.benchmark.problems(sample)
-        if not problems and sample.type_id != 2 and not self.benchmark.is_seen(sample):
-            problems = [f"{self.benchmark.index.source}: no mask in any frame (ids {', '.join(sample.object_ids) or 'none'})"]
+        problems = self.benchmark.training_problems(sample)
         if problems and self.on_bad_sample == "raise":
             hint = f"`python -m veason.audit {self.benchmark.root}` lists all, data.exclude or data.on_bad_sample=skip leaves them out"
             raise DataError(f"{self.benchmark.meta_path}: {sample.sample_id}: {problems[0]}; {hint}")

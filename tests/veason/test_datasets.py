@@ -262,5 +262,5 @@ def test_an_empty_truth_is_no_reason_not_to_evaluate(revos):
     tracks = json.loads((revos / "mask_dict.json").read_text())
     (revos / "mask_dict.json").write_text(json.dumps({**tracks, "0": [None] * FRAMES}))
     benchmark = open_benchmark("revos", revos)
-    assert not benchmark.is_seen(benchmark.samples[0]) and benchmark.is_seen(benchmark.samples[1])
+    assert benchmark.training_problems(benchmark.samples[0]) and not benchmark.training_problems(benchmark.samples[1])
     assert not benchmark.masks(benchmark.samples[0]).any()

@@ -102,10 +102,12 @@ class MaskDictBenchmark(ExpressionsBenchmark):
             found += self._verdicts[anno_id]
         return found
 
-    def is_seen(self, sample: VideoSample) -> bool:
-        """Whether any target has a pixel in any frame."""
-        summaries = self.index.summaries
-        return any(anno_id in summaries and summaries[anno_id].present for anno_id in sample.object_ids)
+    def training_problems(self, sample: VideoSample) -> list[str]:
+        """`problems`, and that a target has no pixel in any frame: a truth to score against, and nothing to learn from."""
+        found, summaries = self.problems(sample), self.index.summaries
+        if found or sample.type_id == 2 or any(summaries[anno_id].present for anno_id in sample.object_ids):
+            return found
+        return [f"{self.index.source}: no mask in any frame (ids {', '.join(sample.object_ids) or 'none'})"]
 
     def _verdict(self, anno_id: str, sample: VideoSample) -> list[str]:
         track = self.index.summaries.get(anno_id)
