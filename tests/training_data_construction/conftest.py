@@ -136,7 +136,8 @@ class TeacherServer:
         send(request, failure.status, failure.body, failure.headers)
 
     def _forward(self, request: BaseHTTPRequestHandler, raw: bytes) -> None:
-        onward = urllib.request.Request(f"{self.upstream}/chat/completions", data=raw, headers={"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json", "Authorization": request.headers["Authorization"]}
+        onward = urllib.request.Request(f"{self.upstream}/chat/completions", data=raw, headers=headers)
         try:
             with urllib.request.urlopen(onward, timeout=60) as response:
                 send(request, response.status, response.read())
