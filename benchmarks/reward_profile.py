@@ -61,7 +61,7 @@ def print_profile(scorer: GroupScorer, job: Job, rows: int = 30) -> None:
 
 
 def attention_table(device: torch.device, objects=(8, 24), maps=(1, 4), tokens: int = 4096) -> dict[str, float]:
-    """Milliseconds of one cross-attention of `objects` x [4096, 256] queries over `maps` x 4096 keys, by kernel and by width of the values."""
+    """Milliseconds of one cross-attention of `objects` x [4096, 256] queries over `maps` x 4096 keys, by kernel and width of values."""
     kernels = {
         "flash": _with_backend(SDPBackend.FLASH_ATTENTION),
         "cudnn": _with_backend(SDPBackend.CUDNN_ATTENTION),

@@ -3,8 +3,8 @@
     python -m benchmarks.reward_throughput                        # the table: hiera-large at 1024, random weights, 1 and 3 boxes
     python -m benchmarks.reward_throughput --variants --attention --profile
 
-The published schedule takes one rollout at a time, in fp32, and encodes the frames for each: sam2's own video predictor, the masks copied to
-the host and compared there. Ours is `GroupScorer.score` from texts to scores. Both get the same frames, boxes and keyframes.
+The published schedule takes one rollout at a time, in fp32, and encodes the frames for each: sam2's own video predictor, the masks copied
+to the host and compared there. Ours is `GroupScorer.score` from texts to scores. Both get the same frames, boxes and keyframes.
 """
 
 from __future__ import annotations
@@ -145,6 +145,15 @@ def load_scorer(options: argparse.Namespace, speed: Speed | None) -> GroupScorer
     return GroupScorer(find_rule(DEFAULT_RULE), tracker)
 
 
+def measure_published(jobs: Sequence[Job], options: argparse.Namespace) -> dict[str, float]:
+    """Seconds per group of the published schedule, by job."""
+    device, rollouts = torch.device(options.device), options.published_rollouts
+    schedule = PublishedSchedule(options.config, options.checkpoint, device)
+    schedule.score(jobs[0], 1)
+    times = {job.name: seconds(lambda job=job: schedule.score(job, rollouts), device, 1) for job in jobs}
+    return {name: value * options.rollouts / rollouts for name, value in times.items()}
+
+
 def measure(scorer: GroupScorer, jobs: Sequence[Job], options: argparse.Namespace) -> dict[str, float]:
     """Seconds per group, by job; the first call of each job warms up."""
     device = torch.device(options.device)
@@ -152,9 +161,8 @@ def measure(scorer: GroupScorer, jobs: Sequence[Job], options: argparse.Namespac
 
 
 def print_table(published: dict[str, float], ours: dict[str, float], jobs: Sequence[Job]) -> None:
-    print(
-        f"\n| a group of {len(jobs[0].responses)} | published: s a group | a step of {GROUPS_PER_STEP} | ours: s a group | a step | faster | bar |"
-    )
+    rollouts, groups = len(jobs[0].responses), GROUPS_PER_STEP
+    print(f"\n| a group of {rollouts} | published: s a group | a step of {groups} groups | ours: s a group | a step | faster | bar |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for job in jobs:
         before, after = published[job.name], ours[job.name]
@@ -207,11 +215,7 @@ def main() -> None:
     print(describe(device), flush=True)
     jobs = [make_job(boxes, mixed, options) for boxes in BAR for mixed in (False, True)]
 
-    schedule = PublishedSchedule(options.config, options.checkpoint, device)
-    schedule.score(jobs[0], 1)
-    share = options.rollouts / options.published_rollouts
-    published = {job.name: share * seconds(lambda job=job: schedule.score(job, options.published_rollouts), device, 1) for job in jobs}
-    del schedule
+    published = measure_published(jobs, options)
     figures: dict = {"device": describe(device), "published": published}
 
     start = time.perf_counter()

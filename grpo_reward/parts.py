@@ -16,29 +16,28 @@ from veason.examples import GroundTruth
 Masks = np.ndarray | torch.Tensor
 
 
-def format_part(reading: Reading, truth: GroundTruth, masks: Masks | None) -> float:  # noqa: ARG001
+def format_part(reading: Reading, _truth: GroundTruth, _masks: Masks | None) -> float:
     """0 to 2: one point for the layout of the tags, one for the share of well-formed boxes."""
     return float(reading.layout) + reading.well_formed
 
 
-def keyframe_part(reading: Reading, truth: GroundTruth, masks: Masks | None) -> float:  # noqa: ARG001
+def keyframe_part(reading: Reading, truth: GroundTruth, _masks: Masks | None) -> float:
     """0 to 1: the target's area on the chosen frame over its largest area; 0 for a time not shown, or a target in no frame."""
     position = keyframe_position(reading, truth)
     areas = [np.count_nonzero(mask) for mask in truth.masks]
     return 0.0 if position is None or max(areas) == 0 else areas[position] / max(areas)
 
 
-def spatial_part(reading: Reading, truth: GroundTruth, masks: Masks | None) -> float:  # noqa: ARG001
+def spatial_part(reading: Reading, truth: GroundTruth, _masks: Masks | None) -> float:
     """0 to 1: sum of the matched boxes' IoU over the larger of both counts."""
-    matched = match_boxes(reading, truth)
-    if matched is None:
+    position, matched = keyframe_position(reading, truth), match_boxes(reading, truth)
+    if position is None or matched is None:
         return 0.0
-    position = keyframe_position(reading, truth)
     count = max(reading.predicted, min(len(truth.boxes[position]), MAX_BOXES))
     return unit(float(matched[1].sum()) / count)
 
 
-def consistency_part(reading: Reading, truth: GroundTruth, masks: Masks | None) -> float:  # noqa: ARG001
+def consistency_part(_reading: Reading, truth: GroundTruth, masks: Masks | None) -> float:
     """0 to 1: mean over frames of the IoU between tracked and true masks, 1 where both are empty; 0 where nothing was tracked."""
     return 0.0 if masks is None else float(frame_ious(masks, truth.masks).mean())
 
@@ -49,7 +48,7 @@ def keyframe_position(reading: Reading, truth: GroundTruth) -> int | None:
 
 
 def match_boxes(reading: Reading, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray] | None:
-    """Hungarian matching on the chosen frame: (numbers of the matched predicted boxes, their IoU), or None where there is none to be had."""
+    """Hungarian matching on the chosen frame: (numbers of the matched predicted boxes, their IoU), or None where none is possible."""
     position = keyframe_position(reading, truth)
     if position is None or reading.boxes is None:
         return None

@@ -72,8 +72,8 @@ def read_strictly(text: str) -> Reading:
 
 def _published_share(text: str) -> float:
     opening = _OPENING.search(text)
-    closing = opening and _CLOSING.search(text, opening.end())
-    if not closing:
+    closing = _CLOSING.search(text, opening.end()) if opening else None
+    if opening is None or closing is None:
         return 0.0
     fields = load_json(text[opening.end() - 1 : closing.start() + 1])
     if not isinstance(fields, dict) or not isinstance(fields.get(KEYFRAME_KEY), int) or not isinstance(fields.get(BOXES_KEY), list):

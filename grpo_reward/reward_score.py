@@ -68,9 +68,11 @@ def score_answer(response: str, truth: GroundTruth, tracker: Tracker | None, rul
     rule = rule if isinstance(rule, Rule) else find_rule(rule)
     reading = rule.read(response)
     prompt = rule.prompt(reading, truth)
-    if prompt is not None and tracker is None:
+    if prompt is None:
+        return score_reading(rule, reading, truth, None)
+    if tracker is None:
         raise ValueError("this rule compares tracked masks and was given no tracker")
-    return score_reading(rule, reading, truth, tracker(prompt.boxes, prompt.keyframe) if prompt is not None else None)
+    return score_reading(rule, reading, truth, tracker(prompt.boxes, prompt.keyframe))
 
 
 def score_reading(rule: Rule, reading: Reading, truth: GroundTruth, masks: Masks | None) -> Breakdown:

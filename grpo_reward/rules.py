@@ -56,28 +56,38 @@ class Rule:
 def matched_boxes(reading: Reading, truth: GroundTruth) -> np.ndarray | None:
     """The predicted boxes that the matching pairs with a true one, in the order they were predicted."""
     matched = match_boxes(reading, truth)
-    return None if matched is None else reading.boxes[matched[0]]
+    return None if matched is None or reading.boxes is None else reading.boxes[matched[0]]
 
 
-def all_boxes(reading: Reading, truth: GroundTruth) -> np.ndarray | None:  # noqa: ARG001
+def all_boxes(reading: Reading, _truth: GroundTruth) -> np.ndarray | None:
     """Every predicted box, as at inference."""
     return reading.boxes
 
 
-FORMAT, KEYFRAME = {"format": format_part}, {"keyframe": keyframe_part}
-SPATIAL, CONSISTENCY = {"spatial": spatial_part}, {"consistency": consistency_part}
-STRICT = {"keyframe": strict_keyframe_part, "spatial": strict_spatial_part, "consistency": strict_consistency_part}
+PARTS: dict[str, Part] = {"format": format_part, "keyframe": keyframe_part, "spatial": spatial_part, "consistency": consistency_part}
+STRICT: dict[str, Part] = {
+    "format": format_part,
+    "keyframe": strict_keyframe_part,
+    "spatial": strict_spatial_part,
+    "consistency": strict_consistency_part,
+}
+
+
+def published(*names: str, boxes: Callable[[Reading, GroundTruth], np.ndarray | None] | None = None) -> Rule:
+    """The published parts of these names."""
+    return Rule(read_as_published, {name: PARTS[name] for name in names}, boxes)
+
 
 RULES: dict[str, Rule] = {
     # the published recipe, and its ablations under the names of its configs
-    "video_match_keyframe_sft_sam_mod": Rule(read_as_published, FORMAT | KEYFRAME | SPATIAL | CONSISTENCY, matched_boxes),
-    "ablation_no_keyframe_reward": Rule(read_as_published, FORMAT | SPATIAL | CONSISTENCY, matched_boxes),
-    "ablation_keyframe_sft_sam_mod_compute_score": Rule(read_as_published, FORMAT | KEYFRAME | SPATIAL),
-    "ablation_keyframe_sft_only_sam": Rule(read_as_published, FORMAT | KEYFRAME | CONSISTENCY, matched_boxes),
-    "ablation_keyframe_sft_only_external": Rule(read_as_published, FORMAT | KEYFRAME | CONSISTENCY, all_boxes),
-    "boxes_only": Rule(read_as_published, FORMAT | SPATIAL),
+    "video_match_keyframe_sft_sam_mod": published("format", "keyframe", "spatial", "consistency", boxes=matched_boxes),
+    "ablation_no_keyframe_reward": published("format", "spatial", "consistency", boxes=matched_boxes),
+    "ablation_keyframe_sft_sam_mod_compute_score": published("format", "keyframe", "spatial"),
+    "ablation_keyframe_sft_only_sam": published("format", "keyframe", "consistency", boxes=matched_boxes),
+    "ablation_keyframe_sft_only_external": published("format", "keyframe", "consistency", boxes=all_boxes),
+    "boxes_only": published("format", "spatial"),
     # all predicted boxes are propagated, absent objects are absent, refusing is rewarded, boxes are finite and ordered
-    "veason_strict": Rule(read_strictly, FORMAT | STRICT, all_boxes),
+    "veason_strict": Rule(read_strictly, STRICT, all_boxes),
 }
 RULES["no_keyframe"] = RULES["ablation_no_keyframe_reward"]
 RULES["no_sam2"] = RULES["ablation_keyframe_sft_sam_mod_compute_score"]

@@ -49,7 +49,8 @@ class GroupScorer:
         readings = [self.rule.read(response) for response in responses]
         prompts = [self.rule.prompt(reading, truth) for reading in readings]
         try:
-            masks = self._track(example, prompts)
+            height, width = truth.masks.shape[1:]
+            masks = self._track(example, (height, width), prompts)
         except TrackerFailed as error:
             if self.on_tracker_error == "raise":
                 raise
@@ -58,13 +59,12 @@ class GroupScorer:
             return [Breakdown(float("nan"), dict.fromkeys(self.rule.parts, float("nan")), reading.failure) for reading in readings]
         return [score_reading(self.rule, reading, truth, mask) for reading, mask in zip(readings, masks, strict=True)]
 
-    def _track(self, example: Example, prompts: Sequence[Prompt | None]) -> list[torch.Tensor | None]:
-        """Masks [T, H, W] per prompt on the tracker's device; a failure is tried once more, since nothing is kept from one call to the next."""
+    def _track(self, example: Example, size: tuple[int, int], prompts: Sequence[Prompt | None]) -> list[torch.Tensor | None]:
+        """Masks [T, H, W] per prompt on the tracker's device; a failure is tried once more, on a fresh state as every call is."""
         wanted = [prompt for prompt in prompts if prompt is not None]
-        if not wanted:
+        if not wanted or self.tracker is None:
             return [None] * len(prompts)
         frames = [np.asarray(image.convert("RGB")) for image in example.images]
-        size = example.truth.masks.shape[1:]
         try:
             tracked = iter(self.tracker.track_group_on_device(frames, wanted, size))
         except Exception as first:

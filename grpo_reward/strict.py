@@ -19,7 +19,7 @@ def strict_keyframe_part(reading: Reading, truth: GroundTruth, masks: Masks | No
 
 
 def strict_spatial_part(reading: Reading, truth: GroundTruth, masks: Masks | None) -> float:
-    """As published over the objects that are in the frame: [0, 0, 0, 0] is no box. For a target in no frame 1 when the answer names none."""
+    """As published over the objects in the frame: [0, 0, 0, 0] is no box. For a target in no frame 1 when the answer names none."""
     if not truth.masks.any():
         return float(refuses(reading))
     position = keyframe_position(reading, truth)

@@ -192,9 +192,8 @@ def main() -> None:
         slowest = max(slowest, time.perf_counter() - start)
         read, longest = read + (scores[1].failure is None), max(longest, len(text))
     spent = time.perf_counter() - started
-    print(
-        f"{options.strings} strings, {read} of them readable, up to {longest} characters: all scored, {spent:.0f} s, the slowest {1e3 * slowest:.1f} ms"
-    )
+    print(f"{options.strings} strings, {read} of them readable, up to {longest} characters: all scored, in {spent:.0f} s")
+    print(f"the slowest took {1e3 * slowest:.1f} ms")
 
 
 if __name__ == "__main__":

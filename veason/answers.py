@@ -52,7 +52,7 @@ def parse_answer(text: str) -> Answer:
     if failure:
         return Answer(thinking, None, (), failure)
     keyframe, listed = fields.get(KEYFRAME_KEY), fields.get(BOXES_KEY)
-    if not is_number(keyframe) or (isinstance(keyframe, float) and not keyframe.is_integer()):
+    if keyframe is None or not is_number(keyframe) or (isinstance(keyframe, float) and not keyframe.is_integer()):
         return Answer(thinking, None, (), BAD_KEYFRAME)
     if not isinstance(listed, list):
         return Answer(thinking, int(keyframe), (), BAD_BOXES)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ class VideoTracker:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: Any,
         dtype: torch.dtype = torch.float32,
         max_objects: int = 32,
         max_frames: int = 16,

@@ -10,7 +10,7 @@ from pycocotools import mask as coco
 
 from grpo_reward.reward_score import GroundTruth, score_answer
 
-CASES = [json.loads(line) for line in gzip.open(Path(__file__).parent / "golden" / "reward.jsonl.gz", "rt")]
+CASES = [json.loads(line) for line in gzip.decompress((Path(__file__).parent / "golden" / "reward.jsonl.gz").read_bytes()).splitlines()]
 TOLERANCES = {"format": 1e-9, "spatial": 1e-9, "keyframe": 1e-6, "consistency": 5e-6, "total": 5e-6}
 
 

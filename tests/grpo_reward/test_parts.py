@@ -23,12 +23,12 @@ def absent_truth():
     return GroundTruth([0, 7], [[[0, 0, 0, 0]], [[0, 0, 0, 0]]], np.zeros((2, 10, 10), dtype=np.uint8))
 
 
-def never(boxes, keyframe):
+def never(*_):
     raise AssertionError("the tracker was called")
 
 
 def tracked(masks):
-    return lambda boxes, keyframe: masks
+    return lambda *_: masks
 
 
 def test_boxes_count_their_corner_pixels():
@@ -90,7 +90,7 @@ def test_strict_tracks_every_box_as_inference_does():
     text = format_answer("", 0, [[0, 0, 4, 1], [5, 5, 9, 9]])
     given = {}
     for rule in (FAITHFUL, STRICT):
-        score_answer(text, make_truth(), lambda boxes, keyframe, rule=rule: given.update({rule: len(boxes)}), rule)
+        score_answer(text, make_truth(), lambda boxes, _, rule=rule: given.update({rule: len(boxes)}), rule)
     assert given == {FAITHFUL: 1, STRICT: 2}
 
 
@@ -117,7 +117,7 @@ def test_scores_stay_in_range_where_the_arithmetic_does_not():
 
 
 def test_a_rule_of_ones_own():
-    def brevity(reading, truth, masks):
+    def brevity(*_):
         return 0.25
 
     rule = Rule(RULES[FAITHFUL].read, {"brevity": brevity, **RULES["no_sam2"].parts})
@@ -134,7 +134,7 @@ def test_rules_are_found_by_name_and_by_path():
     with pytest.raises(ValueError, match="cannot be imported"):
         find_rule("grpo_reward.rules:nothing")
     with pytest.raises(TypeError, match="not a grpo_reward"):
-        find_rule("grpo_reward.rules:FORMAT")
+        find_rule("grpo_reward.rules:PARTS")
 
 
 RULE_OF_THE_TESTS = Rule(RULES[FAITHFUL].read, {})

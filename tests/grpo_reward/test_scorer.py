@@ -53,7 +53,7 @@ RESPONSES = [
 def test_a_group_is_its_answers(rule):
     example = make_example()
     scores = GroupScorer(find_rule(rule), BoxTracker()).score(example, RESPONSES)
-    alone = [score_answer(text, example.truth, lambda boxes, keyframe: BoxTracker.fill(boxes, 2, (10, 10)), rule) for text in RESPONSES]
+    alone = [score_answer(text, example.truth, lambda boxes, _: BoxTracker.fill(boxes, 2, (10, 10)), rule) for text in RESPONSES]
     assert scores == alone
     assert [score.failure for score in scores] == [None, "no_answer", None, None]
 

@@ -41,7 +41,7 @@ def write_config(path, size, **settings):
 
 
 def make_model(config, seed=0):
-    """Random weights, on which objects are present on some frames and absent from others: the scores of presence are moved to either side of 0."""
+    """Random weights, on which objects are present on some frames and absent from others."""
     torch.manual_seed(seed)
     model = load_model(config, None, CPU)
     head = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
@@ -271,7 +271,7 @@ def test_an_object_remembers_what_it_saw():
 
 def test_models_are_found_and_checked(tmp_path):
     assert find_config("configs/sam2.1/sam2.1_hiera_l.yaml").name == "sam2.1_hiera_l.yaml"
-    with pytest.raises(FileNotFoundError, match="sam2.1_hiera_t"):
+    with pytest.raises(FileNotFoundError, match=r"sam2\.1_hiera_t"):
         find_config("sam3.yaml")
     config = write_config(tmp_path / "tiny.yaml", 128)
     with pytest.raises(FileNotFoundError, match="nowhere"):
@@ -281,7 +281,7 @@ def test_models_are_found_and_checked(tmp_path):
     loaded = VideoTracker.from_files(config, tmp_path / "good.pt").network.model
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
     torch.save({"model": {"weight": torch.zeros(1)}}, tmp_path / "bad.pt")
-    with pytest.raises(ValueError, match="bad.pt does not hold the weights"):
+    with pytest.raises(ValueError, match=r"bad\.pt does not hold the weights"):
         load_model(config, tmp_path / "bad.pt", CPU)
 
 

@@ -8,6 +8,8 @@ The same sums as `sam2.modeling.memory_attention.MemoryAttention`, except that
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,7 +26,9 @@ class MemoryAttention(nn.Module):
         narrow_values: attend over values in the memory's channels and project afterwards.
     """
 
-    def __init__(self, module: nn.Module, position: Tensor, narrow_values: bool = False):
+    module: Any  # sam2 does not say what its modules have
+
+    def __init__(self, module: Any, position: Tensor, narrow_values: bool = False):
         super().__init__()
         self.module, self.position = module, position
         self.table = rotation_table(module, len(position), position.device)
@@ -53,7 +57,7 @@ class MemoryAttention(nn.Module):
             tokens = tokens + layer.linear2(layer.activation(layer.linear1(layer.norm3(tokens))))
         return self.module.norm(tokens)
 
-    def _look(self, layer: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def _look(self, layer: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
         attention, normed = layer.self_attn, layer.norm1(tokens)
         placed = normed + self.position if layer.pos_enc_at_attn else normed
         query = rotate(heads(attention, attention.q_proj(placed)), self.table)
@@ -64,7 +68,7 @@ class MemoryAttention(nn.Module):
         placed = normed + self.position if layer.pos_enc_at_cross_attn_queries else normed
         return tokens, rotate(heads(layer.cross_attn_image, layer.cross_attn_image.q_proj(placed)), self.table)
 
-    def _attend(self, attention: nn.Module, query: Tensor, key: Tensor, memory: Tensor) -> Tensor:
+    def _attend(self, attention: Any, query: Tensor, key: Tensor, memory: Tensor) -> Tensor:
         if self.narrow_values:
             mixed = F.scaled_dot_product_attention(query, key, memory.to(query.dtype)[:, None])
             return attention.out_proj(attention.v_proj(mixed[:, 0]))
@@ -72,7 +76,7 @@ class MemoryAttention(nn.Module):
         return attention.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
-def heads(attention: nn.Module, projected: Tensor) -> Tensor:
+def heads(attention: Any, projected: Tensor) -> Tensor:
     """[N, L, C] -> [N, heads, L, C / heads]"""
     return projected.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
 
@@ -84,7 +88,7 @@ def rotate(x: Tensor, table: Table) -> Tensor:
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2).to(x.dtype)
 
 
-def rotation_table(module: nn.Module, tokens: int, device: torch.device) -> Table:
+def rotation_table(module: Any, tokens: int, device: torch.device) -> Table:
     """The rotations of a frame's tokens, from sam2's own axial frequencies."""
     side = round(tokens**0.5)
     angles = module.layers[0].self_attn.compute_cis(end_x=side, end_y=side).to(device)

@@ -29,7 +29,7 @@ class ObjectBatch:
         self.network, self.boxes, self.total = network, boxes, total
         plans = {keyframe: plan_visits(keyframe, total, network.reach) for keyframe in set(keyframes)}
         self.plans = [plans[keyframe] for keyframe in keyframes]
-        self.needed = defaultdict(int)
+        self.needed: dict[int, int] = defaultdict(int)  # slot -> the last visit that remembers it
         for plan in plans.values():
             for slot, visit in last_uses(plan).items():
                 self.needed[slot] = max(self.needed[slot], visit)

@@ -26,8 +26,8 @@ class FrameWindow:
         self.capacity = max(1, min(capacity, len(self.order)))
         self.place = {frame: number for number, frame in enumerate(self.order)}
         self.rows: dict[int, int] = {}
-        self.features: Features | None = None
-        self.reader = ThreadPoolExecutor(1, thread_name_prefix="frames") if len(self.order) > self.capacity else None
+        self.features: Features
+        self.reader = ThreadPoolExecutor(1, thread_name_prefix="frames")  # starts its thread with the first chunk that is read ahead
         self.ahead: tuple[int, Future] | None = None  # the chunk being read: its start in `order`, and its frames
 
     def __call__(self, frames: Sequence[int]) -> Features:
@@ -45,7 +45,8 @@ class FrameWindow:
         following = start + self.capacity
         if following < len(self.order):
             self.ahead = following, self.reader.submit(self._read, self.order[following : following + self.capacity])
-        self.features = None  # the old chunk's memory, before the new one's
+        if self.rows:
+            del self.features  # its memory, before the next chunk's
         self.features = join_features([self._encode(pixels[first : first + BATCH]) for first in range(0, len(pixels), BATCH)])
         self.rows = {frame: row for row, frame in enumerate(chunk)}
 

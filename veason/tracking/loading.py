@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -19,7 +20,7 @@ POSTPROCESSING = {
 }
 
 
-def load_model(config: str | os.PathLike, checkpoint: str | os.PathLike | None, device: torch.device) -> nn.Module:
+def load_model(config: str | os.PathLike, checkpoint: str | os.PathLike | None, device: torch.device) -> Any:
     """Build the model that `config` describes and load its weights; without a checkpoint they are random.
 
     Args:
@@ -55,7 +56,7 @@ def find_config(config: str | os.PathLike) -> Path:
     raise FileNotFoundError(f"no SAM 2 model file {config}; a path, or one of {', '.join(names)}")
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
+def _load_weights(model: Any, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"no SAM 2 checkpoint {path}")
     if path.suffix == ".safetensors":
@@ -68,7 +69,7 @@ def _load_weights(model: nn.Module, path: Path) -> None:
         raise ValueError(f"{path} does not hold the weights of this SAM 2 model: {error}") from error
 
 
-def store_in(model: nn.Module, dtype: torch.dtype) -> None:
+def store_in(model: Any, dtype: torch.dtype) -> None:
     """Store the weights of matrix products and convolutions in `dtype`, as autocast would convert them again at every call."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):

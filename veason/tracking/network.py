@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from veason.tracking.attention import MemoryAttention, key_table
 from veason.tracking.loading import store_in
@@ -55,7 +56,7 @@ class Network:
         dtype: bf16 runs matrix products under autocast, as sam2's users do; fp32 is exact.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype, speed: Speed):
+    def __init__(self, model: Any, dtype: torch.dtype, speed: Speed):
         if not model.directly_add_no_mem_embed or model.num_maskmem < 1:
             raise ValueError("a SAM 2 model needs directly_add_no_mem_embed: true and a num_maskmem above 0, as every released one has")
         self.model, self.dtype, self.speed = model, dtype, speed
@@ -76,7 +77,7 @@ class Network:
             self.look, self.recall = compiled(self.look), compiled(self.recall)
             self.segment, self.remember = compiled(self.segment), compiled(self.remember)
 
-    def _spatial(self, encoding: nn.Module, channels: int) -> Tensor:
+    def _spatial(self, encoding: Any, channels: int) -> Tensor:
         """sam2's sine encoding of a map's places, [L, C]."""
         return encoding(torch.empty(1, channels, self.side, self.side, device=self.device))[0].flatten(1).T.contiguous()
 

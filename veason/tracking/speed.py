@@ -8,7 +8,6 @@ from functools import wraps
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils._pytree import tree_leaves
 
 WORTH_COMPILING = 512  # pixels; below, a model runs faster than it compiles
@@ -23,14 +22,14 @@ class Speed:
     narrow_values: bool = False  # memory attention over values in the memory's few channels, projected afterwards
 
     @classmethod
-    def for_model(cls, model: nn.Module) -> Speed:
+    def for_model(cls, model: Any) -> Speed:
         """Compile large models on a GPU and nothing else."""
         worth = next(model.parameters()).is_cuda and model.image_size >= WORTH_COMPILING
         return cls(compile_encoder=worth, compile_steps=worth)
 
 
 def compiled(call: Callable) -> Callable:
-    """`torch.compile` a function whose tensors have a leading size that changes from call to call; one compilation serves all sizes above 1."""
+    """`torch.compile` a function of tensors whose leading size changes from call to call; one compilation serves all sizes above 1."""
     inner = torch.compile(call)
 
     @wraps(call)
@@ -43,9 +42,9 @@ def compiled(call: Callable) -> Callable:
     return outer
 
 
-def compile_blocks(blocks: nn.ModuleList) -> None:
+def compile_blocks(blocks: Any) -> None:
     """Compile a trunk block by block: blocks of one shape share one compilation, a tenth of the time of compiling the whole."""
-    # a large Hiera has eight shapes of block, once for several frames and once for one; beyond the limit blocks would silently stay as they are
+    # a large Hiera has eight shapes of block, once for several frames and once for one; beyond the limit blocks would not be compiled
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for block in blocks:
         block.forward = compiled(block.forward)
