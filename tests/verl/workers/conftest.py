@@ -1,0 +1,30 @@
+import os
+import socket
+
+import pytest
+import torch
+
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+
+
+@pytest.fixture(scope="session")
+def policy_folder(tmp_path_factory):
+    """A tiny Qwen2.5-VL checkpoint."""
+    from veason.toy.tiny_policy import write_policy
+
+    folder = tmp_path_factory.mktemp("policy")
+    write_policy(folder, seed=0)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def lone_rank():
+    """This process as the only rank of a group over gloo, as a worker of its own."""
+    torch.set_num_threads(1)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.distributed.init_process_group("gloo", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()

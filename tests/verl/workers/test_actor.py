@@ -1,0 +1,137 @@
+"""An update is the same however its batch is cut: over micro-batches, over token budgets, over ranks."""
+
+import dataclasses
+import socket
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch.distributed.device_mesh import init_device_mesh
+from toy_groups import ROLLOUT, config, rank_main, stored_groups, updated
+
+from verl.models.packing import Group, pack_groups
+from verl.models.policy import load_policy
+from verl.workers.actor import Actor
+from verl.workers.optimizer import rate_factor
+
+pytestmark = pytest.mark.usefixtures("lone_rank")
+LEARNING_RATE = 1e-2  # of toy_groups.config
+CUTS = [
+    {"micro_batch_size_per_device_for_update": 2},
+    {"micro_batch_size_per_device_for_update": 4},
+    {"max_tokens_per_micro_batch": 120},
+    {"max_tokens_per_micro_batch": 100_000},
+]
+
+
+def assert_same(one, other):
+    """Figures within 1e-5, the weights within 1e-6 of their norm, and no single weight further off than 1e-5 of the steps it took."""
+    assert one[0].keys() == other[0].keys()
+    for name, value in one[0].items():
+        assert other[0][name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+    weights, difference = (
+        torch.cat([part.flatten().double() for part in parts])
+        for parts in (one[1].values(), [other[1][name] - weight for name, weight in one[1].items()])
+    )
+    assert difference.norm() <= 1e-6 * weights.norm()
+    assert difference.abs().max() <= 1e-5 * LEARNING_RATE * 2
+
+
+@pytest.fixture(scope="module")
+def whole(policy_folder):
+    return updated(config(policy_folder))
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+def test_micro_batches_and_budgets_give_the_same_update(policy_folder, whole, cut):
+    assert_same(whole, updated(config(policy_folder, **cut)))
+
+
+def test_two_ranks_give_the_same_update_and_uneven_shares_do_not_hang(policy_folder, whole, tmp_path):
+    configs = [config(policy_folder), config(policy_folder, max_tokens_per_micro_batch=250)]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.start_processes(rank_main, args=(2, port, configs, str(tmp_path / "out.pt")), nprocs=2, start_method="spawn")
+    for result in torch.load(tmp_path / "out.pt"):
+        assert_same(whole, result)
+
+
+def test_the_loss_is_the_mean_over_responses_of_their_token_means(policy_folder):
+    """Against the definition, one response at a time through plain tensors, with a first update's ratio of 1."""
+    actor_config = config(policy_folder)
+    groups = stored_groups(policy_folder)
+    policy = load_policy(policy_folder, gradient_checkpointing=False)
+    losses, entropies = [], []
+    for stored, advantages in groups:
+        for number, ids in enumerate(stored.group.response_ids):
+            alone = pack_groups([dataclasses.replace(stored.group, response_ids=[ids])], policy.config)
+            with torch.no_grad():
+                scores = policy(alone, entropy=True)
+            ratio = stored.reference[number] - scores.log_probs
+            kl = (ratio.exp() - ratio - 1).clamp(max=10)
+            gain = torch.from_numpy(advantages[number])
+            losses.append((-gain + 0.1 * kl - 0.01 * scores.entropy).mean().item())
+            entropies.append(scores.entropy)
+    metrics = updated(actor_config, steps=1)[0]
+    assert metrics["actor/loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert metrics["actor/entropy"] == pytest.approx(torch.cat(entropies).mean().item(), rel=1e-5)
+    assert metrics["actor/ppo_kl"] == 0 and metrics["actor/pg_clipfrac"] == 0
+
+
+def test_old_log_probs_of_the_actor_change_nothing_at_the_first_update(policy_folder):
+    mesh = init_device_mesh("cpu", (1,))
+    shares = stored_groups(policy_folder)
+    stored, advantages = [each for each, _ in shares], [each for _, each in shares]
+    results = []
+    for computed in (False, True):
+        actor = Actor(config(policy_folder, kl_loss_coef=0.0, entropy_coeff=0.0), ROLLOUT, mesh)
+        for each, values in zip(stored, actor.log_probs([each.group for each in stored])):
+            each.old = values if computed else None
+        results.append(actor.update(stored, advantages))
+    assert results[0].keys() == results[1].keys() and "actor/entropy" not in results[0] and "actor/kl" not in results[0]
+    for name, value in results[0].items():
+        assert results[1][name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+
+
+def test_importance_weights_are_capped(policy_folder):
+    mesh = init_device_mesh("cpu", (1,))
+    shares = stored_groups(policy_folder)
+    actor = Actor(config(policy_folder, tis_cap=2.0), ROLLOUT, mesh)
+    metrics = actor.update([each for each, _ in shares], [each for _, each in shares])
+    assert 0 < metrics["rollout/importance_weight"] <= 2.0
+
+
+def test_fine_tuning_is_the_token_mean_and_learns(policy_folder):
+    mesh = init_device_mesh("cpu", (1,))
+    actor = Actor(config(policy_folder), ROLLOUT, mesh)
+    groups = [
+        Group(s.group.prompt_ids, s.group.response_ids[:1], s.group.pixel_values, s.group.image_grid_thw)
+        for s, _ in stored_groups(policy_folder)
+    ]
+    log_probs = [values for group in actor.log_probs(groups) for values in group]
+    before = actor.fine_tune(groups, step=False)
+    assert before["loss"] == pytest.approx(-torch.cat(log_probs).mean().item(), rel=1e-5)
+    for _ in range(3):
+        last = actor.fine_tune(groups, step=True)
+    assert last["loss"] < before["loss"] and actor.fine_tune(groups, step=False)["loss"] < last["loss"]
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run(policy_folder):
+    mesh = init_device_mesh("cpu", (1,))
+    (stored, advantages), *_ = stored_groups(policy_folder)
+    advantages[0][:] = np.nan
+    with pytest.raises(FloatingPointError, match="gradient"):
+        Actor(config(policy_folder), ROLLOUT, mesh).update([stored], [advantages])
+
+
+def test_learning_rate_schedules(policy_folder):
+    options = config(policy_folder).optim
+    assert [rate_factor(update, options) for update in (0, 5, 10**6)] == [1.0, 1.0, 1.0]
+    warm = dataclasses.replace(options, lr_warmup_steps_ratio=0.3, training_steps=10, lr_scheduler_type="linear", min_lr_ratio=0.1)
+    assert [round(rate_factor(update, warm), 4) for update in (0, 2, 3, 10)] == [0.25, 0.75, 1.0, 0.1]
+    cosine = dataclasses.replace(warm, lr_scheduler_type="cosine", lr_warmup_steps_ratio=0.0, min_lr_ratio=0.0)
+    assert rate_factor(5, cosine) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="training_steps"):
+        rate_factor(0, dataclasses.replace(cosine, training_steps=-1))

@@ -1,0 +1,146 @@
+"""Two Ray workers with everything real: rollout, score, reference, update, hand-over, checkpoint, and going on from it bit for bit."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import ray
+import torch
+import toy_task
+from safetensors.torch import load_file
+from toy_task import ToyData, make_scorer
+
+from verl.config import Config
+from verl.protocol import GroupAdvantages, GroupRequest
+from verl.single_controller import WorkerError
+from verl.workers.engine import RayEngine
+from verl.workers.prompts import PromptBuilder
+
+toy_task.by_value()
+STEPS, PROMPTS = 6, 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def toy_config(folder):
+    config = Config()
+    config.data.seed, config.trainer.device, config.trainer.n_gpus_per_node = 3, "cpu", 2
+    config.data.max_response_length = 24
+    config.worker.actor.model.model_path = config.worker.actor.model.tokenizer_path = folder
+    config.worker.actor.optim.lr = 1e-3
+    config.worker.actor.max_tokens_per_micro_batch = 400
+    rollout = config.worker.rollout
+    rollout.n, rollout.prompt_length, rollout.response_length, rollout.max_num_seqs = 4, 600, 24, 16
+    return config
+
+
+def step(engine, number):
+    """One GRPO step; the groups' results and the figures."""
+    requests = [GroupRequest(uid=number * PROMPTS + i, index=number * PROMPTS + i, seed=100 + i) for i in range(PROMPTS)]
+    figures = engine.rollout([requests[place :: engine.places] for place in range(engine.places)])
+    groups = engine.score([request.uid for request in requests])
+    used = [group for group in groups if np.isfinite(group.totals).all()]
+    figures |= engine.reference([group.uid for group in used], old=False)
+    advantages = []
+    for group in used:
+        gains = (np.array(group.totals) - np.mean(group.totals)) / (np.std(group.totals, ddof=1) + 1e-6)
+        advantages.append(GroupAdvantages(group.uid, [np.full(n, gain, np.float32) for n, gain in zip(group.response_tokens, gains)]))
+    figures |= engine.update(advantages)
+    engine.drop([group.uid for group in groups])
+    return groups, {name: value for name, value in figures.items() if not name.startswith("memory/")}
+
+
+@pytest.fixture(scope="module")
+def run(policy_folder, tmp_path_factory):
+    """Six steps, saved after three (greedy answers follow) and after six; then three more from the first checkpoint."""
+    folder, config = tmp_path_factory.mktemp("run"), toy_config(policy_folder)
+    results = {"folder": folder}
+    with RayEngine(config, ToyData, partial(make_scorer, nan_at=(5,))) as engine:
+        results["whole"] = []
+        for number in range(STEPS):
+            results["whole"].append(step(engine, number))
+            if number == 2:
+                engine.save(str(folder / "middle"))
+                results["greedy"] = []
+                for uid in (1000, 2000):
+                    engine.rollout([[GroupRequest(uid + place, 7, 0)] for place in range(2)], validation=True)
+                    results["greedy"] += engine.score([uid, uid + 1])
+                    engine.drop([uid, uid + 1])
+        engine.save(str(folder / "end"))
+    with RayEngine(config, ToyData, partial(make_scorer, nan_at=(5,))) as engine:
+        engine.load(str(folder / "middle"))
+        results["resumed"] = [step(engine, number) for number in range(3, STEPS)]
+        engine.save(str(folder / "resumed"))
+    return results
+
+
+def test_vllm_and_actor_agree_before_and_after_updates(run):
+    gaps = [figures["rollout/log_prob_gap"] for _, figures in run["whole"]]
+    assert max(gaps) < 1e-3 and len(gaps) == STEPS
+    assert all(figures["actor/grad_norm"] > 0 for _, figures in run["whole"])
+    assert run["whole"][0][1]["actor/kl"] == pytest.approx(0.0, abs=1e-6) and run["whole"][2][1]["actor/kl"] > 1e-6
+
+
+def test_groups_are_whole_and_in_order(run):
+    for number, (groups, _) in enumerate(run["whole"]):
+        assert [group.sample_id for group in groups] == [f"toy/{number * PROMPTS + i}" for i in range(PROMPTS)]
+        for group in groups:
+            assert len(group.responses) == len(group.totals) == len(group.response_tokens) == len(group.truncated) == 4
+            assert all(0 < tokens <= 24 and cut == (tokens == 24) for tokens, cut in zip(group.response_tokens, group.truncated))
+            assert len(set(group.responses)) > 1 and group.prompt_tokens > 20
+    assert np.isnan(run["whole"][1][0][1].totals).all()  # prompt 5 cannot be scored, and its group is left out
+
+
+def test_validation_is_greedy(run):
+    assert len({group.responses[0] for group in run["greedy"]}) == 1 and all(len(group.responses) == 1 for group in run["greedy"])
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(run):
+    for (groups, figures), (groups_again, figures_again) in zip(run["whole"][3:], run["resumed"], strict=True):
+        assert [group.responses for group in groups] == [group.responses for group in groups_again]
+        assert {k: v for k, v in figures.items() if k != "ray/megabytes_per_prompt"} == {
+            k: v for k, v in figures_again.items() if k != "ray/megabytes_per_prompt"
+        }
+    one, other = (load_file(next((run["folder"] / name / "actor/huggingface").glob("*.safetensors"))) for name in ("end", "resumed"))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_checkpoint_loads_with_transformers(run, policy_folder):
+    from transformers import AutoModelForImageTextToText
+
+    folder = run["folder"] / "end/actor/huggingface"
+    model, report = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
+    start = AutoModelForImageTextToText.from_pretrained(policy_folder)
+    assert not report["missing_keys"] and not report["unexpected_keys"] and type(model) is type(start)
+    assert model.config.architectures == start.config.architectures and model.config.tie_word_embeddings
+    assert any(not torch.equal(one, other) for one, other in zip(model.parameters(), start.parameters()))
+    assert PromptBuilder(str(folder)).forbidden_tokens
+
+
+def test_little_goes_through_ray(run):
+    assert all(figures["ray/megabytes_per_prompt"] < 0.1 for _, figures in run["whole"])
+
+
+def test_an_error_of_the_scorer_names_sample_and_rank(policy_folder):
+    config = toy_config(policy_folder)
+    config.trainer.n_gpus_per_node = 1
+    with RayEngine(config, ToyData, partial(make_scorer, fail_at=9)) as engine:
+        engine.rollout([[GroupRequest(0, 8, 0), GroupRequest(1, 9, 0)]])
+        with pytest.raises(WorkerError, match="rank 0 failed in `score`: RuntimeError: toy/9: its responses could not be scored: OSError"):
+            engine.score([0, 1])
+
+
+def test_fine_tuning_needs_no_rollout_engine(policy_folder):
+    config = toy_config(policy_folder)
+    with RayEngine(config, lambda: ToyData(with_response=True), None) as engine:
+        shares = [[GroupRequest(i, i, 0) for i in range(place, 6, 2)] for place in range(2)]
+        before = engine.evaluate_loss(shares)["loss"]
+        losses = [engine.fine_tune(shares)["loss"] for _ in range(4)]
+        assert losses[0] == pytest.approx(before, rel=1e-5) and losses[-1] < losses[0]
+        with pytest.raises(WorkerError, match="was started without a scorer"):
+            engine.rollout(shares)
