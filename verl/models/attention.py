@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch._dynamo
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
@@ -53,8 +54,10 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, scale: flo
 def compiled_flex() -> Callable[..., Tensor]:
     """FlexAttention compiled once for all lengths: the second length that is met makes the kernel's length symbolic.
 
-    `fullgraph` turns a fall-back to the uncompiled form, which would hold every score, into an error.
+    `fullgraph` turns a fall-back to the uncompiled form, which would hold every score, into an error. Gradients on or off, dtypes and
+    rows of a single block each take entries of dynamo's cache, whose default of 8 is too few for a process that meets them all.
     """
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     return torch.compile(_flex, fullgraph=True)
 
 

@@ -63,7 +63,7 @@ class PackedBatch:
         position_ids: int64 [3, 1, L], mRoPE positions in time, height and width.
         segments, parents: int32 [L], see the module's picture. Padding is a segment of its own.
         spans: the segments as intervals of the row.
-        image_positions: int64 [visual tokens], where the vision tower's outputs go.
+        image_positions: int64 [visual tokens], where the vision tower's outputs go. Image tokens that a response writes are words.
         pixel_values: [patches, dim] of all prompts. A row without images carries one blank image that is placed nowhere, so that
             every rank runs the vision tower and its collectives.
         vision: how the tower attends over these patches.
@@ -119,6 +119,7 @@ def pack_groups(groups: Sequence[Group], model_config: Any, multiple: int | None
     positions: list[Tensor] = []
     spans: list[Span] = []
     predictors: list[Tensor] = []
+    image_positions: list[Tensor] = []
     cursor = 0
     for number, group in enumerate(groups):
         if len(group.prompt_ids) == 0:
@@ -128,6 +129,7 @@ def pack_groups(groups: Sequence[Group], model_config: Any, multiple: int | None
         positions.append(prompt_positions)
         prompt_start, prompt_end = cursor, cursor + len(group.prompt_ids)
         spans.append(Span(prompt_start, prompt_end, prompt_start, prompt_start))
+        image_positions.append(cursor + (group.prompt_ids == model_config.image_token_id).nonzero()[:, 0])
         cursor = prompt_end
         for response in group.response_ids:
             length = len(response)
@@ -144,16 +146,15 @@ def pack_groups(groups: Sequence[Group], model_config: Any, multiple: int | None
 
     responses = [response for group in groups for response in group.response_ids]
     lengths = tuple(len(response) for response in responses)
-    input_ids = torch.cat(ids)
     segments, parents = number_segments(spans)
     pixel_values, grids = join_images(groups, model_config.vision_config)
     return PackedBatch(
-        input_ids=input_ids[None],
+        input_ids=torch.cat(ids)[None],
         position_ids=torch.cat(positions, dim=1)[:, None],
         segments=segments,
         parents=parents,
         spans=tuple(spans),
-        image_positions=(input_ids == model_config.image_token_id).nonzero()[:, 0],
+        image_positions=torch.cat(image_positions),
         pixel_values=pixel_values,
         vision=plan_vision(grids, model_config.vision_config),
         predictors=torch.cat(predictors) if predictors else torch.zeros(0, dtype=torch.int64),

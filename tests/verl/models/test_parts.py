@@ -59,6 +59,7 @@ def test_block_mask_equals_the_dense_mask(multiple: int) -> None:
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
 def test_flex_attention_equals_the_dense_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "compiled_flex", lambda: attention._flex)
     batch = pack_groups([random_group([70, 1, 130], [(1, 8, 8)], 2, text=60), random_group([40], [], 3)], CONFIG, multiple=128)

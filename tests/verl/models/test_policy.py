@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from tiny_qwen import alone, random_group, tiny_model
+from tiny_qwen import IMAGE, alone, random_group, tiny_model
 
 from verl.models.packing import Group, fill_rows, pack_groups
 from verl.models.policy import Policy
@@ -73,6 +73,20 @@ def test_any_packing_gives_the_same(budget: int) -> None:
         for row in fill_rows([group.tokens for group in groups], budget):
             batch = pack_groups([groups[i] for i in row], policy.config)
             torch.testing.assert_close(policy(batch).log_probs, torch.cat([whole[i] for i in row]), atol=5e-6, rtol=0.0)
+
+
+def test_an_image_token_in_a_response_is_a_word() -> None:
+    group = random_group([6], [SQUARE], 2)
+    group.response_ids[0][3] = IMAGE
+    policy = Policy(tiny_model())
+    with torch.no_grad():
+        assert policy(pack_groups([group], policy.config)).log_probs.isfinite().all()
+
+
+def test_checkpointing_reaches_every_block() -> None:
+    policy = Policy(tiny_model())
+    policy.checkpoint_activations()
+    assert all(block.gradient_checkpointing for block in policy.blocks())
 
 
 def test_an_empty_row_joins_the_pass() -> None:
