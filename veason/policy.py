@@ -141,8 +141,8 @@ def check_checkpoint(path: str | Path, weights: bool = True) -> None:
     folder = Path(path)
     if not (folder / "config.json").is_file() or (weights and not any(folder.glob("*.safetensors"))):
         raise DataError(
-            f"no checkpoint at {folder}: expected a folder with config.json and *.safetensors, such as the `huggingface` folder "
-            "of a training run, or Qwen/Qwen2.5-VL-3B-Instruct downloaded from the Hugging Face hub"
+            f"no checkpoint at {folder}: fit are folders with config.json and *.safetensors, such as a training run's `huggingface`, the "
+            "Veason-R1 weights that github.com/SitongGong/Veason-R1 names, or, not trained for this, Qwen/Qwen2.5-VL-3B-Instruct"
         )
 
 

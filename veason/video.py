@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,42 +34,43 @@ def open_folder(folder: str | Path) -> FrameFiles:
     return FrameFiles(paths)
 
 
-def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None) -> np.ndarray:
+def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None) -> tuple[np.ndarray, float]:
     """A video file's frames as an array [T, H, W, 3] RGB that lies in the file `scratch`, so that only what is looked at is in memory.
 
     Args:
-        fps: keep so many frames a second (those shown at 0, 1/fps, 2/fps, ... seconds); None keeps all.
+        fps: keep so many frames a second (the first one not before 0, 1/fps, 2/fps, ... seconds); None keeps all.
+
+    Returns:
+        The frames, and how many of them make a second.
 
     Raises:
         DataError: the file is missing, is no video, or holds no frame.
     """
-    if not Path(path).is_file():
-        raise DataError(f"video is missing: {path}")
-    total, shape = 0, None
-    with open(scratch, "wb") as file:
-        for frame in _decoded(path, fps):
-            if shape is None:
-                shape = frame.shape
-            elif frame.shape != shape:
-                raise DataError(f"{path}: the size of the frames changes from {shape[:2]} to {frame.shape[:2]}")
-            file.write(frame.tobytes())
-            total += 1
-    if shape is None:
-        raise DataError(f"{path} holds no frames")
-    return np.memmap(scratch, np.uint8, "r", shape=(total, *shape))
-
-
-def _decoded(path: str | Path, fps: float | None) -> Iterator[np.ndarray]:
     import av
 
-    due = 0.0  # seconds: the next frame to keep is the first one not shown before this
+    if not Path(path).is_file():
+        raise DataError(f"video is missing: {path}")
+    total, shape, due, pace = 0, None, 0.0, 0.0
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path)) as container, open(scratch, "wb") as file:
+            if not container.streams.video:
+                raise DataError(f"{path} holds no video")
+            rate = float(container.streams.video[0].average_rate or 1)
+            pace = min(fps or rate, rate)
             start = None
             for frame in container.decode(video=0):
                 start = frame.time if start is None else start
-                if fps is None or frame.time - start >= due - 1e-6:
-                    yield frame.to_ndarray(format="rgb24")
-                    due += 1 / fps if fps else 0.0
-    except (av.FFmpegError, IndexError) as error:
+                if fps is not None and frame.time - start < due - 1e-6:
+                    continue
+                due += 1 / pace
+                picture = frame.to_ndarray(format="rgb24")
+                shape = shape or picture.shape
+                if picture.shape != shape:
+                    raise DataError(f"{path}: the size of the frames changes from {shape[:2]} to {picture.shape[:2]}")
+                file.write(picture.tobytes())
+                total += 1
+    except av.FFmpegError as error:
         raise DataError(f"{path} cannot be read as a video ({error})") from error
+    if shape is None:
+        raise DataError(f"{path} holds no frames")
+    return np.memmap(scratch, np.uint8, "r", shape=(total, *shape)), pace

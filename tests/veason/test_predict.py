@@ -1,0 +1,78 @@
+"""Any video: a file and a folder, several expressions, what is written; and what is said when something is missing."""
+
+import json
+
+import av
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+from scripted_parts import BoxTracker, Script
+
+from veason import predict
+from veason.answers import format_answer
+from veason.errors import DataError
+from veason.pipeline import Segmenter
+from veason.video import decode_video, open_folder
+
+TOTAL, HEIGHT, WIDTH, FPS = 24, 57, 91, 8  # odd sides: the overlay is cut to even ones
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Three seconds that grow brighter."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 90, 56, "yuv420p"
+        for number in range(TOTAL):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((56, 90, 3), 10 * number, np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("fps", "kept"), [(None, range(24)), (8, range(24)), (4, range(0, 24, 2)), (1, range(0, 24, 8)), (100, range(24))])
+def test_frames_a_second(clip, tmp_path, fps, kept):
+    frames, pace = decode_video(clip, tmp_path / "frames", fps)
+    assert frames.shape == (len(kept), 56, 90, 3) and pace == min(fps or FPS, FPS)
+    np.testing.assert_allclose(frames.mean(axis=(1, 2, 3)), [10 * number for number in kept], atol=4)
+
+
+def test_everything_is_written(tmp_path):
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(TOTAL):
+        cv2.imwrite(str(tmp_path / "in" / f"{number:03d}.jpg"), rng.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
+    texts = [format_answer("the \ud800 one", 5, [[56, 56, 280, 280]]), "no idea"]
+    segmenter = Segmenter(Script(*texts), BoxTracker())
+    predict.predict(segmenter, open_folder(tmp_path / "in"), ["the duck", "the pond"], tmp_path / "out", 10)
+    first, second = (json.loads((tmp_path / "out" / name / "result.json").read_text()) for name in ("00", "01"))
+    assert (first["expression"], first["keyframe"], first["thinking"], first["failure"]) == ("the duck", 5, "the \ud800 one", None)
+    assert (second["expression"], second["failure"]) == ("the pond", "no_answer")
+    (x1, y1, x2, y2) = first["boxes"][0]
+    for number, rle in enumerate(first["masks"]):
+        png = cv2.imread(str(tmp_path / "out" / "00" / "masks" / f"{number:05d}.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(coco.decode(rle) * 255, png)
+        assert (png[y1:y2, x1:x2] == 255).all() and (png > 0).sum() == (y2 - y1) * (x2 - x1)
+    assert len(first["masks"]) == len(second["masks"]) == TOTAL and not any(coco.area(rle) for rle in second["masks"])
+    assert (tmp_path / "out" / "00" / "keyframe.jpg").is_file() and not (tmp_path / "out" / "01" / "keyframe.jpg").exists()
+    with av.open(str(tmp_path / "out" / "00" / "overlay.mp4")) as overlay:
+        shown = [frame.to_ndarray(format="rgb24") for frame in overlay.decode(video=0)]
+    assert len(shown) == TOTAL and shown[0].shape == (56, 90, 3)
+
+
+def test_what_is_missing_is_named(clip, tmp_path, capsys):
+    words = ["--video", str(clip), "--expression", "x", "--model", str(tmp_path), "--sam2", "s.pt", "--out", str(tmp_path / "out")]
+    assert predict.main(words) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "no checkpoint at" in line and "Qwen/Qwen2.5-VL-3B-Instruct" in line
+    (tmp_path / "config.json").touch()
+    (tmp_path / "model.safetensors").touch()
+    assert predict.main(words) == 2
+    assert "no SAM 2 checkpoint at s.pt: fit is sam2.1_hiera_large.pt" in capsys.readouterr().err
+    with pytest.raises(DataError, match="video is missing"):
+        decode_video(tmp_path / "none.mp4", tmp_path / "frames")
+    with pytest.raises(DataError, match="cannot be read as a video"):
+        decode_video(__file__, tmp_path / "frames")
+    with pytest.raises(DataError, match="no pictures"):
+        open_folder(tmp_path)
