@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from training_data_construction.cot_records import IMAGE_TAG, Record, write_json
+from veason.errors import DataError
 from veason.frames import read_frame, resize_frame
 from veason.prompts import SYSTEM_PROMPT
 
@@ -34,8 +35,7 @@ def export_llamafactory(folder: Path, splits: Mapping[str, Sequence[Record]], si
         quality: of the JPEG files.
 
     Raises:
-        DataError: a frame is missing or unreadable.
-        ValueError: a prompt does not have one `<image>` per frame (its expression holds the tag itself).
+        DataError: a frame is missing or unreadable, or a prompt has not one `<image>` per frame (the expression holds the tag itself).
     """
     pictures = {
         source: f"images_{size}/{record['video']}/{Path(source).stem}.jpg"
@@ -59,7 +59,7 @@ def export_llamafactory(folder: Path, splits: Mapping[str, Sequence[Record]], si
 def _convert(record: Record, pictures: Mapping[str, str]) -> dict[str, Any]:
     images = [pictures[source] for source in record["sampled_video_frames"]]
     if (tags := record["conversation"][0]["value"].count(IMAGE_TAG)) != len(images):
-        raise ValueError(f"{record['video']}/{record['exp_id']}: {tags} {IMAGE_TAG} tags in the prompt for {len(images)} frames")
+        raise DataError(f"{record['video']}/{record['exp_id']}: {tags} {IMAGE_TAG} tags in the prompt for {len(images)} frames")
     return {"system": SYSTEM_PROMPT, "conversations": record["conversation"], "images": images}
 
 

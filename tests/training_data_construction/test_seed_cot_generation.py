@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import EXPRESSIONS, VIDEOS, Failure, asked_keyframe, good_answer, rectangle
+from fake_teacher import EXPRESSIONS, VIDEOS, Failure, asked_keyframe, good_answer, rectangle
 
 from training_data_construction.seed_cot_generation import main
 

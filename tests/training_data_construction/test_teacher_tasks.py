@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from conftest import EXPRESSIONS, HEIGHT, VIDEOS, WIDTH, rectangle
+from fake_teacher import EXPRESSIONS, HEIGHT, VIDEOS, WIDTH, rectangle
 from PIL import Image
 
 from training_data_construction.teacher_tasks import draw_pictures, plan_tasks, teacher_size

@@ -13,7 +13,7 @@ import urllib.request
 from collections import Counter
 
 import pytest
-from conftest import EXPRESSIONS, VIDEOS, Failure, good_answer
+from fake_teacher import EXPRESSIONS, VIDEOS, Failure, good_answer
 
 from training_data_construction.seed_cot_generation import main
 
@@ -32,7 +32,15 @@ def vllm_url(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder / "policy"), "--served-model-name", "teacher"]
+    command = [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(folder / "policy"),
+        "--served-model-name",
+        "teacher",
+    ]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "4096", "--max-num-seqs", "8"]
     command += ["--limit-mm-per-prompt", '{"image": 8, "video": 0}', "--skip-mm-profiling", "--enforce-eager"]
     with open(folder / "log.txt", "wb") as log:
