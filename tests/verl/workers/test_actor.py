@@ -1,7 +1,9 @@
 """An update is the same however its batch is cut: over micro-batches, over token budgets, over ranks."""
 
 import dataclasses
+import json
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,11 @@ from toy_groups import ROLLOUT, config, rank_main, stored_groups, updated
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import load_policy
 from verl.workers.actor import Actor
+from verl.workers.checkpoint import load_state, load_weights, save_state, save_weights
+from verl.workers.config import ModelConfig, RefConfig
 from verl.workers.optimizer import rate_factor
+from verl.workers.prompts import PromptBuilder
+from verl.workers.reference import Reference
 
 pytestmark = pytest.mark.usefixtures("lone_rank")
 LEARNING_RATE = 1e-2  # of toy_groups.config
@@ -135,3 +141,62 @@ def test_learning_rate_schedules(policy_folder):
     assert rate_factor(5, cosine) == pytest.approx(0.5)
     with pytest.raises(ValueError, match="training_steps"):
         rate_factor(0, dataclasses.replace(cosine, training_steps=-1))
+
+
+def test_a_run_of_five_updates_is_the_recorded_one(policy_folder):
+    """Losses of a fixed trajectory. To record anew after a deliberate change: delete the file and run this test."""
+    recorded = Path(__file__).parents[2] / "assets" / "update_trajectory.json"
+    actor = Actor(config(policy_folder), ROLLOUT, init_device_mesh("cpu", (1,)))
+    shares = stored_groups(policy_folder)
+    figures = [actor.update([each for each, _ in shares], [each for _, each in shares]) for _ in range(5)]
+    if not recorded.exists():
+        recorded.parent.mkdir(exist_ok=True)
+        recorded.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    for step, expected in zip(figures, json.loads(recorded.read_text()), strict=True):
+        for name, value in expected.items():
+            assert step[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_folder, tmp_path):
+    model = ModelConfig(model_path=policy_folder, lora_rank=4, lora_alpha=8.0)
+    mesh = init_device_mesh("cpu", (1,))
+    torch.manual_seed(0)
+    actor = Actor(config(policy_folder, model=model), ROLLOUT, mesh)
+    reference = Reference(actor, RefConfig(), mesh)
+    shares = stored_groups(policy_folder)
+    groups = [stored.group for stored, _ in shares]
+    start = reference.log_probs(groups)
+    frozen = {name: weight.full_tensor().clone() for name, weight in actor.policy.model.named_parameters() if not weight.requires_grad}
+    assert all("lora" not in name for name in frozen)
+    for _ in range(2):
+        actor.update([each for each, _ in shares], [each for _, each in shares])
+    assert all(torch.equal(weight.full_tensor(), frozen[name]) for name, weight in actor.policy.model.named_parameters() if name in frozen)
+    same = zip(start, reference.log_probs(groups), actor.log_probs(groups))
+    assert all(torch.equal(a, b) and not torch.equal(a, c) for one, two, three in same for a, b, c in zip(one, two, three))
+
+    save_weights(actor.policy, PromptBuilder(policy_folder).processor, tmp_path, actor.device)
+    merged = load_policy(tmp_path / "huggingface", gradient_checkpointing=False).eval()
+    with torch.no_grad():
+        scores = merged(pack_groups(groups, merged.config)).log_probs
+    trained = torch.cat([values for each in actor.log_probs(groups) for values in each])
+    assert (scores - trained).abs().max() < 1e-5
+    again = Actor(config(policy_folder, model=model), ROLLOUT, mesh)
+    load_weights(again.policy, tmp_path)
+    assert all(torch.equal(a, b) for one, two in zip(actor.log_probs(groups), again.log_probs(groups)) for a, b in zip(one, two))
+
+
+def test_the_optimizer_goes_on_where_it_was_saved(policy_folder, tmp_path):
+    mesh = init_device_mesh("cpu", (1,))
+    shares = stored_groups(policy_folder)
+    batch = [each for each, _ in shares], [each for _, each in shares]
+    first, second = (Actor(config(policy_folder), ROLLOUT, mesh) for _ in range(2))
+    first.update(*batch)
+    save_weights(first.policy, PromptBuilder(policy_folder).processor, tmp_path, first.device)
+    save_state(first.policy, first.optimizer, first.schedule, tmp_path)
+    load_weights(second.policy, tmp_path)
+    load_state(second.policy, second.optimizer, second.schedule, tmp_path)
+    assert first.update(*batch) == second.update(*batch)
+    assert all(torch.equal(a.full_tensor(), b.full_tensor()) for a, b in zip(first.policy.parameters(), second.policy.parameters()))
+    (tmp_path / "ranks.json").write_text('{"world_size": 4}')
+    with pytest.raises(ValueError, match="written by 4 workers"):
+        load_state(second.policy, second.optimizer, second.schedule, tmp_path)
