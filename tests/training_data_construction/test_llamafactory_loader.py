@@ -1,0 +1,59 @@
+"""LLaMA-Factory's own argument parser, loader, converter and template on our configuration and data set; runs where it is installed.
+
+pip install llamafactory==0.9.5   (in an environment of its own: it asks for an older transformers)
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from training_data_construction.cot_records import build_record
+from training_data_construction.llamafactory_export import export_llamafactory
+from training_data_construction.teacher_tasks import plan_tasks
+from veason.datasets.revos import ReVOS
+from veason.prompts import build_messages
+
+pytest.importorskip("llamafactory", reason="LLaMA-Factory is not installed", exc_type=ImportError)
+
+
+@pytest.fixture(scope="module")
+def rows(revos, tmp_path_factory):
+    """(record, LLaMA-Factory's row, folder) for every record, and its tokenizer and processor."""
+    folder = tmp_path_factory.mktemp("llamafactory")
+    tasks, _ = plan_tasks(ReVOS(revos, split="train", meta_file="meta_expressions_train_select.json"), seed=0)
+    records = [build_record(task, "Step 1: a. Step 2: b. Step 3: c.", size=56) for task in tasks]
+    export_llamafactory(folder, {"train": records}, size=56)
+    subprocess.run([sys.executable, "-m", "veason.toy.tiny_policy", "--output", str(folder / "policy")], check=True)
+    from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_train_args
+    from llamafactory.model import load_tokenizer
+
+    with open("configs/llamafactory_qwen2_5vl_lora_sft.yaml", encoding="utf-8") as file:
+        config = yaml.safe_load(file)
+    config |= {"model_name_or_path": str(folder / "policy"), "dataset_dir": str(folder), "output_dir": str(folder / "out")}
+    config |= {"bf16": False, "use_cpu": True, "preprocessing_num_workers": 1, "dataloader_num_workers": 0}
+    model_args, data_args, training_args, _, _ = get_train_args(config)
+    modules = load_tokenizer(model_args)
+    template = get_template_and_fix_tokenizer(modules["tokenizer"], data_args)
+    data = get_dataset(template, model_args, data_args, training_args, stage="sft", **modules)["train_dataset"]
+    return records, list(data), modules["tokenizer"], modules["processor"]
+
+
+def test_its_tokens_are_those_of_our_prompt_and_answer(rows):
+    from PIL import Image
+
+    records, loaded, tokenizer, processor = rows
+    assert len(loaded) == len(records)
+    for record, row in zip(records, loaded, strict=True):
+        text = processor.apply_chat_template(build_messages(record["exp"], record["frame_ids"], None, (56, 56)), add_generation_prompt=True)
+        images = [Image.open(path) for path in row["images"]]
+        assert [image.size for image in images] == [(56, 56)] * len(record["frame_ids"])
+        expected = processor(text=[text], images=images)["input_ids"][0]
+        prompt = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label == -100]
+        answer = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
+        assert prompt == list(expected)
+        assert tokenizer.decode(answer).strip() == record["conversation"][1]["value"] + "<|im_end|>"
