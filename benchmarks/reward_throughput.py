@@ -76,9 +76,11 @@ class PublishedSchedule:
     """sam2's video predictor, one rollout at a time."""
 
     def __init__(self, config: str, checkpoint: str | None, device: torch.device):
+        import sam2.sam2_video_predictor as official
         from hydra.utils import instantiate
         from omegaconf import OmegaConf
 
+        official.tqdm = lambda frames, **_: frames  # no progress bar for every rollout
         settings = OmegaConf.load(find_config(config))
         settings.model._target_ = "sam2.sam2_video_predictor.SAM2VideoPredictor"
         for key, value in POSTPROCESSING.items():
