@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from training_data_construction.teacher_prompts import WORKED_EXAMPLES
 from veason import masks
@@ -78,7 +79,7 @@ def plan_tasks(
     """
     excluded, taken, bad = set(exclude), Counter[str](), dict[str, str]()
     tasks = []
-    for sample in benchmark.samples:
+    for sample in tqdm(benchmark.samples, desc="planning", unit="expr", disable=None, leave=False):
         unwanted = excluded & {sample.sample_id, sample.video} or (sample.type_id == 2 and not include_absent)
         if unwanted or taken[sample.video] >= max_per_video:
             continue
