@@ -22,6 +22,7 @@ from typing import Any
 
 import ray
 import torch
+from ray.exceptions import RayActorError
 from tqdm import tqdm
 
 from eval.config import EvaluateConfig, read_words
@@ -44,7 +45,7 @@ def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
 
     Raises:
         DataError: no checkpoint, a benchmark that does not fit its annotation, or an output folder that holds another run.
-        ray.exceptions.RayActorError: a worker died; what is done stays done.
+        RuntimeError: a worker died; what is done stays done.
     """
     check_checkpoint(config.model_path)
     benchmark = open_benchmark(config.benchmark, config.data_path, config.split)
@@ -71,17 +72,23 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
     actor = ray.remote(num_gpus=1 if gpus else 0, num_cpus=0 if gpus else 1)(EvaluationWorker)
     workers = [actor.remote(config, rank) for rank in range(count)]
     queue = portions(indices, config.batch_size, count)
-    busy: dict[ray.ObjectRef, Any] = {}
+    busy: dict[ray.ObjectRef, int] = {}
+
+    def hand_out(rank: int) -> None:
+        if portion := next(queue, None):
+            busy[workers[rank].run.remote(portion)] = rank
+
+    for rank in range(count):
+        hand_out(rank)
     with tqdm(total=len(indices), unit="sample", smoothing=0.1) as bar:
-        for worker in workers:
-            if portion := next(queue, None):
-                busy[worker.run.remote(portion)] = worker
         while busy:
             (ready,), _ = ray.wait(list(busy), num_returns=1)
-            worker = busy.pop(ready)
-            bar.update(len(ray.get(ready)))  # raises what the worker raised
-            if portion := next(queue, None):
-                busy[worker.run.remote(portion)] = worker
+            rank = busy.pop(ready)
+            try:
+                bar.update(len(ray.get(ready)))  # raises what the worker raised
+            except RayActorError as error:
+                raise RuntimeError(f"worker {rank} of {count} died; what is done stays done, the same command goes on. {error}") from error
+            hand_out(rank)
     for worker in workers:
         ray.kill(worker)
 

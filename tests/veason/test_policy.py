@@ -1,0 +1,56 @@
+"""The policy on the CPU: vLLM with a tiny checkpoint of random weights."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from veason.errors import DataError
+from veason.policy import VISION_TOKENS, Question, Sampling, VLLMPolicy
+from veason.prompts import build_messages
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policy")
+    subprocess.run([sys.executable, "-m", "veason.toy.tiny_policy", "--output", folder, "--seed", "0"], check=True, capture_output=True)
+    return VLLMPolicy(folder, Sampling(max_tokens=12, ignore_eos=True), max_prompt_tokens=400, max_images=3)
+
+
+def ask(name, frames=3, size=56):
+    pictures = np.random.default_rng(0).integers(0, 255, (frames, size, size, 3), np.uint8)
+    return Question(name, build_messages("the red square", range(frames), size=(size, size)), [Image.fromarray(p) for p in pictures])
+
+
+def test_policy(policy):
+    """One engine for all of it: starting one takes longer than everything else."""
+    alone, together = policy.answers([ask("a/0")]), policy.answers([ask("a/0"), ask("b/0", frames=2)])
+    assert len(together) == 2 and together[0] == alone[0]  # greedy
+
+    # A vision token is never sampled, not even one that every logit but infinity speaks for.
+    vocabulary = policy.processor.tokenizer.get_vocab()
+    assert policy.forbidden == {vocabulary[token]: float("-inf") for token in VISION_TOKENS}
+    params = policy._sampling_params(ask("a/0"))
+    assert params.logit_bias == policy.forbidden and params.temperature == 0
+    forbidden, policy.forbidden = policy.forbidden, {vocabulary["<|image_pad|>"]: 100.0}
+    (output,) = policy.engine.generate([policy._prompt(ask("a/0"))], policy._sampling_params(ask("a/0")), use_tqdm=False)
+    assert set(output.outputs[0].token_ids) == {vocabulary["<|image_pad|>"]}  # so a bias is obeyed
+    policy.forbidden = forbidden
+
+    # The length that is checked beforehand is the one that vLLM comes to.
+    prompt = policy._prompt(ask("a/0"))
+    policy.max_prompt_tokens = len(output.prompt_token_ids) - 1
+    with pytest.raises(DataError, match=rf"a/0: the prompt has {len(output.prompt_token_ids)} tokens"):
+        policy.answers([ask("a/0")])
+    policy.max_prompt_tokens = len(output.prompt_token_ids)
+    assert policy._prompt(ask("a/0"))["prompt"] == prompt["prompt"]
+    with pytest.raises(DataError, match="c/0: 3 image placeholders and 2 images"):
+        policy.answers([Question("c/0", ask("c/0").messages, ask("c/0").images[:2])])
+
+    # With a temperature a question's draw depends on the seed and its name, not on its neighbours.
+    policy.sampling = Sampling(temperature=1.0, max_tokens=12, ignore_eos=True, seed=3)
+    first, second = policy.answers([ask("a/0"), ask("b/0")])
+    assert policy.answers([ask("x/0"), ask("b/0"), ask("a/0")])[1:] == [second, first]
+    assert first != second
