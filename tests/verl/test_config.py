@@ -80,12 +80,20 @@ def test_the_published_values() -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["data.prompt_key=problem", "data.sam2_mode=video", "data.reference_image_resize=560", "worker.critic.optim.lr=1e-5", "algorithm.lam=1.0"],
+    [
+        "data.prompt_key=problem",
+        "data.sam2_mode=video",
+        "data.reference_image_resize=560",
+        "worker.critic.optim.lr=1e-5",
+        "algorithm.lam=1.0",
+    ],
 )
 def test_a_key_without_effect_is_taken_with_one_line(word: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         load_config([f"config={PUBLISHED}", word])
-    assert [record.getMessage().split(":")[0] for record in caplog.records] == [f"{word.split('=')[0].split('.optim')[0]} has no effect here"]
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        f"{word.split('=')[0].split('.optim')[0]} has no effect here"
+    ]
 
 
 def test_no_key_without_effect_has_a_field() -> None:
@@ -162,7 +170,7 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
             load_config(words)
     broken = tmp_path / "broken.yaml"
     broken.write_text("data: [1\n")
-    with pytest.raises(ConfigError, match="broken.yaml is not YAML") as error:
+    with pytest.raises(ConfigError, match=r"broken\.yaml is not YAML") as error:
         load_config([f"config={broken}"])
     assert "\n" not in str(error.value)
 

@@ -3,39 +3,26 @@
     python3 -m verl.trainer.main config=configs/demo.yaml trainer.max_steps=3
     python3 -m verl.trainer.main config=configs/video_seg_zero_3b_keyframe_sam_sft_mod.yaml worker.actor.model.model_path=...
 
-`data.name` and `worker.reward.compute_score` pick the task's parts by name or as package.module:name.
+`data.name` and `worker.reward.compute_score` pick the task's parts by name or as package.module:name. Torch, Ray and the task are imported
+where they are used, so that a wrong key is refused in a second.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from grpo_reward.scorer import build_scorer
-from veason.errors import DataError
-from veason.training_data import build_training_data
 from verl.config import Config, ConfigError, load_config
-from verl.protocol import Scorer, TrainingData
-from verl.single_controller import WorkerError
-from verl.trainer.checkpoint import CheckpointError
-from verl.trainer.data_order import DataOrder, OrderChanged, split, validation_requests
-from verl.trainer.grpo import GRPO
-from verl.trainer.loop import Loop, Prompts
-from verl.trainer.plan import check_machine, make_plan
-from verl.trainer.prompt_lengths import PromptLengths, PromptTooLong
-from verl.trainer.run_log import RunLog
-from verl.workers.engine import RayEngine
-from verl.workers.prompts import PromptBuilder
 
-log = logging.getLogger(__name__)
-
-# What a person can mend from one line; anything else is a defect and shows its traceback.
-EXPECTED = (ConfigError, CheckpointError, OrderChanged, PromptTooLong, WorkerError, DataError)
+if TYPE_CHECKING:
+    from verl.protocol import Scorer, TrainingData
+    from verl.trainer.loop import Loop, Prompts
 
 # Otherwise each worker writes pages at its start; exported before the run, these keep what they are set to.
 QUIET = {
@@ -63,6 +50,8 @@ class Task:
 
 def compose(config: Config) -> Task:
     """Picks the data and the score that the configuration names."""
+    from veason.training_data import build_training_data
+
     options = asdict(config.data)
     options |= options.pop("options")
     validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file}
@@ -74,11 +63,15 @@ def compose(config: Config) -> Task:
 
 
 def _make_scorer(options: dict[str, Any], device: str) -> Scorer:
+    from grpo_reward.scorer import build_scorer
+
     return build_scorer(**options, device=device)
 
 
 def train(config: Config) -> None:
     """Runs GRPO as configured."""
+    from verl.trainer.grpo import GRPO
+
     packages = {"vllm": "rollout"} | ({"sam2": "worker.reward.sam2_config"} if config.worker.reward.sam2_config else {})
     run_loop(config, GRPO, compose(config), packages)
 
@@ -91,6 +84,10 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: dict[str, s
         rollouts: whether the workers generate and score.
         held_out: share of the training data kept for validation where there is no validation data.
     """
+    from verl.trainer.plan import check_machine, make_plan
+    from verl.trainer.run_log import RunLog
+    from verl.workers.engine import RayEngine
+
     check_machine(config, packages)
     prompts = open_prompts(config, task, held_out)
     plan = make_plan(config, len(prompts.order))
@@ -110,6 +107,11 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: dict[str, s
 
 def open_prompts(config: Config, task: Task, held_out: float = 0.0) -> Prompts:
     """The order of the training prompts, and the validation prompts."""
+    from verl.trainer.data_order import DataOrder, split, validation_requests
+    from verl.trainer.loop import Prompts
+    from verl.trainer.prompt_lengths import PromptLengths
+    from verl.workers.prompts import PromptBuilder
+
     options, data = config.data, task.data()
     model = config.worker.actor.model
     count = PromptBuilder(model.tokenizer_path or "", options.min_pixels, options.max_pixels).length
@@ -129,16 +131,33 @@ def open_prompts(config: Config, task: Task, held_out: float = 0.0) -> Prompts:
     )
 
 
-def run(words: Sequence[str], train: Callable[[Config], None]) -> int:
-    """Loads the configuration and trains; gives the exit status. What a person can mend ends in one line on stderr."""
+def run(words: Sequence[str], program: str) -> int:
+    """Loads the configuration and calls `train(config)` of the module `program`; gives the exit status.
+
+    What a person can mend ends in one line on stderr; anything else is a defect and shows its traceback.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     prepare_environment()
     try:
-        train(load_config(words))
-    except EXPECTED as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        config = load_config(words)
+    except ConfigError as error:
+        return _refuse(error)
+    from veason.errors import DataError
+    from verl.single_controller import WorkerError
+    from verl.trainer.checkpoint import CheckpointError
+    from verl.trainer.data_order import OrderChanged
+    from verl.trainer.prompt_lengths import PromptTooLong
+
+    try:
+        importlib.import_module(program).train(config)
+    except (ConfigError, CheckpointError, DataError, OrderChanged, PromptTooLong, WorkerError) as error:
+        return _refuse(error)
     return 0
+
+
+def _refuse(error: Exception) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
 
 
 def prepare_environment() -> None:
@@ -151,7 +170,4 @@ def prepare_environment() -> None:
 
 
 if __name__ == "__main__":
-    from verl.trainer.main import run as run_module  # under its importable name, so that workers can unpickle what it defines
-    from verl.trainer.main import train as train_module
-
-    sys.exit(run_module(sys.argv[1:], train_module))
+    sys.exit(run(sys.argv[1:], "verl.trainer.main"))  # by its name: workers must find what they unpickle

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from verl.config import Config, ConfigError
 from verl.trainer.checkpoint import find_checkpoint
 
@@ -92,6 +90,8 @@ def check_machine(config: Config, packages: dict[str, str]) -> None:
     Raises:
         ConfigError
     """
+    import torch  # late: see verl.trainer.main
+
     for package, purpose in packages.items():
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"{package} is not installed, and {purpose} needs it: {INSTALL}")
@@ -105,6 +105,8 @@ def check_machine(config: Config, packages: dict[str, str]) -> None:
 
 
 def _check_gpus(wanted: int) -> None:
+    import torch
+
     present = torch.cuda.device_count()
     if present == 0:
         raise ConfigError(

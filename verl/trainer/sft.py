@@ -59,6 +59,5 @@ def train(config: Config) -> None:
 
 if __name__ == "__main__":
     from verl.trainer.main import run
-    from verl.trainer.sft import train as train_module  # under its importable name, so that workers can unpickle what it defines
 
-    sys.exit(run(sys.argv[1:], train_module))
+    sys.exit(run(sys.argv[1:], "verl.trainer.sft"))  # by its name: workers must find what they unpickle

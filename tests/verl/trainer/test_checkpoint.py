@@ -41,7 +41,7 @@ def test_save_load_and_latest(tmp_path: Path) -> None:
 
 def test_a_save_that_fails_harms_nothing(tmp_path: Path) -> None:
     save_checkpoint(OneFile(5), tmp_path, 5, {})
-    with pytest.raises(CheckpointError, match="global_step_10.*No space left"):
+    with pytest.raises(CheckpointError, match=r"global_step_10.*No space left"):
         save_checkpoint(OneFile(10, fails=True), tmp_path, 10, {}, limit=1)
     assert list(saved_checkpoints(tmp_path)) == [5]
     assert (tmp_path / "latest").read_text() == "global_step_5"

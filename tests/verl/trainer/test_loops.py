@@ -57,7 +57,7 @@ def test_going_on_in_place_rewrites_the_lost_steps(config: Config) -> None:
     config.trainer.save_freq = 2
 
     class Dies(RecordingEngine):
-        def update(self, advantages):  # noqa: ANN001, ANN202
+        def update(self, advantages):
             if len(self.updates()) == 3:
                 raise RuntimeError("rank 1 died")
             return super().update(advantages)
@@ -167,5 +167,5 @@ def test_too_long_a_prompt_is_refused_by_name(config: Config) -> None:
 def test_a_checkpoint_of_other_data_is_refused(config: Config, tmp_path: Path) -> None:
     loop_of(GRPO, config, RecordingEngine()).fit()
     config.trainer.load_checkpoint_path = str(tmp_path / "run")
-    with pytest.raises(ValueError, match="samples 12 -> 16"):
+    with pytest.raises(ValueError, match=r"samples 12 -> 16"):
         loop_of(GRPO, config, RecordingEngine(), data=ListData(16)).fit()

@@ -1,0 +1,86 @@
+"""The commands: what a person can mend ends in one line, before Ray or a model is started; the published variables are taken."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from verl.config import Config
+from verl.trainer.main import QUIET, compose, prepare_environment, run
+
+GRPO, SFT = "verl.trainer.main", "verl.trainer.sft"
+ROOT = Path(__file__).parents[3]
+PUBLISHED = "config=training_scripts/video_seg_zero_3b_keyframe_sam_sft_mod.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for name in ("REVOS_ROOT", "MODEL_PATH", "SAM2_CHECKPOINT", "COT_ROOT", "RAY_ADDRESS", *QUIET):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_what_is_missing_ends_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = [PUBLISHED, "worker.actor.model.model_path=/nowhere", "worker.reward.sam2_checkpoint=/nowhere", f"data.train_files={tmp_path}"]
+    demo = ["config=configs/demo.yaml", f"worker.actor.model.model_path={tmp_path}/policy"]
+    for program, given, part in (
+        (GRPO, [PUBLISHED], "error: data.train_files is not set: export REVOS_ROOT=..."),
+        (GRPO, [*words, "worker.rollout.m=8"], "error: unknown key worker.rollout.m"),
+        (GRPO, words, "error: this recipe needs 2 CUDA GPUs"),
+        (GRPO, [*words, "trainer.device=cpu"], "error: no checkpoint at worker.actor.model.model_path=/nowhere"),
+        (SFT, ["config=configs/sft_demo.yaml", "worker.actor.model.model_path=/nowhere"], "error: no checkpoint at"),
+        (GRPO, demo, "error: no checkpoint at"),
+    ):
+        assert run(given, program) == 1
+        message = capsys.readouterr().err.strip()
+        assert message.startswith(part) and "\n" not in message
+
+
+def test_missing_data_is_named(policy_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (policy_folder / "model.safetensors").touch()
+    words = ["config=configs/demo.yaml", f"worker.actor.model.model_path={policy_folder}", f"data.train_files={tmp_path}/ReVOS"]
+    assert run([*words, "trainer.device=cpu"], GRPO) == 1
+    message = capsys.readouterr().err.strip()
+    assert str(tmp_path / "ReVOS") in message and "\n" not in message
+
+
+def test_a_variable_that_vllm_refuses_is_dropped_with_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("VLLM_ATTENTION_BACKEND", "XFORMERS")
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "INFO")
+    prepare_environment()
+    assert "VLLM_ATTENTION_BACKEND" not in os.environ and os.environ["VLLM_LOGGING_LEVEL"] == "INFO"
+    assert capsys.readouterr().err.count("\n") == 1
+    prepare_environment()
+    assert capsys.readouterr().err == ""
+
+
+def test_factories_travel_and_find_their_module(config: Config) -> None:
+    import pickle
+
+    config.data.val_files, config.data.val_meta_file, config.data.options = "/val", "meta_expressions_valid_.json", {"extra": 1}
+    task = pickle.loads(pickle.dumps(compose(config)))
+    assert task.data.keywords["extra"] == 1 and "options" not in task.data.keywords
+    assert task.validation.keywords["train_files"] == "/val" and task.validation.keywords["meta_file"] == "meta_expressions_valid_.json"
+    config.worker.reward.compute_score = "no_sam2"
+    assert compose(config).scorer("cpu").tracker is None
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "training_scripts").glob("run_*.sh")))
+def test_launchers_reach_their_program(script: str) -> None:
+    """Each passes its words on: a wrong one is refused by name."""
+    result = subprocess.run(
+        ["bash", str(ROOT / "training_scripts" / script), "trainer.no_such_key=1"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env=os.environ | {"PYTHON": sys.executable, "VLLM_ATTENTION_BACKEND": "XFORMERS"},
+        check=False,
+    )
+    assert result.returncode == 1, result.stderr
+    assert "error: unknown key trainer.no_such_key" in result.stderr and "VLLM_ATTENTION_BACKEND=XFORMERS is dropped" in result.stderr

@@ -1,0 +1,81 @@
+"""What is missing is said in one line, before any model is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from verl.config import Config, ConfigError
+from verl.trainer.checkpoint import CheckpointError
+from verl.trainer.plan import check_machine, make_plan
+
+
+def refusal(config: Config, packages: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as error:
+        check_machine(config, packages or {})
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture
+def whole(config: Config, tmp_path: Path) -> Config:
+    """A configuration whose checkpoint looks like one."""
+    folder = tmp_path / "policy"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).touch()
+    config.worker.actor.model.model_path = str(folder)
+    return config
+
+
+@pytest.mark.parametrize(("present", "parts"), [(0, ["2 CUDA GPUs", "trainer.device=cpu"]), (1, ["shows 1", "trainer.n_gpus_per_node=1"])])
+def test_missing_gpus(whole: Config, monkeypatch: pytest.MonkeyPatch, present: int, parts: list[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: present)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    whole.trainer.device = "cuda"
+    message = refusal(whole)
+    assert all(part in message for part in parts), message
+
+
+def test_auto_takes_what_there_is(whole: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    whole.trainer.device = "auto"
+    check_machine(whole, {"torch": "everything"})
+    assert whole.trainer.device == "cpu"
+
+
+def test_a_missing_package(whole: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "vllm" else find(name))
+    assert refusal(whole, {"torch": "everything", "vllm": "rollout"}).startswith("vllm is not installed, and rollout needs it: ")
+
+
+def test_a_missing_checkpoint(whole: Config, tmp_path: Path) -> None:
+    model = whole.worker.actor.model
+    model.model_path = None
+    assert "worker.actor.model.model_path is not set" in refusal(whole)
+    model.model_path = str(tmp_path / "nowhere")
+    assert f"no checkpoint at worker.actor.model.model_path={tmp_path / 'nowhere'}" in refusal(whole)
+    model.model_path = str(tmp_path)
+    assert "has no config.json and no *.safetensors" in refusal(whole)
+
+
+def test_steps_and_updates(config: Config) -> None:
+    plan = make_plan(config, samples=13)
+    assert plan.steps == 2 * 13 // 4 and plan.passes == {"reference": 1, "update": 3}
+    config.data.rollout_batch_size, config.trainer.max_steps, config.trainer.test_freq, config.trainer.save_freq = 8, 3, 2, 2
+    plan = make_plan(config, samples=13)
+    assert (plan.steps, plan.updates_per_step, config.worker.actor.optim.training_steps) == (3, 2, 6)
+    assert [plan.validates(step) for step in (1, 2, 3)] == [plan.saves(step) for step in (1, 2, 3)] == [False, True, True]
+    assert plan.passes == {"reference": 2, "update": 3}
+    with pytest.raises(ConfigError, match=r"data.rollout_batch_size=8 is more than the 6 prompts"):
+        make_plan(config, samples=3)
+
+
+def test_a_wrong_checkpoint_to_go_on_from(config: Config) -> None:
+    config.trainer.load_checkpoint_path = "/nowhere/global_step_3"
+    with pytest.raises(CheckpointError, match="/nowhere/global_step_3 does not exist"):
+        make_plan(config, samples=13)
