@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class BudgetSpent(RuntimeError):
@@ -80,15 +81,24 @@ class Pace:
     first_delay: float = 1.0
     max_delay: float = 60.0
     _closed_until: float = 0.0  # time.monotonic()
+    _halted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def halt(self) -> None:
+        """Ends all waiting, also that to come: the run is stopping."""
+        self._halted.set()
 
     async def gate(self) -> None:
         """Returns when no server's wish to wait is running."""
-        while (left := self._closed_until - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+        while (left := self._closed_until - time.monotonic()) > 0 and not self._halted.is_set():
+            await self._wait(left)
 
     async def back_off(self, failures: int, retry_after: float | None) -> None:
         """Waits after the failure number `failures` (from 1) of one question."""
         if retry_after is not None:
             self._closed_until = max(self._closed_until, time.monotonic() + retry_after)
         delay = min(self.first_delay * 2 ** (failures - 1), self.max_delay) * random.uniform(0.5, 1.0)
-        await asyncio.sleep(max(delay, retry_after or 0.0))
+        await self._wait(max(delay, retry_after or 0.0))
+
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._halted.wait(), seconds)

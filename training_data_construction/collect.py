@@ -52,6 +52,7 @@ class Collector:
     stopping: str | None = None
     left_open: list[str] = field(default_factory=list)
     _answered: bool = False  # some request of this run was answered
+    _served: bool = False  # this model has answered, now or in an earlier run
     _troubles: int = 0  # expressions in a row without an answer
     _error: BaseException | None = None
 
@@ -67,6 +68,7 @@ class Collector:
         for entry in self.journal.entries:
             if not entry.get("refused"):
                 self.budget.record(entry.get("prompt_tokens", 0) + entry.get("completion_tokens", 0))
+                self._served |= entry.get("model") == self.teacher.model
         queue = iter([task for task in tasks if progress[task.sample.sample_id].open])
         first = next(queue, None)
         if first is not None:
@@ -78,6 +80,7 @@ class Collector:
     def stop(self, why: str) -> None:
         """Lets requests in flight end and sends no more."""
         self.stopping = self.stopping or why
+        self.pace.halt()
 
     async def _work(self, queue: Iterator[TeacherTask], progress: dict[str, Progress]) -> None:
         while self.stopping is None and (task := next(queue, None)) is not None:
@@ -104,7 +107,7 @@ class Collector:
         try:
             reply = await self._reply(question)
         except QuestionRefused as error:
-            self._trouble(task, str(error))
+            self._trouble(task, str(error), first=not self._served)
             self._record(question, state, Reply(""), reason=str(error), refused=True)
             return True
         except DataError as error:
@@ -114,7 +117,7 @@ class Collector:
             return False
         if reply is None:
             return False
-        self._answered, self._troubles = True, 0
+        self._answered, self._served, self._troubles = True, True, 0
         text = tidy_answer(reply.text)
         reason = "it was cut off at the token limit" if not reply.complete else None
         reason = reason or check_answer(text, task.keyframe, task.sample.expression, self.max_words)
@@ -139,7 +142,7 @@ class Collector:
                 if failures < self.pace.tries:
                     await self.pace.back_off(failures, error.retry_after)
         self.left_open.append(f"{sample_id}: no answer in {self.pace.tries} tries, the last one: {trouble}")
-        self._trouble(question.task, trouble)
+        self._trouble(question.task, trouble, first=not self._answered)
         return None
 
     async def _try(self, question: Question) -> Reply:
@@ -156,10 +159,10 @@ class Collector:
         finally:
             await self.budget.settle(cost)
 
-    def _trouble(self, task: TeacherTask, words: str) -> None:
-        """An expression without an answer is its own affair; the first of a run, or several in a row, are the server's."""
+    def _trouble(self, task: TeacherTask, words: str, first: bool) -> None:
+        """An expression without an answer is its own affair; the first one, or several in a row, are the server's."""
         self._troubles += 1
-        if not self._answered or self._troubles >= TROUBLES_TO_STOP:
+        if first or self._troubles >= TROUBLES_TO_STOP:
             raise TeacherError(f"{task.sample.sample_id}: {words}")
 
     def _record(self, question: Question, state: Progress, reply: Reply, reason: str | None, refused: bool = False) -> None:
@@ -168,7 +171,7 @@ class Collector:
             "keyframe": question.task.keyframe,
             "frame_ids": question.task.frame_ids,
             "example": question.example,
-            "model": getattr(self.teacher, "model", ""),
+            "model": self.teacher.model,
             "text": reply.text,
             "reason": reason,
             "prompt_tokens": reply.prompt_tokens,

@@ -74,7 +74,9 @@ class Reply:
 
 
 class Teacher(Protocol):
-    """Answers questions; see the module for what it may raise."""
+    """Answers questions; see the module for what it may raise. `model` is its name in the journal."""
+
+    model: str
 
     async def answer(self, question: Question) -> Reply:
         """Reasons about one question."""

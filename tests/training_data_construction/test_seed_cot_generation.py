@@ -240,6 +240,14 @@ def test_one_question_refused(revos, tmp_path, server):
     assert len(server.questions) == PRESENT
 
 
+def test_a_run_may_go_on_with_a_refused_question(revos, tmp_path, server):
+    """The first request of a first run has to be answered; later the journal tells that the model is served."""
+    assert main(words(revos, tmp_path, server, "--max_requests", 1)) == 3
+    server.misbehave = lambda number, _: Failure(400, body=b"no") if number == 1 else None
+    assert main(words(revos, tmp_path, server)) == 0
+    assert len(records(tmp_path)) == PRESENT - 1
+
+
 def test_a_server_that_dies_ends_the_run_and_loses_nothing(revos, tmp_path, server, capsys):
     server.misbehave = lambda number, _: Failure(502, body=b"bad gateway") if number >= 3 else None
     assert main(words(revos, tmp_path, server, "--tries", 2)) == 1
@@ -250,6 +258,15 @@ def test_a_server_that_dies_ends_the_run_and_loses_nothing(revos, tmp_path, serv
     assert main(words(revos, tmp_path, server)) == 0
     assert len(server.questions) == asked + PRESENT - 3
     assert len(records(tmp_path)) == PRESENT
+
+
+def test_stopping_does_not_wait_for_retry_after(revos, tmp_path, server, capsys):
+    failures = {2: Failure(429, {"Retry-After": "600"}), 3: Failure(401, body=b"the key was withdrawn")}
+    server.misbehave = lambda number, _: time.sleep(0.2 if number == 3 else 0) or failures.get(number)
+    start = time.monotonic()
+    assert main(words(revos, tmp_path, server)) == 1
+    assert time.monotonic() - start < 60
+    assert "the key was withdrawn" in capsys.readouterr().err
 
 
 def test_other_settings_do_not_mix_with_a_journal(revos, tmp_path, server, capsys):
