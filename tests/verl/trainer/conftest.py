@@ -1,111 +1,12 @@
-"""A small data set in memory, and an engine in this process that keeps the protocol and no model."""
+"""A configuration of four prompts a step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from verl.config import Config, load_config
-from verl.protocol import GroupAdvantages, GroupRequest, GroupResult
-
-
-class ListData:
-    """`count` prompts; prompt i has 10 + i words and one image."""
-
-    def __init__(self, count: int = 12) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def sample_id(self, index: int) -> str:
-        return f"video/{index}"
-
-    def outline(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:  # noqa: ARG002
-        return [{"role": "user", "content": "word " * (10 + index)}], [(112, 112)]
-
-
-def count_words(messages: Sequence[dict[str, Any]], sizes: Sequence[tuple[int, int]]) -> int:
-    """16 tokens an image, one a word."""
-    return sum(len(message["content"].split()) for message in messages) + 16 * len(sizes)
-
-
-class RecordingEngine:
-    """Scores are a function of (index, response); the weight is the sum of all first advantages it was updated with."""
-
-    places, device_name = 2, "cpu"
-
-    def __init__(self, n: int = 4, equal: Sequence[int] = (), uncomputed: Sequence[int] = ()) -> None:
-        self.n, self.equal, self.uncomputed = n, equal, uncomputed
-        self.calls: list[tuple[str, Any]] = []
-        self.kept: dict[int, GroupRequest] = {}
-        self.weight = 0.0
-
-    def rollout(self, shares: Sequence[Sequence[GroupRequest]], validation: bool = False) -> dict[str, float]:
-        self.calls.append(("rollout", [[request.uid for request in share] for share in shares]))
-        self.kept |= {request.uid: request for share in shares for request in share}
-        self.validation = validation
-        return {"rollout/seen": 1.0}
-
-    def score(self, uids: Sequence[int]) -> list[GroupResult]:
-        return [self.result(uid, 1 if self.validation else self.n) for uid in uids]
-
-    def result(self, uid: int, n: int) -> GroupResult:
-        index = self.kept[uid].index
-        totals = [float((index + response) % 5) for response in range(n)]
-        if index in self.equal:
-            totals = [1.0] * n
-        if index in self.uncomputed:
-            totals = [float("nan")] * n
-        return GroupResult(
-            uid=uid,
-            sample_id=f"video/{index}",
-            prompt_tokens=26 + index,
-            responses=["text"] * n,
-            response_tokens=[2 + response for response in range(n)],
-            truncated=[False] * n,
-            totals=totals,
-            parts=[{"format": total} for total in totals],
-            failures=["no answer" if total == 0 else None for total in totals],
-        )
-
-    def reference(self, uids: Sequence[int], old: bool) -> dict[str, float]:
-        self.calls.append(("reference", (list(uids), old)))
-        return {}
-
-    def update(self, advantages: Sequence[GroupAdvantages]) -> dict[str, float]:
-        assert all(each.uid in self.kept for each in advantages)
-        self.calls.append(("update", [each.uid for each in advantages]))
-        self.weight += float(sum(np.sum(values) * (each.uid + 1) for each in advantages for values in each.advantages[:1]))
-        return {"actor/loss": self.weight, "memory/update_gib": 1.0}
-
-    def fine_tune(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
-        self.calls.append(("fine_tune", [[request.uid for request in share] for share in shares]))
-        self.weight += sum(request.seed % 1000 for share in shares for request in share)
-        return {"loss": self.weight}
-
-    def evaluate_loss(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
-        self.calls.append(("evaluate_loss", [[request.uid for request in share] for share in shares]))
-        return {"loss": self.weight}
-
-    def drop(self, uids: Sequence[int]) -> None:
-        for uid in uids:
-            del self.kept[uid]
-
-    def save(self, folder: str) -> None:
-        path = Path(folder, "actor", "huggingface")
-        path.mkdir(parents=True)
-        (path / "weight").write_text(repr(self.weight))
-
-    def load(self, folder: str) -> None:
-        self.weight = float(Path(folder, "actor", "huggingface", "weight").read_text())
-
-    def updates(self) -> list[list[int]]:
-        return [value for name, value in self.calls if name == "update"]
 
 
 @pytest.fixture(scope="session")

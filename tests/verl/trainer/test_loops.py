@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from conftest import ListData, RecordingEngine, count_words
+from recording_engine import ListData, RecordingEngine, count_words
 
 from verl.config import Config
 from verl.trainer.checkpoint import saved_checkpoints
