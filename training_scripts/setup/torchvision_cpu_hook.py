@@ -11,22 +11,24 @@ import sys
 _libraries = []  # torch forgets a schema when its Library object is collected
 
 
+def declare_operators():
+    import torch
+
+    if torch.version.cuda is None:
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _libraries.append(library)
+
+
 class _DeclareOperators:
     """A finder that finds nothing: it acts once, when `torchvision` is first looked for."""
 
     @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        if name != "torchvision":
-            return None
-        sys.meta_path.remove(cls)
-        import torch
-
-        if torch.version.cuda is None:
-            library = torch.library.Library("torchvision", "DEF")
-            library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            _libraries.append(library)
-        return None
+    def find_spec(cls, name, *_):
+        if name == "torchvision":
+            sys.meta_path.remove(cls)
+            declare_operators()
 
 
 sys.meta_path.insert(0, _DeclareOperators)
