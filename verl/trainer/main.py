@@ -31,6 +31,7 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYTHONWARNINGS": "ignore::FutureWarning",
 }
+SAM2 = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_large.pt"
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,32 @@ def train(config: Config) -> None:
     """Runs GRPO as configured."""
     from verl.trainer.grpo import GRPO
 
-    packages = {"vllm": "rollout"} | ({"sam2": "worker.reward.sam2_config"} if config.worker.reward.sam2_config else {})
-    run_loop(config, GRPO, compose(config), packages)
+    run_loop(config, GRPO, compose(config), {"vllm": "rollout"} | check_reward(config))
+
+
+def check_reward(config: Config) -> dict[str, str]:
+    """Finds the rule and what it tracks with, before anything is loaded; gives the packages that it needs.
+
+    Raises:
+        ConfigError: no such rule, or SAM 2's files are not named or not there.
+    """
+    from grpo_reward.rules import find_rule
+
+    reward = config.worker.reward
+    try:
+        rule = find_rule(reward.compute_score, **reward.options)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+    if rule.boxes is None:
+        return {}
+    need = f"worker.reward.compute_score={reward.compute_score} tracks masks"
+    if not reward.sam2_config:
+        raise ConfigError(f"worker.reward.sam2_config is not set, and {need}")
+    if reward.sam2_checkpoint and not os.path.isfile(reward.sam2_checkpoint):
+        raise ConfigError(
+            f"no SAM 2 weights at worker.reward.sam2_checkpoint={reward.sam2_checkpoint}, and {need}: download them from {SAM2}"
+        )
+    return {"sam2": need}
 
 
 def run_loop(config: Config, loop: type[Loop], task: Task, packages: dict[str, str], rollouts: bool = True, held_out: float = 0.0) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 from verl.config import Config, ConfigError
 from verl.trainer.checkpoint import find_checkpoint
+from verl.workers.config import ModelConfig
 
-INSTALL = "run `make setup`, or pip install -r requirements.txt"
+INSTALL = "run `make venv`, or pip install -r requirements.txt"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def check_machine(config: Config, packages: dict[str, str]) -> None:
     """Settles trainer.device, and refuses a run for which something is missing on this machine, in one line that says how to mend it.
 
     Args:
-        packages: import name -> what it is for.
+        packages: import name -> what needs it.
 
     Raises:
         ConfigError
@@ -94,14 +95,14 @@ def check_machine(config: Config, packages: dict[str, str]) -> None:
 
     for package, purpose in packages.items():
         if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"{package} is not installed, and {purpose} needs it: {INSTALL}")
+            raise ConfigError(f"{package} is not installed ({purpose}): {INSTALL}")
     trainer = config.trainer
     if trainer.device == "auto":
         trainer.device = "cuda" if torch.cuda.is_available() else "cpu"
     one_machine = trainer.nnodes == 1 and "RAY_ADDRESS" not in os.environ  # a cluster's GPUs are Ray's to count
     if trainer.device == "cuda" and one_machine:
         _check_gpus(trainer.n_gpus_per_node)
-    _check_model(config.worker.actor.model.model_path)
+    _find_model(config.worker.actor.model)
 
 
 def _check_gpus(wanted: int) -> None:
@@ -120,7 +121,9 @@ def _check_gpus(wanted: int) -> None:
         )
 
 
-def _check_model(path: str | None) -> None:
+def _find_model(model: ModelConfig) -> None:
+    """Checks the checkpoint's folder; a hub name becomes the folder of its download."""
+    path = model.model_path
     if not path:
         raise ConfigError("worker.actor.model.model_path is not set: add worker.actor.model.model_path=... to the command")
     folder = Path(path)
@@ -129,12 +132,27 @@ def _check_model(path: str | None) -> None:
             raise ConfigError(
                 f"no checkpoint at worker.actor.model.model_path={path}: fine-tune one (python3 -m verl.trainer.sft) or {_DOWNLOAD}"
             )
+        model.model_path = _download(path)
+        model.tokenizer_path = model.model_path if model.tokenizer_path == path else model.tokenizer_path
         return
     missing = [what for what in ("config.json", "*.safetensors") if not any(folder.glob(what))]
     if missing:
         raise ConfigError(
             f"worker.actor.model.model_path={path} is no Hugging Face checkpoint, it has no {' and no '.join(missing)}: {_DOWNLOAD}"
         )
+
+
+def _download(name: str) -> str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return snapshot_download(name)
+    except (OSError, HfHubHTTPError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"no checkpoint at worker.actor.model.model_path={name}, neither a folder nor on the hub ({reason}): {_DOWNLOAD}"
+        ) from error
 
 
 _DOWNLOAD = "download one (hf download Qwen/Qwen2.5-VL-3B-Instruct --local-dir ...)"

@@ -44,17 +44,11 @@ class SFT(Loop):
 
 def train(config: Config) -> None:
     """Fine-tunes as configured."""
-    from verl.trainer.main import compose, run_loop
+    from verl.trainer.main import check_reward, compose, run_loop
 
     generates = config.sft.generate > 0
-    run_loop(
-        config,
-        SFT,
-        compose(config),
-        packages={"vllm": "sft.generate"} if generates else {},
-        rollouts=generates,
-        held_out=config.sft.val_ratio,
-    )
+    packages = {"vllm": "sft.generate"} | check_reward(config) if generates else {}
+    run_loop(config, SFT, compose(config), packages, rollouts=generates, held_out=config.sft.val_ratio)
 
 
 if __name__ == "__main__":

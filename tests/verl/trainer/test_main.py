@@ -28,12 +28,16 @@ def test_what_is_missing_ends_in_one_line(capsys: pytest.CaptureFixture[str], tm
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     words = [PUBLISHED, "worker.actor.model.model_path=/nowhere", "worker.reward.sam2_checkpoint=/nowhere", f"data.train_files={tmp_path}"]
-    demo = ["config=configs/demo.yaml", f"worker.actor.model.model_path={tmp_path}/policy"]
+    no_sam2 = "worker.reward.compute_score=no_sam2"
+    demo = [no_sam2, "config=configs/demo.yaml", f"worker.actor.model.model_path={tmp_path}/policy"]
     for program, given, part in (
         (GRPO, [PUBLISHED], "error: data.train_files is not set: export REVOS_ROOT=..."),
         (GRPO, [*words, "worker.rollout.m=8"], "error: unknown key worker.rollout.m"),
-        (GRPO, words, "error: this recipe needs 2 CUDA GPUs"),
-        (GRPO, [*words, "trainer.device=cpu"], "error: no checkpoint at worker.actor.model.model_path=/nowhere"),
+        (GRPO, [*words, "worker.reward.compute_score=veason_strikt"], "error: worker.reward.compute_score: no rule is named"),
+        (GRPO, [*words, "worker.reward.sam2_config=null"], "error: worker.reward.sam2_config is not set"),
+        (GRPO, words, "error: no SAM 2 weights at worker.reward.sam2_checkpoint=/nowhere"),
+        (GRPO, [*words, no_sam2], "error: this recipe needs 2 CUDA GPUs"),
+        (GRPO, [*words, no_sam2, "trainer.device=cpu"], "error: no checkpoint at worker.actor.model.model_path=/nowhere"),
         (SFT, ["config=configs/sft_demo.yaml", "worker.actor.model.model_path=/nowhere"], "error: no checkpoint at"),
         (GRPO, demo, "error: no checkpoint at"),
     ):
@@ -44,7 +48,12 @@ def test_what_is_missing_ends_in_one_line(capsys: pytest.CaptureFixture[str], tm
 
 def test_missing_data_is_named(policy_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (policy_folder / "model.safetensors").touch()
-    words = ["config=configs/demo.yaml", f"worker.actor.model.model_path={policy_folder}", f"data.train_files={tmp_path}/ReVOS"]
+    words = [
+        "config=configs/demo.yaml",
+        "worker.reward.compute_score=no_sam2",
+        f"worker.actor.model.model_path={policy_folder}",
+        f"data.train_files={tmp_path}/ReVOS",
+    ]
     assert run([*words, "trainer.device=cpu"], GRPO) == 1
     message = capsys.readouterr().err.strip()
     assert str(tmp_path / "ReVOS") in message and "\n" not in message

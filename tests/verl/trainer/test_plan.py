@@ -50,15 +50,18 @@ def test_auto_takes_what_there_is(whole: Config, monkeypatch: pytest.MonkeyPatch
 def test_a_missing_package(whole: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "vllm" else find(name))
-    assert refusal(whole, {"torch": "everything", "vllm": "rollout"}).startswith("vllm is not installed, and rollout needs it: ")
+    assert refusal(whole, {"torch": "everything", "vllm": "rollout"}).startswith("vllm is not installed (rollout): run `make venv`")
 
 
-def test_a_missing_checkpoint(whole: Config, tmp_path: Path) -> None:
+def test_a_missing_checkpoint(whole: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = whole.worker.actor.model
     model.model_path = None
     assert "worker.actor.model.model_path is not set" in refusal(whole)
     model.model_path = str(tmp_path / "nowhere")
     assert f"no checkpoint at worker.actor.model.model_path={tmp_path / 'nowhere'}" in refusal(whole)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model.model_path = "nobody/nothing-of-that-name"
+    assert "nobody/nothing-of-that-name, neither a folder nor on the hub" in refusal(whole)
     model.model_path = str(tmp_path)
     assert "has no config.json and no *.safetensors" in refusal(whole)
 
