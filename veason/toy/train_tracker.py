@@ -45,7 +45,7 @@ class Stage:
     cpu_clips: int
 
 
-STAGES = (Stage(0.25, 1, 160, 8), Stage(0.55, 4, 64, 3), Stage(1.0, 8, 40, 2))
+STAGES = (Stage(0.25, 1, 160, 6), Stage(0.55, 4, 64, 2), Stage(1.0, 8, 40, 1))
 TARGETS = 3  # tracked in each clip
 LEARNING_RATE, WARM_UP, WEIGHT_DECAY, MAX_NORM = 5e-4, 100, 0.01, 1.0
 LONGEST_VIDEO = 24  # frames; SAM 2 scales the distances of its pointers by the length of the video
@@ -158,8 +158,9 @@ class TrackerTraining:
 
 
 def learning_rate(step: int, progress: float) -> float:
-    """Linear warm-up by steps, then half a cosine over the time, down to 2 %."""
-    return LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.49 * (1 + math.cos(math.pi * min(progress, 1.0))))
+    """Linear warm-up over 100 steps or a twentieth of the time, whichever is shorter; half a cosine over the time, down to 2 %."""
+    warm = min(1.0, max((step + 1) / WARM_UP, 20 * progress))
+    return LEARNING_RATE * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * min(progress, 1.0))))
 
 
 def jitter_boxes(boxes: Tensor, side: int, generator: torch.Generator) -> Tensor:
