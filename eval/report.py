@@ -126,8 +126,8 @@ def sample_pictures(run: Path, benchmark: Benchmark, sample: VideoSample, record
     for time in times:
         cell = overlay_masks(read_frame(benchmark.frame_path(sample, time)), pred[time], palette=((230, 57, 70),))
         if benchmark.has_truth:
-            true = benchmark.masks(sample, [time])[:, 0].any(axis=0)
-            outlines, _ = cv2.findContours(true.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            true = benchmark.masks(sample, [time]).max(axis=(0, 1), initial=0)
+            outlines, _ = cv2.findContours(true, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(cell, outlines, -1, TRUE_COLOUR, max(1, sample.height // 240))
         cells.append(cell)
     film = data_url(strip(cells, [f"{time}" for time in times], height=STRIP_HEIGHT))

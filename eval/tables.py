@@ -154,7 +154,7 @@ def track_map(scores: Sequence[SampleScore]) -> dict[str, float]:
         for ious in score.track_ious[:MAX_TRACKS]:
             hits = np.zeros(len(THRESHOLDS), bool)
             for level, threshold in enumerate(THRESHOLDS):
-                fit = [j for j, iou in enumerate(np.float32(ious)) if iou >= threshold and j not in taken[level]]
+                fit = [j for j, iou in enumerate(np.asarray(ious, np.float32)) if iou >= threshold and j not in taken[level]]
                 if fit:
                     taken[level].add(fit[-1])
                     hits[level] = True
