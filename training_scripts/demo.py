@@ -2,7 +2,7 @@
 
     .venv/bin/python -m training_scripts.demo [--output outputs/demo] [--steps 10]
 
-Each stage is a command of its own, printed before it runs; its whole output is kept in OUTPUT/logs. The run ends with a table (J, F, J&F and R
+Each stage is a command of its own, printed before it runs; its output is kept in OUTPUT/logs. The run ends with a table (J, F, J&F and R
 of the policy before and after reinforcement learning; seconds per stage), and with the places of the checkpoints and of two pictures.
 """
 
