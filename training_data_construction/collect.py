@@ -70,10 +70,9 @@ class Collector:
                 self.budget.record(entry.get("prompt_tokens", 0) + entry.get("completion_tokens", 0))
                 self._served |= entry.get("model") == self.teacher.model
         queue = iter([task for task in tasks if progress[task.sample.sample_id].open])
-        first = next(queue, None)
-        if first is not None:
-            await self._finish(first, progress)  # alone: a wrong key or address fails here, before anything is spent
-            await asyncio.gather(*(self._work(queue, progress) for _ in range(self.workers)))
+        while not self._answered and self.stopping is None and (task := next(queue, None)) is not None:
+            await self._finish(task, progress)  # alone: a wrong key or address fails here, before anything is spent
+        await asyncio.gather(*(self._work(queue, progress) for _ in range(self.workers)))
         if self._error is not None:
             raise self._error
 
@@ -129,13 +128,11 @@ class Collector:
         sample_id, trouble = question.task.sample.sample_id, ""
         for failures in range(1, self.pace.tries + 1):
             await self.pace.gate()
-            if self.stopping is not None:
-                return None
             try:
                 return await self._try(question)
             except TeacherBusy as error:
                 trouble = str(error)
-                if error.paid and not self._answered:  # the very first request: the address is wrong rather than the line bad
+                if error.lost and not self._answered:  # the very first request: the address is wrong rather than the line bad
                     raise TeacherError(trouble) from error
                 if error.paid:
                     self.journal.append({"sample_id": sample_id, "lost": trouble})
@@ -145,11 +142,13 @@ class Collector:
         self._trouble(question.task, trouble, first=not self._answered)
         return None
 
-    async def _try(self, question: Question) -> Reply:
-        """One request within the budget."""
+    async def _try(self, question: Question) -> Reply | None:
+        """One request within the budget; None when the run is stopping."""
         await self.budget.reserve()
         cost: int | None = None  # tokens; None while the server has done no work
         try:
+            if self.stopping is not None:
+                return None
             reply = await self.teacher.answer(question)
             cost = reply.prompt_tokens + reply.completion_tokens
             return reply

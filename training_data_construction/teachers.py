@@ -39,12 +39,14 @@ class TeacherBusy(RuntimeError):
 
     Attributes:
         retry_after: seconds that the server asks to wait, None when it does not say.
-        paid: the server may have done the work, since its answer was lost on the way.
+        lost: nothing came back that could be read.
+        paid: the server may have done the work all the same.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None, paid: bool = False):
+    def __init__(self, message: str, retry_after: float | None = None, lost: bool = False, paid: bool = False):
         super().__init__(message)
         self.retry_after = retry_after
+        self.lost = lost
         self.paid = paid
 
 
@@ -111,20 +113,21 @@ class OpenAITeacher:
             )
         except openai.APIStatusError as error:
             raise self._status_error(error) from error
-        except openai.APITimeoutError as error:
-            raise TeacherBusy("the server did not answer in time", paid=True) from error
-        except openai.APIConnectionError as error:
-            raise TeacherBusy(f"the connection failed: {self._words(error.__cause__ or error)}", paid=True) from error
+        except openai.APIConnectionError as error:  # timeouts too
+            reached = not type(error.__cause__).__name__.startswith("Connect")  # ConnectError, ConnectTimeout of the HTTP client
+            timed_out = reached and isinstance(error, openai.APITimeoutError)
+            words = "the server did not answer in time" if timed_out else f"the connection failed: {self._words(error.__cause__ or error)}"
+            raise TeacherBusy(words, lost=True, paid=reached) from error
         except json.JSONDecodeError as error:  # a page, or a part of an answer, under status 200
-            raise TeacherBusy(f"the answer is not JSON: {self._words(error.doc)}", paid=True) from error
+            raise TeacherBusy(f"the answer is not JSON: {self._words(error.doc)}", lost=True, paid=True) from error
         except openai.OpenAIError as error:
-            raise TeacherBusy(f"the answer could not be read: {self._words(error)}", paid=True) from error
+            raise TeacherBusy(f"the answer could not be read: {self._words(error)}", lost=True, paid=True) from error
         return self._read(completion)
 
     def _read(self, completion: Any) -> Reply:
         choices = getattr(completion, "choices", None)  # a proxy may send a page, or an error, under status 200
         if not choices or getattr(choices[0], "message", None) is None:
-            raise TeacherBusy(f"the answer holds no choice: {self._words(completion)}", paid=True)
+            raise TeacherBusy(f"the answer holds no choice: {self._words(completion)}", lost=True, paid=True)
         usage = getattr(completion, "usage", None)
         return Reply(
             text=choices[0].message.content or "",
@@ -134,7 +137,7 @@ class OpenAITeacher:
         )
 
     def _status_error(self, error: openai.APIStatusError) -> Exception:
-        words = f"{error.status_code} from {error.request.url}: {self._words(error.response.text or error)}"
+        words = self._words(f"{error.status_code} from {error.request.url}: {error.response.text or error}")
         if error.status_code in STOPPING_STATUS or "insufficient_quota" in str(error.body):
             return TeacherError(words)
         if error.status_code in PASSING_STATUS or error.status_code >= 500:

@@ -186,8 +186,9 @@ def test_the_first_request_tells_what_is_wrong(revos, tmp_path, server, capsys, 
 
 
 def test_nobody_listens(revos, tmp_path, capsys):
-    assert main(words(revos, tmp_path, "http://127.0.0.1:9/v1")) == 1
+    assert main(words(revos, tmp_path, "http://127.0.0.1:9/v1", "--first_delay", 100)) == 1
     assert "connection" in capsys.readouterr().err
+    assert not journal(tmp_path)
 
 
 @pytest.mark.parametrize(
