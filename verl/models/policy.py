@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
-from verl.models.attention import SHARED_PREFIX, shared_prefix_mask
+from verl.models.attention import TextAttention, shared_prefix_mask
+from verl.models.fused import GatedMLP, torch_norm
 from verl.models.log_probs import TokenScores, token_log_probs
 from verl.models.lora import LoraOptions, add_lora
 from verl.models.packing import PackedBatch
@@ -40,12 +41,25 @@ class Policy(nn.Module):
         layer_types = set(model.config.text_config.layer_types)
         if layer_types != {"full_attention"}:
             raise ValueError(f"packed rows need full attention in every layer, the config has {sorted(layer_types)}")
-        model.set_attn_implementation({"text_config": SHARED_PREFIX})
-        for block in model.model.visual.blocks:
-            block.attn = VisionAttention(block.attn)
+        self._exchange_parts(model.model.visual, model.model.language_model)
         self.model = model
         self.config = model.config
         self.lora: LoraOptions | None = None
+
+    @staticmethod
+    def _exchange_parts(visual: Any, language: Any) -> None:
+        """Puts this package's attention, norms and gated products in the place of transformers', with the same parameters and names."""
+        if visual.config.hidden_act != "silu" or language.config.hidden_act != "silu":
+            raise ValueError("Qwen2.5-VL's blocks are gated by silu; the config names another activation")
+        for block in visual.blocks:
+            block.attn, block.mlp = VisionAttention(block.attn), GatedMLP(block.mlp)
+            block.norm1, block.norm2 = torch_norm(block.norm1), torch_norm(block.norm2)
+        visual.merger.ln_q = torch_norm(visual.merger.ln_q)
+        for layer in language.layers:
+            layer.self_attn, layer.mlp = TextAttention(layer.self_attn), GatedMLP(layer.mlp)
+            layer.input_layernorm = torch_norm(layer.input_layernorm)
+            layer.post_attention_layernorm = torch_norm(layer.post_attention_layernorm)
+        language.norm = torch_norm(language.norm)
 
     def forward(self, batch: PackedBatch, temperature: float = 1.0, entropy: bool = False, certainty: bool = False) -> TokenScores:
         """Log-probabilities of the row's response tokens, in the order of `PackedBatch.labels`.
@@ -93,11 +107,6 @@ class Policy(nn.Module):
         """Keeps only each block's input for the backward pass. In effect in train mode."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
-    def compile_blocks(self) -> None:
-        """Compiles the blocks' arithmetic (not their hooks, so sharding and checkpointing stay outside); lengths are symbolic."""
-        for block in self.blocks():
-            block.forward = torch.compile(block.forward, dynamic=True)  # type: ignore[method-assign]
-
     @classmethod
     def from_config(cls, config: Qwen2_5_VLConfig, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Policy:
         """A policy with random weights, made on the device; on `meta` it has shapes only."""
@@ -112,6 +121,7 @@ def load_policy(
     lora: LoraOptions | None = None,
     gradient_checkpointing: bool = True,
     freeze_vision: bool = False,
+    overrides: dict[str, Any] | None = None,
 ) -> Policy:
     """A policy from a Hugging Face checkpoint folder, in train mode.
 
@@ -119,6 +129,7 @@ def load_policy(
         path: folder with config.json and safetensors.
         dtype: of the weights held (the master weights); the compute dtype is the sharding's business.
         lora: freeze the base and train an adapter of this shape.
+        overrides: entries that replace those of the checkpoint's config.json.
 
     Raises:
         FileNotFoundError: no checkpoint there.
@@ -126,7 +137,7 @@ def load_policy(
     """
     if not (Path(path) / "config.json").is_file():
         raise FileNotFoundError(f"no checkpoint at {path}: it has no config.json")
-    config: Any = AutoConfig.from_pretrained(path)
+    config: Any = AutoConfig.from_pretrained(path, **(overrides or {}))
     if config.model_type != "qwen2_5_vl":
         raise ValueError(f"{path} holds a {config.model_type} model; the engine trains qwen2_5_vl")
     with torch.device(device):

@@ -148,7 +148,7 @@ class WorkerGroup:
         env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true", **spec.env}
         # max_concurrency 1: a worker does one thing at a time; max_restarts 0: a worker that died would have lost its weights.
         actor = ray.remote(num_cpus=1, num_gpus=resources.get("GPU", 0), max_restarts=0, runtime_env={"env_vars": env})(_Host)
-        hosts = [
+        hosts: list[Any] = [
             actor.options(scheduling_strategy=PlacementGroupSchedulingStrategy(self._placement, placement_group_bundle_index=i)).remote()
             for i in range(spec.count)
         ]

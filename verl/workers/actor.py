@@ -26,7 +26,7 @@ def lora_options(config: ModelConfig) -> LoraOptions | None:
         return None
     names = [name.strip() for name in config.lora_target_modules.split(",")]
     target = None if names == ["all-linear"] else rf".*\.({'|'.join(names)})"
-    return LoraOptions(config.lora_rank, config.lora_alpha, config.lora_dropout, target=target)
+    return LoraOptions(config.lora_rank, config.lora_alpha, config.lora_dropout, target=target)  # type: ignore[arg-type]  # peft takes any number
 
 
 class Actor:
@@ -51,6 +51,7 @@ class Actor:
             lora=lora_options(model),
             gradient_checkpointing=model.enable_gradient_checkpointing,
             freeze_vision=model.freeze_vision_tower,
+            overrides=model.override_config,
         )
         shard(self.policy, config.fsdp, mesh)
         self.optimizer = build_optimizer(self.policy.parameters(), config.optim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from verl.config import Config
@@ -9,6 +10,8 @@ from verl.protocol import GroupAdvantages, GroupRequest, GroupResult, Scorer, Tr
 from verl.single_controller import WorkerGroup, WorkerSpec, connect_ray
 from verl.workers.memory import memory_plan
 from verl.workers.worker import Worker
+
+EVALUATED = 8  # examples of a worker in one round of `evaluate_loss`; 6 frames of 560 x 560 are 45 MB
 
 
 class RayEngine:
@@ -34,7 +37,8 @@ class RayEngine:
     ) -> None:
         trainer = config.trainer
         self.parallel = config.worker.rollout.tensor_parallel_size if make_scorer is not None else 1
-        spec = WorkerSpec(trainer.nnodes * trainer.n_gpus_per_node, trainer.device, timeout=trainer.worker_timeout)
+        env = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")}
+        spec = WorkerSpec(trainer.nnodes * trainer.n_gpus_per_node, trainer.device, env=env, timeout=trainer.worker_timeout)
         self.places = spec.count // self.parallel
         self._owner: dict[int, int] = {}  # the worker that keeps a group
         connect_ray(spec, trainer.nnodes)
@@ -89,7 +93,15 @@ class RayEngine:
         return _merged(self.workers.scatter("fine_tune", self._one_each(shares)))
 
     def evaluate_loss(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
-        return _merged(self.workers.scatter("fine_tune", self._one_each(shares), step=False))
+        """In rounds, so that a worker never holds the pixels of more than EVALUATED examples."""
+        wanted = self._one_each(shares)
+        loss = tokens = 0.0
+        figures: dict[str, float] = {}
+        for start in range(0, max(len(share) for share in wanted), EVALUATED):
+            part = [share[start : start + EVALUATED] for share in wanted]
+            figures = _merged(self.workers.scatter("fine_tune", part, step=False))
+            loss, tokens = loss + figures["loss"] * figures["tokens"], tokens + figures["tokens"]
+        return figures | {"loss": loss / max(tokens, 1.0), "tokens": tokens}
 
     def save(self, folder: str) -> None:
         self.workers.call("save", folder)

@@ -30,9 +30,9 @@ class Reference:
             return
         cuda = mesh.device_type == "cuda"
         computed = config.fsdp.torch_dtype or (config.fsdp.mp_param_dtype if cuda else "fp32")
-        path = actor.config.model.model_path
-        assert path is not None
-        self.policy = load_policy(path, DTYPES[computed], gradient_checkpointing=False)
+        model = actor.config.model
+        assert model.model_path is not None
+        self.policy = load_policy(model.model_path, DTYPES[computed], gradient_checkpointing=False, overrides=model.override_config)
         self.policy.requires_grad_(False).eval()
         shard(self.policy, config.fsdp, mesh)
         self.leave()

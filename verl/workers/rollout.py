@@ -48,7 +48,7 @@ class Completion:
 class Generation:
     """A request to the engine: `key` comes back with the completions; `images` are the prompt's, unprocessed."""
 
-    key: int
+    key: Any
     prompt: Prompt
     images: Sequence[Any]
     sampling: Sampling
@@ -148,14 +148,17 @@ class RolloutEngine:
 
         Every rank of a tensor-parallel group calls this with the same requests.
         """
+        from vllm import RequestOutput
+
         engine = self.llm.llm_engine
         for number, request in enumerate(requests):
-            prompt: dict[str, Any] = {"prompt_token_ids": request.prompt.bare_ids}
+            prompt: Any = {"prompt_token_ids": request.prompt.bare_ids}
             if len(request.images):
                 prompt["multi_modal_data"] = {"image": list(request.images)}
             engine.add_request(str(number), prompt, self._sampling_params(request.sampling))
         while engine.has_unfinished_requests():
             for output in engine.step():
+                assert isinstance(output, RequestOutput) and output.prompt_token_ids is not None
                 if output.finished:
                     request = requests[int(output.request_id)]
                     if output.prompt_token_ids != request.prompt.ids.tolist():

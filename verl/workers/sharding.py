@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> None:
     compared with the actor's.
     """
     cuda = mesh.device_type == "cuda"
-    options = {
+    options: dict[str, Any] = {
         "mesh": mesh,
         "reshard_after_forward": config.enable_full_shard,
         # cast_forward_inputs would round what has to stay fp32 on its way into a block, such as rotary angles
@@ -72,10 +73,10 @@ def fill(parameter: nn.Parameter, full: Tensor) -> None:
         parameter.copy_(full)
 
 
-def local_bytes(tensors: object) -> int:
+def local_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes that these tensors take on this rank."""
     total = 0
-    for tensor in tensors:  # type: ignore[attr-defined]
+    for tensor in tensors:
         local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
         total += local.numel() * local.element_size()
     return total
