@@ -30,8 +30,8 @@ from grpo_reward.rules import find_rule
 from grpo_reward.scorer import GroupScorer
 from veason.answers import format_answer
 from veason.examples import Example, GroundTruth
-from veason.tracker import Speed, VideoTracker
-from veason.tracking.loading import POSTPROCESSING, find_config
+from veason.tracker import Prompt, Speed, VideoTracker
+from veason.tracking.loading import POSTPROCESSING, find_config, load_model
 from veason.tracking.pixels import prepare_frames
 
 BAR = {1: 25.0, 3: 15.0}  # boxes a rollout -> how many times faster than the published schedule
@@ -75,7 +75,7 @@ def _random_boxes(rng: np.random.Generator, count: int, size: int) -> np.ndarray
 class PublishedSchedule:
     """sam2's video predictor, one rollout at a time."""
 
-    def __init__(self, config: str, checkpoint: str | None, device: torch.device):
+    def __init__(self, config: str, weights: dict[str, torch.Tensor], device: torch.device):
         import sam2.sam2_video_predictor as official
         from hydra.utils import instantiate
         from omegaconf import OmegaConf
@@ -86,15 +86,16 @@ class PublishedSchedule:
         for key, value in POSTPROCESSING.items():
             OmegaConf.update(settings, f"model.{key}", value, force_add=True)
         self.predictor = instantiate(settings.model, _recursive_=True)
-        if checkpoint:
-            self.predictor.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["model"])
+        self.predictor.load_state_dict(weights)
         self.predictor.to(device).eval()
         self.device = device
+        self.masks: dict[str, list[np.ndarray]] = {}  # job -> what was tracked for each rollout
 
     def score(self, job: Job, rollouts: int) -> list[float]:
         """The consistency of the first `rollouts` answers."""
         frames, truth = [np.asarray(image) for image in job.example.images], job.example.truth
-        return [float(frame_ious(self._track(frames, *prompt), truth.masks).mean()) for prompt in job.prompts[:rollouts]]
+        self.masks[job.name] = [self._track(frames, *prompt) for prompt in job.prompts[:rollouts]]
+        return [float(frame_ious(masks, truth.masks).mean()) for masks in self.masks[job.name]]
 
     def _track(self, frames: Sequence[np.ndarray], keyframe: int, boxes: np.ndarray) -> np.ndarray:
         state = self._start(frames)
@@ -142,18 +143,36 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def load_scorer(options: argparse.Namespace, speed: Speed | None) -> GroupScorer:
-    tracker = VideoTracker.from_files(options.config, options.checkpoint, options.device, speed=speed)
-    return GroupScorer(find_rule(DEFAULT_RULE), tracker)
+def make_weights(options: argparse.Namespace) -> dict[str, torch.Tensor]:
+    """The weights of both schedules. Random ones are made to see objects: empty masks would be equal and prove nothing."""
+    model = load_model(options.config, options.checkpoint, torch.device("cpu"))
+    if options.checkpoint is None:
+        torch.nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 10.0)
+    return model.state_dict()
 
 
-def measure_published(jobs: Sequence[Job], options: argparse.Namespace) -> dict[str, float]:
-    """Seconds per group of the published schedule, by job."""
+def load_scorer(options: argparse.Namespace, weights: dict[str, torch.Tensor], speed: Speed | None) -> GroupScorer:
+    device = torch.device(options.device)
+    model = load_model(options.config, None, torch.device("cpu"))
+    model.load_state_dict(weights)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    return GroupScorer(find_rule(DEFAULT_RULE), VideoTracker(model.to(device), dtype, speed=speed))
+
+
+def agreement(scorer: GroupScorer, job: Job, expected: Sequence[np.ndarray]) -> float:
+    """Mean IoU of our masks with the published schedule's, which are fp32's."""
+    frames = [np.asarray(image) for image in job.example.images]
+    found = scorer.tracker.track_group(frames, [Prompt(*prompt) for prompt in job.prompts[: len(expected)]])
+    return float(np.mean([(a & b).sum() / max(1, (a | b).sum()) for a, b in zip(found, expected, strict=True)]))
+
+
+def measure_published(jobs: Sequence[Job], weights: dict[str, torch.Tensor], options: argparse.Namespace):
+    """Seconds per group of the published schedule, by job, and its masks."""
     device, rollouts = torch.device(options.device), options.published_rollouts
-    schedule = PublishedSchedule(options.config, options.checkpoint, device)
+    schedule = PublishedSchedule(options.config, weights, device)
     schedule.score(jobs[0], 1)
     times = {job.name: seconds(lambda job=job: schedule.score(job, rollouts), device, 1) for job in jobs}
-    return {name: value * options.rollouts / rollouts for name, value in times.items()}
+    return {name: value * options.rollouts / rollouts for name, value in times.items()}, schedule.masks
 
 
 def measure(scorer: GroupScorer, jobs: Sequence[Job], options: argparse.Namespace) -> dict[str, float]:
@@ -217,16 +236,19 @@ def main() -> None:
     print(describe(device), flush=True)
     jobs = [make_job(boxes, mixed, options) for boxes in BAR for mixed in (False, True)]
 
-    published = measure_published(jobs, options)
+    weights = make_weights(options)
+    published, masks = measure_published(jobs, weights, options)
     figures: dict = {"device": describe(device), "published": published}
 
     start = time.perf_counter()
-    scorer = load_scorer(options, None)
+    scorer = load_scorer(options, weights, None)
     for job in jobs:
         scorer.score(job.example, job.responses)
     print(f"loading and first calls, compilation included: {time.perf_counter() - start:.1f} s", flush=True)
     figures["ours"] = measure(scorer, jobs, options)
     print_table(published, figures["ours"], jobs)
+    figures["agreement"] = {job.name: agreement(scorer, job, masks[job.name]) for job in jobs}
+    print("IoU of our masks with the published schedule's: " + "; ".join(f"{name} {iou:.4f}" for name, iou in figures["agreement"].items()))
     if device.type == "cuda":
         print(f"peak memory: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
     if options.profile:
@@ -238,9 +260,10 @@ def main() -> None:
     for name, speed in variants().items() if options.variants else ():
         del scorer
         torch.compiler.reset()
-        scorer = load_scorer(options, speed)
+        scorer = load_scorer(options, weights, speed)
         figures.setdefault("variants", {})[name] = found = measure(scorer, jobs[1::2], options)
-        print(f"{name}: " + "; ".join(f"{job} {value:.4f} s a group" for job, value in found.items()), flush=True)
+        iou = agreement(scorer, jobs[1], masks[jobs[1].name])
+        print(f"{name}: " + "; ".join(f"{job} {value:.4f} s a group" for job, value in found.items()) + f"; IoU {iou:.4f}", flush=True)
     if options.output:
         options.output.write_text(json.dumps(figures, indent=2))
 
