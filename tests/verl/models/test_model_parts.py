@@ -1,0 +1,156 @@
+"""The pieces of the packed forward pass, each against a plain reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.attention.flex_attention import create_block_mask
+
+from tests.verl.models.tiny_qwen import IMAGE, VIDEO, alone, random_group, tiny_config, tiny_model
+from verl.models import attention
+from verl.models.attention import block_mask, count_pairs, shared_prefix_mask
+from verl.models.log_probs import token_log_probs
+from verl.models.lora import LoraOptions, adapter_weights, add_lora, merged_weights
+from verl.models.packing import Group, fill_rows, mrope_positions, pack_groups
+from verl.models.policy import Policy, load_policy
+from verl.models.vision import encode_images, plan_vision
+
+CONFIG = tiny_config()
+GRIDS = [(1, 8, 8), (2, 6, 10), (1, 2, 14), (1, 8, 4)]
+
+
+def test_positions_equal_transformers() -> None:
+    group = random_group([3], GRIDS, 0)
+    ids = group.prompt_ids[None]
+    expected, delta = tiny_model().model.get_rope_index(ids, mm_token_type_ids=(ids == IMAGE).int(), image_grid_thw=group.image_grid_thw)
+    found, following = mrope_positions(group.prompt_ids, group.image_grid_thw, CONFIG)
+    assert torch.equal(found, expected[:, 0])
+    assert following == len(group.prompt_ids) + delta.item()
+
+
+def test_vision_tower_equals_transformers() -> None:
+    group = random_group([3], GRIDS, 1)
+    model = tiny_model()
+    with torch.no_grad():
+        expected = torch.cat(model.model.get_image_features(group.pixel_values, group.image_grid_thw).pooler_output)
+        policy = Policy(model)
+        found = encode_images(policy.model.model.visual, group.pixel_values, plan_vision(GRIDS, CONFIG.vision_config))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("multiple", [1, 128])
+def test_block_mask_equals_the_dense_mask(multiple: int) -> None:
+    groups = [random_group([200, 1, 300, 0, 90], [(1, 16, 16)], 2, text=60), random_group([140], [], 3, text=300)]
+    batch = pack_groups(groups, CONFIG, multiple=multiple)
+    dense = shared_prefix_mask(batch)[0, 0]
+    length = len(batch.segments)
+
+    blocks = -(-length // 128)
+    padded = torch.zeros(blocks * 128, blocks * 128, dtype=torch.bool)
+    padded[:length, :length] = dense
+    assert torch.equal(count_pairs(batch.spans, length), padded.view(blocks, 128, blocks, 128).sum(dim=(1, 3)))
+
+    mask = block_mask(batch.spans, batch.segments, batch.parents)
+    reference = create_block_mask(mask.mask_mod, None, None, length, length, device="cpu")
+    assert torch.equal(mask.to_dense(), reference.to_dense())
+    for ours, theirs in ((mask.kv_num_blocks, reference.kv_num_blocks), (mask.full_kv_num_blocks, reference.full_kv_num_blocks)):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+def test_flex_attention_equals_the_dense_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "compiled", lambda function, **_: function)
+    batch = pack_groups([random_group([70, 1, 130], [(1, 8, 8)], 2, text=60), random_group([40], [], 3)], CONFIG, multiple=128)
+    query, key, value = (torch.randn(1, heads, len(batch.segments), 32) for heads in (4, 2, 2))
+    masks = shared_prefix_mask(batch), block_mask(batch.spans, batch.segments, batch.parents)
+    dense, flex = (attention.attend_row(query, key, value, mask) for mask in masks)
+    torch.testing.assert_close(flex, dense, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_log_probs_and_entropy_by_chunks(temperature: float) -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(23, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
+    labels, mix = torch.randint(0, 50, (23,)), torch.randn(2, 23)
+    found, entropy, certainty = token_log_probs(hidden, weight, labels, temperature, entropy=True, certainty=True, chunk=5)
+    distribution = torch.distributions.Categorical(logits=hidden @ weight.T / temperature)
+    expected = torch.stack([distribution.log_prob(labels), distribution.entropy()])
+    torch.testing.assert_close(torch.stack([found, entropy]), expected)
+    torch.testing.assert_close(certainty, -distribution.logits.mean(-1).detach())
+    ours = torch.autograd.grad((torch.stack([found, entropy]) * mix).sum(), (hidden, weight))
+    theirs = torch.autograd.grad((expected * mix).sum(), (hidden, weight))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_predictors_and_labels() -> None:
+    groups = [Group(torch.tensor([5, 6, 7]), [torch.tensor([1, 2]), torch.tensor([3])]), Group(torch.tensor([8]), [torch.tensor([4, 9])])]
+    batch = pack_groups(groups, CONFIG, multiple=8)
+    assert batch.input_ids.tolist() == [[5, 6, 7, 1, 2, 3, 8, 4, 9, 0, 0, 0, 0, 0, 0, 0]]
+    assert batch.position_ids[0, 0, :9].tolist() == [0, 1, 2, 3, 4, 3, 0, 1, 2]
+    assert batch.predictors.tolist() == [2, 3, 2, 6, 7]
+    assert batch.labels.tolist() == [1, 2, 3, 4, 9]
+    assert batch.response_of.tolist() == [0, 0, 1, 2, 2]
+    assert (batch.lengths, batch.group_sizes) == ((2, 1, 2), (2, 1))
+    assert [part.tolist() for part in batch.split(batch.labels)] == [[1, 2], [3], [4, 9]]
+
+
+def test_rows_hold_whole_groups_within_the_budget() -> None:
+    assert fill_rows([5, 9, 4, 30, 1], budget=10) == [[0, 2], [1, 4], [3]]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "grids", "words"),
+    [
+        ([1, IMAGE], [(1, 4, 4)], "holds 1 image tokens"),
+        ([1, IMAGE], [], "holds 1 image"),
+        ([VIDEO], [], "video"),
+        ([], [], "empty prompt"),
+    ],
+)
+def test_prompts_that_do_not_match_their_images(prompt: list[int], grids: list[tuple[int, int, int]], words: str) -> None:
+    pixels = torch.zeros(sum(t * h * w for t, h, w in grids), 96) if grids else None
+    group = Group(torch.tensor(prompt), [torch.tensor([1])], pixels, torch.tensor(grids) if grids else None)
+    with pytest.raises(ValueError, match=words):
+        pack_groups([group], CONFIG)
+
+
+def test_merged_adapter_is_the_adapted_policy() -> None:
+    policy = Policy(tiny_model())
+    add_lora(policy.model, LoraOptions(rank=4, alpha=8, vision=True))
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.2)
+    merged = tiny_model()
+    assert set(adapter_weights(policy.model)) == {
+        "base_model.model." + name.replace(".default", "") for name, _ in policy.model.named_parameters() if "lora_" in name
+    }
+    report = merged.load_state_dict(dict(merged_weights(policy.model)), strict=False)
+    assert not report.unexpected_keys
+    assert report.missing_keys == ["lm_head.weight"]  # tied
+    group = random_group([4, 6], [(1, 8, 8)], 4)
+    with torch.no_grad():
+        found = policy(pack_groups([group], CONFIG)).log_probs
+        torch.testing.assert_close(found, torch.cat(alone(merged, group, 60)), atol=1e-5, rtol=0.0)
+
+
+def test_checkpoint_folder(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    policy = load_policy(tmp_path, lora=LoraOptions(rank=2), freeze_vision=True)
+    group = random_group([4, 6], [(1, 8, 8)], 4)
+    scores = policy(pack_groups([group], policy.config))
+    with torch.no_grad():
+        torch.testing.assert_close(scores.log_probs, torch.cat(alone(model, group, 60)), atol=1e-5, rtol=0.0)
+    scores.log_probs.sum().backward()
+    assert {name.split(".")[-3] for name, p in policy.named_parameters() if p.grad is not None} == {"lora_A", "lora_B"}
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        load_policy(tmp_path / "nothing")
+
+
+def test_shapes_without_memory() -> None:
+    policy = Policy.from_config(CONFIG, device="meta")
+    assert all(parameter.is_meta for parameter in policy.parameters())
+    assert len(policy.blocks()) == CONFIG.vision_config.depth + CONFIG.text_config.num_hidden_layers

@@ -1,0 +1,118 @@
+"""A packed row against plain transformers, one padded sequence at a time."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from tests.verl.models.tiny_qwen import IMAGE, alone, random_group, tiny_model
+from verl.models.packing import Group, fill_rows, pack_groups
+from verl.models.policy import Policy
+
+SQUARE, WIDE, TALL = (1, 8, 8), (1, 6, 10), (1, 10, 4)
+CASES = {
+    "one group of ragged responses": [random_group([7, 1, 12, 5], [SQUARE, WIDE], 1)],
+    "a group of one": [random_group([6], [TALL], 2)],
+    "several groups, images of several sizes": [
+        random_group([4, 9], [SQUARE, TALL, WIDE], 3),
+        random_group([3, 3, 8], [WIDE], 4),
+        random_group([11], [SQUARE, SQUARE], 5),
+    ],
+    "with and without images": [random_group([4, 2], [], 6), random_group([5, 6], [TALL], 7)],
+    "no image at all": [random_group([4, 2], [], 8)],
+}
+
+
+def compare(groups: list[Group], device: str, tied: bool = True) -> None:
+    plain = tiny_model(tied=tied).to(device)
+    policy = Policy(copy.deepcopy(plain))
+    policy.checkpoint_activations()
+    policy.train()
+    lengths = [len(r) for g in groups for r in g.response_ids]
+    weights = torch.randn(sum(lengths), generator=torch.Generator().manual_seed(9)).to(device)
+
+    expected = torch.cat([scores for group in groups for scores in alone(plain, group, pad_to=group.tokens + 3)])
+    (expected * weights).sum().backward()
+    batch = pack_groups(groups, policy.config).to(device)
+    found = policy(batch).log_probs
+    (found * weights).sum().backward()
+
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0.0)
+    for (name, theirs), ours in zip(plain.named_parameters(), policy.model.parameters()):
+        if theirs.grad is None:
+            assert ours.grad is None or not ours.grad.any(), name
+            continue
+        assert (ours.grad - theirs.grad).norm() <= 1e-4 * theirs.grad.norm(), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_packed_row_equals_single_sequences(case: str) -> None:
+    compare(CASES[case], "cpu")
+
+
+def test_untied_output_layer() -> None:
+    compare(CASES["a group of one"], "cpu", tied=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES)
+def test_packed_row_equals_single_sequences_on_cuda(case: str) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    compare(CASES[case], "cuda")
+
+
+@pytest.mark.parametrize("budget", [1, 150, 10_000])
+def test_any_packing_gives_the_same(budget: int) -> None:
+    groups = [random_group([4, 9], [SQUARE], 3), random_group([3, 3, 8], [WIDE], 4), random_group([11], [TALL], 5)]
+    policy = Policy(tiny_model())
+    with torch.no_grad():
+        whole = policy(pack_groups(groups, policy.config)).log_probs.split([13, 14, 11])
+        for row in fill_rows([group.tokens for group in groups], budget):
+            batch = pack_groups([groups[i] for i in row], policy.config)
+            torch.testing.assert_close(policy(batch).log_probs, torch.cat([whole[i] for i in row]), atol=5e-6, rtol=0.0)
+
+
+def test_an_image_token_in_a_response_is_a_word() -> None:
+    group = random_group([6], [SQUARE], 2)
+    group.response_ids[0][3] = IMAGE
+    policy = Policy(tiny_model())
+    with torch.no_grad():
+        assert policy(pack_groups([group], policy.config)).log_probs.isfinite().all()
+
+
+def test_checkpointing_reaches_every_block() -> None:
+    policy = Policy(tiny_model())
+    policy.checkpoint_activations()
+    assert all(block.gradient_checkpointing for block in policy.blocks())
+
+
+def test_an_empty_row_joins_the_pass() -> None:
+    policy = Policy(tiny_model())
+    scores = policy(pack_groups([Group(torch.tensor([1]), [])], policy.config), entropy=True)
+    (scores.log_probs.sum() + scores.entropy.sum()).backward()
+    assert scores.log_probs.shape == (0,)
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in policy.parameters())
+
+
+@pytest.mark.gpu
+def test_half_precision_on_cuda() -> None:
+    """The kernels of a real run: FlexAttention, variable-length vision attention, fp32 sums of bf16 logits; lengths that change."""
+    exact = Policy(tiny_model()).cuda()
+    policy = Policy(tiny_model()).to("cuda", torch.bfloat16)
+    policy.checkpoint_activations()
+    policy.train()
+    for groups in CASES.values():
+        batch = pack_groups(groups, policy.config).to("cuda")
+        results = []
+        for each in (policy, exact):
+            each.zero_grad()
+            scores = each(batch, temperature=0.9, entropy=True)
+            (scores.log_probs.mean() + scores.entropy.mean()).backward()
+            results.append((scores, each.model.lm_head.weight.grad.float()))
+        (half, half_grad), (full, full_grad) = results
+        assert (half.log_probs - full.log_probs).abs().mean() < 0.05
+        assert (half.entropy - full.entropy).abs().mean() < 0.05
+        assert (half_grad - full_grad).norm() < 0.2 * full_grad.norm()
