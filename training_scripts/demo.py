@@ -79,7 +79,7 @@ class Demo:
                 self.run(f"evaluation {policy} {folder}", "-m", "eval.evaluate", f"benchmark={benchmark}", f"model_path={path}",
                          f"data_path={self.world / folder}", f"output_path={self.evaluation(policy, folder)}",
                          f"sam2_config={self.tracker / 'sam2_tiny.yaml'}", f"sam2_checkpoint={self.tracker / 'sam2_tiny.pt'}",
-                         "keyframe_resize=112", "max_response_length=192")  # fmt: skip
+                         "keyframe_resize=112", "max_response_length=224")  # fmt: skip
 
     def evaluation(self, policy: str, folder: str) -> Path:
         return self.output / "eval" / policy / folder
