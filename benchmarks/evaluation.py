@@ -32,14 +32,17 @@ from PIL import Image
 
 from benchmarks.reward_throughput import PublishedSchedule
 from eval.config import EvaluateConfig
+from eval.scores import read_predictions
 from eval.worker import EvaluationWorker
 from veason.answers import format_answer
+from veason.metrics import jaccard
 from veason.pipeline import Segmenter
 from veason.policy import Question, Sampling, VLLMPolicy
 from veason.toy.corpus import toy_sentences
 from veason.toy.tiny_policy import PolicySize, build_processor, policy_config
 from veason.toy.tokenizer import train_tokenizer
 from veason.tracker import VideoTracker
+from veason.tracking.loading import load_model
 from veason.video import open_folder
 
 BAR = 8.0  # times the published loop's samples a second
@@ -164,7 +167,8 @@ def build_published(options: argparse.Namespace) -> tuple[Any, Any]:
     with torch.device(options.device):
         model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention).eval()
     print(f"published loop: transformers generate with {attention}, sam2 video predictor", flush=True)
-    return model, PublishedSchedule(options.sam2_config, None, torch.device(options.device)).predictor
+    weights = torch.load(options.sam2_weights, weights_only=True)
+    return model, PublishedSchedule(options.sam2_config, weights, torch.device(options.device)).predictor
 
 
 # -- ours -------------------------------------------------------------------------------------------------------------
@@ -192,7 +196,7 @@ def build_ours(options: argparse.Namespace, worker: EvaluationWorker) -> None:
     eager = not options.graphs
     policy = TimedPolicy(options.policy, sampling, memory=0.5, enforce_eager=eager, load_format="dummy", max_images=8)
     policy.keyframe = options.frames // 2
-    tracker = VideoTracker.from_files(options.sam2_config, None, options.device, max_frames=64)
+    tracker = VideoTracker.from_files(options.sam2_config, options.sam2_weights, options.device, max_frames=64)
     worker.segmenter = replace_parts(worker.segmenter, policy, tracker)
 
 
@@ -228,7 +232,7 @@ def main() -> None:
         worker = EvaluationWorker(config, 0, Segmenter(None, None, size=size))  # type: ignore[arg-type]
         theirs = measure_published(options, worker)
         ours = measure_ours(options, worker)
-        report(options, theirs, ours, time.perf_counter() - began)
+        report(options, theirs, ours, agreement(options, worker), time.perf_counter() - began)
 
 
 def prepare(options: argparse.Namespace, work: str) -> None:
@@ -244,6 +248,9 @@ def prepare(options: argparse.Namespace, work: str) -> None:
         tiny_tracker.write_tracker(work)
     elif not torch.cuda.is_available():
         raise SystemExit("benchmarks.evaluation: no GPU here; --smoke runs the same code on the CPU")
+    torch.manual_seed(0)
+    options.sam2_weights = str(Path(work) / "sam2.pt")
+    torch.save(load_model(options.sam2_config, None, torch.device("cpu")).state_dict(), options.sam2_weights)
 
 
 def measure_published(options: argparse.Namespace, worker: EvaluationWorker) -> dict[str, float]:
@@ -272,11 +279,20 @@ def measure_ours(options: argparse.Namespace, worker: EvaluationWorker) -> dict[
     return {"policy": policy.seconds / samples, "the rest": (total - policy.seconds) / samples, "total": total / samples}
 
 
+def agreement(options: argparse.Namespace, worker: EvaluationWorker) -> float:
+    """Mean J of the masks that the two ways wrote for the same samples."""
+    scores = []
+    for sample in worker.benchmark.samples[: 2 * options.published_clips]:
+        theirs, ours = (read_predictions(Path(options.work) / way, sample)[0] for way in ("published", "ours"))
+        scores.append(jaccard(ours, theirs).mean())
+    return float(np.mean(scores))
+
+
 def replace_tokens(options: argparse.Namespace, tokens: int) -> argparse.Namespace:
     return argparse.Namespace(**{**vars(options), "tokens": min(tokens, options.tokens)})
 
 
-def report(options: argparse.Namespace, theirs: dict[str, float], ours: dict[str, float], wall: float) -> None:
+def report(options: argparse.Namespace, theirs: dict[str, float], ours: dict[str, float], agree: float, wall: float) -> None:
     times = theirs["total"] / ours["total"]
     parts = ({key: round(value, 3) for key, value in way.items()} for way in (theirs, ours))
     print("\n| way | seconds a sample | samples/s | parts |\n| --- | --- | --- | --- |")
@@ -285,7 +301,8 @@ def report(options: argparse.Namespace, theirs: dict[str, float], ours: dict[str
     device = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
     job = {"clips": options.clips, "frames": options.frames, "tokens": options.tokens, "device": device, "torch": torch.__version__}
     verdict = "" if options.smoke else f"; bar {BAR}: {'met' if times >= BAR else 'MISSED'}"
-    print(f"\n{times:.2f} times as fast{verdict}\n{json.dumps(job)}; the whole comparison took {wall:.0f} s")
+    print(f"\nmasks of the two ways agree to J = {agree:.3f} (random weights)")
+    print(f"{times:.2f} times as fast{verdict}\n{json.dumps(job)}; the whole comparison took {wall:.0f} s")
 
 
 def _wait(device: str) -> None:

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from verl.config import ConfigError, nearest
 
 T = TypeVar("T")
+RANDOM = "random"  # in place of SAM 2's weights
 
 
 @dataclass
@@ -25,7 +26,7 @@ class EvaluateConfig:
     split: str | None = None  # null: the benchmark's usual one
     limit: int | None = None  # only the first so many samples
     sam2_config: str = "configs/sam2.1/sam2.1_hiera_l.yaml"  # a YAML file, or one that the sam2 package ships
-    sam2_checkpoint: str | None = "${oc.env:SAM2_CHECKPOINT,null}"  # null: random weights, for a test
+    sam2_checkpoint: str | None = "${oc.env:SAM2_CHECKPOINT,null}"  # weights of SAM 2; "random" for a test without
     sampled_frames: int = 8  # frames that the policy sees
     keyframe_resize: int = 560  # their side in pixels
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file

@@ -25,7 +25,7 @@ import torch
 from ray.exceptions import RayActorError
 from tqdm import tqdm
 
-from eval.config import EvaluateConfig, read_words
+from eval.config import RANDOM, EvaluateConfig, read_words
 from eval.metrics import read_config, score
 from eval.run_folder import RunFolder
 from eval.worker import EvaluationWorker
@@ -48,6 +48,7 @@ def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
         RuntimeError: a worker died; what is done stays done.
     """
     check_checkpoint(config.model_path)
+    check_tracker(config.sam2_checkpoint)
     benchmark = open_benchmark(config.benchmark, config.data_path, config.split)
     samples = benchmark.samples[: config.limit]
     folder = RunFolder(config.output_path)
@@ -68,8 +69,10 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=True)
     gpus = int(ray.cluster_resources().get("GPU", 0))
+    if gpus and (config.workers or 1) > gpus:
+        raise ConfigError(f"workers={config.workers}, but there are {gpus} GPUs: one worker has one")
     count = min(config.workers or gpus or 1, len(indices))
-    actor = ray.remote(num_gpus=1 if gpus else 0, num_cpus=0 if gpus else 1)(EvaluationWorker)
+    actor = ray.remote(num_gpus=1 if gpus else 0, num_cpus=0)(EvaluationWorker)
     workers = [actor.remote(config, rank) for rank in range(count)]
     queue = portions(indices, config.batch_size, count)
     busy: dict[ray.ObjectRef, int] = {}
@@ -113,7 +116,7 @@ def make_header(config: EvaluateConfig, samples: int) -> dict[str, Any]:
         "samples": samples,
         "prompt": load_template(config.prompt_template),
         "model_sha256": folder_hash(config.model_path),
-        "sam2_sha256": file_hash(Path(config.sam2_checkpoint)) if config.sam2_checkpoint else None,
+        "sam2_sha256": None if config.sam2_checkpoint == RANDOM else file_hash(config.sam2_checkpoint),
         "versions": {"python": platform.python_version(), **dict(_installed())},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "workers": config.workers,
@@ -129,11 +132,17 @@ def folder_hash(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def file_hash(path: Path) -> str:
-    if not path.is_file():
-        raise DataError(f"no SAM 2 checkpoint at {path}: sam2_checkpoint= (or SAM2_CHECKPOINT) names a file such as sam2.1_hiera_large.pt")
+def file_hash(path: str | Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_tracker(checkpoint: str | None) -> None:
+    """Refuse a run without SAM 2's weights before anything is loaded."""
+    if checkpoint is None:
+        raise DataError("sam2_checkpoint is not set: add sam2_checkpoint=sam2.1_hiera_large.pt, or export SAM2_CHECKPOINT")
+    if checkpoint != RANDOM and not Path(checkpoint).is_file():
+        raise DataError(f"no SAM 2 checkpoint at {checkpoint}: fit is a file such as sam2.1_hiera_large.pt")
 
 
 def _installed() -> Iterator[tuple[str, str]]:

@@ -91,4 +91,6 @@ def test_what_is_missing_is_said_before_anything_is_loaded(toy_world, tmp_path, 
     config = EvaluateConfig(str(checkpoints[0]), str(toy_world / "ReasonVOS"), str(tmp_path / "run"), sam2_checkpoint="nowhere.pt")
     with pytest.raises(DataError, match=r"no SAM 2 checkpoint at nowhere\.pt"):
         evaluate.evaluate(config)
+    with pytest.raises(DataError, match=r"sam2_checkpoint is not set"):
+        evaluate.evaluate(EvaluateConfig(str(checkpoints[0]), str(toy_world / "ReasonVOS"), str(tmp_path / "run"), sam2_checkpoint=None))
     assert not (tmp_path / "run").exists()
