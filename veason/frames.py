@@ -64,7 +64,8 @@ def open_frame(path: str | PathLike[str]) -> Image.Image:
     """
     try:
         with Image.open(path) as picture:
-            return picture.convert("RGB")
+            picture.load()
+            return picture if picture.mode == "RGB" else picture.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"frame is missing: {path}") from None
     except (OSError, ValueError, SyntaxError) as error:

@@ -89,8 +89,11 @@ def scale_box(pixels: Box | None, height: int, width: int, size: int) -> list[fl
 
 def resize_nearest(masks: np.ndarray, size: int) -> np.ndarray:
     """Masks [..., H, W] at [..., size, size]; the pixel taken is that of torch.nn.functional.interpolate(mode="nearest")."""
-    rows, columns = (np.floor(np.arange(size, dtype=np.float32) * np.float32(side / size)).astype(np.intp) for side in masks.shape[-2:])
-    return masks.take(rows, axis=-2, mode="clip").take(columns, axis=-1, mode="clip")
+    height, width = masks.shape[-2:]
+    rows, columns = (np.floor(np.arange(size, dtype=np.float32) * np.float32(side / size)).astype(np.intp) for side in (height, width))
+    turned = masks.swapaxes(-2, -1)  # a decoded mask lies column by column, so whole columns are taken first
+    picked = turned[..., np.minimum(columns, width - 1), :][..., np.minimum(rows, height - 1)]
+    return picked.swapaxes(-2, -1)
 
 
 def read_mask(path: str | PathLike[str]) -> np.ndarray:

@@ -75,9 +75,20 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         return MaskIndex.open(self.folder / "mask_dict.json")
 
     @cached_property
-    def _verdicts(self) -> dict[str, list[str]]:
-        """Annotation id -> what is wrong with its masks. An id belongs to one video: one look is enough."""
-        return {}
+    def _sound_videos(self) -> set[str]:
+        """Videos with all their frames, whose objects all have masks that fit: one look serves their dozens of expressions."""
+        if not self.has_truth:
+            return set()
+        videos: dict[str, list[VideoSample]] = {}
+        for sample in self.samples:
+            videos.setdefault(sample.video, []).append(sample)
+        sound, summaries = set(), self.index.summaries
+        for video, samples in videos.items():
+            objects = set().union(*(sample.object_ids for sample in samples))
+            whole = not super().problems(samples[0]) and all(sample.object_ids or sample.type_id == 2 for sample in samples)
+            if whole and not any(self._misfits(anno_id, samples[0]) or not summaries[anno_id].present for anno_id in objects):
+                sound.add(video)
+        return sound
 
     def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> tuple[int | None, tuple[str, ...]]:  # noqa: ARG002
         type_id = expression.get("type_id")
@@ -93,23 +104,24 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         return tracks
 
     def problems(self, sample: VideoSample) -> list[str]:
+        if sample.video in self._sound_videos:
+            return []
         found = super().problems(sample)
-        if not self.has_truth or sample.type_id == 2:
-            return found
         for anno_id in sample.object_ids:
-            if anno_id not in self._verdicts:
-                self._verdicts[anno_id] = self._verdict(anno_id, sample)
-            found += self._verdicts[anno_id]
+            found += self._misfits(anno_id, sample)
         return found
 
     def training_problems(self, sample: VideoSample) -> list[str]:
         """`problems`, and that a target has no pixel in any frame: a truth to score against, and nothing to learn from."""
+        if sample.video in self._sound_videos:
+            return []
         found, summaries = self.problems(sample), self.index.summaries
         if found or sample.type_id == 2 or any(summaries[anno_id].present for anno_id in sample.object_ids):
             return found
         return [f"{self.index.source}: no mask in any frame (ids {', '.join(sample.object_ids) or 'none'})"]
 
-    def _verdict(self, anno_id: str, sample: VideoSample) -> list[str]:
+    def _misfits(self, anno_id: str, sample: VideoSample) -> list[str]:
+        """What is wrong with an object's masks, as far as the index tells without reading them."""
         track = self.index.summaries.get(anno_id)
         if track is None:
             return [f"{self.index.source} has no masks for id {anno_id!r}"]
