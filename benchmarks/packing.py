@@ -1,6 +1,6 @@
 """One group as one row against its responses one at a time: forward and backward at 3B dimensions, random weights.
 
-    python -m benchmarks.packing              # one CUDA device, about 3 minutes; prints everything
+    python -m benchmarks.packing              # one CUDA device, about 2 minutes; prints everything
     python -m benchmarks.packing --tiny       # the same code in seconds on a CPU
 
 The group is the seed's: 6 frames of 560 x 560, a prompt of about 2,600 tokens, 8 responses of 512 tokens; fp32 master weights under FSDP2,
@@ -23,7 +23,7 @@ import transformers
 from torch.nn.attention.flex_attention import BlockMask
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
-from verl.models.attention import shared_prefix_attention, shared_prefix_mask
+from verl.models.attention import attend_row, shared_prefix_mask
 from verl.models.log_probs import token_log_probs
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import Policy
@@ -115,7 +115,7 @@ def measure_parts(policy: Policy, group: Group, device: str) -> None:
     mask = shared_prefix_mask(batch)
 
     def attention() -> None:
-        shared_prefix_attention(policy, *tensors, mask, head_dim**-0.5)[0].sum().backward()
+        attend_row(*tensors, mask).sum().backward()
 
     hidden = torch.randn(len(batch.labels), text.hidden_size, device=device, dtype=dtype, requires_grad=True)
 
@@ -151,7 +151,6 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--side", type=int, default=560, help="pixels")
     parser.add_argument("--rows", type=int, default=25, help="kernels in the profile")
-    parser.add_argument("--no_compile", action="store_true", help="leave out the compiled blocks")
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
@@ -174,21 +173,18 @@ def main() -> None:
         shard(policy, FSDPConfig(), mesh)
         policy.train()
         print(f"weights made and sharded in {time.perf_counter() - start:.1f} s", flush=True)
-        compare(policy, group, device, name, arguments.rows, "blocks as they are")
-        if not arguments.no_compile:
-            policy.compile_blocks()
-            compare(policy, group, device, name, arguments.rows, "blocks compiled")
+        compare(policy, group, device, name, arguments.rows)
         dist.destroy_process_group()
 
 
-def compare(policy: Policy, group: Group, device: str, name: str, rows: int, title: str) -> None:
+def compare(policy: Policy, group: Group, device: str, name: str, rows: int) -> None:
     """Packed, scoring only, one by one, and rows whose length changes every time."""
     frame = int(group.image_grid_thw[0].prod())
     forward = ModelFlops.of(policy.config).group(
         len(group.prompt_ids), [len(ids) for ids in group.response_ids], len(group.image_grid_thw) * frame
     )
     peak = device_peak(name)
-    print(f"\n{title}")
+    print()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     figures = {}

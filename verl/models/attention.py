@@ -1,64 +1,56 @@
 """Attention of a packed row: FlexAttention on CUDA, an explicit mask elsewhere.
 
-Registered with transformers under `SHARED_PREFIX`; the mask is handed to the language model ready-made, which it passes on untouched.
+The mask is made once per row and handed to transformers' language model ready-made, which passes it on to every layer untouched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch._dynamo
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
-from transformers import AttentionInterface
 
+from verl.models.fused import compiled, rotate
 from verl.models.packing import PackedBatch, Span
 
-SHARED_PREFIX = "shared_prefix"
 BLOCK = 128
 
 
-def shared_prefix_attention(
-    _module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: BlockMask | Tensor, scaling: float, **_: Any
-) -> tuple[Tensor, None]:
-    """transformers' attention interface.
+class TextAttention(nn.Module):
+    """Causal attention of one language layer over a packed row; holds the layer's own projections, so weights keep their names."""
 
-    Args:
-        query: [1, heads, L, head_dim]; key, value: [1, kv_heads, L, head_dim].
-        attention_mask: of `shared_prefix_mask`.
+    def __init__(self, attention: Any) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
+        self.head_dim: int = attention.head_dim
 
-    Returns:
-        [1, L, heads, head_dim], and no attention weights.
-    """
+    def forward(
+        self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], attention_mask: BlockMask | Tensor, **_: Any
+    ) -> tuple[Tensor, None]:
+        """hidden_states [1, L, hidden_size]; position_embeddings: cos and sin [1, L, head_dim]; the mask is of `shared_prefix_mask`."""
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        query, key, value = (project(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for project in projections)
+        cos, sin = position_embeddings
+        query, key = rotate(query, key, cos[:, None], sin[:, None])
+        output = attend_row(query, key, value, attention_mask)
+        return self.o_proj(output.transpose(1, 2).flatten(2)), None
+
+
+def attend_row(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask | Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(head_dim)) v under the mask; query [1, heads, L, head_dim], key and value [1, kv_heads, L, head_dim]."""
     grouped = query.shape[1] != key.shape[1]
-    if isinstance(attention_mask, BlockMask):
-        flex = _flex if torch.compiler.is_compiling() else compiled_flex()
-        output = flex(query, key, value, attention_mask, scaling, grouped)
-    else:
-        output = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=grouped)
-    return output.transpose(1, 2).contiguous(), None
+    if isinstance(mask, BlockMask):
+        # without `dynamic`, the second length that is met makes the kernel's length symbolic, and nothing else;
+        # `fullgraph` turns a fall-back to the uncompiled form, which would hold every score, into an error
+        return compiled(_flex, fullgraph=True)(query, key, value, mask, grouped)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
 
 
-AttentionInterface.register(SHARED_PREFIX, shared_prefix_attention)
-
-
-def _flex(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, scale: float, grouped: bool) -> Tensor:
-    return flex_attention(query, key, value, block_mask=mask, scale=scale, enable_gqa=grouped)  # type: ignore[return-value]
-
-
-@cache
-def compiled_flex() -> Callable[..., Tensor]:
-    """FlexAttention compiled once for all lengths: the second length that is met makes the kernel's length symbolic.
-
-    `fullgraph` turns a fall-back to the uncompiled form, which would hold every score, into an error. Gradients on or off, dtypes and
-    rows of a single block each take entries of dynamo's cache, whose default of 8 is too few for a process that meets them all.
-    """
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-    return torch.compile(_flex, fullgraph=True)
+def _flex(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, grouped: bool) -> Tensor:
+    return flex_attention(query, key, value, block_mask=mask, enable_gqa=grouped)  # type: ignore[return-value]
 
 
 def shared_prefix_mask(batch: PackedBatch) -> BlockMask | Tensor:

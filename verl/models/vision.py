@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
+
+from verl.models.fused import rotate
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ class VisionAttention(nn.Module):
         """hidden_states [patches, dim]; position_embeddings: cos and sin, fp32 [patches, head_dim]."""
         patches = hidden_states.shape[0]
         query, key, value = self.qkv(hidden_states).view(patches, 3, self.num_heads, -1).unbind(1)
-        query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)
+        cos, sin = position_embeddings
+        query, key = rotate(query, key, cos[:, None], sin[:, None])
         return self.proj(attend_segments(query, key, value, segments).reshape(patches, -1))
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from peft import get_peft_model
-from tiny_qwen import IMAGE, random_group, tiny_model
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from tests.verl.models.tiny_qwen import IMAGE, random_group, tiny_model
 from verl.models.lora import LoraOptions, adapter_weights, add_lora
 from verl.models.packing import fill_rows, pack_groups
 from verl.models.policy import Policy

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from tiny_qwen import random_group, tiny_model
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+from tests.verl.models.tiny_qwen import random_group, tiny_model
 from verl.models.lora import LoraOptions, adapter_off, add_lora
 from verl.models.packing import pack_groups
 from verl.models.policy import Policy
