@@ -10,8 +10,8 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
-from toy_groups import ROLLOUT, config, rank_main, stored_groups, updated
 
+from tests.verl.workers.toy_groups import ROLLOUT, config, rank_main, stored_groups, updated
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import load_policy
 from verl.workers.actor import Actor

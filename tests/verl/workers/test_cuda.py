@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from toy_task import ToyData, make_scorer
 
+from tests.verl.workers.toy_task import ToyData, make_scorer
 from verl.config import Config
 from verl.protocol import GroupAdvantages, GroupRequest
 from verl.workers.worker import Worker

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import ray
 import torch
-import toy_task
 from safetensors.torch import load_file
-from toy_task import ToyData, make_scorer
 
+from tests.verl.workers import toy_task
+from tests.verl.workers.toy_task import ToyData, make_scorer
 from verl.config import Config
 from verl.protocol import GroupAdvantages, GroupRequest
 from verl.single_controller import WorkerError

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from toy_task import ToyData
 
+from tests.verl.workers.toy_task import ToyData
 from verl.models.lora import merged_weights
 from verl.models.packing import Group
 from verl.workers.actor import Actor
