@@ -7,6 +7,7 @@ A group stays here from its rollout to its drop: pixels are read and turned into
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -106,7 +107,9 @@ class Worker:
 
         Every worker of a tensor-parallel group gets the same requests; the groups are theirs in turn.
         """
+        start = time.perf_counter()
         self._wake_engine()
+        awake = time.perf_counter()
         assert self.rollouts is not None
         data = self.validation if validation else self.data
         greedy = self.config.algorithm.adv_estimator == "remax" and not validation
@@ -128,9 +131,11 @@ class Worker:
                 if len(complete[uid]) == 1 + greedy:
                     self._store(uid, examples.pop(uid), generation.prompt, complete.pop(uid))
 
+        ready = time.perf_counter()
         with self.peak.watch("rollout") as figures:
             self.rollouts.generate(generations, finished)
-        return figures
+        seconds = {"hand_over": awake - start, "read": ready - awake, "generate": time.perf_counter() - ready}
+        return figures | {f"seconds/rollout/{part}": value for part, value in seconds.items()}
 
     def score(self, uids: Sequence[int]) -> list[GroupResult]:
         """The results of those of the groups that are this worker's; waits for the scorer."""

@@ -17,6 +17,7 @@ from verl.workers.engine import RayEngine
 from verl.workers.prompts import PromptBuilder
 
 toy_task.by_value()
+pytestmark = pytest.mark.timeout(900)  # two engines start one after the other
 STEPS, PROMPTS = 6, 4
 
 
