@@ -52,8 +52,9 @@ def step(engine, number):
         gains = (np.array(group.totals) - np.mean(group.totals)) / (np.std(group.totals, ddof=1) + 1e-6)
         advantages.append(GroupAdvantages(group.uid, [np.full(n, gain, np.float32) for n, gain in zip(group.response_tokens, gains)]))
     figures |= engine.update(advantages)
+    assert 0 < figures["ray/megabytes_per_prompt"] < 0.1
     engine.drop([group.uid for group in groups])
-    return groups, {name: value for name, value in figures.items() if not name.startswith("memory/")}
+    return groups, {name: value for name, value in figures.items() if name.startswith(("actor/", "rollout/"))}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_groups_are_whole_and_in_order(run):
         assert [group.sample_id for group in groups] == [f"toy/{number * PROMPTS + i}" for i in range(PROMPTS)]
         for group in groups:
             assert len(group.responses) == len(group.totals) == len(group.response_tokens) == len(group.truncated) == 4
-            assert all(0 < tokens <= 24 and cut == (tokens == 24) for tokens, cut in zip(group.response_tokens, group.truncated))
+            assert all(0 < tokens <= 24 and (tokens == 24 or not cut) for tokens, cut in zip(group.response_tokens, group.truncated))
             assert len(set(group.responses)) > 1 and group.prompt_tokens > 20
     assert np.isnan(run["whole"][1][0][1].totals).all()  # prompt 5 cannot be scored, and its group is left out
 
@@ -104,9 +105,7 @@ def test_validation_is_greedy(run):
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(run):
     for (groups, figures), (groups_again, figures_again) in zip(run["whole"][3:], run["resumed"], strict=True):
         assert [group.responses for group in groups] == [group.responses for group in groups_again]
-        assert {k: v for k, v in figures.items() if k != "ray/megabytes_per_prompt"} == {
-            k: v for k, v in figures_again.items() if k != "ray/megabytes_per_prompt"
-        }
+        assert figures == figures_again
     one, other = (load_file(next((run["folder"] / name / "actor/huggingface").glob("*.safetensors"))) for name in ("end", "resumed"))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -121,10 +120,6 @@ def test_a_checkpoint_loads_with_transformers(run, policy_folder):
     assert model.config.architectures == start.config.architectures and model.config.tie_word_embeddings
     assert any(not torch.equal(one, other) for one, other in zip(model.parameters(), start.parameters()))
     assert PromptBuilder(str(folder)).forbidden_tokens
-
-
-def test_little_goes_through_ray(run):
-    assert all(figures["ray/megabytes_per_prompt"] < 0.1 for _, figures in run["whole"])
 
 
 def test_an_error_of_the_scorer_names_sample_and_rank(policy_folder):
