@@ -190,7 +190,7 @@ def _one_line(error: Exception) -> str:
 def _paths(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """Dotted names of all keys, sections included."""
     for key in node:
-        path = f"{prefix}{key}"
+        path = f"{prefix}{key!s}"
         yield path
         child = node._get_node(key)
         if isinstance(child, DictConfig) and path not in FREE_FORM:

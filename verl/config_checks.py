@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from verl.config import Config, ConfigError, nearest
 
@@ -126,7 +127,7 @@ def _check_names(config: Config) -> None:
     from verl.algorithms.losses import POLICY_LOSSES
     from verl.algorithms.registry import resolve
 
-    tables = {
+    tables: dict[str, Mapping[str, Callable[..., Any]]] = {
         "algorithm.adv_estimator": ADVANTAGES,
         "worker.actor.kl_loss_type": KL_PENALTIES,
         "worker.actor.policy_loss": POLICY_LOSSES,

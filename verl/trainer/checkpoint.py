@@ -36,7 +36,8 @@ def save_checkpoint(engine: Engine, root: str | Path, step: int, state: dict[str
     root = Path(root)
     final, partial = root / f"global_step_{step}", root / f".global_step_{step}.partial"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in root.glob(".global_step_*.partial"):  # by a run that was ended while it saved
+            shutil.rmtree(left)
         partial.mkdir(parents=True)
         engine.save(str(partial))
         _write(partial / "trainer.json", json.dumps({"step": step} | state, indent=1))

@@ -32,7 +32,7 @@ class GRPO(Loop):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.flops = ModelFlops.of(AutoConfig.from_pretrained(self.config.worker.actor.model.model_path))
+        self.flops = ModelFlops.of(AutoConfig.from_pretrained(self.config.worker.actor.model.model_path or ""))
         self.needs_certainty = "certainty" in needs(self.config.algorithm.adv_estimator)
         peak = device_peak(self.engine.device_name)
         self.peak = peak and peak * self.plan.workers

@@ -8,7 +8,7 @@ import netrc
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlparse
 
 from verl.protocol import GroupResult
@@ -77,9 +77,10 @@ class RunLog:
         if self._wandb is not None and rows:
             import wandb
 
-            columns = list(rows[0])
+            columns: list[str | int] = list(rows[0])
             self._wandb.log(
-                {"val/generations": wandb.Table(columns=columns, data=[[row.get(c) for c in columns] for row in rows])}, step=step
+                {"val/generations": wandb.Table(columns=columns, data=[[row.get(str(column)) for column in columns] for row in rows])},
+                step=step,
             )
 
     def __enter__(self) -> RunLog:
@@ -128,7 +129,7 @@ def _open_wandb(folder: Path, project: str, experiment: str, config: dict[str, A
     """A wandb run in `folder`/wandb; offline where WANDB_MODE says so, or where nobody is logged in (wandb would stop to ask)."""
     import wandb
 
-    mode = None
+    mode: Literal["offline"] | None = None
     if "WANDB_MODE" not in os.environ and not _logged_in():
         log.warning("wandb: nobody is logged in, the run is kept offline in %s (`wandb login`, later `wandb sync`)", folder / "wandb")
         mode = "offline"
