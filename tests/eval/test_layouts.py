@@ -1,0 +1,125 @@
+"""The toy world in the layout of every benchmark: the same loop segments it, the same command scores it."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval.config import EvaluateConfig
+from eval.run_folder import RunFolder
+from eval.scores import score_benchmark
+from eval.tables import summarize
+from eval.worker import EvaluationWorker
+from veason.datasets import BENCHMARKS, open_benchmark
+from veason.masks import encode
+
+
+@pytest.fixture(scope="module")
+def videos(toy_world):
+    """(name, frame folder, frame names, expressions with their true masks [objects, T, H, W]) of the toy ReVOS, without absent targets."""
+    revos = open_benchmark("revos", toy_world / "ReVOS")
+    found = {}
+    for sample in revos.samples:
+        if sample.type_id != 2:
+            found.setdefault(sample.video, (sample, []))[1].append((sample.expression, revos.masks(sample)))
+    return [(name.replace("/", "_"), sample.frame_dir, sample.frames, asked) for name, (sample, asked) in found.items()]
+
+
+def rle_json(mask):
+    rle = encode(mask)
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode()}
+
+
+def write_json(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def write_mevis(root, videos):
+    meta, tracks = {}, {}
+    for name, folder, frames, asked in videos:
+        shutil.copytree(folder, root / "valid_u" / "JPEGImages" / name)
+        expressions = {}
+        for number, (text, masks) in enumerate(asked):
+            ids = []
+            for track in masks:
+                ids.append(len(tracks))
+                tracks[str(ids[-1])] = [rle_json(mask) if mask.any() else None for mask in track]
+            expressions[str(number)] = {"exp": text, "obj_id": ids, "anno_id": ids}
+        meta[name] = {"frames": list(frames), "expressions": expressions}
+    write_json(root / "valid_u" / "meta_expressions.json", {"videos": meta})
+    write_json(root / "valid_u" / "mask_dict.json", tracks)
+
+
+def write_vicas(root, videos):
+    for number, (_, folder, frames, asked) in enumerate(videos):
+        shutil.copytree(folder, root / "video_frames" / f"{number:06d}")
+        tracks = [track for _, masks in asked for track in masks]
+        ids = iter(range(len(tracks)))
+        referrals = [{"prompt": text, "track_ids": [next(ids) for _ in masks]} for text, masks in asked]
+        segmentations = []
+        for t, frame in enumerate(frames):
+            rles = [rle_json(track[t]) for track in tracks]
+            segmentations.append({"filename": f"{frame}.jpg", "is_gt": True, "track_ids": list(range(len(tracks))), "mask_rles": rles})
+        content = {"image_size": tracks[0].shape[1:], "object_referrals": referrals, "segmentations": segmentations}
+        write_json(root / "annotations" / "v1.0" / f"{number:06d}.json", content)
+    write_json(root / "splits" / "v1.0" / "val.json", list(range(len(videos))))
+
+
+def write_numbered(root, videos, split, descriptions):
+    """Ref-YouTube-VOS's and Ref-DAVIS17's layout: PNGs of object numbers, so objects that do not overlap."""
+    meta = {}
+    for name, folder, frames, asked in videos:
+        shutil.copytree(folder, root / split / "JPEGImages" / name)
+        text, masks = next((text, masks) for text, masks in asked if len(masks) == 1)
+        (root / split / "Annotations" / name).mkdir(parents=True)
+        for frame, mask in zip(frames, masks[0]):
+            Image.fromarray(mask.astype(np.uint8)).save(root / split / "Annotations" / name / f"{frame}.png")
+        expressions = {str(number): {"exp": text, "obj_id": "1"} for number in range(descriptions)}
+        meta[name] = {"frames": list(frames), "expressions": expressions}
+    write_json(root / "meta_expressions" / split / "meta_expressions.json", {"videos": meta})
+
+
+@pytest.fixture(params=[*BENCHMARKS])
+def layout(request, toy_world, tmp_path, videos):
+    """(benchmark, root, split)"""
+    name, root = request.param, tmp_path / "data"
+    if name in ("revos", "reasonvos"):
+        return name, toy_world / {"revos": "ReVOS", "reasonvos": "ReasonVOS"}[name], None
+    if name == "refytvos":
+        write_numbered(root, videos, "train", 1)
+        return name, root, "train"
+    {"mevis": write_mevis, "vicas": write_vicas, "refdavis17": lambda root, videos: write_numbered(root, videos, "valid", 4)}[name](
+        root, videos
+    )
+    return name, root, None
+
+
+def test_every_benchmark_is_segmented_and_scored(layout, tmp_path, scripted):
+    name, root, split = layout
+    output = tmp_path / "run"
+    config = EvaluateConfig("none", str(root), str(output), benchmark=name, split=split)
+    folder, worker = RunFolder(output), EvaluationWorker(config, 0, scripted())
+    folder.begin({"benchmark": name})
+    samples = worker.benchmark.samples
+    worker.run(range(len(samples)))
+    records = folder.finish(sample.sample_id for sample in samples)
+    assert [record["sample_id"] for record in records] == [sample.sample_id for sample in samples]
+    scores = score_benchmark(name, root, split, output, processes=1)
+    assert [score.sample_id for score in scores] == [sample.sample_id for sample in samples]
+    assert not any(score.missing for score in scores)
+    assert 0 <= np.mean([score.JF for score in scores]) < 1
+
+    # The truth in place of the predictions scores 100 everywhere.
+    for sample in samples:
+        for frame, mask in zip(sample.frames, worker.benchmark.masks(sample).max(axis=0, initial=0)):
+            cv2.imwrite(str(output / sample.result_dir / f"{frame}.png"), mask.astype(np.uint8))
+    values = summarize(name, score_benchmark(name, root, split, output, processes=1))
+    overall = values.get("Overall J&F") or values["J&F"]
+    assert overall.value == pytest.approx(100)
+    if name == "vicas":
+        objects = [sample.num_objects for sample in samples]
+        assert values["AP@50"].value >= 100 * sum(count == 1 for count in objects) / sum(objects) - 1e-9
