@@ -122,13 +122,19 @@ def test_a_checkpoint_loads_with_transformers(run, policy_folder):
     assert PromptBuilder(str(folder)).forbidden_tokens
 
 
-def test_an_error_of_the_scorer_names_sample_and_rank(policy_folder):
+def test_tensor_parallel_engine_with_lora_and_a_scorer_that_fails(policy_folder):
+    """Both workers in one engine, each with half of the groups; the adapter merged on its way to vLLM; an error with sample and rank."""
     config = toy_config(policy_folder)
-    config.trainer.n_gpus_per_node = 1
+    config.worker.rollout.tensor_parallel_size = 2
+    config.worker.actor.model.lora_rank = 4
     with RayEngine(config, ToyData, partial(make_scorer, fail_at=9)) as engine:
-        engine.rollout([[GroupRequest(0, 8, 0), GroupRequest(1, 9, 0)]])
-        with pytest.raises(WorkerError, match="rank 0 failed in `score`: RuntimeError: toy/9: its responses could not be scored: OSError"):
-            engine.score([0, 1])
+        assert engine.places == 1
+        figures = [step(engine, number)[1] for number in range(2)]
+        assert max(each["rollout/log_prob_gap"] for each in figures) < 1e-3
+        assert figures[0]["actor/kl"] == pytest.approx(0.0, abs=1e-6) and figures[1]["actor/kl"] > 1e-7
+        engine.rollout([[GroupRequest(100, 8, 0), GroupRequest(101, 9, 0)]])
+        with pytest.raises(WorkerError, match="rank 1 failed in `score`: RuntimeError: toy/9: its responses could not be scored: OSError"):
+            engine.score([100, 101])
 
 
 def test_fine_tuning_needs_no_rollout_engine(policy_folder):

@@ -1,0 +1,78 @@
+"""The engine alone: what it may not write, what fixes a sample, and that it forgets the old weights."""
+
+import os
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from tests.verl.workers.toy_task import ToyData
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def generated(engine, prompt, images, *samplings):
+    """Per sampling its completions, all requests in the engine at once."""
+    from verl.workers.rollout import Generation
+
+    done = {}
+    requests = [Generation(number, prompt, images, sampling, "toy") for number, sampling in enumerate(samplings)]
+    engine.generate(requests, lambda request, completions: done.update({request.key: completions}))
+    return [done[number] for number in range(len(samplings))]
+
+
+def gap(policy, prompt, completions):
+    from verl.models.packing import Group, pack_groups
+
+    group = Group(prompt.ids, [torch.tensor(each.ids) for each in completions], prompt.pixel_values, prompt.image_grid_thw)
+    with torch.no_grad():
+        log_probs = policy(pack_groups([group], policy.config)).log_probs
+    return (log_probs - torch.cat([each.log_probs for each in completions])).abs().max().item()
+
+
+def engine_main(_, folder, port):
+    """In a process of its own, for vLLM changes the one it lives in."""
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=0, world_size=1)
+    from verl.models.lora import merged_weights
+    from verl.models.policy import load_policy
+    from verl.workers.config import ModelConfig, RolloutConfig
+    from verl.workers.prompts import PromptBuilder
+    from verl.workers.rollout import RolloutEngine, Sampling
+
+    builder = PromptBuilder(folder)
+    forbidden = builder.forbidden_tokens
+    config = RolloutConfig(prompt_length=600, response_length=24, max_num_seqs=16, enable_chunked_prefill=False)
+    engine = RolloutEngine(config, ModelConfig(model_path=folder), "cpu", forbidden)
+    policy = load_policy(folder, gradient_checkpointing=False).eval()
+    example = ToyData().example(2, 0)
+    prompt = builder.build(example)
+
+    engine.load_weights(merged_weights(policy.model))
+    first, second, other, greedy = generated(
+        engine, prompt, example.images, Sampling(4, 1.0, 7), Sampling(4, 1.0, 7), Sampling(4, 1.0, 8), Sampling(1, 0.0, 1)
+    )
+    assert [each.ids for each in first] == [each.ids for each in second] != [each.ids for each in other]
+    assert len({tuple(each.ids) for each in first}) == 4
+    assert engine.log_probs_exact and max(gap(policy, prompt, each) for each in (first, other, greedy)) < 1e-5
+
+    with torch.no_grad():  # a policy that would write little else than image tokens
+        head = policy.model.lm_head.weight
+        for sign, token in zip((1, -1, 1, -1, 1), forbidden):
+            head[token] = sign * 30 * head[forbidden[0]]
+        policy.model.model.visual.merger.mlp[0].weight.mul_(2)  # so that stale image features would show
+    engine.load_weights(merged_weights(policy.model))
+    drawn, best = generated(engine, prompt, example.images, Sampling(8, 1.0, 7), Sampling(1, 0.0, 7))
+    assert not set(forbidden) & {token for each in (*drawn, *best) for token in each.ids}
+    assert gap(policy, prompt, drawn) < 1e-3
+    dist.destroy_process_group()
+
+
+def test_forbidden_tokens_seeds_and_new_weights(policy_folder):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.start_processes(engine_main, args=(policy_folder, port), nprocs=1, start_method="spawn")
