@@ -96,8 +96,10 @@ def run_loading(root: Path, count: int) -> dict:
     """The whole file in memory, everything decoded."""
     before, started = resident_mb(), time.process_time()
     meta = json.loads((root / "meta_expressions_train_.json").read_text())["videos"]
+    masks_started = time.process_time()
     with open(root / "mask_dict.json") as file:
         mask_dict = json.load(file)
+    masks_opening = time.process_time() - masks_started
     samples = []
     for video, data in meta.items():
         frames = sorted(data["frames"])
@@ -112,6 +114,7 @@ def run_loading(root: Path, count: int) -> dict:
         times.append(time.process_time() - started)
     return {
         "opening": opening,
+        "masks": masks_opening,
         "memory": memory,
         "base": before,
         "sample": float(np.mean(times)),
@@ -179,7 +182,7 @@ def run_index(root: Path, count: int) -> dict:
     areas = [data.benchmark.areas(data.samples[pick(number, len(data))]).astype(int).tolist() for number in range(count)]
     return {
         "opening": opening,
-        "index_opening": index_opening,
+        "masks": index_opening,
         "memory": memory,
         "base": before,
         "after": resident_mb(),
@@ -240,15 +243,15 @@ def main() -> None:
     speed = size * 1e3 / build["seconds"]
     print(f"mask_dict.json {size:.2f} GB, index {stored:.2f} GB, {index['samples']} training expressions")
     print(f"building the index, once: {build['seconds']:.1f} s, {speed:.0f} MB/s, peak memory {build['peak']:.0f} MB")
-    print(f"opening the index alone: {index['index_opening'] * 1e3:.1f} ms, the first object's masks read")
     print(f"{'':34}{'loading':>12}{'index':>12}{'ratio':>10}   bar")
     for label, key, unit, scale, bar in (
-        ("opening the training set", "opening", "s", 1, 100),
+        ("opening the masks", "masks", "ms", 1e3, 100),
+        ("opening all, every list checked", "opening", "ms", 1e3, None),
         ("resident memory of a worker", "memory", "MB", 1, 20),
         ("preparing a training sample", "sample", "ms", 1e3, 10),
     ):
         ratio = loading[key] / index[key]
-        print(f"{label:34}{loading[key] * scale:>9.2f} {unit:<2}{index[key] * scale:>9.2f} {unit:<2}{ratio:>9.1f}x   {bar}x")
+        print(f"{label:34}{loading[key] * scale:>9.2f} {unit:<2}{index[key] * scale:>9.2f} {unit:<2}{ratio:>9.1f}x   {bar or '-'}")
 
 
 if __name__ == "__main__":

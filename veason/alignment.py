@@ -7,6 +7,7 @@ the object moves, only the right one follows the edges of the picture.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -23,12 +24,11 @@ NEEDED, AGREE, STRONGER = 5, 0.75, 1.1  # frames that must speak, share that mus
 
 def leaps(track: Sequence[Rle | None]) -> list[int]:
     """Frames whose mask touches neither neighbour's although these two agree: a mask of another moment, or of another object."""
+    beside = [overlap(one, other) for one, other in pairwise(track)]
     return [
         t
         for t in range(1, len(track) - 1)
-        if all(masks.area(track[t + step]) for step in (-1, 0, 1))
-        and overlap(track[t - 1], track[t + 1]) > 0.5
-        and max(overlap(track[t], track[t - 1]), overlap(track[t], track[t + 1])) < 0.1
+        if masks.area(track[t]) and max(beside[t - 1], beside[t]) < 0.1 and overlap(track[t - 1], track[t + 1]) > 0.5
     ]
 
 

@@ -80,11 +80,11 @@ def audit(benchmark: Benchmark, workers: int = 1, pixels: bool = True) -> list[F
         videos[sample.video].append(sample)
     label = f"{benchmark.name} {benchmark.split}"
     if workers < 2:
-        return [finding for group in tqdm(videos.values(), desc=label) for finding in check_video(benchmark, group, pixels)]
+        return [finding for group in tqdm(videos.values(), desc=label, mininterval=1) for finding in check_video(benchmark, group, pixels)]
     if hasattr(benchmark, "index"):
         len(benchmark.index)  # built once here, not by every worker
     with ProcessPoolExecutor(workers, initializer=_remember, initargs=(benchmark, pixels)) as pool:
-        found = tqdm(pool.map(_check, videos.values()), total=len(videos), desc=label)
+        found = tqdm(pool.map(_check, videos.values()), total=len(videos), desc=label, mininterval=1)
         return [finding for findings in found for finding in findings]
 
 
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("audit"))
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--pictures", type=int, default=8, help="overlay pictures of each kind, at most")
-    parser.add_argument("--no-pixels", action="store_true", help="do not compare masks with pictures: minutes become seconds")
+    parser.add_argument("--no-pixels", action="store_true", help="do not compare masks with pictures, which takes most of the time")
     options = parser.parse_args(arguments)
     try:
         benchmarks = open_splits(options.benchmark or detect(options.data), options.data)
