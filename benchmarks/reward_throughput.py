@@ -239,6 +239,7 @@ def main() -> None:
     weights = make_weights(options)
     published, masks = measure_published(jobs, weights, options)
     figures: dict = {"device": describe(device), "published": published}
+    print("published schedule: " + "; ".join(f"{name} {value:.3f} s a group" for name, value in published.items()), flush=True)
 
     start = time.perf_counter()
     scorer = load_scorer(options, weights, None)
