@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,15 +14,16 @@ from eval.worker import EvaluationWorker
 from veason.answers import format_answer
 from veason.errors import DataError
 from veason.pipeline import Segmenter
+from veason.toy import tiny_policy, tiny_tracker
 from veason.tracker import VideoTracker
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
-    for module in ("tiny_policy", "tiny_tracker"):
-        subprocess.run([sys.executable, "-m", f"veason.toy.{module}", "--output", folder / module], check=True, capture_output=True)
-    return folder / "tiny_policy", folder / "tiny_tracker" / "sam2_tiny.yaml", folder / "tiny_tracker" / "sam2_tiny.pt"
+    tiny_policy.write_policy(folder / "policy")
+    tiny_tracker.write_tracker(folder / "tracker")
+    return folder / "policy", folder / "tracker" / "sam2_tiny.yaml", folder / "tracker" / "sam2_tiny.pt"
 
 
 @pytest.fixture(scope="module")

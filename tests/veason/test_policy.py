@@ -1,8 +1,5 @@
 """The policy on the CPU: vLLM with a tiny checkpoint of random weights."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,12 +7,13 @@ from PIL import Image
 from veason.errors import DataError
 from veason.policy import VISION_TOKENS, Question, Sampling, VLLMPolicy
 from veason.prompts import build_messages
+from veason.toy.tiny_policy import write_policy
 
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("policy")
-    subprocess.run([sys.executable, "-m", "veason.toy.tiny_policy", "--output", folder, "--seed", "0"], check=True, capture_output=True)
+    write_policy(folder)
     return VLLMPolicy(folder, Sampling(max_tokens=12, ignore_eos=True), max_prompt_tokens=400, max_images=3)
 
 
