@@ -42,7 +42,7 @@ from veason.toy.corpus import toy_sentences
 from veason.toy.tiny_policy import build_processor
 from veason.toy.tiny_tracker import write_tracker
 from veason.toy.tokenizer import train_tokenizer
-from veason.tracker import VideoTracker
+from veason.tracker import Speed, VideoTracker
 from verl.config import Config
 from verl.protocol import GroupAdvantages, GroupRequest
 from verl.workers.worker import Worker
@@ -117,8 +117,13 @@ class SeedScorer(WellFormed):
         return [score for answer in self.answers(example, len(responses)) for score in self.scorer.score(example, [answer])]
 
 
-def make_scorer(options: dict[str, Any], device: str) -> WellFormed:
-    return WellFormed(build_scorer(**options, device=device))
+def make_scorer(options: dict[str, Any], compiled: bool, device: str) -> WellFormed:
+    scorer = build_scorer(**options, device=device)
+    if not compiled:
+        scorer.tracker = VideoTracker.from_files(
+            options["sam2_config"], None, device, speed=Speed(compile_encoder=False, compile_steps=False)
+        )
+    return WellFormed(scorer)
 
 
 def configure(folder: Path, args: argparse.Namespace) -> Config:
@@ -150,7 +155,9 @@ class Step:
         result = call()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.seconds[stage] += time.perf_counter() - start
+        taken = time.perf_counter() - start
+        self.seconds[stage] += taken
+        print(f"    {stage} {taken:.2f} s", flush=True)
         if isinstance(result, dict):
             self.memory |= {name: value for name, value in result.items() if name.startswith("memory/")}
         return result
@@ -208,6 +215,9 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=12_000, help="tokens of a packed row")
     parser.add_argument("--engine_memory", type=float, default=0.3)
     parser.add_argument("--offload_optimizer", action="store_true")
+    parser.add_argument(
+        "--compile_tracker", action="store_true", help="as a real run does: two more minutes at the start, a second less a step"
+    )
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
     if args.tiny:
@@ -222,7 +232,7 @@ def main() -> None:
             write_tracker(folder / "tracker")
             reward["sam2_config"] = str(folder / "tracker" / "sam2_tiny.yaml")
         data = partial(BenchData, side=112, filler=2) if args.tiny else BenchData
-        worker = Worker(configure(folder / "policy", args), data, partial(make_scorer, reward))
+        worker = Worker(configure(folder / "policy", args), data, partial(make_scorer, reward, args.compile_tracker))
         sizes = worker.setup()
         print("resident, GiB:", {part: round(size / (1 << 30), 2) for part, size in sizes.items()}, flush=True)
         report(worker, reward["sam2_config"], args)
