@@ -30,7 +30,7 @@ class SFT(Loop):
         if held_out:
             with self.clock("validation loss"):
                 loss = self.engine.evaluate_loss(self.share(held_out, lengths))
-            figures = {f"val/{name}": value for name, value in loss.items()}
+            figures = {name if name.startswith("memory/") else f"val/{name}": value for name, value in loss.items()}
         asked = held_out[: self.config.sft.generate]
         if asked:
             with self.clock("validation answers"):

@@ -1,12 +1,7 @@
-"""The real pipeline on the CPU, from the command line: two Ray workers, vLLM rollouts, FSDP2 updates of the tiny policy on the toy world.
-
-The figures of the first steps are kept in tests/assets/grpo_cpu.json, which `UPDATE_GOLDEN=1 pytest tests/verl/trainer/test_pipeline.py`
-rewrites.
-"""
+"""The real pipeline on the CPU, from the command line: two Ray workers, vLLM rollouts, FSDP2 updates, the tiny policy, the toy world."""
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -16,11 +11,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from training_data_construction.seed_cot_generation import main as teach
+from veason.toy.tiny_policy import write_policy
+from veason.toy.world import make_world
 from verl.trainer.run_log import read_metrics
 
 ROOT = Path(__file__).parents[3]
-GOLDEN = ROOT / "tests" / "assets" / "grpo_cpu.json"
-FIGURES = ("actor/loss", "actor/kl", "actor/entropy", "actor/grad_norm", "reward/mean", "response/mean")
 GRPO = shlex.split(
     """
     verl.trainer.main config=configs/demo.yaml worker.reward.compute_score=letters_rule:RULE worker.reward.sam2_config=null
@@ -36,33 +32,30 @@ SFT = shlex.split(
     """
 )
 
+pytestmark = pytest.mark.timeout(1200)  # four runs, each of which starts its workers
+
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A toy world, the teacher's records of it, and an untrained tiny policy, laid out as `make demo` does."""
     root = tmp_path_factory.mktemp("demo")
-    revos = root / "world" / "ReVOS"
-    python("-m", "veason.toy.world", "--output", root / "world", "--train_videos", "4", "--valid_videos", "1", "--reasonvos_videos", "1")
-    python("-m", "veason.toy.tiny_policy", "--output", root / "policy")
-    python("training_data_construction/seed_cot_generation.py", "--data_root", revos, "--input_json", "meta_expressions_train_.json",
-           "--output", root / "cot", "--teacher", "toy", "--keyframe_resize", "112")  # fmt: skip
+    make_world(root / "world", train_videos=4, valid_videos=1, reasonvos_videos=1)
+    write_policy(root / "policy")
+    words = (
+        f"--data_root {root}/world/ReVOS --input_json meta_expressions_train_.json --output {root}/cot --teacher toy --keyframe_resize 112"
+    )
+    assert teach(words.split()) == 0
     return root
-
-
-def python(*words: str | Path, root: Path | None = None) -> str:
-    """Runs a command of the repository to its end; gives what it printed."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}
-    env |= {"DEMO_ROOT": str(root)} if root else {}
-    result = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, cwd=ROOT, env=env, timeout=280, check=False)
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
-    return result.stdout
 
 
 def train(words: list[str], toy: Path, folder: str, *more: str) -> Path:
     """One run on `toy`'s policy; gives its folder."""
     path = toy / folder
     places = [f"worker.actor.model.model_path={toy / 'policy'}", f"trainer.save_checkpoint_path={path}"]
-    python("-m", *words, *places, *more, root=toy)
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}", "DEMO_ROOT": str(toy)}
+    command = [sys.executable, "-m", *words, *places, *more]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=600, check=False)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
     return path
 
 
@@ -82,19 +75,13 @@ def assert_same_end(whole: Path, resumed: Path) -> None:
     assert any(not weights[name].equal(first[name]) for name in weights)
 
 
-def test_grpo_resumed_equals_uninterrupted_and_the_golden_losses(toy: Path) -> None:
+def test_grpo_resumed_equals_uninterrupted(toy: Path) -> None:
     whole = train(GRPO, toy, "grpo")
     resumed = train(GRPO, toy, "grpo_resumed", f"trainer.load_checkpoint_path={whole / 'global_step_3'}")
     assert_same_end(whole, resumed)
     rows = steps(whole)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert all(row["rollout/log_prob_gap"] < 1e-3 for row in rows)
-    trajectory = {name: [row[name] for row in rows[:5]] for name in FIGURES}
-    if os.environ.get("UPDATE_GOLDEN"):
-        GOLDEN.write_text(json.dumps(trajectory, indent=1) + "\n")
-    golden = json.loads(GOLDEN.read_text())
-    for name, values in golden.items():  # another CPU rounds differently, and Adam turns a gradient's last bit into a weight's fifth digit
-        assert trajectory[name] == pytest.approx(values, rel=1e-3, abs=1e-6), name
 
 
 def test_fine_tuning_resumed_equals_uninterrupted(toy: Path) -> None:
