@@ -159,21 +159,21 @@ class WorkerGroup:
 
     def _run(self, method: str, calls: Sequence[tuple[tuple, dict[str, Any]]]) -> list[Any]:
         self._traffic += sum(len(cloudpickle.dumps(call)) for call in calls)
-        results = self._collect(method, [host.run.remote(method, *call) for host, call in zip(self._hosts, calls)])
+        results = self._collect(method, [host.run.remote(method, *call) for host, call in zip(self._hosts, calls)], self.spec.timeout)
         self._traffic += sum(len(cloudpickle.dumps(result)) for result in results)
         return results
 
-    def _collect(self, what: str, refs: list[Any]) -> list[Any]:
+    def _collect(self, what: str, refs: list[Any], timeout: float = START_TIMEOUT) -> list[Any]:
         """The results in order. The first failure ends the group: the others may wait for the failed rank in a collective for ever."""
         rank_of = {ref: rank for rank, ref in enumerate(refs)}
         results: list[Any] = [None] * len(refs)
-        pending, deadline = list(refs), time.monotonic() + self.spec.timeout
+        pending, deadline = list(refs), time.monotonic() + timeout
         while pending:
             ready, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
             if not ready:
                 ranks = sorted(rank_of[ref] for ref in pending)
                 self.stop()
-                raise WorkerError(f"`{what}` did not return within {self.spec.timeout:.0f} s on ranks {ranks}")
+                raise WorkerError(f"`{what}` did not return within {timeout:.0f} s on ranks {ranks}")
             for ref in ready:
                 try:
                     results[rank_of[ref]] = ray.get(ref)
