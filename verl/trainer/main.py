@@ -143,7 +143,7 @@ def open_prompts(config: Config, task: Task, held_out: float = 0.0) -> Prompts:
     lengths = PromptLengths(data, count, options.max_prompt_length)
     if task.validation is not None:
         validation_data = task.validation()
-        trained, validated = range(len(data)), range(len(validation_data))
+        trained, validated = list(range(len(data))), list(range(len(validation_data)))
         val_lengths = PromptLengths(validation_data, count, options.max_prompt_length)
     else:
         trained, validated = split(len(data), held_out, options.seed)
