@@ -4,6 +4,8 @@ from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
 
+PACKAGES = ("veason", "verl", "grpo_reward", "eval", "training_data_construction")
+
 setup(
     name="open-veason-r1",
     version="0.1.0",
@@ -13,7 +15,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_namespace_packages(
-        include=[f"{name}{dots}" for name in ("veason", "verl", "grpo_reward", "eval", "training_data_construction") for dots in ("", ".*")],
+        include=[f"{name}{rest}" for name in PACKAGES for rest in ("", ".*")],
     ),
     package_data={"": ["*.yaml", "*.json", "*.txt", "*.safetensors", "*.jinja", "*.html"]},
     # The versions are in requirements.txt (GPU) and requirements-cpu.lock (CPU): vLLM and torch come as different builds for each.

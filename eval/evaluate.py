@@ -116,7 +116,7 @@ def make_header(config: EvaluateConfig, samples: int) -> dict[str, Any]:
         "samples": samples,
         "prompt": load_template(config.prompt_template),
         "model_sha256": folder_hash(config.model_path),
-        "sam2_sha256": None if config.sam2_checkpoint == RANDOM else file_hash(config.sam2_checkpoint),
+        "sam2_sha256": None if config.sam2_checkpoint in (None, RANDOM) else file_hash(str(config.sam2_checkpoint)),
         "versions": {"python": platform.python_version(), **dict(_installed())},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "workers": config.workers,

@@ -5,6 +5,8 @@ A part never raises for what the policy wrote and never leaves its range. Boxes 
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -13,7 +15,7 @@ from grpo_reward.reading import Reading
 from veason.answers import MAX_BOXES
 from veason.examples import GroundTruth
 
-Masks = np.ndarray | torch.Tensor
+Masks: TypeAlias = np.ndarray | torch.Tensor
 
 
 def format_part(reading: Reading, _truth: GroundTruth, _masks: Masks | None) -> float:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -76,7 +76,7 @@ def read_input(path: str, fps: float | None, scratch: Path) -> tuple[Frames, flo
     if Path(path).is_dir():
         return open_folder(path), fps or OVERLAY_FPS
     frames, pace = decode_video(path, scratch / "frames", fps)
-    return frames, pace
+    return cast(Frames, frames), pace
 
 
 def build_segmenter(options: argparse.Namespace) -> Segmenter:
@@ -99,7 +99,12 @@ def predict(segmenter: Segmenter, frames: Frames, expressions: Sequence[str], ou
         folder = out / f"{number:02d}"
         rles = write_masks(folder / "masks", masks)
         shown = evaluation_frames(len(frames), segmenter.sampled_frames)
-        result = {"expression": expression, "failure": reading.failure, "thinking": reading.thinking, "keyframe": reading.keyframe}
+        result: dict[str, Any] = {
+            "expression": expression,
+            "failure": reading.failure,
+            "thinking": reading.thinking,
+            "keyframe": reading.keyframe,
+        }
         result |= {"boxes": reading.boxes, "answer": reading.text, "frames_shown": shown, "masks": rles}
         (folder / "result.json").write_text(json.dumps(result) + "\n", encoding="ascii")
         if reading.keyframe is not None and 0 <= reading.keyframe < len(frames):

@@ -1,7 +1,8 @@
 """What the engine asks of a task, and the messages between the driver and its workers.
 
-The engine knows prompts with images and scored responses; it knows no video, no mask and no tracker. Pixels, token ids and log-probabilities
-stay on the worker that made them: a group (one prompt and its n responses) never leaves its worker, and what travels is below 1 MB a prompt.
+The engine knows prompts with images and scored responses; it knows no video, no mask and no tracker. Pixels, token ids and
+log-probabilities stay on the worker that made them: a group (one prompt and its n responses) never leaves its worker, and what travels is
+below 1 MB a prompt.
 """
 
 from __future__ import annotations
@@ -41,15 +42,22 @@ class TrainingData(Protocol):
 class Score(Protocol):
     """The score of one response. A NaN total means that it could not be computed: its group is left out of the update."""
 
-    total: float
-    parts: Mapping[str, float]
-    failure: str | None  # why the response could not be read, None if it could
+    @property
+    def total(self) -> float: ...
+
+    @property
+    def parts(self) -> Mapping[str, float]: ...
+
+    @property
+    def failure(self) -> str | None:
+        """Why the response could not be read, None if it could."""
 
 
 class Scorer(Protocol):
     """Scores the responses of one group, on the worker that generated them."""
 
-    def score(self, example: Example, responses: Sequence[str]) -> list[Score]: ...
+    def score(self, example: Any, responses: Sequence[str]) -> Sequence[Score]:
+        """One score per response; `example` is one that the task's own data set made."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ class Engine(Protocol):
         """Scores groups that were generated; results in the order of `uids`."""
 
     def reference(self, uids: Sequence[int], old: bool) -> dict[str, float]:
-        """Log-probabilities that the update needs and does not compute: the reference's (where a KL term is on) and, if `old`, the actor's."""
+        """Log-probabilities that the update needs and does not compute: the reference's (with a KL term) and, if `old`, the actor's."""
 
     def certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
         """Per response the actor's mean over its tokens of log-sum-exp minus mean logit (for the estimator grpo_certainty)."""

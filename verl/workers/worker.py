@@ -243,7 +243,7 @@ class Worker:
         texts = [self.prompts.decode(response.ids) for response in [*responses, *(greedy or [])]]
         with torch.cuda.stream(self.score_stream) if self.score_stream else nullcontext():
             try:
-                scores: list[Score] = self.scorer.score(example, texts)
+                scores: Sequence[Score] = self.scorer.score(example, texts)
             except Exception as error:
                 raise RuntimeError(f"{example.sample_id}: its responses could not be scored: {type(error).__name__}: {error}") from error
         if len(scores) != len(texts):
@@ -269,6 +269,8 @@ class Worker:
         if not self.stale and not self.rollouts.asleep:
             return
         self.actor.bring()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # what the update has left in PyTorch's cache is room that vLLM cannot see
         self.rollouts.load_weights(self._engine_weights(self.rollouts.dtype))
         self.actor.leave()
         self.stale = False
