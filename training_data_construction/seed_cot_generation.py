@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -51,9 +52,11 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("data")
-    data.add_argument("--data_root", required=True, help="the ReVOS folder")
+    data.add_argument("--data_root", default=os.environ.get("REVOS_ROOT"), help="the ReVOS folder; default: $REVOS_ROOT")
     data.add_argument("--input_json", default="meta_expressions_train_select.json", help="expressions, as a path or a name in --data_root")
-    data.add_argument("--output", type=Path, required=True, help="folder of the journal and the records")
+    data.add_argument(
+        "--output", type=Path, default=os.environ.get("COT_ROOT"), help="folder of the journal and records; default: $COT_ROOT"
+    )
     data.add_argument("--max_per_video", type=int, default=MAX_PER_VIDEO, help="expressions of one video (%(default)s)")
     data.add_argument("--sampled_frames", type=int, default=TEACHER_FRAMES, help="N of the training rule (%(default)s)")
     data.add_argument(
@@ -84,7 +87,12 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     teacher.add_argument("--first_delay", type=float, default=1.0, help="seconds before the second try, doubled after each further one")
     teacher.add_argument("--max_requests", type=int, help="paid requests of this --output in all, earlier runs included")
     teacher.add_argument("--max_tokens_total", type=int, help="prompt and completion tokens in all, earlier runs included")
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    if not args.data_root:
+        parser.error("give --data_root, or set REVOS_ROOT to the folder of ReVOS")
+    if not args.output:
+        parser.error("give --output, or set COT_ROOT to the folder that shall hold the records")
+    return args
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from PIL import Image
 from veason.errors import DataError
 
 LARGEST = 5  # the anchor is one of the frames with the largest target
+PATCH = 28  # pixels: Qwen2.5-VL merges 2 x 2 patches of 14 into one token
 
 
 def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
@@ -81,6 +82,19 @@ def frame_size(path: str | PathLike[str]) -> tuple[int, int]:
         raise DataError(f"frame is missing: {path}") from None
     except (OSError, SyntaxError) as error:
         raise DataError(f"frame cannot be read: {path} ({error})") from error
+
+
+def check_side(side: int) -> None:
+    """Refuses a frame size that the image processor would change: the policy would answer in another square than its boxes are read in.
+
+    Raises:
+        DataError: names the size that the policy would see.
+    """
+    from qwen_vl_utils.vision_process import smart_resize  # imports torch
+
+    seen, _ = smart_resize(side, side, factor=PATCH, min_pixels=(2 * PATCH) ** 2, max_pixels=12_845_056)
+    if seen != side:
+        raise DataError(f"frames of {side} x {side} pixels would reach the policy as {seen} x {seen}; choose a multiple of {PATCH}: {seen}")
 
 
 def resize_frame(frame: np.ndarray | Image.Image, size: int) -> Image.Image:

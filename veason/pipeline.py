@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from veason.answers import parse_answer
-from veason.frames import evaluation_frames, resize_frame
+from veason.frames import check_side, evaluation_frames, resize_frame
 from veason.policy import Policy, Question
 from veason.prompts import build_messages
 
@@ -74,6 +74,7 @@ class Segmenter:
         self, policy: Policy, tracker: VideoTracker, sampled_frames: int = 8, size: int = 560, prompt_template: str | None = None
     ) -> None:
         self.policy, self.tracker = policy, tracker
+        check_side(size)
         self.sampled_frames, self.size, self.prompt_template = sampled_frames, size, prompt_template
 
     def segment(self, frames: Frames, expression: str) -> Segmentation:

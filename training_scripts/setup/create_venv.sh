@@ -19,7 +19,7 @@ rm -f "$stamp"
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 pip install --quiet --upgrade pip
 
-export SAM2_BUILD_CUDA=0  # the extension only fills small holes in masks; nothing here uses it
+export SAM2_BUILD_CUDA=0  # the extension only fills small holes in masks; the tracker does so where it is built, and goes without elsewhere
 if [ "$list" = requirements.txt ]; then
     pip install --quiet setuptools wheel "$(grep -E '^torch==' "$list")"
     # sam2 is built without isolation (its build would fetch a torch of its own) and its requirements are already in the list.
