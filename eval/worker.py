@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from eval.config import RANDOM, EvaluateConfig
+from eval.config import EvaluateConfig
 from eval.run_folder import RunFolder
 from veason.datasets import VideoSample, open_benchmark
 from veason.frames import evaluation_frames
@@ -94,8 +94,7 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
         memory=config.gpu_memory_utilization,
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    weights = None if config.sam2_checkpoint == RANDOM else config.sam2_checkpoint
-    tracker = VideoTracker.from_files(config.sam2_config, weights, device, max_frames=config.tracker_frames)
+    tracker = VideoTracker.from_files(config.sam2_config, config.sam2_checkpoint, device, max_frames=config.tracker_frames)
     return Segmenter(policy, tracker, config.sampled_frames, config.keyframe_resize, config.prompt_template)
 
 

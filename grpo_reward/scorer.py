@@ -90,7 +90,7 @@ def build_scorer(
     Args:
         compute_score: the rule, by name or by `package.module:name`.
         sam2_config: SAM 2 model file, or its name inside the sam2 package; only read where the rule tracks.
-        sam2_checkpoint: its weights.
+        sam2_checkpoint: its weights, which must be named; "random" is for a test without.
         options: what a rule of your own is made from.
         reward_type: "function" is what there is.
     """
@@ -101,5 +101,7 @@ def build_scorer(
     if rule.boxes is not None:
         if sam2_config is None:
             raise ValueError(f"worker.reward.sam2_config is not set, and {compute_score} compares tracked masks")
+        if sam2_checkpoint is None:  # random masks would be scored, and nothing would show it
+            raise ValueError(f"worker.reward.sam2_checkpoint is not set, and {compute_score} compares tracked masks")
         tracker = VideoTracker.from_files(sam2_config, sam2_checkpoint, device)
     return GroupScorer(rule, tracker, on_tracker_error)

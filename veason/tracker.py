@@ -76,7 +76,7 @@ class VideoTracker:
 
         Args:
             config_yaml: a SAM 2 or 2.1 model file, or the name of one inside the sam2 package.
-            checkpoint: its weights; None leaves them random.
+            checkpoint: its weights; None or "random" leaves them random.
             dtype: bf16 on a GPU and fp32 on the CPU when None.
             options: the constructor's.
         """

@@ -89,14 +89,14 @@ class Config:
 
 
 def load_config(words: Sequence[str]) -> Config:
-    """Merges `config=file.yaml` and `key=value` words over the defaults; later words win.
+    """Merges `config=file.yaml` and `key=value` words over the defaults; later words win, and blank ones are ignored.
 
     Raises:
         ConfigError: an unreadable file, an unknown key, a wrong type, a variable that is not set, or an impossible combination.
     """
     from verl.config_checks import check_config  # here, for it needs this module's names
 
-    overrides = [_split(word) for word in words]
+    overrides = [_split(word) for word in words if word.strip()]  # a comment after a line's `\` makes bash pass a blank
     files = [value for key, value in overrides if key == "config"]
     if len(files) > 1:
         raise ConfigError(f"config= is given {len(files)} times: {', '.join(files)}; name one file")

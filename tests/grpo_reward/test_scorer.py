@@ -88,6 +88,8 @@ def test_what_cannot_be_is_refused_at_the_start():
         build_scorer("no_sam2", on_tracker_error="ignore")
     with pytest.raises(ValueError, match="sam2_config"):
         build_scorer()
+    with pytest.raises(ValueError, match="sam2_checkpoint"):
+        build_scorer(sam2_config="configs/sam2.1/sam2.1_hiera_t.yaml")
     with pytest.raises(ValueError, match="reward_type"):
         build_scorer("no_sam2", reward_type="model")
     assert build_scorer("no_sam2").tracker is None

@@ -180,5 +180,10 @@ def test_free_form_sections_take_any_key() -> None:
     assert config.data.options == {"split": "train"} and config.worker.reward.options == {"weights": {"format": 2}}
 
 
+def test_a_blank_word_is_ignored() -> None:
+    """The published commands have comments after a line's backslash, for which bash passes a blank."""
+    assert load_config([f"config={PUBLISHED}", " ", "trainer.max_steps=3", ""]).trainer.max_steps == 3
+
+
 def test_a_short_exponent_is_a_number() -> None:
     assert load_config([f"config={PUBLISHED}", "worker.actor.optim.lr=1e-6"]).worker.actor.optim.lr == 1e-6

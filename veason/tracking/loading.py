@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+RANDOM = "random"  # said in place of a checkpoint by whoever wants a model without trained weights
+
 # What sam2's own builder switches on for its video predictor: fall back to the best of three masks when the single one is unstable,
 # and remember a prompted mask as 0 and 1.
 POSTPROCESSING = {
@@ -21,7 +23,7 @@ POSTPROCESSING = {
 
 
 def load_model(config: str | os.PathLike, checkpoint: str | os.PathLike | None, device: torch.device) -> Any:
-    """Build the model that `config` describes and load its weights; without a checkpoint they are random.
+    """Build the model that `config` describes and load its weights; without a checkpoint (None or "random") they are random.
 
     Args:
         config: a file, or the name of one inside the sam2 package such as `configs/sam2.1/sam2.1_hiera_l.yaml`.
@@ -39,7 +41,7 @@ def load_model(config: str | os.PathLike, checkpoint: str | os.PathLike | None, 
         OmegaConf.update(settings, f"model.{key}", value, force_add=True)
     settings.model.compile_image_encoder = False  # this tracker compiles for itself
     model = instantiate(settings.model, _recursive_=True)
-    if checkpoint is not None:
+    if checkpoint not in (None, RANDOM):
         _load_weights(model, Path(checkpoint))
     return model.to(device).eval().requires_grad_(False)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -95,7 +95,7 @@ class WorkerGroup:
         self._hosts: list[Any] = []
         try:
             self._place()
-            address, port = ray.get(self._hosts[0].address.remote())
+            ((address, port),) = self._collect("address", [self._hosts[0].address.remote()])
             ranks = [
                 {"RANK": str(r), "WORLD_SIZE": str(spec.count), "LOCAL_RANK": "0", "MASTER_ADDR": address, "MASTER_PORT": str(port)}
                 for r in range(spec.count)
@@ -177,7 +177,7 @@ class WorkerGroup:
             for ref in ready:
                 try:
                     results[rank_of[ref]] = ray.get(ref)
-                except (RayTaskError, RayActorError) as error:
+                except RayError as error:  # the method raised (RayTaskError), or the actor, its memory or its machine is gone
                     failure = self._describe(what, rank_of[ref], error, pending, rank_of)
                     self.stop()
                     raise failure from error
@@ -190,12 +190,12 @@ class WorkerGroup:
             for ref in ready:
                 try:
                     ray.get(ref)
-                except RayActorError as death:
-                    rank, error = rank_of[ref], death
-                    break
                 except RayTaskError:
                     continue
+                except RayError as death:
+                    rank, error = rank_of[ref], death
+                    break
         if isinstance(error, RayTaskError):
             cause = error.cause if error.cause is not None else error
             return WorkerError(f"rank {rank} failed in `{what}`: {type(cause).__name__}: {cause}")
-        return WorkerError(f"rank {rank} died in `{what}`: {error}")
+        return WorkerError(f"rank {rank} died in `{what}`: {type(error).__name__}: {error}")

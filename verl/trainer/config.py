@@ -64,7 +64,7 @@ class TrainerConfig:
     val_only: bool = False  # validate and end
     test_freq: int = -1  # validate every so many steps and at the end; -1: never
     save_freq: int = -1  # save every so many steps and at the end; -1: only at the end
-    save_limit: int = -1  # checkpoints kept, the newest; -1: all
+    save_limit: int = -1  # checkpoints kept, the last up to the step that was saved; -1: all
     remove_previous_ckpt: bool = False  # the same as save_limit: 1
     save_checkpoint_path: str | None = None  # null: checkpoints/<project_name>/<experiment_name>
     load_checkpoint_path: str | None = None  # a global_step_N folder, a run's folder (its latest), or "latest" of save_checkpoint_path

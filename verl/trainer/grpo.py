@@ -20,7 +20,7 @@ from verl.protocol import GroupRequest, GroupResult
 from verl.trainer.advantages import group_advantages
 from verl.trainer.data_order import batches
 from verl.trainer.loop import Loop
-from verl.trainer.metrics import group_metrics, is_computed, update_means
+from verl.trainer.metrics import group_metrics, is_computed, over_parts
 from verl.trainer.prompt_lengths import PromptLengths
 from verl.trainer.throughput import ModelFlops, device_peak, throughput_metrics
 
@@ -55,7 +55,7 @@ class GRPO(Loop):
             updates = [self.engine.update(minibatch) for _ in range(actor.ppo_epochs) for minibatch in minibatches]
 
         self.engine.drop([group.uid for group in groups])
-        return figures | update_means(updates) | group_metrics(seen) | self.rates(seen, groups)
+        return figures | over_parts(updates) | group_metrics(seen) | self.rates(seen, groups)
 
     def sample(self) -> tuple[list[GroupResult], list[GroupResult], dict[str, float]]:
         """Draws, generates and scores a batch; gives the groups to train on, all groups seen, and figures.
@@ -65,10 +65,11 @@ class GRPO(Loop):
         algorithm, batch = self.config.algorithm, self.config.data.rollout_batch_size
         kept: list[GroupResult] = []
         seen: list[GroupResult] = []
-        figures: dict[str, float] = {}
+        rounds: list[dict[str, float]] = []
         for _ in range(algorithm.max_sampling_rounds if algorithm.dynamic_sampling else 1):
             requests = self.prompts.order.draw(batch - len(kept))
             groups, figures = self.generate(requests, self.prompts.lengths)
+            rounds.append(figures)
             useful = [group for group in groups if is_computed(group) and (not algorithm.dynamic_sampling or informative(group.totals))]
             self.engine.drop(sorted({group.uid for group in groups} - {group.uid for group in useful}))
             kept, seen = kept + useful, seen + groups
@@ -78,7 +79,7 @@ class GRPO(Loop):
             log.warning(
                 "this step trains on %d groups instead of %d: the others have no score, or the same one throughout", len(kept), batch
             )
-        return kept, seen, figures
+        return kept, seen, over_parts(rounds)
 
     def generate(
         self, requests: Sequence[GroupRequest], lengths: PromptLengths, validation: bool = False

@@ -83,6 +83,7 @@ def check_reward(config: Config) -> dict[str, str]:
         ConfigError: no such rule, or SAM 2's files are not named or not there.
     """
     from grpo_reward.rules import find_rule
+    from veason.tracking.loading import RANDOM
 
     reward = config.worker.reward
     try:
@@ -94,7 +95,12 @@ def check_reward(config: Config) -> dict[str, str]:
     need = f"worker.reward.compute_score={reward.compute_score} tracks masks"
     if not reward.sam2_config:
         raise ConfigError(f"worker.reward.sam2_config is not set, and {need}")
-    if reward.sam2_checkpoint and not os.path.isfile(reward.sam2_checkpoint):
+    if not reward.sam2_checkpoint:
+        raise ConfigError(
+            f"worker.reward.sam2_checkpoint is not set, and {need}: download weights from {SAM2} and add "
+            f"worker.reward.sam2_checkpoint=... to the command ({RANDOM} tracks with random weights, for a test)"
+        )
+    if reward.sam2_checkpoint != RANDOM and not os.path.isfile(reward.sam2_checkpoint):
         raise ConfigError(
             f"no SAM 2 weights at worker.reward.sam2_checkpoint={reward.sam2_checkpoint}, and {need}: download them from {SAM2}"
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from statistics import fmean
 
 import numpy as np
 
@@ -91,8 +92,17 @@ def is_computed(group: GroupResult) -> bool:
     return all(math.isfinite(total) for total in group.totals)
 
 
-def update_means(updates: Sequence[dict[str, float]]) -> dict[str, float]:
-    """One figure per name over the optimizer steps of one training step: the mean, or the largest of a `memory/` or `.../max` figure."""
-    names = {name: None for update in updates for name in update}
-    reduce = {name: max if name.startswith("memory/") or name.endswith("/max") else (lambda v: sum(v) / len(v)) for name in names}
-    return {name: float(reduce[name]([update[name] for update in updates if name in update])) for name in names}
+def over_parts(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    """One figure per name over the parts of one training step (optimizer steps, sampling rounds): the sum of a `seconds/` figure, the
+    largest of a `memory/` or `.../max` figure, and the mean of any other."""
+    columns: dict[str, list[float]] = defaultdict(list)
+    for part in parts:
+        for name, value in part.items():
+            columns[name].append(value)
+    return {name: float(_reduction(name)(values)) for name, values in columns.items()}
+
+
+def _reduction(name: str) -> Callable[[list[float]], float]:
+    if name.startswith("seconds/"):
+        return sum
+    return max if name.startswith("memory/") or name.endswith("/max") else fmean

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from verl.config import Config, ConfigError
-from verl.trainer.checkpoint import find_checkpoint
+from verl.trainer.checkpoint import find_checkpoint, read_state
 from verl.workers.config import ModelConfig
 
 INSTALL = "run `make venv`, or pip install -r requirements.txt"
@@ -74,7 +74,7 @@ def make_plan(config: Config, samples: int) -> Plan:
         updates_per_step=updates,
         passes={"reference": int(actor.use_kl_loss and actor.kl_loss_coef != 0) + int(updates > 1), "update": 3 * actor.ppo_epochs},
         checkpoint=checkpoint,
-        start=_step_of(checkpoint),
+        start=read_state(checkpoint)["step"] if checkpoint is not None else 0,
         test_freq=trainer.test_freq,
         save_freq=trainer.save_freq,
         workers=trainer.nnodes * trainer.n_gpus_per_node,
@@ -156,7 +156,3 @@ def _download(name: str) -> str:
 
 
 _DOWNLOAD = "download one (hf download Qwen/Qwen2.5-VL-3B-Instruct --local-dir ...)"
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rsplit("_", 1)[-1]) if checkpoint is not None else 0

@@ -125,7 +125,7 @@ class RewardConfig:
     compute_score: str = "video_match_keyframe_sft_sam_mod"  # rule by name, or package.module:name
     on_tracker_error: str = "raise"  # raise ends the run; skip leaves the group out, counted and reported
     sam2_config: str | None = None  # SAM 2 model file (path, or name inside the sam2 package); null where the rule needs none
-    sam2_checkpoint: str | None = None  # SAM 2 weights
+    sam2_checkpoint: str | None = None  # SAM 2 weights; "random" for a test without
     options: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of a rule of your own
 
 

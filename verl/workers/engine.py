@@ -118,5 +118,7 @@ class RayEngine:
 
 
 def _merged(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """One figure per name: the largest over workers of a `memory/` figure; any other is already the whole batch's on every worker."""
-    return {name: max(each[name] for each in figures) if name.startswith("memory/") else value for name, value in figures[0].items()}
+    """One figure per name: the largest over workers of a `memory/` or `seconds/` figure; any other is already the whole batch's on every
+    worker."""
+    own = ("memory/", "seconds/")
+    return {name: max(each[name] for each in figures) if name.startswith(own) else value for name, value in figures[0].items()}

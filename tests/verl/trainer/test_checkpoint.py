@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,49 @@ def test_old_ones_are_removed_by_number_not_by_name(tmp_path: Path) -> None:
     for step in (8, 9, 10, 11):
         save_checkpoint(OneFile(step), tmp_path, step, {}, limit=2)
     assert sorted(saved_checkpoints(tmp_path)) == [10, 11]
+
+
+def test_a_branch_keeps_what_it_writes_and_latest_follows_it(tmp_path: Path) -> None:
+    for step in (3, 6):
+        save_checkpoint(OneFile(step), tmp_path, step, {})
+    path = save_checkpoint(OneFile(4), tmp_path, 4, {}, limit=1)  # a run that went on from step 3
+    assert sorted(saved_checkpoints(tmp_path)) == [4, 6]
+    assert find_checkpoint("latest", tmp_path) == find_checkpoint(str(tmp_path), "/elsewhere") == path
+    assert (tmp_path / "huggingface" / "model.safetensors").read_text() == "4"
+    (tmp_path / "latest").write_text("global_step_5")
+    with pytest.raises(CheckpointError, match=r"names global_step_5.*global_step_4, global_step_6"):
+        find_checkpoint("latest", tmp_path)
+
+
+def test_a_kill_while_a_step_is_replaced_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_checkpoint(OneFile(1), tmp_path, 5, {})
+    replace = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if source.name.endswith(".partial"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        patch.setattr("verl.trainer.checkpoint._write", lambda path, text: path.write_text(text))
+        save_checkpoint(OneFile(2), tmp_path, 5, {})
+    assert not path.exists()
+    assert find_checkpoint("latest", tmp_path) == path and (path / "actor/huggingface/model.safetensors").read_text() == "1"
+    save_checkpoint(OneFile(2), tmp_path, 5, {})
+    assert (tmp_path / "huggingface" / "model.safetensors").read_text() == "2"
+    assert {entry.name for entry in tmp_path.iterdir()} == {"global_step_5", "latest", "huggingface"}
+
+
+def test_no_link_to_a_model_that_is_not_there(tmp_path: Path) -> None:
+    class OnlyAdapter(OneFile):
+        def save(self, folder: str) -> None:
+            Path(folder, "actor", "huggingface").mkdir(parents=True)
+            Path(folder, "actor", "huggingface", "tokenizer.json").touch()
+
+    save_checkpoint(OneFile(1), tmp_path, 1, {})
+    save_checkpoint(OnlyAdapter(), tmp_path, 2, {})
+    assert not (tmp_path / "huggingface").is_symlink()
 
 
 def test_a_half_written_folder_is_no_checkpoint(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from transformers import Qwen2_5_VLConfig
 
 from verl.protocol import GroupResult
 from verl.trainer.curves import plot_metrics
-from verl.trainer.metrics import Clock, group_metrics, update_means
+from verl.trainer.metrics import Clock, group_metrics, over_parts
 from verl.trainer.run_log import RunLog, read_metrics
 from verl.trainer.throughput import ModelFlops, device_peak, throughput_metrics
+from verl.workers.engine import _merged
 
 PLAN = SimpleNamespace(start=0, steps=3, config={"data": {"seed": 1}})
 
@@ -45,9 +46,19 @@ def test_the_clock_adds_up_and_starts_again() -> None:
     assert set(clock.read()) == {"seconds/rollout", "seconds/update"} and clock.read() == {}
 
 
-def test_several_updates_give_means_and_peaks() -> None:
+def test_the_parts_of_a_step_give_means_peaks_and_sums() -> None:
     rows = [{"actor/kl": 1.0, "memory/update_gib": 5.0}, {"actor/kl": 3.0, "memory/update_gib": 4.0, "actor/entropy": 2.0}]
-    assert update_means(rows) == {"actor/kl": 2.0, "memory/update_gib": 5.0, "actor/entropy": 2.0}
+    assert over_parts(rows) == {"actor/kl": 2.0, "memory/update_gib": 5.0, "actor/entropy": 2.0}
+    assert over_parts([{"seconds/rollout/read": 1.0}, {"seconds/rollout/read": 0.5}]) == {"seconds/rollout/read": 1.5}
+    assert over_parts([]) == {}
+
+
+def test_the_slowest_worker_is_the_time_of_all() -> None:
+    ranks = [
+        {"loss": 2.0, "memory/update_gib": 1.0, "seconds/rollout/read": 3.0},
+        {"loss": 2.0, "memory/update_gib": 2.0, "seconds/rollout/read": 4.0},
+    ]
+    assert _merged(ranks) == {"loss": 2.0, "memory/update_gib": 2.0, "seconds/rollout/read": 4.0}
 
 
 def test_flops_of_the_3b_model_are_near_six_per_weight_and_token() -> None:

@@ -35,6 +35,8 @@ def test_what_is_missing_ends_in_one_line(capsys: pytest.CaptureFixture[str], tm
         (GRPO, [*words, "worker.rollout.m=8"], "error: unknown key worker.rollout.m"),
         (GRPO, [*words, "worker.reward.compute_score=veason_strikt"], "error: worker.reward.compute_score: no rule is named"),
         (GRPO, [*words, "worker.reward.sam2_config=null"], "error: worker.reward.sam2_config is not set"),
+        (GRPO, [*words, "worker.reward.sam2_checkpoint=null"], "error: worker.reward.sam2_checkpoint is not set"),
+        (GRPO, [*words, "worker.reward.sam2_checkpoint=random"], "error: this recipe needs 2 CUDA GPUs"),
         (GRPO, words, "error: no SAM 2 weights at worker.reward.sam2_checkpoint=/nowhere"),
         (GRPO, [*words, no_sam2], "error: this recipe needs 2 CUDA GPUs"),
         (GRPO, [*words, no_sam2, "trainer.device=cpu"], "error: no checkpoint at worker.actor.model.model_path=/nowhere"),

@@ -78,6 +78,15 @@ def test_steps_and_updates(config: Config) -> None:
         make_plan(config, samples=3)
 
 
+def test_the_step_to_go_on_from_is_the_checkpoints_own(config: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "best"
+    folder.mkdir()
+    (folder / "trainer.json").write_text('{"step": 4}')
+    config.trainer.load_checkpoint_path = str(folder)
+    plan = make_plan(config, samples=13)
+    assert (plan.checkpoint, plan.start) == (folder, 4)
+
+
 def test_a_wrong_checkpoint_to_go_on_from(config: Config) -> None:
     config.trainer.load_checkpoint_path = "/nowhere/global_step_3"
     with pytest.raises(CheckpointError, match="/nowhere/global_step_3 does not exist"):
