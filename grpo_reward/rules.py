@@ -23,7 +23,7 @@ from grpo_reward.parts import (
     spatial_part,
 )
 from grpo_reward.reading import Reading, read_as_published, read_strictly
-from grpo_reward.strict import strict_consistency_part, strict_keyframe_part, strict_spatial_part
+from grpo_reward.strict import strict_boxes, strict_consistency_part, strict_keyframe_part, strict_spatial_part
 from veason.examples import GroundTruth
 from veason.tracker import Prompt
 
@@ -87,7 +87,7 @@ RULES: dict[str, Rule] = {
     "ablation_keyframe_sft_only_external": published("format", "keyframe", "consistency", boxes=all_boxes),
     "boxes_only": published("format", "spatial"),
     # all predicted boxes are propagated, absent objects are absent, refusing is rewarded, boxes are finite and ordered
-    "veason_strict": Rule(read_strictly, STRICT, all_boxes),
+    "veason_strict": Rule(read_strictly, STRICT, strict_boxes),
 }
 RULES["no_keyframe"] = RULES["ablation_no_keyframe_reward"]
 RULES["no_sam2"] = RULES["ablation_keyframe_sft_sam_mod_compute_score"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -65,14 +66,20 @@ class GroupScorer:
         if not wanted or self.tracker is None:
             return [None] * len(prompts)
         frames = [np.asarray(image.convert("RGB")) for image in example.images]
+        masks = None
         try:
-            tracked = iter(self.tracker.track_group_on_device(frames, wanted, size))
-        except Exception as first:
-            log.warning("SAM 2 failed on %s, once more: %r", example.sample_id, first)
+            masks = self.tracker.track_group_on_device(frames, wanted, size)
+        except Exception as error:
+            log.warning("SAM 2 failed on %s, once more: %s", example.sample_id, repr(error))  # as text: a log record keeps what it is given
+        if masks is None:
+            # only here, outside the block above, are the error and with it the failed attempt's features and memories gone
             try:
-                tracked = iter(self.tracker.track_group_on_device(frames, wanted, size))
-            except Exception as second:
-                raise TrackerFailed(f"SAM 2 failed twice on {example.sample_id}: {second!r}") from second
+                gc.collect()
+                torch.cuda.empty_cache()  # nothing where CUDA is not in use
+                masks = self.tracker.track_group_on_device(frames, wanted, size)
+            except Exception as error:
+                raise TrackerFailed(f"SAM 2 failed twice on {example.sample_id}: {error!r}") from error
+        tracked = iter(masks)
         return [None if prompt is None else next(tracked) for prompt in prompts]
 
 

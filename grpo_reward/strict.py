@@ -37,6 +37,11 @@ def strict_consistency_part(reading: Reading, truth: GroundTruth, masks: Masks |
     return consistency_part(reading, truth, masks)
 
 
+def strict_boxes(reading: Reading, truth: GroundTruth) -> np.ndarray | None:
+    """What the tracker is given: every predicted box, as at inference; none for a target in no frame, as no part asks for its masks."""
+    return reading.boxes if truth.masks.any() else None
+
+
 def refuses(reading: Reading) -> bool:
     """The answer could be read and says that the target is absent."""
     return reading.failure is None and reading.predicted == 0

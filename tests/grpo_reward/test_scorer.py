@@ -1,6 +1,7 @@
 """A group is scored as its answers would be one by one, and a tracker that fails is not the policy's fault."""
 
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -62,6 +63,23 @@ def test_one_failure_is_tried_again():
     tracker = BoxTracker(failures=1)
     scores = GroupScorer(find_rule("video_match_keyframe_sft_sam_mod"), tracker).score(make_example(), RESPONSES)
     assert tracker.calls == 2 and scores[0].total == 5.0
+
+
+def test_the_second_attempt_finds_the_memory_of_the_first_free(caplog):
+    class Features:
+        pass
+
+    class HoldingTracker(BoxTracker):
+        held = None
+
+        def track_group_on_device(self, frames, prompts, size):
+            assert self.held is None or self.held() is None
+            features = Features()
+            self.held = weakref.ref(features)
+            return super().track_group_on_device(frames, prompts, size)
+
+    scores = GroupScorer(find_rule("veason_strict"), HoldingTracker(failures=1)).score(make_example(), RESPONSES)
+    assert scores[0].total == 5.0 and "bear/7" in caplog.text and "out of luck" in caplog.text
 
 
 def test_two_failures_stop_the_run_and_name_the_sample():
