@@ -200,7 +200,6 @@ def variants() -> dict[str, Speed]:
         "nothing compiled": Speed(compile_encoder=False, compile_steps=False),
         "encoder not compiled": replace(shipped, compile_encoder=False),
         "steps not compiled": replace(shipped, compile_steps=False),
-        "narrow values": replace(shipped, narrow_values=not shipped.narrow_values),
     }
 
 

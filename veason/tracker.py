@@ -26,6 +26,8 @@ from veason.tracking.visits import visit_order
 
 __all__ = ["Prompt", "Speed", "VideoTracker"]
 
+FARTHEST = 1e30  # pixels; much farther out a box overflows sam2's encoding of its corners
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -33,7 +35,7 @@ class Prompt:
 
     Attributes:
         keyframe: the frame's index.
-        boxes: float [K, 4], x1 y1 x2 y2 in pixels of the frames. A box that is not finite gives an empty mask.
+        boxes: float [K, 4], x1 y1 x2 y2 in pixels of the frames. A box that is not finite, or beyond `FARTHEST`, gives an empty mask.
     """
 
     keyframe: int
@@ -92,6 +94,9 @@ class VideoTracker:
 
         Returns:
             Per prompt bool [T, H, W], the union of its objects. Frames are encoded once, and equal boxes are tracked once.
+
+        Raises:
+            RuntimeError: the model computed something that is not finite.
         """
         return [masks.cpu().numpy() for masks in self.track_group_on_device(frames, prompts)]
 
@@ -108,13 +113,17 @@ class VideoTracker:
         masks = torch.zeros(len(prompts), total, *size, dtype=torch.bool, device="cpu" if long else self.device)
         objects = self._objects(prompts, total, size)
         # a short clip is seen as a whole; through a long one the objects of each keyframe walk together, from chunk to chunk
-        batches = [[item for item in objects if item.keyframe == k] for k in sorted({o.keyframe for o in objects})] if long else [objects]
-        for batch in batches:
-            order = visit_order(batch[0].keyframe, total) if long else range(total)
+        groups = [[item for item in objects if item.keyframe == k] for k in sorted({o.keyframe for o in objects})] if long else [objects]
+        checksums = []
+        for group in groups:
+            order = visit_order(group[0].keyframe, total) if long else range(total)
             window = FrameWindow(self.network, frames.__getitem__, order, self.max_frames)
-            for chunk in _chunks(batch, self.max_objects):
-                for visited, tracked in self._run(chunk, total, window, size):
+            for chunk in _chunks(group, self.max_objects):
+                batch = self._batch(chunk, total)
+                for visited, tracked in self._run(batch, window, size):
                     _paint(masks, chunk, visited, tracked.to(masks.device))
+                checksums.append(batch.checksum)
+        _check(checksums)
         return list(masks)
 
     def track_video(self, read_frame: Callable[[int], np.ndarray], total: int, prompt: Prompt) -> Iterator[tuple[int, np.ndarray]]:
@@ -126,6 +135,9 @@ class VideoTracker:
 
         Yields:
             (frame index, bool [H, W]): from the keyframe to the end, then backward from the keyframe to the start.
+
+        Raises:
+            RuntimeError: the model computed something that is not finite.
         """
         size = read_frame(prompt.keyframe).shape[:2]
         objects = self._objects([prompt], total, size)
@@ -134,11 +146,11 @@ class VideoTracker:
                 yield frame, np.zeros(size, dtype=bool)
             return
         order = visit_order(prompt.keyframe, total)
-        runs = [
-            self._run(chunk, total, FrameWindow(self.network, read_frame, order, self.max_frames), size)
-            for chunk in _chunks(objects, self.max_objects)
-        ]
+        window = FrameWindow(self.network, read_frame, order, self.max_frames)  # one: all chunks are on the same frame
+        batches = [self._batch(chunk, total) for chunk in _chunks(objects, self.max_objects)]
+        runs = [self._run(batch, window, size) for batch in batches]
         for frame, steps in zip(order, zip(*runs, strict=True), strict=True):
+            _check([batch.checksum for batch in batches])
             yield frame, torch.stack([masks.any(0) for _, masks in steps]).any(0).cpu().numpy()
 
     def _objects(self, prompts: Sequence[Prompt], total: int, size: tuple[int, int]) -> list[_Object]:
@@ -150,16 +162,19 @@ class VideoTracker:
             scale = self.network.size / np.array([size[1], size[0]] * 2, dtype=np.float64)
             with np.errstate(over="ignore"):
                 boxes = (np.asarray(prompt.boxes, dtype=np.float64).reshape(-1, 4) * scale).astype(np.float32)
-            for box in boxes[np.isfinite(boxes).all(1)]:
+            for box in boxes[(np.abs(boxes) <= FARTHEST).all(1)]:  # NaN is not
                 item = found.setdefault((prompt.keyframe, *box.tolist()), _Object(prompt.keyframe, box, []))
                 if number not in item.prompts:
                     item.prompts.append(number)
         return list(found.values())
 
-    def _run(self, chunk, total: int, window: FrameWindow, size: tuple[int, int]) -> Iterator[tuple[list[int], Tensor]]:
-        """Visit by visit the frame of each object of a chunk and its mask, bool [N, H, W]."""
+    def _batch(self, chunk: Sequence[_Object], total: int) -> ObjectBatch:
         boxes = torch.from_numpy(np.stack([item.box for item in chunk])).to(self.device, non_blocking=True)
-        batch = ObjectBatch(self.network, boxes, [item.keyframe for item in chunk], total)
+        return ObjectBatch(self.network, boxes, [item.keyframe for item in chunk], total)
+
+    @staticmethod
+    def _run(batch: ObjectBatch, window: FrameWindow, size: tuple[int, int]) -> Iterator[tuple[list[int], Tensor]]:
+        """Visit by visit the frame of each object of a batch and its mask, bool [N, H, W]."""
         for frames, logits in batch.run(window):
             yield frames, F.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0] > 0
 
@@ -169,6 +184,12 @@ def _paint(masks: Tensor, chunk: Sequence[_Object], frames: Sequence[int], track
     for row, (frame, item) in enumerate(zip(frames, chunk, strict=True)):
         for prompt in item.prompts:
             masks[prompt, frame] |= tracked[row]
+
+
+def _check(checksums: Sequence[Tensor]) -> None:
+    """Wait for the device once and see that what it computed is finite: NaN > 0 is false, so a broken model would pass for empty masks."""
+    if checksums and not torch.stack(list(checksums)).isfinite().all():
+        raise RuntimeError("SAM 2 computed mask logits or object scores that are not finite")
 
 
 @dataclass

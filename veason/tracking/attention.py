@@ -2,8 +2,7 @@
 
 The same sums as `sam2.modeling.memory_attention.MemoryAttention`, except that
 - what the first layer does before it looks at any memory depends on the frame alone, so it is computed once a frame and not once an object;
-- the rotary embedding is a real product with tables made once a step (sam2: complex numbers, anew in each of the layers);
-- with one head, values stay in the memory's few channels and are projected after the attention: softmax(QK)(M W) = (softmax(QK) M) W.
+- the rotary embedding is a real product with tables made once a step (sam2: complex numbers, anew in each of the layers).
 """
 
 from __future__ import annotations
@@ -23,16 +22,14 @@ class MemoryAttention(nn.Module):
     Args:
         module: sam2's memory attention; its weights are shared, not copied.
         position: float32 [L, C], where the tokens are.
-        narrow_values: attend over values in the memory's channels and project afterwards.
     """
 
     module: Any  # sam2 does not say what its modules have
 
-    def __init__(self, module: Any, position: Tensor, narrow_values: bool = False):
+    def __init__(self, module: Any, position: Tensor):
         super().__init__()
         self.module, self.position = module, position
         self.table = rotation_table(module, len(position), position.device)
-        self.narrow_values = narrow_values and all(layer.cross_attn_image.num_heads == 1 for layer in module.layers)
 
     def look(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The first layer up to its memories: (tokens [F, L, C], rotated queries [F, heads, L, C / heads]) of frames [F, L, C]."""
@@ -69,9 +66,6 @@ class MemoryAttention(nn.Module):
         return tokens, rotate(heads(layer.cross_attn_image, layer.cross_attn_image.q_proj(placed)), self.table)
 
     def _attend(self, attention: Any, query: Tensor, key: Tensor, memory: Tensor) -> Tensor:
-        if self.narrow_values:
-            mixed = F.scaled_dot_product_attention(query, key, memory.to(query.dtype)[:, None])
-            return attention.out_proj(attention.v_proj(mixed[:, 0]))
         mixed = F.scaled_dot_product_attention(query, key, heads(attention, attention.v_proj(memory)))
         return attention.out_proj(mixed.transpose(1, 2).flatten(2))
 

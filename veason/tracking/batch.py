@@ -35,6 +35,7 @@ class ObjectBatch:
                 self.needed[slot] = max(self.needed[slot], visit)
         self.memories: dict[int, Tensor] = {}  # slot -> [N, L, M]
         self.pointers: dict[int, Tensor] = {}  # slot -> [N, C]
+        self.checksum = boxes.new_zeros(())  # of all that was segmented: finite as long as every value was, and no wait for the device
 
     def run(self, seen: Seen) -> Iterator[tuple[list[int], Tensor]]:
         """Visit by visit the frame of every object and its mask logits, float32 [N, 1, 4h, 4w]."""
@@ -49,6 +50,7 @@ class ObjectBatch:
             logits, pointers, scores = self.network.prompt(features, self.boxes)
         else:
             logits, pointers, scores = self._track([plan[slot] for plan in self.plans], features)
+        self.checksum = self.checksum + logits.float().sum() + scores.float().sum()  # sam2 hides NaN logits where the score is NaN
         filled = self.network.fill(logits)
         if slot in self.needed:  # sam2 remembers a prompted mask as it is shown, and a tracked one as it came
             self.memories[slot] = self.network.remember(features.top, filled if slot == 0 else logits, scores, slot == 0)

@@ -69,7 +69,7 @@ class Network:
         self.fills_holes = self.device.type == "cuda" and find_spec("sam2._C") is not None
         position = self._spatial(model.image_encoder.neck.position_encoding, model.hidden_dim)
         self.memory_position = self._spatial(model.memory_encoder.position_encoding, model.mem_dim)
-        self.attention = MemoryAttention(model.memory_attention, position, speed.narrow_values)
+        self.attention = MemoryAttention(model.memory_attention, position)
         self.look, self.recall, self.segment, self.remember = self.attention.look, self.attention.recall, self._segment, self._remember
         if speed.compile_encoder:
             compile_blocks(model.image_encoder.trunk.blocks)

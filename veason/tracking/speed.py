@@ -19,7 +19,6 @@ class Speed:
 
     compile_encoder: bool = True  # torch.compile of the image encoder, block by block
     compile_steps: bool = True  # torch.compile of memory attention, mask heads and memory encoder
-    narrow_values: bool = False  # memory attention over values in the memory's few channels, projected afterwards
 
     @classmethod
     def for_model(cls, model: Any) -> Speed:
