@@ -144,6 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output = Path(options.output_json or source.with_name("meta_expressions_train_select.json"))
     rng = random.Random(options.seed)
     try:
+        if options.absent_size < 0:
+            raise SamplingError(f"--absent_size {options.absent_size}: at least 0 is needed")
         content = read_annotation(source)
         strata, absent = group_by_stratum(content["videos"])
         chosen = sample_keys(strata, options.target_size, rng)
@@ -151,6 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_annotation(output, select(content, chosen))
     except SamplingError as error:
         raise SystemExit(f"data_sampling: {error}") from None
+    except OSError as error:
+        raise SystemExit(f"data_sampling: {error.filename}: {error.strerror}") from None
     print(distribution(strata, absent, chosen))
     print(f"{len(chosen)} expressions written to {output}")
 

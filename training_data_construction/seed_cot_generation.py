@@ -42,7 +42,7 @@ from training_data_construction.teacher_progress import Progress, read_progress
 from training_data_construction.teacher_tasks import MAX_PER_VIDEO, TEACHER_FRAMES, TeacherTask, plan_tasks
 from training_data_construction.teachers import TeacherError, load_teacher
 from veason.datasets.revos import ReVOS
-from veason.errors import DataError
+from veason.errors import DataError, describe
 from veason.training_data import read_exclusions
 
 OPEN = 3  # exit status
@@ -118,8 +118,8 @@ def main(words: Sequence[str] | None = None) -> int:
             )
             asyncio.run(_collect(collector, tasks, progress))
         write_outputs(args, tasks, progress)
-    except (DataError, TeacherError, JournalError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (DataError, TeacherError, JournalError, OSError) as error:
+        print(f"error: {describe(error)}", file=sys.stderr)
         return 1
     return _summarize(collector, progress, bad)
 

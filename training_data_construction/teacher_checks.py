@@ -12,27 +12,36 @@ STEP = re.compile(r"^[ \t#>*_-]*step[ \t]+(\d+)[ \t]*[*_]*[ \t]*[:.)–—-][ \t
 OWN_THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 MARKUP = re.compile(r"</?(?:think|answer|image|video|audio)>|<\|[^<>|]{1,40}\|>", re.IGNORECASE)
 
-SHAPE = r"(?:bounding[ -]?)?(?:box(?:es)?|bbox(?:es)?|rectangles?|outlines?|borders?|frames?|contours?|markers?|markings?)"
+SHAPE = r"(?:bounding[ -]?)?(?:box(?:es)?|bbox(?:es)?|rectangles?|outlines?|borders?|contours?|markers?|markings?)"
 MARKED = r"(?:highlighted|marked|outlined|boxed|circled|annotated|framed|delineated|enclosed|bordered)"
+PLACED = r"(?:in|with|by|within|inside) (?:the |a |an )?"
 BETRAYALS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         r"\bbounding[ -]?box(?:es)?\b|\bbbox(?:es)?\b",
         r"\bred[ -](?:coloured |colored |bounding[ -]?)?" + SHAPE + r"\b",
         r"\brectangles?\b",
-        r"\b" + MARKED + r" (?:in|with|by|within|inside) (?:the |a |an )?(?:red|box|rectangle|outline|colou?r)",
+        r"\bred[ -](?:outlined|boxed|marked|circled|framed|bordered|highlight\w*)\b",
+        r"\b" + MARKED + " " + PLACED + r"(?:red|box|rectangle|outline|colou?r)",
+        r"\b(?:the|an?) (?:highlighted|marked|outlined|boxed|circled|annotated|delineated) \w+",
+        r"\b(?:shown|indicated|denoted|displayed|identified) (?:in red\b|by (?:the |an? )?(?:red\b|box|outline|lines?\b))",
+        r"\b(?:in|within|inside|by) the (?:red )?box(?:es)?\b",
+        r"\b(?:in|within|inside|by) (?:the|an?) red (?:squares?|circles?|frames?|lines?)\b",  # a red square itself may be a thing
         r"\b(?:drawn|overlaid|superimposed|marked|annotated) (?:box|outline|rectangle)",
         r"\b(?:box|outline)(?:es|s)? (?:drawn|overlaid|superimposed|around|surrounding) ",
         r"\b(?:the|by|an?) (?:visual )?annotations?\b",
     )
 )
+OPENING = re.compile(r"^(?:(?:in|within|inside|by) )?(?:the|an?) ")  # an expression need not have these words in front of its own
 
 REFERENCE = r"(?:frame|timestamp|time|second|t)s?(?: (?:at|number|with|timestamp|time|second|of))*[ =:]*(\d+)"
 NAMED_BEFORE = re.compile(
     REFERENCE + r"(?: seconds?| s)? (?:is|was|makes|serves as|acts as|stands as)(?: \w+){0,4} key[ -]?frame\b", re.IGNORECASE
 )
 NAMED_AFTER = re.compile(
-    r"\bkey[ -]?frame(?:'s)?(?: (?:timestamp|time|frame|is|at|the|of|in|a|as|being|second|t))*[ =:]*(\d+)", re.IGNORECASE
+    r"\bkey[ -]?frame(?:'s)?(?: (?:timestamp|time|frame|is|at|the(?= (?:timestamp|time|frame|second))|of|in|a|as|being|second|t))*"
+    r"[ =:]*(\d+)",
+    re.IGNORECASE,
 )
 
 
@@ -87,6 +96,6 @@ def _check_betrayal(text: str, expression: str) -> str | None:
     described = expression.lower()
     for pattern in BETRAYALS:
         for found in pattern.finditer(text):
-            if found.group().lower() not in described:
+            if OPENING.sub("", found.group().lower()) not in described:
                 return f'it mentioned what was drawn onto the frames ("{found.group().strip()}")'
     return None

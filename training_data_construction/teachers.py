@@ -10,6 +10,7 @@ import asyncio
 import email.utils
 import importlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from training_data_construction.teacher_tasks import TeacherTask, draw_pictures
 STOPPING_STATUS = {401, 402, 403, 404, 405}  # the key, the account or the address is wrong: no later request can do better
 QUESTION_STATUS = {400, 413, 415, 422, 451}  # this request is wrong; the first of a run to be answered so ends the run
 PASSING_STATUS = {408, 409, 425, 429}  # and every 5xx
+LONGEST_WAIT = 600.0  # seconds: what a server asks for beyond that is asked of it again then
 
 
 class TeacherError(RuntimeError):
@@ -166,14 +168,18 @@ class LocalTeacher:
 
 
 def read_retry_after(value: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, which holds seconds or a date; None when it holds neither."""
+    """Seconds to wait by a Retry-After header, which holds seconds or a date, at most LONGEST_WAIT; None when it holds neither."""
     if value is None:
         return None
     try:
-        return max(float(value), 0.0)
+        seconds = float(value)
     except ValueError:
         parsed = email.utils.parsedate_tz(value)
-        return None if parsed is None else max(email.utils.mktime_tz(parsed) - time.time(), 0.0)
+        try:
+            seconds = math.nan if parsed is None else email.utils.mktime_tz(parsed) - time.time()
+        except (ValueError, OverflowError):  # no day of any calendar
+            return None
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_WAIT)
 
 
 def load_teacher(

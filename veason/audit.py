@@ -4,7 +4,8 @@
     python -m verl.trainer.main ... data.exclude=audit/exclude.txt
 
 The folder `audit` then holds report.md (counts by kind, examples, pictures), findings.jsonl (every finding), exclude.txt (the expressions
-to leave out, each with its reason) and pictures/. The exit status is 0 when nothing has to be left out, 1 when something has.
+to leave out, each with its reason) and pictures/. The exit status is 0 when nothing has to be left out, 1 when something has, 2 when the
+data cannot be opened or the report cannot be written.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from veason import masks
 from veason.audit_checks import KINDS, Finding, check_video
 from veason.datasets import BENCHMARKS, Benchmark, VideoSample, load_class
 from veason.datasets.layouts import MaskDictBenchmark
-from veason.errors import DataError
+from veason.errors import DataError, describe
 from veason.frames import read_frame
 from veason.pictures import overlay_masks, save_picture, strip
 
@@ -200,10 +201,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         benchmarks = open_splits(options.benchmark or detect(options.data), options.data)
         findings = [finding for benchmark in benchmarks for finding in audit(benchmark, options.workers, not options.no_pixels)]
-    except DataError as error:
-        print(error, file=sys.stderr)
+        reasons = write_report(options.output, benchmarks, findings, options.pictures)
+    except (DataError, OSError) as error:
+        print(describe(error), file=sys.stderr)
         return 2
-    reasons = write_report(options.output, benchmarks, findings, options.pictures)
     for kind, count in Counter(finding.kind for finding in findings).most_common():
         print(f"{count:6d} {kind}: {KINDS[kind][0]}")
     total = sum(len(benchmark.samples) for benchmark in benchmarks)

@@ -82,10 +82,10 @@ class MaskIndex:
         return cls(path, source)
 
     def __getitem__(self, track_id: str) -> list[masks.Rle | None]:
-        row = self._read("SELECT packed FROM tracks WHERE number = (SELECT rowid FROM summaries WHERE id = ?)", (str(track_id),)).fetchone()
-        if row is None:
+        rows = self._read("SELECT packed FROM tracks WHERE number = (SELECT rowid FROM summaries WHERE id = ?)", (str(track_id),))
+        if not rows:
             raise DataError(f"{self.source} has no masks for id {track_id!r}")
-        return _unpack(row[0])
+        return _unpack(rows[0][0])
 
     def __contains__(self, track_id: str) -> bool:
         return str(track_id) in self.summaries
@@ -105,10 +105,13 @@ class MaskIndex:
             for name, frames, present, height, width in rows
         }
 
-    def _read(self, query: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
-        if self._connection is None or self._owner != os.getpid():  # a connection must not cross a fork
-            self._connection, self._owner = _connect(self.path), os.getpid()
-        return self._connection.execute(query, values)
+    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            if self._connection is None or self._owner != os.getpid():  # a connection must not cross a fork
+                self._connection, self._owner = _connect(self.path), os.getpid()
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:  # a copy that was cut short, or a file that is gone
+            raise DataError(f"mask index {self.path} cannot be read ({error}); remove it to have it built again") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "source": self.source, "_connection": None, "_owner": 0}

@@ -42,8 +42,31 @@ def as_rle(value: Any) -> Rle | None:
         raise DataError(f"not a run-length mask: {str(value)[:80]} ({type(error).__name__})") from error
 
 
+def check(rle: Rle) -> None:
+    """Raises DataError when the runs do not fill the picture exactly.
+
+    pycocotools leaves pixels without a run as they were in memory, and may crash when it merges or compares such a mask.
+    """
+    codes = np.frombuffer(rle["counts"], np.uint8).astype(np.int64) - 48  # 5 bits each, then whether more follow; low bits first
+    ends = np.flatnonzero(codes & 32 == 0)
+    reason = "no runs" if not len(codes) else "runs cut short" if not len(ends) or ends[-1] != len(codes) - 1 else None
+    if reason is None:
+        starts = np.concatenate(([0], ends[:-1] + 1))
+        lengths = ends - starts + 1
+        shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
+        runs = np.add.reduceat((codes & 31) << np.minimum(shifts, 55), starts) - ((codes[ends] & 16 != 0) << np.minimum(5 * lengths, 60))
+        for first in (1, 2):  # from the fourth on, each holds the difference to the last but one
+            runs[first::2] = np.cumsum(runs[first::2])
+        pixels, filled = rle["size"][0] * rle["size"][1], int(runs.sum())
+        if runs.min() < 0 or filled != pixels:
+            reason = f"runs of {filled} pixels for {pixels}"
+    if reason:
+        raise DataError(f"run-length mask of size {rle['size']} cannot be decoded ({reason})")
+
+
 def decode(rle: Rle) -> np.ndarray:
-    """uint8 [H, W], 0 or 1."""
+    """uint8 [H, W], 0 or 1. Raises DataError when the mask is damaged."""
+    check(rle)
     try:
         return coco.decode(rle)
     except ValueError as error:

@@ -136,9 +136,9 @@ class KeyframeTrainingData:
             if not any(extremes):  # one box stands for the whole frame
                 extremes = [None]
             boxes.append([masks.scale_box(pixels, sample.height, sample.width, self.size) for pixels in extremes])
-            joined = masks.union(frame)
-            if joined is not None:
-                unions[position] = masks.resize_nearest(masks.decode(joined), self.size)
+            union = self.benchmark.decode_union(sample, times[position], frame)
+            if union is not None:
+                unions[position] = masks.resize_nearest(union, self.size)
         return GroundTruth(times, boxes, unions)
 
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:
@@ -159,7 +159,8 @@ class KeyframeTrainingData:
     def _skip(self, sample: VideoSample, reason: str) -> None:
         if sample.sample_id not in self.skipped:
             self.skipped[sample.sample_id] = reason
-            logger.warning("bad sample %s is skipped, number %d: %s", sample.sample_id, len(self.skipped), reason)
+            total = f"{len(self.skipped)} {'sample' if len(self.skipped) == 1 else 'samples'} skipped so far"
+            logger.warning("bad sample %s is skipped (%s): %s", sample.sample_id, total, reason)
 
 
 def read_exclusions(exclude: str | os.PathLike[str] | Iterable[str] | None) -> set[str]:

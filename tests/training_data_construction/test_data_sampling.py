@@ -144,3 +144,15 @@ def test_it_runs_as_a_script_from_anywhere(tmp_path):
         [sys.executable, data_sampling.__file__, "--input_json", "in.json"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0 and "1000 expressions written" in done.stdout, done.stderr
+
+
+def test_what_the_system_refuses_is_one_line(tmp_path):
+    source = tmp_path / "in.json"
+    source.write_text(json.dumps(annotation(COUNTS)))
+    below = source / "folder" / "out.json"
+    with pytest.raises(SystemExit, match=rf"^data_sampling: {source / 'folder'}: Not a directory$"):
+        main(["--input_json", str(source), "--output_json", str(below)])
+    with pytest.raises(SystemExit, match=rf"^data_sampling: {tmp_path}: Is a directory$"):
+        main(["--input_json", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"--absent_size -1: at least 0"):
+        main(["--input_json", str(source), "--absent_size", "-1"])

@@ -17,6 +17,7 @@ import pytest
 from fake_teacher import EXPRESSIONS, VIDEOS, Failure, asked_keyframe, good_answer, rectangle
 
 from training_data_construction.seed_cot_generation import main
+from training_data_construction.teachers import LONGEST_WAIT, read_retry_after
 
 KEY = "sk-secret-0123456789"
 PRESENT = VIDEOS * (EXPRESSIONS - 1)
@@ -119,6 +120,21 @@ def test_passing_failures_cost_no_answer(revos, tmp_path, server):
 
 def record_id(record):
     return f"{record['video']}/{record['exp_id']}"
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("2.5", 2.5), ("-3", 0), ("inf", LONGEST_WAIT), ("99999", LONGEST_WAIT), ("nan", None), ("soon", None)]
+    + [("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_WAIT), ("Fri, 99 Dec 99999 23:59:59 GMT", None)],
+)
+def test_a_servers_wish_to_wait_has_a_bound(value, seconds):
+    assert read_retry_after(value) == seconds
+
+
+def test_what_the_system_refuses_is_one_line(revos, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(words(revos, tmp_path / "file" / "cot", "http://127.0.0.1:9/v1")) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {tmp_path / 'file' / 'cot'}: Not a directory"
 
 
 def test_everyone_waits_when_the_server_asks(revos, tmp_path, server):

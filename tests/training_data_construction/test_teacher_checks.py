@@ -60,6 +60,37 @@ def test_refused_with_the_reason(text, reason):
     assert reason in (check_answer(text, 12, "the dog") or "")
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["The highlighted person", "The marked dog", "The red-outlined dog", "The red-boxed dog", "The dog in the red square"]
+    + ["The dog within the box", "The dog under the red highlight", "The dog shown in red", "The dog indicated by the red lines"]
+    + ["The dog, as indicated by the box,", "The dog in the red frame"],
+)
+def test_each_way_to_betray_the_drawing_is_seen(words):
+    assert "drawn onto the frames" in (check_answer(GOOD.replace("The dog leaps", f"{words} leaps"), 12, "the dog") or "")
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["In the keyframe the 2 dogs run.", "Her glasses with red frames shine.", "A red square stands behind it.", "A red line bus passes."],
+)
+def test_what_only_sounds_like_it_is_accepted(sentence):
+    assert check_answer(f"{GOOD} {sentence}", 12, "the dog") is None
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [("marked dog", "The marked dog"), ("What lies inside a box?", "The cat in the box"), ("a red square", "The dot in the red square")],
+)
+def test_an_article_or_a_place_does_not_hide_the_descriptions_own_words(expression, words):
+    assert check_answer(GOOD.replace("The dog", words), 12, expression) is None
+
+
+def test_the_keyframe_may_be_named_in_many_ways():
+    for way in ("The keyframe is at the time 3.", "The keyframe is the frame at 3.", "The keyframe's timestamp is 3."):
+        assert "named 3 as the keyframe" in (check_answer(f"{GOOD} {way}", 12, "the dog") or ""), way
+
+
 def test_words_of_the_description_betray_nothing():
     text = GOOD.replace("The dog leaps", "The red box falls")
     assert check_answer(text, 12, "the red box that falls off the shelf") is None

@@ -51,6 +51,7 @@ DAMAGE = [
     ("short_list", lambda root: edit_masks(root, _0=track_of(BOX, FRAMES - 2)), {"a/0", "a/1"}),
     ("long_list", lambda root: edit_masks(root, _1=track_of(BOX, FRAMES + 1)), {"a/1"}),
     ("mask_size", lambda root: edit_masks(root, _0=track_of(np.ones((9, 9), np.uint8))), {"a/0", "a/1"}),
+    ("unreadable_mask", lambda root: edit_masks(root, _1=[{"size": [HEIGHT, WIDTH], "counts": "zzzz"}] * FRAMES), {"a/1"}),
     ("empty_target", lambda root: edit_masks(root, _0=[None] * FRAMES), {"a/0"}),
     ("empty_target", lambda root: edit_masks(root, _0=track_of(np.zeros((HEIGHT, WIDTH), np.uint8))), {"a/0"}),
     ("leap", lambda root: edit_masks(root, _0=[*track_of(BOX, 6), rle_json(rectangle(30, 50, 40, 70)), *track_of(BOX, 5)]), {"a/0", "a/1"}),
@@ -198,6 +199,28 @@ def test_png_truth_is_checked_too(tmp_path):
     findings = audit(benchmark)
     assert {finding.kind for finding in findings} == {"unreadable_mask"}
     assert set(exclusions(findings)) == {"s_v_2/0"}
+
+
+def test_frames_beside_the_annotated_ones_are_no_finding_where_they_belong(tmp_path):
+    root = tmp_path / "ViCaS"
+    write_frames(root / "video_frames" / "000012", 5)
+    rle = rle_json(BOX)
+    entries = [{"filename": f"{t:05d}.jpg", "is_gt": t % 2 == 0, "track_ids": [5], "mask_rles": [rle]} for t in range(5)]
+    referrals = [{"prompt": "it", "track_ids": [5]}]
+    content = {"image_size": [HEIGHT, WIDTH], "object_referrals": referrals, "segmentations": entries}
+    for path, value in (("annotations/v1.0/000012.json", content), ("splits/v1.0/val.json", [12])):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_text(json.dumps(value))
+    (benchmark,) = open_splits("vicas", root)
+    assert audit(benchmark) == []
+    (root / "video_frames" / "000012" / "00002.jpg").unlink()
+    assert [finding.kind for finding in audit(benchmark)] == ["missing_frame"]
+
+
+def test_a_report_that_cannot_be_written_is_one_line(revos, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([str(revos), "--no-pixels", "--output", str(tmp_path / "file" / "audit")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"{tmp_path / 'file' / 'audit'}: Not a directory"
 
 
 def test_splits_without_any_annotation_are_an_error(tmp_path):

@@ -264,3 +264,31 @@ def test_an_empty_truth_is_no_reason_not_to_evaluate(revos):
     benchmark = open_benchmark("revos", revos)
     assert benchmark.training_problems(benchmark.samples[0]) and not benchmark.training_problems(benchmark.samples[1])
     assert not benchmark.masks(benchmark.samples[0]).any()
+
+
+def test_a_mask_that_cannot_be_decoded_is_named(revos):
+    tracks = json.loads((revos / "mask_dict.json").read_text())
+    tracks["0"][3]["counts"] = tracks["0"][3]["counts"][:-1]
+    write_json(revos / "mask_dict.json", tracks)
+    benchmark = open_benchmark("revos", revos)
+    with pytest.raises(DataError, match=r"a/0, frame 00003: run-length mask .* cannot be decoded .*mask_dict\.json") as caught:
+        benchmark.masks(benchmark.samples[0])
+    assert "\n" not in str(caught.value)
+    benchmark.masks(benchmark.samples[0], [4, 5])
+
+
+@pytest.mark.parametrize(
+    ("damaged", "says"),
+    [
+        (rle_json(np.ones((9, 8), np.uint8)), "mask of 9x8 pixels, frames of 48x80"),
+        ({"size": [HEIGHT, WIDTH], "counts": "5"}, "cannot be decoded"),
+    ],
+)
+def test_a_foreground_mask_that_does_not_fit_is_named(revos, damaged, says):
+    path = revos / "mask_dict_foreground.json"
+    content = json.loads(path.read_text())
+    content["b"]["masks_rle"][2] = damaged
+    write_json(path, content)
+    benchmark = open_benchmark("revos", revos)
+    with pytest.raises(DataError, match=rf"mask_dict_foreground\.json: video b, frame 00002: .*{says}"):
+        benchmark.foreground(benchmark.samples[3])

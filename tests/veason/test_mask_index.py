@@ -188,3 +188,16 @@ def test_mixed_sizes_and_empty_tracks_show_in_the_summary(tmp_path):
         "none": TrackSummary(0, 0, None),
     }
     assert index["null"] == [None, None] and index["none"] == []
+
+
+def test_an_index_that_was_cut_short_is_named(tmp_path):
+    source = tmp_path / "mask_dict.json"
+    rng = np.random.default_rng(0)
+    source.write_text(json.dumps({str(n): [rle_json(rng.integers(0, 2, (48, 48), np.uint8))] * 20 for n in range(30)}))
+    index = open_quietly(source)
+    whole = index.path.read_bytes()
+    index.path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"mask_dict\.json\.index cannot be read .*remove it") as caught:
+        for name in map(str, range(30)):
+            index[name]
+    assert "\n" not in str(caught.value)

@@ -99,3 +99,19 @@ def test_read_mask_keeps_object_numbers(tmp_path):
     assert np.array_equal(masks.read_mask(tmp_path / "l.png"), values * 20)
     with pytest.raises(DataError, match=r"none\.png"):
         masks.read_mask(tmp_path / "none.png")
+
+
+def test_damaged_runs_are_told_and_never_decoded():
+    sound = masks.encode(np.eye(20, 30, dtype=np.uint8))
+    masks.check(sound)
+    for counts in (b"", sound["counts"][:-1], sound["counts"] + b"o", b"zzzz", b"5", b"\xff\xfe"):
+        with pytest.raises(DataError, match=r"size \[20, 30\] cannot be decoded"):
+            masks.decode({"size": [20, 30], "counts": counts})
+
+
+def test_whatever_is_encoded_passes_the_check():
+    rng = np.random.default_rng(0)
+    for share in (0, 0.01, 0.5, 1):
+        for height, width in ((1, 1), (1, 90), (70, 1), (720, 1280)):
+            mask = (rng.random((height, width)) < share).astype(np.uint8)
+            assert np.array_equal(masks.decode(masks.encode(mask)), mask)

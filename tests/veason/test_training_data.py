@@ -201,7 +201,18 @@ def test_bad_pixels_are_named_when_they_are_read(revos, damage, says, caplog):
     with caplog.at_level(logging.WARNING):
         assert [data.example(0, seed).sample_id for seed in range(3)] == ["b/0"] * 3  # the next one that is whole
     assert list(data.skipped) == ["a/0", "a/1"]
-    assert caplog.text.count("bad sample a/0 is skipped") == 1
+    assert caplog.text.count("bad sample a/0 is skipped (1 sample skipped so far): ") == 1
+    assert "bad sample a/1 is skipped (2 samples skipped so far): " in caplog.text
+
+
+def test_a_mask_that_cannot_be_decoded_is_named_with_its_sample(revos):
+    def damage(tracks):
+        tracks["2"] = [{"size": [HEIGHT, WIDTH], "counts": "5"}] * 4 + tracks["1"][:1]
+
+    edit(revos / "mask_dict.json", damage)
+    data = KeyframeTrainingData(revos)
+    with pytest.raises(DataError, match=r"b/0, frame 0000\d: run-length mask .* cannot be decoded .*mask_dict\.json"):
+        data.example(sample_of(data, "b/0"), 0)
 
 
 def test_when_nothing_can_be_used_it_says_so(revos):

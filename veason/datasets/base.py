@@ -70,6 +70,7 @@ class Benchmark:
     name: ClassVar[str] = ""
     splits: ClassVar[dict[str, str]] = {}  # split -> annotation file below the root
     suffix: ClassVar[str] = ".jpg"
+    lists_every_frame: ClassVar[bool] = True  # whether a sample names all pictures of its folder
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None, meta_file: str | None = None) -> None:
         self.root = Path(root)
@@ -98,6 +99,10 @@ class Benchmark:
         """For each target object, its mask in each of the frames; [] for an absent target."""
         raise NotImplementedError
 
+    def truth_path(self, sample: VideoSample) -> Path:  # noqa: ARG002 (of use where each video has its own)
+        """The file or folder that holds a sample's masks, to be named in errors."""
+        return self.meta_path
+
     def frame_path(self, sample: VideoSample, index: int) -> Path:
         """The file of the frame at a position in `sample.frames`."""
         return sample.frame_dir / (sample.frames[index] + self.suffix)
@@ -113,9 +118,21 @@ class Benchmark:
         out = np.zeros((len(tracks), total, sample.height, sample.width), dtype=np.uint8)
         for number, track in enumerate(tracks):
             for position, rle in enumerate(track):
-                if rle is not None:
-                    out[number, position] = rle_tools.decode(rle)
+                mask = self.decode_union(sample, position if frame_indices is None else frame_indices[position], [rle])
+                if mask is not None:
+                    out[number, position] = mask
         return out
+
+    def decode_union(self, sample: VideoSample, index: int, rles: Iterable[Rle | None]) -> np.ndarray | None:
+        """The pixels of any of the masks of one frame, uint8 [H, W], None when there is no mask; errors name sample, frame and file."""
+        try:
+            present = [rle for rle in rles if rle is not None]
+            for rle in present:
+                rle_tools.check(rle)
+            joined = rle_tools.union(present)
+            return None if joined is None else rle_tools.decode(joined)
+        except DataError as error:
+            raise DataError(f"{sample.sample_id}, frame {sample.frames[index]}: {error}, in {self.truth_path(sample)}") from error
 
     def areas(self, sample: VideoSample) -> np.ndarray:
         """Area in pixels of the union of the targets in every frame, float64 [T]; nothing is decoded."""

@@ -74,6 +74,9 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def index(self) -> MaskIndex:
         return MaskIndex.open(self.folder / "mask_dict.json")
 
+    def truth_path(self, sample: VideoSample) -> Path:  # noqa: ARG002
+        return self.index.source
+
     @cached_property
     def _sound_videos(self) -> set[str]:
         """Videos with all their frames, whose objects all have masks that fit: one look serves their dozens of expressions."""
@@ -140,6 +143,9 @@ class PngBenchmark(ExpressionsBenchmark):
 
     def mask_folder(self, sample: VideoSample) -> Path:
         return self.folder / "Annotations" / sample.video
+
+    def truth_path(self, sample: VideoSample) -> Path:
+        return self.mask_folder(sample)
 
     def pick(self, values: np.ndarray, object_id: str) -> np.ndarray:
         """The object's pixels, bool [H, W], out of a PNG's values."""

@@ -36,12 +36,24 @@ class ReVOS(MaskDictBenchmark):
         return MaskIndex.open(self.root / "mask_dict_foreground.json")
 
     def foreground(self, sample: VideoSample) -> np.ndarray:
-        """Every object of the video, uint8 [T, H, W]."""
+        """Every object of the video, uint8 [T, H, W].
+
+        Raises:
+            DataError: too few masks, one of another size than the frames, or a damaged one (names the file, the video and the frame).
+        """
         out = np.zeros((len(sample.frames), sample.height, sample.width), dtype=np.uint8)
         track = self.foreground_index[sample.video]
         if len(track) < len(out):
             raise DataError(f"{self.foreground_index.source}: video {sample.video} has {len(track)} masks and {len(out)} frames")
         for position, rle in enumerate(track[: len(out)]):
-            if rle is not None:
+            if rle is None:
+                continue
+            where = f"{self.foreground_index.source}: video {sample.video}, frame {sample.frames[position]}"
+            if tuple(rle["size"]) != (sample.height, sample.width):
+                size = "x".join(map(str, rle["size"]))
+                raise DataError(f"{where}: mask of {size} pixels, frames of {sample.height}x{sample.width}")
+            try:
                 out[position] = masks.decode(rle)
+            except DataError as error:
+                raise DataError(f"{where}: {error}") from error
         return out

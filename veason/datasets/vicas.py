@@ -25,6 +25,7 @@ VERSIONS = ("v1.0", "v0.1")  # the newest one at hand is read
 class ViCaS(Benchmark):
     name = "vicas"
     splits: ClassVar[dict[str, str]] = {split: f"splits/{{version}}/{split}.json" for split in ("val", "test", "train")}
+    lists_every_frame = False
 
     def read_samples(self) -> Iterator[VideoSample]:
         self.version = next((version for version in VERSIONS if (self.root / "annotations" / version).is_dir()), VERSIONS[0])
@@ -46,14 +47,21 @@ class ViCaS(Benchmark):
     def annotation(self, video: str) -> dict[str, Any]:
         """The annotation file of one video; the last one read is kept."""
         if self._cached[0] != video:
-            folder = self.root / "annotations" / self.version
-            named = sorted(folder.glob(f"{video}_*.json"))  # early releases carry the video's title in the name
-            content = read_json(named[0] if named else folder / f"{video}.json")
+            path = self.annotation_path(video)
+            content = read_json(path)
             missing = {"image_size", "object_referrals", "segmentations"} - set(content)
             if missing:
-                raise DataError(f"{folder / video}.json has no {', '.join(sorted(missing))}")
+                raise DataError(f"{path} has no {', '.join(sorted(missing))}")
             self._cached = (video, content)
         return self._cached[1]
+
+    def annotation_path(self, video: str) -> Path:
+        folder = self.root / "annotations" / self.version
+        named = sorted(folder.glob(f"{video}_*.json"))  # early releases carry the video's title in the name
+        return named[0] if named else folder / f"{video}.json"
+
+    def truth_path(self, sample: VideoSample) -> Path:
+        return self.annotation_path(sample.video)
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         entries = {Path(entry["filename"]).stem: entry for entry in self.annotation(sample.video)["segmentations"]}
