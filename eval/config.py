@@ -42,6 +42,30 @@ class EvaluateConfig:
     dtype: str = "auto"  # of the policy: bfloat16 on a GPU, float32 on the CPU
     score: bool = True  # print the table at the end, where the split has truth
 
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
+
+
+def check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit={limit}: at least 1 sample, or null for all")
+
+
+def name_places(schema: type, words: Sequence[str], places: Sequence[str]) -> list[str]:
+    """Words for `read_words`: one whose left side is no field is the next of `places`, since a path may hold "=" (outputs/lr=1e-6).
+
+    Raises:
+        ConfigError: more such words than places.
+    """
+    known = {item.name for item in fields(schema)}
+    keyed = [word for word in words if "=" in word and word.lstrip("-").partition("=")[0] in known]
+    bare = [word for word in words if word not in keyed]
+    if len(bare) > len(places):
+        raise ConfigError(
+            f"too many words without a key, which are {' and '.join(places)}: {' '.join(bare)}; the keys are {', '.join(known)}"
+        )
+    return [*(f"{key}={value}" for key, value in zip(places, bare)), *keyed]
+
 
 def read_words(schema: type[T], words: Sequence[str]) -> T:
     """Merge `key=value` words over the defaults of a dataclass.

@@ -22,15 +22,16 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 from tqdm import tqdm
 
 from eval.config import EvaluateConfig, read_words
-from eval.metrics import read_config, score
+from eval.metrics import MetricsConfig, complete, score
 from eval.run_folder import RunFolder
 from eval.worker import EvaluationWorker
 from veason.datasets import open_benchmark
 from veason.errors import DataError
+from veason.frames import check_side
 from veason.policy import check_checkpoint
 from veason.prompts import load_template
 from veason.tracking.loading import RANDOM
@@ -45,20 +46,23 @@ def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
     """Run, or go on with, one evaluation. Returns its records in the benchmark's order.
 
     Raises:
-        DataError: no checkpoint, a benchmark that does not fit its annotation, or an output folder that holds another run.
+        DataError: no checkpoint, a frame size that the policy would not see, a benchmark that does not fit its annotation, or an output
+            folder that holds another run or in which one is at work.
         RuntimeError: a worker died; what is done stays done.
     """
     check_checkpoint(config.model_path)
     check_tracker(config.sam2_checkpoint)
+    check_side(config.keyframe_resize)
     benchmark = open_benchmark(config.benchmark, config.data_path, config.split)
     samples = benchmark.samples[: config.limit]
     folder = RunFolder(config.output_path)
-    done = folder.begin(make_header(config, len(samples)))
-    left = [index for index, sample in enumerate(samples) if sample.sample_id not in done]
-    print(f"{config.benchmark} ({benchmark.split}): {len(samples)} samples, {len(done)} done before", flush=True)
-    if left:
-        run_workers(config, left)
-    records = folder.finish(sample.sample_id for sample in samples)
+    with folder.held():
+        done = folder.begin(make_header(config, len(samples)))
+        left = [index for index, sample in enumerate(samples) if sample.sample_id not in done]
+        print(f"{config.benchmark} ({benchmark.split}): {len(samples)} samples, {len(done)} done before", flush=True)
+        if left:
+            run_workers(config, left)
+        records = folder.finish(sample.sample_id for sample in samples)
     failures = Counter(record["failure"] for record in records if record["failure"])
     told = ", ".join(f"{count} {cause}" for cause, count in failures.most_common()) or "none"
     print(f"empty masks: {told}; everything in {config.output_path}", flush=True)
@@ -66,7 +70,12 @@ def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
 
 
 def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
-    """Hand the samples out to one actor a GPU, or to `config.workers` processes, from one queue."""
+    """Hand the samples out to one actor a GPU, or to `config.workers` processes, from one queue. None of them outlives the call.
+
+    Raises:
+        DataError: as a worker raised it.
+        RuntimeError: a worker died.
+    """
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=True)
     gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -82,19 +91,27 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
         if portion := next(queue, None):
             busy[workers[rank].run.remote(portion)] = rank
 
-    for rank in range(count):
-        hand_out(rank)
-    with tqdm(total=len(indices), unit="sample", smoothing=0.1) as bar:
-        while busy:
-            (ready,), _ = ray.wait(list(busy), num_returns=1)
-            rank = busy.pop(ready)
-            try:
-                bar.update(len(ray.get(ready)))  # raises what the worker raised
-            except RayActorError as error:
-                raise RuntimeError(f"worker {rank} of {count} died; what is done stays done, the same command goes on. {error}") from error
+    try:
+        for rank in range(count):
             hand_out(rank)
-    for worker in workers:
-        ray.kill(worker)
+        with tqdm(total=len(indices), unit="sample", smoothing=0.1) as bar:
+            while busy:
+                (ready,), _ = ray.wait(list(busy), num_returns=1)
+                rank = busy.pop(ready)
+                try:
+                    bar.update(len(ray.get(ready)))
+                except RayTaskError as error:  # Ray's own text is a worker's whole traceback
+                    if isinstance(error.cause, DataError):
+                        raise error.cause from None
+                    raise
+                except RayActorError as error:
+                    raise RuntimeError(
+                        f"worker {rank} of {count} died; what is done stays done, the same command goes on. {error}"
+                    ) from error
+                hand_out(rank)
+    finally:
+        for worker in workers:
+            ray.kill(worker)
 
 
 def portions(indices: Sequence[int], largest: int, workers: int) -> Iterator[list[int]]:
@@ -159,7 +176,7 @@ def main(words: Sequence[str]) -> int:
         config = read_words(EvaluateConfig, words)
         evaluate(config)
         if config.score and open_benchmark(config.benchmark, config.data_path, config.split, check=False).has_truth:
-            print(score(read_config([config.output_path, config.data_path])))
+            print(score(complete(MetricsConfig(config.output_path, config.data_path))))
     except (ConfigError, DataError) as error:
         print(f"eval.evaluate: {error}", file=sys.stderr)
         return 2

@@ -20,7 +20,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from eval.archive import write_archive
-from eval.config import read_words
+from eval.config import check_limit, name_places, read_words
 from eval.run_folder import PREDICTIONS, read_run
 from eval.scores import SampleScore, as_json, score_benchmark
 from eval.tables import Value, markdown, summarize
@@ -45,11 +45,16 @@ class MetricsConfig:
     archive: str | None = None  # write a server's archive to this file
     name: str = "this run"  # the row's title
 
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
+
 
 def main(words: Sequence[str]) -> int:
     try:
-        config = read_config(words)
+        config = complete(read_words(MetricsConfig, name_places(MetricsConfig, words, ("predictions", "data"))))
         if config.archive:
+            if config.limit:
+                raise ConfigError(f"limit={config.limit}: a server takes a whole split, so archive= takes no limit, nor a run that had one")
             benchmark = open_benchmark(str(config.benchmark), config.data, config.split)
             count = write_archive(benchmark, Path(config.predictions), Path(config.archive))
             print(f"{config.archive}: {count} masks")
@@ -62,13 +67,8 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def read_config(words: Sequence[str]) -> MetricsConfig:
-    """The words, with what the run's header knows filled in."""
-    places = [word for word in words if "=" not in word]
-    if len(places) > 2:
-        raise ConfigError(f"two folders are expected, PREDICTIONS and DATA, not {' '.join(places)}")
-    named = [f"{key}={value}" for key, value in zip(("predictions", "data"), places)]
-    config = read_words(MetricsConfig, [*named, *(word for word in words if "=" in word)])
+def complete(config: MetricsConfig) -> MetricsConfig:
+    """Fill in what the run's header knows. Raises ConfigError when nobody says which benchmark it is."""
     if (Path(config.predictions) / PREDICTIONS).is_file():
         header = read_run(config.predictions)[0]
         for key in ("benchmark", "split", "limit"):

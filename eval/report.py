@@ -4,7 +4,7 @@
     python -m eval.report outputs/reasonvos data=/elsewhere/ReasonVOS pictures=50
 
 The page loads nothing and runs one script, its own (its content security policy holds the script's hash). Whatever a policy or an
-annotation wrote is shown as text. Where the run was not scored yet and the split has truth, it is scored first.
+annotation wrote is shown as text. Where the split has truth and the run was not scored since it ended, it is scored first.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import numpy as np
 from omegaconf import MISSING
 
 from eval import metrics, report_page
-from eval.config import read_words
-from eval.run_folder import read_run
+from eval.config import name_places, read_words
+from eval.run_folder import PREDICTIONS, read_run
 from eval.scores import read_predictions
-from eval.tables import PAPER
+from eval.tables import NOTES, PAPER
 from veason import masks as rle_masks
 from veason.datasets import Benchmark, VideoSample, open_benchmark
 from veason.errors import DataError
@@ -57,8 +57,7 @@ Record = dict[str, Any]
 
 def main(words: Sequence[str]) -> int:
     try:
-        named = [word if "=" in word else f"run={word}" for word in words]
-        target = write_report(read_words(ReportConfig, named))
+        target = write_report(read_words(ReportConfig, name_places(ReportConfig, words, ("run",))))
     except (ConfigError, DataError) as error:
         print(f"eval.report: {error}", file=sys.stderr)
         return 2
@@ -100,9 +99,15 @@ def read_scores(run: Path, benchmark: Benchmark, records: list[Record]) -> Recor
     """The run's table; each record gets its sample's numbers. Empty where the split has no truth."""
     if not benchmark.has_truth:
         return {}
-    if not (run / "metrics.json").is_file():
-        metrics.score(metrics.read_config([str(run), str(benchmark.root)]))
-    content = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    path = run / "metrics.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if (
+        content is None
+        or path.stat().st_mtime_ns < (run / PREDICTIONS).stat().st_mtime_ns  # the run went on since
+        or {score["sample_id"] for score in content["samples"]} != {record["sample_id"] for record in records}  # of a part, with limit=
+    ):
+        metrics.score(metrics.complete(metrics.MetricsConfig(str(run), str(benchmark.root))))
+        content = json.loads(path.read_text(encoding="utf-8"))
     by_id = {score["sample_id"]: score for score in content["samples"]}
     for record in records:
         record.update({key: by_id[record["sample_id"]][key] for key in ("J", "F", "JF")})
@@ -193,7 +198,8 @@ def results_table(header: Record, table: Record) -> str:
     paper = PAPER.get(header["benchmark"]) or PAPER.get(f"{header['benchmark']} {header['split'] or 'val'}") or ()
     rows = [[method, *(f"{row[title]:.1f}" if title in row else "" for title in table)] for method, row in paper]
     ours = ["this run", *(_interval(value) for value in table.values())]
-    return report_page.table(["", *map(text, table)], [[*map(text, row)] for row in rows], [*map(text, ours)])
+    note = f"<p>{text(NOTES[header['benchmark']])}</p>" if header["benchmark"] in NOTES else ""
+    return report_page.table(["", *map(text, table)], [[*map(text, row)] for row in rows], [*map(text, ours)]) + note
 
 
 def _interval(value: Record) -> str:

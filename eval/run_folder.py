@@ -3,6 +3,7 @@
     OUTPUT/predictions.jsonl               first line {"header": ...}, then one record a sample, in the benchmark's order
     OUTPUT/Annotations/.../<frame>.png     8-bit, 0 or 255, one folder a sample
     OUTPUT/.journal/<worker>.jsonl         records of a run under way; joined into predictions.jsonl at its end
+    OUTPUT/.lock                           held by the run at work
     OUTPUT/.partial/<worker>/              masks of the sample that a worker is writing; renamed when all are there
 
 A sample is done when its record is written, which happens after its folder has its name. So a stop at any moment costs at most the
@@ -11,11 +12,14 @@ samples under way, and the run that goes on writes the same masks.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,8 @@ import numpy as np
 
 from veason.errors import DataError
 
-PREDICTIONS, JOURNAL, PARTIAL = "predictions.jsonl", ".journal", ".partial"
+PREDICTIONS, JOURNAL, PARTIAL, LOCK = "predictions.jsonl", ".journal", ".partial", ".lock"
+QUEUED = 8  # masks a writer thread that may wait to be written
 MAY_DIFFER = ("versions", "device", "workers", "started")  # header fields in which a resumed run may differ from its beginning
 
 Record = dict[str, Any]
@@ -36,6 +41,21 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str], writer_threads: int = 4) -> None:
         self.path = Path(path)
         self.writer_threads = writer_threads
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder from before `begin` until after `finish`; the system lets go of it when this process ends, however it ends.
+
+        Raises:
+            DataError: another run is at work in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / LOCK, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(f"another run is at work in {self.path}: wait for it, or give another output_path") from None
+            yield
 
     def begin(self, header: Record) -> dict[str, Record]:
         """Start, or go on: the records of the samples that are done already.
@@ -65,12 +85,17 @@ class RunFolder:
         aside, target = self.path / PARTIAL / str(worker), self.path / result_dir
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
+        count, waiting = 0, deque[Future[None]]()
         with ThreadPoolExecutor(self.writer_threads) as pool:
-            written = [pool.submit(_write_png, aside / f"{names[index]}.png", mask) for index, mask in masks]
-        for future in written:
-            future.result()
-        if len(written) != len(names):
-            raise DataError(f"{result_dir}: {len(written)} masks for {len(names)} frames")
+            for index, mask in masks:
+                if len(waiting) == QUEUED * self.writer_threads:  # the tracker is faster than the disk
+                    waiting.popleft().result()
+                waiting.append(pool.submit(_write_png, aside / f"{names[index]}.png", mask))
+                count += 1
+            for future in waiting:
+                future.result()
+        if count != len(names):
+            raise DataError(f"{result_dir}: {count} masks for {len(names)} frames")
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():  # of a sample that was stopped between its name and its record
             shutil.rmtree(target)

@@ -66,13 +66,15 @@ def score_benchmark(
         processes: one a core by default; 1 works in this process.
 
     Raises:
-        DataError: the split has no truth, or a prediction has another size than its video.
+        DataError: the split has no truth or no expression, or a prediction has another size than its video.
     """
     opened = open_benchmark(benchmark, data, split)
     if not opened.has_truth:
         raise DataError(f"{benchmark} {opened.split} has no public truth: make the server's archive with archive=FILE.zip")
     count = len(opened.samples[:limit])
     videos = [[index for index, _ in pairs] for _, pairs in groupby(enumerate(opened.samples[:limit]), key=lambda pair: pair[1].video)]
+    if not videos:
+        raise DataError(f"{benchmark} {opened.split} holds no expression to score")
     processes = min(processes or os.cpu_count() or 1, len(videos))
     if processes == 1:
         done: Iterable[list[SampleScore]] = (score_video(opened, video, predictions) for video in videos)

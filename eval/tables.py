@@ -99,15 +99,20 @@ PAPER: dict[str, tuple[tuple[str, dict[str, float]], ...]] = {  # CVPR 2026, in 
     "vicas val": (
         ("LMPM", {"J&F": 8.4}),
         ("VideoLISA", {"J&F": 10.7}),
-        ("Video-LLaVA-Seg", {"J&F": 20.5}),
+        ("Video-LLaVA-Seg†", {"J&F": 20.5}),
         ("Veason-R1 (paper)", {"J&F": 24.5}),
     ),
     "vicas test": (
         ("LMPM", {"J&F": 6.3}),
         ("VideoLISA", {"J&F": 7.8}),
-        ("Video-LLaVA-Seg", {"J&F": 16.5}),
+        ("Video-LLaVA-Seg†", {"J&F": 16.5}),
         ("Veason-R1 (paper)", {"J&F": 18.2}),
     ),
+}
+
+NOTES = {  # below a table
+    "mevis": "The paper's rows are on the paper's split of MeViS, this run's on its own: compare them only where the splits are the same.",
+    "vicas": "† fine-tuned on ViCaS.",
 }
 
 
@@ -186,7 +191,8 @@ def markdown(benchmark: str, split: str, values: dict[str, Value], name: str) ->
     rows = [[method, *(f"{row[title]:.1f}" if title in row else "-" for title in values)] for method, row in paper]
     rows.append([name, *(_cell(value) for value in values.values())])
     lines = [["Method", *values], ["---"] * (1 + len(values)), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{table}\n\n{NOTES[benchmark]}" if benchmark in NOTES else table
 
 
 def _cell(value: Value) -> str:

@@ -13,6 +13,7 @@ import torch
 from eval.config import EvaluateConfig
 from eval.run_folder import RunFolder
 from veason.datasets import VideoSample, open_benchmark
+from veason.errors import DataError
 from veason.frames import evaluation_frames
 from veason.pipeline import Frames, Reading, Segmenter
 from veason.policy import Sampling, VLLMPolicy
@@ -62,9 +63,12 @@ class EvaluationWorker:
         return [readers.submit(files.__getitem__, index) for index in range(len(files))]
 
     def _segment(self, group: Sequence[VideoSample], frames: Frames, answers: dict[str, str], share: float) -> None:
-        """Track, write and note the samples of one video."""
+        """Track, write and note the samples of one video. Raises DataError when its files have another size than its annotation says."""
         started = time.perf_counter()
-        shape = (len(frames), group[0].height, group[0].width)
+        first, shape = group[0], (len(frames), group[0].height, group[0].width)
+        if (found := frames[0].shape[:2]) != shape[1:]:  # boxes would be scaled to one size and tracked in another
+            path = self.benchmark.frame_path(first, 0)
+            raise DataError(f"{first.sample_id}: {path} is {found[0]}x{found[1]}, its annotation says {first.height}x{first.width}")
         readings = [self.segmenter.read(answers[sample.sample_id], shape) for sample in group]
         tracked = self.segmenter.track_all(frames, readings)
         together = (time.perf_counter() - started) / len(group)

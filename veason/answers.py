@@ -35,7 +35,7 @@ class Answer:
         keyframe: the time chosen among those shown; None where it could not be read.
         boxes: (x1, y1, x2, y2) in pixels of the frames shown, finite, with x1 <= x2 and y1 <= y2; at most `MAX_BOXES`.
         failure: None where the answer could be read, else one of the causes above. A readable answer may name no box: the target is absent.
-        listed: how many entries the answer's list holds, unusable ones included.
+        listed: how many entries the answer's list holds, unusable ones included; 0 for a list that says that the target is absent.
     """
 
     thinking: str
@@ -46,7 +46,10 @@ class Answer:
 
 
 def parse_answer(text: str) -> Answer:
-    """Read an answer as inference does: entries that are no box are dropped, and a list of nothing but such entries is a failure."""
+    """Read an answer as inference does: entries that are no box are dropped, and a list of nothing but such entries is a failure.
+
+    Two lists say that the target is absent, and are none: an empty one, and one of zero boxes only.
+    """
     thinking = _between(text, "<think>", "</think>") or ""
     fields, failure = read_fields(text)
     if failure:
@@ -56,8 +59,10 @@ def parse_answer(text: str) -> Answer:
         return Answer(thinking, None, (), BAD_KEYFRAME)
     if not isinstance(listed, list):
         return Answer(thinking, int(keyframe), (), BAD_BOXES)
+    if all(map(_is_zero_box, listed)):
+        return Answer(thinking, int(keyframe), (), None)
     boxes = tuple(box for box in map(_read_box, listed[:MAX_BOXES]) if box is not None)
-    return Answer(thinking, int(keyframe), boxes, BAD_BOXES if listed and not boxes else None, len(listed))
+    return Answer(thinking, int(keyframe), boxes, None if boxes else BAD_BOXES, len(listed))
 
 
 def format_answer(thinking: str, keyframe: int, boxes: Sequence[Sequence[float]]) -> str:
@@ -108,12 +113,20 @@ def _between(text: str, start: str, end: str) -> str | None:
 
 
 def _read_box(entry: Any) -> Box | None:
-    if not (isinstance(entry, list) and len(entry) == 4 and all(map(is_number, entry))):
+    if not _is_four_numbers(entry) or _is_zero_box(entry):
         return None
     try:
         x1, y1, x2, y2 = map(float, entry)
     except OverflowError:  # an integer beyond the range of floats
         return None
     finite = all(map(math.isfinite, (x1, y1, x2, y2)))
-    # [0, 0, 0, 0] is how the data writes "not in this frame"
-    return (x1, y1, x2, y2) if finite and x1 <= x2 and y1 <= y2 and (x1, y1, x2, y2) != (0, 0, 0, 0) else None
+    return (x1, y1, x2, y2) if finite and x1 <= x2 and y1 <= y2 else None
+
+
+def _is_zero_box(entry: Any) -> bool:
+    """[0, 0, 0, 0] is how the data writes "not in this frame"."""
+    return _is_four_numbers(entry) and not any(entry)
+
+
+def _is_four_numbers(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 4 and all(map(is_number, entry))

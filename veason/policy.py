@@ -17,6 +17,11 @@ from veason.errors import DataError
 # Qwen2.5-VL's tokens that stand for pixels: an answer that held one would be read as an image that is not there.
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
+FIT_POLICIES = (
+    "fit are folders with config.json and *.safetensors, such as a training run's `huggingface`, the Veason-R1 weights that "
+    "github.com/SitongGong/Veason-R1 names, or, not trained for this, Qwen/Qwen2.5-VL-3B-Instruct"
+)
+
 
 @dataclass(frozen=True)
 class Question:
@@ -140,10 +145,7 @@ def check_checkpoint(path: str | Path, weights: bool = True) -> None:
     """Refuse a folder that is no checkpoint, before anything is loaded, in one line that says what would be one."""
     folder = Path(path)
     if not (folder / "config.json").is_file() or (weights and not any(folder.glob("*.safetensors"))):
-        raise DataError(
-            f"no checkpoint at {folder}: fit are folders with config.json and *.safetensors, such as a training run's `huggingface`, the "
-            "Veason-R1 weights that github.com/SitongGong/Veason-R1 names, or, not trained for this, Qwen/Qwen2.5-VL-3B-Instruct"
-        )
+        raise DataError(f"no checkpoint at {folder}: {FIT_POLICIES}")
 
 
 def _seed_of(seed: int, name: str) -> int:

@@ -22,11 +22,11 @@ import cv2
 import numpy as np
 
 from veason.errors import DataError
-from veason.frames import evaluation_frames
+from veason.frames import check_side, evaluation_frames
 from veason.masks import encode, read_mask
 from veason.pictures import draw_boxes, overlay_masks, save_picture
 from veason.pipeline import Frames, Reading, Segmenter
-from veason.policy import Sampling, VLLMPolicy, check_checkpoint
+from veason.policy import FIT_POLICIES, Sampling, VLLMPolicy, check_checkpoint
 from veason.video import decode_video, open_folder
 
 OVERLAY_FPS = 10  # of the overlay video of a folder of frames, whose pace is not known
@@ -35,11 +35,8 @@ OVERLAY_FPS = 10  # of the overlay video of a folder of frames, whose pace is no
 def main(words: Sequence[str] | None = None) -> int:
     options = read_options(words)
     try:
-        check_checkpoint(options.model)
-        if not Path(options.sam2).is_file():
-            raise DataError(
-                f"no SAM 2 checkpoint at {options.sam2}: fit is sam2.1_hiera_large.pt, from facebook/sam2.1-hiera-large on the hub"
-            )
+        check_weights(options)
+        check_side(options.size)
         with tempfile.TemporaryDirectory(prefix="veason_") as scratch:
             frames, fps = read_input(options.video, options.fps, Path(scratch))
             predict(build_segmenter(options), frames, options.expression, Path(options.out), fps)
@@ -53,8 +50,8 @@ def read_options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="veason.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--video", required=True, help="a video file, or a folder of frames sorted by name")
     parser.add_argument("--expression", required=True, action="append", help="may be given several times")
-    parser.add_argument("--model", required=True, help="the policy's checkpoint folder")
-    parser.add_argument("--sam2", required=True, help="SAM 2 weights, such as sam2.1_hiera_large.pt")
+    parser.add_argument("--model", help="the policy's checkpoint folder")
+    parser.add_argument("--sam2", help="SAM 2 weights, such as sam2.1_hiera_large.pt")
     parser.add_argument(
         "--sam2_config", default="configs/sam2.1/sam2.1_hiera_l.yaml", help="a YAML file, or one that the sam2 package ships"
     )
@@ -69,6 +66,16 @@ def read_options(words: Sequence[str] | None) -> argparse.Namespace:
     if options.fps is not None and options.fps <= 0:
         parser.error(f"--fps must be above 0, not {options.fps}")
     return options
+
+
+def check_weights(options: argparse.Namespace) -> None:
+    """Refuse to start without both sets of weights, in one line that says which are fit and where they are."""
+    if options.model is None:
+        raise DataError(f"--model is not given: {FIT_POLICIES}")
+    check_checkpoint(options.model)
+    if options.sam2 is None or not Path(options.sam2).is_file():
+        problem = "--sam2 is not given" if options.sam2 is None else f"no SAM 2 checkpoint at {options.sam2}"
+        raise DataError(f"{problem}: fit is sam2.1_hiera_large.pt, from facebook/sam2.1-hiera-large on the hub")
 
 
 def read_input(path: str, fps: float | None, scratch: Path) -> tuple[Frames, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from veason.errors import DataError
 from veason.frames import read_frame
 
+ROUNDING = 1e-3  # seconds: some containers round times to milliseconds
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -38,13 +40,14 @@ def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None
     """A video file's frames as an array [T, H, W, 3] RGB that lies in the file `scratch`, so that only what is looked at is in memory.
 
     Args:
-        fps: keep so many frames a second (the first one not before 0, 1/fps, 2/fps, ... seconds); None keeps all.
+        fps: keep so many frames a second: the first one not before 0, 1/fps, 2/fps, ... seconds, one for all of these that lie in a gap
+            between two frames. None keeps all.
 
     Returns:
         The frames, and how many of them make a second.
 
     Raises:
-        DataError: the file is missing, is no video, or holds no frame.
+        DataError: the file is missing, is no video, or holds no frame; or its frames have no times and `fps` is given.
     """
     import av
 
@@ -59,10 +62,14 @@ def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None
             pace = min(fps or rate, rate)
             start = None
             for frame in container.decode(video=0):
-                start = frame.time if start is None else start
-                if fps is not None and frame.time - start < due - 1e-6:
-                    continue
-                due += 1 / pace
+                if fps is not None:
+                    if frame.time is None:
+                        raise DataError(f"{path}: a frame has no time, so no frames a second can be chosen; every frame can (no fps)")
+                    start = frame.time if start is None else start
+                    passed = frame.time - start + ROUNDING
+                    if passed < due:
+                        continue
+                    due = (math.floor(passed * fps) + 1) / fps
                 picture = frame.to_ndarray(format="rgb24")
                 shape = shape or picture.shape
                 if picture.shape != shape:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from eval.config import EvaluateConfig, read_words
+from eval.config import EvaluateConfig, name_places, read_words
+from eval.metrics import MetricsConfig
 from verl.config import ConfigError
 
 NEEDED = ["model_path=m", "data_path=d", "output_path=o"]
@@ -20,6 +21,7 @@ def test_words_take_the_types_of_their_fields(monkeypatch):
     ("words", "message"),
     [
         ([*NEEDED, "tempratur=1"], "unknown key tempratur .did you mean temperature"),
+        ([*NEEDED, "limit=0"], "limit=0: at least 1 sample"),
         ([*NEEDED, "limit=many"], "limit: .*many"),
         (["model_path=m"], "missing: data_path=... output_path=..."),
         ([*NEEDED, "revos"], "write key=value"),
@@ -28,3 +30,11 @@ def test_words_take_the_types_of_their_fields(monkeypatch):
 def test_wrong_words_are_named(words, message):
     with pytest.raises(ConfigError, match=message):
         read_words(EvaluateConfig, words)
+
+
+def test_a_path_may_hold_an_equals_sign():
+    words = name_places(MetricsConfig, ["outputs/lr=1e-6", "limit=2", "/data/x=y", "--name=a=b"], ("predictions", "data"))
+    config = read_words(MetricsConfig, words)
+    assert (config.predictions, config.data, config.limit, config.name) == ("outputs/lr=1e-6", "/data/x=y", 2, "a=b")
+    with pytest.raises(ConfigError, match=r"too many words .*: a b procesess=2; the keys are .*processes"):
+        name_places(MetricsConfig, ["a", "b", "procesess=2"], ("predictions", "data"))

@@ -3,15 +3,16 @@
 import base64
 import hashlib
 import json
+import os
 from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
 
-from eval import report
+from eval import metrics, report
 from eval.config import EvaluateConfig
-from eval.run_folder import RunFolder
+from eval.run_folder import RunFolder, read_run
 from eval.worker import EvaluationWorker
 from veason.answers import format_answer
 
@@ -118,8 +119,24 @@ def test_a_run_that_is_not_there_is_named(tmp_path, capsys):
 
 def test_numbers_are_those_of_the_table(run):
     folder, benchmark = run
+    folder = folder.rename(folder.parent / "lr=1e-6")  # a path may hold an equals sign
     report.main([str(folder), "pictures=0"])
     content = json.loads((folder / "metrics.json").read_text())
     page = (folder / "report.html").read_text()
     assert f"{content['table']['Overall J&F']['value']:.1f} [" in page
     assert len(content["samples"]) == len(benchmark.samples)
+
+
+def test_scores_of_a_part_or_of_an_earlier_state_are_made_again(run):
+    folder, benchmark = run
+    path, whole = folder / "metrics.json", len(benchmark.samples)
+    assert metrics.main([str(folder), str(benchmark.root), "limit=3", "processes=1"]) == 0
+    assert len(json.loads(path.read_text())["samples"]) == 3
+    assert report.main([str(folder), "pictures=0"]) == 0
+    content = json.loads(path.read_text())
+    assert len(content["samples"]) == whole
+    content["table"] = {}
+    path.write_text(json.dumps(content))
+    assert report.read_scores(folder, benchmark, read_run(folder)[1]) == {}  # newer than the run: taken as it is
+    os.utime(path, ns=(0, 0))
+    assert report.read_scores(folder, benchmark, read_run(folder)[1])

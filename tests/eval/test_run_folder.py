@@ -1,11 +1,13 @@
 """What a stopped evaluation leaves behind, and that the run that goes on ends with the same files."""
 
 import json
+import threading
 
 import cv2
 import numpy as np
 import pytest
 
+from eval import run_folder
 from eval.config import EvaluateConfig
 from eval.evaluate import portions
 from eval.run_folder import RunFolder, read_run
@@ -94,6 +96,44 @@ def test_a_missing_mask_leaves_no_folder(tmp_path):
     with pytest.raises(DataError, match="1 masks for 2 frames"):
         folder.write_masks("Annotations/v/0", ("a", "b"), [(0, np.zeros((4, 4), bool))], worker=0)
     assert not (tmp_path / "Annotations").exists()
+
+
+def test_a_second_run_is_refused_while_the_first_is_at_work(tmp_path):
+    with RunFolder(tmp_path).held():
+        RunFolder(tmp_path).begin(HEADER)
+        with pytest.raises(DataError, match="another run is at work in"), RunFolder(tmp_path).held():
+            pass
+    with RunFolder(tmp_path).held():
+        pass
+
+
+def test_few_masks_wait_for_the_disk(tmp_path, monkeypatch):
+    slow, made, most = threading.Semaphore(0), 0, 0
+    written = []
+
+    def write(path, mask):  # noqa: ARG001
+        slow.acquire()
+        written.append(path)
+
+    def masks():
+        nonlocal made, most
+        for index in range(100):
+            made += 1
+            most = max(most, made - len(written))
+            slow.release()
+            yield index, np.zeros((4, 4), bool)
+
+    monkeypatch.setattr(run_folder, "_write_png", write)
+    RunFolder(tmp_path, writer_threads=2).write_masks("Annotations/v/0", tuple(map(str, range(100))), masks(), worker=0)
+    assert len(set(written)) == 100 and most <= 2 * run_folder.QUEUED + 3
+
+
+def test_frames_of_another_size_than_annotated_are_named(toy_world, tmp_path, scripted):
+    worker = make_worker(toy_world, tmp_path, scripted())
+    sample = worker.benchmark.samples[0]
+    worker.benchmark.samples = [sample._replace(height=sample.height + 2)]
+    with pytest.raises(DataError, match=rf"{sample.sample_id}: .*\.jpg is {sample.height}x\d+, its annotation says {sample.height + 2}x"):
+        worker.run([0])
 
 
 @pytest.mark.parametrize(("count", "largest", "workers"), [(0, 4, 2), (3, 64, 1), (1000, 64, 8), (7, 64, 3)])

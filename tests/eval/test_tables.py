@@ -172,6 +172,8 @@ def test_archives_of_the_servers(davis, tmp_path, capsys):
     assert metrics.main(words) == 0
     names = zipfile.ZipFile(tmp_path / "out.zip").namelist()
     assert len(names) == 16 and "Annotations/dog/7/00001.png" in names
+    assert metrics.main([*words, "limit=3"]) == 2
+    assert "archive= takes no limit" in capsys.readouterr().err
     (predictions / "3" / "00001.png").unlink()
     assert metrics.main(words) == 2
     assert "1 of 16 predictions are missing, first" in capsys.readouterr().err

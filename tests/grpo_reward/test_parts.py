@@ -97,6 +97,7 @@ def test_strict_tracks_every_box_as_inference_does():
 def test_refusing_is_right_when_nothing_is_there():
     refusal, guess = format_answer("", 7, []), format_answer("", 7, [[0, 0, 4, 3]])
     assert score_answer(refusal, absent_truth(), never, STRICT).total == 5.0
+    assert score_answer(format_answer("", 7, [[0, 0, 0, 0]]), absent_truth(), never, STRICT).total == 5.0  # the data's way to say so
     assert score_answer(guess, absent_truth(), never, STRICT).total == 2.0  # no part has a use for masks
     assert score_answer(refusal, make_truth(), never, STRICT).parts == {"format": 2.0, "keyframe": 1.0, "spatial": 0.0, "consistency": 0.0}
     assert score_answer("", absent_truth(), never, STRICT).total == 0.0  # silence is no refusal

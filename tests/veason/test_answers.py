@@ -25,9 +25,10 @@ def test_what_is_written_is_read():
     assert '"bbox_2d_list": [[1, 2, 30.5, 40], [0, 0, 559, 559]]' in text  # whole numbers stay whole
 
 
-def test_an_empty_list_is_an_answer():
-    answer = parse_answer(format_answer("It is not there.", 3, []))
-    assert answer.failure is None and answer.boxes == () and answer.keyframe == 3
+@pytest.mark.parametrize("boxes", [[], [[0, 0, 0, 0]], [[0, 0, 0, 0], [0.0, 0, 0, 0]]])
+def test_no_box_and_only_zero_boxes_are_answers(boxes):
+    answer = parse_answer(format_answer("It is not there.", 3, boxes))
+    assert answer.failure is None and answer.boxes == () and answer.keyframe == 3 and answer.listed == 0
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,8 @@ def test_an_empty_list_is_an_answer():
         ('<answer>{"keyframe_timestamp": NaN, "bbox_2d_list": []}</answer>', BAD_KEYFRAME),
         ('<answer>{"keyframe_timestamp": 3}</answer>', BAD_BOXES),
         ('<answer>{"keyframe_timestamp": 3, "bbox_2d_list": [1, 2, 3, 4]}</answer>', BAD_BOXES),
-        ('<answer>{"keyframe_timestamp": 3, "bbox_2d_list": [[0, 0, 0, 0]]}</answer>', BAD_BOXES),
+        ('<answer>{"keyframe_timestamp": 3, "bbox_2d_list": [[0, 0, 0, 0], [9, 9, 1, 1]]}</answer>', BAD_BOXES),
+        ('<answer>{"keyframe_timestamp": 3, "bbox_2d_list": [[0, 0, 0, false]]}</answer>', BAD_BOXES),
     ],
 )
 def test_causes_of_failure(block, failure):

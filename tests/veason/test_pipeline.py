@@ -51,6 +51,7 @@ def test_what_the_policy_is_asked(frames):
         (format_answer("", -1, [[10, 10, 90, 90]]), KEYFRAME_OUTSIDE),
         (format_answer("", 10**30, [[10, 10, 90, 90]]), KEYFRAME_OUTSIDE),
         (format_answer("", 1, []), NO_TARGET),
+        (format_answer("", 1, [[0, 0, 0, 0]]), NO_TARGET),
         (format_answer("", 1, [[600, 600, 700, 700]]), NO_TARGET),  # beyond the picture
         (format_answer("", 1, [[7, 7, 7, 7]]), NO_TARGET),
     ],

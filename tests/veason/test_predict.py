@@ -1,6 +1,7 @@
 """Any video: a file and a folder, several expressions, what is written; and what is said when something is missing."""
 
 import json
+from fractions import Fraction
 
 import av
 import cv2
@@ -38,6 +39,42 @@ def test_frames_a_second(clip, tmp_path, fps, kept):
     np.testing.assert_allclose(frames.mean(axis=(1, 2, 3)), [10 * number for number in kept], atol=4)
 
 
+def test_a_gap_is_no_reason_for_a_burst(tmp_path):
+    with av.open(str(tmp_path / "gap.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for number in [*range(8), *range(80, 96)]:  # a second, nothing for nine, two seconds
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 2 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    frames, _ = decode_video(tmp_path / "gap.mp4", tmp_path / "frames", fps=1)
+    np.testing.assert_allclose(frames.mean(axis=(1, 2, 3)), [0, 160, 176], atol=4)
+
+
+def test_frames_without_times_are_named(clip, tmp_path, monkeypatch):
+    class Untimed:
+        def __init__(self, container):
+            self.container, self.streams = container, container.streams
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.container.close()
+
+        def decode(self, **_):
+            for frame in self.container.decode(video=0):
+                frame.pts = None
+                yield frame
+
+    opened = av.open
+    monkeypatch.setattr(av, "open", lambda path: Untimed(opened(path)))
+    with pytest.raises(DataError, match=r"clip\.mp4: a frame has no time"):
+        decode_video(clip, tmp_path / "frames", fps=1)
+    assert len(decode_video(clip, tmp_path / "frames")[0]) == TOTAL
+
+
 def test_everything_is_written(tmp_path):
     (tmp_path / "in").mkdir()
     rng = np.random.default_rng(0)
@@ -61,7 +98,7 @@ def test_everything_is_written(tmp_path):
     assert len(shown) == TOTAL and shown[0].shape == (56, 90, 3)
 
 
-def test_what_is_missing_is_named(clip, tmp_path, capsys):
+def test_what_is_missing_is_named(clip, tmp_path, capsys, monkeypatch):
     words = ["--video", str(clip), "--expression", "x", "--model", str(tmp_path), "--sam2", "s.pt", "--out", str(tmp_path / "out")]
     assert predict.main(words) == 2
     line = capsys.readouterr().err
@@ -70,6 +107,17 @@ def test_what_is_missing_is_named(clip, tmp_path, capsys):
     (tmp_path / "model.safetensors").touch()
     assert predict.main(words) == 2
     assert "no SAM 2 checkpoint at s.pt: fit is sam2.1_hiera_large.pt" in capsys.readouterr().err
+    (tmp_path / "s.pt").touch()
+    words[words.index("s.pt")] = str(tmp_path / "s.pt")
+    monkeypatch.setattr(predict, "build_segmenter", lambda _: pytest.fail("loaded"))
+    assert predict.main([*words, "--size", "500"]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "frames of 500 x 500 pixels" in line
+    for flag, fit in (("--model", "Qwen/Qwen2.5-VL-3B-Instruct"), ("--sam2", "facebook/sam2.1-hiera-large")):
+        place = words.index(flag)
+        assert predict.main(words[:place] + words[place + 2 :]) == 2
+        line = capsys.readouterr().err
+        assert line.count("\n") == 1 and f"{flag} is not given: fit " in line and fit in line
     with pytest.raises(DataError, match="video is missing"):
         decode_video(tmp_path / "none.mp4", tmp_path / "frames")
     with pytest.raises(DataError, match="cannot be read as a video"):
