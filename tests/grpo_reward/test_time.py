@@ -40,9 +40,9 @@ def test_ten_thousand_characters(rule):
         text = before + repeated * ((LENGTH - len(before) - len(after)) // len(repeated)) + after
         seconds = []
         for _ in range(RUNS):
-            start = time.perf_counter()
+            start = time.process_time()
             score = score_answer(text, truth, lambda *_: masks, rule)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
         assert 0 <= score.total <= 5
         if min(seconds) > LIMIT:
             slow[name] = min(seconds)
