@@ -1,8 +1,8 @@
 """A toy world on the disk, and a segmenter whose policy is a script and whose tracker fills boxes."""
 
-import numpy as np
 import pytest
 
+from tests.veason.scripted_parts import BoxTracker
 from veason.answers import format_answer
 from veason.pipeline import Segmenter
 from veason.toy import world
@@ -13,24 +13,6 @@ def toy_world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     world.make_world(folder, train_videos=1, valid_videos=2, reasonvos_videos=2, frames=8, queries=4)
     return folder
-
-
-class BoxTracker:
-    max_frames = 10
-
-    def track_group(self, frames, prompts):
-        self.groups = getattr(self, "groups", 0) + 1
-        return [
-            np.stack([mask for _, mask in sorted(self.track_video(frames.__getitem__, len(frames), p), key=lambda m: m[0])])
-            for p in prompts
-        ]
-
-    def track_video(self, read_frame, total, prompt):
-        for index in [*range(prompt.keyframe, total), *range(prompt.keyframe - 1, -1, -1)]:
-            mask = np.zeros(read_frame(index).shape[:2], bool)
-            for x1, y1, x2, y2 in prompt.boxes.astype(int):
-                mask[y1:y2, x1:x2] = True
-            yield index, mask
 
 
 class ScriptedPolicy:

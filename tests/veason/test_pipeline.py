@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from scripted_parts import BoxTracker, Script
 
+from tests.veason.scripted_parts import BoxTracker, Script
 from veason.answers import format_answer
 from veason.pipeline import KEYFRAME_OUTSIDE, NO_TARGET, Segmenter
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco
-from scripted_parts import BoxTracker, Script
 
+from tests.veason.scripted_parts import BoxTracker, Script
 from veason import predict
 from veason.answers import format_answer
 from veason.errors import DataError
