@@ -17,7 +17,6 @@ from fake_teacher import EXPRESSIONS, VIDEOS, Failure, good_answer
 
 from training_data_construction.seed_cot_generation import main
 
-pytest.importorskip("vllm")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 KEY = "sk-of-this-test"
 PRESENT = VIDEOS * (EXPRESSIONS - 1)

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -55,7 +56,7 @@ class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thou
         return len(self.object_ids)
 
 
-class Benchmark:
+class Benchmark(ABC):
     """The samples of one split. Subclasses set the class attributes and give `read_samples`, and `tracks` where there is truth.
 
     Args:
@@ -91,13 +92,13 @@ class Benchmark:
         """Whether the true masks of this split are at hand."""
         return True
 
+    @abstractmethod
     def read_samples(self) -> Iterator[VideoSample]:
         """The split's samples, in the annotation's order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         """For each target object, its mask in each of the frames; [] for an absent target."""
-        raise NotImplementedError
 
     def truth_path(self, sample: VideoSample) -> Path:  # noqa: ARG002 (of use where each video has its own)
         """The file or folder that holds a sample's masks, to be named in errors."""

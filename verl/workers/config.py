@@ -72,7 +72,7 @@ class ActorConfig:
     entropy_coeff: float = 1e-3  # weight of the entropy bonus; 0 skips its computation
     policy_loss: str = "vanilla"  # by name (verl.algorithms.losses): vanilla, gspo
     loss_agg_mode: str = "seq-mean-token-mean"  # token-mean, seq-mean-token-sum, seq-mean-token-mean, seq-mean-token-sum-norm
-    clip_ratio: float = 0.2  # the ratio is clipped to [1 - clip_ratio_low, 1 + clip_ratio_high]
+    clip_ratio: float = 0.2  # the ratio is clipped to [1 - clip_ratio_low, 1 + clip_ratio_high]; for gspo set those to 3e-4 and 4e-4
     clip_ratio_low: float | None = None  # null: clip_ratio
     clip_ratio_high: float | None = None  # null: clip_ratio; larger is DAPO's clip-higher
     clip_ratio_dual: float | None = None  # dual clip's bound for negative advantages (above 1); null: off
