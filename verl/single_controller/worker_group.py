@@ -36,7 +36,7 @@ class WorkerSpec:
     Attributes:
         count: workers in all; adjacent ranks share a machine where they fit.
         device: "cuda" (one GPU each, set apart by Ray) or "cpu".
-        threads: CPU threads of each worker; None shares the machine's cores among its workers.
+        threads: CPU threads of each worker; None is OMP_NUM_THREADS where it is set, else the machine's cores shared among its workers.
         env: further environment variables of the workers.
         timeout: seconds after which a call counts as hung.
     """
@@ -144,7 +144,7 @@ class WorkerGroup:
         self._placement = placement_group([resources] * spec.count, strategy="PACK")
         if not self._placement.wait(START_TIMEOUT):
             raise WorkerError(f"{spec.count} workers with {resources} each were asked for, the cluster has {ray.cluster_resources()}")
-        threads = spec.threads or max(1, (os.cpu_count() or 1) // spec.count)
+        threads = spec.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, (os.cpu_count() or 1) // spec.count)
         env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true", **spec.env}
         # max_concurrency 1: a worker does one thing at a time; max_restarts 0: a worker that died would have lost its weights.
         actor = ray.remote(num_cpus=1, num_gpus=resources.get("GPU", 0), max_restarts=0, runtime_env={"env_vars": env})(_Host)

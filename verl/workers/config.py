@@ -107,6 +107,8 @@ class RolloutConfig:
     tensor_parallel_size: int = 1  # GPUs that share one engine
     gpu_memory_utilization: float = 0.5  # share of the GPU for the engine's weights and cache while it is awake
     cpu_kv_cache_gib: float = 0.25  # the cache's size on a machine without a GPU
+    kv_cache_gib: float | None = None  # the cache's size on a GPU; null: what gpu_memory_utilization leaves, measured at the start
+    sleep: bool = True  # give the GPU's memory back between rollouts; false, with kv_cache_gib, where several runs share one GPU
     dtype: str = "bf16"  # dtype of the engine's weights
     enforce_eager: bool = False  # no CUDA graphs
     enable_chunked_prefill: bool = True  # mix prompt chunks with decoding

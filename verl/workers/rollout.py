@@ -83,6 +83,7 @@ class RolloutEngine:
         from vllm import LLM
 
         self.config, self.on_gpu = config, device == "cuda"
+        self.can_sleep = self.on_gpu and config.sleep
         self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[config.dtype] if self.on_gpu else torch.float32
         self.forbidden = {token: float("-inf") for token in forbidden}
         self.log_probs_exact = config.temperature == 1.0 and config.top_p == 1.0 and config.top_k <= 0
@@ -118,7 +119,9 @@ class RolloutEngine:
         if bounds:
             arguments["mm_processor_kwargs"] = bounds
         if self.on_gpu:
-            return arguments | {"enable_sleep_mode": True, "gpu_memory_utilization": config.gpu_memory_utilization}
+            # vLLM measures the free memory of the whole GPU, at its start and when it sleeps, and ends when another process moves it
+            cache = {} if config.kv_cache_gib is None else {"kv_cache_memory_bytes": int(config.kv_cache_gib * GIB)}
+            return arguments | {"enable_sleep_mode": self.can_sleep, "gpu_memory_utilization": config.gpu_memory_utilization} | cache
         return arguments | {"kv_cache_memory_bytes": int(config.cpu_kv_cache_gib * GIB), "gpu_memory_utilization": 0.01}
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
@@ -138,8 +141,8 @@ class RolloutEngine:
             raise RuntimeError("vLLM kept its prefix cache, so keys and values of the old weights: a request is still running")
 
     def sleep(self) -> None:
-        """Gives weights and cache back to the GPU; `load_weights` wakes the engine."""
-        if self.on_gpu and not self.asleep:
+        """Gives weights and cache back to the GPU; `load_weights` wakes the engine. Does nothing where the engine cannot sleep."""
+        if self.can_sleep and not self.asleep:
             self.llm.sleep(level=2)  # level 2 keeps no copy: the actor has the weights
             self.asleep = True
 

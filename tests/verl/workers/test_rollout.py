@@ -76,3 +76,18 @@ def test_forbidden_tokens_seeds_and_new_weights(policy_folder):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     mp.start_processes(engine_main, args=(policy_folder, port), nprocs=1, start_method="spawn")
+
+
+def test_an_engine_on_a_shared_gpu_measures_and_frees_nothing():
+    from verl.workers.config import ModelConfig, RolloutConfig
+    from verl.workers.rollout import RolloutEngine
+
+    engine = object.__new__(RolloutEngine)
+    engine.on_gpu, engine.dtype, engine.asleep, engine.llm = True, torch.bfloat16, False, None
+    for engine.config in (RolloutConfig(), RolloutConfig(kv_cache_gib=0.5, sleep=False)):
+        engine.can_sleep = engine.config.sleep
+        arguments = engine._arguments(ModelConfig(model_path="policy"), (None, None))
+        assert arguments["enable_sleep_mode"] is engine.config.sleep
+        assert arguments.get("kv_cache_memory_bytes") == (None if engine.config.sleep else 1 << 29)
+    engine.sleep()
+    assert not engine.asleep
