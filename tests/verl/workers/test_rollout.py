@@ -83,7 +83,7 @@ def test_an_engine_on_a_shared_gpu_measures_and_frees_nothing():
     from verl.workers.rollout import RolloutEngine
 
     engine = object.__new__(RolloutEngine)
-    engine.on_gpu, engine.dtype, engine.asleep, engine.llm = True, torch.bfloat16, False, None
+    engine.on_gpu, engine.dtype, engine.asleep, engine.log_probs_exact = True, torch.bfloat16, False, True
     for engine.config in (RolloutConfig(), RolloutConfig(kv_cache_gib=0.5, sleep=False)):
         engine.can_sleep = engine.config.sleep
         arguments = engine._arguments(ModelConfig(model_path="policy"), (None, None))
