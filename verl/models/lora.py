@@ -1,4 +1,8 @@
-"""Low-rank adapters (peft) inside the policy, and what leaves it: the adapter alone, or weights with the adapter merged."""
+"""Low-rank adapters (peft) inside the policy, and what leaves it: the adapter alone, or weights with the adapter merged.
+
+peft draws the adapter's weights and names them. What it computes is done by `AdaptedLinear`, in fewer passes over memory: at a width of
+11,008 and rank 64, scaling and adding the adapter's part as separate kernels takes nearly as long as the layer's own product.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
@@ -41,31 +46,88 @@ class LoraOptions:
 
 
 def add_lora(model: nn.Module, options: LoraOptions) -> None:
-    """Puts the adapter into the model in place and freezes everything else. B starts at 0, so the policy starts as the base."""
+    """Puts the adapter into the model in place and freezes everything else. B starts at 0, so the policy starts as the base.
+
+    The adapter's weights are fp32 whatever the model's: they are trained in small steps.
+    """
     model.requires_grad_(False)
     inject_adapter_in_model(options.config(), model, adapter_name=ADAPTER)
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
+    for name, layer in layers:
+        model.set_submodule(name, AdaptedLinear(layer))
 
 
-def lora_layers(model: nn.Module) -> dict[str, Any]:
-    """peft's `LoraLayer`s by name; each holds its own `base_layer`, `lora_A` and `lora_B`."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+class AdaptedLinear(nn.Module):
+    """base_layer(x) + scaling * lora_B(lora_A(dropout(x))), holding the parts of peft's layer under the same names.
+
+    Attributes:
+        adapted: off, it is the base layer alone.
+        scaling: alpha / rank.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.base_layer, self.lora_A, self.lora_B = layer.base_layer, layer.lora_A.float(), layer.lora_B.float()
+        self.dropout = layer.lora_dropout[ADAPTER]
+        self.scaling: float = layer.scaling[ADAPTER]
+        self.adapted = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., in_features] to [..., out_features]."""
+        if not self.adapted:
+            return self.base_layer(x)
+        low = self.dropout(x)
+        down, up = (part[ADAPTER].weight.to(x.dtype) for part in (self.lora_A, self.lora_B))
+        return _Adapted.apply(x, None if low is x else low, self.base_layer.weight, self.base_layer.bias, down, up, self.scaling)
+
+
+class _Adapted(torch.autograd.Function):
+    """x W^T + bias + s (low A^T) B^T for a frozen W; `low` is None where it is x. The adapter's part is added inside its product."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, low: Tensor | None, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scaling: float
+    ) -> Tensor:
+        source = (x if low is None else low).flatten(0, -2)
+        middle = source @ down.T
+        output = F.linear(x, weight, bias)
+        output.flatten(0, -2).addmm_(middle, up.T, alpha=scaling)
+        ctx.save_for_backward(source, middle, weight, down, up)
+        ctx.shared, ctx.scaling = low is None, scaling
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        source, middle, weight, down, up = ctx.saved_tensors
+        grad = grads[0].flatten(0, -2)
+        grad_middle = (grad @ up).mul_(ctx.scaling)
+        grad_x = grad_low = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ weight
+            if ctx.shared:
+                grad_x.addmm_(grad_middle, down)
+            else:
+                grad_low = (grad_middle @ down).unflatten(0, grads[0].shape[:-1])
+            grad_x = grad_x.unflatten(0, grads[0].shape[:-1])
+        return grad_x, grad_low, None, None, grad_middle.T @ source, (grad.T @ middle).mul_(ctx.scaling), None
+
+
+def lora_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
+    """The adapted layers by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLinear)}
 
 
 @contextmanager
 def adapter_off(model: nn.Module) -> Iterator[None]:
-    """The base model inside the block: the reference policy of a LoRA run.
-
-    peft's own switch also turns `requires_grad` off and on. FSDP2 would keep "off" for good on parameters that it gathers for the
-    first time inside, so only the layers' flag is set.
-    """
+    """The base model inside the block: the reference policy of a LoRA run."""
     layers = lora_layers(model).values()
     try:
         for layer in layers:
-            layer._disable_adapters = True
+            layer.adapted = False
         yield
     finally:
         for layer in layers:
-            layer._disable_adapters = False
+            layer.adapted = True
 
 
 def adapter_weights(model: nn.Module, gather: Callable[[Tensor], Tensor] = lambda weight: weight) -> dict[str, Tensor]:
@@ -94,5 +156,5 @@ def merged_weights(model: nn.Module, gather: Callable[[Tensor], Tensor] = lambda
         layer = adapted.get(owner.removesuffix(".base_layer"))
         if layer is not None and leaf == "weight":
             down, up = (gather(part[ADAPTER].weight.detach()).float() for part in (layer.lora_A, layer.lora_B))
-            weight = torch.addmm(weight.float(), up, down, alpha=layer.scaling[ADAPTER]).to(weight.dtype)
+            weight = torch.addmm(weight.float(), up, down, alpha=layer.scaling).to(weight.dtype)
         yield name.replace(".base_layer.", "."), weight

@@ -32,7 +32,7 @@ class Policy(nn.Module):
     """Scores the responses of packed groups.
 
     Attributes:
-        model: transformers' `Qwen2_5_VLForConditionalGeneration`; its parameters keep their names. With LoRA its linear layers are peft's.
+        model: transformers' `Qwen2_5_VLForConditionalGeneration`; its parameters keep their names, with LoRA those that peft gives them.
         config: the model's `Qwen2_5_VLConfig`.
     """
 

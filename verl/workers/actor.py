@@ -45,9 +45,10 @@ class Actor:
         self.device = torch.device(mesh.device_type, torch.cuda.current_device() if mesh.device_type == "cuda" else None)
         model = config.model
         assert model.model_path is not None
+        frozen = model.lora_rank > 0 and self.device.type == "cuda"  # what is never trained is held as it is computed with
         self.policy: Policy = load_policy(
             model.model_path,
-            DTYPES[config.fsdp.torch_dtype or "fp32"],
+            DTYPES[config.fsdp.torch_dtype or (config.fsdp.mp_param_dtype if frozen else "fp32")],
             lora=lora_options(model),
             gradient_checkpointing=model.enable_gradient_checkpointing,
             freeze_vision=model.freeze_vision_tower,

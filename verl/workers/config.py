@@ -41,7 +41,7 @@ class OptimConfig:
 class FSDPConfig:
     """How FSDP2 shards and casts a model."""
 
-    torch_dtype: str | None = None  # dtype of the stored weights; null is fp32 for the actor and bf16 for a frozen reference
+    torch_dtype: str | None = None  # dtype of the stored weights; null is fp32 for what is trained, mp_param_dtype for a frozen model
     mp_param_dtype: str = "bf16"  # dtype of the gathered weights and of the computation
     mp_reduce_dtype: str = "fp32"  # dtype in which gradients are summed over ranks
     enable_full_shard: bool = True  # free the gathered weights after the forward pass (ZeRO-3); false keeps them (ZeRO-2)

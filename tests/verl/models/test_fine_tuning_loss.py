@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peft import get_peft_model
-from torch import Tensor
+from peft import get_peft_model, inject_adapter_in_model
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from tests.verl.models.tiny_qwen import IMAGE, random_group, tiny_model
-from verl.models.lora import LoraOptions, adapter_weights, add_lora
+from verl.models.lora import ADAPTER, AdaptedLinear, LoraOptions, adapter_weights, add_lora
 from verl.models.packing import fill_rows, pack_groups
 from verl.models.policy import Policy
 
@@ -62,3 +62,20 @@ def test_loss_and_gradient(padded: tuple[dict[str, Tensor], float, dict[str, Ten
     assert total == pytest.approx(expected, rel=1e-5)
     for name, parameter in parameters.items():
         assert (parameter.grad - gradient[name]).norm() <= 1e-5 * gradient[name].norm() + 1e-7, name
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_an_adapted_layer_is_that_of_peft(dropout: float) -> None:
+    options = LoraOptions(rank=4, alpha=12, dropout=dropout, target="0")
+    torch.manual_seed(3)
+    model = inject_adapter_in_model(options.config(), nn.Sequential(nn.Linear(24, 40)).requires_grad_(False), adapter_name=ADAPTER)
+    nn.init.normal_(model[0].lora_B[ADAPTER].weight)
+    x = torch.randn(2, 5, 24, requires_grad=True)
+    results = []
+    for layer in (model[0], AdaptedLinear(model[0])):
+        torch.manual_seed(4)
+        output = layer(x)
+        trained = [layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight]
+        results.append([output, *torch.autograd.grad(output.square().sum(), [x, *trained])])
+    for theirs, ours in zip(*results, strict=True):
+        assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
