@@ -19,6 +19,7 @@ import fcntl
 import hashlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -54,12 +55,12 @@ class TrackSummary(NamedTuple):
 
 
 class MaskIndex:
-    """Read-only mapping from an annotation id to its list of RLEs. Pickles as its path; every process opens its own connection."""
+    """Read-only mapping from an annotation id to its list of RLEs. Pickles as its path; every thread of every process opens its own
+    connection: Python keeps a connection's prepared statements, and two threads that run the same one get each other's rows, or none."""
 
     def __init__(self, path: Path, source: Path) -> None:
         self.path, self.source = path, source
-        self._connection: sqlite3.Connection | None = None
-        self._owner = 0
+        self._own = threading.local()
 
     @classmethod
     def open(cls, source: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None, progress: bool = True) -> MaskIndex:
@@ -107,14 +108,14 @@ class MaskIndex:
 
     def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         try:
-            if self._connection is None or self._owner != os.getpid():  # a connection must not cross a fork
-                self._connection, self._owner = _connect(self.path), os.getpid()
-            return self._connection.execute(query, values).fetchall()
+            if getattr(self._own, "process", None) != os.getpid():  # a connection must not cross a fork
+                self._own.connection, self._own.process = _connect(self.path), os.getpid()
+            return self._own.connection.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:  # a copy that was cut short, or a file that is gone
             raise DataError(f"mask index {self.path} cannot be read ({error}); remove it to have it built again") from error
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "source": self.source, "_connection": None, "_owner": 0}
+    def __reduce__(self) -> tuple[type[MaskIndex], tuple[Path, Path]]:
+        return type(self), (self.path, self.source)
 
 
 def index_path(source: Path, folder: str | os.PathLike[str] | None = None) -> Path:
@@ -128,7 +129,7 @@ def index_path(source: Path, folder: str | os.PathLike[str] | None = None) -> Pa
 
 def _connect(path: Path) -> sqlite3.Connection:
     # immutable: no locks and no journal, so a read-only folder and any number of readers are fine; the file is never changed in place
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
 def _is_current(path: Path, source: Path) -> bool:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -76,6 +77,14 @@ def test_it_pickles_and_reads_after_a_fork(source):
 
 def open_and_count(path):
     return len(open_quietly(path))
+
+
+def test_threads_read_what_they_asked_for(source):
+    index, content = open_quietly(source), json.loads(source.read_text())
+    expected = {anno_id: [masks.as_rle(rle) for rle in track] for anno_id, track in content.items()}
+    with ThreadPoolExecutor(4) as threads:
+        asked = [anno_id for _ in range(300) for anno_id in content]
+        assert all(found == expected[anno_id] for anno_id, found in zip(asked, threads.map(index.__getitem__, asked)))
 
 
 def test_workers_that_start_at_once_build_once(source):
