@@ -26,7 +26,15 @@ START_TIMEOUT = 300.0  # seconds in which the cluster has to provide the workers
 
 
 class WorkerError(RuntimeError):
-    """A worker raised, died or hung; the message holds its rank and its last error."""
+    """A worker raised, died or hung; the message holds its rank and its last error.
+
+    Attributes:
+        trace: the worker's traceback where its error names no file, sample or key, so that the message alone would not help; else "".
+    """
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace
 
 
 @dataclass(frozen=True)
@@ -197,5 +205,6 @@ class WorkerGroup:
                     break
         if isinstance(error, RayTaskError):
             cause = error.cause if error.cause is not None else error
-            return WorkerError(f"rank {rank} failed in `{what}`: {type(cause).__name__}: {cause}")
+            told = isinstance(cause, OSError) or type(cause).__module__ != "builtins"
+            return WorkerError(f"rank {rank} failed in `{what}`: {type(cause).__name__}: {cause}", "" if told else error.traceback_str)
         return WorkerError(f"rank {rank} died in `{what}`: {type(error).__name__}: {error}")

@@ -134,6 +134,8 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: dict[str, s
     ):
         loop(config, plan, engine, prompts, run_log).fit()
     print(f"checkpoints and metrics.jsonl: {trainer.save_checkpoint_path}", flush=True)
+    if run_log.left_out:
+        print(f"{len(run_log.left_out)} bad samples were skipped, see {run_log.folder / 'skipped.txt'}", flush=True)
 
 
 def open_prompts(config: Config, task: Task, held_out: float = 0.0) -> Prompts:
@@ -187,6 +189,7 @@ def run(words: Sequence[str], program: str) -> int:
 
 
 def _refuse(error: Exception) -> int:
+    print(getattr(error, "trace", ""), end="", file=sys.stderr)  # of a worker's defect, over the line that names it
     print(f"error: {error}", file=sys.stderr)
     return 1
 
