@@ -2,9 +2,9 @@
 
     python -m benchmarks.metrics
 
-The plain way is written here as VISA's and DAVIS's code work: boolean arrays of the whole frame, a dilation of each boundary by a disk over
-the whole frame, one frame after the other. Both give the same numbers to the last bit, which is checked. Masks: two objects of middle
-size, as in most videos; small ones; and large ones that fill the frame.
+The plain way is written here as VISA's and DAVIS's code work, operation by operation: arrays of the whole frame, void pixels also where
+there are none, a dilation of each boundary by a disk over the whole frame, one frame after the other. Both give the same numbers to the last
+bit, which is checked. Masks: two objects of middle size, as in most videos; small ones; and large ones that fill the frame.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from veason import metrics
 
-BAR = 10.0  # times the plain way, all four together, on objects of middle size
+BAR = 10.0  # times the plain way, all four together, whatever the size of the objects
 HEIGHT, WIDTH = 480, 854
 
 
@@ -39,18 +39,21 @@ def plain_boundary_f(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
     disk = (x * x + y * y <= radius * radius).astype(np.uint8)
     scores = []
     for p, g in zip(pred, true):
-        p, g = plain_boundary(p), plain_boundary(g)
-        near_p, near_g = (cv2.dilate(edge.astype(np.uint8), disk).astype(bool) for edge in (p, g))
-        if not p.any() or not g.any():
-            scores.append(float(p.any() == g.any()))
+        void = np.zeros_like(p).astype(bool)
+        p, g = (plain_boundary(mask * np.logical_not(void)) for mask in (p, g))
+        near_p, near_g = (cv2.dilate(edge.astype(np.uint8), disk) for edge in (p, g))
+        p_met, g_met, in_p, in_g = p * near_g, g * near_p, np.sum(p), np.sum(g)
+        if not in_p or not in_g:
+            scores.append(float(in_p == in_g))
             continue
-        precision, recall = (p & near_g).sum() / p.sum(), (g & near_p).sum() / g.sum()
+        precision, recall = np.sum(p_met) / in_p, np.sum(g_met) / in_g
         scores.append(2 * precision * recall / (precision + recall) if precision + recall else 0.0)
     return np.array(scores)
 
 
 def plain_boundary(mask: np.ndarray) -> np.ndarray:
     mask = mask.astype(bool)
+    mask[mask > 0] = True
     right, below, diagonal = np.zeros_like(mask), np.zeros_like(mask), np.zeros_like(mask)
     right[:, :-1], below[:-1], diagonal[:-1, :-1] = mask[:, 1:], mask[1:], mask[1:, 1:]
     edge = (mask ^ right) | (mask ^ below) | (mask ^ diagonal)
@@ -97,6 +100,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     print(f"{HEIGHT} x {WIDTH}, one core of {platform.processor() or platform.machine()}, ms a frame: plain / ours\n")
     print("| objects | J | F | A | R | together |\n| --- | --- | --- | --- | --- | --- |")
+    lowest = float("inf")
     for name, size in (("small", 0.3), ("middle", 1.0), ("fill the frame", 6.0)):
         pred, true = make_masks(options.frames, size)
         ways = tuple(
@@ -113,9 +117,9 @@ def main() -> None:
         times = [[milliseconds(way, options.frames, options.repeats) for way in pair] for pair in ways]
         times.append([sum(column) for column in zip(*times)])
         print(f"| {name} | " + " | ".join(f"{plain:.3f} / {ours:.3f}: {plain / ours:.1f}x" for plain, ours in times) + " |", flush=True)
-        if name == "middle":
-            verdict = "met" if times[-1][0] / times[-1][1] >= BAR else "MISSED"
-    print(f"\nbar {BAR:.0f} times on middle sizes: {verdict}; the numbers are the same to the last bit")
+        lowest = min(lowest, times[-1][0] / times[-1][1])
+    verdict = "met" if lowest >= BAR else "MISSED"
+    print(f"\nat least {lowest:.1f} times as fast; bar {BAR:.0f}: {verdict}; the numbers are the same to the last bit")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def test_golden(key):
     np.testing.assert_array_equal(metrics.accuracy_binary(pred, true), ours["A"])
 
 
-def plain_boundary_f(pred, true):
+def plain_boundary_f(pred, true, tolerance):
     """F of one frame as its definition reads, with full-frame operations."""
 
     def boundary(mask):
@@ -43,7 +43,7 @@ def plain_boundary_f(pred, true):
         distance = ndimage.distance_transform_edt(~others)
         return (distance[points] <= radius).mean()
 
-    radius = math.ceil(0.008 * math.hypot(*pred.shape))
+    radius = math.ceil(tolerance * math.hypot(*pred.shape))
     a, b = boundary(pred), boundary(true)
     if not a.any() or not b.any():
         return float(a.any() == b.any())
@@ -51,13 +51,23 @@ def plain_boundary_f(pred, true):
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(2, 70), st.integers(2, 70))
-def test_boundary_equals_its_definition(seed, height, width):
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 70), st.integers(1, 70), st.sampled_from([0.008, 0.03, 0.1, 0.3, 0.9]))
+def test_boundary_equals_its_definition(seed, height, width, tolerance):
+    """Also where the disk is larger than a strip of rows, or than the frame."""
     rng = np.random.default_rng(seed)
-    noise = ndimage.gaussian_filter(rng.normal(size=(2, height, width)), (0, 2, 2))
-    pred, true = noise > rng.choice([-0.1, 0, 0.1])
-    assert metrics.boundary_f(pred[None], true[None])[0] == pytest.approx(plain_boundary_f(pred, true), abs=1e-12)
+    noise = ndimage.gaussian_filter(rng.normal(size=(2, height, width)), (0, *[rng.choice([0, 1, 3])] * 2))
+    pred, true = noise > rng.choice([-0.1, 0, 0.1, 1])
+    expected = plain_boundary_f(pred, true, tolerance)
+    assert metrics.boundary_f(pred[None], true[None], tolerance)[0] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("height", "width"), [(480, 854), (1080, 700), (257, 1921)])
+def test_boundary_of_whole_frames(height, width):
+    """Masks that reach the frame's sides, at the sizes of real videos."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(width).normal(size=(height, width)), 25, mode="wrap")
+    pred, true = noise > 0, np.roll(noise, (4, 3), (0, 1)) > 0.001
+    assert 0.1 < metrics.boundary_f(pred[None], true[None])[0] == pytest.approx(plain_boundary_f(pred, true, 0.008), abs=1e-12)
 
 
 def test_stored_values_count_in_visas_names_only():
@@ -91,3 +101,5 @@ def test_wrong_arguments_are_named():
         metrics.jaccard(mask, mask[:1])
     with pytest.raises(TypeError, match="float64"):
         metrics.boundary_f(mask.astype(float), mask)
+    with pytest.raises(ValueError, match="above 0 and below 1, not 8"):
+        metrics.boundary_f(mask, mask, tolerance=8)
