@@ -22,16 +22,14 @@ VISION_TOKENS = (
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as the two engines want it.
+    """A prompt as the actor wants it.
 
     Attributes:
-        bare_ids: one `<|image_pad|>` per image, what vLLM takes (it expands them itself).
-        ids: int64 [P], one `<|image_pad|>` per visual token, what the actor takes.
+        ids: int64 [P], one `<|image_pad|>` per visual token.
         pixel_values: float32 [patches, channels * temporal_patch * patch * patch], on the CPU, pinned where a GPU will read it.
         image_grid_thw: int64 [images, 3].
     """
 
-    bare_ids: list[int]
     ids: Tensor
     pixel_values: Tensor | None
     image_grid_thw: Tensor | None
@@ -65,18 +63,23 @@ class PromptBuilder:
     def length(self, messages: Sequence[dict[str, Any]], image_sizes: Sequence[tuple[int, int]]) -> int:
         """Tokens of the expanded prompt, from the (height, width) of each image; no pixel is read."""
         patches = sum(self.processor.image_processor.get_number_of_image_patches(height, width) for height, width in image_sizes)
-        return len(self._bare_ids(messages)) - len(image_sizes) + patches // self.units
+        return len(self._tokenize(messages)) - len(image_sizes) + patches // self.units
 
-    def build(self, example: Example) -> Prompt:
-        """Raises ValueError, naming the sample, when images and placeholders do not match."""
-        bare = self._bare_ids(example.messages)
+    def bare_ids(self, example: Example) -> list[int]:
+        """The prompt with one `<|image_pad|>` per image, for vLLM. Raises ValueError, naming the sample, where they do not match."""
+        bare = self._tokenize(example.messages)
         if bare.count(self.image_token) != len(example.images):
             raise ValueError(f"{example.sample_id}: {bare.count(self.image_token)} image placeholders for {len(example.images)} images")
+        return bare
+
+    def build(self, example: Example) -> Prompt:
+        """The prompt with its images' patches. Raises as `bare_ids`."""
+        bare = self.bare_ids(example)
         if not example.images:
-            return Prompt(bare, torch.tensor(bare), None, None)
+            return Prompt(torch.tensor(bare), None, None)
         features = self.processor.image_processor(images=list(example.images), return_tensors="pt")
         pixels, grid = features["pixel_values"].float(), features["image_grid_thw"]
-        return Prompt(bare, self._expand(bare, grid), pixels.pin_memory() if self.pin else pixels, grid)
+        return Prompt(self._expand(bare, grid), pixels.pin_memory() if self.pin else pixels, grid)
 
     def response_ids(self, text: str) -> Tensor:
         """The ids of a target response, closed by the token that ends an assistant's turn."""
@@ -85,7 +88,7 @@ class PromptBuilder:
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
-    def _bare_ids(self, messages: Sequence[dict[str, Any]]) -> list[int]:
+    def _tokenize(self, messages: Sequence[dict[str, Any]]) -> list[int]:
         text = self.processor.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 

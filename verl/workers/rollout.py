@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from verl.workers.config import ModelConfig, RolloutConfig
-from verl.workers.prompts import Prompt
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +45,18 @@ class Completion:
 
 @dataclass(frozen=True)
 class Generation:
-    """A request to the engine: `key` comes back with the completions; `images` are the prompt's, unprocessed."""
+    """A request to the engine.
+
+    Attributes:
+        key: comes back with the completions.
+        bare_ids: the prompt with one `<|image_pad|>` per image; vLLM expands them itself.
+        images: the prompt's, unprocessed.
+    """
 
     key: Any
-    prompt: Prompt
+    bare_ids: list[int]
     images: Sequence[Any]
     sampling: Sampling
-    name: str  # of the sample, for errors
 
 
 class RolloutEngine:
@@ -146,32 +150,34 @@ class RolloutEngine:
             self.llm.sleep(level=2)  # level 2 keeps no copy: the actor has the weights
             self.asleep = True
 
-    def generate(self, requests: Sequence[Generation], finished: Callable[[Generation, list[Completion]], None]) -> None:
-        """Runs all requests; calls `finished` for each as soon as its last response is complete, while the others go on.
+    def generate(self, requests: Iterable[Generation], finished: Callable[[Generation, Sequence[int], list[Completion]], None]) -> None:
+        """Runs all requests. Calls `finished(request, prompt's ids as vLLM expanded them, completions)` for each as soon as its last
+        response is complete, while the others go on.
 
         Every rank of a tensor-parallel group calls this with the same requests.
         """
         from vllm import RequestOutput
 
         engine = self.llm.llm_engine
+        running: dict[str, Generation] = {}
         for number, request in enumerate(requests):
-            prompt: Any = {"prompt_token_ids": request.prompt.bare_ids}
-            if len(request.images):
-                prompt["multi_modal_data"] = {"image": list(request.images)}
-            engine.add_request(str(number), prompt, self._sampling_params(request.sampling))
+            running[str(number)] = request
+            engine.add_request(str(number), self.engine_prompt(request), self.sampling_params(request.sampling))
         while engine.has_unfinished_requests():
             for output in engine.step():
                 assert isinstance(output, RequestOutput) and output.prompt_token_ids is not None
                 if output.finished:
-                    request = requests[int(output.request_id)]
-                    if output.prompt_token_ids != request.prompt.ids.tolist():
-                        raise RuntimeError(
-                            f"{request.name}: vLLM sees {len(output.prompt_token_ids)} prompt tokens, the actor {len(request.prompt.ids)}: "
-                            "their image processors disagree"
-                        )
-                    finished(request, [self._completion(completion) for completion in sorted(output.outputs, key=lambda o: o.index)])
+                    completions = [self._completion(completion) for completion in sorted(output.outputs, key=lambda o: o.index)]
+                    finished(running.pop(output.request_id), output.prompt_token_ids, completions)
 
-    def _sampling_params(self, sampling: Sampling) -> Any:
+    @staticmethod
+    def engine_prompt(request: Generation) -> dict[str, Any]:
+        """The prompt in vLLM's form."""
+        images = {"multi_modal_data": {"image": list(request.images)}} if len(request.images) else {}
+        return {"prompt_token_ids": request.bare_ids, **images}
+
+    def sampling_params(self, sampling: Sampling) -> Any:
+        """vLLM's SamplingParams."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,7 @@ class Worker:
             dist.init_process_group("cuda:nccl,cpu:gloo" if self.device.type == "cuda" else "gloo", rank=self.rank, world_size=self.world)
         self.make_data, self.make_scorer, self.make_validation = make_data, make_scorer, make_validation
         self.groups: dict[int, StoredGroup] = {}
+        self.ahead: dict[GroupRequest, Future[Group]] = {}  # examples of coming steps of fine-tuning, being read
         self.peak = PeakMeter(self.device)
 
     def setup(self) -> dict[str, float]:
@@ -113,28 +115,32 @@ class Worker:
         assert self.rollouts is not None
         data = self.validation if validation else self.data
         greedy = self.config.algorithm.adv_estimator == "remax" and not validation
-        generations: list[Generation] = []
-        examples: dict[int, Example] = {}
-        for request, (example, prompt) in zip(requests, self.readers.map(lambda request: self._read(data, request), requests)):
-            examples[request.uid] = example
-            generations.append(self._generation((request.uid, False), example, prompt, self._sampling(request, validation)))
-            if greedy:
-                generations.append(self._generation((request.uid, True), example, prompt, Sampling(1, 0.0, request.seed)))
         parallel = self.config.worker.rollout.tensor_parallel_size
         own = {request.uid for position, request in enumerate(requests) if position % parallel == self.rank % parallel}
+        examples: dict[int, Example] = {}
+        prompts: dict[int, Future[Prompt]] = {}
         complete: dict[int, dict[bool, list[Completion]]] = {uid: {} for uid in own}
 
-        def finished(generation: Generation, completions: list[Completion]) -> None:
+        def generations() -> Iterator[Generation]:
+            opened = self.readers.map(partial(self._open, data), requests)
+            for request, (example, bare) in zip(requests, opened):
+                if request.uid in own:
+                    examples[request.uid] = example
+                    prompts[request.uid] = self.readers.submit(self.prompts.build, example)  # for the update, while vLLM generates
+                yield Generation((request.uid, False), bare, example.images, self._sampling(request, validation))
+                if greedy:
+                    yield Generation((request.uid, True), bare, example.images, Sampling(1, 0.0, request.seed))
+
+        def finished(generation: Generation, prompt_ids: Sequence[int], completions: list[Completion]) -> None:
             uid, is_greedy = generation.key
             if uid in own:
                 complete[uid][is_greedy] = completions
                 if len(complete[uid]) == 1 + greedy:
-                    self._store(uid, examples.pop(uid), generation.prompt, complete.pop(uid))
+                    self._store(uid, examples.pop(uid), prompts.pop(uid).result(), prompt_ids, complete.pop(uid))
 
-        ready = time.perf_counter()
         with self.peak.watch("rollout") as figures:
-            self.rollouts.generate(generations, finished)
-        seconds = {"hand_over": awake - start, "read": ready - awake, "generate": time.perf_counter() - ready}
+            self.rollouts.generate(generations(), finished)
+        seconds = {"hand_over": awake - start, "generate": time.perf_counter() - awake}
         return figures | {f"seconds/rollout/{part}": value for part, value in seconds.items()}
 
     def score(self, uids: Sequence[int]) -> list[GroupResult]:
@@ -174,15 +180,28 @@ class Worker:
         for uid in uids:
             self.groups.pop(uid, None)
 
+    def read_ahead(self, requests: Sequence[GroupRequest]) -> None:
+        """See verl.protocol.Engine.read_ahead."""
+        for request in requests:
+            if request not in self.ahead:
+                self.ahead[request] = self.readers.submit(self._target, self.data, request)
+
     def fine_tune(self, requests: Sequence[GroupRequest], step: bool = True) -> dict[str, float]:
         """The token mean of the negative log-likelihood of the examples' responses; with `step`, an optimizer step on it."""
         self._rest_engine()
-        data = self.data if step else self.validation
-        groups = list(self.readers.map(lambda request: self._target(data, request), requests))
+        if step:
+            self.read_ahead(requests)
+            groups = [self.ahead.pop(request).result() for request in requests]
+        else:
+            groups = list(self.readers.map(partial(self._target, self.validation), requests))
         with self.peak.watch("update" if step else "evaluation") as figures:
             metrics = self.actor.fine_tune(groups, step)
         self.stale = self.stale or step
         return metrics | figures
+
+    def skipped(self) -> dict[str, str]:
+        """See verl.protocol.Engine.skipped; of this worker."""
+        return {name: reason for data in (self.data, self.validation) for name, reason in getattr(data, "skipped", {}).items()}
 
     def save(self, folder: str) -> None:
         self._rest_engine()
@@ -204,12 +223,13 @@ class Worker:
         self.stale = True
         dist.barrier()
 
-    def _read(self, data: TrainingData, request: GroupRequest) -> tuple[Example, Prompt]:
+    def _open(self, data: TrainingData, request: GroupRequest) -> tuple[Example, list[int]]:
         example = data.example(request.index, request.seed)
-        return example, self.prompts.build(example)
+        return example, self.prompts.bare_ids(example)
 
     def _target(self, data: TrainingData, request: GroupRequest) -> Group:
-        example, prompt = self._read(data, request)
+        example = data.example(request.index, request.seed)
+        prompt = self.prompts.build(example)
         if not example.response:
             raise ValueError(f"{example.sample_id} has no response to learn")
         ids, limit = self.prompts.response_ids(example.response), self.config.data.max_response_length
@@ -224,12 +244,15 @@ class Worker:
             return Sampling(config.val_n, config.val_temperature, seed)
         return Sampling(config.n, config.temperature, seed, config.top_p, config.top_k)
 
-    @staticmethod
-    def _generation(key: tuple[int, bool], example: Example, prompt: Prompt, sampling: Sampling) -> Generation:
-        return Generation(key, prompt, example.images, sampling, example.sample_id)
-
-    def _store(self, uid: int, example: Example, prompt: Prompt, completions: dict[bool, list[Completion]]) -> None:
+    def _store(
+        self, uid: int, example: Example, prompt: Prompt, prompt_ids: Sequence[int], completions: dict[bool, list[Completion]]
+    ) -> None:
         """Keeps a complete group and hands it to the scorer's thread. An error of the scorer comes back from `score`."""
+        if prompt_ids != prompt.ids.tolist():
+            raise RuntimeError(
+                f"{example.sample_id}: vLLM sees {len(prompt_ids)} prompt tokens, the actor {len(prompt.ids)}: "
+                "their image processors disagree"
+            )
         responses = completions[False]
         ids = [torch.tensor(response.ids, dtype=torch.int64) for response in responses]
         result: Future[GroupResult] = self.scoring.submit(self._score, uid, example, prompt, responses, completions.get(True))

@@ -49,16 +49,16 @@ def test_the_clock_adds_up_and_starts_again() -> None:
 def test_the_parts_of_a_step_give_means_peaks_and_sums() -> None:
     rows = [{"actor/kl": 1.0, "memory/update_gib": 5.0}, {"actor/kl": 3.0, "memory/update_gib": 4.0, "actor/entropy": 2.0}]
     assert over_parts(rows) == {"actor/kl": 2.0, "memory/update_gib": 5.0, "actor/entropy": 2.0}
-    assert over_parts([{"seconds/rollout/read": 1.0}, {"seconds/rollout/read": 0.5}]) == {"seconds/rollout/read": 1.5}
+    assert over_parts([{"seconds/rollout/generate": 1.0}, {"seconds/rollout/generate": 0.5}]) == {"seconds/rollout/generate": 1.5}
     assert over_parts([]) == {}
 
 
 def test_the_slowest_worker_is_the_time_of_all() -> None:
     ranks = [
-        {"loss": 2.0, "memory/update_gib": 1.0, "seconds/rollout/read": 3.0},
-        {"loss": 2.0, "memory/update_gib": 2.0, "seconds/rollout/read": 4.0},
+        {"loss": 2.0, "memory/update_gib": 1.0, "seconds/rollout/generate": 3.0},
+        {"loss": 2.0, "memory/update_gib": 2.0, "seconds/rollout/generate": 4.0},
     ]
-    assert _merged(ranks) == {"loss": 2.0, "memory/update_gib": 2.0, "seconds/rollout/read": 4.0}
+    assert _merged(ranks) == {"loss": 2.0, "memory/update_gib": 2.0, "seconds/rollout/generate": 4.0}
 
 
 def test_flops_of_the_3b_model_are_near_six_per_weight_and_token() -> None:

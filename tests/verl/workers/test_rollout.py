@@ -13,13 +13,13 @@ from tests.verl.workers.toy_task import ToyData
 pytestmark = pytest.mark.timeout(600)
 
 
-def generated(engine, prompt, images, *samplings):
+def generated(engine, bare_ids, images, *samplings):
     """Per sampling its completions, all requests in the engine at once."""
     from verl.workers.rollout import Generation
 
     done = {}
-    requests = [Generation(number, prompt, images, sampling, "toy") for number, sampling in enumerate(samplings)]
-    engine.generate(requests, lambda request, completions: done.update({request.key: completions}))
+    requests = [Generation(number, bare_ids, images, sampling) for number, sampling in enumerate(samplings)]
+    engine.generate(requests, lambda request, _ids, completions: done.update({request.key: completions}))
     return [done[number] for number in range(len(samplings))]
 
 
@@ -49,11 +49,11 @@ def engine_main(_, folder, port):
     engine = RolloutEngine(config, ModelConfig(model_path=folder), "cpu", forbidden)
     policy = load_policy(folder, gradient_checkpointing=False).eval()
     example = ToyData().example(2, 0)
-    prompt = builder.build(example)
+    prompt, bare_ids = builder.build(example), builder.bare_ids(example)
 
     engine.load_weights(merged_weights(policy.model))
     first, second, other, greedy = generated(
-        engine, prompt, example.images, Sampling(4, 1.0, 7), Sampling(4, 1.0, 7), Sampling(4, 1.0, 8), Sampling(1, 0.0, 1)
+        engine, bare_ids, example.images, Sampling(4, 1.0, 7), Sampling(4, 1.0, 7), Sampling(4, 1.0, 8), Sampling(1, 0.0, 1)
     )
     assert [each.ids for each in first] == [each.ids for each in second] != [each.ids for each in other]
     assert len({tuple(each.ids) for each in first}) == 4
@@ -65,7 +65,7 @@ def engine_main(_, folder, port):
             head[token] = sign * 30 * head[forbidden[0]]
         policy.model.model.visual.merger.mlp[0].weight.mul_(2)  # so that stale image features would show
     engine.load_weights(merged_weights(policy.model))
-    drawn, best = generated(engine, prompt, example.images, Sampling(8, 1.0, 7), Sampling(1, 0.0, 7))
+    drawn, best = generated(engine, bare_ids, example.images, Sampling(8, 1.0, 7), Sampling(1, 0.0, 7))
     assert not set(forbidden) & {token for each in (*drawn, *best) for token in each.ids}
     assert gap(policy, prompt, drawn) < 1e-3
     dist.destroy_process_group()
