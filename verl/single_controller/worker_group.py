@@ -206,5 +206,6 @@ class WorkerGroup:
         if isinstance(error, RayTaskError):
             cause = error.cause if error.cause is not None else error
             told = isinstance(cause, OSError) or type(cause).__module__ != "builtins"
-            return WorkerError(f"rank {rank} failed in `{what}`: {type(cause).__name__}: {cause}", "" if told else error.traceback_str)
+            trace = "" if told else f"{error}\n"  # Ray's own text is the worker's traceback
+            return WorkerError(f"rank {rank} failed in `{what}`: {type(cause).__name__}: {cause}", trace)
         return WorkerError(f"rank {rank} died in `{what}`: {type(error).__name__}: {error}")
