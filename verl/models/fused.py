@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 import torch._dynamo
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+ALIGNED = 8  # half-precision numbers in the 16 bytes that a matrix's rows have to start at for Hopper's and Ampere's fast kernels
 CACHE_ENTRIES = 64  # gradients on or off, dtypes, ranks and single-block rows each take one; dynamo's default is 8
 
 
@@ -38,7 +40,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
 @fused
 def gate(activated: Tensor, linear: Tensor) -> Tensor:
     """silu(activated) * linear."""
-    return nn.functional.silu(activated) * linear
+    return F.silu(activated) * linear
 
 
 @fused
@@ -53,14 +55,32 @@ def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor
 
 
 class GatedMLP(nn.Module):
-    """down(silu(gate(x)) * up(x)), holding the projections of transformers' module."""
+    """down(silu(gate(x)) * up(x)), holding the projections of transformers' module.
+
+    The vision tower of Qwen2.5-VL is 3,420 channels wide inside, which is not `ALIGNED`: on a GPU zeros are put behind them, which change
+    nothing.
+    """
 
     def __init__(self, mlp: Any) -> None:
         super().__init__()
         self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
 
     def forward(self, hidden_states: Tensor) -> Tensor:
+        projections = (self.gate_proj, self.up_proj, self.down_proj)
+        if hidden_states.is_cuda and all(type(each) is nn.Linear for each in projections) and self.gate_proj.out_features % ALIGNED:
+            return padded_mlp(hidden_states, *projections)
         return self.down_proj(gate(self.gate_proj(hidden_states), self.up_proj(hidden_states)))
+
+
+def padded_mlp(hidden_states: Tensor, gate_proj: nn.Linear, up_proj: nn.Linear, down_proj: nn.Linear) -> Tensor:
+    """down(silu(gate(x)) * up(x)) with as many zero channels inside as bring their number to a multiple of `ALIGNED`."""
+    spare = -gate_proj.out_features % ALIGNED
+
+    def widened(projection: nn.Linear) -> Tensor:
+        bias = None if projection.bias is None else F.pad(projection.bias, (0, spare))
+        return F.linear(hidden_states, F.pad(projection.weight, (0, 0, 0, spare)), bias)
+
+    return F.linear(gate(widened(gate_proj), widened(up_proj)), F.pad(down_proj.weight, (0, spare)), down_proj.bias)
 
 
 def torch_norm(norm: Any) -> nn.RMSNorm:

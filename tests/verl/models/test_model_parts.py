@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.nn.attention.flex_attention import create_block_mask
 from tests.verl.models.tiny_qwen import IMAGE, VIDEO, alone, random_group, tiny_config, tiny_model
 from verl.models import attention
 from verl.models.attention import block_mask, count_pairs, shared_prefix_mask
+from verl.models.fused import GatedMLP, padded_mlp
 from verl.models.log_probs import token_log_probs
 from verl.models.lora import LoraOptions, adapter_weights, add_lora, merged_weights
 from verl.models.packing import Group, fill_rows, mrope_positions, pack_groups
@@ -38,6 +40,18 @@ def test_vision_tower_equals_transformers() -> None:
         policy = Policy(model)
         found = encode_images(policy.model.model.visual, group.pixel_values, plan_vision(GRIDS, CONFIG.vision_config))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_zero_channels_change_nothing() -> None:
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(16, 27), torch.nn.Linear(16, 27), torch.nn.Linear(27, 16)]
+    plain = SimpleNamespace(gate_proj=layers[0], up_proj=layers[1], down_proj=layers[2])
+    inputs, direction = torch.randn(5, 16), torch.randn(5, 16)
+    results = []
+    for output in (GatedMLP(plain)(inputs), padded_mlp(inputs, *layers)):
+        gradients = torch.autograd.grad((output * direction).sum(), [weight for layer in layers for weight in layer.parameters()])
+        results.append([output, *gradients])
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.parametrize("multiple", [1, 128])
