@@ -26,7 +26,10 @@ class Example(Protocol):
 
 
 class TrainingData(Protocol):
-    """A data set that driver and workers each open for themselves."""
+    """A data set that driver and workers each open for themselves.
+
+    One that leaves bad samples out has them in `skipped`: sample id -> reason, of this process.
+    """
 
     def __len__(self) -> int: ...
 
@@ -122,11 +125,17 @@ class Engine(Protocol):
     def drop(self, uids: Sequence[int]) -> None:
         """Forgets groups."""
 
+    def read_ahead(self, shares: Sequence[Sequence[GroupRequest]]) -> None:
+        """Begins to read examples that a later `fine_tune` will ask for, and returns at once; those begun already are not read twice."""
+
     def fine_tune(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
         """One optimizer step of supervised fine-tuning on the examples at (index, seed)."""
 
     def evaluate_loss(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
         """The fine-tuning loss without a step."""
+
+    def skipped(self) -> dict[str, str]:
+        """The samples that the workers' data has left out so far, with the reasons (data.on_bad_sample=skip)."""
 
     def save(self, folder: str) -> None:
         """Writes `folder`/actor: huggingface/ (weights, config, processor), optimizer and scheduler, every rank's random state."""

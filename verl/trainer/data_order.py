@@ -43,9 +43,13 @@ class DataOrder:
 
     def draw(self, count: int) -> list[GroupRequest]:
         """The next `count` requests."""
-        requests = [self.request(position) for position in range(self.position, self.position + count)]
+        requests = self.peek(count)
         self.position += count
         return requests
+
+    def peek(self, count: int) -> list[GroupRequest]:
+        """What `draw` would give, without moving on."""
+        return [self.request(position) for position in range(self.position, self.position + count)]
 
     def preview(self, count: int) -> list[GroupRequest]:
         """The first `count` requests of the run, wherever it stands."""

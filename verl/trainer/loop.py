@@ -64,7 +64,7 @@ class Loop(ABC):
             self.prompts.order.load_state_dict(state["order"])
             start = state["step"]
         if trainer.val_only or (trainer.val_before_train and start == 0):
-            self.run_log.metrics(start, self.validate(start) | self.clock.read())
+            self.run_log.metrics(start, self.validate(start) | self.count_skipped() | self.clock.read())
         if trainer.val_only:
             return
         for step in range(start + 1, self.plan.steps + 1):
@@ -75,7 +75,15 @@ class Loop(ABC):
             if self.plan.saves(step):
                 with self.clock("save"):
                     self.save(step)
-            self.run_log.metrics(step, figures | self.clock.read())
+            self.run_log.metrics(step, figures | self.count_skipped() | self.clock.read())
+
+    def count_skipped(self) -> dict[str, float]:
+        """With data.on_bad_sample=skip how many samples were left out since the run was started; the log names them."""
+        if self.config.data.on_bad_sample != "skip":
+            return {}
+        skipped = self.engine.skipped()
+        self.run_log.skipped(skipped)
+        return {"data/skipped": float(len(skipped))}
 
     def save(self, step: int) -> None:
         """Writes a checkpoint of the workers and of this loop."""

@@ -30,12 +30,16 @@ CONSOLE = {
     "failure/any": ("unread", "{:.0%}"),
     "actor/lr": ("lr", "{:.2e}"),
     "perf/tokens_per_second": ("tokens/s", "{:.0f}"),
+    "data/skipped": ("skipped", "{:.0f}"),
     "seconds/step": ("s", "{:.1f}"),
 }
 
 
 class RunLog:
     """Writes figures step by step; `metrics.jsonl` and `generations.jsonl` are always kept in `folder`.
+
+    Attributes:
+        left_out: sample id -> reason, of the samples that were skipped.
 
     Args:
         folder: the run's folder.
@@ -49,6 +53,7 @@ class RunLog:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.sinks, self.steps = sinks, plan.steps
+        self.left_out: dict[str, str] = {}
         for name in ("metrics.jsonl", "generations.jsonl"):
             _keep_until(self.folder / name, plan.start)
         self._wandb = _open_wandb(self.folder, project, experiment, plan.config) if "wandb" in sinks else None
@@ -82,6 +87,13 @@ class RunLog:
                 {"val/generations": wandb.Table(columns=columns, data=[[row.get(str(column)) for column in columns] for row in rows])},
                 step=step,
             )
+
+    def skipped(self, samples: dict[str, str]) -> None:
+        """Keeps the names and reasons of samples that were left out in `skipped.txt`, which data.exclude takes."""
+        if samples != self.left_out:
+            lines = (f"{name}  # {reason}\n" for name, reason in sorted(samples.items()))
+            (self.folder / "skipped.txt").write_text("".join(lines), encoding="utf-8")
+            self.left_out = samples
 
     def __enter__(self) -> RunLog:
         return self

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 
 from verl.config import Config
+from verl.trainer.data_order import batches
 from verl.trainer.loop import Loop
 from verl.trainer.metrics import group_metrics
 
@@ -20,8 +21,13 @@ class SFT(Loop):
     """One step is one optimizer step on `data.rollout_batch_size` examples."""
 
     def step(self) -> dict[str, float]:
-        requests = self.prompts.order.draw(self.config.data.rollout_batch_size)
-        return self.engine.fine_tune(self.share(requests, self.prompts.lengths))
+        order, size = self.prompts.order, self.config.data.rollout_batch_size
+        left = self.plan.steps * size - order.position
+        now, *coming = (self.share(part, self.prompts.lengths) for part in batches(order.peek(min(2 * size, left)), size))
+        for shares in (now, *coming):  # the next step's examples are read while this one computes
+            self.engine.read_ahead(shares)
+        order.draw(size)
+        return self.engine.fine_tune(now)
 
     def validate(self, step: int) -> dict[str, float]:
         """The loss on the held-out answers and, on request, the score of generated ones."""

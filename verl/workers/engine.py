@@ -89,6 +89,9 @@ class RayEngine:
             self._owner.pop(uid, None)
         self.workers.call("drop", list(uids))
 
+    def read_ahead(self, shares: Sequence[Sequence[GroupRequest]]) -> None:
+        self.workers.scatter("read_ahead", self._one_each(shares))
+
     def fine_tune(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
         return _merged(self.workers.scatter("fine_tune", self._one_each(shares)))
 
@@ -102,6 +105,9 @@ class RayEngine:
             figures = _merged(self.workers.scatter("fine_tune", part, step=False))
             loss, tokens = loss + figures["loss"] * figures["tokens"], tokens + figures["tokens"]
         return figures | {"loss": loss / max(tokens, 1.0), "tokens": tokens}
+
+    def skipped(self) -> dict[str, str]:
+        return {name: reason for part in self.workers.call("skipped") for name, reason in part.items()}
 
     def save(self, folder: str) -> None:
         self.workers.call("save", folder)

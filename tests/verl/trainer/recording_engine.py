@@ -81,6 +81,12 @@ class RecordingEngine:
         self.weight += float(sum(np.sum(values) * (each.uid + 1) for each in advantages for values in each.advantages[:1]))
         return {"actor/loss": self.weight, "memory/update_gib": 1.0}
 
+    def read_ahead(self, shares: Sequence[Sequence[GroupRequest]]) -> None:
+        self.calls.append(("read_ahead", [[request.uid for request in share] for share in shares]))
+
+    def skipped(self) -> dict[str, str]:
+        return {"video/3": "no frame 7"}
+
     def fine_tune(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
         self.calls.append(("fine_tune", [[request.uid for request in share] for share in shares]))
         self.weight += sum(request.seed % 1000 for share in shares for request in share)

@@ -157,6 +157,28 @@ def test_fine_tuning_validates_on_what_it_does_not_train_on(config: Config) -> N
     assert sum(name == "fine_tune" for name, _ in engine.calls) == 6 and not engine.kept
 
 
+def test_fine_tuning_reads_one_step_ahead_and_not_beyond_the_end(config: Config) -> None:
+    config.trainer.max_steps = 3
+    engine = RecordingEngine()
+    loop_of(SFT, config, engine).fit()
+
+    def asked(kind: str) -> list[list[int]]:
+        return [sorted(uid for share in shares for uid in share) for name, shares in engine.calls if name == kind]
+
+    read, trained = asked("read_ahead"), asked("fine_tune")
+    assert trained == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    assert read == [trained[0], trained[1], trained[1], trained[2], trained[2]]
+
+
+def test_skipped_samples_are_counted_and_named(config: Config) -> None:
+    config.data.on_bad_sample = "skip"
+    loop = loop_of(SFT, config, RecordingEngine())
+    loop.fit()
+    assert {row["data/skipped"] for row in read_metrics(config.trainer.save_checkpoint_path)} == {1.0}
+    assert loop.run_log.left_out == {"video/3": "no frame 7"}
+    assert (loop.run_log.folder / "skipped.txt").read_text() == "video/3  # no frame 7\n"
+
+
 def test_too_long_a_prompt_is_refused_by_name(config: Config) -> None:
     lengths = PromptLengths(ListData(60), count_words, config.data.max_prompt_length)
     with pytest.raises(PromptTooLong, match=r"video/\d+: the prompt has \d+ tokens, data.max_prompt_length is 64"):

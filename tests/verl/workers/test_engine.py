@@ -139,9 +139,11 @@ def test_tensor_parallel_engine_with_lora_and_a_scorer_that_fails(policy_folder)
 
 def test_fine_tuning_needs_no_rollout_engine(policy_folder):
     config = toy_config(policy_folder)
-    with RayEngine(config, lambda: ToyData(with_response=True), None) as engine:
+    with RayEngine(config, lambda: ToyData(with_response=True, skipped={"toy/40": "no picture"}), None) as engine:
+        assert engine.skipped() == {"toy/40": "no picture"}
         shares = [[GroupRequest(i, i, 0) for i in range(place, 6, 2)] for place in range(2)]
         before = engine.evaluate_loss(shares)["loss"]
+        engine.read_ahead(shares)
         losses = [engine.fine_tune(shares)["loss"] for _ in range(4)]
         assert losses[0] == pytest.approx(before, rel=1e-5) and losses[-1] < losses[0]
         with pytest.raises(WorkerError, match="was started without a scorer"):
