@@ -2,8 +2,8 @@
 
     python -m benchmarks.metrics
 
-The plain way is written here as VISA's and DAVIS's code work, operation by operation: arrays of the whole frame, void pixels also where
-there are none, a dilation of each boundary by a disk over the whole frame, one frame after the other. Both give the same numbers to the last
+The plain way is written here as VISA's and DAVIS's code work, operation by operation: arrays of the whole frame, void pixels where there
+are none, a dilation of each boundary by a disk over the whole frame, one frame after the other. Both give the same numbers to the last
 bit, which is checked. Masks: two objects of middle size, as in most videos; small ones; and large ones that fill the frame.
 """
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from eval.config import EvaluateConfig
@@ -16,10 +17,20 @@ from veason.datasets import VideoSample, open_benchmark
 from veason.errors import DataError
 from veason.frames import evaluation_frames
 from veason.pipeline import Frames, Reading, Segmenter
-from veason.policy import Sampling, VLLMPolicy
+from veason.policy import Question, Sampling, VLLMPolicy
 from veason.video import FrameFiles
 
 READERS = 8  # threads that read the frames of the next questions
+GIB = 1 << 30
+
+
+class Tracked(NamedTuple):
+    """A sample on its way to the disk: its masks as (index, bool [H, W]), each index once."""
+
+    sample: VideoSample
+    reading: Reading
+    masks: Iterator[tuple[int, np.ndarray]]
+    seconds: dict[str, float]
 
 
 class EvaluationWorker:
@@ -40,43 +51,67 @@ class EvaluationWorker:
     def run(self, indices: Sequence[int]) -> list[str]:
         """Segment the samples at these places in the benchmark; the policy is asked about all of them at once. Returns their ids."""
         samples = [self.benchmark.samples[index] for index in indices]
-        with ThreadPoolExecutor(READERS) as readers:
-            started = time.perf_counter()
-            videos = [self._frames(sample) for sample in samples]
-            asked = readers.map(self.segmenter.question, videos, [s.expression for s in samples], [s.sample_id for s in samples])
-            answers = dict(zip((s.sample_id for s in samples), self.segmenter.policy.answers(list(asked))))
-            share = (time.perf_counter() - started) / len(samples)
-            # Samples of one video stand together: it is read once, while the tracker is busy with the one before.
-            groups = [list(group) for _, group in groupby(samples, key=lambda sample: (sample.frame_dir, sample.frames))]
+        # Samples of one video stand together. While the tracker has one, the next is read and the last one's masks are written.
+        groups = [list(group) for _, group in groupby(samples, key=lambda sample: (sample.frame_dir, sample.frames))]
+        with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as writer:
+            answers, share = self._ask(groups, readers)
+            written: Future[None] | None = None
             ahead = self._read(groups[0], readers)
             for number, group in enumerate(groups):
                 frames = [frame.result() for frame in ahead] if ahead else self._frames(group[0])
                 ahead = self._read(groups[number + 1], readers) if number + 1 < len(groups) else None
-                self._segment(group, frames, answers, share)
+                tracked = self._track(group, frames, answers, share)
+                if written:
+                    written.result()  # so no more than two videos' masks are held
+                written = writer.submit(self._write, tracked)
+                if self._is_long(group):
+                    written.result()  # its masks come from the tracker as they are written
+            if written:
+                written.result()
         return [sample.sample_id for sample in samples]
 
-    def _read(self, group: Sequence[VideoSample], readers: ThreadPoolExecutor) -> list[Future] | None:
-        """The frames of a group's video, on their way; None for one that is too long to hold."""
-        if len(group[0].frames) > self.segmenter.tracker.max_frames:
+    def _ask(self, groups: Sequence[Sequence[VideoSample]], readers: ThreadPoolExecutor) -> tuple[dict[str, str], float]:
+        """The policy's answers by sample_id, and the seconds of each one's share."""
+        started = time.perf_counter()
+
+        def questions(group: Sequence[VideoSample]) -> list[Question]:
+            expressions, names = [sample.expression for sample in group], [sample.sample_id for sample in group]
+            return self.segmenter.questions(self._frames(group[0]), expressions, names)
+
+        asked = [question for several in readers.map(questions, groups) for question in several]
+        answers = self.segmenter.policy.answers(asked)
+        return dict(zip((question.name for question in asked), answers)), (time.perf_counter() - started) / len(asked)
+
+    def _is_long(self, group: Sequence[VideoSample]) -> bool:
+        """Whether a group's video is too long to hold."""
+        return len(group[0].frames) > self.segmenter.tracker.max_frames
+
+    def _read(self, group: Sequence[VideoSample], readers: ThreadPoolExecutor) -> list[Future[np.ndarray]] | None:
+        """The frames of a group's video, on their way; None for a long one."""
+        if self._is_long(group):
             return None
         files = self._frames(group[0])
         return [readers.submit(files.__getitem__, index) for index in range(len(files))]
 
-    def _segment(self, group: Sequence[VideoSample], frames: Frames, answers: dict[str, str], share: float) -> None:
-        """Track, write and note the samples of one video. Raises DataError when its files have another size than its annotation says."""
+    def _track(self, group: Sequence[VideoSample], frames: Frames, answers: dict[str, str], policy_seconds: float) -> list[Tracked]:
+        """Track the samples of one video. Raises DataError when its files have another size than its annotation says."""
         started = time.perf_counter()
         first, shape = group[0], (len(frames), group[0].height, group[0].width)
         if (found := frames[0].shape[:2]) != shape[1:]:  # boxes would be scaled to one size and tracked in another
             path = self.benchmark.frame_path(first, 0)
             raise DataError(f"{first.sample_id}: {path} is {found[0]}x{found[1]}, its annotation says {first.height}x{first.width}")
         readings = [self.segmenter.read(answers[sample.sample_id], shape) for sample in group]
-        tracked = self.segmenter.track_all(frames, readings)
-        together = (time.perf_counter() - started) / len(group)
-        for sample, reading, masks in zip(group, readings, tracked):
+        masks = self.segmenter.track_all(frames, readings)
+        seconds = {"policy": round(policy_seconds, 4), "tracker": round((time.perf_counter() - started) / len(group), 4)}
+        return [Tracked(*parts, seconds) for parts in zip(group, readings, masks)]
+
+    def _write(self, tracked: Sequence[Tracked]) -> None:
+        """Masks, then records, of one video; through a long one the tracker works meanwhile."""
+        for sample, reading, masks, seconds in tracked:
             started = time.perf_counter()
             self.folder.write_masks(sample.result_dir, sample.frames, masks, self.rank)
-            seconds = {"policy": round(share, 4), "tracker": round(together + time.perf_counter() - started, 4)}
-            self.folder.append(make_record(sample, reading, self.segmenter.sampled_frames, seconds), self.rank)
+            took = {**seconds, "write": round(time.perf_counter() - started, 4)}
+            self.folder.append(make_record(sample, reading, self.segmenter.sampled_frames, took), self.rank)
 
     def _frames(self, sample: VideoSample) -> FrameFiles:
         return FrameFiles([self.benchmark.frame_path(sample, index) for index in range(len(sample.frames))])
@@ -89,6 +124,7 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
     sampling = Sampling(
         config.temperature, config.top_p, config.repetition_penalty, max_tokens=config.max_response_length, seed=config.seed
     )
+    fixed = {} if config.kv_cache_gib is None else {"kv_cache_memory_bytes": int(config.kv_cache_gib * GIB), "skip_mm_profiling": True}
     policy = VLLMPolicy(
         config.model_path,
         sampling,
@@ -96,6 +132,8 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
         max_prompt_tokens=config.max_prompt_length,
         max_images=config.sampled_frames,
         memory=config.gpu_memory_utilization,
+        enforce_eager=config.enforce_eager,
+        **fixed,
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tracker = VideoTracker.from_files(config.sam2_config, config.sam2_checkpoint, device, max_frames=config.tracker_frames)

@@ -84,7 +84,7 @@ class Segmenter:
     def segment_all(self, frames: Frames, expressions: Sequence[str]) -> list[Segmentation]:
         """The same for several expressions: the policy answers them at once."""
         shown = evaluation_frames(len(frames), self.sampled_frames)
-        answers = self.policy.answers([self.question(frames, expression) for expression in expressions])
+        answers = self.policy.answers(self.questions(frames, expressions))
         shape = (len(frames), *frames[0].shape[:2])
         readings = [self.read(answer, shape) for answer in answers]
         results = []
@@ -95,11 +95,18 @@ class Segmenter:
             results.append(Segmentation(masks, reading, shown))
         return results
 
-    def question(self, frames: Frames, expression: str, name: str = "") -> Question:
-        """What the policy is asked: evenly spaced frames with their times (frame t is shown as second t), then the expression."""
+    def questions(self, frames: Frames, expressions: Sequence[str], names: Sequence[str] | None = None) -> list[Question]:
+        """What the policy is asked about one video: evenly spaced frames with their times, frame t as second t, then an expression.
+
+        Args:
+            names: of the samples, one an expression, for errors and seeds; the expressions themselves by default.
+        """
         times = evaluation_frames(len(frames), self.sampled_frames)
-        messages = build_messages(expression, times, self.prompt_template, (self.size, self.size))
-        return Question(name or expression, messages, [resize_frame(frames[t], self.size) for t in times])
+        pictures, shown = [resize_frame(frames[t], self.size) for t in times], (self.size, self.size)
+        return [
+            Question(name, build_messages(expression, times, self.prompt_template, shown), pictures)
+            for name, expression in zip(names or expressions, expressions, strict=True)
+        ]
 
     def read(self, text: str, shape: tuple[int, int, int]) -> Reading:
         """An answer in terms of a video of shape (T, H, W). Never raises, whatever the policy wrote."""
@@ -122,11 +129,11 @@ class Segmenter:
         return ((index, empty) for index in range(len(frames)))
 
     def track_all(self, frames: Frames, readings: Sequence[Reading]) -> list[Iterator[tuple[int, np.ndarray]]]:
-        """`track` for several answers about one video. If it is short, its frames are encoded once for all of them."""
+        """`track` for several answers about one video. A short one is tracked at once for all, a long one as masks are asked for."""
         found = [reading for reading in readings if reading.failure is None]
-        if len(found) < 2 or len(frames) > self.tracker.max_frames:
+        if len(frames) > self.tracker.max_frames:
             return [self.track(frames, reading) for reading in readings]
-        masks = iter(self.tracker.track_group(frames, [_prompt(reading) for reading in found]))
+        masks = iter(self.tracker.track_group(frames, [_prompt(reading) for reading in found]) if found else ())
         return [enumerate(next(masks)) if reading.failure is None else self.track(frames, reading) for reading in readings]
 
     def _scale(self, box: Sequence[float], height: int, width: int) -> Box:

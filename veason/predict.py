@@ -100,7 +100,7 @@ def build_segmenter(options: argparse.Namespace) -> Segmenter:
 def predict(segmenter: Segmenter, frames: Frames, expressions: Sequence[str], out: Path, fps: float) -> list[Reading]:
     """Segment and write everything; the policy answers all expressions at once. Holds one frame and its mask at a time."""
     shape = (len(frames), *frames[0].shape[:2])
-    answers = segmenter.policy.answers([segmenter.question(frames, expression) for expression in expressions])
+    answers = segmenter.policy.answers(segmenter.questions(frames, expressions))
     readings = [segmenter.read(answer, shape) for answer in answers]
     for number, (expression, reading, masks) in enumerate(zip(expressions, readings, segmenter.track_all(frames, readings))):
         folder = out / f"{number:02d}"
