@@ -20,7 +20,9 @@ IMAGE_TAG = "<image>"
 END_OF_THINKING = "</think>"
 
 
-def build_record(task: TeacherTask, thinking: str, size: int = 560, absent_objects: str = "zero", template: str | None = None) -> Record:
+def build_record(
+    task: TeacherTask, thinking: str, size: int = 560, absent_objects: str = "zero", template: str | None = None, decimals: int = 2
+) -> Record:
     """One record of the seed's form.
 
     Args:
@@ -28,6 +30,7 @@ def build_record(task: TeacherTask, thinking: str, size: int = 560, absent_objec
         size: side of the square frames that the student sees; the boxes are in their pixels.
         absent_objects: "zero" labels an object that is not seen in the keyframe as [0, 0, 0, 0], as the seed does; "drop" leaves it out.
         template: see `veason.prompts.load_template`.
+        decimals: of the boxes' sides.
 
     Returns:
         `conversation` (human and gpt turns), `CoT` (the thinking), `solution` (the answer), `frame_ids`, `sampled_video_frames` (their
@@ -35,7 +38,7 @@ def build_record(task: TeacherTask, thinking: str, size: int = 560, absent_objec
     """
     sample = task.sample
     boxes = [
-        [round(side, 2) for side in masks.scale_box(box, sample.height, sample.width, size)]
+        [round(side, decimals) for side in masks.scale_box(box, sample.height, sample.width, size)]
         for box in task.keyframe_boxes
         if box is not None or absent_objects == "zero"
     ]

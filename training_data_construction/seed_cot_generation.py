@@ -68,6 +68,12 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     data.add_argument(
         "--absent_objects", choices=("zero", "drop"), default="zero", help="an object not seen in the keyframe: [0,0,0,0] or left out"
     )
+    data.add_argument(
+        "--box_decimals", type=int, default=2, help="decimals of a box's sides in pixels (%(default)s, as the seed writes them)"
+    )
+    data.add_argument(
+        "--llamafactory", default=True, action=argparse.BooleanOptionalAction, help="also write a LLaMA-Factory data set, pictures included"
+    )
     data.add_argument("--exclude", help="text file of samples or videos to leave out, as python -m veason.audit writes it")
     data.add_argument("--on_bad_sample", choices=("raise", "skip"), default="raise", help="unreadable frames, missing masks")
     data.add_argument("--prompt_template", help="the student's question, as text or file, where the default is not used")
@@ -140,10 +146,12 @@ async def _collect(collector: Collector, tasks: Sequence[TeacherTask], progress:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
+    aside = sum(not state.open and state.accepted is None for state in states)
     with tqdm(total=len(tasks), initial=sum(not state.open for state in states), desc="teacher", unit="expr") as bar:
 
-        def report(_: Progress) -> None:
-            aside = sum(not state.open and state.accepted is None for state in states)
+        def report(closed: Progress) -> None:
+            nonlocal aside
+            aside += closed.accepted is None
             bar.set_postfix(requests=collector.budget.requests, tokens=collector.budget.tokens, set_aside=aside, refresh=False)
             bar.update()
 
@@ -157,7 +165,8 @@ def write_outputs(args: argparse.Namespace, tasks: Sequence[TeacherTask], progre
     for task in tasks:
         state = progress[task.sample.sample_id]
         if state.accepted is not None:
-            records.append(build_record(task, state.accepted, args.keyframe_resize, args.absent_objects, args.prompt_template))
+            options = (args.keyframe_resize, args.absent_objects, args.prompt_template, args.box_decimals)
+            records.append(build_record(task, state.accepted, *options))
         elif not state.open:
             rejected.append(
                 {"sample_id": task.sample.sample_id, "exp": task.sample.expression, "refused": state.refused, "reasons": state.reasons}
@@ -166,7 +175,8 @@ def write_outputs(args: argparse.Namespace, tasks: Sequence[TeacherTask], progre
     write_json(args.output / "cot_train.json", train)
     write_json(args.output / "cot_val.json", val)
     write_json(args.output / "rejected.json", rejected)
-    export_llamafactory(args.output / "llamafactory", {"train": train, "val": val}, args.keyframe_resize)
+    if args.llamafactory:
+        export_llamafactory(args.output / "llamafactory", {"train": train, "val": val}, args.keyframe_resize)
 
 
 def _summarize(collector: Collector, progress: dict[str, Progress], bad: dict[str, str]) -> int:

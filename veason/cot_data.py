@@ -59,6 +59,7 @@ class CoTData(KeyframeTrainingData):
 
     benchmark_class: ClassVar[type[ReVOS]] = RecordedReVOS
     benchmark: RecordedReVOS
+    seeded: ClassVar[bool] = False  # a record has its frames
 
     def __init__(
         self,

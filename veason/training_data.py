@@ -45,6 +45,7 @@ class KeyframeTrainingData:
             load time, and gives the next good sample in its place later; either way it is counted and named in `skipped`.
 
     Attributes:
+        seeded: whether an example depends on its seed.
         skipped: sample id -> reason, of the samples left out so far in this process.
 
     Raises:
@@ -53,6 +54,7 @@ class KeyframeTrainingData:
     """
 
     benchmark_class: ClassVar[type[ReVOS]] = ReVOS
+    seeded: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -5,33 +5,34 @@ The layouts stand in the benchmarks' own readers, `veason/datasets/`; a toy copy
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from veason.masks import Rle
 from veason.toy.expressions import Query
-from veason.toy.video import ToyVideo, text_rle, write_frames, write_json, write_masks, write_scenes
+from veason.toy.video import ToyVideo, scene_meta, text_rle, write_frames, write_json, write_masks, write_scenes
 
 
 class MaskDictWriter:
     """Gives annotation ids to the shapes of a data set's videos and keeps their masks."""
 
     def __init__(self) -> None:
-        self.masks: dict[str, list] = {}
+        self.masks: dict[str, list[Rle | None]] = {}
 
-    def add(self, video: ToyVideo) -> list[int]:
-        """The annotation id of each shape of the video."""
-        ids = range(len(self.masks), len(self.masks) + len(video.facts))
-        self.masks |= {str(anno_id): video.track(shape) for shape, anno_id in enumerate(ids)}
+    def add(self, tracks: Sequence[list[Rle | None]]) -> list[int]:
+        """The annotation id of each shape of a video, from their masks in its frames."""
+        ids = range(len(self.masks), len(self.masks) + len(tracks))
+        self.masks |= {str(anno_id): track for anno_id, track in zip(ids, tracks)}
         return list(ids)
 
 
-def video_meta(video: ToyVideo, number: int, expressions: Any) -> dict[str, Any]:
-    """A video's entry in a meta_expressions file."""
-    height, width = video.frames.shape[1:3]
-    return {"expressions": expressions, "vid_id": number, "frames": video.frame_names, "height": height, "width": width}
+def video_meta(frame_names: Sequence[str], size: tuple[int, ...], number: int, expressions: Any) -> dict[str, Any]:
+    """A video's entry in a meta_expressions file; `size` is height and width."""
+    return {"expressions": expressions, "vid_id": number, "frames": list(frame_names), "height": size[0], "width": size[1]}
 
 
 def expression_meta(query: Query, ids: Sequence[int], typed: bool = True) -> dict[str, Any]:
@@ -40,21 +41,53 @@ def expression_meta(query: Query, ids: Sequence[int], typed: bool = True) -> dic
     return {**meta, "type_id": query.type_id} if typed else meta
 
 
-def write_revos(root: Path, splits: Mapping[str, Sequence[ToyVideo]]) -> None:
-    """`splits` maps train and valid to their videos; masks of both are in one mask_dict.json, as in ReVOS."""
+@dataclass(frozen=True)
+class RevosEntry:
+    """A video whose frames are on disk, as the files of ReVOS tell of it; small enough to travel between processes.
+
+    Attributes:
+        size: height and width.
+        tracks: per shape its RLE (or None) in each frame.
+        foreground: its entry in mask_dict_foreground.json.
+        scene: its entry in scenes.json.
+    """
+
+    name: str
+    frame_names: list[str]
+    size: tuple[int, ...]
+    queries: list[Query]
+    tracks: list[list[Rle | None]]
+    foreground: dict[str, Any]
+    scene: dict[str, Any]
+
+
+def revos_entry(root: Path, video: ToyVideo) -> RevosEntry:
+    """Writes the frames of a video and sums up the rest."""
+    write_frames(root / "JPEGImages" / video.name, video)
+    everything = video.union(range(len(video.facts)))
+    ratios = [round(float(mask.mean()), 6) for mask in everything]
+    foreground = {"masks_rle": [text_rle(mask) for mask in everything], "foreground_ratio": ratios}
+    size = video.frames.shape[1:3]
+    return RevosEntry(video.name, video.frame_names, size, video.queries, video.tracks(), foreground, scene_meta(video))
+
+
+def write_revos(root: Path, splits: Mapping[str, Iterable[ToyVideo]]) -> None:
+    """`splits` maps train and valid to their videos."""
+    write_revos_files(root, {split: [revos_entry(root, video) for video in videos] for split, videos in splits.items()})
+
+
+def write_revos_files(root: Path, splits: Mapping[str, Sequence[RevosEntry]]) -> None:
+    """Everything but the frames; masks of all splits are in one mask_dict.json, as in ReVOS."""
     writer, foreground = MaskDictWriter(), {}
-    for split, videos in splits.items():
+    for split, entries in splits.items():
         metas = {}
-        for number, video in enumerate(videos):
-            ids = writer.add(video)
-            expressions = {str(k): expression_meta(query, ids) for k, query in enumerate(video.queries)}
-            metas[video.name] = video_meta(video, number, expressions)
-            everything = video.union(range(len(video.facts)))
-            ratios = [round(float(mask.mean()), 6) for mask in everything]
-            foreground[video.name] = {"masks_rle": [text_rle(mask) for mask in everything], "foreground_ratio": ratios}
-            write_frames(root / "JPEGImages" / video.name, video)
+        for number, entry in enumerate(entries):
+            ids = writer.add(entry.tracks)
+            expressions = {str(k): expression_meta(query, ids) for k, query in enumerate(entry.queries)}
+            metas[entry.name] = video_meta(entry.frame_names, entry.size, number, expressions)
+            foreground[entry.name] = entry.foreground
         write_json(root / f"meta_expressions_{split}_.json", {"videos": metas})
-        write_scenes(root, videos, split)
+        write_scenes(root, {entry.name: entry.scene for entry in entries}, split)
     write_json(root / "mask_dict.json", writer.masks)
     write_json(root / "mask_dict_foreground.json", foreground)
 
@@ -73,17 +106,18 @@ def write_reasonvos(root: Path, videos: Sequence[ToyVideo], source: str = "toy")
     write_json(root / "meta_expressions_.json", {"videos": metas})
     original = {name: {**meta, "expressions": {e["exp_id"]: e for e in meta["expressions"]}} for name, meta in metas.items()}
     write_json(root / "meta_expressions.json", {"videos": original})
-    write_scenes(root, videos, "test")
+    write_scenes(root, {video.name: scene_meta(video) for video in videos}, "test")
 
 
 def write_mevis(root: Path, videos: Sequence[ToyVideo]) -> None:
     """Split valid_u, with truth, and the same videos as valid, without it."""
-    writer, metas, hidden = MaskDictWriter(), {}, {}
+    writer, metas, hidden = MaskDictWriter(), dict[str, Any](), dict[str, Any]()
     for number, video in enumerate(videos):
-        ids = writer.add(video)
+        ids = writer.add(video.tracks())
         found = [query for query in video.queries if query.targets]
-        metas[video.name] = video_meta(video, number, {str(k): expression_meta(q, ids, typed=False) for k, q in enumerate(found)})
-        hidden[video.name] = video_meta(video, number, {str(k): {"exp": query.text} for k, query in enumerate(found)})
+        described = {str(k): expression_meta(query, ids, typed=False) for k, query in enumerate(found)}
+        for meta, expressions in ((metas, described), (hidden, {str(k): {"exp": query.text} for k, query in enumerate(found)})):
+            meta[video.name] = video_meta(video.frame_names, video.frames.shape[1:3], number, expressions)
         for split in ("valid_u", "valid"):
             write_frames(root / split / "JPEGImages" / video.name, video)
     write_json(root / "valid_u" / "meta_expressions.json", {"videos": metas})
@@ -95,7 +129,7 @@ def write_vicas(root: Path, videos: Sequence[ToyVideo], version: str = "v1.0", e
     """Split val; every second frame counts as annotated by hand (`is_gt`), the others as filled in."""
     for number, video in enumerate(videos, start=1):
         segmentations = []
-        tracks = [video.track(shape) for shape in range(len(video.facts))]
+        tracks = video.tracks()
         for time in range(len(video.frames)):
             present = [(shape + 1, track[time]) for shape, track in enumerate(tracks) if track[time] is not None]
             ids, rles = [shape for shape, _ in present], [rle for _, rle in present]

@@ -3,8 +3,9 @@
     python -m veason.toy.tiny_policy --output policy --seed 0
     python -m veason.toy.tiny_policy --output policy --hidden_size 256 --layers 6 --vision_hidden_size 192 --vision_depth 4
 
-Everything that differs from Qwen2.5-VL-3B is a size: the classes, the rotary sections, the windowed vision blocks, the special tokens
-and the files are the real ones.
+Everything that differs from Qwen2.5-VL-3B is a number in config.json: the classes, the windowed vision blocks, the special tokens and the
+files are the real ones. A policy that is to learn from nothing wants rotary sections of its own: with the published ones the columns of
+an image turn by the slowest frequencies alone, which a real model makes up for with its size (`--rope_theta 1000 --rope_sections 2 4 26`).
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class PolicySize:
     window_size: int = 112  # pixels
     vocab_size: int = 1500  # bytes and merges, without the special tokens
     tie_embeddings: bool = True
+    rope_theta: float = 1000000.0
+    rope_sections: tuple[int, ...] = ()  # rotary pairs for time, height and width, the fastest first; empty: shared as in Qwen2.5-VL
 
     def __post_init__(self) -> None:
         for width, heads, name in (
@@ -56,10 +59,16 @@ class PolicySize:
         ):
             if width % heads or (width // heads) % 4:
                 raise ValueError(f"{name}={width} does not split into {heads} heads of a multiple of 4 channels")
-        if self.hidden_size // self.heads < 32:
+        if self.head_dim < 32:
             raise ValueError(f"hidden_size={self.hidden_size} / heads={self.heads} is below 32 channels a head, which vLLM refuses")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}")
+        if self.rope_sections and (len(self.rope_sections) != 3 or sum(self.rope_sections) != self.head_dim // 2):
+            raise ValueError(f"rope_sections={self.rope_sections} are not three numbers that add up to {self.head_dim // 2}")
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.heads
 
 
 def rope_sections(head_dim: int) -> list[int]:
@@ -88,8 +97,8 @@ def policy_config(size: PolicySize, tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConf
         "rms_norm_eps": 1e-6,
         "rope_parameters": {
             "rope_type": "default",
-            "rope_theta": 1000000.0,
-            "mrope_section": rope_sections(size.hidden_size // size.heads),
+            "rope_theta": size.rope_theta,
+            "mrope_section": list(size.rope_sections) or rope_sections(size.head_dim),
         },
         "bos_token_id": token("<|endoftext|>"),
         "eos_token_id": token("<|im_end|>"),
@@ -159,12 +168,15 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--seed", type=int, default=0)
     for field in dataclasses.fields(PolicySize):
-        kind = argparse.BooleanOptionalAction if isinstance(field.default, bool) else None
-        options = {"action": kind} if kind else {"type": type(field.default)}
-        parser.add_argument(f"--{field.name}", default=field.default, **options)
+        if isinstance(field.default, bool):
+            parser.add_argument(f"--{field.name}", default=field.default, action=argparse.BooleanOptionalAction)
+        elif isinstance(field.default, tuple):
+            parser.add_argument(f"--{field.name}", default=field.default, type=int, nargs="+")
+        else:
+            parser.add_argument(f"--{field.name}", default=field.default, type=type(field.default))
     given = vars(parser.parse_args())
     output, seed = given.pop("output"), given.pop("seed")
-    model = write_policy(output, PolicySize(**given), seed)
+    model = write_policy(output, PolicySize(**given | {"rope_sections": tuple(given["rope_sections"])}), seed)
     count = sum(weight.numel() for weight in model.parameters())
     print(json.dumps({"output": str(output), "parameters": count, "megabytes_fp32": round(count * 4e-6, 2)}))
 

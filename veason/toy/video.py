@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,12 @@ class ToyVideo:
     def frame_names(self) -> list[str]:
         return [f"{time:05d}" for time in range(len(self.frames))]
 
-    def track(self, shape: int) -> list[masks.Rle | None]:
-        """The shape's mask in each frame, None where it is not in view, with counts as text."""
-        seen = self.facts[shape].boxes
-        return [None if box is None else text_rle(mask) for mask, box in zip(self.visible[:, shape], seen)]
+    def tracks(self) -> list[list[masks.Rle | None]]:
+        """Per shape its mask in each frame, None where it is not in view, with counts as text."""
+        return [
+            [None if box is None else text_rle(mask) for mask, box in zip(self.visible[:, shape], fact.boxes)]
+            for shape, fact in enumerate(self.facts)
+        ]
 
     def union(self, shapes: Sequence[int]) -> np.ndarray:
         """bool [T, H, W], the pixels of any of the shapes where it is in view."""
@@ -78,12 +80,15 @@ def write_masks(folder: Path, names: Sequence[str], values: np.ndarray) -> None:
         Image.fromarray(mask).save(folder / f"{name}.png")
 
 
-def write_scenes(root: Path, videos: Sequence[ToyVideo], split: str) -> None:
-    """`scenes.json`, what the toy teacher knows: the shapes' facts and the shapes that an expression means. Splits are added up."""
+def scene_meta(video: ToyVideo) -> dict[str, Any]:
+    """What the toy teacher knows of a video: the shapes' facts, and the shapes that an expression means."""
+    expressions = {str(number): asdict(query) for number, query in enumerate(video.queries)}
+    return {"objects": [asdict(fact) for fact in video.facts], "expressions": expressions}
+
+
+def write_scenes(root: Path, scenes: Mapping[str, dict[str, Any]], split: str) -> None:
+    """`scenes.json`: video name -> `scene_meta`. Splits are added up."""
     path = root / "scenes.json"
-    scenes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"videos": {}}
-    for video in videos:
-        expressions = {str(number): asdict(query) for number, query in enumerate(video.queries)}
-        objects = [asdict(fact) for fact in video.facts]
-        scenes["videos"][video.name] = {"split": split, "objects": objects, "expressions": expressions}
-    write_json(path, scenes)
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"videos": {}}
+    content["videos"] |= {name: {"split": split, **scene} for name, scene in scenes.items()}
+    write_json(path, content)

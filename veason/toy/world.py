@@ -11,6 +11,9 @@ import argparse
 import random
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ import torch
 
 from veason.toy.expressions import scene_queries
 from veason.toy.facts import scene_facts
-from veason.toy.layouts import write_reasonvos, write_revos
+from veason.toy.layouts import RevosEntry, revos_entry, write_reasonvos, write_revos_files
 from veason.toy.render import render, scene_batch
 from veason.toy.scene import Scene, random_scene
 from veason.toy.video import ToyVideo
@@ -35,22 +38,35 @@ def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
     return ToyVideo(name, pictures, visible, facts, scene_queries(facts, random.Random(seed), queries))
 
 
-def make_videos(prefix: str, count: int, seed: int, frames: int = 20, queries: int = 6) -> list[ToyVideo]:
-    """`count` videos named `<prefix>_0000`, ...
+def make_video(name: str, seed: int, frames: int = 20, queries: int = 6) -> ToyVideo:
+    """A video that depends on its name and the seed alone; a scene of which too little can be asked is drawn anew."""
+    prefix, number = name.rsplit("_", 1)
+    rng = random.Random(f"{prefix}/{int(number)}/{seed}")
+    for _ in range(20):
+        length = max(4, frames + rng.randint(-frames // 5, frames // 5))
+        video = draw_video(name, random_scene(rng, length), queries, rng.randrange(2**31))
+        if {0, 1} <= {query.type_id for query in video.queries}:
+            break
+    return video
 
-    A video depends on the prefix, its number and the seed alone; a scene of which too little can be asked is drawn anew.
-    """
-    videos: list[ToyVideo] = []
-    for number in range(count):
-        rng = random.Random(f"{prefix}/{number}/{seed}")
-        for _ in range(20):
-            length = max(4, frames + rng.randint(-frames // 5, frames // 5))
-            video = draw_video(f"{prefix}_{number:04d}", random_scene(rng, length), queries, rng.randrange(2**31))
-            kinds = {query.type_id for query in video.queries}
-            if {0, 1} <= kinds:
-                break
-        videos.append(video)
-    return videos
+
+def make_videos(prefix: str, count: int, seed: int, frames: int = 20, queries: int = 6) -> list[ToyVideo]:
+    """`count` videos named `<prefix>_0000`, ..."""
+    return [make_video(f"{prefix}_{number:04d}", seed, frames, queries) for number in range(count)]
+
+
+def make_entries(root: Path, prefix: str, count: int, seed: int, frames: int, queries: int, workers: int) -> list[RevosEntry]:
+    """The videos of `make_videos` with their frames written below `root`, drawn by `workers` processes."""
+    draw = partial(_draw_entry, root, seed, frames, queries)
+    names = [f"{prefix}_{number:04d}" for number in range(count)]
+    if workers == 1:
+        return [draw(name) for name in names]
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        return list(pool.map(draw, names, chunksize=8))
+
+
+def _draw_entry(root: Path, seed: int, frames: int, queries: int, name: str) -> RevosEntry:
+    return revos_entry(root, make_video(name, seed, frames, queries))
 
 
 def make_world(
@@ -61,8 +77,9 @@ def make_world(
     reasonvos_videos: int = 8,
     frames: int = 20,
     queries: int = 6,
+    workers: int = 1,
 ) -> dict[str, int]:
-    """Writes `output`/ReVOS and `output`/ReasonVOS; returns how many videos and expressions each split has.
+    """Writes `output`/ReVOS and `output`/ReasonVOS with `workers` processes; returns how many videos and expressions each split has.
 
     Raises:
         FileExistsError: there is a data set in the folder already; two worlds are never mixed.
@@ -71,15 +88,16 @@ def make_world(
     for name in ("ReVOS", "ReasonVOS"):
         if (output / name).exists():
             raise FileExistsError(f"{output / name} exists; give another --output or remove it")
-    splits = {"train": make_videos("toy/train", train_videos, seed, frames, queries)}
-    splits["valid"] = make_videos("toy/valid", valid_videos, seed, frames, queries)
-    write_revos(output / "ReVOS", splits)
-    splits["reasonvos"] = make_videos("reason", reasonvos_videos, seed, frames, queries)
-    write_reasonvos(output / "ReasonVOS", splits["reasonvos"])
-    return summary(splits)
+    root = output / "ReVOS"
+    sizes = {"train": train_videos, "valid": valid_videos}
+    entries = {name: make_entries(root, f"toy/{name}", count, seed, frames, queries, workers) for name, count in sizes.items()}
+    write_revos_files(root, entries)
+    reasonvos = make_videos("reason", reasonvos_videos, seed, frames, queries)
+    write_reasonvos(output / "ReasonVOS", reasonvos)
+    return summary({**entries, "reasonvos": reasonvos})
 
 
-def summary(splits: Mapping[str, Sequence[ToyVideo]]) -> dict[str, int]:
+def summary(splits: Mapping[str, Sequence[ToyVideo | RevosEntry]]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for split, videos in splits.items():
         counts[f"{split} videos"] = len(videos)
@@ -96,6 +114,7 @@ def main() -> None:
     parser.add_argument("--reasonvos_videos", type=int, default=8)
     parser.add_argument("--frames", type=int, default=20, help="frames of a video, give or take a fifth")
     parser.add_argument("--queries", type=int, default=6, help="expressions a video, at most")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
     options = vars(parser.parse_args())
     start = time.perf_counter()
     torch.set_num_threads(1)  # frames this small cost more to share out than to draw

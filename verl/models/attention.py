@@ -84,18 +84,15 @@ def block_mask(spans: Sequence[Span], segments: Tensor, parents: Tensor) -> Bloc
 
 def count_pairs(spans: Sequence[Span], length: int) -> Tensor:
     """How many (query, key) pairs each block of the attention matrix allows, int64 [blocks, blocks]."""
-    blocks = -(-length // BLOCK)
-    edges = BLOCK * torch.arange(blocks + 1)
+    edges = BLOCK * torch.arange(-(-length // BLOCK) + 1)
+    bounds = torch.tensor(spans).T[..., None]  # start, end, prompt_start, prompt_end, each [segments, 1]
 
-    def overlap(start: int, end: int) -> Tensor:  # tokens of [start, end) in each block
-        return (edges[1:].clamp(max=end) - edges[:-1].clamp(min=start)).clamp(min=0)
+    def overlap(start: Tensor, end: Tensor) -> Tensor:  # tokens of [start, end) in each block, [segments, blocks]
+        return (torch.minimum(edges[1:], end) - torch.maximum(edges[:-1], start)).clamp(min=0).double()  # exact, and fast to multiply
 
-    pairs = torch.zeros(blocks, blocks, dtype=torch.int64)
-    for span in spans:
-        own = overlap(span.start, span.end)
-        pairs += torch.outer(own, own).tril(-1) + torch.diag(own * (own + 1) // 2)
-        pairs += torch.outer(own, overlap(span.prompt_start, span.prompt_end))
-    return pairs
+    own, prompt = overlap(bounds[0], bounds[1]), overlap(bounds[2], bounds[3])
+    triangles = (own * (own + 1) / 2).sum(0)
+    return ((own.T @ own).tril(-1) + triangles.diag() + own.T @ prompt).long()
 
 
 def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:

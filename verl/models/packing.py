@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -192,30 +193,34 @@ def mrope_positions(ids: Tensor, image_grid_thw: Tensor | None, model_config: An
     where it starts; what follows starts after its longer side (Qwen2-VL, arXiv 2409.12191, section 2.1).
     """
     merge = model_config.vision_config.spatial_merge_size
-    grids = [] if image_grid_thw is None else image_grid_thw.tolist()
+    grids = [] if image_grid_thw is None else [tuple(row) for row in image_grid_thw.tolist()]
     is_image = ids == model_config.image_token_id
     if bool((ids == model_config.video_token_id).any()):
         raise ValueError("the prompt holds video tokens; frames are given as images here")
+    image_tokens = is_image.nonzero()[:, 0].tolist()
     expected = sum(t * h * w // merge**2 for t, h, w in grids)
-    if int(is_image.sum()) != expected:
-        raise ValueError(f"the prompt holds {int(is_image.sum())} image tokens, its {len(grids)} images take {expected}")
-    image_tokens = is_image.nonzero()[:, 0]
+    if len(image_tokens) != expected:
+        raise ValueError(f"the prompt holds {len(image_tokens)} image tokens, its {len(grids)} images take {expected}")
+    text = torch.arange(len(ids)).expand(3, -1)
     parts: list[Tensor] = []
     cursor = position = seen = 0
     for t, h, w in grids:
-        start = int(image_tokens[seen])
-        count = t * h * w // merge**2
-        if not bool(is_image[start : start + count].all()):
+        start, count = image_tokens[seen], t * h * w // merge**2
+        if image_tokens[seen + count - 1] != start + count - 1:
             raise ValueError(f"the tokens of an image of {t}x{h}x{w} patches are interrupted by text")
-        parts.append((position + torch.arange(start - cursor)).expand(3, -1))
+        parts.append(text[:, cursor:start] + (position - cursor))
         position += start - cursor
-        index = torch.cartesian_prod(torch.arange(t), torch.arange(h // merge), torch.arange(w // merge)).T
-        parts.append(position + index)
+        parts.append(_image_positions(t, h // merge, w // merge) + position)
         position += max(h, w) // merge
         seen, cursor = seen + count, start + count
-    rest = len(ids) - cursor
-    parts.append((position + torch.arange(rest)).expand(3, -1))
-    return torch.cat(parts, dim=1), position + rest
+    parts.append(text[:, cursor:] + (position - cursor))
+    return torch.cat(parts, dim=1), position + len(ids) - cursor
+
+
+@lru_cache(maxsize=256)
+def _image_positions(times: int, rows: int, columns: int) -> Tensor:
+    """Time, row and column of each token of an image, int64 [3, tokens]."""
+    return torch.cartesian_prod(torch.arange(times), torch.arange(rows), torch.arange(columns)).T
 
 
 def fill_rows(tokens: Sequence[int], budget: int) -> list[list[int]]:

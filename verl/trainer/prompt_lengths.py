@@ -48,7 +48,7 @@ class PromptLengths:
         return max((self(request) for request in tqdm(requests, desc="prompt lengths", delay=3, leave=False)), default=0)
 
     def _count(self, request: GroupRequest) -> tuple[int, int]:
-        key = (request.index, request.seed)
+        key = (request.index, request.seed if getattr(self.data, "seeded", True) else 0)
         if key not in self._known:
             messages, sizes = self.data.outline(request.index, request.seed)
             self._known[key] = self.count(messages, sizes), sum(height * width // PATCH_AREA for height, width in sizes)

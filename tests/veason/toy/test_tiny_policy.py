@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
-from veason.toy.tiny_policy import PolicySize, rope_sections, write_policy
+from veason.toy.tiny_policy import PolicySize, policy_config, rope_sections, write_policy
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +84,19 @@ def test_vision_mixes_windows_and_full_attention_and_rows_are_padded(folder):
     assert model.config.text_config.vocab_size % 64 == 0
     assert model.config.text_config.vocab_size > len(AutoTokenizer.from_pretrained(folder))
     assert rope_sections(128) == [16, 24, 24] and sum(rope_sections(32)) == 16
+    size = PolicySize(rope_theta=1000.0, rope_sections=(2, 3, 11))
+    rope = policy_config(size, AutoTokenizer.from_pretrained(folder)).text_config.rope_parameters
+    assert (rope["rope_theta"], rope["mrope_section"]) == (1000.0, [2, 3, 11])
 
 
 @pytest.mark.parametrize(
-    ("sizes", "named"), [({"hidden_size": 64}, "below 32"), ({"hidden_size": 130}, "hidden_size=130"), ({"kv_heads": 3}, "kv_heads=3")]
+    ("sizes", "named"),
+    [
+        ({"hidden_size": 64}, "below 32"),
+        ({"hidden_size": 130}, "hidden_size=130"),
+        ({"kv_heads": 3}, "kv_heads=3"),
+        ({"rope_sections": (2, 4, 26)}, "add up to 16"),
+    ],
 )
 def test_impossible_sizes_are_named(sizes, named):
     with pytest.raises(ValueError, match=named):

@@ -175,3 +175,11 @@ def test_two_worlds_are_never_mixed(tmp_path):
     (tmp_path / "ReVOS").mkdir()
     with pytest.raises(FileExistsError, match="ReVOS exists"):
         make_world(tmp_path, train_videos=1, valid_videos=1, reasonvos_videos=1)
+
+
+def test_processes_draw_what_one_process_draws(tmp_path):
+    for workers in (1, 2):
+        make_world(tmp_path / str(workers), train_videos=2, valid_videos=1, reasonvos_videos=0, frames=5, queries=2, workers=workers)
+    one, two = (sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.*")) for name in "12")
+    assert one == two and len(one) > 15
+    assert all((tmp_path / "1" / path).read_bytes() == (tmp_path / "2" / path).read_bytes() for path in one)
