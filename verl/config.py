@@ -53,7 +53,6 @@ NO_EFFECT = {
     "worker.*.fsdp.enable_cpu_offload": "use param_offload",
     "worker.*.fsdp.enable_rank0_init": "every rank reads its own shard",
     "worker.*.fsdp.use_orig_params": "FSDP2 always keeps the parameters",
-    "worker.*.fsdp.fsdp_size": "weights are sharded over all workers",
     "worker.*.fsdp.mp_buffer_dtype": "buffers keep their dtype",
     "worker.ref.micro_batch_size_per_device_for_experience": "the actor's decides",
     "worker.rollout.name": "the engine is vLLM",

@@ -153,6 +153,10 @@ def _check_batches(config: Config) -> None:
             f"worker.rollout.tensor_parallel_size={rollout.tensor_parallel_size} does not divide {places}; "
             f"nearest: {_nearest_divisor(workers, rollout.tensor_parallel_size)}"
         )
+    for path, size in (("actor", actor.fsdp.fsdp_size), ("ref", config.worker.ref.fsdp.fsdp_size)):
+        if size != -1 and (size < 1 or workers % size):
+            near = _nearest_divisor(workers, size)
+            raise ConfigError(f"worker.{path}.fsdp.fsdp_size={size} does not divide {places}; nearest: {near}, or -1 for all")
     if config.data.rollout_batch_size % actor.global_batch_size:
         near = _nearest_divisor(config.data.rollout_batch_size, actor.global_batch_size)
         raise ConfigError(

@@ -136,6 +136,7 @@ def test_a_wrong_type_is_named(word: str, named: str) -> None:
     [
         (["data.rollout_batch_size=15"], ["data.rollout_batch_size=15", "worker.actor.global_batch_size=16", "nearest: 15"]),
         (["trainer.n_gpus_per_node=3"], ["worker.rollout.tensor_parallel_size=2", "3 workers", "nearest: 1"]),
+        (["worker.actor.fsdp.fsdp_size=3"], ["worker.actor.fsdp.fsdp_size=3", "2 workers", "nearest: 2"]),
         (["trainer.n_gpus_per_node=6"], ["worker.actor.global_batch_size=16", "6 workers", "nearest: 18"]),
         (["trainer.nnodes=0"], ["trainer.nnodes", "at least 1"]),
         (["algorithm.adv_estimator=grop"], ["algorithm.adv_estimator", "did you mean grpo?"]),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule
 
 from verl.models.lora import LoraOptions
 from verl.models.packing import Group, PackedBatch, pack_groups
 from verl.models.policy import Policy, load_policy
 from verl.workers.config import ActorConfig, ModelConfig, RolloutConfig
-from verl.workers.groups import EMPTY, StoredGroup, lay_out
+from verl.workers.groups import EMPTY, Row, StoredGroup, lay_out
 from verl.workers.objective import Totals, add_over_ranks, policy_objective
 from verl.workers.offload import HostShelf
 from verl.workers.optimizer import build_optimizer, build_schedule, clipped_step
@@ -37,7 +39,7 @@ class Actor:
     Args:
         config: worker.actor.
         rollout: worker.rollout, for the temperature at which responses are sampled and scored, and their length limit.
-        mesh: all ranks, in one dimension.
+        mesh: all ranks (verl.workers.sharding.sharding_mesh).
     """
 
     def __init__(self, config: ActorConfig, rollout: RolloutConfig, mesh: DeviceMesh) -> None:
@@ -90,11 +92,16 @@ class Actor:
         policy = policy or self.policy
         was_training = policy.training
         policy.eval()
-        result: list[list[Tensor]] = [[] for _ in groups]
-        for row in lay_out(groups, self.config, update=False, device=self.device):
+        rows = lay_out(groups, self.config, update=False, device=self.device)
+        found: list[tuple[tuple[int, ...], Tensor]] = []
+        for row in rows:
             batch = self._pack([groups[i] for i in row.members])
             tokens = policy(batch.to(self.device), self.rollout.temperature, certainty=certainty)
-            scores = batch.split((tokens.certainty if certainty else tokens.log_probs).cpu())
+            # fetched at the end, so that a row is packed while the GPU is busy with the one before
+            found.append((batch.lengths, tokens.certainty if certainty else tokens.log_probs))
+        result: list[list[Tensor]] = [[] for _ in groups]
+        for row, (lengths, values) in zip(rows, found):
+            scores = list(values.cpu().split(lengths))
             for i in row.members:
                 count = len(groups[i].response_ids)
                 result[i], scores = scores[:count], scores[count:]
@@ -113,7 +120,7 @@ class Actor:
         groups = [each.group for each in stored]
         totals = Totals.of(groups, self.device)
         sums: dict[str, Tensor] = {}
-        for row in lay_out(groups, config, update=True, device=self.device):
+        for row in self._training_rows(groups):
             members = [stored[i] for i in row.members]
             batch = self._pack([each.group for each in members])
             scores = self.policy(batch.to(self.device), self.rollout.temperature, entropy=config.entropy_coeff != 0)
@@ -134,7 +141,7 @@ class Actor:
         totals = Totals.of(groups, self.device)
         summed = torch.zeros((), device=self.device)
         with torch.set_grad_enabled(step):
-            for row in lay_out(groups, self.config, update=True, device=self.device):
+            for row in self._training_rows(groups):
                 batch = self._pack([groups[i] for i in row.members])
                 log_probs = self.policy(batch.to(self.device)).log_probs
                 loss = -log_probs.sum() / totals.tokens * (1.0 if row.members else 0.0)
@@ -146,6 +153,13 @@ class Actor:
         self.policy.train()
         self.leave()
         return metrics | {"loss": summed.item(), "tokens": float(totals.tokens)}
+
+    def _training_rows(self, groups: Sequence[Group]) -> Iterator[Row]:
+        """The rows of an update; with several copies of the model, their gradients are summed over the copies at the last one only."""
+        rows = lay_out(groups, self.config, update=True, device=self.device)
+        for number, row in enumerate(rows, start=1):
+            cast(FSDPModule, self.policy).set_requires_all_reduce(number == len(rows))
+            yield row
 
     def _pack(self, groups: Sequence[Group]) -> PackedBatch:
         return pack_groups(groups or [EMPTY], self.policy.config)

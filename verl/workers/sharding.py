@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -24,8 +24,21 @@ DTYPES = {
 }
 
 
+def sharding_mesh(device_type: str, world: int, size: int = -1) -> DeviceMesh:
+    """All ranks in one dimension, or in two (copies of the model, shards of a copy) where `size` neighbours hold a copy: hybrid sharding.
+
+    Raises:
+        ValueError: the ranks are no whole number of copies.
+    """
+    if size in (-1, world):
+        return init_device_mesh(device_type, (world,))
+    if size < 1 or world % size:
+        raise ValueError(f"fsdp.fsdp_size={size} does not divide the {world} workers")
+    return init_device_mesh(device_type, (world // size, size), mesh_dim_names=("copies", "shards"))
+
+
 def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> None:
-    """Shards the policy in place over the mesh: its blocks one by one, then what is left as the root.
+    """Shards the policy in place over the mesh (see sharding_mesh): its blocks one by one, then what is left as the root.
 
     On CUDA the gathered weights and the computation have `mp_param_dtype`, over the master weights that the policy holds; on the CPU
     everything stays in the dtype that it has, which is fp32: half precision is slower there and vLLM's log-probabilities could not be

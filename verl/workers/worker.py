@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from verl.config import Config
 from verl.models.lora import merged_weights
@@ -25,12 +25,13 @@ from verl.models.packing import Group
 from verl.protocol import Example, GroupAdvantages, GroupRequest, GroupResult, Score, Scorer, TrainingData
 from verl.workers.actor import Actor
 from verl.workers.checkpoint import load_state, load_weights, save_state, save_weights, seed_everything
+from verl.workers.config import FSDPConfig
 from verl.workers.groups import StoredGroup
 from verl.workers.memory import PeakMeter, resident_bytes
 from verl.workers.prompts import Prompt, PromptBuilder
 from verl.workers.reference import Reference
 from verl.workers.rollout import Completion, Generation, RolloutEngine, Sampling
-from verl.workers.sharding import gatherer
+from verl.workers.sharding import gatherer, sharding_mesh
 
 READERS = 4  # threads that read images while others wait for the disk
 
@@ -67,7 +68,7 @@ class Worker:
         self.peak = PeakMeter(self.device)
 
     def setup(self) -> dict[str, float]:
-        """Builds everything; gives the measured bytes of each part on this rank, for the memory plan."""
+        """Builds everything; gives the measured bytes of each part on this rank, for the memory plan, and its seconds."""
         config, actor = self.config, self.config.worker.actor
         model = actor.model
         self.data = self.make_data()
@@ -78,7 +79,6 @@ class Worker:
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self.scoring = ThreadPoolExecutor(1, thread_name_prefix="score")
         seed_everything(config.data.seed)  # the same on every rank: they draw the same adapter
-        mesh = init_device_mesh(self.device.type, (self.world,))
         sizes: dict[str, float] = {}
         self.rollouts: RolloutEngine | None = None
         self.scorer: Scorer | None = None
@@ -91,14 +91,17 @@ class Worker:
                 self.scorer = self.make_scorer(str(self.device))
             self.score_stream = torch.cuda.Stream() if self.device.type == "cuda" else None
         with resident_bytes(self.device, sizes, "weights"):
-            self.actor = Actor(actor, config.worker.rollout, mesh)
+            self.actor = Actor(actor, config.worker.rollout, self._mesh(actor.fsdp))
         self.reference_model: Reference | None = None
         if self.make_scorer is not None and actor.use_kl_loss and actor.kl_loss_coef != 0:
             with resident_bytes(self.device, sizes, "reference"):
-                self.reference_model = Reference(self.actor, config.worker.ref, mesh)
+                self.reference_model = Reference(self.actor, config.worker.ref, self._mesh(config.worker.ref.fsdp))
         seed_everything(config.data.seed + self.rank)  # vLLM has set the generators too
         self.stale = True  # the rollout engine does not hold the actor's weights yet
         return sizes | self.actor.sizes()
+
+    def _mesh(self, config: FSDPConfig) -> DeviceMesh:
+        return sharding_mesh(self.device.type, self.world, config.fsdp_size)
 
     def device_name(self) -> str:
         """As the device's vendor names it."""

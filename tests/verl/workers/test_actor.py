@@ -1,8 +1,8 @@
 """An update is the same however its batch is cut: over micro-batches, over token budgets, over ranks."""
 
-import dataclasses
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,11 @@ from verl.models.packing import Group, pack_groups
 from verl.models.policy import load_policy
 from verl.workers.actor import Actor
 from verl.workers.checkpoint import load_state, load_weights, save_state, save_weights
-from verl.workers.config import ModelConfig, RefConfig
+from verl.workers.config import FSDPConfig, ModelConfig, RefConfig
 from verl.workers.optimizer import rate_factor
 from verl.workers.prompts import PromptBuilder
 from verl.workers.reference import Reference
+from verl.workers.sharding import sharding_mesh
 
 pytestmark = pytest.mark.usefixtures("lone_rank")
 LEARNING_RATE = 1e-2  # of toy_groups.config
@@ -54,14 +55,28 @@ def test_micro_batches_and_budgets_give_the_same_update(policy_folder, whole, cu
     assert_same(whole, updated(config(policy_folder, **cut)))
 
 
-def test_two_ranks_give_the_same_update_and_uneven_shares_do_not_hang(policy_folder, whole, tmp_path):
-    configs = [config(policy_folder), config(policy_folder, max_tokens_per_micro_batch=250)]
+def on_ranks(count, configs, output):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.start_processes(rank_main, args=(2, port, configs, str(tmp_path / "out.pt")), nprocs=2, start_method="spawn")
-    for result in torch.load(tmp_path / "out.pt"):
+    mp.start_processes(rank_main, args=(count, port, configs, str(output)), nprocs=count, start_method="spawn")
+    return torch.load(output)
+
+
+def test_two_ranks_give_the_same_update_and_uneven_shares_do_not_hang(policy_folder, whole, tmp_path):
+    configs = [config(policy_folder), config(policy_folder, max_tokens_per_micro_batch=250)]
+    for result in on_ranks(2, configs, tmp_path / "out.pt"):
         assert_same(whole, result)
+
+
+def test_two_copies_of_two_shards_give_the_same_update(policy_folder, whole, tmp_path):
+    hybrid = config(policy_folder, fsdp=FSDPConfig(fsdp_size=2), max_tokens_per_micro_batch=120)
+    assert_same(whole, on_ranks(4, [hybrid], tmp_path / "out.pt")[0])
+
+
+def test_ranks_that_are_no_whole_number_of_copies_are_refused():
+    with pytest.raises(ValueError, match=r"fsdp\.fsdp_size=3 does not divide the 4 workers"):
+        sharding_mesh("cpu", 4, 3)
 
 
 def test_the_loss_is_the_mean_over_responses_of_their_token_means(policy_folder):
@@ -72,7 +87,7 @@ def test_the_loss_is_the_mean_over_responses_of_their_token_means(policy_folder)
     losses, entropies = [], []
     for stored, advantages in groups:
         for number, ids in enumerate(stored.group.response_ids):
-            alone = pack_groups([dataclasses.replace(stored.group, response_ids=[ids])], policy.config)
+            alone = pack_groups([replace(stored.group, response_ids=[ids])], policy.config)
             with torch.no_grad():
                 scores = policy(alone, entropy=True)
             ratio = stored.reference[number] - scores.log_probs
@@ -135,12 +150,12 @@ def test_a_gradient_that_is_not_finite_ends_the_run(policy_folder):
 def test_learning_rate_schedules(policy_folder):
     options = config(policy_folder).optim
     assert [rate_factor(update, options) for update in (0, 5, 10**6)] == [1.0, 1.0, 1.0]
-    warm = dataclasses.replace(options, lr_warmup_steps_ratio=0.3, training_steps=10, lr_scheduler_type="linear", min_lr_ratio=0.1)
+    warm = replace(options, lr_warmup_steps_ratio=0.3, training_steps=10, lr_scheduler_type="linear", min_lr_ratio=0.1)
     assert [round(rate_factor(update, warm), 4) for update in (0, 2, 3, 10)] == [0.25, 0.75, 1.0, 0.1]
-    cosine = dataclasses.replace(warm, lr_scheduler_type="cosine", lr_warmup_steps_ratio=0.0, min_lr_ratio=0.0)
+    cosine = replace(warm, lr_scheduler_type="cosine", lr_warmup_steps_ratio=0.0, min_lr_ratio=0.0)
     assert rate_factor(5, cosine) == pytest.approx(0.5)
     with pytest.raises(ValueError, match="training_steps"):
-        rate_factor(0, dataclasses.replace(cosine, training_steps=-1))
+        rate_factor(0, replace(cosine, training_steps=-1))
 
 
 def test_a_run_of_five_updates_is_the_recorded_one(policy_folder):

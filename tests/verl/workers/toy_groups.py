@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
 
 from tests.verl.workers.toy_task import ToyData
 from verl.models.lora import merged_weights
@@ -18,7 +17,7 @@ from verl.workers.actor import Actor
 from verl.workers.config import ActorConfig, ModelConfig, OptimConfig, RolloutConfig
 from verl.workers.groups import StoredGroup
 from verl.workers.prompts import PromptBuilder
-from verl.workers.sharding import gatherer
+from verl.workers.sharding import gatherer, sharding_mesh
 
 ROLLOUT = RolloutConfig(prompt_length=600, response_length=16)
 
@@ -49,7 +48,7 @@ def stored_groups(folder: str, count: int = 4, responses: int = 3) -> list[tuple
 def updated(actor_config: ActorConfig, steps: int = 2) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     """Figures of the last of some updates on all ranks' shares of the same batch, and the weights after it."""
     torch.manual_seed(0)
-    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    mesh = sharding_mesh("cpu", dist.get_world_size(), actor_config.fsdp.fsdp_size)
     actor = Actor(actor_config, ROLLOUT, mesh)
     share = stored_groups(actor_config.model.model_path)[dist.get_rank() :: dist.get_world_size()]
     for _ in range(steps):
