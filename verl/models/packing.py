@@ -179,8 +179,9 @@ def join_images(groups: Sequence[Group], vision_config: Any) -> tuple[Tensor, tu
     """The patches of all groups and their grids; one blank image where no group has any."""
     pixels = [group.pixel_values for group in groups if group.pixel_values is not None]
     grids = [tuple(row) for group in groups if group.image_grid_thw is not None for row in group.image_grid_thw.tolist()]
-    if pixels:
-        return torch.cat(pixels), tuple(grids)
+    if pixels:  # from pinned memory the GPU takes them while it computes
+        joined = torch.empty(sum(map(len, pixels)), pixels[0].shape[1], dtype=pixels[0].dtype, pin_memory=pixels[0].is_pinned())
+        return torch.cat(pixels, out=joined), tuple(grids)
     side = vision_config.spatial_merge_size
     dim = vision_config.in_channels * vision_config.temporal_patch_size * vision_config.patch_size**2
     return torch.zeros(side * side, dim), ((1, side, side),)
