@@ -1,0 +1,84 @@
+"""What the runs of `training_scripts.toy_experiments` have left on the disk, as one small JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+import tarfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from verl.trainer.run_log import read_metrics
+
+Run = dict[str, Any]
+
+CURVES = (  # of metrics.jsonl, kept step by step
+    "reward/mean",
+    "reward/group_std",
+    "reward/all_equal",
+    "part/format_mean",
+    "part/keyframe_mean",
+    "part/spatial_mean",
+    "part/consistency_mean",
+    "failure/any",
+    "response/mean",
+    "response/truncated",
+    "actor/entropy",
+    "actor/kl",
+    "actor/grad_norm",
+    "actor/pg_clipfrac",
+    "rollout/log_prob_gap",
+    "val/reward/mean",
+    "loss",
+    "seconds/step",
+    "seconds/rollout",
+    "seconds/score",
+    "seconds/reference",
+    "seconds/update",
+)
+SCORES = {  # columns of the evaluation's table, and their titles here
+    "Overall J&F": "J&F",
+    "Referring J&F": "referring",
+    "Reasoning J&F": "reasoning",
+    "Absent J&F": "absent",
+    "R binary": "R",
+    "Absent R binary": "R, absent",
+}
+
+
+def collect(output: Path, titles: Mapping[str, str]) -> Path:
+    """Writes OUTPUT/results.json: of every run the command, the seconds, the curves, and the evaluation's table where there is one."""
+    runs = [_read_run(folder) for folder in sorted((output / "runs").iterdir())]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
+    versions = {name: version(name) for name in ("torch", "transformers", "ray", "sam2")}
+    path = output / "results.json"
+    path.write_text(json.dumps({"device": device, "versions": versions, "titles": dict(titles), "runs": runs}), encoding="utf-8")
+    print(f"{path}: {sum(run['scores'] is not None for run in runs)} of {len(runs)} runs evaluated", flush=True)
+    return path
+
+
+def _read_run(folder: Path) -> Run:
+    name, _, seed = folder.name.rpartition("-")
+    rows = read_metrics(folder / "train") if (folder / "train" / "metrics.jsonl").is_file() else []
+    table, seconds, log = folder / "eval" / "metrics.json", folder / "stages.json", folder / "train.log"
+    return {
+        "name": name or folder.name,
+        "seed": int(seed) if name else None,
+        "command": log.read_text(errors="replace").splitlines()[0] if log.is_file() else None,
+        "seconds": json.loads(seconds.read_text()) if seconds.is_file() else {},
+        "curves": {key: [(row["step"], row[key]) for row in rows if key in row] for key in CURVES if any(key in row for row in rows)},
+        "scores": json.loads(table.read_text())["table"] if table.is_file() else None,
+    }
+
+
+def pack(output: Path, archive: Path) -> None:
+    """results.json, logs, curves and evaluations as one archive, without weights and masks."""
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(output / "results.json", "results.json")
+        for pattern in ("*.log", "stages.json", "train/metrics.jsonl", "eval/metrics.json", "eval/predictions.jsonl"):
+            for path in sorted((output / "runs").glob(f"*/{pattern}")):
+                file.add(path, str(path.relative_to(output)))
