@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 
 from verl.config import Config
@@ -28,6 +29,8 @@ class RayEngine:
         device_name: of one worker's device.
     """
 
+    worker_class: type[Worker] = Worker
+
     def __init__(
         self,
         config: Config,
@@ -41,14 +44,18 @@ class RayEngine:
         spec = WorkerSpec(trainer.nnodes * trainer.n_gpus_per_node, trainer.device, env=env, timeout=trainer.worker_timeout)
         self.places = spec.count // self.parallel
         self._owner: dict[int, int] = {}  # the worker that keeps a group
+        start = time.perf_counter()
         connect_ray(spec, trainer.nnodes)
-        self.workers = WorkerGroup(Worker, spec, config, make_data, make_scorer, make_validation)
+        self.workers = WorkerGroup(self.worker_class, spec, config, make_data, make_scorer, make_validation)
+        created = time.perf_counter()
         try:
             sizes = self.workers.call("setup")
             self.device_name: str = self.workers.call("device_name")[0]
         except BaseException:
             self.close()
             raise
+        seconds = {"workers": created - start} | _parts(sizes[0], "seconds/")
+        print(f"started in {time.perf_counter() - start:.0f} s: {', '.join(f'{part} {taken:.0f}' for part, taken in seconds.items())}")
         actor, ref = config.worker.actor.offload, config.worker.ref.offload
         offload = {"weights": actor.param_offload, "optimizer": actor.optimizer_offload, "reference": ref.param_offload}
         print("\n".join(memory_plan(sizes[0], offload, "GPU" if trainer.device == "cuda" else "worker")), flush=True)
@@ -121,6 +128,10 @@ class RayEngine:
     def _one_each(self, shares: Sequence[Sequence[GroupRequest]]) -> list[list[GroupRequest]]:
         """The shares of the places, dealt out to the workers of each."""
         return [list(share[part :: self.parallel]) for share in shares for part in range(self.parallel)]
+
+
+def _parts(figures: dict[str, float], prefix: str) -> dict[str, float]:
+    return {name.removeprefix(prefix): value for name, value in figures.items() if name.startswith(prefix)}
 
 
 def _merged(figures: Sequence[dict[str, float]]) -> dict[str, float]:

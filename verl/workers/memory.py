@@ -1,9 +1,10 @@
-"""Measured memory: what each part takes, and the peak of each phase."""
+"""Measured memory: what each part takes, and the peak of each phase; the seconds of a start."""
 
 from __future__ import annotations
 
 import resource
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,12 +24,13 @@ def used_bytes(device: torch.device) -> int:
 
 @contextmanager
 def resident_bytes(device: torch.device, sizes: dict[str, float], name: str) -> Iterator[None]:
-    """Notes in `sizes` how many bytes the block has added."""
-    before = used_bytes(device)
+    """Notes in `sizes` how many bytes the block has added, and under `seconds/<name>` how long it took."""
+    before, start = used_bytes(device), time.perf_counter()
     yield
     if device.type == "cuda":
         torch.cuda.empty_cache()
     sizes[name] = float(used_bytes(device) - before)
+    sizes[f"seconds/{name}"] = time.perf_counter() - start
 
 
 class PeakMeter:

@@ -61,7 +61,7 @@ def policy_objective(
     device = scores.log_probs.device
 
     def padded(tensors: Sequence[Tensor]) -> Tensor:  # [responses, longest], 0 behind a response's end
-        return pad_sequence([tensor.to(device) for tensor in tensors], batch_first=True)
+        return pad_sequence(list(tensors), batch_first=True).to(device, non_blocking=True)  # a copy of each would wait for the GPU
 
     def kept(name: str) -> Tensor:  # log-probabilities that the members carry
         return padded([values for member in members for values in getattr(member, name)]) if members else log_probs.detach()

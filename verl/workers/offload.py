@@ -12,11 +12,17 @@ from torch.distributed.tensor import DTensor
 class HostShelf:
     """Moves the storage of GPU tensors to pinned host memory and back. The tensor objects stay what they are, so parameters keep their
     optimizer state, their place in FSDP2 and their views of the same storage. Host buffers are kept for the next time. Tensors on the CPU
-    are left alone."""
+    are left alone.
 
-    def __init__(self) -> None:
+    Args:
+        constant: the tensors never change: they are copied to the host once, and after that their GPU memory is only freed.
+    """
+
+    def __init__(self, constant: bool = False) -> None:
+        self.constant = constant
         self._away: list[tuple[torch.UntypedStorage, Tensor]] = []
-        self._buffers: dict[int, list[Tensor]] = {}
+        self._buffers: dict[int, list[Tensor]] = {}  # spare ones, by their bytes
+        self._copies: dict[int, Tensor] = {}  # of constant tensors, by their storage
 
     @property
     def is_full(self) -> bool:
@@ -31,9 +37,11 @@ class HostShelf:
             if not local.is_cuda or storage.data_ptr() in seen or storage.nbytes() == 0:
                 continue
             seen.add(storage.data_ptr())
-            spare = self._buffers.setdefault(storage.nbytes(), [])
-            buffer = spare.pop() if spare else torch.empty(storage.nbytes(), dtype=torch.uint8, pin_memory=True)
-            buffer.copy_(_bytes(storage), non_blocking=True)
+            buffer = self._copies.get(storage._cdata)
+            if buffer is None:
+                spare = self._buffers.setdefault(storage.nbytes(), [])
+                buffer = spare.pop() if spare else torch.empty(storage.nbytes(), dtype=torch.uint8, pin_memory=True)
+                buffer.copy_(_bytes(storage), non_blocking=True)
             self._away.append((storage, buffer))
         if self._away:
             torch.cuda.synchronize()
@@ -48,8 +56,11 @@ class HostShelf:
             _bytes(storage).copy_(buffer, non_blocking=True)
         if self._away:
             torch.cuda.synchronize()
-        for _, buffer in self._away:
-            self._buffers[buffer.numel()].append(buffer)
+        for storage, buffer in self._away:
+            if self.constant:
+                self._copies[storage._cdata] = buffer
+            else:
+                self._buffers[buffer.numel()].append(buffer)
         self._away = []
 
 

@@ -24,7 +24,7 @@ class Reference:
     """
 
     def __init__(self, actor: Actor, config: RefConfig, mesh: DeviceMesh) -> None:
-        self.actor, self.shelf, self.leaves = actor, HostShelf(), config.offload.param_offload
+        self.actor, self.shelf, self.leaves = actor, HostShelf(constant=True), config.offload.param_offload
         self.policy = actor.policy
         if actor.policy.lora is not None:
             return

@@ -14,10 +14,11 @@ def test_tensors_on_the_cpu_stay():
 
 
 @pytest.mark.gpu
-def test_the_gpu_is_freed_and_filled_again_in_place():
+@pytest.mark.parametrize("constant", [False, True])
+def test_the_gpu_is_freed_and_filled_again_in_place(constant):
     tensor = torch.randn(1 << 20, device="cuda")
     view, before = tensor[100:200], tensor.clone().cpu()
-    shelf = HostShelf()
+    shelf = HostShelf(constant)
     for _ in range(2):  # the second time with the host buffers of the first
         held = torch.cuda.memory_allocated()
         shelf.put([tensor, view])
