@@ -34,7 +34,7 @@ class ScriptedPolicy:
         return out
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scripted():
     """scripted(stop_after=None) -> Segmenter."""
     return lambda **options: Segmenter(ScriptedPolicy(**options), BoxTracker())
