@@ -1,9 +1,11 @@
 """`make demo`: every stage of the project on a toy world, with the commands that a real run uses, on a CPU or a GPU.
 
-    .venv/bin/python -m training_scripts.demo [--output outputs/demo] [--steps 10]
+    .venv/bin/python -m training_scripts.demo [--output outputs/demo] [--steps 12]
 
-Each stage is a command of its own, printed before it runs; its output is kept in OUTPUT/logs. The run ends with a table (J, F, J&F and R
-of the policy before and after reinforcement learning; seconds per stage), and with the places of the checkpoints and of two pictures.
+Data, teacher and a few steps of fine-tuning a policy of random weights come first. Fine-tuning needs minutes of a GPU to get anywhere, so
+reinforcement learning starts from the shipped policy, whose card says how it was made, and scores with the shipped tracker. The policy is
+evaluated before and after on videos that neither of them has seen. Each stage is a command of its own, printed before it runs, with its
+output kept in OUTPUT/logs. The last lines say whether reward and J&F rose.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
+import torch
+
+from training_scripts.toy_recipes import Places, evaluation_words
 from veason.datasets import open_benchmark
 from veason.frames import read_frame
 from veason.masks import read_mask
@@ -26,13 +32,15 @@ from verl.trainer.curves import plot_metrics
 from verl.trainer.run_log import read_metrics
 
 DEMO_MARK = ".made-by-demo"  # a folder without it is not ours to replace
+COMPARED = 3  # GRPO steps at the start and at the end whose rewards are compared
+COLUMNS = {"Overall J": "J", "Overall F": "F", "Overall J&F": "J&F", "R binary": "R"}
 
 
 @dataclass
 class Demo:
     """The stages, in order; each adds its seconds to `seconds`."""
 
-    output: Path
+    places: Places
     steps: int
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -56,49 +64,49 @@ class Demo:
             raise SystemExit(process.returncode)
         self.seconds[stage] = time.perf_counter() - start
 
-    def make_world(self) -> None:
-        self.run("toy world", "-m", "veason.toy.world", "--output", self.world, "--train_videos", "40", "--valid_videos", "6",
-                 "--reasonvos_videos", "4", "--queries", "4")  # fmt: skip
-        self.run("tiny policy", "-m", "veason.toy.tiny_policy", "--output", self.output / "policy")
-        self.run("tiny tracker", "-m", "veason.toy.tiny_tracker", "--output", self.tracker)
-
-    def make_records(self) -> None:
-        revos = self.world / "ReVOS"
+    def make_data(self) -> None:
+        revos = self.places.world / "ReVOS"
+        self.run("toy world", "-m", "veason.toy.world", "--output", self.places.world, "--train_videos", "60", "--valid_videos", "12",
+                 "--reasonvos_videos", "1", "--queries", "6")  # fmt: skip
         self.run("sampling", "training_data_construction/data_sampling.py", "--input_json", revos / "meta_expressions_train_.json",
-                 "--output_json", revos / "meta_expressions_train_select.json", "--target_size", "100")  # fmt: skip
+                 "--output_json", revos / "meta_expressions_train_select.json", "--target_size", "300")  # fmt: skip
         self.run("teacher", "training_data_construction/seed_cot_generation.py", "--data_root", revos, "--output", self.output / "cot",
                  "--teacher", "toy", "--keyframe_resize", "112")  # fmt: skip
 
-    def train(self) -> None:
-        self.run("SFT", "-m", "verl.trainer.sft", "config=configs/sft_demo.yaml")
-        self.run("GRPO", "-m", "verl.trainer.main", "config=configs/demo.yaml", f"trainer.max_steps={self.steps}")
+    def fine_tune(self) -> None:
+        self.run("random policy", "-m", "veason.toy.tiny_policy", "--output", self.output / "policy")
+        self.run("SFT from nothing", "-m", "verl.trainer.sft", "config=configs/sft_demo.yaml", f"trainer.n_gpus_per_node={workers()}",
+                 "trainer.max_steps=10", "trainer.test_freq=10")  # fmt: skip
 
-    def evaluate(self) -> None:
-        for policy, path in (("SFT", self.sft_policy), ("GRPO", self.grpo_policy)):
-            for benchmark, folder in (("revos", "ReVOS"), ("reasonvos", "ReasonVOS")):
-                self.run(f"evaluation {policy} {folder}", "-m", "eval.evaluate", f"benchmark={benchmark}", f"model_path={path}",
-                         f"data_path={self.world / folder}", f"output_path={self.evaluation(policy, folder)}",
-                         f"sam2_config={self.tracker / 'sam2_tiny.yaml'}", f"sam2_checkpoint={self.tracker / 'sam2_tiny.pt'}",
-                         "keyframe_resize=112", "max_response_length=224")  # fmt: skip
+    def reinforce(self) -> None:
+        sam2_config, sam2_checkpoint = self.places.tracker_files()
+        self.run("GRPO", "-m", "verl.trainer.main", "config=configs/demo.yaml", f"worker.actor.model.model_path={self.places.policy}",
+                 f"worker.reward.sam2_config={sam2_config}", f"worker.reward.sam2_checkpoint={sam2_checkpoint}",
+                 f"trainer.n_gpus_per_node={workers()}", f"trainer.max_steps={self.steps}")  # fmt: skip
 
-    def evaluation(self, policy: str, folder: str) -> Path:
-        return self.output / "eval" / policy / folder
+    def evaluate(self, when: str, policy: Path) -> None:
+        self.run(f"evaluation {when} GRPO", "-m", "eval.evaluate", *evaluation_words(policy, self.evaluation(when), None, self.places))
 
-    @property
-    def world(self) -> Path:
-        return self.output / "world"
+    def evaluation(self, when: str) -> Path:
+        return self.output / "eval" / when
 
-    @property
-    def tracker(self) -> Path:
-        return self.output / "tracker"
-
-    @property
-    def sft_policy(self) -> Path:
-        return self.output / "sft" / "huggingface"
+    def table(self, when: str) -> dict[str, float | None]:
+        """The evaluation's numbers, in percent."""
+        table = json.loads((self.evaluation(when) / "metrics.json").read_text())["table"]
+        return {title: table[column]["value"] for column, title in COLUMNS.items()}
 
     @property
-    def grpo_policy(self) -> Path:
+    def output(self) -> Path:
+        return self.places.output
+
+    @property
+    def trained_policy(self) -> Path:
         return self.output / "grpo" / f"global_step_{self.steps}" / "actor" / "huggingface"
+
+
+def workers() -> int:
+    """One worker on a GPU; on a CPU two, so that the demo shows them sharing a step."""
+    return 1 if torch.cuda.is_available() else 2
 
 
 def fresh_folder(path: Path) -> None:
@@ -114,46 +122,63 @@ def fresh_folder(path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("outputs/demo"))
-    parser.add_argument("--steps", type=int, default=10, help="GRPO steps")
+    parser.add_argument("--steps", type=int, default=12, help="GRPO steps")
+    parser.add_argument("--policy", type=Path, default=Path("weights/toy_policy"))
+    parser.add_argument("--tracker", type=Path, default=Path("weights/toy_tracker"))
     options = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ["DEMO_ROOT"] = str(options.output)  # where configs/demo.yaml and configs/sft_demo.yaml find their data and models
+    os.environ["DEMO_ROOT"] = str(options.output)  # where configs/demo.yaml and configs/sft_demo.yaml find their data and write
+    places = Places(options.policy, options.tracker, options.output / "world", None, options.output)
+    places.tracker_files()
     fresh_folder(options.output)
-    demo = Demo(options.output, options.steps)
-    demo.make_world()
-    demo.make_records()
-    demo.train()
-    demo.evaluate()
+    demo = Demo(places, options.steps)
+    demo.make_data()
+    demo.fine_tune()
+    demo.evaluate("before", places.policy)
+    demo.reinforce()
+    demo.evaluate("after", demo.trained_policy)
     report(demo)
 
 
 def report(demo: Demo) -> None:
-    """Prints the tables and the places, and draws the two pictures."""
+    """Prints the tables, the places and what became of it, and draws the two pictures."""
     curve = plot_metrics(demo.output / "grpo", demo.output / "reward.png")
     overlay = draw_prediction(demo, demo.output / "prediction.png")
-    print("\n| in percent          | J    | F    | J&F  | R    |\n| ------------------- | ---- | ---- | ---- | ---- |")
-    for policy in ("SFT", "GRPO"):
-        for folder in ("ReVOS", "ReasonVOS"):
-            table = json.loads((demo.evaluation(policy, folder) / "metrics.json").read_text())["table"]
-            values = (table.get(f"Overall {name}", table.get(name, {})).get("value") for name in ("J", "F", "J&F", "R binary"))
-            print(
-                f"| {policy + ' on ' + folder:19} | " + " | ".join("  - " if value is None else f"{value:4.1f}" for value in values) + " |"
-            )
+    before, after = demo.table("before"), demo.table("after")
+    print("\n| unseen videos, in percent | J    | F    | J&F  | R    |\n| ------------------------- | ---- | ---- | ---- | ---- |")
+    for when, table in (("before", before), ("after", after)):
+        values = ("  - " if value is None else f"{value:4.1f}" for value in table.values())
+        print(f"| {when + ' GRPO':25} | {' | '.join(values)} |")
     print("\n| stage                     | seconds |\n| ------------------------- | ------- |")
     for stage, seconds in [*demo.seconds.items(), ("together", sum(demo.seconds.values()))]:
         print(f"| {stage:25} | {seconds:7.1f} |")
+    print(f"\nreward curve: {curve}\none prediction: {overlay}\npolicy after GRPO: {demo.trained_policy}\n")
     rewards = [row["reward/mean"] for row in read_metrics(demo.output / "grpo") if "reward/mean" in row]
-    print(f"\nreward of the first and the last GRPO step: {rewards[0]:.3f}, {rewards[-1]:.3f} (of 5)")
-    print(f"checkpoints: {demo.sft_policy} and {demo.grpo_policy}\nreward curve: {curve}\none prediction: {overlay}")
+    print("\n".join(verdict(rewards, before["J&F"] or 0.0, after["J&F"] or 0.0)))
+
+
+def verdict(rewards: list[float], before: float, after: float) -> list[str]:
+    """What became of reward and J&F, in plain words, whichever way they went."""
+    few = min(COMPARED, max(1, len(rewards) // 2))
+    first, last = fmean(rewards[:few]), fmean(rewards[-few:])
+    lines = []
+    for what, old, new, form in (
+        (f"Mean reward of the first and of the last {few} steps, of 5", first, last, "{:.2f}"),
+        ("J&F on unseen videos before and after, in percent", before, after, "{:.1f}"),
+    ):
+        change = f"rose by {form.format(new - old)}" if new > old else f"did NOT rise ({form.format(new - old)})"
+        lines.append(f"{what}: {form.format(old)} -> {form.format(new)}, it {change}.")
+    return lines
 
 
 def draw_prediction(demo: Demo, path: Path) -> Path:
     """The best prediction on the toy ReVOS as a strip of frames, the boxes on the keyframe."""
-    run = demo.evaluation("GRPO", "ReVOS")
-    best = max(json.loads((run / "metrics.json").read_text())["samples"], key=lambda score: score["J"])
+    run = demo.evaluation("after")
+    present = [score for score in json.loads((run / "metrics.json").read_text())["samples"] if score["type_id"] != 2]
+    best = max(present, key=lambda score: score["J"])
     records = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()[1:]]
     record = next(record for record in records if record["sample_id"] == best["sample_id"])
-    benchmark = open_benchmark("revos", demo.world / "ReVOS", None)
+    benchmark = open_benchmark("revos", demo.places.world / "ReVOS", None)
     sample = next(sample for sample in benchmark.samples if sample.sample_id == best["sample_id"])
     pictures, labels = [], []
     for index in record["shown"]:

@@ -1,4 +1,13 @@
 #!/usr/bin/env bash
-# Ten GRPO steps of the fine-tuned tiny policy on the toy world, on the CPU or on GPUs. DEMO_ROOT (outputs/demo) holds what `make demo` makes.
+# GRPO of the shipped small policy on the toy world, on one GPU or on the CPU; the published recipe but for sizes.
+#   python -m veason.toy.world --output outputs/toy/world --train_videos 600 --valid_videos 60
+#   bash training_scripts/run_toy_grpo.sh trainer.save_checkpoint_path=checkpoints/toy_grpo
+# MODEL_PATH, TOY_TRACKER and TOY_WORLD name other weights and another world; further words override.
 source "$(dirname "$0")/common.sh"
-exec "$PYTHON" -m verl.trainer.main config=configs/demo.yaml "$@"
+
+SIZES=()
+if ! nvidia-smi -L >/dev/null 2>&1; then # on the CPU attention holds every pair of a row's tokens: short rows
+    SIZES=(worker.actor.max_tokens_per_micro_batch=4096)
+fi
+
+exec "$PYTHON" -m verl.trainer.main config=configs/toy_grpo.yaml "${SIZES[@]}" "$@"
