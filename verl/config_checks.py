@@ -101,6 +101,10 @@ def _check_values(config: Config) -> None:
         check_choice(path, value_of(config, path), valid)
     for name in config.trainer.logger:
         check_choice("trainer.logger", name, LOGGERS)
+    if config.sft.num_workers > 0 and config.data.on_bad_sample == "skip":
+        raise ConfigError(
+            "sft.num_workers reads examples where nobody counts what data.on_bad_sample=skip leaves out: set one of them to its default"
+        )
     for path in (f"{section}.{key}" for section, keys in AT_LEAST_ONE.items() for key in keys):
         if value_of(config, path) < 1:  # type: ignore[operator]
             raise ConfigError(f"{path} must be at least 1, not {value_of(config, path)}")

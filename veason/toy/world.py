@@ -26,6 +26,8 @@ from veason.toy.render import render, scene_batch
 from veason.toy.scene import Scene, random_scene
 from veason.toy.video import ToyVideo
 
+PLAIN_SHAPES = 2  # in each video of the split plain
+
 
 def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
     """Draws a scene and works out what is true of it and what can be asked."""
@@ -38,13 +40,13 @@ def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
     return ToyVideo(name, pictures, visible, facts, scene_queries(facts, random.Random(seed), queries))
 
 
-def make_video(name: str, seed: int, frames: int = 20, queries: int = 6) -> ToyVideo:
+def make_video(name: str, seed: int, frames: int = 20, queries: int = 6, shapes: int | None = None) -> ToyVideo:
     """A video that depends on its name and the seed alone; a scene of which too little can be asked is drawn anew."""
     prefix, number = name.rsplit("_", 1)
     rng = random.Random(f"{prefix}/{int(number)}/{seed}")
     for _ in range(20):
         length = max(4, frames + rng.randint(-frames // 5, frames // 5))
-        video = draw_video(name, random_scene(rng, length), queries, rng.randrange(2**31))
+        video = draw_video(name, random_scene(rng, length, shapes), queries, rng.randrange(2**31))
         if {0, 1} <= {query.type_id for query in video.queries}:
             break
     return video
@@ -55,9 +57,11 @@ def make_videos(prefix: str, count: int, seed: int, frames: int = 20, queries: i
     return [make_video(f"{prefix}_{number:04d}", seed, frames, queries) for number in range(count)]
 
 
-def make_entries(root: Path, prefix: str, count: int, seed: int, frames: int, queries: int, workers: int) -> list[RevosEntry]:
-    """The videos of `make_videos` with their frames written below `root`, drawn by `workers` processes."""
-    draw = partial(_draw_entry, root, seed, frames, queries)
+def make_entries(
+    root: Path, prefix: str, count: int, seed: int, frames: int, queries: int, shapes: int | None, workers: int
+) -> list[RevosEntry]:
+    """Videos as of `make_videos`, their frames written below `root`, drawn by `workers` processes."""
+    draw = partial(_draw_entry, root, seed, frames, queries, shapes)
     names = [f"{prefix}_{number:04d}" for number in range(count)]
     if workers == 1:
         return [draw(name) for name in names]
@@ -65,8 +69,8 @@ def make_entries(root: Path, prefix: str, count: int, seed: int, frames: int, qu
         return list(pool.map(draw, names, chunksize=8))
 
 
-def _draw_entry(root: Path, seed: int, frames: int, queries: int, name: str) -> RevosEntry:
-    return revos_entry(root, make_video(name, seed, frames, queries))
+def _draw_entry(root: Path, seed: int, frames: int, queries: int, shapes: int | None, name: str) -> RevosEntry:
+    return revos_entry(root, make_video(name, seed, frames, queries, shapes))
 
 
 def make_world(
@@ -77,6 +81,7 @@ def make_world(
     reasonvos_videos: int = 8,
     frames: int = 20,
     queries: int = 6,
+    plain_videos: int = 0,
     workers: int = 1,
 ) -> dict[str, int]:
     """Writes `output`/ReVOS and `output`/ReasonVOS with `workers` processes; returns how many videos and expressions each split has.
@@ -89,8 +94,16 @@ def make_world(
         if (output / name).exists():
             raise FileExistsError(f"{output / name} exists; give another --output or remove it")
     root = output / "ReVOS"
-    sizes = {"train": train_videos, "valid": valid_videos}
-    entries = {name: make_entries(root, f"toy/{name}", count, seed, frames, queries, workers) for name, count in sizes.items()}
+    splits = {
+        "train": (train_videos, frames, None),
+        "valid": (valid_videos, frames, None),
+        "plain": (plain_videos, frames // 2, PLAIN_SHAPES),
+    }
+    entries = {
+        name: make_entries(root, f"toy/{name}", count, seed, length, queries, shapes, workers)
+        for name, (count, length, shapes) in splits.items()
+        if count
+    }
     write_revos_files(root, entries)
     reasonvos = make_videos("reason", reasonvos_videos, seed, frames, queries)
     write_reasonvos(output / "ReasonVOS", reasonvos)
@@ -114,6 +127,12 @@ def main() -> None:
     parser.add_argument("--reasonvos_videos", type=int, default=8)
     parser.add_argument("--frames", type=int, default=20, help="frames of a video, give or take a fifth")
     parser.add_argument("--queries", type=int, default=6, help="expressions a video, at most")
+    parser.add_argument(
+        "--plain_videos",
+        type=int,
+        default=0,
+        help="short videos of two shapes (split plain of ReVOS), for a policy that starts from nothing",
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = vars(parser.parse_args())
     start = time.perf_counter()

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +30,12 @@ from verl.workers.config import FSDPConfig
 from verl.workers.groups import StoredGroup
 from verl.workers.memory import PeakMeter, resident_bytes
 from verl.workers.prompts import Prompt, PromptBuilder
+from verl.workers.reading import Reader, ReadingProcesses, read_target
 from verl.workers.reference import Reference
 from verl.workers.rollout import Completion, Generation, RolloutEngine, Sampling
-from verl.workers.sharding import gatherer, sharding_mesh
+from verl.workers.sharding import DTYPES, gatherer, sharding_mesh
 
-READERS = 4  # threads that read images while others wait for the disk
+READERS = 8  # threads that read and process images while others wait for the disk
 
 
 class Worker:
@@ -73,10 +75,15 @@ class Worker:
         model = actor.model
         self.data = self.make_data()
         self.validation = self.make_validation() if self.make_validation else self.data
-        self.prompts = PromptBuilder(
-            model.tokenizer_path or model.model_path or "", config.data.min_pixels, config.data.max_pixels, pin=self.device.type == "cuda"
-        )
+        bounds = (config.data.min_pixels, config.data.max_pixels)
+        make_prompts = partial(PromptBuilder, model.tokenizer_path or model.model_path or "", *bounds)
+        self.prompts = make_prompts(pin=self.device.type == "cuda")
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+        self.processes: ReadingProcesses | None = None
+        if config.sft.num_workers > 0:
+            dtype = DTYPES[actor.fsdp.mp_param_dtype] if self.device.type == "cuda" else torch.float32
+            reader = Reader(self.make_data, make_prompts, config.data.max_response_length, dtype)
+            self.processes = ReadingProcesses(reader, config.sft.num_workers)
         self.scoring = ThreadPoolExecutor(1, thread_name_prefix="score")
         seed_everything(config.data.seed)  # the same on every rank: they draw the same adapter
         sizes: dict[str, float] = {}
@@ -84,7 +91,6 @@ class Worker:
         self.scorer: Scorer | None = None
         if self.make_scorer is not None:
             with resident_bytes(self.device, sizes, "engine"):
-                bounds = (config.data.min_pixels, config.data.max_pixels)
                 self.rollouts = RolloutEngine(config.worker.rollout, model, self.device.type, self.prompts.forbidden_tokens, bounds)
             self.rollouts.sleep()
             with resident_bytes(self.device, sizes, "scorer"):
@@ -112,11 +118,9 @@ class Worker:
 
         Every worker of a tensor-parallel group gets the same requests; the groups are theirs in turn.
         """
-        start = time.perf_counter()
-        self._wake_engine()
-        awake = time.perf_counter()
-        assert self.rollouts is not None
-        data = self.validation if validation else self.data
+        if self.rollouts is None:
+            raise RuntimeError("this run has no rollout engine: it was started without a scorer")
+        data, engine = self.validation if validation else self.data, self.rollouts
         greedy = self.config.algorithm.adv_estimator == "remax" and not validation
         parallel = self.config.worker.rollout.tensor_parallel_size
         own = {request.uid for position, request in enumerate(requests) if position % parallel == self.rank % parallel}
@@ -124,15 +128,18 @@ class Worker:
         prompts: dict[int, Future[Prompt]] = {}
         complete: dict[int, dict[bool, list[Completion]]] = {uid: {} for uid in own}
 
+        def opened(request: GroupRequest) -> tuple[Example, Any]:
+            example = data.example(request.index, request.seed)
+            return example, engine.render(self.prompts.bare_ids(example), example.images)
+
         def generations() -> Iterator[Generation]:
-            opened = self.readers.map(partial(self._open, data), requests)
-            for request, (example, bare) in zip(requests, opened):
+            for request, (example, rendered) in zip(requests, ready):
                 if request.uid in own:
                     examples[request.uid] = example
                     prompts[request.uid] = self.readers.submit(self.prompts.build, example)  # for the update, while vLLM generates
-                yield Generation((request.uid, False), bare, example.images, self._sampling(request, validation))
+                yield Generation((request.uid, False), rendered, self._sampling(request, validation))
                 if greedy:
-                    yield Generation((request.uid, True), bare, example.images, Sampling(1, 0.0, request.seed))
+                    yield Generation((request.uid, True), rendered, Sampling(1, 0.0, request.seed))
 
         def finished(generation: Generation, prompt_ids: Sequence[int], completions: list[Completion]) -> None:
             uid, is_greedy = generation.key
@@ -141,8 +148,12 @@ class Worker:
                 if len(complete[uid]) == 1 + greedy:
                     self._store(uid, examples.pop(uid), prompts.pop(uid).result(), prompt_ids, complete.pop(uid))
 
+        start = time.perf_counter()
+        ready = self.readers.map(opened, requests)  # while the engine wakes
+        self._wake_engine(engine)
+        awake = time.perf_counter()
         with self.peak.watch("rollout") as figures:
-            self.rollouts.generate(generations(), finished)
+            engine.generate(generations(), finished)
         seconds = {"hand_over": awake - start, "generate": time.perf_counter() - awake}
         return figures | {f"seconds/rollout/{part}": value for part, value in seconds.items()}
 
@@ -187,7 +198,7 @@ class Worker:
         """See verl.protocol.Engine.read_ahead."""
         for request in requests:
             if request not in self.ahead:
-                self.ahead[request] = self.readers.submit(self._target, self.data, request)
+                self.ahead[request] = self.processes.submit(request) if self.processes else self._submit_target(self.data, request)
 
     def fine_tune(self, requests: Sequence[GroupRequest], step: bool = True) -> dict[str, float]:
         """The token mean of the negative log-likelihood of the examples' responses; with `step`, an optimizer step on it."""
@@ -196,7 +207,7 @@ class Worker:
             self.read_ahead(requests)
             groups = [self.ahead.pop(request).result() for request in requests]
         else:
-            groups = list(self.readers.map(partial(self._target, self.validation), requests))
+            groups = [future.result() for future in [self._submit_target(self.validation, request) for request in requests]]
         with self.peak.watch("update" if step else "evaluation") as figures:
             metrics = self.actor.fine_tune(groups, step)
         self.stale = self.stale or step
@@ -226,19 +237,8 @@ class Worker:
         self.stale = True
         dist.barrier()
 
-    def _open(self, data: TrainingData, request: GroupRequest) -> tuple[Example, list[int]]:
-        example = data.example(request.index, request.seed)
-        return example, self.prompts.bare_ids(example)
-
-    def _target(self, data: TrainingData, request: GroupRequest) -> Group:
-        example = data.example(request.index, request.seed)
-        prompt = self.prompts.build(example)
-        if not example.response:
-            raise ValueError(f"{example.sample_id} has no response to learn")
-        ids, limit = self.prompts.response_ids(example.response), self.config.data.max_response_length
-        if len(ids) > limit:
-            raise ValueError(f"{example.sample_id}: its response has {len(ids)} tokens, data.max_response_length is {limit}")
-        return Group(prompt.ids, [ids], prompt.pixel_values, prompt.image_grid_thw)
+    def _submit_target(self, data: TrainingData, request: GroupRequest) -> Future[Group]:
+        return self.readers.submit(read_target, data, self.prompts, request, self.config.data.max_response_length)
 
     def _sampling(self, request: GroupRequest, validation: bool) -> Sampling:
         config = self.config.worker.rollout
@@ -288,16 +288,14 @@ class Worker:
             baseline=float(scores[n].total) if greedy else None,
         )
 
-    def _wake_engine(self) -> None:
+    def _wake_engine(self, engine: RolloutEngine) -> None:
         """Before rollouts: what trains leaves the GPU as configured, the engine wakes with the actor's present weights."""
-        if self.rollouts is None:
-            raise RuntimeError("this run has no rollout engine: it was started without a scorer")
-        if not self.stale and not self.rollouts.asleep:
+        if not self.stale and not engine.asleep:
             return
         self.actor.bring()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # what the update has left in PyTorch's cache is room that vLLM cannot see
-        self.rollouts.load_weights(self._engine_weights(self.rollouts.dtype))
+        engine.load_weights(self._engine_weights(engine.dtype))
         self.actor.leave()
         self.stale = False
 
