@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +29,7 @@ from veason.pipeline import Frames, Reading, Segmenter
 from veason.policy import FIT_POLICIES, Sampling, VLLMPolicy, check_checkpoint
 from veason.video import decode_video, open_folder
 
+HELD = 64  # frames whose features the tracker holds; several expressions share those of a video that is no longer
 OVERLAY_FPS = 10  # of the overlay video of a folder of frames, whose pace is not known
 
 
@@ -37,9 +38,11 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         check_weights(options)
         check_side(options.size)
-        with tempfile.TemporaryDirectory(prefix="veason_") as scratch:
+        out = Path(options.out)
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".frames_", dir=out) as scratch:  # /tmp may be memory
             frames, fps = read_input(options.video, options.fps, Path(scratch))
-            predict(build_segmenter(options), frames, options.expression, Path(options.out), fps)
+            predict(build_segmenter(options), frames, options.expression, out, fps)
     except DataError as error:
         print(f"veason.predict: {error}", file=sys.stderr)
         return 2
@@ -82,8 +85,7 @@ def read_input(path: str, fps: float | None, scratch: Path) -> tuple[Frames, flo
     """The frames, and the pace at which to show them again."""
     if Path(path).is_dir():
         return open_folder(path), fps or OVERLAY_FPS
-    frames, pace = decode_video(path, scratch / "frames", fps)
-    return cast(Frames, frames), pace
+    return decode_video(path, scratch / "frames", fps)
 
 
 def build_segmenter(options: argparse.Namespace) -> Segmenter:
@@ -93,12 +95,13 @@ def build_segmenter(options: argparse.Namespace) -> Segmenter:
 
     sampling = Sampling(options.temperature, max_tokens=options.max_tokens)
     policy = VLLMPolicy(options.model, sampling, max_images=options.sampled_frames)
-    tracker = VideoTracker.from_files(options.sam2_config, options.sam2, "cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tracker = VideoTracker.from_files(options.sam2_config, options.sam2, device, max_frames=HELD)
     return Segmenter(policy, tracker, options.sampled_frames, options.size, options.prompt_template)
 
 
 def predict(segmenter: Segmenter, frames: Frames, expressions: Sequence[str], out: Path, fps: float) -> list[Reading]:
-    """Segment and write everything; the policy answers all expressions at once. Holds one frame and its mask at a time."""
+    """Segment and write everything; the policy answers all expressions at once. Memory does not grow with the video's length."""
     shape = (len(frames), *frames[0].shape[:2])
     answers = segmenter.policy.answers(segmenter.questions(frames, expressions))
     readings = [segmenter.read(answer, shape) for answer in answers]

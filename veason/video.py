@@ -36,8 +36,22 @@ def open_folder(folder: str | Path) -> FrameFiles:
     return FrameFiles(paths)
 
 
-def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None) -> tuple[np.ndarray, float]:
-    """A video file's frames as an array [T, H, W, 3] RGB that lies in the file `scratch`, so that only what is looked at is in memory.
+class RawFrames(Sequence[np.ndarray]):
+    """Decoded frames one after the other in a file; frame t is read, uint8 [H, W, 3] RGB, when it is asked for."""
+
+    def __init__(self, path: str | Path, total: int, shape: tuple[int, ...]) -> None:
+        self.path, self.total, self.shape = path, total, shape
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        place, size = range(self.total)[index], math.prod(self.shape)
+        return np.fromfile(self.path, np.uint8, size, offset=place * size).reshape(self.shape)
+
+
+def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None) -> tuple[RawFrames, float]:
+    """A video file's frames, which lie in the file `scratch` (3 bytes a pixel), so that only what is looked at is in memory.
 
     Args:
         fps: keep so many frames a second: the first one not before 0, 1/fps, 2/fps, ... seconds, one for all of these that lie in a gap
@@ -80,4 +94,4 @@ def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None
         raise DataError(f"{path} cannot be read as a video ({error})") from error
     if shape is None:
         raise DataError(f"{path} holds no frames")
-    return np.memmap(scratch, np.uint8, "r", shape=(total, *shape)), pace
+    return RawFrames(scratch, total, shape), pace
