@@ -1,0 +1,217 @@
+"""The job that `benchmarks.grpo_step` times: a 3B policy with random weights, prompts of noise, answers that can be scored."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
+
+from benchmarks.packing import model_config
+from grpo_reward.reward_score import Breakdown
+from grpo_reward.scorer import GroupScorer, build_scorer
+from veason.answers import format_answer
+from veason.examples import Example, GroundTruth
+from veason.prompts import build_messages
+from veason.toy.corpus import toy_sentences
+from veason.toy.tiny_policy import build_processor
+from veason.toy.tiny_tracker import write_tracker
+from veason.toy.tokenizer import train_tokenizer
+from veason.tracker import Speed, VideoTracker
+from veason.tracking.loading import RANDOM
+from verl.config import Config, load_config
+from verl.protocol import Scorer
+from verl.trainer.main import Task
+
+TIMES = [0, 7, 14, 21, 28, 35]
+POLICY_GIB = 8  # on the disk
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Job:
+    """The size of a step.
+
+    Attributes:
+        prompts, rollouts: per step and per prompt; tokens: of every response.
+        side: of a frame, pixels; at 560 a prompt has about 2,650 tokens.
+        budget: tokens of a packed row.
+        cache_gib: keys and values of the rollout engine.
+        tiny: small dimensions, for a machine without a GPU.
+        compile_tracker: compile SAM 2, as a real run does: two more minutes at the start, a second less a step.
+    """
+
+    prompts: int = 16
+    rollouts: int = 8
+    tokens: int = 512
+    side: int = 560
+    budget: int = 14_000
+    cache_gib: float = 6.0
+    tiny: bool = False
+    compile_tracker: bool = False
+
+
+TINY = Job(prompts=2, rollouts=2, tokens=8, side=112, budget=2000, tiny=True)
+
+
+def scratch_folder() -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder, in memory where there is room for the policy: a disk takes a quarter of a minute to write it."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * POLICY_GIB * GIB
+    return tempfile.TemporaryDirectory(prefix="grpo_step_", dir=memory if roomy else None)
+
+
+def write_policy(folder: Path, tiny: bool) -> None:
+    """A checkpoint of 3B dimensions (or a small one) with random bf16 weights."""
+    tokenizer = train_tokenizer(toy_sentences(seed=0), 1500)
+    config = model_config(tiny)
+    for field, token in (
+        ("image", "<|image_pad|>"),
+        ("video", "<|video_pad|>"),
+        ("vision_start", "<|vision_start|>"),
+        ("vision_end", "<|vision_end|>"),
+    ):
+        setattr(config, f"{field}_token_id", tokenizer.convert_tokens_to_ids(token))
+    with torch.device("meta"):
+        model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=torch.bfloat16)
+    model.to_empty(device="cpu")
+    model.tie_weights()
+    fill_randomly(model, config.text_config.initializer_range)
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    model.save_pretrained(folder)
+    build_processor(tokenizer).save_pretrained(folder)
+
+
+@torch.no_grad()
+def fill_randomly(model: nn.Module, std: float) -> None:
+    """Matrices from one block of normal numbers, each from its own place there, which is quicker than new numbers; norms 1, biases 0.
+
+    On the CPU: a driver that has touched the GPU would keep memory there.
+    """
+    block = (torch.randn(1 << 24, generator=torch.Generator().manual_seed(0)) * std).bfloat16()
+    for number, (name, parameter) in enumerate(model.named_parameters()):
+        if parameter.ndim == 1:
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+            continue
+        start = 7919 * number % (len(block) // 2)
+        for part in parameter.view(-1).split(len(block) // 2):
+            part.copy_(block[start : start + len(part)])
+
+
+@dataclass
+class BenchData:
+    """4,096 prompts: 6 frames of noise and a question."""
+
+    side: int = 560
+
+    def __len__(self) -> int:
+        return 4096
+
+    def sample_id(self, index: int) -> str:
+        return f"bench/{index}"
+
+    def outline(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:  # noqa: ARG002 (all alike)
+        size = (self.side, self.side)
+        return build_messages("the shape that leaves first", TIMES, size=size), [size] * len(TIMES)
+
+    def example(self, index: int, seed: int) -> Example:
+        rng = np.random.default_rng((index, seed))
+        frames = [Image.fromarray(rng.integers(0, 255, (self.side, self.side, 3), dtype=np.uint8)) for _ in TIMES]
+        corner = self.side // 4
+        masks = np.zeros((len(TIMES), self.side, self.side), np.uint8)
+        masks[:, corner : 2 * corner, corner : 2 * corner] = 1
+        box = [float(corner), float(corner), 2.0 * corner, 2.0 * corner]
+        messages, _ = self.outline(index, seed)
+        return Example(self.sample_id(index), messages, frames, GroundTruth(TIMES, [[box] for _ in TIMES], masks))
+
+
+class WellFormed:
+    """Scores made-up answers in place of what random weights write: a keyframe and one box of its own for each response.
+
+    Args:
+        alone: each response by itself, as in the seed's schedule: its frames are encoded again, nothing is shared.
+    """
+
+    def __init__(self, scorer: GroupScorer, alone: bool = False) -> None:
+        self.scorer, self.alone = scorer, alone
+
+    def score(self, example: Example, responses: Sequence[str]) -> list[Breakdown]:
+        answers = self._answers(example, len(responses))
+        if self.alone:
+            return [score for answer in answers for score in self.scorer.score(example, [answer])]
+        return self.scorer.score(example, answers)
+
+    @staticmethod
+    def _answers(example: Example, count: int) -> list[str]:
+        assert example.truth is not None
+        draw = random.Random(example.sample_id)
+        x1, y1, x2, y2 = example.truth.boxes[0][0]
+        shifts = [[draw.randint(-20, 20) for _ in range(4)] for _ in range(count)]
+        boxes = [[x1 + a, y1 + b, x2 + c, y2 + d] for a, b, c, d in shifts]
+        return [format_answer("It leaves first.", draw.choice(TIMES), [box]) for box in boxes]
+
+
+class NoReward:
+    """Numbers at no cost, where rewards are left out of a comparison."""
+
+    def score(self, example: Example, responses: Sequence[str]) -> list[Breakdown]:
+        draw = random.Random(example.sample_id)
+        return [Breakdown(draw.random(), {}, None) for _ in responses]
+
+
+def tracking_scorer(options: dict[str, Any], compiled: bool, device: str) -> Scorer:
+    """The reward of the recipe; SAM 2 is compiled on demand only."""
+    scorer = build_scorer(**options, device=device)
+    if not compiled:
+        scorer.tracker = plain_tracker(options["sam2_config"], device)
+    return WellFormed(scorer)
+
+
+def plain_tracker(sam2_config: str, device: str | torch.device, dtype: torch.dtype | None = None) -> VideoTracker:
+    """SAM 2 with random weights, nothing compiled; in fp32 as the seed's, or in the dtype that the device is best at."""
+    return VideoTracker.from_files(sam2_config, RANDOM, device, dtype, speed=Speed(compile_encoder=False, compile_steps=False))
+
+
+def make_config(job: Job, folder: Path, policy: Path, gpus: int) -> Config:
+    """The published recipe on `gpus` GPUs, everything resident that an 80 GB card has room for; the run's folder is `folder`."""
+    words = {
+        "data.train_files": "noise",
+        "data.rollout_batch_size": job.prompts,
+        "data.max_response_length": job.tokens,
+        "worker.actor.global_batch_size": job.prompts,
+        "worker.actor.model.model_path": policy,
+        "worker.actor.max_tokens_per_micro_batch": job.budget,
+        "worker.actor.offload.param_offload": "false",
+        "worker.actor.offload.optimizer_offload": "false",
+        "worker.rollout.n": job.rollouts,
+        "worker.rollout.ignore_eos": "true",
+        "worker.rollout.tensor_parallel_size": gpus,
+        "worker.rollout.kv_cache_gib": job.cache_gib,
+        "worker.rollout.max_num_seqs": job.prompts * job.rollouts,
+        "worker.reward.sam2_checkpoint": RANDOM,
+        "trainer.device": "cuda" if torch.cuda.is_available() else "cpu",
+        "trainer.n_gpus_per_node": gpus,
+        "trainer.save_checkpoint_path": folder,
+        "trainer.logger": "[]",
+    }
+    recipe = Path(__file__).parents[1] / "configs" / "video_seg_zero_3b_keyframe_sam_sft_mod.yaml"
+    config = load_config([f"config={recipe}", *(f"{key}={value}" for key, value in words.items())])
+    if job.tiny:
+        write_tracker(policy / "tracker")
+        config.worker.reward.sam2_config = str(policy / "tracker" / "sam2_tiny.yaml")
+    return config
+
+
+def make_task(job: Job, config: Config) -> Task:
+    options = {"sam2_config": config.worker.reward.sam2_config, "sam2_checkpoint": RANDOM}
+    return Task(partial(BenchData, job.side), None, partial(tracking_scorer, options, job.compile_tracker))

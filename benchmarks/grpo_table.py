@@ -1,0 +1,125 @@
+"""What `benchmarks.grpo_step` prints: stages against physical limits, and every figure beside its bar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from transformers import AutoConfig
+
+from verl.config import Config
+from verl.trainer.throughput import ModelFlops, device_peak
+
+Figures = dict[str, float]
+
+# Memory bandwidth in bytes/s by a part of the device's name, from the vendors' data sheets; the first match counts.
+BANDWIDTHS = {"B200": 8.0e12, "H200": 4.8e12, "H100": 3.35e12, "H800": 3.35e12, "A100": 2.0e12}
+MEMORY = ("memory/rollout_gib", "memory/reference_gib", "memory/update_gib")
+STAGES = ("rollout", "rollout/hand_over", "rollout/generate", "score", "reference", "advantage", "update")
+SAME = {"actor/loss": 1e-3, "actor/entropy": 1e-3, "actor/grad_norm": 1e-2}  # relative tolerance between one GPU and several, bf16 compute
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The seconds that a step's arithmetic and memory traffic would take at the devices' full rates; 0 where these are not known.
+
+    Attributes:
+        prompts: forward pass over the prompts alone, images included, by the matrix rate.
+        decode: reading weights and cache once per generated token, by the memory bandwidth.
+        forward: one packed forward pass over all groups, by the matrix rate.
+    """
+
+    prompts: float
+    decode: float
+    forward: float
+
+    @classmethod
+    def of(cls, flops: ModelFlops, device: str, config: Config, prompt: int, patches: int) -> Limits:
+        """Of a run on `device`s with prompts of `prompt` tokens and `patches` image patches."""
+        rollout, count = config.worker.rollout, config.data.rollout_batch_size
+        peak, bandwidth = device_peak(device), next((rate for part, rate in BANDWIDTHS.items() if part in device), None)
+        if peak is None or bandwidth is None:
+            return NONE
+        gpus = config.trainer.n_gpus_per_node
+        text = AutoConfig.from_pretrained(config.worker.actor.model.model_path or "").text_config
+        cached = 2 * 2 * text.num_hidden_layers * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads)  # bytes a token
+        weights = flops.token + flops.head  # 2 FLOPs and 2 bytes a weight
+        sequences = count * rollout.n
+        read = rollout.response_length * (weights + sequences * cached * (prompt + rollout.response_length / 2))
+        responses = [rollout.response_length] * rollout.n
+        return cls(
+            prompts=count * flops.group(prompt, [], patches) / (peak * gpus),
+            decode=read / (bandwidth * gpus),
+            forward=count * flops.group(prompt, responses, patches) / (peak * gpus),
+        )
+
+
+NONE = Limits(0.0, 0.0, 0.0)
+
+
+def stage_table(name: str, figures: Figures, limits: Limits = NONE) -> None:
+    """The seconds of each stage, and what they would be at the device's full rate."""
+    share = figures.get("share", 1.0)
+    ideal = {
+        "rollout/generate": (
+            limits.prompts + limits.decode,
+            f"prompts {limits.prompts:.1f} s at the matrix rate, decode {limits.decode:.1f} s",
+        ),
+        "reference": (limits.forward, "one forward pass at the matrix rate"),
+        "update": (3 * limits.forward, "three at the matrix rate"),
+    }
+    scaled = f" (measured on {share:.0%} of the prompts)" if share != 1.0 else ""
+    print(f"\n{name}{scaled}\n| stage | seconds | share of the physical limit | |\n| --- | --- | --- | --- |")
+    for stage in STAGES:
+        seconds = figures.get(f"seconds/{stage}")
+        if seconds is None:
+            continue
+        limit, what = ideal.get(stage, (0.0, ""))
+        print(f"| {stage} | {seconds:.2f} | {f'{limit / seconds:.0%}' if limit else ''} | {what if limit else ''} |")
+    print(f"| whole step | {figures['seconds/step']:.2f} | | |")
+    rates = {name.removeprefix("perf/"): value for name, value in figures.items() if name.startswith("perf/")}
+    print(", ".join(f"{name} {value:.3g}" for name, value in rates.items()))
+    print("peak GiB: " + ", ".join(f"{name[7:-4]} {figures[name]:.1f}" for name in MEMORY if name in figures))
+    print(f"vLLM's log-probabilities differ from the actor's by {figures['rollout/log_prob_gap']:.1e} a token\n", flush=True)
+
+
+def print_table(found: dict[str, Figures], device: str) -> None:
+    """Every figure of one GPU, as far as it is known, with its bar."""
+    ours = found["ours"]
+    rows = [
+        row("one step of ours, s", ours["seconds/step"], 35, "at most"),
+        row("peak memory, GiB", max((ours[name] for name in MEMORY if name in ours), default=0.0), 75, "at most"),
+        row("through the object store, MB a prompt", ours["ray/megabytes_per_prompt"], 1, "at most"),
+    ]
+    if "seed" in found:
+        rows.append(row("the seed's schedule, times as long", found["seed"]["seconds/step"] / ours["seconds/step"], 4, "at least"))
+    if "bare" in ours:
+        slower = 100 * (ours["seconds/rollout/generate"] / ours["bare"] - 1)
+        rows.append(row("generation in the step, % slower than bare LLM.generate", slower, 5, "at most"))
+    for name, what in (("seconds/step", "TRL, times as long"), ("seconds/over", "TRL, times as long, or more: its step did not end")):
+        if name in found.get("trl", {}):
+            rows.append(row(what, found["trl"][name] / found["small"]["seconds/step"], 2, "at least"))
+    finish(rows, device)
+
+
+def print_scaling(found: dict[int, list[Figures]], device: str) -> None:
+    """Throughput and losses of several GPUs beside those of one."""
+    one, several = (found[count] for count in sorted(found))
+    seconds = [sum(step["seconds/step"] for step in steps[1:]) for steps in (one, several)]
+    rows = [row(f"throughput of {max(found)} GPUs, times that of one", seconds[0] / seconds[1], 1.7, "at least")]
+    for name, tolerance in SAME.items():
+        pairs = [(a[name], b[name]) for a, b in zip(one, several)]
+        print(f"{name}: " + ", ".join(f"{a:.6g} and {b:.6g}" for a, b in pairs))
+        rows.append(row(f"{name}, relative difference", max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs), tolerance, "at most"))
+    finish(rows, device)
+
+
+def row(what: str, value: float, bar: float, side: str) -> str:
+    met = value <= bar if side == "at most" else value >= bar
+    return f"| {what} | {value:.3g} | {side} {bar:g} | {'met' if met else 'NOT MET'} |"
+
+
+def finish(rows: list[str], device: str) -> None:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ray"))
+    print(f"\n{device}, {packages}; the bars are those of an 80 GB H100\n\n| what | measured | bar | |\n| --- | --- | --- | --- |")
+    print("\n".join(rows), flush=True)

@@ -1,0 +1,211 @@
+"""TRL's GRPOTrainer on the job of `benchmarks.grpo_step`, started by it in a process of its own.
+
+    pip install trl==1.16.0
+    python -m benchmarks.grpo_trl --policy FOLDER --events FILE --prompts 4 --rollouts 8 --tokens 256 --steps 1
+
+Made as quick as TRL offers: vLLM in its own process (without sleep where the GPU has room for all), all rollouts in one generation, fp32
+weights with bf16 autocast as ours, gradient checkpointing, and the fastest attention that transformers finds installed. The reward is a
+number at no cost. The first step warms up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.grpo_job import GIB, BenchData
+from verl.workers.prompts import PromptBuilder
+
+ENGINE_GIB = 24  # for vLLM: weights, cache, activations
+ROOMY_GIB = 120  # a GPU on which everything stays resident
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of the job; the names are `benchmarks.grpo_job.Job`'s."""
+
+    prompts: int
+    rollouts: int
+    tokens: int
+    steps: int
+    side: int
+
+
+def attention() -> str:
+    """The fastest implementation that transformers can use with what is installed."""
+    for package, name in (("flash_attn_interface", "flash_attention_3"), ("flash_attn", "flash_attention_2")):
+        if importlib.util.find_spec(package) is not None and torch.cuda.is_available():
+            return name
+    return "sdpa"
+
+
+def make_dataset(sizes: Sizes) -> Any:
+    """Conversations with their images, in TRL's form: enough for the first step and those that are timed."""
+    import datasets
+    import pyarrow as pa
+
+    text = datasets.Value("string")
+    features = datasets.Features(
+        {
+            "prompt": datasets.List({"role": text, "content": datasets.List({"type": text, "text": text})}),
+            "images": datasets.List(datasets.Image()),
+        }
+    )
+    data, rows = BenchData(sizes.side), []
+    for index in range(sizes.prompts * (1 + sizes.steps)):
+        example = data.example(index, 0)
+        turns = [
+            {"role": turn["role"], "content": [{"type": part["type"], "text": part.get("text")} for part in turn["content"]]}
+            for turn in example.messages
+        ]
+        rows.append(features.encode_example({"prompt": turns, "images": example.images}))
+    table = datasets.table.InMemoryTable(pa.Table.from_pylist(rows, schema=features.arrow_schema))
+    # with a fingerprint given, nothing has to be pickled to compute one
+    return datasets.Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint="noise")
+
+
+def generation(use_vllm: bool, forbidden: list[int], tokens: int) -> dict[str, Any]:
+    """Every response of full length, and no image token without an image."""
+    if use_vllm:
+        return {"ignore_eos": True, "logit_bias": dict.fromkeys(forbidden, float("-inf")), "detokenize": False}
+    return {"min_new_tokens": tokens, "suppress_tokens": forbidden}
+
+
+def make_trainer(policy: Path, sizes: Sizes, use_vllm: bool, output: str) -> Any:
+    from trl import GRPOConfig, GRPOTrainer
+
+    cuda = torch.cuda.is_available()
+    total = torch.cuda.get_device_properties(0).total_memory / GIB if cuda else 0.0
+    responses = sizes.prompts * sizes.rollouts
+    batch = min(8, responses)  # sequences of a forward pass
+    config = GRPOConfig(
+        output_dir=output,
+        max_steps=1 + sizes.steps,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=responses // batch,
+        steps_per_generation=responses // batch,
+        num_generations=sizes.rollouts,
+        max_completion_length=sizes.tokens,
+        beta=5e-3,
+        learning_rate=1e-6,
+        loss_type="grpo",
+        bf16=cuda,
+        use_cpu=not cuda,
+        gradient_checkpointing=True,
+        model_init_kwargs={"attn_implementation": attention(), "dtype": "float32"},
+        use_vllm=use_vllm,
+        vllm_mode="colocate",
+        vllm_gpu_memory_utilization=min(0.9, ENGINE_GIB / total) if cuda else 0.2,
+        vllm_max_model_length=8192,
+        vllm_enable_sleep_mode=cuda and total < ROOMY_GIB,
+        generation_kwargs=generation(use_vllm, PromptBuilder(str(policy)).forbidden_tokens, sizes.tokens),
+        report_to="none",
+        save_strategy="no",
+        logging_steps=1,
+        disable_tqdm=True,
+    )
+    return GRPOTrainer(str(policy), no_reward, config, train_dataset=make_dataset(sizes))
+
+
+def no_reward(prompts: list[Any], **_: Any) -> list[float]:
+    """Numbers that differ inside a group."""
+    return [float(number % 7) for number in range(len(prompts))]
+
+
+def watch_steps(trainer: Any, tell: Callable[..., None]) -> None:
+    """Tells of the end of each step, and of its mean response."""
+    from transformers import TrainerCallback
+
+    class Watcher(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            tell(event="step")
+
+        def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
+            if "completions/mean_length" in logs:
+                tell(event="length", tokens=logs["completions/mean_length"])
+
+    trainer.add_callback(Watcher())
+
+
+def command(words: list[str]) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.grpo_trl", *words]
+
+
+def measure(policy: Path, sizes: Sizes, limit: int, vllm: bool) -> tuple[dict[str, float], str]:
+    """Runs this module in a process of its own and ends it after `limit` seconds.
+
+    Returns:
+        {"seconds/step": of the last step} or, where that did not end in time, {"seconds/over": a lower bound}, or nothing where it failed;
+        and what was run, or why it was not.
+    """
+    if importlib.util.find_spec("trl") is None:
+        return {}, "not installed: pip install trl==1.16.0"
+    events, log = policy.parent / "trl.jsonl", policy.parent / "trl.log"
+    events.unlink(missing_ok=True)
+    words = [word for name, value in asdict(sizes).items() for word in (f"--{name}", str(value))] + ["--policy", str(policy)]
+    words += ["--events", str(events), *([] if vllm else ["--transformers"])]
+    with log.open("w") as output:
+        process = subprocess.Popen(command(words), stdout=output, stderr=output, start_new_session=True)
+        start = time.time()
+        try:
+            process.wait(limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    seen = [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []
+    moments = [each["time"] for each in seen if each["event"] in ("ready", "step")]
+    about = next((each["what"] for each in seen if each["event"] == "ready"), "it did not start")
+    lengths = [f"{each['tokens']:.0f}" for each in seen if each["event"] == "length"]
+    if process.returncode not in (0, -signal.SIGKILL):
+        return {}, f"{about}; it failed:\n{log.read_text()[-3000:]}"
+    about += f"; responses of {', '.join(lengths)} tokens; started in {moments[0] - start:.0f} s, then steps of " if moments else ""
+    about += ", ".join(f"{after - before:.1f} s" for before, after in pairwise(moments))
+    if len(moments) == 2 + sizes.steps:
+        return {"seconds/step": (moments[-1] - moments[1]) / sizes.steps}, about
+    return {"seconds/over": start + limit - (moments[-1] if moments else start)}, f"{about} ended after {limit} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--policy", type=Path, required=True)
+    parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--rollouts", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=1, help="timed, after one that warms up")
+    parser.add_argument("--side", type=int, default=560)
+    parser.add_argument("--events", type=Path, required=True, help="file to which a JSON object is added for each event")
+    parser.add_argument("--transformers", action="store_true", help="generate with transformers instead of vLLM")
+    args = parser.parse_args()
+    sizes = Sizes(args.prompts, args.rollouts, args.tokens, args.steps, args.side)
+    import trl
+
+    def tell(**event: Any) -> None:
+        with args.events.open("a") as file:
+            file.write(json.dumps(event | {"time": time.time()}) + "\n")
+
+    with tempfile.TemporaryDirectory() as output:
+        trainer = make_trainer(args.policy, sizes, not args.transformers, output)
+        watch_steps(trainer, tell)
+        engine = "transformers" if args.transformers else "vLLM in its process"
+        tell(event="ready", what=f"TRL {trl.__version__}, generation by {engine}, attention {trainer.model.config._attn_implementation}")
+        trainer.train()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The GRPO benchmark's own arithmetic: physical limits by hand, bars, what is scaled and what is not, and the data of the job."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from benchmarks import grpo_step, grpo_trl
+from benchmarks.grpo_job import TINY, BenchData, Job, make_config, write_policy
+from benchmarks.grpo_table import Limits, print_scaling, print_table, row, stage_table
+from benchmarks.packing import model_config
+from verl.trainer.throughput import ModelFlops
+
+OURS = {"seconds/step": 30.0, "seconds/rollout": 9.0, "seconds/rollout/generate": 8.32, "memory/update_gib": 70.0, "bare": 8.0}
+OURS |= {"ray/megabytes_per_prompt": 0.02, "rollout/log_prob_gap": 1e-3, "seconds/reference": 3.0, "seconds/update": 12.0}
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("job") / "policy"
+    write_policy(folder, tiny=True)
+    return folder
+
+
+def test_limits_by_hand(policy):
+    config = make_config(Job(), policy.parent, policy, gpus=2)
+    flops = ModelFlops.of(model_config(tiny=True))
+    limits = Limits.of(flops, "NVIDIA H100 80GB HBM3", config, 100, 64)
+    weights = 2 * (2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 320)) / 2 + 2 * 256 * 151936  # bytes in half precision
+    weights += 2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 320)
+    cache = 16 * 8 * (100 + 256) * (2 * 2 * 128 * 2)  # keys and values of 2 layers with one head of 128
+    assert limits.decode == pytest.approx(512 * (weights + cache) / (2 * 3.35e12))
+    assert limits.forward == pytest.approx(16 * flops.group(100, [512] * 8, 64) / (2 * 989e12))
+    assert 0 < limits.prompts < limits.forward
+    assert Limits.of(flops, "CPU", config, 100, 64) == Limits(0.0, 0.0, 0.0)
+
+
+def test_bars(capsys):
+    assert row("seconds", 35.0, 35, "at most").endswith("| met |") and row("seconds", 35.1, 35, "at most").endswith("| NOT MET |")
+    found = {"ours": OURS, "seed": {"seconds/step": 210.0}, "small": {"seconds/step": 8.0}, "trl": {"seconds/over": 100.0}}
+    print_table(found, "CPU")
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
+    assert [cells[1] for cells in rows] == ["30", "70", "0.02", "7", "4", "12.5"]
+    assert all(cells[-1] == "met |" for cells in rows) and "did not end" in rows[-1][0]
+
+
+def test_stages_without_limits_and_with(capsys):
+    stage_table("ours", OURS, Limits(prompts=1.0, decode=2.0, forward=1.2))
+    assert "| reference | 3.00 | 40% |" in (printed := capsys.readouterr().out)
+    assert "| update | 12.00 | 30% |" in printed and "| rollout/generate | 8.32 | 36% |" in printed
+    stage_table("the seed's schedule", OURS | {"share": 0.25})
+    assert "25% of the prompts" in (printed := capsys.readouterr().out) and "| reference | 3.00 |  |" in printed
+
+
+def test_throughput_of_two_gpus_leaves_the_first_step_out(capsys):
+    def steps(*seconds):
+        return [{"seconds/step": each, "actor/loss": -0.0119, "actor/entropy": 11.9, "actor/grad_norm": 2.0} for each in seconds]
+
+    print_scaling({1: steps(90, 30, 30), 2: steps(99, 15, 15)}, "CPU")
+    printed = capsys.readouterr().out
+    assert "| throughput of 2 GPUs, times that of one | 2 |" in printed and "NOT MET" not in printed
+    worse = steps(99, 15, 15)
+    worse[2]["actor/loss"] = -0.0121
+    print_scaling({1: steps(90, 30, 30), 2: worse}, "CPU")
+    assert "| actor/loss, relative difference | 0.0168 | at most 0.001 | NOT MET |" in capsys.readouterr().out
+
+
+def test_only_what_is_proportional_to_the_prompts_is_scaled(monkeypatch):
+    measured = {"seconds/rollout": 5.0, "seconds/score": 12.0, "seconds/reference": 9.0, "seconds/update": 28.0, "seconds/step": 54.0}
+    monkeypatch.setattr(grpo_step, "step", lambda *_: measured)
+    config = SimpleNamespace(data=SimpleNamespace(), worker=SimpleNamespace(actor=SimpleNamespace()))
+    loop = SimpleNamespace(config=config)
+    scaled = grpo_step.seed(loop, Job(), 4, OURS)
+    assert scaled["seconds/step"] == 9.0 + 4 * (12.0 + 9.0 + 28.0) and scaled["share"] == 0.25
+    assert grpo_step.seed(loop, Job(), 16, OURS) == measured and config.data.rollout_batch_size == 16
+
+
+def test_the_policy_is_whole_and_random(policy):
+    model, report = AutoModelForImageTextToText.from_pretrained(policy, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    layers = model.model.language_model.layers
+    assert not torch.equal(layers[0].mlp.up_proj.weight, layers[1].mlp.up_proj.weight)
+    assert layers[0].mlp.up_proj.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert bool((layers[0].input_layernorm.weight == 1).all())
+
+
+def test_examples_are_a_function_of_their_index():
+    data = BenchData(side=56)
+    one, again, other = data.example(3, 7), data.example(3, 7), data.example(4, 7)
+    assert one.images == again.images != other.images
+    assert [image.size for image in one.images] == data.outline(3, 7)[1]
+
+
+def child(text):
+    """A TRL process that writes these events."""
+    return f"import sys, json; open(sys.argv[sys.argv.index('--events') + 1], 'w').write({text!r})"
+
+
+@pytest.mark.parametrize("times, code, expected", [
+    ([10.0, 50.0, 72.5], 0, {"seconds/step": 22.5}),
+    ([10.0, 50.0], 1, {}),
+])  # fmt: skip
+def test_what_trl_did_is_read_from_its_events(monkeypatch, policy, times, code, expected):
+    events = [{"event": "ready" if number == 0 else "step", "time": at, "what": "TRL"} for number, at in enumerate(times)]
+    script = child("".join(json.dumps(each) + "\n" for each in events)) + f"; sys.exit({code})"
+    monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: True)
+    monkeypatch.setattr(grpo_trl, "command", lambda words: [sys.executable, "-c", script, *words])
+    figures, about = grpo_trl.measure(policy, grpo_trl.Sizes(4, 8, 256, 1, 560), 60, vllm=True)
+    assert figures == expected and about.startswith("TRL") and ("it failed" in about) == bool(code)
+
+
+def test_trl_that_does_not_end_is_ended(monkeypatch, policy):
+    monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: True)
+    monkeypatch.setattr(grpo_trl, "command", lambda _: [sys.executable, "-c", "import time; time.sleep(60)"])
+    figures, about = grpo_trl.measure(policy, grpo_trl.Sizes(4, 8, 256, 1, 560), 1, vllm=True)
+    assert figures["seconds/over"] == pytest.approx(1.0, abs=0.5) and "ended after 1 s" in about
+    monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: None)
+    assert grpo_trl.measure(policy, grpo_trl.Sizes(4, 8, 256, 1, 560), 1, vllm=True) == ({}, "not installed: pip install trl==1.16.0")
+
+
+def test_the_tiny_job_is_smaller_in_every_way():
+    assert TINY.tiny and TINY.prompts < Job().prompts and TINY.tokens < Job().tokens and TINY.side < Job().side
