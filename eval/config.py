@@ -37,7 +37,7 @@ class EvaluateConfig:
     seed: int = 0
     workers: int | None = None  # processes; null: one a GPU, or one on a machine without
     batch_size: int = 64  # samples that a worker's policy is asked about at once
-    tracker_frames: int = 64  # frames whose features the tracker holds; expressions about a video no longer than this share them
+    tracker_frames: int = 256  # frames whose features the tracker holds, 16 MB each; expressions about a shorter video share them
     gpu_memory_utilization: float = 0.5  # the policy engine's share; the tracker has the rest
     kv_cache_gib: float | None = None  # the engine's cache, fixed where others share the GPU; null: what its share leaves, measured
     enforce_eager: bool | None = None  # no CUDA graphs: a small policy starts sooner; null: on the CPU alone

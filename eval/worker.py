@@ -21,6 +21,7 @@ from veason.policy import Question, Sampling, VLLMPolicy
 from veason.video import FrameFiles
 
 READERS = 8  # threads that read the frames of the next questions
+MASK_BYTES = 2 << 30  # masks of one video that are tracked at once, at a byte a pixel; with the last one's, twice as much is held
 GIB = 1 << 30
 
 
@@ -52,7 +53,8 @@ class EvaluationWorker:
         """Segment the samples at these places in the benchmark; the policy is asked about all of them at once. Returns their ids."""
         samples = [self.benchmark.samples[index] for index in indices]
         # Samples of one video stand together. While the tracker has one, the next is read and the last one's masks are written.
-        groups = [list(group) for _, group in groupby(samples, key=lambda sample: (sample.frame_dir, sample.frames))]
+        videos = groupby(samples, key=lambda sample: (sample.frame_dir, sample.frames))
+        groups = [part for _, group in videos for part in parts(list(group))]
         with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as writer:
             answers, share = self._ask(groups, readers)
             written: Future[None] | None = None
@@ -115,6 +117,13 @@ class EvaluationWorker:
 
     def _frames(self, sample: VideoSample) -> FrameFiles:
         return FrameFiles([self.benchmark.frame_path(sample, index) for index in range(len(sample.frames))])
+
+
+def parts(group: list[VideoSample]) -> Iterator[list[VideoSample]]:
+    """The samples of one video, so many at a time that their masks fit into `MASK_BYTES`."""
+    first = group[0]
+    size = max(1, MASK_BYTES // (len(first.frames) * first.height * first.width))
+    return (group[start : start + size] for start in range(0, len(group), size))
 
 
 def build_segmenter(config: EvaluateConfig) -> Segmenter:

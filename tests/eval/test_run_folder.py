@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from eval import run_folder
+from eval import worker as worker_module
 from eval.config import EvaluateConfig
 from eval.evaluate import portions
 from eval.run_folder import RunFolder, read_run
@@ -134,6 +135,15 @@ def test_frames_of_another_size_than_annotated_are_named(toy_world, tmp_path, sc
     worker.benchmark.samples = [sample._replace(height=sample.height + 2)]
     with pytest.raises(DataError, match=rf"{sample.sample_id}: .*\.jpg is {sample.height}x\d+, its annotation says {sample.height + 2}x"):
         worker.run([0])
+
+
+def test_masks_of_many_expressions_are_not_held_at_once(toy_world, tmp_path, scripted, monkeypatch):
+    run(toy_world, tmp_path / "whole", scripted(), portion=8)
+    sample = make_worker(toy_world, tmp_path, scripted()).benchmark.samples[0]
+    monkeypatch.setattr(worker_module, "MASK_BYTES", 2 * len(sample.frames) * sample.height * sample.width)
+    assert [len(part) for part in worker_module.parts([sample] * 5)] == [2, 2, 1]
+    run(toy_world, tmp_path / "parts", scripted(), portion=8)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("count", "largest", "workers"), [(0, 4, 2), (3, 64, 1), (1000, 64, 8), (7, 64, 3)])
