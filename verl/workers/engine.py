@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import Self
 
 from verl.config import Config
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult, Scorer, TrainingData
@@ -60,7 +61,7 @@ class RayEngine:
         offload = {"weights": actor.param_offload, "optimizer": actor.optimizer_offload, "reference": ref.param_offload}
         print("\n".join(memory_plan(sizes[0], offload, "GPU" if trainer.device == "cuda" else "worker")), flush=True)
 
-    def __enter__(self) -> RayEngine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -49,13 +49,11 @@ class Generation:
 
     Attributes:
         key: comes back with the completions.
-        bare_ids: the prompt with one `<|image_pad|>` per image; vLLM expands them itself.
-        images: the prompt's, unprocessed.
+        prompt: as `RolloutEngine.render` gives it.
     """
 
     key: Any
-    bare_ids: list[int]
-    images: Sequence[Any]
+    prompt: Any
     sampling: Sampling
 
 
@@ -150,6 +148,15 @@ class RolloutEngine:
             self.llm.sleep(level=2)  # level 2 keeps no copy: the actor has the weights
             self.asleep = True
 
+    def render(self, bare_ids: list[int], images: Sequence[Any]) -> Any:
+        """A prompt in vLLM's own form, its images processed; threads may do this side by side, while others generate.
+
+        Args:
+            bare_ids: with one `<|image_pad|>` per image, which vLLM expands itself.
+        """
+        (rendered,) = self.llm.llm_engine.renderer.render_cmpl([engine_prompt(bare_ids, images)])
+        return rendered
+
     def generate(self, requests: Iterable[Generation], finished: Callable[[Generation, Sequence[int], list[Completion]], None]) -> None:
         """Runs all requests. Calls `finished(request, prompt's ids as vLLM expanded them, completions)` for each as soon as its last
         response is complete, while the others go on.
@@ -162,19 +169,13 @@ class RolloutEngine:
         running: dict[str, Generation] = {}
         for number, request in enumerate(requests):
             running[str(number)] = request
-            engine.add_request(str(number), self.engine_prompt(request), self.sampling_params(request.sampling))
+            engine.add_request(str(number), request.prompt, self.sampling_params(request.sampling))
         while engine.has_unfinished_requests():
             for output in engine.step():
                 assert isinstance(output, RequestOutput) and output.prompt_token_ids is not None
                 if output.finished:
                     completions = [self._completion(completion) for completion in sorted(output.outputs, key=lambda o: o.index)]
                     finished(running.pop(output.request_id), output.prompt_token_ids, completions)
-
-    @staticmethod
-    def engine_prompt(request: Generation) -> dict[str, Any]:
-        """The prompt in vLLM's form."""
-        images = {"multi_modal_data": {"image": list(request.images)}} if len(request.images) else {}
-        return {"prompt_token_ids": request.bare_ids, **images}
 
     def sampling_params(self, sampling: Sampling) -> Any:
         """vLLM's SamplingParams."""
@@ -201,6 +202,11 @@ class RolloutEngine:
         ids = list(output.token_ids)
         log_probs = torch.tensor([position[token].logprob for position, token in zip(output.logprobs, ids)], dtype=torch.float32)
         return Completion(ids, log_probs, output.finish_reason == "length")
+
+
+def engine_prompt(bare_ids: list[int], images: Sequence[Any]) -> dict[str, Any]:
+    """A prompt as `LLM.generate` takes it."""
+    return {"prompt_token_ids": bare_ids} | ({"multi_modal_data": {"image": list(images)}} if len(images) else {})
 
 
 def _pack_tied_head(model: Any) -> None:

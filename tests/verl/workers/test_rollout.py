@@ -2,6 +2,7 @@
 
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -18,7 +19,9 @@ def generated(engine, bare_ids, images, *samplings):
     from verl.workers.rollout import Generation
 
     done = {}
-    requests = [Generation(number, bare_ids, images, sampling) for number, sampling in enumerate(samplings)]
+    with ThreadPoolExecutor(4) as pool:  # as a worker's readers do
+        prompts = list(pool.map(lambda _: engine.render(bare_ids, images), samplings))
+    requests = [Generation(number, prompt, sampling) for number, (prompt, sampling) in enumerate(zip(prompts, samplings))]
     engine.generate(requests, lambda request, _ids, completions: done.update({request.key: completions}))
     return [done[number] for number in range(len(samplings))]
 
