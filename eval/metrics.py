@@ -1,7 +1,7 @@
 """Scores predictions, ours or anybody's PNGs, and prints the table.
 
     python -m eval.metrics outputs/revos /data/ReVOS                          # a run of eval.evaluate: it knows its benchmark
-    python -m eval.metrics my_masks /data/ReVOS benchmark=revos               # PNGs at <video>/<exp_id>/<frame>.png, not 0 is the object
+    python -m eval.metrics my_masks /data/ReVOS                               # PNGs at <video>/<exp_id>/<frame>.png, not 0 is the object
     python -m eval.metrics outputs/mevis /data/MeViS split=valid archive=mevis.zip      # for a server
 
 A missing prediction counts as 0 and is named. Everything is also written to PREDICTIONS/metrics.json (or `output=`).
@@ -24,7 +24,7 @@ from eval.config import check_limit, name_places, read_words
 from eval.run_folder import PREDICTIONS, read_run
 from eval.scores import SampleScore, as_json, score_benchmark
 from eval.tables import Value, markdown, summarize
-from veason.datasets import open_benchmark
+from veason.datasets import BENCHMARKS, load_class, open_benchmark
 from veason.errors import DataError
 from verl.config import ConfigError
 
@@ -37,7 +37,7 @@ class MetricsConfig:
 
     predictions: str = MISSING  # a run's folder, or a folder of PNGs; the first word
     data: str = MISSING  # the benchmark's root folder; the second word
-    benchmark: str | None = None  # null: that of the run
+    benchmark: str | None = None  # null: that of the run, or the one whose files the data folder holds
     split: str | None = None  # null: that of the run, or the benchmark's usual one
     limit: int | None = None  # only the first so many samples; null: those of the run, or all
     processes: int | None = None  # null: one a core
@@ -68,15 +68,25 @@ def main(words: Sequence[str]) -> int:
 
 
 def complete(config: MetricsConfig) -> MetricsConfig:
-    """Fill in what the run's header knows. Raises ConfigError when nobody says which benchmark it is."""
+    """Fill in what the run's header knows. Raises ConfigError when neither the run nor the data tell which benchmark it is."""
     if (Path(config.predictions) / PREDICTIONS).is_file():
         header = read_run(config.predictions)[0]
         for key in ("benchmark", "split", "limit"):
             if getattr(config, key) is None:
                 setattr(config, key, header.get(key))
     if config.benchmark is None:
-        raise ConfigError(f"{config.predictions} is no run of eval.evaluate: say which benchmark it is, benchmark=revos")
+        fit = fitting_benchmarks(Path(config.data))
+        if len(fit) != 1:
+            holds = f"the files of {' and '.join(fit)}" if fit else "no benchmark's files"
+            raise ConfigError(f"{config.predictions} is no run of eval.evaluate and {config.data} holds {holds}: add benchmark=NAME")
+        (config.benchmark,) = fit
     return config
+
+
+def fitting_benchmarks(data: Path) -> list[str]:
+    """The benchmarks whose main annotation file a folder holds."""
+    files = {name: next(iter(load_class(name, BENCHMARKS, "benchmark").splits.values())) for name in BENCHMARKS}  # type: ignore[attr-defined]
+    return [name for name, file in files.items() if any(data.glob(file.format(version="*")))]
 
 
 def score(config: MetricsConfig) -> str:

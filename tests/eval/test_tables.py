@@ -28,7 +28,7 @@ def write_truth(benchmark, folder, value=255, skip=(), top=True):
 def test_the_truth_scores_100(toy_world, tmp_path, capsys):
     benchmark = open_benchmark("revos", toy_world / "ReVOS")
     write_truth(benchmark, tmp_path / "masks", value=1, top=False)  # anybody's layout
-    assert metrics.main([str(tmp_path / "masks"), str(toy_world / "ReVOS"), "benchmark=revos", "processes=1"]) == 0
+    assert metrics.main([str(tmp_path / "masks"), str(toy_world / "ReVOS"), "processes=1"]) == 0  # its files tell which benchmark it is
     printed = capsys.readouterr().out
     assert "| Veason-R1-3B (paper) | 63.0 | 56.8 | 59.9 | 28.5 |" in printed
     assert "| this run | 100.0 [100.0, 100.0] | 100.0 [100.0, 100.0] | 100.0 [100.0, 100.0] | 100.0" in printed
@@ -63,8 +63,8 @@ def test_wrong_size_or_folder_is_named(toy_world, tmp_path, capsys):
     cv2.imwrite(str(broken), np.zeros((3, 5), np.uint8))
     assert metrics.main([str(tmp_path), str(toy_world / "ReasonVOS"), "benchmark=reasonvos", "processes=1"]) == 2
     assert f"{broken} is 3x5" in capsys.readouterr().err
-    assert metrics.main([str(tmp_path), str(toy_world / "ReasonVOS")]) == 2
-    assert "say which benchmark it is" in capsys.readouterr().err
+    assert metrics.main([str(tmp_path), str(tmp_path)]) == 2
+    assert "holds no benchmark's files: add benchmark=NAME" in capsys.readouterr().err
 
 
 def make_score(video, type_id, j, f, **more):
@@ -174,6 +174,8 @@ def test_archives_of_the_servers(davis, tmp_path, capsys):
     assert len(names) == 16 and "Annotations/dog/7/00001.png" in names
     assert metrics.main([*words, "limit=3"]) == 2
     assert "archive= takes no limit" in capsys.readouterr().err
+    assert metrics.main([words[0], words[1], words[3]]) == 2  # two benchmarks have this layout
+    assert "holds the files of refytvos and refdavis17: add benchmark=NAME" in capsys.readouterr().err
     (predictions / "3" / "00001.png").unlink()
     assert metrics.main(words) == 2
     assert "1 of 16 predictions are missing, first" in capsys.readouterr().err
