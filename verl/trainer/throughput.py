@@ -93,6 +93,7 @@ def throughput_metrics(
         generate = sum(flops.group(group.prompt_tokens, group.response_tokens, patches[group.uid]) for group in seen)
         forward = sum(flops.group(group.prompt_tokens, group.response_tokens, patches[group.uid]) for group in trained)
         figures["perf/mfu"] = (generate + forward * sum(passes.values())) / (total * peak)
-        if seconds.get("update"):
-            figures["perf/mfu_update"] = forward * passes["update"] / (seconds["update"] * peak)
+        for stage in ("reference", "update"):
+            if seconds.get(stage):
+                figures[f"perf/mfu_{stage}"] = forward * passes[stage] / (seconds[stage] * peak)
     return figures

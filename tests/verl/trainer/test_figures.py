@@ -76,10 +76,11 @@ def test_flops_of_the_3b_model_are_near_six_per_weight_and_token() -> None:
 def test_rates() -> None:
     result = group([1.0, 0.0], [{}, {}], [None, None])
     flops = ModelFlops(token=1.0, pair=0.0, head=0.0, patch=0.0)
-    seconds = {"rollout": 2.0, "update": 1.0, "score": 1.0}
+    seconds = {"rollout": 2.0, "update": 1.0, "score": 0.5, "reference": 0.5}
     figures = throughput_metrics([result], [result], {0: 64}, seconds, {"reference": 1, "update": 3}, flops, peak=1000.0)
     assert figures["perf/tokens_per_second"] == 140 / 4 and figures["perf/generated_per_second"] == 20
     assert figures["perf/mfu"] == pytest.approx(140 * 5 / 4000) and figures["perf/mfu_update"] == pytest.approx(140 * 3 / 1000)
+    assert figures["perf/mfu_reference"] == pytest.approx(140 / 500)
     assert device_peak("NVIDIA H100 80GB HBM3") == 989e12 and device_peak("CPU") is None
 
 
