@@ -1,4 +1,67 @@
 #!/usr/bin/env bash
-# Fine-tunes the tiny policy on the toy teacher's records, on the CPU or one GPU. DEMO_ROOT (outputs/demo) holds what `make demo` makes.
+# The toy world's policy, from nothing to the folder that ships: videos, records, random weights, fine-tuning, evaluation, card.
+#   bash training_scripts/run_toy_sft.sh
+# Works in TOY_ROOT (outputs/toy) and leaves the policy in POLICY_OUT (TOY_ROOT/toy_policy). Takes ten minutes on one GPU with 16 cores;
+# on two cores give small numbers: VIDEOS=20 PLAIN_VIDEOS=20 VALID_VIDEOS=4 STEPS=4. SFT_SECONDS ends the fine-tuning at its last checkpoint
+# (trainer.save_freq=300). Further words override configs/toy_sft.yaml.
+COMMAND="bash training_scripts/run_toy_sft.sh $*"
 source "$(dirname "$0")/common.sh"
-exec "$PYTHON" -m verl.trainer.sft config=configs/sft_demo.yaml "$@"
+
+export TOY_ROOT=${TOY_ROOT:-outputs/toy}
+POLICY_OUT=${POLICY_OUT:-$TOY_ROOT/toy_policy}
+TRACKER=${TOY_TRACKER:-weights/toy_tracker}
+CORES=${CORES:-$(nproc)}
+STEPS=${STEPS:-2400}
+QUESTION='Find "{expression}".' # data.prompt_template of configs/toy_sft.yaml
+ON_DEVICE=()
+if nvidia-smi -L >/dev/null 2>&1; then
+    ON_DEVICE=("sft.num_workers=$((CORES > 4 ? CORES - 2 : 2))")
+else # on the CPU attention holds every pair of a row's tokens: short rows
+    ON_DEVICE=(worker.actor.max_tokens_per_micro_batch=4096)
+fi
+
+stage() { echo "=== $1 (${SECONDS} s)"; }
+
+records() { # split, sampled_frames, folder
+    OMP_NUM_THREADS=1 "$PYTHON" training_data_construction/seed_cot_generation.py --teacher toy --data_root "$TOY_ROOT/world/ReVOS" \
+        --input_json "meta_expressions_$1_.json" --sampled_frames "$2" --output "$TOY_ROOT/cot/$1" --keyframe_resize 112 \
+        --absent_objects drop --box_decimals 0 --no-llamafactory --prompt_template "$QUESTION" 2>"$TOY_ROOT/cot_$1.log"
+}
+
+stage "toy world"
+if [ ! -d "$TOY_ROOT/world/ReVOS" ]; then
+    "$PYTHON" -m veason.toy.world --output "$TOY_ROOT/world" --workers "$CORES" --queries 8 --train_videos "${VIDEOS:-4000}" \
+        --plain_videos "${PLAIN_VIDEOS:-3000}" --valid_videos "${VALID_VIDEOS:-32}" --reasonvos_videos 1
+fi
+
+stage "records: videos of two shapes shown in one frame, and whole ones"
+"$PYTHON" -m veason.toy.tiny_policy --output "$TOY_ROOT/policy" --seed "${SEED:-0}" --hidden_size 256 --layers 5 --heads 4 --kv_heads 2 \
+    --intermediate_size 704 --vision_hidden_size 192 --vision_depth 4 --vision_heads 6 --vision_intermediate_size 512 \
+    --rope_theta 1000 --rope_sections 2 4 26 2>/dev/null &
+WEIGHTS=$!
+records plain 2 &
+PLAIN=$!
+records train 6
+wait $WEIGHTS
+wait $PLAIN
+"$PYTHON" - "$TOY_ROOT"/cot/{plain,train}/cot_train.json "$TOY_ROOT/cot/cot_train.json" <<'JOIN'
+import json, sys
+*parts, whole = sys.argv[1:]
+with open(whole, "w") as file:
+    json.dump([record for part in parts for record in json.load(open(part))], file)
+JOIN
+
+stage "fine-tuning"
+timeout "${SFT_SECONDS:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy_sft.yaml "trainer.max_steps=$STEPS" "${ON_DEVICE[@]}" "$@" ||
+    [ $? = 124 ] # the time is up: on with the last checkpoint
+
+stage "evaluation"
+"$PYTHON" -m eval.evaluate benchmark=revos "data_path=$TOY_ROOT/world/ReVOS" "model_path=$TOY_ROOT/sft/huggingface" \
+    "output_path=$TOY_ROOT/eval" "sam2_config=$TRACKER/sam2_tiny.yaml" "sam2_checkpoint=$TRACKER/sam2_tiny.safetensors" \
+    keyframe_resize=112 sampled_frames=5 max_prompt_length=512 max_response_length=320 "prompt_template=$QUESTION" \
+    kv_cache_gib=1 enforce_eager=true
+
+stage "card"
+"$PYTHON" -m training_scripts.toy_policy_card --run "$TOY_ROOT/sft" --evaluation "$TOY_ROOT/eval" --world "$TOY_ROOT/world/ReVOS" \
+    --output "$POLICY_OUT" --command "$COMMAND"
+stage "done"

@@ -1,0 +1,121 @@
+"""The toy policy as it ships: bf16 safetensors in files below 15 MB, with a card that says how it was made and what it is worth.
+
+    python -m training_scripts.toy_policy_card --run outputs/toy/sft --evaluation outputs/toy/eval --world outputs/toy/world/ReVOS \\
+        --output weights/toy_policy --command "bash training_scripts/run_toy_sft.sh"
+
+J&F and R come from the evaluation's metrics.json; the share of answers in the right form, the keyframe's area and the boxes' IoU are
+those of the published reward on the same answers, in [0, 1], over the expressions whose target is in the video.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+
+from grpo_reward.reward_score import score_answer
+from veason.datasets.base import VideoSample
+from veason.frames import evaluation_frames
+from veason.training_data import KeyframeTrainingData
+from verl.trainer.run_log import read_metrics
+
+SHARD = "14MB"  # a file that any host takes
+TABLE = ("Overall J&F", "Overall J", "Overall F", "Referring J&F", "Reasoning J&F", "R binary")
+
+
+class AsEvaluated(KeyframeTrainingData):
+    """The truth on the frames that the evaluation shows."""
+
+    def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:  # noqa: ARG002 (no chance in it)
+        return evaluation_frames(len(sample.frames), self.sampled_frames)
+
+
+def answer_figures(evaluation: Path, world: Path) -> dict[str, float]:
+    """Means over the evaluated answers: `form`, `keyframe`, `box_iou`, and `readable`, the share that inference could read."""
+    header, *records = map(json.loads, (evaluation / "predictions.jsonl").read_text(encoding="utf-8").splitlines())
+    settings = header["header"]
+    data = AsEvaluated(world, settings["sampled_frames"], settings["keyframe_resize"], meta_file="meta_expressions_valid_.json")
+    answers = {record["sample_id"]: record["answer"] for record in records}
+    rows = []
+    for index in range(len(data)):
+        if data.sample_id(index) in answers:
+            score = score_answer(answers[data.sample_id(index)], data.example(index, 0).truth, None, "no_sam2")
+            rows.append((score.format / 2, score.keyframe, score.spatial))
+    form, keyframe, box_iou = np.mean(rows, axis=0).tolist()
+    readable = float(np.mean([record["failure"] is None for record in records]))
+    return {"form": form, "keyframe": keyframe, "box_iou": box_iou, "readable": readable, "answers": len(rows)}
+
+
+def benchmark_figures(evaluation: Path) -> dict[str, float]:
+    """What of the evaluation's table is there, in percent."""
+    table = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["table"]
+    return {name: table[name]["value"] for name in TABLE if name in table and table[name]["value"] is not None}
+
+
+def ship(checkpoint: Path, output: Path) -> int:
+    """Writes the checkpoint in bf16; gives its bytes of weights."""
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.bfloat16)
+    model.save_pretrained(output, max_shard_size=SHARD)
+    AutoProcessor.from_pretrained(checkpoint).save_pretrained(output)
+    return sum(path.stat().st_size for path in output.glob("*.safetensors"))
+
+
+def write_card(output: Path, figures: dict[str, float], command: str, size: int, run: Path) -> None:
+    """`README.md`."""
+    config = Qwen2_5_VLForConditionalGeneration.config_class.from_pretrained(output)
+    text, vision = config.text_config, config.vision_config
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    steps = read_metrics(run)
+    minutes = sum(row.get("seconds/step", 0.0) for row in steps) / 60
+    rows = "\n".join(f"| {name} | {value:.1f} % |" for name, value in figures.items() if name in TABLE)
+    output.joinpath("README.md").write_text(
+        f"""# A small Qwen2.5-VL for the toy world
+
+{text.num_hidden_layers} layers of {text.hidden_size} channels over a vision tower of {vision.depth} layers of {vision.hidden_size};
+{size / 1e6:.1f} MB in bf16. It was trained from random weights by this project's own fine-tuning (`verl.trainer.sft`,
+`configs/toy_sft.yaml`) on the toy teacher's chains of thought. It answers in the published form, in 112 x 112 pixels, to the question
+`Find "<expression>".`, and knows toy videos only. Its rotary sections and base are its own (config.json), everything else is Qwen2.5-VL's.
+
+It is where `training_scripts/run_toy_grpo.sh` and `make demo` start from.
+
+On the {figures["answers"]:.0f} expressions with a target of unseen toy ReVOS videos, answers greedy, masks by `weights/toy_tracker`:
+
+| | |
+| --- | --- |
+{rows}
+| answers in the right form | {100 * figures["form"]:.1f} % |
+| area at the keyframe / largest | {100 * figures["keyframe"]:.1f} % |
+| IoU of the boxes | {100 * figures["box_iou"]:.1f} % |
+
+Made by `{command}` at commit {commit.stdout.strip() or "unknown"}:
+{len(steps)} steps in {minutes:.1f} minutes, loss {steps[-1]["loss"]:.3f} at the end.
+`figures.json` has the numbers.
+
+Licence: Apache-2.0. No image or weight of others went into it.
+""",
+        encoding="utf-8",
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="the fine-tuning's folder")
+    parser.add_argument("--evaluation", type=Path, required=True, help="folder of eval.evaluate on the world's valid videos")
+    parser.add_argument("--world", type=Path, required=True, help="the toy ReVOS")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--command", required=True, help="for the card")
+    options = parser.parse_args()
+    size = ship(options.run / "huggingface", options.output)
+    figures = {**benchmark_figures(options.evaluation), **answer_figures(options.evaluation, options.world)}
+    (options.output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_card(options.output, figures, options.command, size, options.run)
+    print(json.dumps({name: round(value, 3) for name, value in figures.items()}), f"{size / 1e6:.1f} MB in {options.output}")
+
+
+if __name__ == "__main__":
+    main()
