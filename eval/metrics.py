@@ -40,7 +40,7 @@ class MetricsConfig:
     benchmark: str | None = None  # null: that of the run, or the one whose files the data folder holds
     split: str | None = None  # null: that of the run, or the benchmark's usual one
     limit: int | None = None  # only the first so many samples; null: those of the run, or all
-    processes: int | None = None  # null: one a core
+    processes: int | None = None  # null: one a core, where there are videos enough
     output: str | None = None  # null: metrics.json in the predictions' folder
     archive: str | None = None  # write a server's archive to this file
     name: str = "this run"  # the row's title

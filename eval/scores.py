@@ -22,6 +22,7 @@ from veason.datasets.vicas import ViCaS
 from veason.errors import DataError
 from veason.masks import read_mask
 
+WORTH_A_PROCESS = 4  # videos; one takes a second or two to start
 VOID = 255  # DAVIS's value of pixels that count for nobody
 
 
@@ -63,7 +64,7 @@ def score_benchmark(
 
     Args:
         predictions: a run's folder, or anybody's PNGs, 8-bit, not 0 is the object, in the benchmark's own layout.
-        processes: one a core by default; 1 works in this process.
+        processes: by default one a core, where there are videos enough; 1 works in this process.
 
     Raises:
         DataError: the split has no truth or no expression, or a prediction has another size than its video.
@@ -75,7 +76,7 @@ def score_benchmark(
     videos = [[index for index, _ in pairs] for _, pairs in groupby(enumerate(opened.samples[:limit]), key=lambda pair: pair[1].video)]
     if not videos:
         raise DataError(f"{benchmark} {opened.split} holds no expression to score")
-    processes = min(processes or os.cpu_count() or 1, len(videos))
+    processes = min(processes or min(os.cpu_count() or 1, len(videos) // WORTH_A_PROCESS) or 1, len(videos))
     if processes == 1:
         done: Iterable[list[SampleScore]] = (score_video(opened, video, predictions) for video in videos)
     else:
