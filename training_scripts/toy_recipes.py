@@ -42,6 +42,17 @@ EXPERIMENTS: dict[str, Experiment] = {
     BEFORE: Experiment("SFT, where all start", program=None),
     "grpo": Experiment("GRPO, the published recipe"),
     "control": Experiment("more SFT, the same samples and steps", ("worker.actor.optim.lr=2.0e-4",), program=SFT),
+    "lr_low": Experiment("a third of the learning rate", ("worker.actor.optim.lr=3.0e-5",)),
+    "lr_high": Experiment("three times the learning rate", ("worker.actor.optim.lr=3.0e-4",)),
+    "wide": Experiment(
+        "four times the prompts a step, three times the learning rate",
+        (
+            "data.rollout_batch_size=64",
+            "worker.actor.global_batch_size=64",
+            "worker.rollout.max_num_seqs=512",
+            "worker.actor.optim.lr=3.0e-4",
+        ),
+    ),
     "no_keyframe": Experiment("without the keyframe part", _reward("no_keyframe")),
     "no_spatial": Experiment("without the spatial part", _reward("ablation_keyframe_sft_only_sam")),
     "no_sam2": Experiment("without SAM 2", _reward("no_sam2")),

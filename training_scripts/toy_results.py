@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -77,9 +76,13 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def commands(results: Mapping[str, Any]) -> str:
-    """The training command of every experiment's first run, and the machine."""
+    """The machine, and the training command of every experiment's first run, without the words that name places."""
     first = {run["name"]: run["command"] for run in reversed(results["runs"]) if run["command"]}
-    lines = [re.sub(r"^\S+ -m", "python -m", first[name]) for name in results["titles"] if name in first]
+    lines = []
+    for name in results["titles"]:
+        if name in first:
+            words = first[name].split()[1:]  # what follows the interpreter
+            lines.append(" ".join(["python", *(word for word in words if "/" not in word or word.startswith("config="))]))
     machine = ", ".join([results["device"], *(f"{name} {number}" for name, number in results["versions"].items())])
     return f"{machine}\n\n```\n" + "\n".join(lines) + "\n```"
 
