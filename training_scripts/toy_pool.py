@@ -12,12 +12,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 POLL = 0.2  # seconds between two looks at the processes
 APART = 1.0  # seconds between two starts, so that they do not look for free ports at the same moment
-GRACE = 10.0  # seconds in which a stage that was told to end may do so
+GRACE = 8.0  # seconds in which stages that were told to end may do so
 SHOWN = 12  # last lines of a failed stage's log
 
 
@@ -81,17 +82,10 @@ class _Running:
         job.state = "running"
         return cls(job, stages, env, process, time.monotonic())
 
-    def end(self) -> None:
-        """Ends the stage with everything it has started."""
-        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
-            try:
-                os.killpg(self.process.pid, number)
-            except ProcessLookupError:
-                return
-            try:
-                self.process.wait(patience)
-            except subprocess.TimeoutExpired:
-                continue
+    def signal(self, number: int) -> None:
+        """Sends a signal to the stage and to everything that it has started."""
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.killpg(self.process.pid, number)
 
 
 def run_jobs(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]], seconds: float) -> None:
@@ -125,9 +119,14 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]], seconds: f
             time.sleep(POLL)
     finally:
         for work in running.values():
-            work.end()
+            work.signal(signal.SIGTERM)
             work.job.state = "stopped"
             _tell(start, work.job, f"was stopped in {work.stages[0].name}: the time was up")
+        patience = time.monotonic() + GRACE
+        while any(work.process.poll() is None for work in running.values()) and time.monotonic() < patience:
+            time.sleep(POLL)
+        for work in running.values():
+            work.signal(signal.SIGKILL)
 
 
 def _next(start: float, work: _Running) -> _Running | None:
