@@ -148,7 +148,9 @@ def several_gpus(job: Job, folder: Path, gpus: int, steps: int) -> None:
             engine.fix_responses()
             loop = open_loop(config, task, engine, folder / f"log_{count}")
             found[count] = [step(loop, f"{count} GPUs, step {number}") for number in range(1 + steps)]
-            stage_table(f"{count} GPUs", mean(found[count][1:]), limits_of(loop, engine))
+            timed = mean(found[count][1:])
+            del timed["rollout/log_prob_gap"]  # vLLM wrote other responses
+            stage_table(f"{count} GPUs", timed, limits_of(loop, engine))
             device = engine.device_name
     print_scaling(found, device)
 

@@ -80,7 +80,9 @@ def stage_table(name: str, figures: Figures, limits: Limits = NONE) -> None:
     rates = {name.removeprefix("perf/"): value for name, value in figures.items() if name.startswith("perf/")}
     print(", ".join(f"{name} {value:.3g}" for name, value in rates.items()))
     print("peak GiB: " + ", ".join(f"{name[7:-4]} {figures[name]:.1f}" for name in MEMORY if name in figures))
-    print(f"vLLM's log-probabilities differ from the actor's by {figures['rollout/log_prob_gap']:.1e} a token\n", flush=True)
+    if "rollout/log_prob_gap" in figures:
+        print(f"vLLM's log-probabilities differ from the actor's by {figures['rollout/log_prob_gap']:.1e} a token")
+    print(flush=True)
 
 
 def print_table(found: dict[str, Figures], device: str) -> None:
