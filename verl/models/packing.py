@@ -115,7 +115,7 @@ def pack_groups(groups: Sequence[Group], model_config: Any, multiple: int | None
     if not groups:
         raise ValueError("no group to pack")
     if multiple is None:
-        multiple = 128 if torch.cuda.is_available() else 1
+        multiple = row_multiple()
     ids: list[Tensor] = []
     positions: list[Tensor] = []
     spans: list[Span] = []
@@ -164,6 +164,11 @@ def pack_groups(groups: Sequence[Group], model_config: Any, multiple: int | None
         lengths=lengths,
         group_sizes=tuple(len(group.response_ids) for group in groups),
     )
+
+
+def row_multiple() -> int:
+    """Whole FlexAttention blocks where a GPU is present."""
+    return 128 if torch.cuda.is_available() else 1
 
 
 def number_segments(spans: Sequence[Span]) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,11 @@ Prompts carry no loss, only the answers do. `sft.generate` also lets the policy 
 from __future__ import annotations
 
 import sys
+from collections import deque
+from functools import cached_property
 
 from verl.config import Config
-from verl.trainer.data_order import batches
+from verl.protocol import GroupRequest
 from verl.trainer.loop import Loop
 from verl.trainer.metrics import group_metrics
 
@@ -22,12 +24,18 @@ class SFT(Loop):
 
     def step(self) -> dict[str, float]:
         order, size = self.prompts.order, self.config.data.rollout_batch_size
-        left = self.plan.steps * size - order.position
-        now, *coming = (self.share(part, self.prompts.lengths) for part in batches(order.peek(min(2 * size, left)), size))
-        for shares in (now, *coming):  # the next step's examples are read while this one computes
-            self.engine.read_ahead(shares)
+        end = min(self.plan.steps, order.position // size + 1 + max(1, self.config.sft.num_workers))
+        for position in range(order.position + len(self.coming) * size, end * size, size):
+            requests = [order.request(place) for place in range(position, position + size)]
+            self.coming.append(self.share(requests, self.prompts.lengths))
+            self.engine.read_ahead(self.coming[-1])  # coming steps' examples are read while this one computes
         order.draw(size)
-        return self.engine.fine_tune(now)
+        return self.engine.fine_tune(self.coming.popleft())
+
+    @cached_property
+    def coming(self) -> deque[list[list[GroupRequest]]]:
+        """The shares of the steps that are being read."""
+        return deque()
 
     def validate(self, step: int) -> dict[str, float]:
         """The loss on the held-out answers and, on request, the score of generated ones."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from verl.models.lora import LoraOptions
 from verl.models.packing import Group, PackedBatch, pack_groups
 from verl.models.policy import Policy, load_policy
 from verl.workers.config import ActorConfig, ModelConfig, RolloutConfig
-from verl.workers.groups import EMPTY, Row, StoredGroup, lay_out
+from verl.workers.groups import EMPTY, Row, StoredGroup, lay_out, most_rows, split_rows
 from verl.workers.objective import Totals, add_over_ranks, policy_objective
 from verl.workers.offload import HostShelf
 from verl.workers.optimizer import build_optimizer, build_schedule, clipped_step
@@ -136,15 +137,29 @@ class Actor:
 
     def fine_tune(self, groups: Sequence[Group], step: bool) -> dict[str, float]:
         """The negative log-likelihood of the responses, averaged over all tokens of all ranks; with `step`, an optimizer step on it."""
+        lengths = [len(ids) for group in groups for ids in group.response_ids]
+        rows = [[groups[i] for i in members] for members in split_rows(groups, self.config, update=True)]
+        return self._fine_tune([partial(self._pack, row) for row in rows], lengths, step)
+
+    def fine_tune_packed(self, rows: Sequence[PackedBatch]) -> dict[str, float]:
+        """`fine_tune`, with an optimizer step, on groups that are packed already."""
+        lengths = [length for row in rows for length in row.lengths]
+        return self._fine_tune([partial(lambda batch: batch, row) for row in rows], lengths, step=True)
+
+    def _fine_tune(self, rows: Sequence[Callable[[], PackedBatch]], lengths: Sequence[int], step: bool) -> dict[str, float]:
+        """`lengths`: tokens of each of this rank's responses."""
         self.bring(optimizer=step)
         self.policy.train(step)
-        totals = Totals.of(groups, self.device)
+        totals = Totals.count(lengths, self.device)
         summed = torch.zeros((), device=self.device)
+        most = most_rows(len(rows), self.device)
         with torch.set_grad_enabled(step):
-            for row in self._training_rows(groups):
-                batch = self._pack([groups[i] for i in row.members])
+            for number in range(most):
+                own = number < len(rows)
+                batch = rows[number]() if own else self._pack([])
+                self._sum_gradients(number == most - 1)
                 log_probs = self.policy(batch.to(self.device)).log_probs
-                loss = -log_probs.sum() / totals.tokens * (1.0 if row.members else 0.0)
+                loss = -log_probs.sum() / totals.tokens * float(own)
                 if step:
                     (loss * dist.get_world_size()).backward()
                 summed += loss.detach()
@@ -158,8 +173,11 @@ class Actor:
         """The rows of an update; with several copies of the model, their gradients are summed over the copies at the last one only."""
         rows = lay_out(groups, self.config, update=True, device=self.device)
         for number, row in enumerate(rows, start=1):
-            cast(FSDPModule, self.policy).set_requires_all_reduce(number == len(rows))
+            self._sum_gradients(number == len(rows))
             yield row
+
+    def _sum_gradients(self, last: bool) -> None:
+        cast(FSDPModule, self.policy).set_requires_all_reduce(last)
 
     def _pack(self, groups: Sequence[Group]) -> PackedBatch:
         return pack_groups(groups or [EMPTY], self.policy.config)

@@ -51,11 +51,20 @@ def lay_out(groups: Sequence[Group], config: ActorConfig, update: bool, device: 
     Args:
         update: rows of an update, else of a pass that only computes log-probabilities; with a token budget they are the same.
     """
+    rows = [Row(members) for members in split_rows(groups, config, update)]
+    return rows + [Row()] * (most_rows(len(rows), device) - len(rows))
+
+
+def split_rows(groups: Sequence[Group], config: ActorConfig, update: bool) -> list[list[int]]:
+    """Positions of the groups that share a row, on this rank alone; see `lay_out`."""
     if config.max_tokens_per_micro_batch is not None:
-        rows = [Row(members) for members in fill_rows([group.tokens for group in groups], config.max_tokens_per_micro_batch)]
-    else:
-        size = config.micro_batch_size_per_device_for_update if update else config.micro_batch_size_per_device_for_experience
-        rows = [Row(list(range(start, min(start + size, len(groups))))) for start in range(0, len(groups), size)]
-    most = torch.tensor(len(rows), device=device)
+        return fill_rows([group.tokens for group in groups], config.max_tokens_per_micro_batch)
+    size = config.micro_batch_size_per_device_for_update if update else config.micro_batch_size_per_device_for_experience
+    return [list(range(start, min(start + size, len(groups)))) for start in range(0, len(groups), size)]
+
+
+def most_rows(rows: int, device: torch.device) -> int:
+    """The rows of the rank that has the most; a collective."""
+    most = torch.tensor(rows, device=device)
     dist.all_reduce(most, op=dist.ReduceOp.MAX)
-    return rows + [Row()] * (int(most) - len(rows))
+    return int(most)

@@ -31,7 +31,11 @@ class Totals:
     @classmethod
     def of(cls, groups: Sequence[Group], device: torch.device) -> Totals:
         """A collective."""
-        lengths = [len(ids) for group in groups for ids in group.response_ids]
+        return cls.count([len(ids) for group in groups for ids in group.response_ids], device)
+
+    @classmethod
+    def count(cls, lengths: Sequence[int], device: torch.device) -> Totals:
+        """From the tokens of each of this rank's responses; a collective."""
         counts = torch.tensor([sum(lengths), len(lengths)], device=device)
         dist.all_reduce(counts)
         return cls(*counts.tolist())

@@ -1,20 +1,22 @@
 """Reads examples of fine-tuning as the groups that the actor trains on: in this process, or in processes of their own.
 
-A small model takes a step faster than one interpreter reads the pictures of its examples; then `sft.num_workers` processes read them.
+A small model takes a step faster than one interpreter reads and packs its examples; then `sft.num_workers` processes do, a step each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.multiprocessing as multiprocessing  # tensors that come back lie in shared memory
-from torch import Tensor
 
-from verl.models.packing import Group
+from verl.models.packing import Group, PackedBatch, pack_groups
 from verl.protocol import GroupRequest, TrainingData
+from verl.workers.config import ActorConfig
+from verl.workers.groups import split_rows
 from verl.workers.prompts import PromptBuilder
 
 
@@ -45,52 +47,45 @@ class Reader:
         make_data: opens the training data.
         make_prompts: makes the prompt builder.
         limit: data.max_response_length.
-        dtype: of the patches that come back; that of the computation, where the weights' own would only be rounded later.
+        actor: worker.actor, for how groups share rows.
+        model_config: the model's `Qwen2_5_VLConfig`.
+        multiple: the rows are padded to multiples of it (`pack_groups`), which the reading process cannot tell: it sees no GPU.
+        dtype: of the patches; on a GPU that of the computation, to which they would only be rounded later.
     """
 
     make_data: Callable[[], TrainingData]
     make_prompts: Callable[[], PromptBuilder]
     limit: int
+    actor: ActorConfig
+    model_config: Any
+    multiple: int
     dtype: torch.dtype
 
 
 class ReadingProcesses:
-    """`count` processes that read examples side by side; they end with this one."""
+    """`count` processes that read and pack, each one step's examples at a time; they end with this process."""
 
     def __init__(self, reader: Reader, count: int) -> None:
         self.pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _open, (reader,))
 
-    def submit(self, request: GroupRequest) -> Future[Group]:
-        """Begins to read an example. An error comes back from the result, with its own type and message."""
-        parts = self.pool.submit(_read, request)
-        group: Future[Group] = Future()
-
-        def pass_on(done: Future[tuple]) -> None:
-            error = done.exception()
-            group.set_exception(error) if error is not None else group.set_result(_group(*done.result()))
-
-        parts.add_done_callback(pass_on)
-        return group
+    def submit(self, requests: Sequence[GroupRequest]) -> Future[list[PackedBatch]]:
+        """Begins to read examples; their rows come on the CPU. An error comes back from the result, with its own type and message."""
+        return self.pool.submit(_read, list(requests))
 
 
-_open_reader: tuple[Reader, TrainingData, PromptBuilder] | None = None  # of this reading process
+_own: tuple[Reader, TrainingData, PromptBuilder] | None = None  # of this reading process
 
 
 def _open(reader: Reader) -> None:
-    global _open_reader
+    global _own
     torch.set_num_threads(1)
-    _open_reader = reader, reader.make_data(), reader.make_prompts()
+    _own = reader, reader.make_data(), reader.make_prompts()
 
 
-def _read(request: GroupRequest) -> tuple[list[int], list[int], Tensor | None, list[list[int]]]:
-    """The parts of a group; only the patches are worth a block of shared memory."""
-    assert _open_reader is not None
-    reader, data, prompts = _open_reader
-    group = read_target(data, prompts, request, reader.limit)
-    pixels = None if group.pixel_values is None else group.pixel_values.to(reader.dtype)
-    grids = [] if group.image_grid_thw is None else group.image_grid_thw.tolist()
-    return group.prompt_ids.tolist(), group.response_ids[0].tolist(), pixels, grids
-
-
-def _group(prompt: list[int], response: list[int], pixels: Tensor | None, grids: list[list[int]]) -> Group:
-    return Group(torch.tensor(prompt), [torch.tensor(response)], pixels, torch.tensor(grids) if grids else None)
+def _read(requests: list[GroupRequest]) -> list[PackedBatch]:
+    assert _own is not None
+    reader, data, prompts = _own
+    groups = [read_target(data, prompts, request, reader.limit) for request in requests]
+    shared = split_rows(groups, reader.actor, update=True)
+    rows = [pack_groups([groups[i] for i in members], reader.model_config, reader.multiple) for members in shared]
+    return [replace(row, pixel_values=row.pixel_values.to(reader.dtype)) for row in rows]

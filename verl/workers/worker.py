@@ -22,7 +22,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from verl.config import Config
 from verl.models.lora import merged_weights
-from verl.models.packing import Group
+from verl.models.packing import Group, PackedBatch, row_multiple
 from verl.protocol import Example, GroupAdvantages, GroupRequest, GroupResult, Score, Scorer, TrainingData
 from verl.workers.actor import Actor
 from verl.workers.checkpoint import load_state, load_weights, save_state, save_weights, seed_everything
@@ -67,6 +67,7 @@ class Worker:
         self.make_data, self.make_scorer, self.make_validation = make_data, make_scorer, make_validation
         self.groups: dict[int, StoredGroup] = {}
         self.ahead: dict[GroupRequest, Future[Group]] = {}  # examples of coming steps of fine-tuning, being read
+        self.rows_ahead: dict[tuple[GroupRequest, ...], Future[list[PackedBatch]]] = {}  # the same, where processes read them
         self.peak = PeakMeter(self.device)
 
     def setup(self) -> dict[str, float]:
@@ -79,11 +80,6 @@ class Worker:
         make_prompts = partial(PromptBuilder, model.tokenizer_path or model.model_path or "", *bounds)
         self.prompts = make_prompts(pin=self.device.type == "cuda")
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
-        self.processes: ReadingProcesses | None = None
-        if config.sft.num_workers > 0:
-            dtype = DTYPES[actor.fsdp.mp_param_dtype] if self.device.type == "cuda" else torch.float32
-            reader = Reader(self.make_data, make_prompts, config.data.max_response_length, dtype)
-            self.processes = ReadingProcesses(reader, config.sft.num_workers)
         self.scoring = ThreadPoolExecutor(1, thread_name_prefix="score")
         seed_everything(config.data.seed)  # the same on every rank: they draw the same adapter
         sizes: dict[str, float] = {}
@@ -98,6 +94,12 @@ class Worker:
             self.score_stream = torch.cuda.Stream() if self.device.type == "cuda" else None
         with resident_bytes(self.device, sizes, "weights"):
             self.actor = Actor(actor, config.worker.rollout, self._mesh(actor.fsdp))
+        self.processes: ReadingProcesses | None = None
+        if config.sft.num_workers > 0:
+            dtype = DTYPES[actor.fsdp.mp_param_dtype] if self.device.type == "cuda" else torch.float32
+            limit, model_config = config.data.max_response_length, self.actor.policy.config
+            reader = Reader(self.make_data, make_prompts, limit, actor, model_config, row_multiple(), dtype)
+            self.processes = ReadingProcesses(reader, config.sft.num_workers)
         self.reference_model: Reference | None = None
         if self.make_scorer is not None and actor.use_kl_loss and actor.kl_loss_coef != 0:
             with resident_bytes(self.device, sizes, "reference"):
@@ -196,20 +198,27 @@ class Worker:
 
     def read_ahead(self, requests: Sequence[GroupRequest]) -> None:
         """See verl.protocol.Engine.read_ahead."""
+        if self.processes is not None:
+            if tuple(requests) not in self.rows_ahead:
+                self.rows_ahead[tuple(requests)] = self.processes.submit(requests)
+            return
         for request in requests:
             if request not in self.ahead:
-                self.ahead[request] = self.processes.submit(request) if self.processes else self._submit_target(self.data, request)
+                self.ahead[request] = self._submit_target(self.data, request)
 
     def fine_tune(self, requests: Sequence[GroupRequest], step: bool = True) -> dict[str, float]:
         """The token mean of the negative log-likelihood of the examples' responses; with `step`, an optimizer step on it."""
         self._rest_engine()
         if step:
             self.read_ahead(requests)
-            groups = [self.ahead.pop(request).result() for request in requests]
         else:
-            groups = [future.result() for future in [self._submit_target(self.validation, request) for request in requests]]
+            evaluated = [self._submit_target(self.validation, request) for request in requests]
         with self.peak.watch("update" if step else "evaluation") as figures:
-            metrics = self.actor.fine_tune(groups, step)
+            if step and self.processes is not None:
+                metrics = self.actor.fine_tune_packed(self.rows_ahead.pop(tuple(requests)).result())
+            else:
+                futures = [self.ahead.pop(request) for request in requests] if step else evaluated
+                metrics = self.actor.fine_tune([future.result() for future in futures], step)
         self.stale = self.stale or step
         return metrics | figures
 

@@ -49,7 +49,8 @@ def test_resumed_equals_uninterrupted(kind: type[Loop], config: Config, tmp_path
     resumed = RecordingEngine()
     loop_of(kind, config, resumed).fit()
     assert resumed.weight == whole.weight != 0
-    assert resumed.calls == whole.calls[-len(resumed.calls) :]
+    done, expected = ([call for call in each.calls if call[0] != "read_ahead"] for each in (resumed, whole))
+    assert done == expected[-len(done) :]
     assert [row["step"] for row in read_metrics(tmp_path / "resumed")] == [3, 4, 5, 6]
 
 
@@ -167,7 +168,9 @@ def test_fine_tuning_reads_one_step_ahead_and_not_beyond_the_end(config: Config)
 
     read, trained = asked("read_ahead"), asked("fine_tune")
     assert trained == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
-    assert read == [trained[0], trained[1], trained[1], trained[2], trained[2]]
+    assert read == trained
+    order = [name for name, _ in engine.calls if name in ("read_ahead", "fine_tune")]
+    assert order == ["read_ahead", "read_ahead", "fine_tune", "read_ahead", "fine_tune", "fine_tune"]
 
 
 def test_skipped_samples_are_counted_and_named(config: Config) -> None:
