@@ -89,7 +89,10 @@ def write_policy(folder: Path, tiny: bool) -> None:
     fill_randomly(model, config.text_config.initializer_range)
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(folder)
-    build_processor(tokenizer).save_pretrained(folder)
+    processor = build_processor(tokenizer)
+    for part in (processor.image_processor, processor.video_processor):  # TRL lets vLLM try the largest image that is allowed
+        part.size = {"shortest_edge": 56**2, "longest_edge": 1024**2}
+    processor.save_pretrained(folder)
 
 
 @torch.no_grad()
