@@ -1,0 +1,107 @@
+"""The published evaluation loop, for `benchmarks.evaluation`: one sample after the other, `generate`, then sam2's own video predictor."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.evaluation_job import BOXES
+from benchmarks.reward_throughput import PublishedSchedule
+from eval.worker import EvaluationWorker
+from veason.policy import Question
+from veason.video import open_folder
+
+
+class Prompts(torch.utils.data.Dataset):
+    """What the published data loader prepares: the processor's tensors of one sample."""
+
+    def __init__(self, questions: Sequence[Any], processor: Any) -> None:
+        self.questions, self.processor = questions, processor
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        question: Question = self.questions[index]()
+        text = self.processor.apply_chat_template(question.messages, tokenize=False, add_generation_prompt=True)
+        return dict(self.processor(text=[text], images=question.images, return_tensors="pt"))
+
+
+def published_loop(
+    worker: EvaluationWorker, indices: Sequence[int], options: argparse.Namespace, model: Any, predictor: Any
+) -> dict[str, float]:
+    """Seconds of each part, and `total`, over samples one after the other."""
+    device = options.device
+    samples = [worker.benchmark.samples[index] for index in indices]
+    asked = [lambda sample=sample: worker.segmenter.questions(open_folder(sample.frame_dir), [sample.expression])[0] for sample in samples]
+    loader = torch.utils.data.DataLoader(Prompts(asked, options.processor), batch_size=None, num_workers=0 if options.smoke else 8)
+    seconds = {"generate": 0.0, "track": 0.0, "write": 0.0}
+    started = time.perf_counter()
+    for sample, inputs in zip(samples, loader):
+        seconds["generate"] += generate(model, inputs, options.tokens, device)
+        mark = time.perf_counter()
+        factors = np.array([sample.width, sample.height] * 2) / worker.segmenter.size
+        boxes = np.array(BOXES[int(sample.exp_id)]) * factors
+        masks = published_tracking(predictor, sample.frame_dir, options.frames // 2, boxes.astype(int), device)
+        seconds["track"] += time.perf_counter() - mark
+        mark = time.perf_counter()
+        folder = Path(options.work) / "published" / sample.result_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        for frame, mask in zip(sample.frames, masks):
+            Image.fromarray(mask.astype(np.uint8) * 255).convert("L").save(folder / f"{frame}.png")
+        seconds["write"] += time.perf_counter() - mark
+    total = time.perf_counter() - started
+    return {**seconds, "total": total, "of generate: the prompt": len(samples) * generate(model, inputs, 1, device)}
+
+
+def generate(model: Any, inputs: dict[str, torch.Tensor], tokens: int, device: str) -> float:
+    """Seconds of transformers' greedy `generate`."""
+    started = time.perf_counter()
+    on_device = {key: value.to(device) for key, value in inputs.items()}
+    model.generate(**on_device, use_cache=True, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False)
+    wait(device)
+    return time.perf_counter() - started
+
+
+def published_tracking(predictor: Any, folder: Path, keyframe: int, boxes: np.ndarray, device: str) -> np.ndarray:
+    """bool [T, H, W] of sam2's video predictor, forward and backward from the keyframe."""
+    with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+        state = predictor.init_state(str(folder))
+        for number, box in enumerate(boxes):
+            predictor.add_new_points_or_box(state, frame_idx=keyframe, obj_id=number, box=box.astype(np.float32))
+        found = {}
+        for reverse in (False, True):
+            for frame, _, logits in predictor.propagate_in_video(state, start_frame_idx=keyframe, reverse=reverse):
+                found[frame] = (logits > 0).any(0)[0].cpu().numpy()
+    return np.stack([found[frame] for frame in sorted(found)])
+
+
+def build_published(options: argparse.Namespace) -> tuple[Any, Any]:
+    from sam2.utils import misc
+    from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
+
+    misc.tqdm = lambda frames, **_: frames  # no bar for every clip
+    attention = "sdpa"
+    if options.device == "cuda":
+        from transformers.utils import is_flash_attn_2_available
+
+        attention = "flash_attention_2" if is_flash_attn_2_available() else "sdpa"
+    config = AutoConfig.from_pretrained(options.policy)
+    dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
+    with torch.device(options.device):
+        model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention).eval()
+    print(f"published loop: transformers generate with {attention}, sam2 video predictor", flush=True)
+    weights = torch.load(options.sam2_weights, weights_only=True)
+    return model, PublishedSchedule(options.sam2_config, weights, torch.device(options.device)).predictor
+
+
+def wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
