@@ -1,0 +1,188 @@
+"""How fast a fine-tuning step could be: its matrix products and attention timed alone at its shapes, and what it moves through memory.
+
+The products are the step's own, in its order, with nothing between them, at the rate that the device reaches on them. Attention and the
+output layer are the step's own kernels. Element-wise work (norms, rotations, gates, residual and gradient sums, AdamW) is counted in bytes,
+each tensor read and written once, at the bandwidth of a copy. Not in the profile: copies of weights by FSDP2, transfers from the
+host, launches. So a step is at best a little above it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from verl.models.attention import attend_row, shared_prefix_mask
+from verl.models.fused import ALIGNED
+from verl.models.log_probs import token_log_probs
+from verl.models.packing import PackedBatch
+from verl.models.vision import Segments, attend_segments
+from verl.trainer.throughput import ModelFlops
+
+BYTES = 2  # of a half-precision number
+
+
+def synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds(run: Callable[[], object], repeats: int = 3) -> float:
+    """The mean of a few runs after one that warms up."""
+    run()
+    synchronize()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    synchronize()
+    return (time.perf_counter() - start) / repeats
+
+
+@dataclass
+class Profile:
+    """Seconds of one step by part.
+
+    Args:
+        config: the model's `Qwen2_5_VLConfig`.
+        rank: of the adapter.
+        recomputed: whether the backward pass computes the forward pass again.
+        device, dtype: of the computation.
+    """
+
+    config: Any
+    rank: int
+    recomputed: bool
+    device: str
+    dtype: torch.dtype
+    parts: dict[str, float] = field(default_factory=dict)
+    moved: float = 0.0  # bytes
+
+    def add_row(self, batch: PackedBatch) -> None:
+        """Counts a row of the step."""
+        text, tower = self.config.text_config, self.config.vision_config
+        passes = 2 if self.recomputed else 1
+        layers, tokens, patches = text.num_hidden_layers, batch.input_ids.shape[1], batch.pixel_values.shape[0]
+        forward, backward = self._language(tokens)
+        self._count("language products", passes * forward + backward)
+        forward, backward = self._attention(batch)
+        self._count("language attention", layers * (passes * forward + backward))
+        self._count("output layer", self._output_layer(len(batch.labels)))
+        self._count("vision products", self._vision(patches))
+        plain = tower.depth - len(tower.fullatt_block_indexes)
+        for segments, count in ((batch.vision.windows, plain), (batch.vision.frames, len(tower.fullatt_block_indexes))):
+            self._count("vision attention", count * self._segments(patches, segments))
+        width, inner = text.hidden_size, text.intermediate_size
+        kv = width // text.num_attention_heads * text.num_key_value_heads
+        # numbers read and written; forward: 2 norms, rotations, 2 residual sums, gate; backward: also the sums of gradients where a
+        # tensor has several readers (2 residuals; queries, keys and values; gate and up)
+        there, back = 12 * width + 2 * kv + 3 * inner, 23 * width + 2 * kv + 5 * inner
+        seen = 14 * tower.hidden_size + 3 * tower.intermediate_size
+        self.moved += BYTES * (layers * tokens * (passes * there + back) + tower.depth * patches * seen)
+
+    def finish(self, trained: int) -> None:
+        """Turns bytes into seconds; `trained` weights take an AdamW step in fp32 (7 reads and writes)."""
+        block = torch.empty(1 << (29 if self.device == "cuda" else 22), dtype=torch.uint8, device=self.device)
+        target = torch.empty_like(block)
+        bandwidth = 2 * block.numel() / seconds(lambda: target.copy_(block))
+        self.parts["memory"] = (self.moved + 7 * 4 * trained) / bandwidth
+        print(f"  a copy moves {bandwidth / 1e12:.2f} TB/s", flush=True)
+
+    def _count(self, part: str, spent: float) -> None:
+        self.parts[part] = self.parts.get(part, 0.0) + spent
+
+    def _new(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, device=self.device, dtype=self.dtype)
+
+    def _language(self, tokens: int) -> tuple[float, float]:
+        """Seconds of the products of all layers, with their adapters: forward, and backward to activations and adapters."""
+        text, rank = self.config.text_config, self.rank
+        width, inner = text.hidden_size, text.intermediate_size
+        kv = width // text.num_attention_heads * text.num_key_value_heads
+        shapes = [(width, width), (width, kv), (width, kv), (width, width), (width, inner), (width, inner), (inner, width)]
+        linears = [(self._new(o, i), self._new(rank, i), self._new(o, rank)) for i, o in shapes]
+        data = {size: self._new(tokens, size) for size in (width, kv, inner)}
+
+        def forward() -> None:
+            for _ in range(text.num_hidden_layers):
+                for weight, down, up in linears:
+                    x = data[weight.shape[1]]
+                    F.linear(x, weight).addmm_(x @ down.T, up.T)
+
+        def backward() -> None:
+            for _ in range(text.num_hidden_layers):
+                for weight, down, up in linears:
+                    x, grad = data[weight.shape[1]], data[weight.shape[0]]
+                    middle = grad @ up
+                    (grad @ weight).addmm_(middle, down)
+                    middle.T @ x, grad.T @ middle
+
+        return seconds(forward, 1), seconds(backward, 1)
+
+    def _attention(self, batch: PackedBatch) -> tuple[float, float]:
+        """Seconds of one layer's attention over the row, forward and backward."""
+        text = self.config.text_config
+        heads = (text.num_attention_heads, text.num_key_value_heads, text.num_key_value_heads)
+        size, length = text.hidden_size // text.num_attention_heads, batch.input_ids.shape[1]
+        tensors = [self._new(1, length, count, size).transpose(1, 2).requires_grad_() for count in heads]
+        mask = shared_prefix_mask(batch)
+        output = attend_row(*tensors, mask)
+        direction = torch.randn_like(output)
+
+        def backward() -> None:
+            torch.autograd.grad(output, tensors, direction, retain_graph=True)
+
+        return seconds(lambda: attend_row(*tensors, mask)), seconds(backward)
+
+    def _output_layer(self, labels: int) -> float:
+        hidden = self._new(labels, self.config.text_config.hidden_size).requires_grad_()
+        weight = self._new(self.config.text_config.vocab_size, hidden.shape[1])
+        numbers = torch.zeros(labels, dtype=torch.int64, device=self.device)
+        return seconds(lambda: token_log_probs(hidden, weight, numbers).log_probs.sum().backward(), 1)
+
+    @torch.no_grad()
+    def _vision(self, patches: int) -> float:
+        tower = self.config.vision_config
+        width, merged = tower.hidden_size, tower.hidden_size * tower.spatial_merge_size**2
+        inner = tower.intermediate_size + (-tower.intermediate_size % ALIGNED if self.device == "cuda" else 0)
+        shapes = [(width, 3 * width), (width, width), (width, inner), (width, inner), (inner, width)]
+        weights = [self._new(o, i) for i, o in shapes]
+        data = {size: self._new(patches, size) for size in (width, inner)}
+        units, pixels = patches * width // merged, tower.in_channels * tower.temporal_patch_size * tower.patch_size**2
+        ends = [(merged, merged, units), (merged, tower.out_hidden_size, units), (pixels, width, patches)]  # the merger, the embedding
+        outer = [(self._new(o, i), self._new(count, i)) for i, o, count in ends]
+
+        def run() -> None:
+            for _ in range(tower.depth):
+                for weight in weights:
+                    F.linear(data[weight.shape[1]], weight)
+            for weight, x in outer:
+                F.linear(x, weight)
+
+        return seconds(run, 1)
+
+    @torch.no_grad()
+    def _segments(self, patches: int, segments: Segments) -> float:
+        tower = self.config.vision_config
+        query, key, value = self._new(3, patches, tower.num_heads, tower.hidden_size // tower.num_heads)
+        return seconds(lambda: attend_segments(query, key, value, segments))
+
+
+def useful_flops(config: Any, rank: int, rows: Sequence[PackedBatch]) -> float:
+    """What the mathematics of a step needs: language forward and backward to activations (its weights are frozen), adapters forward and
+    both ways back, vision forward; recomputation aside."""
+    flops, text = ModelFlops.of(config), config.text_config
+    width, inner = text.hidden_size, text.intermediate_size
+    kv = width // text.num_attention_heads * text.num_key_value_heads
+    adapter = 2.0 * rank * text.num_hidden_layers * (2 * 2 * width + 2 * (width + kv) + 3 * (width + inner))
+    total = 0.0
+    for row in rows:
+        for prompt, response in zip(row.spans[0::2], row.spans[1::2]):
+            tokens = prompt.end - prompt.start, response.end - response.start
+            total += 2 * flops.group(tokens[0], [tokens[1]], 0) + 3 * adapter * sum(tokens)
+        total += flops.patch * row.pixel_values.shape[0]
+    return total

@@ -1,0 +1,187 @@
+"""Fine-tuning of the 3B policy on one GPU: samples a second, against TRL's SFTTrainer and against what the matrix products allow.
+
+    pip install trl==1.16.0
+    python -m benchmarks.sft_step              # one H100, about 4 minutes
+    python -m benchmarks.sft_step --tiny       # the same code on a CPU
+
+The job: configs/sft_qwen2_5_vl_3b_lora.yaml (LoRA of rank 64 on all linear layers of the language model, frozen vision tower, bf16, 16
+examples an optimizer step) on random weights, 6 frames of 560 x 560, prompts of about 2,600 tokens, answers of about 250. Ours is
+the trainer's own worker, images read and prepared while it computes; TRL prepares its own in four processes. Each runs in a process
+of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.grpo_job import GIB, scratch_folder, write_policy
+from benchmarks.sft_job import TINY, SFTJob, make_config
+from benchmarks.sft_profile import Profile, synchronize, useful_flops
+from verl.models.packing import PackedBatch, fill_rows, pack_groups
+from verl.protocol import GroupRequest
+from verl.trainer.throughput import device_peak
+from verl.workers.reading import read_target
+from verl.workers.worker import Worker
+
+WARM_UP = 2  # steps: the second row length that is met makes compiled lengths symbolic
+RECIPE = "as the recipe"
+WAYS = {
+    RECIPE: [],
+    "no recomputation": ["worker.actor.model.enable_gradient_checkpointing=false"],
+}
+KINDS = {  # of kernels, by a part of their name; the first that fits
+    "attention": ("flex", "flash", "fmha", "attention"),
+    "matrix products": ("gemm", "nvjet", "cutlass", "xmma", "splitk", "mm_kernel"),
+    "copies": ("memcpy", "memset", "copy", "cat"),
+}
+
+
+def measure_ours(job: SFTJob, policy: Path, way: str) -> dict[str, float]:
+    """Steps of the real worker, then its profile."""
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29541"}
+    config = make_config(job, policy, WAYS[way])
+    worker = Worker(config, job.data, None)
+    start = time.perf_counter()
+    sizes = worker.setup()
+    shown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in sizes.items() if "/" not in name)
+    print(f"{way}: on {worker.device_name()}, ready in {time.perf_counter() - start:.1f} s; GiB: {shown}", flush=True)
+
+    number = 0
+
+    def step(count: int) -> float:
+        """Seconds of some steps; the next one's examples are read meanwhile, as the trainer has it."""
+        nonlocal number
+        start = time.perf_counter()
+        for _ in range(count):
+            worker.read_ahead(requests(job, number + 1))
+            figures = worker.fine_tune(requests(job, number))
+            number += 1
+        synchronize()
+        spent = time.perf_counter() - start
+        print(f"  {count} steps in {spent:.2f} s, loss {figures['loss']:.3f}, tokens {figures['tokens']:.0f}", flush=True)
+        return spent
+
+    for _ in range(WARM_UP):
+        step(1)
+    spent = step(job.steps) / job.steps
+    kernels = kernel_times(lambda: step(1))
+    rows = packed_rows(worker, job, number - 1)
+    tokens, flops = sum(row.input_ids.shape[1] for row in rows), useful_flops(worker.actor.policy.config, 64, rows)
+    print(f"  a step: {spent:.3f} s, {job.batch / spent:.2f} samples/s, {len(rows)} rows, {tokens / spent:.0f} tokens/s", flush=True)
+    peak = device_peak(worker.device_name())
+    if peak is not None:
+        print(f"  {100 * flops / spent / peak:.1f} % of the device's matrix rate by what the mathematics needs", flush=True)
+        print(f"  peak memory {torch.cuda.max_memory_allocated() / GIB:.1f} GiB")
+    print("  kernels of a step: " + ", ".join(f"{kind} {value:.3f} s" for kind, value in kernels.items()), flush=True)
+    profile = measure_profile(worker, rows)
+    total = sum(profile.values())
+    print("  the profile: " + ", ".join(f"{part} {value:.3f} s" for part, value in profile.items()))
+    print(f"  profile {total:.3f} s, actual {spent:.3f} s: {100 * (spent / total - 1):+.1f} %", flush=True)
+    return {"samples": job.batch / spent, "profile": total, "actual": spent}
+
+
+def requests(job: SFTJob, step: int) -> list[GroupRequest]:
+    return [GroupRequest(uid, uid, 0) for uid in range(step * job.batch, (step + 1) * job.batch)]
+
+
+def packed_rows(worker: Worker, job: SFTJob, step: int) -> list[PackedBatch]:
+    """The rows of a step, as the actor makes them."""
+    limit, budget = worker.config.data.max_response_length, worker.actor.config.max_tokens_per_micro_batch
+    assert budget is not None
+    groups = [read_target(worker.data, worker.prompts, request, limit) for request in requests(job, step)]
+    rows = fill_rows([group.tokens for group in groups], budget)
+    return [pack_groups([groups[i] for i in members], worker.actor.policy.config) for members in rows]
+
+
+def measure_profile(worker: Worker, rows: Sequence[PackedBatch]) -> dict[str, float]:
+    """See `benchmarks.sft_profile`."""
+    model = worker.actor.config.model
+    dtype = torch.bfloat16 if worker.device.type == "cuda" else torch.float32
+    profile = Profile(worker.actor.policy.config, model.lora_rank, model.enable_gradient_checkpointing, worker.device.type, dtype)
+    trained = sum(parameter.numel() for parameter in worker.actor.policy.parameters() if parameter.requires_grad)
+    if worker.device.type == "cuda":
+        torch.cuda.empty_cache()
+    for row in rows:
+        profile.add_row(row.to(worker.device))
+    profile.finish(trained)
+    return profile.parts
+
+
+def kernel_times(run: Any) -> dict[str, float]:
+    """Device seconds of one run by kind of kernel, and how long the device was busy; prints the longest kernels."""
+    if not torch.cuda.is_available():
+        return {}
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as record:
+        run()
+    times: dict[str, float] = {}
+    kernels = sorted(record.key_averages(), key=lambda event: -event.self_device_time_total)
+    for event in kernels:
+        kind = next((kind for kind, parts in KINDS.items() if any(part in event.key.lower() for part in parts)), "others")
+        times[kind] = times.get(kind, 0.0) + event.self_device_time_total / 1e6
+    for event in kernels[:20]:
+        print(f"    {event.self_device_time_total / 1e3:9.1f} ms {event.count:6d} x {event.key[:110]}")
+    return times | {"all": sum(times.values())}
+
+
+def in_process(words: list[str], limit: float) -> list[dict[str, Any]]:
+    """Runs a module of this package and gives the JSON objects that it prints; its other lines are shown as they come."""
+    process = subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True)
+    timer = threading.Timer(limit, process.kill)
+    timer.start()
+    found = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("{"):
+            found.append(json.loads(line))
+        print(f"  {line.rstrip()}", flush=True)
+    if process.wait() != 0:
+        why = f"status {process.returncode}" if timer.is_alive() else f"its {limit:.0f} s were over"
+        print(f"  {words[0]} ended early: {why}", flush=True)
+    timer.cancel()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--ways", default=",".join([*WAYS, "trl"]), help="what is measured, comma-separated")
+    parser.add_argument("--steps", type=int, default=SFTJob.steps)
+    parser.add_argument("--limit", type=float, default=110, help="seconds for each")
+    parser.add_argument("--policy", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    job = TINY if args.tiny else SFTJob(steps=args.steps)
+    if args.policy:
+        print(json.dumps({args.ways: measure_ours(job, args.policy, args.ways)}), flush=True)
+        return
+    size = ["--tiny"] if args.tiny else ["--steps", str(args.steps)]
+    limit = args.limit * (4 if args.tiny else 1)  # a CPU may be busy
+    best: dict[str, float] = {}
+    with scratch_folder() as folder:
+        start = time.perf_counter()
+        write_policy(Path(folder) / "policy", args.tiny)
+        print(f"policy written in {time.perf_counter() - start:.1f} s", flush=True)
+        for way in args.ways.split(","):
+            words = ["--policy", f"{folder}/policy", *size]
+            if way == "trl":
+                found = in_process(["benchmarks.sft_trl", *words], limit)
+                best[way] = max((each["samples"] for each in found if "samples" in each), default=float("nan"))
+            else:
+                found = in_process(["benchmarks.sft_step", "--ways", way, *words], limit)
+                best[way] = found[-1][way]["samples"] if found else float("nan")
+    for way, samples in best.items():
+        print(f"{way:20} {samples:8.2f} samples/s" + (f"   {samples / best['trl']:6.2f} x TRL" if "trl" in best else ""))
+
+
+if __name__ == "__main__":
+    main()

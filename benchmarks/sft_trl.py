@@ -1,0 +1,153 @@
+"""TRL's SFTTrainer on the job of `benchmarks.sft_step`, started by it in a process of its own.
+
+    pip install trl==1.16.0
+    python -m benchmarks.sft_trl --policy FOLDER
+
+Made as quick as TRL offers for pictures (it neither packs nor unpads them): bf16 weights, LoRA by peft on the same layers, its fused output
+layer, the fastest attention that transformers finds installed, Liger's kernels where they are, pictures prepared in four processes. Each
+variant's first step warms up. Prints a JSON object per line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib.util
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.grpo_job import GIB
+from benchmarks.grpo_trl import attention
+from benchmarks.sft_job import TINY, SFTJob
+from verl.models.lora import LoraOptions
+
+READERS = 4
+EXAMPLES = 4096
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How TRL is set: Liger's kernels, gradient checkpointing, sequences of a forward pass."""
+
+    liger: bool
+    checkpointing: bool
+    sequences: int
+
+    def __str__(self) -> str:
+        kernels = "with Liger's kernels" if self.liger else "without Liger's kernels"
+        return f"{kernels}, {'' if self.checkpointing else 'no '}gradient checkpointing, {self.sequences} sequences a pass"
+
+
+def variants() -> list[Variant]:
+    liger = torch.cuda.is_available() and importlib.util.find_spec("liger_kernel") is not None
+    passes = ((True, 4), (False, 2))
+    return [Variant(use, checkpointing, sequences) for use in ([True, False] if liger else [False]) for checkpointing, sequences in passes]
+
+
+def make_dataset(job: SFTJob) -> Any:
+    """Prompts and answers in TRL's form, made by the processes that prepare them."""
+    import datasets
+
+    def examples(shards: list[list[int]]) -> Iterator[dict[str, Any]]:
+        data = job.data()
+        for index in itertools.chain(*shards):
+            example = data.example(index, 0)
+            answer = [{"role": "assistant", "content": [{"type": "text", "text": example.response}]}]
+            yield {"prompt": example.messages, "completion": answer, "images": example.images}
+
+    shards = [list(range(reader, EXAMPLES, READERS)) for reader in range(READERS)]
+    return datasets.IterableDataset.from_generator(examples, gen_kwargs={"shards": shards})
+
+
+def make_trainer(policy: Path, job: SFTJob, variant: Variant, output: str) -> Any:
+    from trl import SFTConfig, SFTTrainer
+
+    cuda = torch.cuda.is_available()
+    config = SFTConfig(
+        output_dir=output,
+        max_steps=1 + job.steps,
+        per_device_train_batch_size=variant.sequences,
+        gradient_accumulation_steps=job.batch // variant.sequences,
+        learning_rate=1e-4,
+        lr_scheduler_type="cosine",
+        max_length=None,
+        bf16=cuda,
+        use_cpu=not cuda,
+        gradient_checkpointing=variant.checkpointing,
+        use_liger_kernel=variant.liger,
+        dataloader_num_workers=READERS,
+        model_init_kwargs={"attn_implementation": attention(), "dtype": "bfloat16" if cuda else "float32"},
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
+    lora = LoraOptions(64, 128).config()
+    return SFTTrainer(str(policy), config, train_dataset=make_dataset(job), peft_config=lora)
+
+
+def clock(trainer: Any) -> list[float]:
+    """When each step ends, as the trainer runs."""
+    from transformers import TrainerCallback
+
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            ends.append(time.perf_counter())
+
+    trainer.add_callback(Clock())
+    return ends
+
+
+def measure(policy: Path, job: SFTJob, variant: Variant) -> None:
+    """Runs one variant and says how fast it was."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as output:
+        try:
+            trainer = make_trainer(policy, job, variant, output)
+            ends = clock(trainer)
+            trainer.train()
+        except Exception as error:  # what one variant lacks another may do without
+            say(variant=str(variant), failed=f"{type(error).__name__}: {str(error)[:300]}")
+            return
+    spent = (ends[-1] - ends[0]) / (len(ends) - 1)
+    peak = torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else None
+    loss = trainer.state.log_history[-1].get("train_loss")
+    say(variant=str(variant), first=ends[0] - start, step=spent, samples=job.batch / spent, peak_gib=peak, loss=loss)
+
+
+def say(**figures: Any) -> None:
+    print(json.dumps(figures), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--policy", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=2, help="timed, after one that warms up; two at most")
+    parser.add_argument("--tiny", action="store_true")
+    args = parser.parse_args()
+    import trl
+
+    job = TINY if args.tiny else SFTJob(steps=min(args.steps, 2))
+    say(ready=f"TRL {trl.__version__}, attention {attention()}")
+    for variant in variants():
+        measure(args.policy, job, variant)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+
+if __name__ == "__main__":
+    main()
