@@ -211,14 +211,11 @@ class Worker:
         self._rest_engine()
         if step:
             self.read_ahead(requests)
-        else:
-            evaluated = [self._submit_target(self.validation, request) for request in requests]
         with self.peak.watch("update" if step else "evaluation") as figures:
             if step and self.processes is not None:
                 metrics = self.actor.fine_tune_packed(self.rows_ahead.pop(tuple(requests)).result())
             else:
-                futures = [self.ahead.pop(request) for request in requests] if step else evaluated
-                metrics = self.actor.fine_tune([future.result() for future in futures], step)
+                metrics = self.actor.fine_tune(self._targets(requests, step), step)
         self.stale = self.stale or step
         return metrics | figures
 
@@ -245,6 +242,13 @@ class Worker:
         self.actor.leave()
         self.stale = True
         dist.barrier()
+
+    def _targets(self, requests: Sequence[GroupRequest], step: bool) -> list[Group]:
+        """The examples of a step, which are being read, or of an evaluation."""
+        if step:
+            return [self.ahead.pop(request).result() for request in requests]
+        futures = [self._submit_target(self.validation, request) for request in requests]
+        return [future.result() for future in futures]
 
     def _submit_target(self, data: TrainingData, request: GroupRequest) -> Future[Group]:
         return self.readers.submit(read_target, data, self.prompts, request, self.config.data.max_response_length)
