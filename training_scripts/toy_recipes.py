@@ -59,7 +59,10 @@ EXPERIMENTS: dict[str, Experiment] = {
     "no_kl": Experiment("without KL", ("worker.actor.use_kl_loss=false",)),
     "no_sft": Experiment("without SFT, from random weights", random=True),
     "strict": Experiment("veason_strict, absent targets shown", _reward("veason_strict", "data.include_absent=true")),
-    "lora": Experiment("LoRA of rank 64", ("worker.actor.model.lora_rank=64", "worker.actor.model.lora_alpha=128")),
+    "lora": Experiment(
+        "LoRA of rank 64, ten times the learning rate",
+        ("worker.actor.model.lora_rank=64", "worker.actor.model.lora_alpha=128", "worker.actor.optim.lr=1.0e-3"),
+    ),
     "dr_grpo": Experiment("Dr. GRPO", ("algorithm.adv_estimator=dr_grpo", "worker.actor.loss_agg_mode=seq-mean-token-sum-norm")),
     "dapo": Experiment(
         "DAPO: clip-higher, dynamic sampling, overlong shaping, token mean",
