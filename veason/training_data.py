@@ -13,7 +13,7 @@ import numpy as np
 
 from veason import masks
 from veason.datasets import load_class
-from veason.datasets.base import VideoSample
+from veason.datasets.base import VideoSample, paused_collection
 from veason.datasets.revos import ReVOS
 from veason.errors import DataError
 from veason.examples import Example, GroundTruth
@@ -70,19 +70,21 @@ class KeyframeTrainingData:
         if on_bad_sample not in ("raise", "skip"):
             raise DataError(f"data.on_bad_sample is {on_bad_sample!r}; it can be raise or skip")
         folder, meta_file = _annotation(Path(root), meta_file)
-        self.benchmark = self.benchmark_class(folder, split="train", meta_file=meta_file)
         self.sampled_frames, self.size, self.on_bad_sample = sampled_frames, keyframe_resize, on_bad_sample
         self.template = load_template(prompt_template)
         self.skipped: dict[str, str] = {}
         excluded = read_exclusions(exclude)
-        self.samples = [
-            sample
-            for sample in self.benchmark.samples
-            if (include_absent or sample.type_id != 2)
-            and sample.sample_id not in excluded
-            and sample.video not in excluded
-            and self._usable(sample)
-        ]
+        with paused_collection():
+            self.benchmark = self.benchmark_class(folder, split="train", meta_file=meta_file)
+            sound = self.benchmark.sound_videos
+            self.samples = [
+                sample
+                for sample in self.benchmark.samples
+                if (include_absent or sample.type_id != 2)
+                and sample.sample_id not in excluded
+                and sample.video not in excluded
+                and (sample.video in sound or self._usable(sample))
+            ]
         if not self.samples:
             raise DataError(f"no sample to train on in {self.benchmark.meta_path}")
         if self.skipped:

@@ -203,6 +203,9 @@ def missing_files(folder: Path, names: Iterable[str], suffix: str, what: str) ->
         present = set(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return [f"{what} folder is missing: {folder}"]
-    missing = [name for name in names if name + suffix not in present]
+    wanted = [name + suffix for name in names]
+    if present.issuperset(wanted):
+        return []
+    missing = [name for name in wanted if name not in present]
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-    return [f"{what} is missing: {folder / missing[0]}{suffix}{more}"] if missing else []
+    return [f"{what} is missing: {folder / missing[0]}{more}"]

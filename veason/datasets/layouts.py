@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,20 +78,30 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         return self.index.source
 
     @cached_property
-    def _sound_videos(self) -> set[str]:
+    def sound_videos(self) -> set[str]:
         """Videos with all their frames, whose objects all have masks that fit: one look serves their dozens of expressions."""
         if not self.has_truth:
             return set()
-        videos: dict[str, list[VideoSample]] = {}
+        videos: dict[str, VideoSample] = {}
+        objects: dict[str, set[str]] = {}
+        aimless = set()  # videos with an expression that names no object
         for sample in self.samples:
-            videos.setdefault(sample.video, []).append(sample)
-        sound, summaries = set(), self.index.summaries
-        for video, samples in videos.items():
-            objects = set().union(*(sample.object_ids for sample in samples))
-            whole = not super().problems(samples[0]) and all(sample.object_ids or sample.type_id == 2 for sample in samples)
-            if whole and not any(self._misfits(anno_id, samples[0]) or not summaries[anno_id].present for anno_id in objects):
-                sound.add(video)
-        return sound
+            if sample.video not in videos:
+                videos[sample.video], objects[sample.video] = sample, set()
+            objects[sample.video].update(sample.object_ids)
+            if not sample.object_ids and sample.type_id != 2:
+                aimless.add(sample.video)
+        frame_problems = super().problems
+        return {
+            video
+            for video, sample in videos.items()
+            if video not in aimless and all(self._fits(anno_id, sample) for anno_id in objects[video]) and not frame_problems(sample)
+        }
+
+    def _fits(self, anno_id: str, sample: VideoSample) -> bool:
+        """Whether an object has pixels somewhere and a mask of the right size for every frame."""
+        track = self.index.summaries.get(anno_id)
+        return bool(track and track.present) and track.frames >= len(sample.frames) and track.size == (sample.height, sample.width)
 
     def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> tuple[int | None, tuple[str, ...]]:  # noqa: ARG002
         type_id = expression.get("type_id")
@@ -107,7 +117,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         return tracks
 
     def problems(self, sample: VideoSample) -> list[str]:
-        if sample.video in self._sound_videos:
+        if sample.video in self.sound_videos:
             return []
         found = super().problems(sample)
         for anno_id in sample.object_ids:
@@ -116,7 +126,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
 
     def training_problems(self, sample: VideoSample) -> list[str]:
         """`problems`, and that a target has no pixel in any frame: a truth to score against, and nothing to learn from."""
-        if sample.video in self._sound_videos:
+        if sample.video in self.sound_videos:
             return []
         found, summaries = self.problems(sample), self.index.summaries
         if found or sample.type_id == 2 or any(summaries[anno_id].present for anno_id in sample.object_ids):
@@ -163,9 +173,8 @@ class PngBenchmark(ExpressionsBenchmark):
         return found + missing_files(self.mask_folder(sample), sample.frames, ".png", "mask")
 
 
-def _pairs(expressions: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def _pairs(expressions: Any) -> Iterable[tuple[str, dict[str, Any]]]:
     """(exp_id, expression) of one video, whether its expressions are an object or a list."""
     if isinstance(expressions, dict):
-        yield from expressions.items()
-    else:
-        yield from ((str(expression.get("exp_id", number)), expression) for number, expression in enumerate(expressions))
+        return expressions.items()
+    return [(str(expression.get("exp_id", number)), expression) for number, expression in enumerate(expressions)]
