@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from veason.examples import Example, GroundTruth
 from veason.frames import open_frame, resize_frame, training_frames
 from veason.prompts import Message, build_messages, load_template
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 TRAINING_DATA = {
@@ -98,17 +99,19 @@ class KeyframeTrainingData:
         return self.samples[index].sample_id
 
     def outline(self, index: int, seed: int) -> tuple[list[Message], list[tuple[int, int]]]:
-        """The messages of `example(index, seed)` and the (height, width) of its images, without reading a pixel."""
-        sample = self.samples[index]
-        times = self._frames(sample, index, seed)
-        return self._messages(sample, times), [(self.size, self.size)] * len(times)
+        """The messages of `example(index, seed)` and the (height, width) of its images, without reading a pixel: a sample whose pictures
+        cannot be read still has its own."""
+        return self._first_good(index, seed, self._outline)
 
     def example(self, index: int, seed: int) -> Example:
         """The prompt, its frames and its truth. With `on_bad_sample="skip"` the first good sample from `index` on; see its sample_id."""
+        return self._first_good(index, seed, self._build)
+
+    def _first_good(self, index: int, seed: int, build: Callable[[VideoSample, int, int], T]) -> T:
         for candidate in range(index, index + len(self)):
             sample = self.samples[candidate % len(self)]
             try:
-                return self._build(sample, candidate % len(self), seed)
+                return build(sample, candidate % len(self), seed)
             except DataError as error:
                 if self.on_bad_sample == "raise":
                     raise
@@ -116,6 +119,10 @@ class KeyframeTrainingData:
         raise DataError(
             f"none of the {len(self)} samples of {self.benchmark.meta_path} can be used; the last: {next(reversed(self.skipped.items()))}"
         )
+
+    def _outline(self, sample: VideoSample, index: int, seed: int) -> tuple[list[Message], list[tuple[int, int]]]:
+        times = self._frames(sample, index, seed)
+        return self._messages(sample, times), [(self.size, self.size)] * len(times)
 
     def _build(self, sample: VideoSample, index: int, seed: int) -> Example:
         times = self._frames(sample, index, seed)

@@ -205,14 +205,24 @@ def test_bad_pixels_are_named_when_they_are_read(revos, damage, says, caplog):
     assert "bad sample a/1 is skipped (2 samples skipped so far): " in caplog.text
 
 
-def test_a_mask_that_cannot_be_decoded_is_named_with_its_sample(revos):
+@pytest.mark.parametrize(
+    ("track", "sample_id"),
+    [("2", "b/0"), ("1", "a/1")],  # of one object; of two that are merged
+)
+def test_a_damaged_mask_is_named_before_it_is_measured_or_merged(revos, track, sample_id):
     def damage(tracks):
-        tracks["2"] = [{"size": [HEIGHT, WIDTH], "counts": "5"}] * 4 + tracks["1"][:1]
+        tracks[track][3] = {"size": [HEIGHT, WIDTH], "counts": "5" * 9000}  # more runs than pixels: merging would write beyond its memory
 
     edit(revos / "mask_dict.json", damage)
     data = KeyframeTrainingData(revos)
-    with pytest.raises(DataError, match=r"b/0, frame 0000\d: run-length mask .* cannot be decoded .*mask_dict\.json"):
-        data.example(sample_of(data, "b/0"), 0)
+    for use in (data.outline, data.example):
+        with pytest.raises(DataError, match=rf"{sample_id}, frame 00003: run-length mask .* cannot be decoded .*mask_dict\.json"):
+            use(sample_of(data, sample_id), 0)
+    data = KeyframeTrainingData(revos, on_bad_sample="skip")
+    messages, _ = data.outline(sample_of(data, sample_id), 0)
+    example = data.example(sample_of(data, sample_id), 0)
+    assert example.messages == messages and example.sample_id != sample_id
+    assert list(data.skipped) == [sample_id]
 
 
 def test_when_nothing_can_be_used_it_says_so(revos):

@@ -101,7 +101,9 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def _fits(self, anno_id: str, sample: VideoSample) -> bool:
         """Whether an object has pixels somewhere and a mask of the right size for every frame."""
         track = self.index.summaries.get(anno_id)
-        return bool(track and track.present) and track.frames >= len(sample.frames) and track.size == (sample.height, sample.width)
+        if track is None or not track.present:
+            return False
+        return track.frames >= len(sample.frames) and track.size == (sample.height, sample.width)
 
     def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> tuple[int | None, tuple[str, ...]]:  # noqa: ARG002
         type_id = expression.get("type_id")
