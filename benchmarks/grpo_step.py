@@ -8,12 +8,12 @@ The job is the published recipe: 16 prompts x 8 rollouts, 6 frames of 560 x 560,
 fp32 master weights, KL and entropy terms, SAM 2.1 hiera-large in the reward. Weights are random (time does not depend on them) and what
 they write cannot be read, so the scorer gets well-formed answers in its place. What runs is the trainer's own step on its own workers.
 
---parts, comma-separated:
+--parts, comma-separated, all by default:
     ours   the step, mean of --steps after one that compiles
     bare   `LLM.generate` on the requests of each step: same engine, weights and sampling, prompts and images ready in memory
     seed   the seed's schedule: every response a sequence of its own in each pass (its prompt and images computed again), old
            log-probabilities in a pass of their own, SAM 2 in fp32, one response at a time. The seed's padding is left out, which
-           flatters it. --seed_prompts 4 takes a quarter of the prompts and multiplies what is proportional to them
+           flatters it. --seed_prompts 4 takes a quarter of the prompts and multiplies what is proportional to them. Needs `ours`
     trl    TRL's GRPOTrainer at 4 x 8, 256 tokens, no reward on either side, in a process of its own once ours has ended
 """
 
@@ -62,15 +62,18 @@ def main() -> None:
 def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
     """Every part on one GPU, then the table."""
     parts = args.parts.split(",")
+    if "ours" not in parts and {"bare", "seed"} & set(parts):
+        raise SystemExit("--parts: bare and seed are compared with ours, name it too")
     small = job if job.tiny else replace(job, prompts=4, rollouts=8, tokens=256)  # the job of the comparison with TRL
     config = make_config(job, folder, folder / "policy", gpus=1)
     task = make_task(job, config)
     with BenchEngine(config, task.data, task.scorer) as engine:
         loop, device = open_loop(config, task, engine, folder / "log"), engine.device_name
-        limits = limits_of(loop, engine)
-        found = {"ours": ours(loop, engine, args.steps, "bare" in parts)}
-        stage_table("ours", found["ours"], limits)
-        print_table(found, device)
+        found: dict[str, Figures] = {}
+        if "ours" in parts:
+            found["ours"] = ours(loop, engine, args.steps, "bare" in parts)
+            stage_table("ours", found["ours"], limits_of(loop, engine))
+            print_table(found, device)
         if "trl" in parts:
             engine.arrange("no reward", small.rollouts, small.tokens)
             found["small"] = batch(loop, small.prompts, args.steps, "small job")

@@ -87,12 +87,11 @@ def stage_table(name: str, figures: Figures, limits: Limits = NONE) -> None:
 
 def print_table(found: dict[str, Figures], device: str) -> None:
     """Every figure of one GPU, as far as it is known, with its bar."""
-    ours = found["ours"]
-    rows = [
-        row("one step of ours, s", ours["seconds/step"], 35, "at most"),
-        row("peak memory, GiB", max((ours[name] for name in MEMORY if name in ours), default=0.0), 75, "at most"),
-        row("through the object store, MB a prompt", ours["ray/megabytes_per_prompt"], 1, "at most"),
-    ]
+    ours, rows = found.get("ours", {}), []
+    if ours:
+        rows.append(row("one step of ours, s", ours["seconds/step"], 35, "at most"))
+        rows.append(row("peak memory, GiB", max((ours[name] for name in MEMORY if name in ours), default=0.0), 75, "at most"))
+        rows.append(row("through the object store, MB a prompt", ours["ray/megabytes_per_prompt"], 1, "at most"))
     if "seed" in found:
         rows.append(row("the seed's schedule, times as long", found["seed"]["seconds/step"] / ours["seconds/step"], 4, "at least"))
     if "bare" in ours:
