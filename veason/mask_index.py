@@ -32,10 +32,10 @@ from tqdm import tqdm
 from veason import masks
 from veason.errors import DataError
 
-FORMAT = 2  # raise it when the layout below changes: older files are then rebuilt
+FORMAT = 3  # raise it when the layout below changes: older files are then rebuilt
 SCHEMA = """
 CREATE TABLE source (format INTEGER, size INTEGER, mtime_ns INTEGER);
-CREATE TABLE summaries (id TEXT PRIMARY KEY, frames INTEGER, present INTEGER, height INTEGER, width INTEGER);
+CREATE TABLE summaries (id TEXT PRIMARY KEY, frames INTEGER, present INTEGER, height INTEGER, width INTEGER, damage TEXT);
 CREATE TABLE tracks (number INTEGER PRIMARY KEY, packed BLOB);
 """
 
@@ -47,11 +47,13 @@ class TrackSummary(NamedTuple):
         frames: length of its list.
         present: frames in which it has at least one pixel.
         size: (height, width) of its masks; None when there are no masks, (0, 0) when they differ among themselves.
+        damage: why a mask cannot be decoded, with its frame; None when all can. A damaged mask must not be merged or compared.
     """
 
     frames: int
     present: int
     size: tuple[int, int] | None
+    damage: str | None = None
 
 
 class MaskIndex:
@@ -100,10 +102,10 @@ class MaskIndex:
     @cached_property
     def summaries(self) -> dict[str, TrackSummary]:
         """Every id with its `TrackSummary`, in the order of the source."""
-        rows = self._read("SELECT id, frames, present, height, width FROM summaries ORDER BY rowid")
+        rows = self._read("SELECT id, frames, present, height, width, damage FROM summaries ORDER BY rowid")
         return {
-            name: TrackSummary(frames, present, None if height is None else (height, width))
-            for name, frames, present, height, width in rows
+            name: TrackSummary(frames, present, None if height is None else (height, width), damage)
+            for name, frames, present, height, width, damage in rows
         }
 
     def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -173,7 +175,7 @@ def _build(path: Path, source: Path, progress: bool) -> None:
             ) as bar:
                 for name, value, position in _stream(source):
                     summary, packed = _row(name, value, source)
-                    connection.execute("INSERT INTO summaries VALUES (?, ?, ?, ?, ?)", summary)
+                    connection.execute("INSERT INTO summaries VALUES (?, ?, ?, ?, ?, ?)", summary)
                     connection.execute("INSERT INTO tracks VALUES (last_insert_rowid(), ?)", (packed,))
                     bar.update(position - bar.n)
             connection.execute("INSERT INTO source VALUES (?, ?, ?)", (FORMAT, state.st_size, state.st_mtime_ns))
@@ -211,7 +213,9 @@ def _row(name: str, value: Any, source: Path) -> tuple[tuple[Any, ...], bytes]:
             raise DataError(f"{source}: id {name!r}, frame {number}: {error}") from error
     sizes = {tuple(rle["size"]) for rle in rles if rle is not None}
     height, width = (None, None) if not sizes else sizes.pop() if len(sizes) == 1 else (0, 0)
-    return (name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width), _pack(rles)
+    found = masks.find_damage(rles)
+    damage = f"frame {found[0]}: {found[1]}" if found else None
+    return (name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width, damage), _pack(rles)
 
 
 def _pack(rles: list[masks.Rle | None]) -> bytes:

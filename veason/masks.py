@@ -5,7 +5,8 @@ An RLE here is always the compressed form, {"size": [H, W], "counts": bytes}; No
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from os import PathLike
 from typing import Any
 
@@ -17,6 +18,7 @@ from veason.errors import DataError
 
 Rle = dict[str, Any]
 Box = tuple[int, int, int, int]
+LONGEST_RUN = 8  # codes: a run of 2^39 pixels
 
 
 def as_rle(value: Any) -> Rle | None:
@@ -26,12 +28,15 @@ def as_rle(value: Any) -> Rle | None:
         value: None, an RLE with compressed (text) or plain (list) counts, or a list of such RLEs, which are joined.
 
     Raises:
-        DataError: anything else.
+        DataError: anything else, or a damaged part of a list.
     """
     if value is None:
         return None
     if isinstance(value, list):
-        return union(as_rle(part) for part in value)
+        parts = [as_rle(part) for part in value]
+        if found := find_damage(parts):
+            raise DataError(found[1])
+        return union(parts)
     try:
         height, width = (int(side) for side in value["size"])
         counts = value["counts"]
@@ -43,25 +48,58 @@ def as_rle(value: Any) -> Rle | None:
 
 
 def check(rle: Rle) -> None:
-    """Raises DataError when the runs do not fill the picture exactly.
+    """Raises DataError when the runs do not fill the picture exactly: see `find_damage`."""
+    if found := find_damage([rle]):
+        raise DataError(found[1])
 
-    pycocotools leaves pixels without a run as they were in memory, and may crash when it merges or compares such a mask.
+
+def find_damage(track: Sequence[Rle | None]) -> tuple[int, str] | None:
+    """The first mask whose runs do not fill its picture exactly, as its position and the reason.
+
+    pycocotools leaves pixels without a run as they were in memory; when it merges or compares such a mask it may crash or never return.
     """
-    codes = np.frombuffer(rle["counts"], np.uint8).astype(np.int64) - 48  # 5 bits each, then whether more follow; low bits first
-    ends = np.flatnonzero(codes & 32 == 0)
-    reason = "no runs" if not len(codes) else "runs cut short" if not len(ends) or ends[-1] != len(codes) - 1 else None
-    if reason is None:
-        starts = np.concatenate(([0], ends[:-1] + 1))
-        lengths = ends - starts + 1
-        shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
-        runs = np.add.reduceat((codes & 31) << np.minimum(shifts, 55), starts) - ((codes[ends] & 16 != 0) << np.minimum(5 * lengths, 60))
+    shown = [(number, rle) for number, rle in enumerate(track) if rle is not None]
+    for number, rle in shown:
+        counts = rle["counts"]
+        if not counts or (counts[-1] - 48) & 32:
+            return number, _refusal(rle, "runs cut short" if counts else "no runs")
+    if not shown:
+        return None
+    runs, bounds, longest = _read_runs([rle["counts"] for _, rle in shown])
+    for start, stop in pairwise(bounds):
         for first in (1, 2):  # from the fourth on, each holds the difference to the last but one
-            runs[first::2] = np.cumsum(runs[first::2])
-        pixels, filled = rle["size"][0] * rle["size"][1], int(runs.sum())
-        if runs.min() < 0 or filled != pixels:
-            reason = f"runs of {filled} pixels for {pixels}"
-    if reason:
-        raise DataError(f"run-length mask of size {rle['size']} cannot be decoded ({reason})")
+            chain = runs[start + first : stop : 2]
+            np.cumsum(chain, out=chain)
+    filled, least = np.add.reduceat(runs, bounds[:-1]), np.minimum.reduceat(runs, bounds[:-1])
+    pixels = np.array([rle["size"][0] * rle["size"][1] for _, rle in shown])
+    wrong = np.flatnonzero((filled != pixels) | (least < 0) | (longest > LONGEST_RUN))
+    if not len(wrong):
+        return None
+    number, rle = shown[wrong[0]]
+    return number, _refusal(rle, f"runs of {filled[wrong[0]]} pixels for {pixels[wrong[0]]}")
+
+
+def _read_runs(counts: Sequence[bytes]) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """The runs of several masks as they are written, int64, where each mask's begin and end among them, and the codes of its longest run.
+
+    A code is a character: 5 bits of a run, low bits first, and whether more follow; the last one's highest bit is the sign.
+    """
+    codes = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
+    ends = np.flatnonzero(codes & 32 == 0)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    bits = (codes & 31).astype(np.int64)
+    runs = bits[starts]
+    for place in range(1, min(int(lengths.max()), LONGEST_RUN)):
+        longer = np.flatnonzero(lengths > place)
+        runs[longer] += bits[starts[longer] + place] << 5 * place
+    runs -= (bits[ends] >> 4) << 5 * np.minimum(lengths, LONGEST_RUN)
+    bounds = np.concatenate(([0], np.searchsorted(ends, np.cumsum([len(each) for each in counts]) - 1) + 1)).tolist()
+    return runs, bounds, np.maximum.reduceat(lengths, bounds[:-1])
+
+
+def _refusal(rle: Rle, reason: str) -> str:
+    return f"run-length mask of size {rle['size']} cannot be decoded ({reason})"
 
 
 def decode(rle: Rle) -> np.ndarray:
@@ -70,7 +108,7 @@ def decode(rle: Rle) -> np.ndarray:
     try:
         return coco.decode(rle)
     except ValueError as error:
-        raise DataError(f"run-length mask of size {rle['size']} cannot be decoded ({error})") from error
+        raise DataError(_refusal(rle, str(error))) from error
 
 
 def encode(mask: np.ndarray) -> Rle:
@@ -92,7 +130,7 @@ def box(rle: Rle | None) -> Box | None:
 
 
 def union(rles: Iterable[Rle | None]) -> Rle | None:
-    """The RLE of all pixels that any of the masks holds; None when there is none."""
+    """The RLE of all pixels that any of the masks holds, none of which is damaged (`find_damage`); None when there is none."""
     present = [rle for rle in rles if rle is not None]
     if len(present) < 2:
         return present[0] if present else None

@@ -214,15 +214,13 @@ def test_a_damaged_mask_is_named_before_it_is_measured_or_merged(revos, track, s
         tracks[track][3] = {"size": [HEIGHT, WIDTH], "counts": "5" * 9000}  # more runs than pixels: merging would write beyond its memory
 
     edit(revos / "mask_dict.json", damage)
-    data = KeyframeTrainingData(revos)
-    for use in (data.outline, data.example):
-        with pytest.raises(DataError, match=rf"{sample_id}, frame 00003: run-length mask .* cannot be decoded .*mask_dict\.json"):
-            use(sample_of(data, sample_id), 0)
-    data = KeyframeTrainingData(revos, on_bad_sample="skip")
-    messages, _ = data.outline(sample_of(data, sample_id), 0)
-    example = data.example(sample_of(data, sample_id), 0)
-    assert example.messages == messages and example.sample_id != sample_id
-    assert list(data.skipped) == [sample_id]
+    with pytest.raises(DataError, match=rf"{sample_id}: .*mask_dict\.json: id '{track}', frame 3: run-length mask .* cannot be decoded"):
+        KeyframeTrainingData(revos)
+    assert list(KeyframeTrainingData(revos, on_bad_sample="skip").skipped) == [sample_id]
+    benchmark = ReVOS(revos, "train")
+    sample = next(sample for sample in benchmark.samples if sample.sample_id == sample_id)
+    with pytest.raises(DataError, match=rf"{sample_id}: .*mask_dict\.json: id '{track}', frame 3"):
+        benchmark.areas(sample)
 
 
 def test_when_nothing_can_be_used_it_says_so(revos):

@@ -98,7 +98,7 @@ class Benchmark(ABC):
 
     @abstractmethod
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
-        """For each target object, its mask in each of the frames; [] for an absent target."""
+        """For each target object, its mask in each of the frames; [] for an absent target. Those of one frame can be merged."""
 
     def truth_path(self, sample: VideoSample) -> Path:  # noqa: ARG002 (of use where each video has its own)
         """The file or folder that holds a sample's masks, to be named in errors."""
@@ -126,8 +126,14 @@ class Benchmark(ABC):
 
     def decode_union(self, sample: VideoSample, index: int, rles: Iterable[Rle | None]) -> np.ndarray | None:
         """The pixels of any of the masks of one frame, uint8 [H, W], None when there is no mask; errors name sample, frame and file."""
-        joined = self._union(sample, index, rles)
-        return None if joined is None else rle_tools.decode(joined)
+        try:
+            present = [rle for rle in rles if rle is not None]
+            for rle in present:
+                rle_tools.check(rle)
+            joined = rle_tools.union(present)
+            return None if joined is None else rle_tools.decode(joined)
+        except DataError as error:
+            raise DataError(f"{sample.sample_id}, frame {sample.frames[index]}: {error}, in {self.truth_path(sample)}") from error
 
     def areas(self, sample: VideoSample) -> np.ndarray:
         """Area in pixels of the union of the targets in every frame, float64 [T]; nothing is decoded.
@@ -135,8 +141,8 @@ class Benchmark(ABC):
         Raises:
             DataError: as `masks`.
         """
-        frames = list(zip(*self.checked_tracks(sample))) or [()] * len(sample.frames)
-        return np.array([rle_tools.area(self._union(sample, index, rles)) for index, rles in enumerate(frames)], dtype=np.float64)
+        tracks = self.checked_tracks(sample)
+        return np.array([rle_tools.area(rle_tools.union(frame)) for frame in zip(*tracks)] or [0] * len(sample.frames), dtype=np.float64)
 
     def foreground(self, sample: VideoSample) -> np.ndarray | None:  # noqa: ARG002 (benchmarks with foreground masks use it)
         """Every object of the video, uint8 [T, H, W], for the robustness metric; None where the benchmark has none."""
@@ -156,16 +162,6 @@ class Benchmark(ABC):
                 size = "x".join(map(str, rle["size"]))
                 raise DataError(f"{self.name} {sample.sample_id}: mask of {size} pixels, frames of {sample.height}x{sample.width}")
         return tracks
-
-    def _union(self, sample: VideoSample, index: int, rles: Iterable[Rle | None]) -> Rle | None:
-        """All masks of one frame as one, each checked before it is merged; errors name sample, frame and file."""
-        try:
-            present = [rle for rle in rles if rle is not None]
-            for rle in present:
-                rle_tools.check(rle)
-            return rle_tools.union(present)
-        except DataError as error:
-            raise DataError(f"{sample.sample_id}, frame {sample.frames[index]}: {error}, in {self.truth_path(sample)}") from error
 
     def problems(self, sample: VideoSample) -> list[str]:
         """What is wrong with a sample as far as it can be seen without reading pixels or masks; [] when nothing is."""

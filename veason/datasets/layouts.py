@@ -101,7 +101,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def _fits(self, anno_id: str, sample: VideoSample) -> bool:
         """Whether an object has pixels somewhere and a mask of the right size for every frame."""
         track = self.index.summaries.get(anno_id)
-        if track is None or not track.present:
+        if track is None or not track.present or track.damage:
             return False
         return track.frames >= len(sample.frames) and track.size == (sample.height, sample.width)
 
@@ -115,6 +115,8 @@ class MaskDictBenchmark(ExpressionsBenchmark):
             track = self.index[anno_id]
             if len(track) < len(sample.frames):
                 raise DataError(self._too_short(anno_id, len(track), sample))
+            if damage := self.index.summaries[anno_id].damage:
+                raise DataError(self._damaged(anno_id, damage))
             tracks.append([track[index] for index in frame_indices])
         return tracks
 
@@ -144,7 +146,10 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         if track.size not in (None, (sample.height, sample.width)):
             size = "several sizes" if track.size == (0, 0) else "{}x{}".format(*track.size)
             wrong.append(f"{self.index.source}: masks of id {anno_id!r} are of {size}, the frames of {sample.height}x{sample.width}")
-        return wrong
+        return wrong + ([self._damaged(anno_id, track.damage)] if track.damage else [])
+
+    def _damaged(self, anno_id: str, damage: str) -> str:
+        return f"{self.index.source}: id {anno_id!r}, {damage}"
 
     def _too_short(self, anno_id: str, length: int, sample: VideoSample) -> str:
         return f"{self.index.source}: id {anno_id!r} has {length} masks, the video has {len(sample.frames)} frames"
