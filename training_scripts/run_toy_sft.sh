@@ -3,7 +3,7 @@
 #   bash training_scripts/run_toy_sft.sh
 # Works in TOY_ROOT (outputs/toy) and leaves the policy in POLICY_OUT (TOY_ROOT/toy_policy). Takes ten minutes on one GPU with 16 cores;
 # on two cores give small numbers: VIDEOS=20 PLAIN_VIDEOS=20 VALID_VIDEOS=4 STEPS=4. SFT_SECONDS ends the fine-tuning at its last checkpoint
-# (trainer.save_freq=300). Further words override configs/toy_sft.yaml.
+# (trainer.save_freq=300); START goes on from a policy instead of from random weights. Further words override configs/toy_sft.yaml.
 COMMAND="bash training_scripts/run_toy_sft.sh $*"
 source "$(dirname "$0")/common.sh"
 
@@ -11,7 +11,7 @@ export TOY_ROOT=${TOY_ROOT:-outputs/toy}
 POLICY_OUT=${POLICY_OUT:-$TOY_ROOT/toy_policy}
 TRACKER=${TOY_TRACKER:-weights/toy_tracker}
 CORES=${CORES:-$(nproc)}
-STEPS=${STEPS:-2400}
+STEPS=${STEPS:-3000}
 QUESTION='Find "{expression}".' # data.prompt_template of configs/toy_sft.yaml
 ON_DEVICE=()
 if nvidia-smi -L >/dev/null 2>&1; then
@@ -30,8 +30,8 @@ records() { # split, sampled_frames, folder
 
 stage "toy world"
 if [ ! -d "$TOY_ROOT/world/ReVOS" ]; then
-    "$PYTHON" -m veason.toy.world --output "$TOY_ROOT/world" --workers "$CORES" --queries 8 --train_videos "${VIDEOS:-4000}" \
-        --plain_videos "${PLAIN_VIDEOS:-3000}" --valid_videos "${VALID_VIDEOS:-32}" --reasonvos_videos 1
+    "$PYTHON" -m veason.toy.world --output "$TOY_ROOT/world" --workers "$CORES" --queries 6 --train_videos "${VIDEOS:-4000}" \
+        --plain_videos "${PLAIN_VIDEOS:-2500}" --valid_videos "${VALID_VIDEOS:-32}" --reasonvos_videos 1
 fi
 
 stage "records: videos of two shapes shown in one frame, and whole ones"
@@ -52,16 +52,19 @@ with open(whole, "w") as file:
 JOIN
 
 stage "fine-tuning"
-timeout "${SFT_SECONDS:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy_sft.yaml "trainer.max_steps=$STEPS" "${ON_DEVICE[@]}" "$@" ||
+timeout "${SFT_SECONDS:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy_sft.yaml "trainer.max_steps=$STEPS" \
+    ${START:+"worker.actor.model.model_path=$START"} "${ON_DEVICE[@]}" "$@" ||
     [ $? = 124 ] # the time is up: on with the last checkpoint
 
+stage "the policy as it ships"
+"$PYTHON" -m training_scripts.toy_policy_card ship --run "$TOY_ROOT/sft" --output "$POLICY_OUT"
+
 stage "evaluation"
-"$PYTHON" -m eval.evaluate benchmark=revos "data_path=$TOY_ROOT/world/ReVOS" "model_path=$TOY_ROOT/sft/huggingface" \
-    "output_path=$TOY_ROOT/eval" "sam2_config=$TRACKER/sam2_tiny.yaml" "sam2_checkpoint=$TRACKER/sam2_tiny.safetensors" \
-    keyframe_resize=112 sampled_frames=5 max_prompt_length=512 max_response_length=320 "prompt_template=$QUESTION" \
-    kv_cache_gib=1 enforce_eager=true
+"$PYTHON" -m eval.evaluate benchmark=revos "data_path=$TOY_ROOT/world/ReVOS" "model_path=$POLICY_OUT" "output_path=$TOY_ROOT/eval" \
+    "sam2_config=$TRACKER/sam2_tiny.yaml" "sam2_checkpoint=$TRACKER/sam2_tiny.safetensors" keyframe_resize=112 sampled_frames=5 \
+    max_prompt_length=512 max_response_length=320 "prompt_template=$QUESTION" kv_cache_gib=1 enforce_eager=true
 
 stage "card"
-"$PYTHON" -m training_scripts.toy_policy_card --run "$TOY_ROOT/sft" --evaluation "$TOY_ROOT/eval" --world "$TOY_ROOT/world/ReVOS" \
-    --output "$POLICY_OUT" --command "$COMMAND"
+"$PYTHON" -m training_scripts.toy_policy_card card --run "$TOY_ROOT/sft" --output "$POLICY_OUT" --evaluation "$TOY_ROOT/eval" \
+    --world "$TOY_ROOT/world/ReVOS" --command "$COMMAND"
 stage "done"

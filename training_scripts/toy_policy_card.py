@@ -1,7 +1,8 @@
-"""The toy policy as it ships: bf16 safetensors in files below 15 MB, with a card that says how it was made and what it is worth.
+"""The toy policy as it ships: bf16 safetensors in files below 15 MB, and the card that says how it was made and what it is worth.
 
-    python -m training_scripts.toy_policy_card --run outputs/toy/sft --evaluation outputs/toy/eval --world outputs/toy/world/ReVOS \\
-        --output weights/toy_policy --command "bash training_scripts/run_toy_sft.sh"
+    python -m training_scripts.toy_policy_card ship --run outputs/toy/sft --output weights/toy_policy
+    python -m training_scripts.toy_policy_card card --run outputs/toy/sft --output weights/toy_policy --evaluation outputs/toy/eval \\
+        --world outputs/toy/world/ReVOS --command "bash training_scripts/run_toy_sft.sh"
 
 J&F and R come from the evaluation's metrics.json; the share of answers in the right form, the keyframe's area and the boxes' IoU are
 those of the published reward on the same answers, in [0, 1], over the expressions whose target is in the video.
@@ -62,11 +63,16 @@ def ship(checkpoint: Path, output: Path) -> int:
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.bfloat16)
     model.save_pretrained(output, max_shard_size=SHARD)
     AutoProcessor.from_pretrained(checkpoint).save_pretrained(output)
-    return sum(path.stat().st_size for path in output.glob("*.safetensors"))
+    return weight_bytes(output)
 
 
-def write_card(output: Path, figures: dict[str, float], command: str, size: int, run: Path) -> None:
+def weight_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def write_card(output: Path, figures: dict[str, float], command: str, run: Path) -> None:
     """`README.md`."""
+    size = weight_bytes(output)
     config = Qwen2_5_VLForConditionalGeneration.config_class.from_pretrained(output)
     text, vision = config.text_config, config.vision_config
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
@@ -104,17 +110,22 @@ Licence: Apache-2.0. No image or weight of others went into it.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("ship", "card"))
     parser.add_argument("--run", type=Path, required=True, help="the fine-tuning's folder")
-    parser.add_argument("--evaluation", type=Path, required=True, help="folder of eval.evaluate on the world's valid videos")
-    parser.add_argument("--world", type=Path, required=True, help="the toy ReVOS")
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--command", required=True, help="for the card")
+    parser.add_argument("--output", type=Path, required=True, help="the policy's folder")
+    parser.add_argument("--evaluation", type=Path, help="folder of eval.evaluate on the world's valid videos, by the policy in --output")
+    parser.add_argument("--world", type=Path, help="the toy ReVOS")
+    parser.add_argument("--command", default="bash training_scripts/run_toy_sft.sh", help="for the card")
     options = parser.parse_args()
-    size = ship(options.run / "huggingface", options.output)
+    if options.what == "ship":
+        print(f"{ship(options.run / 'huggingface', options.output) / 1e6:.1f} MB in {options.output}")
+        return
+    if options.evaluation is None or options.world is None:
+        parser.error("a card needs --evaluation and --world")
     figures = {**benchmark_figures(options.evaluation), **answer_figures(options.evaluation, options.world)}
     (options.output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    write_card(options.output, figures, options.command, size, options.run)
-    print(json.dumps({name: round(value, 3) for name, value in figures.items()}), f"{size / 1e6:.1f} MB in {options.output}")
+    write_card(options.output, figures, options.command, options.run)
+    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
 
 
 if __name__ == "__main__":

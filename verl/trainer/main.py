@@ -122,7 +122,8 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: dict[str, s
     check_machine(config, packages)
     prompts = open_prompts(config, task, held_out)
     plan = make_plan(config, len(prompts.order))
-    longest = prompts.lengths.check(prompts.order.preview(max(len(prompts.order), plan.steps * config.data.rollout_batch_size)))
+    asked = plan.steps * config.data.rollout_batch_size if prompts.lengths.seeded else 0  # else the first episode has them all
+    longest = prompts.lengths.check(prompts.order.preview(max(len(prompts.order), asked)))
     prompts.val_lengths.check(prompts.validation)
     shown = f"{len(prompts.order)} prompts of up to {longest} tokens, {len(prompts.validation)} for validation"
     print(f"{shown}; {plan.steps} steps, {plan.start} of them done", flush=True)

@@ -22,10 +22,14 @@ class PromptLengths:
         data: gives the outline of a prompt.
         count: tokens of (messages, image sizes), as `verl.workers.prompts.PromptBuilder.length` counts them.
         limit: data.max_prompt_length.
+
+    Attributes:
+        seeded: whether a sample's prompt differs from episode to episode; data sets whose prompts do not say `seeded = False`.
     """
 
     def __init__(self, data: TrainingData, count: Callable[..., int], limit: int) -> None:
         self.data, self.count, self.limit = data, count, limit
+        self.seeded: bool = getattr(data, "seeded", True)
         self._known: dict[tuple[int, int], tuple[int, int]] = {}
 
     def __call__(self, request: GroupRequest) -> int:
@@ -48,7 +52,7 @@ class PromptLengths:
         return max((self(request) for request in tqdm(requests, desc="prompt lengths", delay=3, leave=False)), default=0)
 
     def _count(self, request: GroupRequest) -> tuple[int, int]:
-        key = (request.index, request.seed if getattr(self.data, "seeded", True) else 0)
+        key = (request.index, request.seed if self.seeded else 0)
         if key not in self._known:
             messages, sizes = self.data.outline(request.index, request.seed)
             self._known[key] = self.count(messages, sizes), sum(height * width // PATCH_AREA for height, width in sizes)
