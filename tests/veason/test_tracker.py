@@ -115,7 +115,7 @@ def pair(request, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("total", "height", "width", "objects", "keyframe"),
-    [(1, 40, 50, 1, 0), (5, 60, 80, 1, 0), (5, 60, 80, 3, 2), (5, 100, 70, 8, 4), (11, 48, 48, 2, 4), (19, 48, 64, 1, 18)],
+    [(1, 40, 50, 1, 0), (5, 60, 80, 1, 0), (5, 60, 80, 3, 2), (5, 100, 70, 5, 4), (11, 48, 48, 2, 4), (19, 48, 64, 1, 18)],
 )
 def test_equal_to_the_official_predictor(pair, total, height, width, objects, keyframe):
     tracker, official = pair
@@ -166,14 +166,14 @@ def test_frames_are_encoded_once_and_equal_boxes_tracked_once(tracker, monkeypat
     assert seen == [5] and prompted == [4]
 
 
-@pytest.mark.parametrize("keyframe", [0, 6, 12])
+@pytest.mark.parametrize("keyframe", [0, 4, 9])
 def test_a_video_in_chunks_is_the_clip(tracker, keyframe):
-    frames = make_clip(13, 48, 64)
+    frames = make_clip(10, 48, 64)
     prompt = Prompt(keyframe, make_boxes(3, 48, 64))
     whole = tracker.track_group(frames, [prompt])[0]
     bounded = VideoTracker(tracker.network.model, max_objects=2, max_frames=4)
     steps = list(bounded.track_video(frames.__getitem__, len(frames), prompt))
-    assert [frame for frame, _ in steps] == [*range(keyframe, 13), *range(keyframe - 1, -1, -1)]
+    assert [frame for frame, _ in steps] == [*range(keyframe, 10), *range(keyframe - 1, -1, -1)]
     assert all(np.array_equal(masks, whole[frame]) for frame, masks in steps)
     assert np.array_equal(bounded.track_group(frames, [prompt])[0], whole)
 

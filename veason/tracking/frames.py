@@ -47,7 +47,8 @@ class FrameWindow:
             self.ahead = following, self.reader.submit(self._read, self.order[following : following + self.capacity])
         if self.rows:
             del self.features  # its memory, before the next chunk's
-        self.features = join_features([self._encode(pixels[first : first + BATCH]) for first in range(0, len(pixels), BATCH)])
+        batches = (self._encode(pixels[first : first + BATCH]) for first in range(0, len(pixels), BATCH))
+        self.features = join_features(batches, len(pixels))
         self.rows = {frame: row for row, frame in enumerate(chunk)}
 
     def _encode(self, frames: Sequence[np.ndarray]) -> Features:

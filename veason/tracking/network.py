@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -39,13 +39,20 @@ class Features:
         return Features(take(self.top), tuple(map(take, self.fine)), take(self.tokens), take(self.queries))
 
 
-def join_features(parts: Sequence[Features]) -> Features:
-    """The features of several batches of frames, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    fine = tuple(torch.cat(level) for level in zip(*(part.fine for part in parts), strict=True))
-    top, tokens, queries = (torch.cat([getattr(part, name) for part in parts]) for name in ("top", "tokens", "queries"))
-    return Features(top, fine, tokens, queries)
+def join_features(parts: Iterable[Features], total: int) -> Features:
+    """The features of several batches of frames, one after the other, `total` frames in all; holds one batch more than these."""
+    whole: list[Tensor] = []
+    start = 0
+    for part in parts:
+        count, pieces = len(part.top), (part.top, part.tokens, part.queries, *part.fine)
+        if count == total:
+            return part
+        whole = whole or [piece.new_empty(total, *piece.shape[1:]) for piece in pieces]
+        for target, piece in zip(whole, pieces, strict=True):
+            target[start : start + count] = piece
+        start += count
+    top, tokens, queries, *fine = whole
+    return Features(top, tuple(fine), tokens, queries)
 
 
 class Network:
