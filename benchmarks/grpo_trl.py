@@ -150,8 +150,8 @@ def measure(policy: Path, sizes: Sizes, limit: int, vllm: bool) -> tuple[dict[st
     """Runs this module in a process of its own and ends it after `limit` seconds.
 
     Returns:
-        {"seconds/step": of the last step} or, where that did not end in time, {"seconds/over": a lower bound}, or nothing where it failed;
-        and what was run, or why it was not.
+        {"seconds/step": of the timed steps} or, where they did not end in time, {"seconds/over": a lower bound of one}, or nothing where it
+        failed or was ended before; and what was run, or why it was not.
     """
     if importlib.util.find_spec("trl") is None:
         return {}, "not installed: pip install trl==1.16.0"
@@ -173,11 +173,14 @@ def measure(policy: Path, sizes: Sizes, limit: int, vllm: bool) -> tuple[dict[st
     lengths = [f"{each['tokens']:.0f}" for each in seen if each["event"] == "length"]
     if process.returncode not in (0, -signal.SIGKILL):
         return {}, f"{about}; it failed:\n{log.read_text()[-3000:]}"
-    about += f"; responses of {', '.join(lengths)} tokens; started in {moments[0] - start:.0f} s, then steps of " if moments else ""
-    about += ", ".join(f"{after - before:.1f} s" for before, after in pairwise(moments))
+    steps = ", ".join(f"{after - before:.1f} s" for before, after in pairwise(moments))
+    about += (
+        f"; started in {moments[0] - start:.0f} s; steps of {steps or '-'}; responses of {', '.join(lengths)} tokens" if moments else ""
+    )
     if len(moments) == 2 + sizes.steps:
         return {"seconds/step": (moments[-1] - moments[1]) / sizes.steps}, about
-    return {"seconds/over": start + limit - (moments[-1] if moments else start)}, f"{about} ended after {limit} s"
+    about += f"; ended after {limit} s, {limit + start - (moments[-1] if moments else start):.0f} s into what followed"
+    return ({"seconds/over": start + limit - moments[-1]} if len(moments) > 1 else {}), about
 
 
 def main() -> None:

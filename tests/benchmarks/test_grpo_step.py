@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -94,29 +95,29 @@ def test_examples_are_a_function_of_their_index():
     assert [image.size for image in one.images] == data.outline(3, 7)[1]
 
 
-def child(text):
-    """A TRL process that writes these events."""
-    return f"import sys, json; open(sys.argv[sys.argv.index('--events') + 1], 'w').write({text!r})"
-
-
-@pytest.mark.parametrize("times, code, expected", [
-    ([10.0, 50.0, 72.5], 0, {"seconds/step": 22.5}),
-    ([10.0, 50.0], 1, {}),
-])  # fmt: skip
-def test_what_trl_did_is_read_from_its_events(monkeypatch, policy, times, code, expected):
+def run_as_trl(monkeypatch, policy, times, ending, limit=60):
+    """What is made of a TRL process that writes these events and then runs `ending`."""
     events = [{"event": "ready" if number == 0 else "step", "time": at, "what": "TRL"} for number, at in enumerate(times)]
-    script = child("".join(json.dumps(each) + "\n" for each in events)) + f"; sys.exit({code})"
+    text = "".join(json.dumps(each) + "\n" for each in events)
+    script = f"import sys, time; open(sys.argv[sys.argv.index('--events') + 1], 'w').write({text!r}); {ending}"
     monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: True)
     monkeypatch.setattr(grpo_trl, "command", lambda words: [sys.executable, "-c", script, *words])
-    figures, about = grpo_trl.measure(policy, grpo_trl.Sizes(4, 8, 256, 1, 560), 60, vllm=True)
-    assert figures == expected and about.startswith("TRL") and ("it failed" in about) == bool(code)
+    return grpo_trl.measure(policy, grpo_trl.Sizes(4, 8, 256, 1, 560), limit, vllm=True)
+
+
+def test_what_trl_did_is_read_from_its_events(monkeypatch, policy):
+    figures, about = run_as_trl(monkeypatch, policy, [10.0, 50.0, 72.5], "pass")
+    assert figures == {"seconds/step": 22.5} and "steps of 40.0 s, 22.5 s" in about
+    figures, about = run_as_trl(monkeypatch, policy, [10.0, 50.0], "raise SystemExit('no memory')")
+    assert figures == {} and "it failed" in about and "no memory" in about
 
 
 def test_trl_that_does_not_end_is_ended(monkeypatch, policy):
-    monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: True)
-    monkeypatch.setattr(grpo_trl, "command", lambda _: [sys.executable, "-c", "import time; time.sleep(60)"])
-    figures, about = grpo_trl.measure(policy, grpo_trl.Sizes(4, 8, 256, 1, 560), 1, vllm=True)
+    now = time.time()
+    figures, about = run_as_trl(monkeypatch, policy, [now - 9, now], "time.sleep(60)", limit=1)
     assert figures["seconds/over"] == pytest.approx(1.0, abs=0.5) and "ended after 1 s" in about
+    figures, about = run_as_trl(monkeypatch, policy, [], "time.sleep(60)", limit=1)
+    assert figures == {} and about.startswith("it did not start; ended after 1 s")  # its start is no step
     monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: None)
     assert grpo_trl.measure(policy, grpo_trl.Sizes(4, 8, 256, 1, 560), 1, vllm=True) == ({}, "not installed: pip install trl==1.16.0")
 
