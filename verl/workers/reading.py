@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.multiprocessing as multiprocessing  # tensors that come back lie in shared memory
@@ -62,13 +62,20 @@ class Reader:
     dtype: torch.dtype
 
 
+class ReadStep(NamedTuple):
+    """The rows of a step, and what its reading process has left out of the data so far: sample id -> reason."""
+
+    rows: list[PackedBatch]
+    skipped: dict[str, str]
+
+
 class ReadingProcesses:
     """`count` processes that read and pack, each one step's examples at a time; they end with this process."""
 
     def __init__(self, reader: Reader, count: int) -> None:
         self.pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _open, (reader,))
 
-    def submit(self, requests: Sequence[GroupRequest]) -> Future[list[PackedBatch]]:
+    def submit(self, requests: Sequence[GroupRequest]) -> Future[ReadStep]:
         """Begins to read examples; their rows come on the CPU. An error comes back from the result, with its own type and message."""
         return self.pool.submit(_read, list(requests))
 
@@ -82,10 +89,11 @@ def _open(reader: Reader) -> None:
     _own = reader, reader.make_data(), reader.make_prompts()
 
 
-def _read(requests: list[GroupRequest]) -> list[PackedBatch]:
+def _read(requests: list[GroupRequest]) -> ReadStep:
     assert _own is not None
     reader, data, prompts = _own
     groups = [read_target(data, prompts, request, reader.limit) for request in requests]
     shared = split_rows(groups, reader.actor, update=True)
     rows = [pack_groups([groups[i] for i in members], reader.model_config, reader.multiple) for members in shared]
-    return [replace(row, pixel_values=row.pixel_values.to(reader.dtype)) for row in rows]
+    rows = [replace(row, pixel_values=row.pixel_values.to(reader.dtype)) for row in rows]
+    return ReadStep(rows, dict(getattr(data, "skipped", {})))

@@ -22,7 +22,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from verl.config import Config
 from verl.models.lora import merged_weights
-from verl.models.packing import Group, PackedBatch, row_multiple
+from verl.models.packing import Group, row_multiple
 from verl.protocol import Example, GroupAdvantages, GroupRequest, GroupResult, Score, Scorer, TrainingData
 from verl.workers.actor import Actor
 from verl.workers.checkpoint import load_state, load_weights, save_state, save_weights, seed_everything
@@ -30,7 +30,7 @@ from verl.workers.config import FSDPConfig
 from verl.workers.groups import StoredGroup
 from verl.workers.memory import PeakMeter, resident_bytes
 from verl.workers.prompts import Prompt, PromptBuilder
-from verl.workers.reading import Reader, ReadingProcesses, read_target
+from verl.workers.reading import Reader, ReadingProcesses, ReadStep, read_target
 from verl.workers.reference import Reference
 from verl.workers.rollout import Completion, Generation, RolloutEngine, Sampling
 from verl.workers.sharding import DTYPES, gatherer, sharding_mesh
@@ -67,7 +67,8 @@ class Worker:
         self.make_data, self.make_scorer, self.make_validation = make_data, make_scorer, make_validation
         self.groups: dict[int, StoredGroup] = {}
         self.ahead: dict[GroupRequest, Future[Group]] = {}  # examples of coming steps of fine-tuning, being read
-        self.rows_ahead: dict[tuple[GroupRequest, ...], Future[list[PackedBatch]]] = {}  # the same, where processes read them
+        self.rows_ahead: dict[tuple[GroupRequest, ...], Future[ReadStep]] = {}  # the same, where processes read them
+        self.left_out: dict[str, str] = {}  # what these processes have left out of the data, with the reasons
         self.peak = PeakMeter(self.device)
 
     def setup(self) -> dict[str, float]:
@@ -213,7 +214,9 @@ class Worker:
             self.read_ahead(requests)
         with self.peak.watch("update" if step else "evaluation") as figures:
             if step and self.processes is not None:
-                metrics = self.actor.fine_tune_packed(self.rows_ahead.pop(tuple(requests)).result())
+                read = self.rows_ahead.pop(tuple(requests)).result()
+                self.left_out |= read.skipped
+                metrics = self.actor.fine_tune_packed(read.rows)
             else:
                 metrics = self.actor.fine_tune(self._targets(requests, step), step)
         self.stale = self.stale or step
@@ -221,7 +224,8 @@ class Worker:
 
     def skipped(self) -> dict[str, str]:
         """See verl.protocol.Engine.skipped; of this worker."""
-        return {name: reason for data in (self.data, self.validation) for name, reason in getattr(data, "skipped", {}).items()}
+        opened = {name: reason for data in (self.data, self.validation) for name, reason in getattr(data, "skipped", {}).items()}
+        return opened | self.left_out
 
     def save(self, folder: str) -> None:
         self._rest_engine()

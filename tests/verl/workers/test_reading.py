@@ -15,14 +15,15 @@ from verl.workers.reading import Reader, ReadingProcesses, read_target
 
 
 def test_a_process_reads_and_packs_what_this_one_does_and_its_errors_come_back(policy_folder):
-    make_data, make_prompts = partial(ToyData, with_response=True), partial(PromptBuilder, policy_folder)
+    make_data, make_prompts = partial(ToyData, with_response=True, skipped={"toy/40": "no picture"}), partial(PromptBuilder, policy_folder)
     model_config, actor = AutoConfig.from_pretrained(policy_folder), ActorConfig(micro_batch_size_per_device_for_update=2)
     requests = [GroupRequest(uid=n, index=n, seed=5) for n in range(3)]
     data, prompts = make_data(), make_prompts()
     groups = [read_target(data, prompts, request, 60) for request in requests]
     longest = max(len(group.response_ids[0]) for group in groups)
     reading = ReadingProcesses(Reader(make_data, make_prompts, longest, actor, model_config, 8, torch.bfloat16), 1)
-    rows = reading.submit(requests).result()
+    rows, skipped = reading.submit(requests).result()
+    assert skipped == {"toy/40": "no picture"}
     for row, members in zip(rows, (groups[:2], groups[2:]), strict=True):
         expected = pack_groups(members, model_config, 8)
         for name in ("input_ids", "position_ids", "segments", "parents", "image_positions", "predictors", "labels", "response_of"):
