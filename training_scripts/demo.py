@@ -23,7 +23,7 @@ from statistics import fmean
 
 import torch
 
-from training_scripts.toy_recipes import Places, evaluation_words
+from training_scripts.toy_recipes import Places, evaluation_words, recipe
 from veason.datasets import open_benchmark
 from veason.frames import read_frame
 from veason.masks import read_mask
@@ -32,6 +32,7 @@ from verl.trainer.curves import plot_metrics
 from verl.trainer.run_log import read_metrics
 
 DEMO_MARK = ".made-by-demo"  # a folder without it is not ours to replace
+SHIPPED = Path("weights/toy_policy")
 COMPARED = 3  # GRPO steps at the start and at the end whose rewards are compared
 COLUMNS = {"Overall J": "J", "Overall F": "F", "Overall J&F": "J&F", "R binary": "R"}
 
@@ -76,7 +77,7 @@ class Demo:
     def fine_tune(self) -> None:
         self.run("random policy", "-m", "veason.toy.tiny_policy", "--output", self.output / "policy")
         self.run("SFT from nothing", "-m", "verl.trainer.sft", "config=configs/sft_demo.yaml", f"trainer.n_gpus_per_node={workers()}",
-                 "trainer.max_steps=10", "trainer.test_freq=10")  # fmt: skip
+                 "trainer.max_steps=10", "trainer.test_freq=10", f"data.prompt_template={recipe().data.prompt_template}")  # fmt: skip
 
     def reinforce(self) -> None:
         sam2_config, sam2_checkpoint = self.places.tracker_files()
@@ -123,17 +124,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("outputs/demo"))
     parser.add_argument("--steps", type=int, default=12, help="GRPO steps")
-    parser.add_argument("--policy", type=Path, default=Path("weights/toy_policy"))
+    parser.add_argument(
+        "--policy", type=Path, help=f"where GRPO starts; {SHIPPED} unless told, or what SFT has just made where that is missing"
+    )
     parser.add_argument("--tracker", type=Path, default=Path("weights/toy_tracker"))
     options = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ["DEMO_ROOT"] = str(options.output)  # where configs/demo.yaml and configs/sft_demo.yaml find their data and write
-    places = Places(options.policy, options.tracker, options.output / "world", None, options.output)
+    policy = options.policy or (SHIPPED if SHIPPED.is_dir() else options.output / "sft" / "huggingface")
+    places = Places(policy, options.tracker, options.output / "world", None, options.output)
     places.tracker_files()
     fresh_folder(options.output)
     demo = Demo(places, options.steps)
     demo.make_data()
     demo.fine_tune()
+    print(f"\n=== from here on with the policy in {places.policy}", flush=True)
     demo.evaluate("before", places.policy)
     demo.reinforce()
     demo.evaluate("after", demo.trained_policy)
@@ -154,6 +159,7 @@ def report(demo: Demo) -> None:
         print(f"| {stage:25} | {seconds:7.1f} |")
     print(f"\nreward curve: {curve}\none prediction: {overlay}\npolicy after GRPO: {demo.trained_policy}\n")
     rewards = [row["reward/mean"] for row in read_metrics(demo.output / "grpo") if "reward/mean" in row]
+    print(f"GRPO started from {demo.places.policy}.")
     print("\n".join(verdict(rewards, before["J&F"] or 0.0, after["J&F"] or 0.0)))
 
 
