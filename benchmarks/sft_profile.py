@@ -129,14 +129,14 @@ class Profile:
         heads = (text.num_attention_heads, text.num_key_value_heads, text.num_key_value_heads)
         size, length = text.hidden_size // text.num_attention_heads, batch.input_ids.shape[1]
         tensors = [self._new(1, length, count, size).transpose(1, 2).requires_grad_() for count in heads]
-        mask = shared_prefix_mask(batch)
-        output = attend_row(*tensors, mask)
-        direction = torch.randn_like(output)
+        query, key, value = tensors
+        mask, direction = shared_prefix_mask(batch), torch.randn_like(query)
 
-        def backward() -> None:
-            torch.autograd.grad(output, tensors, direction, retain_graph=True)
+        def both() -> None:  # a compiled backward pass cannot be run twice over one forward pass
+            torch.autograd.grad(attend_row(query, key, value, mask), tensors, direction)
 
-        return seconds(lambda: attend_row(*tensors, mask)), seconds(backward)
+        forward = seconds(lambda: attend_row(query, key, value, mask))
+        return forward, seconds(both) - forward
 
     def _output_layer(self, labels: int) -> float:
         hidden = self._new(labels, self.config.text_config.hidden_size).requires_grad_()

@@ -38,7 +38,8 @@ WARM_UP = 2  # steps: the second row length that is met makes compiled lengths s
 RECIPE = "as the recipe"
 WAYS = {
     RECIPE: [],
-    "no recomputation": ["worker.actor.model.enable_gradient_checkpointing=false"],
+    "read by processes": ["sft.num_workers=4"],
+    "with recomputation": ["worker.actor.model.enable_gradient_checkpointing=true"],
 }
 KINDS = {  # of kernels, by a part of their name; the first that fits
     "attention": ("flex", "flash", "fmha", "attention"),
@@ -64,7 +65,8 @@ def measure_ours(job: SFTJob, policy: Path, way: str) -> dict[str, float]:
         nonlocal number
         start = time.perf_counter()
         for _ in range(count):
-            worker.read_ahead(requests(job, number + 1))
+            for coming in range(number, number + 1 + max(1, config.sft.num_workers)):
+                worker.read_ahead(requests(job, coming))
             figures = worker.fine_tune(requests(job, number))
             number += 1
         synchronize()
@@ -119,11 +121,12 @@ def measure_profile(worker: Worker, rows: Sequence[PackedBatch]) -> dict[str, fl
 
 
 def kernel_times(run: Any) -> dict[str, float]:
-    """Device seconds of one run by kind of kernel, and how long the device was busy; prints the longest kernels."""
+    """Device seconds of one run by kind of kernel; prints the longest kernels, and where the device had nothing to do."""
     if not torch.cuda.is_available():
         return {}
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as record:
         run()
+    print_gaps(sorted((event.time_range.start, event.time_range.end, event.name) for event in record.events()))
     times: dict[str, float] = {}
     kernels = sorted(record.key_averages(), key=lambda event: -event.self_device_time_total)
     for event in kernels:
@@ -132,6 +135,21 @@ def kernel_times(run: Any) -> dict[str, float]:
     for event in kernels[:20]:
         print(f"    {event.self_device_time_total / 1e3:9.1f} ms {event.count:6d} x {event.key[:110]}")
     return times | {"all": sum(times.values())}
+
+
+def print_gaps(events: Sequence[tuple[float, float, str]]) -> None:
+    """The longest times, in ms, that no kernel ran, between which kernels, and how far into the run."""
+    gaps, busy_until, last = [], events[0][0], "the start"
+    for start, end, name in events:
+        if start > busy_until:
+            gaps.append((start - busy_until, busy_until - events[0][0], last, name))
+        if end > busy_until:
+            busy_until, last = end, name
+    idle = sum(gap for gap, *_ in gaps)
+    span = (busy_until - events[0][0]) / 1e3
+    print(f"    from the first kernel to the last {span:.0f} ms, idle {idle / 1e3:.0f} ms in {len(gaps)} gaps; the longest:")
+    for gap, at, before, after in sorted(gaps, reverse=True)[:8]:
+        print(f"    {gap / 1e3:9.1f} ms at {at / 1e3:6.0f} ms between {before[:50]} and {after[:50]}")
 
 
 def in_process(words: list[str], limit: float) -> list[dict[str, Any]]:

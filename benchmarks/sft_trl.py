@@ -4,8 +4,8 @@
     python -m benchmarks.sft_trl --policy FOLDER
 
 Made as quick as TRL offers for pictures (it neither packs nor unpads them): bf16 weights, LoRA by peft on the same layers, its fused output
-layer, the fastest attention that transformers finds installed, Liger's kernels where they are, pictures prepared in four processes. Each
-variant's first step warms up. Prints a JSON object per line.
+layer, the fastest attention that transformers finds installed, Liger's kernels where they are, pictures prepared in four processes. A
+step is one pass, without gradient accumulation, so that it ends in time; each variant's first warms up. Prints a JSON object per line.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EXAMPLES = 4096
 
 @dataclass(frozen=True)
 class Variant:
-    """How TRL is set: Liger's kernels, gradient checkpointing, sequences of a forward pass."""
+    """How TRL is set: Liger's kernels, gradient checkpointing, sequences of a forward pass (and of an optimizer step)."""
 
     liger: bool
     checkpointing: bool
@@ -75,7 +75,6 @@ def make_trainer(policy: Path, job: SFTJob, variant: Variant, output: str) -> An
         output_dir=output,
         max_steps=1 + job.steps,
         per_device_train_batch_size=variant.sequences,
-        gradient_accumulation_steps=job.batch // variant.sequences,
         learning_rate=1e-4,
         lr_scheduler_type="cosine",
         max_length=None,
@@ -94,37 +93,37 @@ def make_trainer(policy: Path, job: SFTJob, variant: Variant, output: str) -> An
     return SFTTrainer(str(policy), config, train_dataset=make_dataset(job), peft_config=lora)
 
 
-def clock(trainer: Any) -> list[float]:
-    """When each step ends, as the trainer runs."""
+def tell_steps(trainer: Any, variant: Variant) -> None:
+    """Prints how long each step takes, from the end of the one before."""
     from transformers import TrainerCallback
 
-    ends: list[float] = []
-
     class Clock(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self.last, self.warm = time.perf_counter(), False
+
         def on_step_end(self, *_: Any, **__: Any) -> None:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            ends.append(time.perf_counter())
+            spent = time.perf_counter() - self.last
+            rate = {"samples": variant.sequences / spent} if self.warm else {}
+            say(variant=str(variant), step=spent, **rate)
+            self.last, self.warm = time.perf_counter(), True
 
     trainer.add_callback(Clock())
-    return ends
 
 
 def measure(policy: Path, job: SFTJob, variant: Variant) -> None:
     """Runs one variant and says how fast it was."""
-    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as output:
         try:
             trainer = make_trainer(policy, job, variant, output)
-            ends = clock(trainer)
+            tell_steps(trainer, variant)
             trainer.train()
         except Exception as error:  # what one variant lacks another may do without
             say(variant=str(variant), failed=f"{type(error).__name__}: {str(error)[:300]}")
             return
-    spent = (ends[-1] - ends[0]) / (len(ends) - 1)
     peak = torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else None
-    loss = trainer.state.log_history[-1].get("train_loss")
-    say(variant=str(variant), first=ends[0] - start, step=spent, samples=job.batch / spent, peak_gib=peak, loss=loss)
+    say(variant=str(variant), peak_gib=peak, loss=trainer.state.log_history[-1].get("train_loss"))
 
 
 def say(**figures: Any) -> None:
