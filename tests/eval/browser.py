@@ -20,15 +20,8 @@ class Browser:
         (reads, self.commands), (self.replies, writes) = os.pipe(), os.pipe()
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--window-size={width},{height}"]
         command = [str(CHROMIUM), *flags, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
-
-        def place_pipe() -> None:  # Chromium reads descriptor 3 and writes descriptor 4
-            copies = os.dup(reads), os.dup(writes)
-            os.dup2(copies[0], 3, inheritable=True)
-            os.dup2(copies[1], 4, inheritable=True)
-
-        self.process = subprocess.Popen(
-            command, preexec_fn=place_pipe, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        placed = ["bash", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "-", *command]  # Chromium reads descriptor 3 and writes descriptor 4
+        self.process = subprocess.Popen(placed, pass_fds=(reads, writes), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(reads)
         os.close(writes)
         self.waiting, self.events, self.number, self.session = b"", [], 0, None
