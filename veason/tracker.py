@@ -26,6 +26,7 @@ from veason.tracking.visits import visit_order
 
 __all__ = ["Prompt", "Speed", "VideoTracker"]
 
+STREAMED = 32  # frames of a video's chunk: the next is read meanwhile, and nothing is tracked before the first is there
 FARTHEST = 1e30  # pixels; much farther out a box overflows sam2's encoding of its corners
 
 
@@ -146,7 +147,7 @@ class VideoTracker:
                 yield frame, np.zeros(size, dtype=bool)
             return
         order = visit_order(prompt.keyframe, total)
-        window = FrameWindow(self.network, read_frame, order, self.max_frames)  # one: all chunks are on the same frame
+        window = FrameWindow(self.network, read_frame, order, min(self.max_frames, STREAMED))  # one: all batches are on the same frame
         batches = [self._batch(chunk, total) for chunk in _chunks(objects, self.max_objects)]
         runs = [self._run(batch, window, size) for batch in batches]
         for frame, steps in zip(order, zip(*runs, strict=True), strict=True):
