@@ -50,10 +50,14 @@ class Scene:
     ground_seed: int
 
 
-def random_scene(rng: random.Random, frames: int = 20, shapes: int | None = None) -> Scene:
-    """A scene of three to five shapes, no two of the same colour and shape; about half of the scenes hold one that hides behind another."""
-    count = shapes or rng.randint(3, 5)
-    movements = _movements(rng, count)
+def random_scene(rng: random.Random, frames: int = 20, still: bool = False) -> Scene:
+    """A scene of three to five shapes, no two of the same colour and shape; about half of the scenes hold one that hides behind another.
+
+    Args:
+        still: two or three shapes that never move instead.
+    """
+    count = rng.randint(2, 3) if still else rng.randint(3, 5)
+    movements = ["still"] * count if still else _movements(rng, count)
     looks = _distinct_looks(rng, count, covered=movements[0] == "cover")
     depths = list(range(count))
     rng.shuffle(depths)

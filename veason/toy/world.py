@@ -26,7 +26,7 @@ from veason.toy.render import render, scene_batch
 from veason.toy.scene import Scene, random_scene
 from veason.toy.video import ToyVideo
 
-PLAIN_SHAPES = 2  # in each video of the split plain
+STILL_FRAMES = 4  # of a video of the split still
 
 
 def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
@@ -40,14 +40,14 @@ def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
     return ToyVideo(name, pictures, visible, facts, scene_queries(facts, random.Random(seed), queries))
 
 
-def make_video(name: str, seed: int, frames: int = 20, queries: int = 6, shapes: int | None = None) -> ToyVideo:
-    """A video that depends on its name and the seed alone; a scene of which too little can be asked is drawn anew."""
+def make_video(name: str, seed: int, frames: int = 20, queries: int = 6, still: bool = False) -> ToyVideo:
+    """A video that depends on its name and the seed alone; a scene of which too little can be asked is drawn anew. See `random_scene`."""
     prefix, number = name.rsplit("_", 1)
     rng = random.Random(f"{prefix}/{int(number)}/{seed}")
     for _ in range(20):
         length = max(4, frames + rng.randint(-frames // 5, frames // 5))
-        video = draw_video(name, random_scene(rng, length, shapes), queries, rng.randrange(2**31))
-        if {0, 1} <= {query.type_id for query in video.queries}:
+        video = draw_video(name, random_scene(rng, length, still), queries, rng.randrange(2**31))
+        if still or {0, 1} <= {query.type_id for query in video.queries}:
             break
     return video
 
@@ -57,11 +57,9 @@ def make_videos(prefix: str, count: int, seed: int, frames: int = 20, queries: i
     return [make_video(f"{prefix}_{number:04d}", seed, frames, queries) for number in range(count)]
 
 
-def make_entries(
-    root: Path, prefix: str, count: int, seed: int, frames: int, queries: int, shapes: int | None, workers: int
-) -> list[RevosEntry]:
+def make_entries(root: Path, prefix: str, count: int, seed: int, frames: int, queries: int, still: bool, workers: int) -> list[RevosEntry]:
     """Videos as of `make_videos`, their frames written below `root`, drawn by `workers` processes."""
-    draw = partial(_draw_entry, root, seed, frames, queries, shapes)
+    draw = partial(_draw_entry, root, seed, frames, queries, still)
     names = [f"{prefix}_{number:04d}" for number in range(count)]
     if workers == 1:
         return [draw(name) for name in names]
@@ -69,8 +67,8 @@ def make_entries(
         return list(pool.map(draw, names, chunksize=8))
 
 
-def _draw_entry(root: Path, seed: int, frames: int, queries: int, shapes: int | None, name: str) -> RevosEntry:
-    return revos_entry(root, make_video(name, seed, frames, queries, shapes))
+def _draw_entry(root: Path, seed: int, frames: int, queries: int, still: bool, name: str) -> RevosEntry:
+    return revos_entry(root, make_video(name, seed, frames, queries, still))
 
 
 def make_world(
@@ -81,7 +79,7 @@ def make_world(
     reasonvos_videos: int = 8,
     frames: int = 20,
     queries: int = 6,
-    plain_videos: int = 0,
+    still_videos: int = 0,
     workers: int = 1,
 ) -> dict[str, int]:
     """Writes `output`/ReVOS and `output`/ReasonVOS with `workers` processes; returns how many videos and expressions each split has.
@@ -95,13 +93,13 @@ def make_world(
             raise FileExistsError(f"{output / name} exists; give another --output or remove it")
     root = output / "ReVOS"
     splits = {
-        "train": (train_videos, frames, None),
-        "valid": (valid_videos, frames, None),
-        "plain": (plain_videos, frames // 2, PLAIN_SHAPES),
+        "train": (train_videos, frames, False),
+        "valid": (valid_videos, frames, False),
+        "still": (still_videos, STILL_FRAMES, True),
     }
     entries = {
-        name: make_entries(root, f"toy/{name}", count, seed, length, queries, shapes, workers)
-        for name, (count, length, shapes) in splits.items()
+        name: make_entries(root, f"toy/{name}", count, seed, length, queries, still, workers)
+        for name, (count, length, still) in splits.items()
         if count
     }
     write_revos_files(root, entries)
@@ -128,10 +126,10 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=20, help="frames of a video, give or take a fifth")
     parser.add_argument("--queries", type=int, default=6, help="expressions a video, at most")
     parser.add_argument(
-        "--plain_videos",
+        "--still_videos",
         type=int,
         default=0,
-        help="short videos of two shapes (split plain of ReVOS), for a policy that starts from nothing",
+        help="videos of a few shapes that never move (split still of ReVOS), what a policy without knowledge learns from first",
     )
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = vars(parser.parse_args())
