@@ -75,8 +75,10 @@ def find_damage(track: Sequence[Rle | None]) -> tuple[int, str] | None:
     wrong = np.flatnonzero((filled != pixels) | (least < 0) | (longest > LONGEST_RUN))
     if not len(wrong):
         return None
-    number, rle = shown[wrong[0]]
-    return number, _refusal(rle, f"runs of {filled[wrong[0]]} pixels for {pixels[wrong[0]]}")
+    first = wrong[0]
+    number, rle = shown[first]
+    reason = f"runs of {filled[first]} pixels for {pixels[first]}" if longest[first] <= LONGEST_RUN else f"a run of {longest[first]} codes"
+    return number, _refusal(rle, reason)
 
 
 def _read_runs(counts: Sequence[bytes]) -> tuple[np.ndarray, list[int], np.ndarray]:

@@ -186,15 +186,17 @@ def test_the_index_may_lie_elsewhere(source, tmp_path, monkeypatch):
     assert index_path(source) != index_path(tmp_path / "other" / "mask_dict.json")
 
 
-def test_mixed_sizes_and_empty_tracks_show_in_the_summary(tmp_path):
+def test_mixed_sizes_empty_tracks_and_damage_show_in_the_summary(tmp_path):
     source = tmp_path / "mask_dict.json"
     small, large = rle_json(np.ones((2, 2), np.uint8)), rle_json(np.zeros((4, 4), np.uint8))
-    source.write_text(json.dumps({"mixed": [small, large, None], "null": [None, None], "none": []}))
+    damaged = {"size": [2, 2], "counts": "1"}
+    source.write_text(json.dumps({"mixed": [small, large, None], "null": [None, None], "none": [], "damaged": [None, small, damaged]}))
     index = open_quietly(source)
     assert index.summaries == {
         "mixed": TrackSummary(3, 1, (0, 0)),
         "null": TrackSummary(2, 0, None),
         "none": TrackSummary(0, 0, None),
+        "damaged": TrackSummary(3, 1, (2, 2), "frame 2: run-length mask of size [2, 2] cannot be decoded (runs of 1 pixels for 4)"),
     }
     assert index["null"] == [None, None] and index["none"] == []
 

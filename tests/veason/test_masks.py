@@ -109,6 +109,21 @@ def test_damaged_runs_are_told_and_never_decoded():
             masks.decode({"size": [20, 30], "counts": counts})
 
 
+def test_the_first_damaged_mask_of_a_track_is_told():
+    rng = np.random.default_rng(1)
+    track = [masks.encode((rng.random((20, 30)) < share).astype(np.uint8)) for share in (0, 0.1, 0.5, 0.9, 1)]
+    track[2:2] = [None, None]
+    assert masks.find_damage(track) is None and masks.find_damage([None]) is None and masks.find_damage([]) is None
+    for counts, says in (
+        (track[0]["counts"] + b"1", "runs of 601 pixels for 600"),
+        (b"", "no runs"),
+        (b"o", "runs cut short"),
+        (b"hb" + b"P" * 10 + b"0", "a run of 13 codes"),  # 600, with zeros in front of it
+    ):
+        broken = [*track, {"size": [20, 30], "counts": counts}, track[0]]
+        assert masks.find_damage(broken) == (7, f"run-length mask of size [20, 30] cannot be decoded ({says})")
+
+
 def test_whatever_is_encoded_passes_the_check():
     rng = np.random.default_rng(0)
     for share in (0, 0.01, 0.5, 1):
