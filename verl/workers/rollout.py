@@ -20,6 +20,7 @@ from verl.workers.config import ModelConfig, RolloutConfig
 log = logging.getLogger(__name__)
 
 GIB = 1 << 30
+IN_FLIGHT = 4  # steps whose images vLLM may hold at a time: two are under way at once, and it frees late
 
 
 @dataclass(frozen=True)
@@ -163,19 +164,29 @@ class RolloutEngine:
 
         Every rank of a tensor-parallel group calls this with the same requests.
         """
-        from vllm import RequestOutput
-
         engine = self.llm.llm_engine
         running: dict[str, Generation] = {}
-        for number, request in enumerate(requests):
-            running[str(number)] = request
-            engine.add_request(str(number), request.prompt, self.sampling_params(request.sampling))
-        while engine.has_unfinished_requests():
+
+        def step() -> None:
             for output in engine.step():
-                assert isinstance(output, RequestOutput) and output.prompt_token_ids is not None
                 if output.finished:
                     completions = [self._completion(completion) for completion in sorted(output.outputs, key=lambda o: o.index)]
                     finished(running.pop(output.request_id), output.prompt_token_ids, completions)
+
+        # vLLM looks for a shared prefix once, when it first takes a request up. Handed over all together, prompts whose images find its
+        # encoder cache full would be taken up as far as their first image, and each response would then compute its prompt by itself.
+        room = engine.vllm_config.scheduler_config.encoder_cache_size // IN_FLIGHT
+        taken = 0
+        for number, request in enumerate(requests):
+            tokens = len(request.prompt["prompt_token_ids"])
+            if taken and taken + tokens > room:
+                step()
+                taken = 0
+            running[str(number)] = request
+            engine.add_request(str(number), request.prompt, self.sampling_params(request.sampling))
+            taken += tokens
+        while engine.has_unfinished_requests():
+            step()
 
     def sampling_params(self, sampling: Sampling) -> Any:
         """vLLM's SamplingParams."""

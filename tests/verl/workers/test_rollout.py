@@ -3,6 +3,7 @@
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -94,3 +95,39 @@ def test_an_engine_on_a_shared_gpu_measures_and_frees_nothing():
         assert arguments.get("kv_cache_memory_bytes") == (None if engine.config.sleep else 1 << 29)
     engine.sleep()
     assert not engine.asleep
+
+
+class StubEngine:
+    """Takes requests and ends all of them in the first step without a new one."""
+
+    def __init__(self):
+        self.calls, self.open = [], []
+        self.vllm_config = SimpleNamespace(scheduler_config=SimpleNamespace(encoder_cache_size=100))
+
+    def add_request(self, name, _prompt, _sampling):
+        self.calls.append(f"add {name}")
+        self.open.append(name)
+
+    def has_unfinished_requests(self):
+        return bool(self.open)
+
+    def step(self):
+        if self.calls[-1] != "step":
+            self.calls.append("step")
+            return []
+        ended, self.open = self.open, []
+        return [SimpleNamespace(finished=True, request_id=name, outputs=[], prompt_token_ids=[int(name)]) for name in ended]
+
+
+def test_prompts_are_handed_over_as_their_images_are_taken_up():
+    """Otherwise vLLM admits responses before the prompt that they share is in its cache."""
+    from verl.workers.rollout import Generation, RolloutEngine, Sampling
+
+    stub, done = StubEngine(), {}
+    engine = object.__new__(RolloutEngine)
+    engine.llm, engine.sampling_params = SimpleNamespace(llm_engine=stub), lambda sampling: sampling
+    lengths = [10, 10, 10, 90, 5, 20, 1]
+    requests = [Generation(key, {"prompt_token_ids": [0] * length}, Sampling(2, 1.0, 0)) for key, length in enumerate(lengths)]
+    engine.generate(iter(requests), lambda request, ids, completions: done.update({request.key: (ids, completions)}))
+    assert " ".join(stub.calls) == "add 0 add 1 step add 2 step add 3 step add 4 add 5 step add 6 step"
+    assert done == {key: ([key], []) for key in range(7)}
