@@ -1,0 +1,31 @@
+"""The figures on the toy policy's card are those of the published reward on the evaluated answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from training_scripts.toy_policy_card import AsEvaluated, answer_figures, benchmark_figures
+from veason.answers import format_answer
+from veason.toy.layouts import write_revos
+from veason.toy.world import make_videos
+
+
+def test_a_right_answer_and_one_that_cannot_be_read(tmp_path):
+    world, evaluation = tmp_path / "ReVOS", tmp_path / "eval"
+    write_revos(world, {"valid": make_videos("v", 1, seed=0, frames=6, queries=4)})
+    data = AsEvaluated(world, 3, 112, meta_file="meta_expressions_valid_.json")
+    truth = data.example(0, 0).truth
+    best = max(range(len(truth.frame_ids)), key=lambda i: truth.masks[i].sum())
+    answers = ["no answer"] * len(data)
+    answers[0] = format_answer("it is there", truth.frame_ids[best], truth.boxes[best])
+    records = [{"sample_id": data.sample_id(i), "answer": text, "failure": "no_answer" if i else None} for i, text in enumerate(answers)]
+    evaluation.mkdir()
+    header = {"header": {"sampled_frames": 3, "keyframe_resize": 112}}
+    (evaluation / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (header, *records)))
+    share = 1 / len(data)
+    expected = {"form": share, "keyframe": share, "box_iou": share, "readable": share, "answers": len(data)}
+    assert answer_figures(evaluation, world) == pytest.approx(expected)
+    (evaluation / "metrics.json").write_text(json.dumps({"table": {"Overall J&F": {"value": 51.5}, "R": {"value": 3.0}}}))
+    assert benchmark_figures(evaluation) == {"Overall J&F": 51.5}
