@@ -135,12 +135,17 @@ VARIANTS = ("grpo", "strict", "lora", "dr_grpo", "dapo")
 
 def write_page(results: Mapping[str, Any], page: Path) -> None:
     """Fills the page's marked blocks and draws its pictures into the folder of its name."""
-    pictures = page.with_suffix("")
-    draw(results, ("grpo",), PARTS | HEALTH, pictures / "grpo.png")
-    draw(results, ABLATIONS, PARTS | {"actor/entropy": "entropy"}, pictures / "ablations.png")
-    draw(results, VARIANTS, PARTS | {"actor/entropy": "entropy"}, pictures / "variants.png")
+    folder = page.with_suffix("")
+    pictures = {
+        "GRPO": (("grpo",), PARTS | HEALTH),
+        "ablations": (ABLATIONS, PARTS | {"actor/entropy": "entropy"}),
+        "variants": (VARIANTS, PARTS | {"actor/entropy": "entropy"}),
+    }
+    for title, (names, keys) in pictures.items():
+        draw(results, names, keys, folder / f"{title.lower()}.png")
     blocks = {
         "scores": scores_table(results),
+        "pictures": "\n\n".join(f"![{title}]({folder.name}/{title.lower()}.png)" for title in pictures),
         "curves": curves_table(results, PARTS | HEALTH),
         "commands": commands(results),
     }

@@ -8,6 +8,7 @@ import pytest
 from training_scripts.toy_collect import collect, pack
 from training_scripts.toy_results import commands, curves_table, scores_table, spread, write_page
 
+BLOCKS = ("scores", "pictures", "curves", "commands")
 TITLES = {"sft": "the start", "grpo": "GRPO", "control": "more SFT", "lora": "LoRA"}
 
 
@@ -53,10 +54,10 @@ def test_tables_have_mean_and_spread_over_seeds(results):
 
 def test_the_page_keeps_its_words_and_gets_new_blocks(results, tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("words\n" + "".join(f"<!-- begin {name} -->\nold\n<!-- end {name} -->\n" for name in ("scores", "curves", "commands")))
+    page.write_text("words\n" + "".join(f"<!-- begin {name} -->\nold\n<!-- end {name} -->\n" for name in BLOCKS))
     write_page(results, page)
     text = page.read_text()
-    assert text.startswith("words\n") and "old" not in text and "59.0 ± 1.4" in text
+    assert text.startswith("words\n") and "old" not in text and "59.0 ± 1.4" in text and "![ablations](page/ablations.png)" in text
     assert {path.name for path in (tmp_path / "page").iterdir()} == {"grpo.png", "ablations.png", "variants.png"}
     page.write_text("nothing to fill")
     with pytest.raises(SystemExit, match="0 blocks 'scores'"):
