@@ -168,7 +168,7 @@ class RolloutEngine:
         running: dict[str, Generation] = {}
 
         def step() -> None:
-            for output in engine.step():
+            for output in engine.step() if engine.has_unfinished_requests() else ():
                 if output.finished:
                     completions = [self._completion(completion) for completion in sorted(output.outputs, key=lambda o: o.index)]
                     finished(running.pop(output.request_id), output.prompt_token_ids, completions)
@@ -180,7 +180,8 @@ class RolloutEngine:
         for number, request in enumerate(requests):
             tokens = len(request.prompt["prompt_token_ids"])
             if taken and taken + tokens > room:
-                step()
+                for _ in range(-(-taken // room)):
+                    step()
                 taken = 0
             running[str(number)] = request
             engine.add_request(str(number), request.prompt, self.sampling_params(request.sampling))

@@ -98,7 +98,7 @@ def test_an_engine_on_a_shared_gpu_measures_and_frees_nothing():
 
 
 class StubEngine:
-    """Takes requests and ends all of them in the first step without a new one."""
+    """Takes requests and ends all of them in the second step without a new one; a step with nothing to do is an error."""
 
     def __init__(self):
         self.calls, self.open = [], []
@@ -112,8 +112,9 @@ class StubEngine:
         return bool(self.open)
 
     def step(self):
-        if self.calls[-1] != "step":
-            self.calls.append("step")
+        assert self.open
+        self.calls.append("step")
+        if self.calls[-2] != "step":
             return []
         ended, self.open = self.open, []
         return [SimpleNamespace(finished=True, request_id=name, outputs=[], prompt_token_ids=[int(name)]) for name in ended]
@@ -129,5 +130,5 @@ def test_prompts_are_handed_over_as_their_images_are_taken_up():
     lengths = [10, 10, 10, 90, 5, 20, 1]
     requests = [Generation(key, {"prompt_token_ids": [0] * length}, Sampling(2, 1.0, 0)) for key, length in enumerate(lengths)]
     engine.generate(iter(requests), lambda request, ids, completions: done.update({request.key: (ids, completions)}))
-    assert " ".join(stub.calls) == "add 0 add 1 step add 2 step add 3 step add 4 add 5 step add 6 step"
+    assert " ".join(stub.calls) == "add 0 add 1 step add 2 step add 3 step step add 4 add 5 step add 6 step step"
     assert done == {key: ([key], []) for key in range(7)}
