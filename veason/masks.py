@@ -18,6 +18,7 @@ from veason.errors import DataError
 
 Rle = dict[str, Any]
 Box = tuple[int, int, int, int]
+BATCH = 16  # masks that are checked together: what this takes stays in the processor's cache
 LONGEST_RUN = 8  # codes: a run of 2^39 pixels
 
 
@@ -58,6 +59,13 @@ def find_damage(track: Sequence[Rle | None]) -> tuple[int, str] | None:
 
     pycocotools leaves pixels without a run as they were in memory; when it merges or compares such a mask it may crash or never return.
     """
+    for start in range(0, len(track), BATCH):
+        if found := _find_damage(track[start : start + BATCH]):
+            return start + found[0], found[1]
+    return None
+
+
+def _find_damage(track: Sequence[Rle | None]) -> tuple[int, str] | None:
     shown = [(number, rle) for number, rle in enumerate(track) if rle is not None]
     for number, rle in shown:
         counts = rle["counts"]
