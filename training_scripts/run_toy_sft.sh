@@ -37,9 +37,9 @@ fi
 stage "records: one frame of still shapes, and whole videos"
 "$PYTHON" -m veason.toy.tiny_policy --output "$TOY_ROOT/policy" --seed "${SEED:-0}" --hidden_size 256 --layers 5 --heads 4 --kv_heads 2 \
     --intermediate_size 704 --vision_hidden_size 192 --vision_depth 4 --vision_heads 6 --vision_intermediate_size 512 \
-    --rope_theta 1000 --rope_sections 2 4 26 2>/dev/null &
+    --rope_theta 1000 --rope_sections 2 4 26 --initializer_range 0.06 2>/dev/null &
 WEIGHTS=$!
-records still 2 3 &
+records still 2 4 &
 STILL=$!
 records train 6 6
 wait $WEIGHTS

@@ -5,7 +5,8 @@
 
 Everything that differs from Qwen2.5-VL-3B is a number in config.json: the classes, the windowed vision blocks, the special tokens and the
 files are the real ones. A policy that is to learn from nothing wants rotary sections of its own: with the published ones the columns of
-an image turn by the slowest frequencies alone, which a real model makes up for with its size (`--rope_theta 1000 --rope_sections 2 4 26`).
+an image turn by the slowest frequencies alone, which a real model makes up for with its size (`--rope_theta 1000 --rope_sections 2 4 26`);
+and larger random weights, about one over the root of its width (`--initializer_range 0.06`).
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class PolicySize:
     window_size: int = 112  # pixels
     vocab_size: int = 1500  # bytes and merges, without the special tokens
     tie_embeddings: bool = True
+    initializer_range: float = 0.02  # of the random weights
     rope_theta: float = 1000000.0
     rope_sections: tuple[int, ...] = ()  # rotary pairs for time, height and width, the fastest first; empty: shared as in Qwen2.5-VL
 
@@ -95,6 +97,7 @@ def policy_config(size: PolicySize, tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConf
         "max_position_embeddings": 32768,
         "max_window_layers": size.layers,
         "rms_norm_eps": 1e-6,
+        "initializer_range": size.initializer_range,
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": size.rope_theta,
@@ -116,6 +119,7 @@ def policy_config(size: PolicySize, tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConf
         "spatial_merge_size": MERGE_SIZE,
         "temporal_patch_size": TEMPORAL_PATCH,
         "tokens_per_second": 2,
+        "initializer_range": size.initializer_range,
     }
     return Qwen2_5_VLConfig(
         text_config=text,
