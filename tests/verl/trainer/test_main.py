@@ -82,7 +82,10 @@ def test_factories_travel_and_find_their_module(config: Config) -> None:
     assert compose(config).scorer("cpu").tracker is None
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "training_scripts").glob("run_*.sh")))
+PIPELINES = {"run_toy_sft.sh"}  # draws its videos before anything is trained
+
+
+@pytest.mark.parametrize("script", sorted({path.name for path in (ROOT / "training_scripts").glob("run_*.sh")} - PIPELINES))
 def test_launchers_reach_their_program(script: str) -> None:
     """Each passes its words on: a wrong one is refused by name."""
     result = subprocess.run(
