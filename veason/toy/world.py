@@ -63,8 +63,12 @@ def make_entries(root: Path, prefix: str, count: int, seed: int, frames: int, qu
     names = [f"{prefix}_{number:04d}" for number in range(count)]
     if workers == 1:
         return [draw(name) for name in names]
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
         return list(pool.map(draw, names, chunksize=8))
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # frames this small cost more to share out than to draw
 
 
 def _draw_entry(root: Path, seed: int, frames: int, queries: int, still: bool, name: str) -> RevosEntry:
@@ -134,7 +138,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = vars(parser.parse_args())
     start = time.perf_counter()
-    torch.set_num_threads(1)  # frames this small cost more to share out than to draw
+    _one_thread()
     try:
         counts = make_world(**options)
     except FileExistsError as error:
