@@ -152,6 +152,8 @@ def _extreme(facts: Sequence[ObjectFacts], times: dict[int, int], pick: Callable
 
 def _outstanding(facts: Sequence[ObjectFacts], values: Sequence[float], text: str, told: str) -> Iterator[Query]:
     """The query, when the largest value is well above the second."""
+    if len(facts) < 2:
+        return
     first, second = sorted(range(len(facts)), key=lambda k: -values[k])[:2]
     if values[first] > 1.3 * values[second] + 1:
         yield Query(text, 1, (first,), f"The {facts[first].name} {told}")

@@ -54,9 +54,9 @@ def random_scene(rng: random.Random, frames: int = 20, still: bool = False) -> S
     """A scene of three to five shapes, no two of the same colour and shape; about half of the scenes hold one that hides behind another.
 
     Args:
-        still: two or three shapes that never move instead.
+        still: one to three shapes that never move instead; where there is one, place is all that is to be learnt.
     """
-    count = rng.randint(2, 3) if still else rng.randint(3, 5)
+    count = rng.choice((1, 1, 2, 3)) if still else rng.randint(3, 5)
     movements = ["still"] * count if still else _movements(rng, count)
     looks = _distinct_looks(rng, count, covered=movements[0] == "cover")
     depths = list(range(count))
@@ -79,6 +79,8 @@ def _distinct_looks(rng: random.Random, count: int, covered: bool) -> list[tuple
     shapes = rng.sample(SHAPES, count)
     if covered:
         shapes[0] = rng.choice(COVERS)
+    if count == 1:
+        return list(zip(colours, shapes))
     if rng.random() < 0.35:
         shapes[1] = shapes[0]
     if rng.random() < 0.35 and shapes[-1] != shapes[-2]:
