@@ -189,8 +189,12 @@ def load_teacher(
     base_url: str | None = None,
     options: dict[str, Any] | None = None,
     timeout: float = 180.0,
+    size: int = 560,
 ) -> OpenAITeacher | LocalTeacher:
-    """The teacher of the command line: `openai`, `toy`, or `package.module:name`, which is called with the data root and gives a reasoner.
+    """The teacher of the command line: `openai`, `toy`, or `package.module:name`, a callable that gives a reasoner.
+
+    Args:
+        data_root: what a reasoner is made with, together with `size`, the side of the student's square frames in pixels.
 
     Raises:
         TeacherError: no key, no model, or no such module.
@@ -206,7 +210,7 @@ def load_teacher(
     if not attribute:
         raise TeacherError(f"--teacher {name}: neither openai, toy nor package.module:name")
     try:
-        build: Callable[[str], Any] = getattr(importlib.import_module(module_name), attribute)
+        build: Callable[[str, int], Any] = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise TeacherError(f"--teacher {name}: {error}") from error
-    return LocalTeacher(build(data_root))
+    return LocalTeacher(build(data_root, size))

@@ -31,7 +31,7 @@ records() { # split, sampled_frames, expressions of a video
 stage "toy world"
 if [ ! -d "$TOY_ROOT/world/ReVOS" ]; then
     "$PYTHON" -m veason.toy.world --output "$TOY_ROOT/world" --workers "$CORES" --queries 6 --train_videos "${VIDEOS:-4000}" \
-        --still_videos "${STILL_VIDEOS:-6000}" --valid_videos "${VALID_VIDEOS:-32}" --reasonvos_videos 1
+        --still_videos "${STILL_VIDEOS:-10000}" --valid_videos "${VALID_VIDEOS:-32}" --reasonvos_videos 1
 fi
 
 stage "records: one frame of still shapes, and whole videos"
@@ -39,7 +39,7 @@ stage "records: one frame of still shapes, and whole videos"
     --intermediate_size 704 --vision_hidden_size 192 --vision_depth 4 --vision_heads 6 --vision_intermediate_size 512 \
     --rope_theta 1000 --rope_sections 2 4 26 --initializer_range 0.06 2>/dev/null &
 WEIGHTS=$!
-records still 2 4 &
+records still 2 2 &
 STILL=$!
 records train 6 6
 wait $WEIGHTS
@@ -62,7 +62,7 @@ stage "the policy as it ships"
 stage "evaluation"
 "$PYTHON" -m eval.evaluate benchmark=revos "data_path=$TOY_ROOT/world/ReVOS" "model_path=$POLICY_OUT" "output_path=$TOY_ROOT/eval" \
     "sam2_config=$TRACKER/sam2_tiny.yaml" "sam2_checkpoint=$TRACKER/sam2_tiny.safetensors" keyframe_resize=112 sampled_frames=5 \
-    max_prompt_length=512 max_response_length=320 "prompt_template=$QUESTION" kv_cache_gib=1 enforce_eager=true
+    max_prompt_length=512 max_response_length=384 "prompt_template=$QUESTION" kv_cache_gib=1 enforce_eager=true
 
 stage "card"
 "$PYTHON" -m training_scripts.toy_policy_card card --run "$TOY_ROOT/sft" --output "$POLICY_OUT" --evaluation "$TOY_ROOT/eval" \

@@ -9,7 +9,7 @@ from veason.prompts import build_messages
 from veason.toy.expressions import absent_queries, reasoning_queries, referring_queries
 from veason.toy.facts import ObjectFacts
 from veason.toy.scene import COLOURS, SHAPES, TEXTURES
-from veason.toy.teacher import what_and_where, what_happens, why_this_frame
+from veason.toy.teacher import what_happens, where, why_this_frame
 
 
 def toy_sentences(seed: int = 0, scenes: int = 120) -> Iterator[str]:
@@ -22,8 +22,8 @@ def toy_sentences(seed: int = 0, scenes: int = 120) -> Iterator[str]:
             keyframe = rng.randrange(20)
             prompt = build_messages(query.text, [keyframe])
             yield from (part["text"] for turn in prompt for part in turn["content"] if "text" in part)
-            why, where = why_this_frame(facts, query, keyframe), what_and_where(facts, query, keyframe)
-            yield f"<think>Step 1: The\nStep 2: {why}\nStep 3: {where}</think>"
+            why, places = why_this_frame(facts, query, keyframe), where(facts, query, keyframe, size=500)
+            yield f"<think>Step 1: The\nStep 2: {why}\nStep 3: {places}</think>"
             x, y = rng.randrange(500), rng.randrange(500)
             yield f'<answer>{{"keyframe_timestamp": {keyframe}, "bbox_2d_list": [[{x}, {y}, {x + 60}, {y + 50}]]}}</answer>'
 

@@ -126,13 +126,3 @@ def _cover(whole: np.ndarray, k: int, hidden: np.ndarray, scene: Scene) -> int |
 def _ever_covers(whole: np.ndarray, j: int, k: int) -> bool:
     overlap, size = (whole[:, j] & whole[:, k]).sum((1, 2)), whole[:, k].sum((1, 2))
     return bool((overlap > 0.1 * size).any())
-
-
-def region(box: tuple[int, int, int, int]) -> str:
-    """Where a box lies in the picture, in words: a third of the width and of the height."""
-    x, y = (box[0] + box[2]) / 2 / WIDTH, (box[1] + box[3]) / 2 / HEIGHT
-    column = "left" if x < 1 / 3 else "right" if x > 2 / 3 else "middle"
-    row = "upper" if y < 1 / 3 else "lower" if y > 2 / 3 else ""
-    if not row:
-        return "centre" if column == "middle" else f"{column} side"
-    return f"{row} {column}"

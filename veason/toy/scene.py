@@ -53,10 +53,12 @@ class Scene:
 def random_scene(rng: random.Random, frames: int = 20, still: bool = False) -> Scene:
     """A scene of three to five shapes, no two of the same colour and shape; about half of the scenes hold one that hides behind another.
 
+    They are numbered as they come into the picture, from left to right among those who are there together.
+
     Args:
-        still: one to three shapes that never move instead; where there is one, place is all that is to be learnt.
+        still: one to three shapes that never move instead; where there is one, there is nothing to choose from.
     """
-    count = rng.choice((1, 1, 2, 3)) if still else rng.randint(3, 5)
+    count = rng.randint(1, 3) if still else rng.randint(3, 5)
     movements = ["still"] * count if still else _movements(rng, count)
     looks = _distinct_looks(rng, count, covered=movements[0] == "cover")
     depths = list(range(count))
@@ -67,7 +69,13 @@ def random_scene(rng: random.Random, frames: int = 20, still: bool = False) -> S
         path = _path(rng, movement, radius, frames, made)
         nearest = -1 if movement == "cover" else depth
         made.append(Shape(colour, shape, rng.choice(TEXTURES), round(radius, 2), nearest, path, movement))
-    return Scene(frames, tuple(made), rng.randrange(2**31))
+    return Scene(frames, tuple(sorted(made, key=_coming)), rng.randrange(2**31))
+
+
+def _coming(shape: Shape) -> tuple[int, float]:
+    """When a shape's centre first lies in the picture, and how far from the left it does then: an order that can be seen."""
+    inside = ((time, x) for time, (x, y) in enumerate(shape.path) if 0 <= x <= WIDTH and 0 <= y <= HEIGHT)
+    return next(inside, (len(shape.path), 0.0))
 
 
 def _distinct_looks(rng: random.Random, count: int, covered: bool) -> list[tuple[str, str]]:

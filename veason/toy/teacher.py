@@ -11,8 +11,10 @@ from pathlib import Path
 
 from veason.datasets.base import VideoSample
 from veason.errors import DataError
+from veason.masks import Box, scale_box
 from veason.toy.expressions import WAYS, Query, listing, seconds
-from veason.toy.facts import ObjectFacts, region
+from veason.toy.facts import ObjectFacts
+from veason.toy.scene import HEIGHT, WIDTH
 
 
 class ToyTeacher:
@@ -20,19 +22,21 @@ class ToyTeacher:
 
     Args:
         data_root: a folder that `veason.toy.world` wrote (ReVOS or ReasonVOS), with its `scenes.json`.
+        size: side of the square frames that the student sees; the places it names are in their pixels.
 
     Raises:
         DataError: the folder has no `scenes.json`.
     """
 
-    def __init__(self, data_root: str | Path) -> None:
+    def __init__(self, data_root: str | Path, size: int) -> None:
+        self.size = size
         self.path = Path(data_root) / "scenes.json"
         if not self.path.is_file():
             raise DataError(f"the toy teacher needs {self.path}, which `python -m veason.toy.world` writes")
         self.videos = json.loads(self.path.read_text(encoding="utf-8"))["videos"]
 
     def reason(self, sample: VideoSample, keyframe: int, times: Sequence[int]) -> str:  # noqa: ARG002 (what other teachers see)
-        """`Step 1: ... Step 2: ... Step 3: ...`, a line each: what happens; why the keyframe; what the target does there, and where.
+        """`Step 1: ... Step 2: ... Step 3: ...`, a line each: what happens; why the keyframe; where each shape is there.
 
         Args:
             sample: an expression of the data set.
@@ -48,13 +52,13 @@ class ToyTeacher:
             raise DataError(f"{self.path} knows no {sample.sample_id} with a frame {keyframe}")
         facts = [ObjectFacts(**fact) for fact in video["objects"]]
         query = Query(**expression)
-        steps = (what_happens(facts), why_this_frame(facts, query, keyframe), what_and_where(facts, query, keyframe))
+        steps = (what_happens(facts), why_this_frame(facts, query, keyframe), where(facts, query, keyframe, self.size))
         return "\n".join(f"Step {number}: {text}" for number, text in enumerate(steps, start=1))
 
 
 def what_happens(facts: Sequence[ObjectFacts]) -> str:
     """One clause a shape, over the whole video."""
-    clauses = [f"the {fact.name} {behaviour(fact, facts)}" for fact in facts]
+    clauses = [f"the {fact.texture} {fact.name} {behaviour(fact, facts)}" for fact in facts]
     return _sentence("; ".join(clauses))
 
 
@@ -98,34 +102,26 @@ def amount(share: float) -> str:
     return "all" if share >= 0.95 else "most" if share >= 0.6 else "a part"
 
 
-def what_and_where(facts: Sequence[ObjectFacts], query: Query, keyframe: int) -> str:
-    """Each target's movement and place in the keyframe."""
-    clauses = []
-    for fact in (facts[k] for k in query.targets):
-        box = fact.boxes[keyframe]
-        if box is not None:
-            clauses.append(f"the {fact.name} {_movement(fact, keyframe)} in the {region(box)}")
+def where(facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int) -> str:
+    """Every shape in view in the keyframe from left to right, with its extreme pixels in a size x size frame, and which is meant.
+
+    The answer's boxes can be read off it: what a policy without knowledge has to learn is to find shapes, one after the other, and then
+    to choose among what it has written.
+    """
     if not query.targets:
         return "Nothing fits the description, so no object is to be located."
-    if not clauses:
+    boxes = {k: box for k, fact in enumerate(facts) if (box := fact.boxes[keyframe]) is not None}
+    meant = [f"the {facts[k].name}" for k in query.targets if k in boxes]
+    if not meant:
         return f"At {seconds(keyframe)} no target is in view, so none is to be located."
-    return f"At {seconds(keyframe)} {' and '.join(clauses)}."
+    seen = sorted(boxes, key=lambda k: boxes[k][0])
+    places = ", ".join(f"the {facts[k].name} {_place(boxes[k], size)}" for k in seen)
+    return f"At {seconds(keyframe)} from left to right: {places}. The target is {' and '.join(meant)}."
 
 
-def _movement(fact: ObjectFacts, keyframe: int) -> str:
-    """`moves left`, ..., `stands still`, or `is` where the neighbouring frames do not show enough of the shape to tell."""
-    if fact.still:
-        return "stands still"
-    before, after = max(keyframe - 1, 0), min(keyframe + 1, len(fact.boxes) - 1)
-    start, end = fact.boxes[before], fact.boxes[after]
-    if start is None or end is None or min(fact.share[before], fact.share[after]) < 0.97:
-        return "is"
-    x, y = (end[axis] + end[axis + 2] - start[axis] - start[axis + 2] for axis in (0, 1))  # twice the way of the centre
-    if abs(x) + abs(y) < 3:
-        return "stands still"
-    if abs(x) >= abs(y):
-        return "moves right" if x > 0 else "moves left"
-    return "moves down" if y > 0 else "moves up"
+def _place(box: Box, size: int) -> list[int]:
+    """The sides that the record's answer has, as whole pixels."""
+    return [round(side) for side in scale_box(box, HEIGHT, WIDTH, size)]
 
 
 def _sentence(text: str) -> str:

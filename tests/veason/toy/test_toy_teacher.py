@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from training_data_construction.teacher_checks import check_answer
 from veason.datasets import open_benchmark
 from veason.errors import DataError
-from veason.toy.facts import region
+from veason.masks import scale_box
 from veason.toy.teacher import ToyTeacher
 
 
@@ -18,15 +19,15 @@ from veason.toy.teacher import ToyTeacher
     ("name", "folder", "split"), [("revos", "ReVOS", "train"), ("revos", "ReVOS", "valid"), ("reasonvos", "ReasonVOS", None)]
 )
 def test_every_expression_gets_reasoning_that_passes_the_checks(toy_root, name, folder, split):
-    benchmark, teacher = open_benchmark(name, toy_root / folder, split), ToyTeacher(toy_root / folder)
+    benchmark, teacher = open_benchmark(name, toy_root / folder, split), ToyTeacher(toy_root / folder, size=112)
     for sample in benchmark.samples:
         keyframe = int(np.argmax(benchmark.areas(sample)))
         text = teacher.reason(sample, keyframe, [keyframe])
         assert check_answer(text, keyframe, sample.expression) is None, text
 
 
-def test_the_place_it_names_is_where_the_target_is(toy_root, toy_videos):
-    benchmark, teacher = open_benchmark("revos", toy_root / "ReVOS", "train"), ToyTeacher(toy_root / "ReVOS")
+def test_the_places_it_names_are_those_of_the_answer(toy_root, toy_videos):
+    benchmark, teacher = open_benchmark("revos", toy_root / "ReVOS", "train"), ToyTeacher(toy_root / "ReVOS", size=112)
     videos = {video.name: video for video in toy_videos}
     checked = 0
     for sample in benchmark.samples:
@@ -34,16 +35,21 @@ def test_the_place_it_names_is_where_the_target_is(toy_root, toy_videos):
         targets = video.queries[int(sample.exp_id)].targets
         for keyframe in range(len(sample.frames)):
             last = teacher.reason(sample, keyframe, [keyframe]).split("Step 3: ")[1]
-            for target in targets:
-                fact = video.facts[target]
-                place = f"the {fact.name} [a-z ]+ in the {region(fact.boxes[keyframe])}\\b" if fact.boxes[keyframe] else None
-                assert bool(place and re.search(place, last)) == (fact.boxes[keyframe] is not None)
+            places = dict(re.findall(r"the (\w+ \w+) (\[[\d, ]+\])", last))
+            seen = {fact.name: fact.boxes[keyframe] for fact in video.facts if fact.boxes[keyframe]}
+            if any(video.facts[target].name in seen for target in targets):
+                assert places == {name: str([round(side) for side in scale_box(box, 120, 160, 112)]) for name, box in seen.items()}
+                assert [json.loads(place)[0] for place in places.values()] == sorted(json.loads(place)[0] for place in places.values())
+                meant = [f"the {video.facts[target].name}" for target in targets if video.facts[target].name in seen]
+                assert last.endswith(f"The target is {' and '.join(meant)}.")
                 checked += 1
+            else:
+                assert not places
     assert checked > 50
 
 
 def test_an_absent_target_is_not_located(toy_root):
-    benchmark, teacher = open_benchmark("revos", toy_root / "ReVOS", "train"), ToyTeacher(toy_root / "ReVOS")
+    benchmark, teacher = open_benchmark("revos", toy_root / "ReVOS", "train"), ToyTeacher(toy_root / "ReVOS", size=112)
     absent = [sample for sample in benchmark.samples if sample.type_id == 2]
     assert absent
     for sample in absent:
@@ -52,7 +58,7 @@ def test_an_absent_target_is_not_located(toy_root):
 
 def test_without_scenes_it_says_which_file_is_missing(tmp_path, toy_root):
     with pytest.raises(DataError, match=r"scenes\.json"):
-        ToyTeacher(tmp_path)
+        ToyTeacher(tmp_path, size=112)
     sample = open_benchmark("revos", toy_root / "ReVOS", "train").samples[0]
     with pytest.raises(DataError, match="a frame 99"):
-        ToyTeacher(toy_root / "ReVOS").reason(sample, 99, [99])
+        ToyTeacher(toy_root / "ReVOS", size=112).reason(sample, 99, [99])
