@@ -11,7 +11,7 @@ export TOY_ROOT=${TOY_ROOT:-outputs/toy}
 POLICY_OUT=${POLICY_OUT:-$TOY_ROOT/toy_policy}
 TRACKER=${TOY_TRACKER:-weights/toy_tracker}
 CORES=${CORES:-$(nproc)}
-STEPS=${STEPS:-3000}
+STEPS=${STEPS:-1700}
 QUESTION='Find "{expression}".' # data.prompt_template of configs/toy_sft.yaml
 ON_DEVICE=()
 if nvidia-smi -L >/dev/null 2>&1; then
@@ -30,8 +30,8 @@ records() { # split, sampled_frames, expressions of a video
 
 stage "toy world"
 if [ ! -d "$TOY_ROOT/world/ReVOS" ]; then
-    "$PYTHON" -m veason.toy.world --output "$TOY_ROOT/world" --workers "$CORES" --queries 6 --train_videos "${VIDEOS:-4000}" \
-        --still_videos "${STILL_VIDEOS:-10000}" --valid_videos "${VALID_VIDEOS:-32}" --reasonvos_videos 1
+    "$PYTHON" -m veason.toy.world --output "$TOY_ROOT/world" --workers "$CORES" --queries 6 --train_videos "${VIDEOS:-3000}" \
+        --still_videos "${STILL_VIDEOS:-8000}" --valid_videos "${VALID_VIDEOS:-32}" --reasonvos_videos 1
 fi
 
 stage "records: one frame of still shapes, and whole videos"

@@ -45,6 +45,8 @@ class WorkerSpec:
         count: workers in all; adjacent ranks share a machine where they fit.
         device: "cuda" (one GPU each, set apart by Ray) or "cpu".
         threads: CPU threads of each worker; None is OMP_NUM_THREADS where it is set, else the machine's cores shared among its workers.
+        processes: further processes that each worker starts; its threads leave them their cores, since threads that wait for one another
+            on cores that are taken wait for a long time.
         env: further environment variables of the workers.
         timeout: seconds after which a call counts as hung.
     """
@@ -52,6 +54,7 @@ class WorkerSpec:
     count: int
     device: str = "cuda"
     threads: int | None = None
+    processes: int = 0
     env: dict[str, str] = field(default_factory=dict)
     timeout: float = 3600.0
 
@@ -152,7 +155,8 @@ class WorkerGroup:
         self._placement = placement_group([resources] * spec.count, strategy="PACK")
         if not self._placement.wait(START_TIMEOUT):
             raise WorkerError(f"{spec.count} workers with {resources} each were asked for, the cluster has {ray.cluster_resources()}")
-        threads = spec.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, (os.cpu_count() or 1) // spec.count)
+        cores = len(os.sched_getaffinity(0))
+        threads = spec.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, cores // spec.count - spec.processes)
         env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true", **spec.env}
         # max_concurrency 1: a worker does one thing at a time; max_restarts 0: a worker that died would have lost its weights.
         actor = ray.remote(num_cpus=1, num_gpus=resources.get("GPU", 0), max_restarts=0, runtime_env={"env_vars": env})(_Host)

@@ -42,7 +42,8 @@ class RayEngine:
         trainer = config.trainer
         self.parallel = config.worker.rollout.tensor_parallel_size if make_scorer is not None else 1
         env = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")}
-        spec = WorkerSpec(trainer.nnodes * trainer.n_gpus_per_node, trainer.device, env=env, timeout=trainer.worker_timeout)
+        count = trainer.nnodes * trainer.n_gpus_per_node
+        spec = WorkerSpec(count, trainer.device, processes=config.sft.num_workers, env=env, timeout=trainer.worker_timeout)
         self.places = spec.count // self.parallel
         self._owner: dict[int, int] = {}  # the worker that keeps a group
         start = time.perf_counter()
