@@ -110,7 +110,9 @@ def main(words: Sequence[str] | None = None) -> int:
         tasks, bad = plan_tasks(
             benchmark, args.seed, args.include_absent, excluded, args.max_per_video, args.sampled_frames, args.on_bad_sample
         )
-        teacher = load_teacher(args.teacher, args.data_root, args.model, args.base_url, args.request_options, args.timeout, args.keyframe_resize)
+        teacher = load_teacher(
+            args.teacher, args.data_root, args.model, args.base_url, args.request_options, args.timeout, args.keyframe_resize
+        )
         with Journal(args.output / "journal.jsonl") as journal:
             progress = read_progress(journal.entries, tasks)
             collector = Collector(

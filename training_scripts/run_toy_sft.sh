@@ -2,7 +2,7 @@
 # The toy world's policy, from nothing to the folder that ships: videos, records, random weights, fine-tuning, evaluation, card.
 #   bash training_scripts/run_toy_sft.sh
 # Works in TOY_ROOT (outputs/toy) and leaves the policy in POLICY_OUT (TOY_ROOT/toy_policy). Takes ten minutes on one GPU with 16 cores;
-# on two cores give small numbers: VIDEOS=20 STILL_VIDEOS=20 VALID_VIDEOS=4 STEPS=4. SFT_SECONDS ends the fine-tuning at its last checkpoint
+# on two cores give small numbers: VIDEOS=20 VALID_VIDEOS=4 STEPS=4. SFT_SECONDS ends the fine-tuning at its last checkpoint
 # (trainer.save_freq=300); START goes on from a policy instead of from random weights. Further words override configs/toy_sft.yaml.
 COMMAND="bash training_scripts/run_toy_sft.sh $*"
 source "$(dirname "$0")/common.sh"
@@ -22,34 +22,21 @@ fi
 
 stage() { echo "=== $1 (${SECONDS} s)"; }
 
-records() { # split, sampled_frames, expressions of a video
-    OMP_NUM_THREADS=1 "$PYTHON" training_data_construction/seed_cot_generation.py --teacher toy --data_root "$TOY_ROOT/world/ReVOS" \
-        --input_json "meta_expressions_$1_.json" --sampled_frames "$2" --max_per_video "$3" --output "$TOY_ROOT/cot/$1" --keyframe_resize 112 \
-        --absent_objects drop --box_decimals 0 --no-llamafactory --prompt_template "$QUESTION" 2>"$TOY_ROOT/cot_$1.log"
-}
-
 stage "toy world"
 if [ ! -d "$TOY_ROOT/world/ReVOS" ]; then
-    "$PYTHON" -m veason.toy.world --output "$TOY_ROOT/world" --workers "$CORES" --queries 6 --train_videos "${VIDEOS:-3000}" \
-        --still_videos "${STILL_VIDEOS:-8000}" --valid_videos "${VALID_VIDEOS:-32}" --reasonvos_videos 1
+    "$PYTHON" -m veason.toy.world --output "$TOY_ROOT/world" --workers "$CORES" --queries 6 --train_videos "${VIDEOS:-4000}" \
+        --valid_videos "${VALID_VIDEOS:-32}" --reasonvos_videos 1
 fi
 
-stage "records: one frame of still shapes, and whole videos"
+stage "records, and random weights"
 "$PYTHON" -m veason.toy.tiny_policy --output "$TOY_ROOT/policy" --seed "${SEED:-0}" --hidden_size 256 --layers 5 --heads 4 --kv_heads 2 \
     --intermediate_size 704 --vision_hidden_size 192 --vision_depth 4 --vision_heads 6 --vision_intermediate_size 512 \
     --rope_theta 1000 --rope_sections 2 4 26 --initializer_range 0.06 2>/dev/null &
 WEIGHTS=$!
-records still 2 2 &
-STILL=$!
-records train 6 6
+OMP_NUM_THREADS=1 "$PYTHON" training_data_construction/seed_cot_generation.py --teacher toy --data_root "$TOY_ROOT/world/ReVOS" \
+    --input_json meta_expressions_train_.json --sampled_frames 6 --max_per_video 6 --output "$TOY_ROOT/cot" --keyframe_resize 112 \
+    --absent_objects drop --box_decimals 0 --no-llamafactory --prompt_template "$QUESTION" 2>"$TOY_ROOT/cot.log"
 wait $WEIGHTS
-wait $STILL
-"$PYTHON" - "$TOY_ROOT"/cot/{still,train}/cot_train.json "$TOY_ROOT/cot/cot_train.json" <<'JOIN'
-import json, sys
-*parts, whole = sys.argv[1:]
-with open(whole, "w") as file:
-    json.dump([record for part in parts for record in json.load(open(part))], file)
-JOIN
 
 stage "fine-tuning"
 timeout "${SFT_SECONDS:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy_sft.yaml "trainer.max_steps=$STEPS" \

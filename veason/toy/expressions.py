@@ -27,7 +27,7 @@ class Query:
 
 def scene_queries(facts: Sequence[ObjectFacts], rng: random.Random, count: int = 6, absent: float = 0.8) -> list[Query]:
     """At most `count` expressions of a scene: about as many referring as reasoning ones, and an absent one with probability `absent`."""
-    clear = {k for k, fact in enumerate(facts) if sum(share >= 0.5 for share in fact.share) >= 3}
+    clear = {k for k, fact in enumerate(facts) if sum(share >= 0.5 for share in fact.share) >= min(3, len(fact.share))}
 
     def usable(queries: Iterator[Query]) -> list[Query]:
         found = {query.text: query for query in queries if set(query.targets) <= clear}

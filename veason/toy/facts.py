@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from veason.toy.scene import HEIGHT, WIDTH, Scene
+from veason.toy.scene import Scene
 
 FEWEST_PIXELS = 8  # of a 160 x 120 frame: a shape with fewer is taken as not in view
 

@@ -56,9 +56,9 @@ def random_scene(rng: random.Random, frames: int = 20, still: bool = False) -> S
     They are numbered as they come into the picture, from left to right among those who are there together.
 
     Args:
-        still: one to three shapes that never move instead; where there is one, there is nothing to choose from.
+        still: one to four shapes that never move instead; where there is one, there is nothing to choose from.
     """
-    count = rng.randint(1, 3) if still else rng.randint(3, 5)
+    count = rng.randint(1, 4) if still else rng.randint(3, 5)
     movements = ["still"] * count if still else _movements(rng, count)
     looks = _distinct_looks(rng, count, covered=movements[0] == "cover")
     depths = list(range(count))

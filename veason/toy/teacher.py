@@ -36,7 +36,7 @@ class ToyTeacher:
         self.videos = json.loads(self.path.read_text(encoding="utf-8"))["videos"]
 
     def reason(self, sample: VideoSample, keyframe: int, times: Sequence[int]) -> str:  # noqa: ARG002 (what other teachers see)
-        """`Step 1: ... Step 2: ... Step 3: ...`, a line each: what happens; why the keyframe; where each shape is there.
+        """See `reasoning`.
 
         Args:
             sample: an expression of the data set.
@@ -50,10 +50,17 @@ class ToyTeacher:
         expression = video.get("expressions", {}).get(sample.exp_id)
         if expression is None or not 0 <= keyframe < len(sample.frames):
             raise DataError(f"{self.path} knows no {sample.sample_id} with a frame {keyframe}")
-        facts = [ObjectFacts(**fact) for fact in video["objects"]]
-        query = Query(**expression)
-        steps = (what_happens(facts), why_this_frame(facts, query, keyframe), where(facts, query, keyframe, self.size))
-        return "\n".join(f"Step {number}: {text}" for number, text in enumerate(steps, start=1))
+        return reasoning([ObjectFacts(**fact) for fact in video["objects"]], Query(**expression), keyframe, self.size)
+
+
+def reasoning(facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int) -> str:
+    """`Step 1: ... Step 2: ... Step 3: ...`, a line each: what happens; why the keyframe; where each shape is there, and which is meant.
+
+    Args:
+        size: side in pixels of the square frames that the student sees.
+    """
+    steps = (what_happens(facts), why_this_frame(facts, query, keyframe), where(facts, query, keyframe, size))
+    return "\n".join(f"Step {number}: {text}" for number, text in enumerate(steps, start=1))
 
 
 def what_happens(facts: Sequence[ObjectFacts]) -> str:

@@ -26,10 +26,8 @@ from veason.toy.render import render, scene_batch
 from veason.toy.scene import Scene, random_scene
 from veason.toy.video import ToyVideo
 
-STILL_FRAMES = 4  # of a video of the split still
 
-
-def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
+def draw_video(name: str, scene: Scene, queries: int, seed: int, absent: float = 0.8) -> ToyVideo:
     """Draws a scene and works out what is true of it and what can be asked."""
     batch, order = scene_batch([scene])
     frames, *drawn = render(batch, generator=torch.Generator().manual_seed(scene.ground_seed))
@@ -37,17 +35,17 @@ def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
     visible, whole = (masks[0].numpy()[:, place] for masks in drawn)
     pictures = (frames[0].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
     facts = scene_facts(scene, visible, whole)
-    return ToyVideo(name, pictures, visible, facts, scene_queries(facts, random.Random(seed), queries))
+    return ToyVideo(name, pictures, visible, facts, scene_queries(facts, random.Random(seed), queries, absent))
 
 
-def make_video(name: str, seed: int, frames: int = 20, queries: int = 6, still: bool = False) -> ToyVideo:
+def make_video(name: str, seed: int, frames: int = 20, queries: int = 6) -> ToyVideo:
     """A video that depends on its name and the seed alone; a scene of which too little can be asked is drawn anew. See `random_scene`."""
     prefix, number = name.rsplit("_", 1)
     rng = random.Random(f"{prefix}/{int(number)}/{seed}")
     for _ in range(20):
         length = max(4, frames + rng.randint(-frames // 5, frames // 5))
-        video = draw_video(name, random_scene(rng, length, still), queries, rng.randrange(2**31))
-        if still or {0, 1} <= {query.type_id for query in video.queries}:
+        video = draw_video(name, random_scene(rng, length), queries, rng.randrange(2**31))
+        if {0, 1} <= {query.type_id for query in video.queries}:
             break
     return video
 
@@ -57,9 +55,9 @@ def make_videos(prefix: str, count: int, seed: int, frames: int = 20, queries: i
     return [make_video(f"{prefix}_{number:04d}", seed, frames, queries) for number in range(count)]
 
 
-def make_entries(root: Path, prefix: str, count: int, seed: int, frames: int, queries: int, still: bool, workers: int) -> list[RevosEntry]:
+def make_entries(root: Path, prefix: str, count: int, seed: int, frames: int, queries: int, workers: int) -> list[RevosEntry]:
     """Videos as of `make_videos`, their frames written below `root`, drawn by `workers` processes."""
-    draw = partial(_draw_entry, root, seed, frames, queries, still)
+    draw = partial(_draw_entry, root, seed, frames, queries)
     names = [f"{prefix}_{number:04d}" for number in range(count)]
     if workers == 1:
         return [draw(name) for name in names]
@@ -71,8 +69,8 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # frames this small cost more to share out than to draw
 
 
-def _draw_entry(root: Path, seed: int, frames: int, queries: int, still: bool, name: str) -> RevosEntry:
-    return revos_entry(root, make_video(name, seed, frames, queries, still))
+def _draw_entry(root: Path, seed: int, frames: int, queries: int, name: str) -> RevosEntry:
+    return revos_entry(root, make_video(name, seed, frames, queries))
 
 
 def make_world(
@@ -83,7 +81,6 @@ def make_world(
     reasonvos_videos: int = 8,
     frames: int = 20,
     queries: int = 6,
-    still_videos: int = 0,
     workers: int = 1,
 ) -> dict[str, int]:
     """Writes `output`/ReVOS and `output`/ReasonVOS with `workers` processes; returns how many videos and expressions each split has.
@@ -96,15 +93,9 @@ def make_world(
         if (output / name).exists():
             raise FileExistsError(f"{output / name} exists; give another --output or remove it")
     root = output / "ReVOS"
-    splits = {
-        "train": (train_videos, frames, False),
-        "valid": (valid_videos, frames, False),
-        "still": (still_videos, STILL_FRAMES, True),
-    }
     entries = {
-        name: make_entries(root, f"toy/{name}", count, seed, length, queries, still, workers)
-        for name, (count, length, still) in splits.items()
-        if count
+        name: make_entries(root, f"toy/{name}", count, seed, frames, queries, workers)
+        for name, count in (("train", train_videos), ("valid", valid_videos))
     }
     write_revos_files(root, entries)
     reasonvos = make_videos("reason", reasonvos_videos, seed, frames, queries)
@@ -129,12 +120,6 @@ def main() -> None:
     parser.add_argument("--reasonvos_videos", type=int, default=8)
     parser.add_argument("--frames", type=int, default=20, help="frames of a video, give or take a fifth")
     parser.add_argument("--queries", type=int, default=6, help="expressions a video, at most")
-    parser.add_argument(
-        "--still_videos",
-        type=int,
-        default=0,
-        help="videos of a few shapes that never move (split still of ReVOS), what a policy without knowledge learns from first",
-    )
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = vars(parser.parse_args())
     start = time.perf_counter()
