@@ -160,7 +160,7 @@ def in_process(words: list[str], limit: float) -> list[dict[str, Any]]:
     found = []
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("{"):
+        if line.startswith('{"'):  # a dict of Python's, which some trainers print, is none
             found.append(json.loads(line))
         print(f"  {line.rstrip()}", flush=True)
     if process.wait() != 0:

@@ -157,7 +157,7 @@ class Actor:
             for number in range(most):
                 own = number < len(rows)
                 batch = rows[number]() if own else self._pack([])
-                self._sum_gradients(number == most - 1)
+                self._begin_row(number == most - 1)
                 log_probs = self.policy(batch.to(self.device)).log_probs
                 loss = -log_probs.sum() / totals.tokens * float(own)
                 if step:
@@ -170,14 +170,18 @@ class Actor:
         return metrics | {"loss": summed.item(), "tokens": float(totals.tokens)}
 
     def _training_rows(self, groups: Sequence[Group]) -> Iterator[Row]:
-        """The rows of an update; with several copies of the model, their gradients are summed over the copies at the last one only."""
+        """The rows of an update."""
         rows = lay_out(groups, self.config, update=True, device=self.device)
         for number, row in enumerate(rows, start=1):
-            self._sum_gradients(number == len(rows))
+            self._begin_row(number == len(rows))
             yield row
 
-    def _sum_gradients(self, last: bool) -> None:
-        cast(FSDPModule, self.policy).set_requires_all_reduce(last)
+    def _begin_row(self, last: bool) -> None:
+        """What can wait for a step's last row: summing the gradients of several copies of the model, and dropping gathered weights."""
+        policy = cast(FSDPModule, self.policy)
+        policy.set_requires_all_reduce(last)
+        if not self.config.fsdp.enable_full_shard:
+            policy.set_reshard_after_backward(last)
 
     def _pack(self, groups: Sequence[Group]) -> PackedBatch:
         return pack_groups(groups or [EMPTY], self.policy.config)

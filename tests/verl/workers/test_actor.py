@@ -33,7 +33,7 @@ CUTS = [
 
 
 def assert_same(one, other):
-    """Figures within 1e-5, the weights within 1e-6 of their norm, and no single weight further off than 1e-5 of the steps it took."""
+    """Figures within 1e-5, the weights within 1e-6 of their norm, and no single weight further off than 2e-5 of the steps it took: four roundings of a weight of 1."""
     assert one[0].keys() == other[0].keys()
     for name, value in one[0].items():
         assert other[0][name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
@@ -42,7 +42,7 @@ def assert_same(one, other):
         for parts in (one[1].values(), [other[1][name] - weight for name, weight in one[1].items()])
     )
     assert difference.norm() <= 1e-6 * weights.norm()
-    assert difference.abs().max() <= 1e-5 * LEARNING_RATE * 2
+    assert difference.abs().max() <= 2e-5 * LEARNING_RATE * 2
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,8 @@ def on_ranks(count, configs, output):
 
 
 def test_two_ranks_give_the_same_update_and_uneven_shares_do_not_hang(policy_folder, whole, tmp_path):
-    configs = [config(policy_folder), config(policy_folder, max_tokens_per_micro_batch=250)]
+    kept = FSDPConfig(enable_full_shard=False)
+    configs = [config(policy_folder), *(config(policy_folder, fsdp=fsdp, max_tokens_per_micro_batch=250) for fsdp in (FSDPConfig(), kept))]
     for result in on_ranks(2, configs, tmp_path / "out.pt"):
         assert_same(whole, result)
 
