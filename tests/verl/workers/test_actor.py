@@ -33,7 +33,7 @@ CUTS = [
 
 
 def assert_same(one, other):
-    """Figures within 1e-5, the weights within 1e-6 of their norm, and no single weight further off than 2e-5 of the steps it took: four roundings of a weight of 1."""
+    """Figures within 1e-5, the weights within 1e-6 of their norm, no weight further off than 2e-5 of its steps (4 roundings of 1)."""
     assert one[0].keys() == other[0].keys()
     for name, value in one[0].items():
         assert other[0][name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
