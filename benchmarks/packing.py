@@ -23,7 +23,7 @@ import transformers
 from torch.nn.attention.flex_attention import BlockMask
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
-from verl.models.attention import attend_row, shared_prefix_mask
+from verl.models.attention import attend_row, row_mask
 from verl.models.log_probs import token_log_probs
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import Policy
@@ -112,7 +112,7 @@ def measure_parts(policy: Policy, group: Group, device: str) -> None:
     length, head_dim = batch.input_ids.shape[1], text.hidden_size // text.num_attention_heads
     heads = (text.num_attention_heads, text.num_key_value_heads, text.num_key_value_heads)
     tensors = [torch.randn(1, count, length, head_dim, device=device, dtype=dtype, requires_grad=True) for count in heads]
-    mask = shared_prefix_mask(batch)
+    mask = row_mask(batch)
 
     def attention() -> None:
         attend_row(*tensors, mask).sum().backward()
@@ -122,10 +122,10 @@ def measure_parts(policy: Policy, group: Group, device: str) -> None:
     def output_layer() -> None:
         token_log_probs(hidden, policy.model.lm_head.weight, batch.labels)[0].sum().backward()
 
-    kept = f"{100 - mask.sparsity():.0f} % of the blocks" if isinstance(mask, BlockMask) else "dense mask"
+    kept = f"{100 - mask.sparsity():.0f} % of the blocks" if isinstance(mask, BlockMask) else "by segments"
     print(f"row of {length} tokens, {len(batch.labels)} labels; parts alone, forward + backward, {dtype}:")
     print(f"  packing and its plan on the host        {1e3 * seconds(lambda: pack_groups([group], policy.config)):9.1f} ms")
-    print(f"  mask                                    {1e3 * seconds(lambda: shared_prefix_mask(batch)):9.1f} ms")
+    print(f"  mask                                    {1e3 * seconds(lambda: row_mask(batch)):9.1f} ms")
     print(f"  vision tower, no checkpointing          {1e3 * seconds(tower):9.1f} ms")
     print(f"  attention of one layer, {kept:16s} {1e3 * seconds(attention):9.1f} ms")
     print(f"  log-probabilities from hidden states    {1e3 * seconds(output_layer):9.1f} ms", flush=True)

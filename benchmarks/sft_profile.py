@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from verl.models.attention import attend_row, shared_prefix_mask
+from verl.models.attention import attend_row, row_mask
 from verl.models.fused import ALIGNED
 from verl.models.log_probs import token_log_probs
 from verl.models.packing import PackedBatch
@@ -130,7 +130,7 @@ class Profile:
         size, length = text.hidden_size // text.num_attention_heads, batch.input_ids.shape[1]
         tensors = [self._new(1, length, count, size).transpose(1, 2).requires_grad_() for count in heads]
         query, key, value = tensors
-        mask, direction = shared_prefix_mask(batch), torch.randn_like(query)
+        mask, direction = row_mask(batch), torch.randn_like(query)
 
         def both() -> None:  # a compiled backward pass cannot be run twice over one forward pass
             torch.autograd.grad(attend_row(query, key, value, mask), tensors, direction)

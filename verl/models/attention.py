@@ -1,6 +1,6 @@
-"""Attention of a packed row: FlexAttention on CUDA, an explicit mask elsewhere.
+"""Attention of a packed row: FlexAttention on CUDA, segment by segment elsewhere.
 
-The mask is made once per row and handed to transformers' language model ready-made, which passes it on to every layer untouched.
+What sees what is worked out once per row and handed to transformers' language model, which passes it on to every layer untouched.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from verl.models.fused import compiled, rotate
 from verl.models.packing import PackedBatch, Span
 
 BLOCK = 128
+Segments = tuple[Span, ...]
 
 
 class TextAttention(nn.Module):
@@ -28,9 +29,9 @@ class TextAttention(nn.Module):
         self.head_dim: int = attention.head_dim
 
     def forward(
-        self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], attention_mask: BlockMask | Tensor, **_: Any
+        self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], attention_mask: BlockMask | Segments, **_: Any
     ) -> tuple[Tensor, None]:
-        """hidden_states [1, L, hidden_size]; position_embeddings: cos and sin [1, L, head_dim]; the mask is of `shared_prefix_mask`."""
+        """hidden_states [1, L, hidden_size]; position_embeddings: cos and sin [1, L, head_dim]; the mask is of `row_mask`."""
         projections = (self.q_proj, self.k_proj, self.v_proj)
         query, key, value = (project(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for project in projections)
         cos, sin = position_embeddings
@@ -39,27 +40,34 @@ class TextAttention(nn.Module):
         return self.o_proj(output.transpose(1, 2).flatten(2)), None
 
 
-def attend_row(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask | Tensor) -> Tensor:
+def attend_row(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask | Segments) -> Tensor:
     """softmax(q k^T / sqrt(head_dim)) v under the mask; query [1, heads, L, head_dim], key and value [1, kv_heads, L, head_dim]."""
     grouped = query.shape[1] != key.shape[1]
     if isinstance(mask, BlockMask):
         # without `dynamic`, the second length that is met makes the kernel's length symbolic, and nothing else;
         # `fullgraph` turns a fall-back to the uncompiled form, which would hold every score, into an error
         return compiled(_flex, fullgraph=True)(query, key, value, mask, grouped)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
+    return torch.cat([_attend_segment(query, key, value, span, grouped) for span in mask if span.end > span.start], dim=2)
+
+
+def _attend_segment(query: Tensor, key: Tensor, value: Tensor, span: Span, grouped: bool) -> Tensor:
+    """The output [1, heads, R, head_dim] of a segment of R tokens, which see themselves and the prompt before them: no pair in vain."""
+    own, prompt = slice(span.start, span.end), slice(span.prompt_start, span.prompt_end)
+    count, before = span.end - span.start, span.prompt_end - span.prompt_start
+    if not before:
+        return F.scaled_dot_product_attention(query[:, :, own], key[:, :, own], value[:, :, own], is_causal=True, enable_gqa=grouped)
+    seen = (torch.cat([tensor[:, :, prompt], tensor[:, :, own]], dim=2) for tensor in (key, value))
+    allowed = torch.ones(count, before + count, dtype=torch.bool, device=query.device).tril(before)
+    return F.scaled_dot_product_attention(query[:, :, own], *seen, attn_mask=allowed, enable_gqa=grouped)
 
 
 def _flex(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, grouped: bool) -> Tensor:
     return flex_attention(query, key, value, block_mask=mask, enable_gqa=grouped)  # type: ignore[return-value]
 
 
-def shared_prefix_mask(batch: PackedBatch) -> BlockMask | Tensor:
-    """The mask of a row on the row's device: a BlockMask on CUDA, else bool [1, 1, L, L], True where a query (row) sees a key (column)."""
-    segments, parents = batch.segments, batch.parents
-    if segments.is_cuda:
-        return block_mask(batch.spans, segments, parents)
-    causal = torch.ones(len(segments), len(segments), dtype=torch.bool, device=segments.device).tril()
-    return (causal & ((segments[:, None] == segments) | (parents[:, None] == segments)))[None, None]
+def row_mask(batch: PackedBatch) -> BlockMask | Segments:
+    """What `attend_row` needs to know of a row: a BlockMask where it is on a GPU, else its segments."""
+    return block_mask(batch.spans, batch.segments, batch.parents) if batch.segments.is_cuda else batch.spans
 
 
 def block_mask(spans: Sequence[Span], segments: Tensor, parents: Tensor) -> BlockMask:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
-from verl.models.attention import TextAttention, shared_prefix_mask
+from verl.models.attention import TextAttention, row_mask
 from verl.models.fused import GatedMLP, torch_norm
 from verl.models.log_probs import TokenScores, token_log_probs
 from verl.models.lora import LoraOptions, add_lora
@@ -84,7 +84,7 @@ class Policy(nn.Module):
         output = base.language_model(
             inputs_embeds=embeddings[None],
             position_ids=batch.position_ids,
-            attention_mask={"full_attention": shared_prefix_mask(batch)},
+            attention_mask={"full_attention": row_mask(batch)},
             use_cache=False,
         )
         return output.last_hidden_state[0]

@@ -7,15 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.nn.attention.flex_attention import create_block_mask
 
 from tests.verl.models.tiny_qwen import IMAGE, VIDEO, alone, random_group, tiny_config, tiny_model
 from verl.models import attention
-from verl.models.attention import block_mask, count_pairs, shared_prefix_mask
+from verl.models.attention import block_mask, count_pairs, row_mask
 from verl.models.fused import GatedMLP, padded_mlp
 from verl.models.log_probs import token_log_probs
 from verl.models.lora import LoraOptions, adapter_weights, add_lora, merged_weights
-from verl.models.packing import Group, fill_rows, mrope_positions, pack_groups
+from verl.models.packing import Group, PackedBatch, fill_rows, mrope_positions, pack_groups
 from verl.models.policy import Policy, load_policy
 from verl.models.vision import encode_images, plan_vision
 
@@ -54,11 +55,17 @@ def test_zero_channels_change_nothing() -> None:
     torch.testing.assert_close(*results)
 
 
+def dense_mask(batch: PackedBatch) -> torch.Tensor:
+    """By definition, bool [L, L]: a token (row) sees its own segment up to itself, and its group's prompt."""
+    causal = torch.ones(len(batch.segments), len(batch.segments), dtype=torch.bool).tril()
+    return causal & ((batch.segments[:, None] == batch.segments) | (batch.parents[:, None] == batch.segments))
+
+
 @pytest.mark.parametrize("multiple", [1, 128])
 def test_block_mask_equals_the_dense_mask(multiple: int) -> None:
     groups = [random_group([200, 1, 300, 0, 90], [(1, 16, 16)], 2, text=60), random_group([140], [], 3, text=300)]
     batch = pack_groups(groups, CONFIG, multiple=multiple)
-    dense = shared_prefix_mask(batch)[0, 0]
+    dense = dense_mask(batch)
     length = len(batch.segments)
 
     blocks = -(-length // 128)
@@ -74,13 +81,21 @@ def test_block_mask_equals_the_dense_mask(multiple: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
-def test_flex_attention_equals_the_dense_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_by_segments_and_flex_attention_equal_the_dense_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "compiled", lambda function, **_: function)
-    batch = pack_groups([random_group([70, 1, 130], [(1, 8, 8)], 2, text=60), random_group([40], [], 3)], CONFIG, multiple=128)
-    query, key, value = (torch.randn(1, heads, len(batch.segments), 32) for heads in (4, 2, 2))
-    masks = shared_prefix_mask(batch), block_mask(batch.spans, batch.segments, batch.parents)
-    dense, flex = (attention.attend_row(query, key, value, mask) for mask in masks)
-    torch.testing.assert_close(flex, dense, atol=1e-5, rtol=1e-5)
+    groups = [random_group([70, 1, 0, 130], [(1, 8, 8)], 2, text=60), random_group([40], [], 3)]
+    batch = pack_groups(groups, CONFIG, multiple=128)
+    tensors = [torch.randn(1, heads, len(batch.segments), 32, requires_grad=True) for heads in (4, 2, 2)]
+    query, key, value = tensors
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=dense_mask(batch), enable_gqa=True)
+    direction = torch.randn_like(expected)
+    segments = attention.attend_row(query, key, value, row_mask(batch))
+    torch.testing.assert_close(segments, expected, atol=1e-5, rtol=1e-5)
+    gradients = [torch.autograd.grad((output * direction).sum(), tensors) for output in (segments, expected)]
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
+    detached = (tensor.detach() for tensor in tensors)  # the CPU has no backward pass of it
+    flex = attention.attend_row(*detached, block_mask(batch.spans, batch.segments, batch.parents))
+    torch.testing.assert_close(flex, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
