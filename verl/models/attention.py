@@ -56,9 +56,9 @@ def _attend_segment(query: Tensor, key: Tensor, value: Tensor, span: Span, group
     count, before = span.end - span.start, span.prompt_end - span.prompt_start
     if not before:
         return F.scaled_dot_product_attention(query[:, :, own], key[:, :, own], value[:, :, own], is_causal=True, enable_gqa=grouped)
-    seen = (torch.cat([tensor[:, :, prompt], tensor[:, :, own]], dim=2) for tensor in (key, value))
+    keys, values = (torch.cat([tensor[:, :, prompt], tensor[:, :, own]], dim=2) for tensor in (key, value))
     allowed = torch.ones(count, before + count, dtype=torch.bool, device=query.device).tril(before)
-    return F.scaled_dot_product_attention(query[:, :, own], *seen, attn_mask=allowed, enable_gqa=grouped)
+    return F.scaled_dot_product_attention(query[:, :, own], keys, values, attn_mask=allowed, enable_gqa=grouped)
 
 
 def _flex(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, grouped: bool) -> Tensor:
