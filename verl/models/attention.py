@@ -47,18 +47,31 @@ def attend_row(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask | Segm
         # without `dynamic`, the second length that is met makes the kernel's length symbolic, and nothing else;
         # `fullgraph` turns a fall-back to the uncompiled form, which would hold every score, into an error
         return compiled(_flex, fullgraph=True)(query, key, value, mask, grouped)
-    return torch.cat([_attend_segment(query, key, value, span, grouped) for span in mask if span.end > span.start], dim=2)
+    lengths = [span.end - span.start for span in mask]
+    pieces = list(zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value))))  # split: slices' gradients are as long as the row
+    prompts = {span.start: piece for span, piece in zip(mask, pieces) if span.prompt_start == span.prompt_end}
+    outputs = [
+        _attend_segment(piece, prompts[span.prompt_start] if span.prompt_end > span.prompt_start else None, grouped)
+        for span, piece in zip(mask, pieces)
+        if span.end > span.start
+    ]
+    return torch.cat(outputs, dim=2)
 
 
-def _attend_segment(query: Tensor, key: Tensor, value: Tensor, span: Span, grouped: bool) -> Tensor:
-    """The output [1, heads, R, head_dim] of a segment of R tokens, which see themselves and the prompt before them: no pair in vain."""
-    own, prompt = slice(span.start, span.end), slice(span.prompt_start, span.prompt_end)
-    count, before = span.end - span.start, span.prompt_end - span.prompt_start
-    if not before:
-        return F.scaled_dot_product_attention(query[:, :, own], key[:, :, own], value[:, :, own], is_causal=True, enable_gqa=grouped)
-    keys, values = (torch.cat([tensor[:, :, prompt], tensor[:, :, own]], dim=2) for tensor in (key, value))
-    allowed = torch.ones(count, before + count, dtype=torch.bool, device=query.device).tril(before)
-    return F.scaled_dot_product_attention(query[:, :, own], keys, values, attn_mask=allowed, enable_gqa=grouped)
+def _attend_segment(own: tuple[Tensor, ...], prompt: tuple[Tensor, ...] | None, grouped: bool) -> Tensor:
+    """The output [1, heads, R, head_dim] of a segment of R tokens, which see themselves and the prompt before them: no pair in vain.
+
+    Args:
+        own, prompt: query, key and value of the segment and of its prompt; a prompt has none before it.
+    """
+    query, key, value = own
+    if prompt is None:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
+    _, *seen = prompt
+    key, value = (torch.cat(both, dim=2) for both in zip(seen, (key, value)))
+    count, total = query.shape[2], key.shape[2]
+    allowed = torch.ones(count, total, dtype=torch.bool, device=query.device).tril(total - count)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, enable_gqa=grouped)
 
 
 def _flex(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, grouped: bool) -> Tensor:
