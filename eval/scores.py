@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -72,6 +73,8 @@ def score_benchmark(
     opened = open_benchmark(benchmark, data, split)
     if not opened.has_truth:
         raise DataError(f"{benchmark} {opened.split} has no public truth: make the server's archive with archive=FILE.zip")
+    if opened.lacks:
+        print(opened.lacks, file=sys.stderr)
     count = len(opened.samples[:limit])
     videos = [[index for index, _ in pairs] for _, pairs in groupby(enumerate(opened.samples[:limit]), key=lambda pair: pair[1].video)]
     if not videos:

@@ -176,5 +176,7 @@ class Collector:
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": reply.completion_tokens,
         }
+        if self.teacher.size is not None:
+            entry["size"] = self.teacher.size
         self.journal.append(entry | ({"refused": True} if refused else {}))
         state.add(reply.text, reason, refused)

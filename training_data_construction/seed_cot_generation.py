@@ -114,7 +114,7 @@ def main(words: Sequence[str] | None = None) -> int:
             args.teacher, args.data_root, args.model, args.base_url, args.request_options, args.timeout, args.keyframe_resize
         )
         with Journal(args.output / "journal.jsonl") as journal:
-            progress = read_progress(journal.entries, tasks)
+            progress = read_progress(journal.entries, tasks, teacher.size)
             collector = Collector(
                 teacher=teacher,
                 journal=journal,

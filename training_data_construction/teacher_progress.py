@@ -43,8 +43,11 @@ class Progress:
             self.reasons.append(reason)
 
 
-def read_progress(entries: Iterable[dict[str, Any]], tasks: Sequence[TeacherTask]) -> dict[str, Progress]:
+def read_progress(entries: Iterable[dict[str, Any]], tasks: Sequence[TeacherTask], size: int | None = None) -> dict[str, Progress]:
     """What the journal's entries say about each task, by sample id.
+
+    Args:
+        size: side in pixels of the frames in which the teacher names places; None where it names none.
 
     Raises:
         TeacherError: an answer in the journal is about other frames than the task, so it came from other settings or data.
@@ -55,7 +58,7 @@ def read_progress(entries: Iterable[dict[str, Any]], tasks: Sequence[TeacherTask
         task = wanted.get(entry["sample_id"])
         if task is None or "lost" in entry:
             continue
-        if (entry["keyframe"], entry["frame_ids"]) != (task.keyframe, task.frame_ids):
+        if (entry["keyframe"], entry["frame_ids"], entry.get("size")) != (task.keyframe, task.frame_ids, size):
             hint = "use the seed and the data that it was begun with, or another --output"
             raise TeacherError(f"{entry['sample_id']}: the journal's answer is about other frames; {hint}")
         progress[entry["sample_id"]].add(entry["text"], entry["reason"], bool(entry.get("refused")))

@@ -78,9 +78,15 @@ class Reply:
 
 
 class Teacher(Protocol):
-    """Answers questions; see the module for what it may raise. `model` is its name in the journal."""
+    """Answers questions; see the module for what it may raise.
+
+    Attributes:
+        model: its name in the journal.
+        size: side of the square frames in whose pixels it names places; None where it names none.
+    """
 
     model: str
+    size: int | None
 
     async def answer(self, question: Question) -> Reply:
         """Reasons about one question."""
@@ -97,6 +103,8 @@ class OpenAITeacher:
         options: further fields of the request, such as {"max_tokens": 2048, "temperature": 0.7}.
         timeout: seconds until a request counts as lost.
     """
+
+    size: int | None = None  # it names no pixels
 
     def __init__(self, model: str, base_url: str | None, key: str, options: dict[str, Any] | None = None, timeout: float = 180.0):
         self.model = model
@@ -160,6 +168,7 @@ class LocalTeacher:
 
     def __init__(self, reasoner: Any):
         self._reasoner = reasoner
+        self.size: int | None = getattr(reasoner, "size", None)
 
     async def answer(self, question: Question) -> Reply:
         """Calls the reasoner; what it raises ends the run."""
@@ -191,10 +200,10 @@ def load_teacher(
     timeout: float = 180.0,
     size: int = 560,
 ) -> OpenAITeacher | LocalTeacher:
-    """The teacher of the command line: `openai`, `toy`, or `package.module:name`, a callable that gives a reasoner.
+    """The teacher of the command line: `openai`, `toy`, or `package.module:name`, which is called with the data root and gives a reasoner.
 
     Args:
-        data_root: what a reasoner is made with, together with `size`, the side of the student's square frames in pixels.
+        size: side in pixels of the student's square frames, in which the toy teacher names places.
 
     Raises:
         TeacherError: no key, no model, or no such module.
@@ -210,7 +219,7 @@ def load_teacher(
     if not attribute:
         raise TeacherError(f"--teacher {name}: neither openai, toy nor package.module:name")
     try:
-        build: Callable[[str, int], Any] = getattr(importlib.import_module(module_name), attribute)
+        build: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise TeacherError(f"--teacher {name}: {error}") from error
-    return LocalTeacher(build(data_root, size))
+    return LocalTeacher(build(data_root, size=size) if name == "toy" else build(data_root))

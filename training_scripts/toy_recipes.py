@@ -122,7 +122,12 @@ def training_words(experiment: Experiment, seed: int, steps: int, places: Places
     else:
         grpo = recipe()
         samples = grpo.data.rollout_batch_size * grpo.worker.rollout.n
-        words += [f"data.meta_file={places.cot}", f"data.rollout_batch_size={samples}", f"worker.actor.global_batch_size={samples}"]
+        words += [
+            f"data.meta_file={places.cot}",
+            "data.options.stills=0",
+            f"data.rollout_batch_size={samples}",
+            f"worker.actor.global_batch_size={samples}",
+        ]
     return words + list(experiment.words)
 
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from veason import masks
 from veason.audit_checks import KINDS, Finding, check_video
 from veason.datasets import BENCHMARKS, Benchmark, VideoSample, load_class
+from veason.datasets.base import MISSING
 from veason.datasets.layouts import MaskDictBenchmark
 from veason.errors import DataError, describe
 from veason.frames import read_frame
@@ -57,11 +58,13 @@ def detect(root: Path) -> str:
 def open_splits(name: str, root: Path) -> list[Benchmark]:
     """Every split of a benchmark whose annotation is at hand."""
     opened, missing = [], []
-    for split in load_class(name, BENCHMARKS, "benchmark").splits:  # type: ignore[attr-defined]
+    cls: type[Benchmark] = load_class(name, BENCHMARKS, "benchmark")
+    for split, file in cls.splits.items():
         try:
-            opened.append(load_class(name, BENCHMARKS, "benchmark")(root, split))
+            opened.append(cls(root, split))
         except DataError as error:
-            if "annotation file is missing" not in str(error):
+            path = str(error).removeprefix(MISSING)
+            if not str(error).startswith(MISSING) or Path(path).name != Path(file).name:  # a video's own file is not the split's
                 raise
             missing.append(str(error))
     if not opened:
@@ -82,7 +85,7 @@ def audit(benchmark: Benchmark, workers: int = 1, pixels: bool = True) -> list[F
     label = f"{benchmark.name} {benchmark.split}"
     if workers < 2:
         return [finding for group in tqdm(videos.values(), desc=label, mininterval=1) for finding in check_video(benchmark, group, pixels)]
-    if hasattr(benchmark, "index"):
+    if isinstance(benchmark, MaskDictBenchmark) and benchmark.has_truth:
         len(benchmark.index)  # built once here, not by every worker
     with ProcessPoolExecutor(workers, initializer=_remember, initargs=(benchmark, pixels)) as pool:
         found = tqdm(pool.map(_check, videos.values()), total=len(videos), desc=label, mininterval=1)

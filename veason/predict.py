@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -102,6 +103,8 @@ def build_segmenter(options: argparse.Namespace) -> Segmenter:
 
 def predict(segmenter: Segmenter, frames: Frames, expressions: Sequence[str], out: Path, fps: float) -> list[Reading]:
     """Segment and write everything; the policy answers all expressions at once. Memory does not grow with the video's length."""
+    for old in out.glob("[0-9][0-9]/result.json"):  # of an earlier call, which may have had more frames or expressions
+        shutil.rmtree(old.parent)
     shape = (len(frames), *frames[0].shape[:2])
     answers = segmenter.policy.answers(segmenter.questions(frames, expressions))
     readings = [segmenter.read(answer, shape) for answer in answers]

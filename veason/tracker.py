@@ -71,7 +71,7 @@ class VideoTracker:
         cls,
         config_yaml: str | os.PathLike,
         checkpoint: str | os.PathLike | None,
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         **options,
     ) -> VideoTracker:
@@ -80,12 +80,13 @@ class VideoTracker:
         Args:
             config_yaml: a SAM 2 or 2.1 model file, or the name of one inside the sam2 package.
             checkpoint: its weights; None or "random" leaves them random.
+            device: a GPU where there is one, when None.
             dtype: bf16 on a GPU and fp32 on the CPU when None.
             options: the constructor's.
         """
-        device = torch.device(device)
-        dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-        return cls(load_model(config_yaml, checkpoint, device), dtype, **options)
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        dtype = dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
+        return cls(load_model(config_yaml, checkpoint, place), dtype, **options)
 
     def track_group(self, frames: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[np.ndarray]:
         """Track several prompts in one clip.

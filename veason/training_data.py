@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -108,16 +108,17 @@ class KeyframeTrainingData:
         return self._first_good(index, seed, self._build)
 
     def _first_good(self, index: int, seed: int, build: Callable[[VideoSample, int, int], T]) -> T:
-        for candidate in range(index, index + len(self)):
-            sample = self.samples[candidate % len(self)]
+        count = len(self.samples)
+        for candidate in range(index, index + count):
+            sample = self.samples[candidate % count]
             try:
-                return build(sample, candidate % len(self), seed)
+                return build(sample, candidate % count, seed)
             except DataError as error:
                 if self.on_bad_sample == "raise":
                     raise
                 self._skip(sample, str(error))
         raise DataError(
-            f"none of the {len(self)} samples of {self.benchmark.meta_path} can be used; the last: {next(reversed(self.skipped.items()))}"
+            f"none of the {count} samples of {self.benchmark.meta_path} can be used; the last: {next(reversed(self.skipped.items()))}"
         )
 
     def _outline(self, sample: VideoSample, index: int, seed: int) -> tuple[list[Message], list[tuple[int, int]]]:
@@ -187,19 +188,27 @@ def read_exclusions(exclude: str | os.PathLike[str] | Iterable[str] | None) -> s
     return {line for line in lines if line}
 
 
-def build_training_data(name: str = "revos", train_files: str | os.PathLike[str] | None = None, **options: Any) -> Any:
+def build_training_data(
+    name: str = "revos", train_files: str | os.PathLike[str] | None = None, options: Mapping[str, Any] | None = None, **section: Any
+) -> Any:
     """The training data of a config's `data` section.
 
     Args:
-        name: `data.name`, a name of `TRAINING_DATA` or `package.module:Class`; the class is given `root` and those of the options
-            that its signature names (the section also holds keys of the loader: batch size, lengths, ...).
+        name: `data.name`, a name of `TRAINING_DATA` or `package.module:Class`; the class is given `root`, the options, and those keys of
+            the section that its signature names (the section also holds keys of the loader: batch size, lengths, ...).
         train_files: `data.train_files`, the class's `root`.
+        options: `data.options`.
+
+    Raises:
+        DataError: no root, an option that the class does not take, or as the class raises it.
     """
     if not train_files:
         raise DataError("data.train_files is not set: give the folder of the training data")
-    cls = load_class(name, TRAINING_DATA, "data.name")
+    cls, options = load_class(name, TRAINING_DATA, "data.name"), options or {}
     accepted = inspect.signature(cls).parameters
-    return cls(train_files, **{key: value for key, value in options.items() if key in accepted})
+    if unknown := [key for key in options if key not in accepted]:
+        raise DataError(f"data.options has {', '.join(unknown)}; data.name={name} takes {', '.join(list(accepted)[1:])}")
+    return cls(train_files, **{key: value for key, value in section.items() if key in accepted} | dict(options))
 
 
 def _annotation(root: Path, meta_file: str | None) -> tuple[Path, str]:

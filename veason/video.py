@@ -84,7 +84,7 @@ def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None
                     if passed < due:
                         continue
                     due = (math.floor(passed * fps) + 1) / fps
-                picture = frame.to_ndarray(format="rgb24")
+                picture = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # as a player shows it
                 shape = shape or picture.shape
                 if picture.shape != shape:
                     raise DataError(f"{path}: the size of the frames changes from {shape[:2]} to {picture.shape[:2]}")

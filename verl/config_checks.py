@@ -19,6 +19,8 @@ CHOICES = {
     "worker.actor.optim.lr_scheduler_type": ("constant", "cosine", "linear"),
     "worker.actor.fsdp.mp_param_dtype": ("bf16", "fp16", "fp32"),
     "worker.actor.fsdp.mp_reduce_dtype": ("bf16", "fp16", "fp32"),
+    "worker.ref.fsdp.mp_param_dtype": ("bf16", "fp16", "fp32"),
+    "worker.ref.fsdp.mp_reduce_dtype": ("bf16", "fp16", "fp32"),
     "worker.rollout.dtype": ("bf16", "fp16", "fp32"),
     "trainer.device": ("cuda", "cpu", "auto"),
 }
@@ -81,6 +83,10 @@ def _fill_in(config: Config) -> None:
         fsdp.mp_param_dtype = DTYPES.get(fsdp.mp_param_dtype, fsdp.mp_param_dtype)
         fsdp.mp_reduce_dtype = DTYPES.get(fsdp.mp_reduce_dtype, fsdp.mp_reduce_dtype)
         fsdp.torch_dtype = DTYPES.get(fsdp.torch_dtype or "", fsdp.torch_dtype)
+    actor, ref = config.worker.actor, config.worker.ref
+    actor.offload.optimizer_offload |= actor.fsdp.optimizer_offload
+    if ref.fsdp.optimizer_offload or ref.offload.optimizer_offload:
+        log.warning("worker.ref has no optimizer: optimizer_offload has no effect there")
     if trainer.remove_previous_ckpt:
         trainer.save_limit = 1
     if trainer.save_checkpoint_path is None:
@@ -99,12 +105,11 @@ def _fill_in(config: Config) -> None:
 def _check_values(config: Config) -> None:
     for path, valid in CHOICES.items():
         check_choice(path, value_of(config, path), valid)
+    for path in ("worker.actor.fsdp.torch_dtype", "worker.ref.fsdp.torch_dtype"):
+        if value_of(config, path) is not None:
+            check_choice(path, value_of(config, path), CHOICES["worker.actor.fsdp.mp_param_dtype"])
     for name in config.trainer.logger:
         check_choice("trainer.logger", name, LOGGERS)
-    if config.sft.num_workers > 0 and config.data.on_bad_sample == "skip":
-        raise ConfigError(
-            "sft.num_workers reads examples where nobody counts what data.on_bad_sample=skip leaves out: set one of them to its default"
-        )
     for path in (f"{section}.{key}" for section, keys in AT_LEAST_ONE.items() for key in keys):
         if value_of(config, path) < 1:  # type: ignore[operator]
             raise ConfigError(f"{path} must be at least 1, not {value_of(config, path)}")
@@ -115,6 +120,14 @@ def _check_values(config: Config) -> None:
         raise ConfigError(f"worker.actor.optim.betas must be two numbers in [0, 1), not {actor.optim.betas}")
     if actor.clip_ratio_dual is not None and actor.clip_ratio_dual <= 1:
         raise ConfigError(f"worker.actor.clip_ratio_dual must be above 1, it is {actor.clip_ratio_dual}; null switches it off")
+    if actor.tis_cap is not None and actor.tis_cap <= 0:
+        raise ConfigError(f"worker.actor.tis_cap must be above 0, it is {actor.tis_cap}; null switches it off")
+    if actor.policy_loss == "seed" and (actor.tis_cap is not None or actor.clip_ratio_dual is not None):
+        raise ConfigError("worker.actor.policy_loss=seed knows neither worker.actor.tis_cap nor clip_ratio_dual: choose vanilla")
+    if config.worker.rollout.val_n > 1 and config.worker.rollout.val_temperature == 0:
+        raise ConfigError(
+            f"worker.rollout.val_n={config.worker.rollout.val_n} answers would all be the greedy one: set worker.rollout.val_temperature"
+        )
     if config.worker.rollout.temperature <= 0:
         raise ConfigError("worker.rollout.temperature must be above 0 in training; worker.rollout.val_temperature may be 0 (greedy)")
     if algorithm.kl_coef != 0 and not actor.use_kl_loss:
@@ -193,6 +206,3 @@ def _check_lengths(config: Config) -> None:
         )
     if not 0 <= config.algorithm.overlong_buffer <= data.max_response_length:
         raise ConfigError("algorithm.overlong_buffer must lie between 0 and data.max_response_length")
-    if (config.trainer.val_only or config.trainer.val_before_train) and data.val_files is None:
-        key = "val_only" if config.trainer.val_only else "val_before_train"
-        raise ConfigError(f"trainer.{key}=true needs data.val_files (or data.val_files=${{data.train_files}} with data.val_meta_file)")

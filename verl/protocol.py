@@ -28,7 +28,8 @@ class Example(Protocol):
 class TrainingData(Protocol):
     """A data set that driver and workers each open for themselves.
 
-    One that leaves bad samples out has them in `skipped`: sample id -> reason, of this process.
+    One that leaves bad samples out has them in `skipped`: sample id -> reason, of this process. One whose responses are learned may give
+    them alone, `response(index)`, so that too long a one is found before the run begins.
     """
 
     def __len__(self) -> int: ...

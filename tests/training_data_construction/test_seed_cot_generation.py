@@ -367,3 +367,16 @@ def test_interrupted(revos, tmp_path, server):
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 3, (tmp_path / "stderr.txt").read_text()
     assert len(journal(tmp_path)) == len(server.questions) < PRESENT
+
+
+def test_a_teacher_of_ones_own_is_made_with_the_data_root(revos, tmp_path, server, monkeypatch):
+    (tmp_path / "own_teacher.py").write_text(
+        "class Own:\n"
+        "    def __init__(self, root):\n"
+        "        self.root = root\n"
+        "    def reason(self, sample, keyframe, times):\n"
+        "        return f'Step 1: It is in {self.root}.\\nStep 2: It is clear at {keyframe} seconds.\\nStep 3: It stands still.'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(words(revos, tmp_path / "cot", server, "--teacher", "own_teacher:Own")) == 0
+    assert all(str(revos) in record["CoT"] for record in records(tmp_path / "cot"))

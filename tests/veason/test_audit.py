@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,8 @@ from veason.audit import audit, detect, exclusions, main, open_splits
 from veason.audit_checks import KINDS
 from veason.datasets.revos import ReVOS
 from veason.errors import DataError
+from veason.toy.layouts import write_mevis, write_reasonvos, write_vicas
+from veason.toy.world import make_videos
 from veason.training_data import KeyframeTrainingData
 
 
@@ -230,3 +233,29 @@ def test_splits_without_any_annotation_are_an_error(tmp_path):
 
 def test_every_kind_says_what_it_means():
     assert all(meaning and isinstance(excluded, bool) for meaning, excluded in KINDS.values())
+
+
+def test_several_processes_also_audit_what_has_no_masks(tmp_path):
+    write_mevis(tmp_path, make_videos("shown", 2, seed=1, frames=5, queries=3))
+    splits = open_splits("mevis", tmp_path)
+    assert [split.has_truth for split in splits].count(False) == 1
+    for split in splits:
+        assert audit(split, workers=2, pixels=False) == []
+
+
+def test_a_first_frame_that_is_missing_is_listed_where_the_annotation_tells_no_size(tmp_path):
+    videos = make_videos("shown", 2, seed=1, frames=5, queries=3)
+    write_reasonvos(tmp_path, videos)
+    (tmp_path / "JPEGImages" / videos[0].name / "00000.jpg").unlink()
+    for split in open_splits("reasonvos", tmp_path):
+        assert {finding.kind for finding in audit(split)} == {"missing_frame"}
+    shutil.rmtree(tmp_path / "JPEGImages" / videos[0].name)
+    for split in open_splits("reasonvos", tmp_path):
+        assert "missing_frame" in {finding.kind for finding in audit(split)}
+
+
+def test_a_video_without_its_annotation_is_not_a_missing_split(tmp_path):
+    write_vicas(tmp_path, make_videos("shown", 2, seed=1, frames=5, queries=3))
+    (tmp_path / "annotations" / "v1.0" / "000002.json").unlink()
+    with pytest.raises(DataError, match=r"000002\.json"):
+        open_splits("vicas", tmp_path)

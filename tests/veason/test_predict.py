@@ -2,6 +2,7 @@
 
 import json
 import resource
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -151,3 +152,34 @@ def test_what_is_missing_is_named(clip, tmp_path, capsys, monkeypatch):
         decode_video(__file__, tmp_path / "frames")
     with pytest.raises(DataError, match="no pictures"):
         open_folder(tmp_path)
+
+
+def test_a_video_is_seen_as_a_player_shows_it(tmp_path):
+    """A camera held upright writes lying frames and a matrix that turns them clockwise."""
+    path = tmp_path / "upright.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        lying = np.zeros((64, 96, 3), np.uint8)
+        lying[:, :48] = 255  # the left half is bright
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(lying, format="rgb24")))
+        container.mux(stream.encode(None))
+    content, one = path.read_bytes(), 1 << 16
+    plain, turned = (struct.pack(">9i", *matrix, 0, 0, 0, 1 << 30) for matrix in ((one, 0, 0, 0, one), (0, one, 0, -one, 0)))
+    track = content.index(b"tkhd")
+    assert content[track:].count(plain) == 1
+    path.write_bytes(content[:track] + content[track:].replace(plain, turned))
+    (frame,) = decode_video(path, tmp_path / "frames")[0]
+    assert frame.shape == (96, 64, 3) and frame[:40].min() > 200 and frame[56:].max() < 50
+
+
+def test_nothing_of_an_earlier_call_is_left(tmp_path):
+    for name, count in (("in", 4), ("shorter", 3)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            cv2.imwrite(str(tmp_path / name / f"{number:03d}.jpg"), np.zeros((56, 90, 3), np.uint8))
+    good = format_answer("here", 1, [[56, 56, 280, 280]])
+    frames, shorter, out = open_folder(tmp_path / "in"), open_folder(tmp_path / "shorter"), tmp_path / "out"
+    predict.predict(Segmenter(Script(good, good), BoxTracker()), frames, ["one", "two"], out, 10)
+    predict.predict(Segmenter(Script("no idea"), BoxTracker()), shorter, ["one"], out, 10)
+    assert not (out / "01").exists() and not (out / "00" / "keyframe.jpg").exists() and len(list((out / "00" / "masks").iterdir())) == 3

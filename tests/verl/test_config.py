@@ -147,7 +147,10 @@ def test_a_wrong_type_is_named(word: str, named: str) -> None:
         (["worker.rollout.max_model_len=8000"], ["worker.rollout.max_model_len=8000", "8124"]),
         (["worker.actor.use_kl_loss=false", "algorithm.kl_coef=0.1"], ["algorithm.kl_coef", "worker.actor.use_kl_loss"]),
         (["worker.rollout.temperature=0"], ["worker.rollout.temperature"]),
-        (["trainer.val_only=true"], ["trainer.val_only", "data.val_files"]),
+        (["worker.rollout.val_n=2", "worker.rollout.val_temperature=0"], ["worker.rollout.val_n=2", "worker.rollout.val_temperature"]),
+        (["worker.actor.tis_cap=0"], ["worker.actor.tis_cap", "above 0"]),
+        (["worker.actor.policy_loss=seed", "worker.actor.tis_cap=2"], ["policy_loss=seed", "tis_cap"]),
+        (["worker.ref.fsdp.torch_dtype=fp8"], ["worker.ref.fsdp.torch_dtype"]),
     ],
 )
 def test_an_impossible_combination_is_named(words: list[str], parts: list[str]) -> None:
@@ -188,3 +191,7 @@ def test_a_blank_word_is_ignored() -> None:
 
 def test_a_short_exponent_is_a_number() -> None:
     assert load_config([f"config={PUBLISHED}", "worker.actor.optim.lr=1e-6"]).worker.actor.optim.lr == 1e-6
+
+
+def test_the_published_offload_flags_of_either_place_are_one() -> None:
+    assert load_config([f"config={PUBLISHED}", "worker.actor.fsdp.optimizer_offload=true"]).worker.actor.offload.optimizer_offload

@@ -56,6 +56,9 @@ class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thou
         return len(self.object_ids)
 
 
+MISSING = "annotation file is missing: "  # begins the message that names a file
+
+
 class Benchmark(ABC):
     """The samples of one split. Subclasses set the class attributes and give `read_samples`, and `tracks` where there is truth.
 
@@ -91,6 +94,11 @@ class Benchmark(ABC):
     def has_truth(self) -> bool:
         """Whether the true masks of this split are at hand."""
         return True
+
+    @property
+    def lacks(self) -> str | None:
+        """What of the benchmark's figures cannot be computed because a file is not at hand, and which; None when nothing."""
+        return None
 
     @abstractmethod
     def read_samples(self) -> Iterator[VideoSample]:
@@ -184,7 +192,7 @@ def read_json(path: Path) -> Any:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except FileNotFoundError:
-        raise DataError(f"annotation file is missing: {path}") from None
+        raise DataError(f"{MISSING}{path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"annotation file is not JSON: {path} ({error})") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from veason.masks import Rle
 class ExpressionsBenchmark(Benchmark):
     """A benchmark listed in one file: {"videos": {video: {"frames": [...], "expressions": {exp_id: {"exp": ...}}}}}.
 
-    Expressions may also be a list. Height and width are taken from the annotation, or else from the first frame's header.
+    Expressions may also be a list. Height and width are taken from the annotation, or else from the first readable frame's header.
     """
 
     text_key: ClassVar[str] = "exp"
@@ -50,7 +51,7 @@ class ExpressionsBenchmark(Benchmark):
             if "height" in meta and "width" in meta:
                 height, width = int(meta["height"]), int(meta["width"])
             else:
-                height, width = frame_size(folder / (frames[0] + self.suffix))
+                height, width = _first_size(folder / (frame + self.suffix) for frame in frames)
             for exp_id, expression in _pairs(meta["expressions"]):
                 try:
                     text, (type_id, object_ids) = expression[self.text_key], self.targets(video, meta, expression)
@@ -65,6 +66,14 @@ class ExpressionsBenchmark(Benchmark):
         if not isinstance(content, dict) or not isinstance(content.get("videos"), dict):
             raise DataError(f'annotation file has no "videos": {self.meta_path}')
         return content["videos"]
+
+
+def _first_size(paths: Iterable[Path]) -> tuple[int, int]:
+    """Height and width of the first frame that can be read; 0 x 0 where none can, which `problems` then has to tell."""
+    for path in paths:
+        with contextlib.suppress(DataError):
+            return frame_size(path)
+    return 0, 0
 
 
 class MaskDictBenchmark(ExpressionsBenchmark):

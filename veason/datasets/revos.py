@@ -31,16 +31,26 @@ class ReVOS(MaskDictBenchmark):
         """The root, wherever the annotation file lies: a selection or a chain-of-thought set may stand elsewhere."""
         return self.root
 
+    @property
+    def foreground_path(self) -> Path:
+        return self.root / "mask_dict_foreground.json"
+
     @cached_property
     def foreground_index(self) -> MaskIndex:
-        return MaskIndex.open(self.root / "mask_dict_foreground.json")
+        return MaskIndex.open(self.foreground_path)
 
-    def foreground(self, sample: VideoSample) -> np.ndarray:
-        """Every object of the video, uint8 [T, H, W].
+    @property
+    def lacks(self) -> str | None:
+        return None if self.foreground_path.is_file() else f"R is not computed: {self.foreground_path} is missing"
+
+    def foreground(self, sample: VideoSample) -> np.ndarray | None:
+        """Every object of the video, uint8 [T, H, W]; None where mask_dict_foreground.json, of use for R alone, is not at hand.
 
         Raises:
             DataError: too few masks, one of another size than the frames, or a damaged one (names the file, the video and the frame).
         """
+        if not self.foreground_path.is_file():
+            return None
         out = np.zeros((len(sample.frames), sample.height, sample.width), dtype=np.uint8)
         track = self.foreground_index[sample.video]
         if len(track) < len(out):

@@ -7,16 +7,19 @@ thousand videos it would rather learn by heart. `configs/toy_sft.yaml` mixes suc
 from __future__ import annotations
 
 import io
+import os
 import random
+from collections.abc import Iterable
 from typing import ClassVar
 
+import numpy as np
 from PIL import Image
 
 from veason.answers import format_answer
 from veason.cot_data import CoTData
-from veason.examples import Example
+from veason.examples import Example, GroundTruth
 from veason.frames import resize_frame
-from veason.masks import scale_box
+from veason.masks import resize_nearest, scale_box
 from veason.prompts import Message, build_messages
 from veason.toy.scene import HEIGHT, WIDTH, random_scene
 from veason.toy.teacher import reasoning
@@ -37,9 +40,16 @@ class CoTWithStills(CoTData):
     seeded: ClassVar[bool] = False  # as far as `outline` can tell
 
     def __init__(
-        self, root: str, meta_file: str | None = None, keyframe_resize: int = 560, prompt_template: str | None = None, stills: int = 0
+        self,
+        root: str | os.PathLike[str],
+        meta_file: str | os.PathLike[str] | None = None,
+        keyframe_resize: int = 560,
+        exclude: str | os.PathLike[str] | Iterable[str] | None = None,
+        prompt_template: str | None = None,
+        on_bad_sample: str = "raise",
+        stills: int = 0,
     ) -> None:
-        super().__init__(root, meta_file, keyframe_resize, prompt_template=prompt_template)
+        super().__init__(root, meta_file, keyframe_resize, exclude, prompt_template, on_bad_sample)
         self.stills = stills
 
     def __len__(self) -> int:
@@ -47,6 +57,9 @@ class CoTWithStills(CoTData):
 
     def sample_id(self, index: int) -> str:
         return super().sample_id(index) if index < len(self.samples) else f"still/{index - len(self.samples)}"
+
+    def response(self, index: int) -> str | None:
+        return super().response(index) if index < len(self.samples) else None  # known when it is drawn
 
     def outline(self, index: int, seed: int) -> tuple[list[Message], list[tuple[int, int]]]:
         if index < len(self.samples):
@@ -60,7 +73,8 @@ class CoTWithStills(CoTData):
         (query,), facts = video.queries, video.facts
         places = [scale_box(facts[k].boxes[0], HEIGHT, WIDTH, self.size) for k in query.targets]
         answer = format_answer(reasoning(facts, query, 0, self.size), 0, [[round(side) for side in place] for place in places])
-        return Example(self.sample_id(index), self._ask(query.text), [resize_frame(_through_jpeg(video), self.size)], None, answer)
+        truth = GroundTruth([0], [places], resize_nearest(video.union(query.targets).astype(np.uint8), self.size))
+        return Example(self.sample_id(index), self._ask(query.text), [resize_frame(_through_jpeg(video), self.size)], truth, answer)
 
     def _ask(self, expression: str) -> list[Message]:
         return build_messages(expression, [0], self.template, (self.size, self.size))

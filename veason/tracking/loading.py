@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from veason.errors import DataError
+
 RANDOM = "random"  # said in place of a checkpoint by whoever wants a model without trained weights
 
 # What sam2's own builder switches on for its video predictor: fall back to the best of three masks when the single one is unstable,
@@ -55,12 +57,12 @@ def find_config(config: str | os.PathLike) -> Path:
         if path.is_file():
             return path
     names = sorted(str(path.relative_to(inside)) for path in inside.glob("configs/sam2*/*.yaml"))
-    raise FileNotFoundError(f"no SAM 2 model file {config}; a path, or one of {', '.join(names)}")
+    raise DataError(f"no SAM 2 model file {config}; a path, or one of {', '.join(names)}")
 
 
 def _load_weights(model: Any, path: Path) -> None:
     if not path.is_file():
-        raise FileNotFoundError(f"no SAM 2 checkpoint {path}")
+        raise DataError(f"no SAM 2 checkpoint {path}")
     if path.suffix == ".safetensors":
         state = load_file(path)
     else:
@@ -68,7 +70,8 @@ def _load_weights(model: Any, path: Path) -> None:
     try:
         model.load_state_dict(state.get("model", state))
     except RuntimeError as error:
-        raise ValueError(f"{path} does not hold the weights of this SAM 2 model: {error}") from error
+        told = "; ".join(line.strip() for line in str(error).splitlines()[1:3])  # the first is torch's own, the others can be hundreds
+        raise DataError(f"{path} does not hold the weights of this SAM 2 model: {told[:300]}") from error
 
 
 def store_in(model: Any, dtype: torch.dtype) -> None:

@@ -155,8 +155,8 @@ class WorkerGroup:
         self._placement = placement_group([resources] * spec.count, strategy="PACK")
         if not self._placement.wait(START_TIMEOUT):
             raise WorkerError(f"{spec.count} workers with {resources} each were asked for, the cluster has {ray.cluster_resources()}")
-        cores = len(os.sched_getaffinity(0))
-        threads = spec.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, cores // spec.count - spec.processes)
+        cores, neighbours = len(os.sched_getaffinity(0)), -(-spec.count // len(ray.nodes()))
+        threads = spec.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, cores // neighbours - spec.processes)
         env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true", **spec.env}
         # max_concurrency 1: a worker does one thing at a time; max_restarts 0: a worker that died would have lost its weights.
         actor = ray.remote(num_cpus=1, num_gpus=resources.get("GPU", 0), max_restarts=0, runtime_env={"env_vars": env})(_Host)

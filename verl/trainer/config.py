@@ -24,7 +24,7 @@ class DataConfig:
     max_pixels: int = 12845056  # bounds of the image processor's smart resizing
     min_pixels: int = 3136
     max_prompt_length: int = 7100  # tokens; a longer prompt is refused by name when the data is loaded
-    max_response_length: int = 1024  # tokens; a longer response is cut and counted
+    max_response_length: int = 1024  # tokens; a longer one is cut and counted; in fine-tuning it is refused
     rollout_batch_size: int = 16  # prompts per step (fine-tuning: examples per update)
     val_batch_size: int = 64  # prompts per validation call
     val_max_samples: int | None = None  # the first so many of a fixed shuffle; null: all

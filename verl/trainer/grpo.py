@@ -33,6 +33,9 @@ class GRPO(Loop):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.flops = ModelFlops.of(AutoConfig.from_pretrained(self.config.worker.actor.model.model_path or ""))
+        model = self.config.worker.actor.model
+        adapter = model.lora_rank > 0
+        self.update_flops = self.flops.with_backward(adapter, tower=not (adapter or model.freeze_vision_tower))
         self.needs_certainty = "certainty" in needs(self.config.algorithm.adv_estimator)
         peak = device_peak(self.engine.device_name)
         self.peak = peak and peak * self.plan.workers
@@ -109,4 +112,4 @@ class GRPO(Loop):
         """Tokens per second and MFU of the step's stages so far."""
         order, lengths = self.prompts.order, self.prompts.lengths
         patches = {group.uid: lengths.patches(order.request(group.uid)) for group in seen}
-        return throughput_metrics(seen, trained, patches, self.clock.seconds, self.plan.passes, self.flops, self.peak)
+        return throughput_metrics(seen, trained, patches, self.clock.seconds, self.plan.passes, self.flops, self.update_flops, self.peak)

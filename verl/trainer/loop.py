@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from verl.config import Config
 from verl.protocol import Engine, GroupRequest
@@ -43,6 +44,8 @@ class Loop(ABC):
         prompts: what is trained on and validated with.
         run_log: where figures go.
     """
+
+    learns_responses: ClassVar[bool] = False  # whether the data's own responses are trained on
 
     def __init__(self, config: Config, plan: Plan, engine: Engine, prompts: Prompts, run_log: RunLog) -> None:
         self.config, self.plan, self.engine, self.prompts, self.run_log = config, plan, engine, prompts, run_log

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from verl.config import Config, ConfigError, load_config
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from verl.protocol import Scorer, TrainingData
     from verl.trainer.loop import Loop, Prompts
@@ -54,7 +56,6 @@ def compose(config: Config) -> Task:
     from veason.training_data import build_training_data
 
     options = asdict(config.data)
-    options |= options.pop("options")
     validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file}
     return Task(
         data=partial(build_training_data, **options),
@@ -120,7 +121,8 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: dict[str, s
     from verl.workers.engine import RayEngine
 
     check_machine(config, packages)
-    prompts = open_prompts(config, task, held_out)
+    prompts = open_prompts(config, task, held_out, loop.learns_responses)
+    check_validation(config, prompts)
     plan = make_plan(config, len(prompts.order))
     asked = plan.steps * config.data.rollout_batch_size if prompts.lengths.seeded else 0  # else the first episode has them all
     longest = prompts.lengths.check(prompts.order.preview(max(len(prompts.order), asked)))
@@ -139,8 +141,24 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: dict[str, s
         print(f"{len(run_log.left_out)} bad samples were skipped, see {run_log.folder / 'skipped.txt'}", flush=True)
 
 
-def open_prompts(config: Config, task: Task, held_out: float = 0.0) -> Prompts:
-    """The order of the training prompts, and the validation prompts."""
+def check_validation(config: Config, prompts: Prompts) -> None:
+    """Refuses a validation that is asked for where there is nothing to validate with.
+
+    Raises:
+        ConfigError
+    """
+    trainer = config.trainer
+    if prompts.validation:
+        return
+    for key in ("val_only", "val_before_train"):
+        if getattr(trainer, key):
+            raise ConfigError(f"trainer.{key}=true needs data.val_files (or data.val_files=${{data.train_files}} with data.val_meta_file)")
+    if trainer.test_freq > 0:
+        log.warning("trainer.test_freq=%d has no effect: data.val_files is not set", trainer.test_freq)
+
+
+def open_prompts(config: Config, task: Task, held_out: float = 0.0, responses: bool = False) -> Prompts:
+    """The order of the training prompts, and the validation prompts; with `responses`, none of the data's own is too long."""
     from verl.trainer.data_order import DataOrder, split, validation_requests
     from verl.trainer.loop import Prompts
     from verl.trainer.prompt_lengths import PromptLengths
@@ -148,12 +166,14 @@ def open_prompts(config: Config, task: Task, held_out: float = 0.0) -> Prompts:
 
     options, data = config.data, task.data()
     model = config.worker.actor.model
-    count = PromptBuilder(model.tokenizer_path or "", options.min_pixels, options.max_pixels).length
-    lengths = PromptLengths(data, count, options.max_prompt_length)
+    builder = PromptBuilder(model.tokenizer_path or "", options.min_pixels, options.max_pixels)
+    lengths = PromptLengths(data, builder.length, options.max_prompt_length)
+    if responses:
+        lengths.check_responses(range(len(data)), lambda text: len(builder.response_ids(text)), options.max_response_length)
     if task.validation is not None:
         validation_data = task.validation()
         trained, validated = list(range(len(data))), list(range(len(validation_data)))
-        val_lengths = PromptLengths(validation_data, count, options.max_prompt_length)
+        val_lengths = PromptLengths(validation_data, builder.length, options.max_prompt_length)
     else:
         trained, validated = split(len(data), held_out, options.seed)
         val_lengths = lengths
@@ -180,11 +200,11 @@ def run(words: Sequence[str], program: str) -> int:
     from verl.single_controller import WorkerError
     from verl.trainer.checkpoint import CheckpointError
     from verl.trainer.data_order import OrderChanged
-    from verl.trainer.prompt_lengths import PromptTooLong
+    from verl.trainer.prompt_lengths import PromptTooLong, ResponseTooLong
 
     try:
         importlib.import_module(program).train(config)
-    except (ConfigError, CheckpointError, DataError, OrderChanged, PromptTooLong, WorkerError) as error:
+    except (ConfigError, CheckpointError, DataError, OrderChanged, PromptTooLong, ResponseTooLong, WorkerError) as error:
         return _refuse(error)
     return 0
 

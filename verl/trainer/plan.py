@@ -20,11 +20,12 @@ class Plan:
     """Attributes:
     steps: training steps of the whole run, resumed ones included.
     updates_per_step: optimizer steps per training step.
-    passes: forward passes over a group per stage: "reference" (the reference model's, and the actor's own where a step has several
-        updates) and "update" (three each, for the backward pass).
+    passes: passes over a group per stage: "reference" (the reference model's, and the actor's own where a step has several updates) and
+        "update" (forward and backward).
     checkpoint: where the run goes on from; None starts afresh.
     start: steps that the checkpoint already has.
     test_freq, save_freq: every so many steps; -1 is never.
+    val_only: nothing is trained.
     workers: in all.
     config: the configuration as plain dictionaries, for the records.
     """
@@ -36,6 +37,7 @@ class Plan:
     start: int
     test_freq: int
     save_freq: int
+    val_only: bool
     workers: int
     config: dict[str, Any]
 
@@ -72,11 +74,12 @@ def make_plan(config: Config, samples: int) -> Plan:
     return Plan(
         steps=steps,
         updates_per_step=updates,
-        passes={"reference": int(actor.use_kl_loss and actor.kl_loss_coef != 0) + int(updates > 1), "update": 3 * actor.ppo_epochs},
+        passes={"reference": int(actor.use_kl_loss and actor.kl_loss_coef != 0) + int(updates > 1), "update": actor.ppo_epochs},
         checkpoint=checkpoint,
         start=read_state(checkpoint)["step"] if checkpoint is not None else 0,
         test_freq=trainer.test_freq,
         save_freq=trainer.save_freq,
+        val_only=trainer.val_only,
         workers=trainer.nnodes * trainer.n_gpus_per_node,
         config=asdict(config),
     )
@@ -128,7 +131,7 @@ def _find_model(model: ModelConfig) -> None:
         raise ConfigError("worker.actor.model.model_path is not set: add worker.actor.model.model_path=... to the command")
     folder = Path(path)
     if not folder.exists():
-        if path.startswith(("/", ".", "~")) or path.count("/") != 1:  # a hub name is owner/name
+        if path.startswith(("/", ".", "~")) or path.count("/") != 1 or folder.parent.exists():  # a hub name is owner/name
             raise ConfigError(
                 f"no checkpoint at worker.actor.model.model_path={path}: fine-tune one (python3 -m verl.trainer.sft) or {_DOWNLOAD}"
             )

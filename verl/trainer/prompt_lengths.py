@@ -15,6 +15,10 @@ class PromptTooLong(ValueError):
     """A prompt beyond data.max_prompt_length. Nothing is cut: a cut prompt would lose images or the question."""
 
 
+class ResponseTooLong(ValueError):
+    """A response to learn beyond data.max_response_length: cut, it would teach to stop anywhere."""
+
+
 class PromptLengths:
     """Counts prompts of one data set, each once.
 
@@ -50,6 +54,27 @@ class PromptLengths:
     def check(self, requests: Iterable[GroupRequest]) -> int:
         """Counts all of them, with a bar once it takes seconds, and returns the longest."""
         return max((self(request) for request in tqdm(requests, desc="prompt lengths", delay=3, leave=False)), default=0)
+
+    def check_responses(self, indices: Iterable[int], count: Callable[[str], int], limit: int) -> None:
+        """Refuses a response to learn that is longer than `limit`, before a run meets it. What a data set only makes on request
+        (`response` is missing, or gives None) is counted when it is read.
+
+        Args:
+            count: tokens of a text. limit: data.max_response_length.
+
+        Raises:
+            ResponseTooLong: names the sample.
+        """
+        response = getattr(self.data, "response", None)
+        if response is None:
+            return
+        for index in tqdm(indices, desc="response lengths", delay=3, leave=False):
+            text = response(index)
+            if text is not None and (tokens := count(text)) > limit:
+                raise ResponseTooLong(
+                    f"{self.data.sample_id(index)}: its response has {tokens} tokens, data.max_response_length is {limit}; raise it, or "
+                    "name the sample in data.exclude"
+                )
 
     def _count(self, request: GroupRequest) -> tuple[int, int]:
         key = (request.index, request.seed if self.seeded else 0)

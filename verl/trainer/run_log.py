@@ -46,7 +46,7 @@ class RunLog:
         sinks: any of console, wandb, tensorboard.
         project, experiment: names in wandb.
         plan: its steps are shown on the console, its configuration is kept by wandb. Figures beyond its start, from before an
-            interruption, are removed from the files.
+            interruption, are removed from the files, unless it only validates.
     """
 
     def __init__(self, folder: str | Path, sinks: Sequence[str], project: str, experiment: str, plan: Plan) -> None:
@@ -54,8 +54,9 @@ class RunLog:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.sinks, self.steps = sinks, plan.steps
         self.left_out: dict[str, str] = {}
-        for name in ("metrics.jsonl", "generations.jsonl"):
-            _keep_until(self.folder / name, plan.start)
+        if not plan.val_only:
+            for name in ("metrics.jsonl", "generations.jsonl"):
+                _keep_until(self.folder / name, plan.start)
         self._wandb = _open_wandb(self.folder, project, experiment, plan.config) if "wandb" in sinks else None
         self._tensorboard = _open_tensorboard(self.folder) if "tensorboard" in sinks else None
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from functools import cached_property
+from typing import ClassVar
 
 from verl.config import Config
 from verl.protocol import GroupRequest
@@ -21,6 +22,8 @@ from verl.trainer.metrics import group_metrics
 
 class SFT(Loop):
     """One step is one optimizer step on `data.rollout_batch_size` examples."""
+
+    learns_responses: ClassVar[bool] = True
 
     def step(self) -> dict[str, float]:
         order, size = self.prompts.order, self.config.data.rollout_batch_size
@@ -60,6 +63,8 @@ def train(config: Config) -> None:
     """Fine-tunes as configured."""
     from verl.trainer.main import check_reward, compose, run_loop
 
+    actor = config.worker.actor
+    actor.global_batch_size, actor.ppo_epochs = config.data.rollout_batch_size, 1  # a step is one update, which the schedule counts
     generates = config.sft.generate > 0
     packages = {"vllm": "sft.generate"} | check_reward(config) if generates else {}
     run_loop(config, SFT, compose(config), packages, rollouts=generates, held_out=config.sft.val_ratio)

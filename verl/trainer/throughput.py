@@ -56,8 +56,19 @@ class ModelFlops:
             patch=2.0 * (tower.depth * block + merger / merged) + 4.0 * tower.depth * side * window,
         )
 
+    def with_backward(self, adapter: bool, tower: bool) -> ModelFlops:
+        """Forward and backward pass together: three times the forward pass where weights are trained, twice where only what flows
+        through them is needed, once where nothing behind them is trained.
+
+        Args:
+            adapter: a low-rank adapter is trained instead of the language model's own weights.
+            tower: the vision tower is trained.
+        """
+        through = 2.0 if adapter else 3.0
+        return ModelFlops(self.token * through, self.pair * 3, self.head * through, self.patch * (3.0 if tower else 1.0))
+
     def group(self, prompt: int, responses: Sequence[int], patches: int) -> float:
-        """Forward pass over one packed group: tokens of the prompt and of each response, patches of its images."""
+        """One pass over one packed group: tokens of the prompt and of each response, patches of its images."""
         written = sum(responses)
         pairs = prompt * prompt / 2 + sum(length * prompt + length * length / 2 for length in responses)
         return self.token * (prompt + written) + self.pair * pairs + self.head * written + self.patch * patches
@@ -70,6 +81,7 @@ def throughput_metrics(
     seconds: Mapping[str, float],
     passes: Mapping[str, int],
     flops: ModelFlops,
+    update_flops: ModelFlops,
     peak: float | None,
 ) -> dict[str, float]:
     """Rates of one step.
@@ -78,8 +90,8 @@ def throughput_metrics(
         seen: groups that were generated; trained: those that were trained on.
         patches: uid -> image patches.
         seconds: of the stages rollout, score, reference, advantage, update.
-        passes: forward passes over the trained groups per stage ("reference", "update"; an update counts three, for its backward pass).
-        flops: of the model.
+        passes: passes over the trained groups per stage ("reference", "update").
+        flops: of a forward pass; update_flops: of forward and backward together.
         peak: FLOP/s of all devices together; None reports no MFU.
     """
     written = sum(sum(group.response_tokens) for group in seen)
@@ -88,12 +100,13 @@ def throughput_metrics(
     total = sum(seconds.get(stage, 0.0) for stage in ("rollout", "score", "reference", "advantage", "update"))
     figures = {"perf/tokens_per_second": (read + written) / total, "perf/generated_per_second": written / seconds["rollout"]}
     if seconds.get("update"):
-        figures["perf/updated_per_second"] = packed * passes["update"] / 3 / seconds["update"]
+        figures["perf/updated_per_second"] = packed * passes["update"] / seconds["update"]
     if peak is not None:
         generate = sum(flops.group(group.prompt_tokens, group.response_tokens, patches[group.uid]) for group in seen)
-        forward = sum(flops.group(group.prompt_tokens, group.response_tokens, patches[group.uid]) for group in trained)
-        figures["perf/mfu"] = (generate + forward * sum(passes.values())) / (total * peak)
-        for stage in ("reference", "update"):
-            if seconds.get(stage):
-                figures[f"perf/mfu_{stage}"] = forward * passes[stage] / (seconds[stage] * peak)
+        done = {
+            stage: passes[stage] * sum(of.group(group.prompt_tokens, group.response_tokens, patches[group.uid]) for group in trained)
+            for stage, of in (("reference", flops), ("update", update_flops))
+        }
+        figures["perf/mfu"] = (generate + sum(done.values())) / (total * peak)
+        figures |= {f"perf/mfu_{stage}": work / (seconds[stage] * peak) for stage, work in done.items() if seconds.get(stage)}
     return figures

@@ -21,7 +21,7 @@ from verl.workers.groups import EMPTY, Row, StoredGroup, lay_out, most_rows, spl
 from verl.workers.objective import Totals, add_over_ranks, policy_objective
 from verl.workers.offload import HostShelf
 from verl.workers.optimizer import build_optimizer, build_schedule, clipped_step
-from verl.workers.sharding import DTYPES, local_bytes, shard
+from verl.workers.sharding import DTYPES, drop_gathered, local_bytes, shard
 
 
 def lora_options(config: ModelConfig) -> LoraOptions | None:
@@ -63,8 +63,8 @@ class Actor:
         self._weights_shelf, self._optimizer_shelf = HostShelf(), HostShelf()
 
     def sizes(self) -> dict[str, float]:
-        """Bytes of the gradients and of the optimizer's state on this rank once training has begun."""
-        trained = local_bytes(parameter for parameter in self.policy.parameters() if parameter.requires_grad)
+        """Bytes of the gradients and of the optimizer's state on this rank's device once training has begun."""
+        trained = local_bytes(p for p in self.policy.parameters() if p.requires_grad and p.device.type == self.device.type)
         return {"gradients": float(trained), "optimizer": 2.0 * trained}
 
     def bring(self, optimizer: bool = False) -> None:
@@ -100,6 +100,7 @@ class Actor:
             tokens = policy(batch.to(self.device), self.rollout.temperature, certainty=certainty)
             # fetched at the end, so that a row is packed while the GPU is busy with the one before
             found.append((batch.lengths, tokens.certainty if certainty else tokens.log_probs))
+        drop_gathered(policy)
         result: list[list[Tensor]] = [[] for _ in groups]
         for row, (lengths, values) in zip(rows, found):
             scores = list(values.cpu().split(lengths))
@@ -164,6 +165,8 @@ class Actor:
                     (loss * dist.get_world_size()).backward()
                 summed += loss.detach()
         dist.all_reduce(summed)
+        if not step:
+            drop_gathered(self.policy)
         metrics = clipped_step(self.optimizer, self.schedule, self.config.max_grad_norm) if step else {}
         self.policy.train()
         self.leave()

@@ -47,7 +47,7 @@ class FSDPConfig:
     fsdp_size: int = -1  # ranks that share one copy of the weights, such as a machine's; -1: all. Copies sum their gradients once an update
     enable_full_shard: bool = True  # free gathered weights after each block's pass (ZeRO-3); false keeps them until the step's end (ZeRO-2)
     param_offload: bool = False  # FSDP's own CPU offload: weights live on the host and are fetched block by block
-    optimizer_offload: bool = False  # optimizer state on the host; goes with param_offload
+    optimizer_offload: bool = False  # the actor's: as offload.optimizer_offload
 
 
 @dataclass

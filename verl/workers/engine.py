@@ -59,8 +59,14 @@ class RayEngine:
         seconds = {"workers": created - start} | _parts(sizes[0], "seconds/")
         print(f"started in {time.perf_counter() - start:.0f} s: {', '.join(f'{part} {taken:.0f}' for part, taken in seconds.items())}")
         actor, ref = config.worker.actor.offload, config.worker.ref.offload
-        offload = {"weights": actor.param_offload, "optimizer": actor.optimizer_offload, "reference": ref.param_offload}
-        print("\n".join(memory_plan(sizes[0], offload, "GPU" if trainer.device == "cuda" else "worker")), flush=True)
+        offload = {
+            "weights": actor.param_offload,
+            "optimizer": actor.optimizer_offload,
+            "reference": ref.param_offload,
+            "engine": config.worker.rollout.sleep,
+        }
+        gpu = trainer.device == "cuda"  # on the CPU nothing has anywhere to go
+        print("\n".join(memory_plan(sizes[0], offload if gpu else {}, "GPU" if gpu else "worker")), flush=True)
 
     def __enter__(self) -> Self:
         return self

@@ -67,12 +67,13 @@ def memory_plan(sizes: dict[str, float], offload: dict[str, bool], device: str) 
 
     Args:
         sizes: bytes of engine, scorer, weights, reference, gradients, optimizer.
-        offload: whether weights, optimizer and reference leave the GPU outside the phases that use them.
+        offload: whether weights, optimizer, reference and engine leave the GPU outside the phases that use them; they stay by default.
     """
+    stay = {part for part in ("weights", "optimizer", "reference", "engine") if not offload.get(part)} | {"scorer"}
     phases = {
-        "rollout": {"engine", "scorer"} | {part for part in ("weights", "optimizer", "reference") if not offload.get(part)},
-        "reference": {"scorer", "reference"} | {part for part in ("weights", "optimizer") if not offload.get(part)},
-        "update": {"scorer", "weights", "gradients", "optimizer"} | (set() if offload.get("reference") else {"reference"}),
+        "rollout": stay | {"engine"},
+        "reference": stay | {"reference"},
+        "update": stay | {"weights", "gradients", "optimizer"},
     }
     parts = [part for part in ("weights", "gradients", "optimizer", "reference", "engine", "scorer") if sizes.get(part)]
     lines = [f"memory on each {device}, GiB: {'part':>12} {'size':>7}  " + "  ".join(f"{phase:>9}" for phase in phases)]

@@ -20,7 +20,7 @@ from verl.workers.sharding import DTYPES, shard
 class Reference:
     """A sharded copy of the checkpoint that the run started from; with LoRA the actor itself with its adapter off, which takes no memory.
 
-    The copy is held in `worker.ref.fsdp.torch_dtype`: by default the dtype that the actor computes in.
+    The copy is held in `worker.ref.fsdp.torch_dtype`: by default the dtype that it computes in, `worker.ref.fsdp.mp_param_dtype`.
     """
 
     def __init__(self, actor: Actor, config: RefConfig, mesh: DeviceMesh) -> None:

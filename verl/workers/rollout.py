@@ -128,12 +128,15 @@ class RolloutEngine:
         return arguments | {"kv_cache_memory_bytes": int(config.cpu_kv_cache_gib * GIB), "gpu_memory_utilization": 0.01}
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Takes new weights, one full tensor at a time, under the checkpoint's names; forgets everything computed with the old ones."""
+        """Takes new weights, one full tensor at a time, under the checkpoint's names. `wake_cache` has to follow."""
         if self.asleep:
             self.llm.wake_up(tags=["weights"])
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
         if not self.on_gpu:
             self.llm.apply_model(_pack_tied_head)
+
+    def wake_cache(self) -> None:
+        """Takes the memory of the cache, and forgets everything computed with old weights."""
         if self.asleep:
             self.llm.wake_up(tags=["kv_cache"])
             self.asleep = False
@@ -144,7 +147,7 @@ class RolloutEngine:
             raise RuntimeError("vLLM kept its prefix cache, so keys and values of the old weights: a request is still running")
 
     def sleep(self) -> None:
-        """Gives weights and cache back to the GPU; `load_weights` wakes the engine. Does nothing where the engine cannot sleep."""
+        """Gives weights and cache back to the GPU; `load_weights` and `wake_cache` wake the engine. Does nothing where it cannot sleep."""
         if self.can_sleep and not self.asleep:
             self.llm.sleep(level=2)  # level 2 keeps no copy: the actor has the weights
             self.asleep = True

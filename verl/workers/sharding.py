@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from verl.models.policy import Policy
@@ -58,6 +58,14 @@ def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> None:
     for block in policy.blocks():
         fully_shard(block, **options)
     fully_shard(policy, **options)
+
+
+def drop_gathered(policy: nn.Module) -> None:
+    """Leaves the shards alone in memory. Weights that are not fully sharded stay gathered after a pass without a backward pass, and
+    what looks at the policy's parameters then (a checkpoint, the hand-over, offloading) would find the gathered copies."""
+    for module in policy.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def gatherer(device: torch.device, dtype: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:

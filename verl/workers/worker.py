@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
+from verl.algorithms.advantages import needs
 from verl.config import Config
 from verl.models.lora import merged_weights
 from verl.models.packing import Group, row_multiple
@@ -124,7 +125,7 @@ class Worker:
         if self.rollouts is None:
             raise RuntimeError("this run has no rollout engine: it was started without a scorer")
         data, engine = self.validation if validation else self.data, self.rollouts
-        greedy = self.config.algorithm.adv_estimator == "remax" and not validation
+        greedy = "baselines" in needs(self.config.algorithm.adv_estimator) and not validation
         parallel = self.config.worker.rollout.tensor_parallel_size
         own = {request.uid for position, request in enumerate(requests) if position % parallel == self.rank % parallel}
         examples: dict[int, Example] = {}
@@ -153,9 +154,9 @@ class Worker:
 
         start = time.perf_counter()
         ready = self.readers.map(opened, requests)  # while the engine wakes
-        self._wake_engine(engine)
-        awake = time.perf_counter()
         with self.peak.watch("rollout") as figures:
+            self._wake_engine(engine)
+            awake = time.perf_counter()
             engine.generate(generations(), finished)
         seconds = {"hand_over": awake - start, "generate": time.perf_counter() - awake}
         return figures | {f"seconds/rollout/{part}": value for part, value in seconds.items()}
@@ -314,6 +315,7 @@ class Worker:
             torch.cuda.empty_cache()  # what the update has left in PyTorch's cache is room that vLLM cannot see
         engine.load_weights(self._engine_weights(engine.dtype))
         self.actor.leave()
+        engine.wake_cache()
         self.stale = False
 
     def _engine_weights(self, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from grpo_reward.reward_score import score_answer
 from training_data_construction.seed_cot_generation import main as write_records
 from training_data_construction.teacher_checks import check_answer
 from veason.toy.stills import CoTWithStills, _draw
@@ -26,7 +27,8 @@ def data(toy_root, tmp_path_factory):
 
 def test_records_come_first_then_the_stills(data):
     assert len(data) == len(data.samples) + 50
-    assert data.example(0, 1).truth is not None and data.sample_id(0) == data.samples[0].sample_id
+    assert data.response(0) == data.example(0, 1).response and data.response(len(data) - 1) is None
+    assert data.sample_id(0) == data.samples[0].sample_id
     assert data.sample_id(len(data) - 1) == "still/49"
 
 
@@ -57,3 +59,5 @@ def test_its_answer_is_true_of_the_picture(data):
             extremes = [columns.min() * 0.7, rows.min() * 112 / 120, columns.max() * 0.7, rows.max() * 112 / 120]
             assert box == [round(side + 0.5) for side in extremes]
             assert str(box) in thinking
+        score = score_answer(example.response, example.truth, None, "no_sam2")
+        assert score.spatial > 0.9 and score.keyframe == 1

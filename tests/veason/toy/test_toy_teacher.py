@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from training_data_construction.seed_cot_generation import main as write_records
 from training_data_construction.teacher_checks import check_answer
 from veason.datasets import open_benchmark
 from veason.errors import DataError
@@ -62,3 +63,11 @@ def test_without_scenes_it_says_which_file_is_missing(tmp_path, toy_root):
     sample = open_benchmark("revos", toy_root / "ReVOS", "train").samples[0]
     with pytest.raises(DataError, match="a frame 99"):
         ToyTeacher(toy_root / "ReVOS", size=112).reason(sample, 99, [99])
+
+
+def test_answers_for_frames_of_another_size_are_not_taken_up_again(toy_root, tmp_path, capsys):
+    words = ["--teacher", "toy", "--data_root", str(toy_root / "ReVOS"), "--input_json", "meta_expressions_train_.json"]
+    words += ["--output", str(tmp_path), "--no-llamafactory", "--keyframe_resize"]
+    assert write_records([*words, "112"]) == 0 == write_records([*words, "112"])
+    assert write_records([*words, "224"]) == 1
+    assert "the journal's answer is about other frames" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from verl.trainer.run_log import RunLog, read_metrics
 from verl.trainer.throughput import ModelFlops, device_peak, throughput_metrics
 from verl.workers.engine import _merged
 
-PLAN = SimpleNamespace(start=0, steps=3, config={"data": {"seed": 1}})
+PLAN = SimpleNamespace(start=0, steps=3, val_only=False, config={"data": {"seed": 1}})
 
 
 def group(totals: list[float], parts: list[dict[str, float]], failures: list[str | None]) -> GroupResult:
@@ -68,6 +68,8 @@ def test_flops_of_the_3b_model_are_near_six_per_weight_and_token() -> None:
     assert flops.token == pytest.approx(2 * 2.775e9, rel=0.02)  # 3.09e9 weights, less the embeddings
     assert flops.head == 2 * 2048 * 151936
     assert flops.patch == pytest.approx(2 * 0.67e9, rel=0.1)
+    lora = flops.with_backward(adapter=True, tower=False)
+    assert (lora.token, lora.pair, lora.patch) == (2 * flops.token, 3 * flops.pair, flops.patch)
     packed = flops.group(2000, [500] * 8, 8000)
     padded = 8 * flops.group(2000, [500], 8000)
     assert 2.5 < padded / packed < 5
@@ -77,7 +79,9 @@ def test_rates() -> None:
     result = group([1.0, 0.0], [{}, {}], [None, None])
     flops = ModelFlops(token=1.0, pair=0.0, head=0.0, patch=0.0)
     seconds = {"rollout": 2.0, "update": 1.0, "score": 0.5, "reference": 0.5}
-    figures = throughput_metrics([result], [result], {0: 64}, seconds, {"reference": 1, "update": 3}, flops, peak=1000.0)
+    figures = throughput_metrics(
+        [result], [result], {0: 64}, seconds, {"reference": 1, "update": 1}, flops, flops.with_backward(False, True), peak=1000.0
+    )
     assert figures["perf/tokens_per_second"] == 140 / 4 and figures["perf/generated_per_second"] == 20
     assert figures["perf/mfu"] == pytest.approx(140 * 5 / 4000) and figures["perf/mfu_update"] == pytest.approx(140 * 3 / 1000)
     assert figures["perf/mfu_reference"] == pytest.approx(140 / 500)
@@ -90,7 +94,9 @@ def test_files_survive_an_interruption(tmp_path: Path) -> None:
             log.metrics(step, {"reward/mean": step / 2})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "rew')
-    resumed = SimpleNamespace(start=2, steps=3, config={})
+    with RunLog(tmp_path, [], "p", "e", SimpleNamespace(start=1, steps=3, val_only=True, config={})):
+        assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4  # what only validates removes nothing
+    resumed = SimpleNamespace(start=2, steps=3, val_only=False, config={})
     with RunLog(tmp_path, [], "p", "e", resumed) as log:
         log.metrics(3, {"reward/mean": 9.0})
     assert read_metrics(tmp_path) == [

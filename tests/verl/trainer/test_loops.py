@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from recording_engine import ListData, RecordingEngine, count_words
@@ -15,7 +17,7 @@ from verl.trainer.data_order import DataOrder, validation_requests
 from verl.trainer.grpo import GRPO
 from verl.trainer.loop import Loop, Prompts
 from verl.trainer.plan import make_plan
-from verl.trainer.prompt_lengths import PromptLengths, PromptTooLong
+from verl.trainer.prompt_lengths import PromptLengths, PromptTooLong, ResponseTooLong
 from verl.trainer.run_log import RunLog, read_metrics
 from verl.trainer.sft import SFT
 
@@ -194,3 +196,11 @@ def test_a_checkpoint_of_other_data_is_refused(config: Config, tmp_path: Path) -
     config.trainer.load_checkpoint_path = str(tmp_path / "run")
     with pytest.raises(ValueError, match=r"samples 12 -> 16"):
         loop_of(GRPO, config, RecordingEngine(), data=ListData(16)).fit()
+
+
+def test_a_response_that_is_too_long_is_found_before_the_run() -> None:
+    data: Any = SimpleNamespace(response=["a b", None, "a b c d"].__getitem__, sample_id="sample/{}".format)
+    lengths = PromptLengths(data, count_words, 10)
+    lengths.check_responses(range(3), lambda text: len(text.split()), 4)
+    with pytest.raises(ResponseTooLong, match=r"sample/2: its response has 4 tokens, data\.max_response_length is 3"):
+        lengths.check_responses(range(3), lambda text: len(text.split()), 3)

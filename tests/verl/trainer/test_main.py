@@ -6,11 +6,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from verl.config import Config
-from verl.trainer.main import QUIET, compose, prepare_environment, run
+from verl.config import Config, ConfigError
+from verl.trainer import sft
+from verl.trainer.main import QUIET, check_validation, compose, prepare_environment, run
+from verl.trainer.plan import make_plan
 
 GRPO, SFT = "verl.trainer.main", "verl.trainer.sft"
 ROOT = Path(__file__).parents[3]
@@ -76,7 +80,7 @@ def test_factories_travel_and_find_their_module(config: Config) -> None:
 
     config.data.val_files, config.data.val_meta_file, config.data.options = "/val", "meta_expressions_valid_.json", {"extra": 1}
     task = pickle.loads(pickle.dumps(compose(config)))
-    assert task.data.keywords["extra"] == 1 and "options" not in task.data.keywords
+    assert task.data.keywords["options"] == {"extra": 1}
     assert task.validation.keywords["train_files"] == "/val" and task.validation.keywords["meta_file"] == "meta_expressions_valid_.json"
     config.worker.reward.compute_score = "no_sam2"
     assert compose(config).scorer("cpu").tracker is None
@@ -98,3 +102,23 @@ def test_launchers_reach_their_program(script: str) -> None:
     )
     assert result.returncode == 1, result.stderr
     assert "error: unknown key trainer.no_such_key" in result.stderr and "VLLM_ATTENTION_BACKEND=XFORMERS is dropped" in result.stderr
+
+
+def test_a_validation_with_nothing_to_validate_is_refused() -> None:
+    config = Config()
+    prompts: Any = SimpleNamespace(validation=[])
+    check_validation(config, prompts)
+    config.trainer.val_only = True
+    with pytest.raises(ConfigError, match=r"trainer\.val_only=true needs data\.val_files"):
+        check_validation(config, prompts)
+    prompts.validation = [None]
+    check_validation(config, prompts)
+
+
+def test_a_step_of_fine_tuning_is_one_update_whatever_the_published_keys_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Config] = []
+    monkeypatch.setattr("verl.trainer.main.run_loop", lambda config, *_, **__: seen.append(config))
+    config = Config()
+    config.data.rollout_batch_size, config.worker.actor.global_batch_size, config.worker.actor.ppo_epochs = 64, 16, 2
+    sft.train(config)
+    assert make_plan(seen[0], samples=640).updates_per_step == 1 and seen[0].worker.actor.optim.training_steps == 10

@@ -68,12 +68,12 @@ def test_a_missing_checkpoint(whole: Config, tmp_path: Path, monkeypatch: pytest
 
 def test_steps_and_updates(config: Config) -> None:
     plan = make_plan(config, samples=13)
-    assert plan.steps == 2 * 13 // 4 and plan.passes == {"reference": 1, "update": 3}
+    assert plan.steps == 2 * 13 // 4 and plan.passes == {"reference": 1, "update": 1}
     config.data.rollout_batch_size, config.trainer.max_steps, config.trainer.test_freq, config.trainer.save_freq = 8, 3, 2, 2
     plan = make_plan(config, samples=13)
     assert (plan.steps, plan.updates_per_step, config.worker.actor.optim.training_steps) == (3, 2, 6)
     assert [plan.validates(step) for step in (1, 2, 3)] == [plan.saves(step) for step in (1, 2, 3)] == [False, True, True]
-    assert plan.passes == {"reference": 2, "update": 3}
+    assert plan.passes == {"reference": 2, "update": 1}
     with pytest.raises(ConfigError, match=r"data.rollout_batch_size=8 is more than the 6 prompts"):
         make_plan(config, samples=3)
 

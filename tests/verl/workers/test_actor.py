@@ -1,6 +1,7 @@
 """An update is the same however its batch is cut: over micro-batches, over token budgets, over ranks."""
 
 import json
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -160,13 +161,12 @@ def test_learning_rate_schedules(policy_folder):
 
 
 def test_a_run_of_five_updates_is_the_recorded_one(policy_folder):
-    """Losses of a fixed trajectory. To record anew after a deliberate change: delete the file and run this test."""
+    """Losses of a fixed trajectory. To record anew after a deliberate change: RECORD_TRAJECTORY=1."""
     recorded = Path(__file__).parents[2] / "assets" / "update_trajectory.json"
     actor = Actor(config(policy_folder), ROLLOUT, init_device_mesh("cpu", (1,)))
     shares = stored_groups(policy_folder)
     figures = [actor.update([each for each, _ in shares], [each for _, each in shares]) for _ in range(5)]
-    if not recorded.exists():
-        recorded.parent.mkdir(exist_ok=True)
+    if os.environ.get("RECORD_TRAJECTORY"):
         recorded.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
     for step, expected in zip(figures, json.loads(recorded.read_text()), strict=True):
         for name, value in expected.items():
@@ -216,3 +216,20 @@ def test_the_optimizer_goes_on_where_it_was_saved(policy_folder, tmp_path):
     (tmp_path / "ranks.json").write_text('{"world_size": 4}')
     with pytest.raises(ValueError, match="written by 4 workers"):
         load_state(second.policy, second.optimizer, second.schedule, tmp_path)
+
+
+def test_weights_that_stay_gathered_are_looked_at_as_shards_after_a_validation(policy_folder, tmp_path):
+    mesh = init_device_mesh("cpu", (1,))
+    shares = stored_groups(policy_folder)
+    batch = [each for each, _ in shares], [each for _, each in shares]
+    kept, plain = (Actor(config(policy_folder, fsdp=FSDPConfig(enable_full_shard=full)), ROLLOUT, mesh) for full in (False, True))
+    for actor in (kept, plain):
+        actor.update(*batch)
+    assert kept.fine_tune([each.group for each in batch[0]], step=False) == plain.fine_tune([each.group for each in batch[0]], step=False)
+    kept.log_probs([each.group for each in batch[0]])
+    save_weights(kept.policy, PromptBuilder(policy_folder).processor, tmp_path, kept.device)
+    save_state(kept.policy, kept.optimizer, kept.schedule, tmp_path)
+    again = Actor(config(policy_folder), ROLLOUT, mesh)
+    load_weights(again.policy, tmp_path)
+    load_state(again.policy, again.optimizer, again.schedule, tmp_path)
+    assert again.update(*batch) == kept.update(*batch) == plain.update(*batch)

@@ -56,6 +56,7 @@ def engine_main(_, folder, port):
     prompt, bare_ids = builder.build(example), builder.bare_ids(example)
 
     engine.load_weights(merged_weights(policy.model))
+    engine.wake_cache()
     first, second, other, greedy = generated(
         engine, bare_ids, example.images, Sampling(4, 1.0, 7), Sampling(4, 1.0, 7), Sampling(4, 1.0, 8), Sampling(1, 0.0, 1)
     )
