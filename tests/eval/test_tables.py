@@ -37,6 +37,16 @@ def test_the_truth_scores_100(toy_world, tmp_path, capsys):
     assert len(content["samples"]) == len(benchmark.samples)
 
 
+def test_without_the_foreground_masks_r_alone_is_missing(toy_world, tmp_path, capsys):
+    root = tmp_path / "ReVOS"
+    shutil.copytree(toy_world / "ReVOS", root, ignore=shutil.ignore_patterns("mask_dict_foreground*"))
+    write_truth(open_benchmark("revos", root), tmp_path / "masks")
+    assert metrics.main([str(tmp_path / "masks"), str(root), "benchmark=revos", "processes=1"]) == 0
+    printed = capsys.readouterr()
+    assert "R is not computed" in printed.err and "mask_dict_foreground.json is missing" in printed.err
+    assert "| this run | 100.0 [100.0, 100.0] | 100.0 [100.0, 100.0] | 100.0 [100.0, 100.0] | - | - |" in printed.out
+
+
 def test_missing_predictions_are_zero_and_named(toy_world, tmp_path, capsys):
     benchmark = open_benchmark("reasonvos", toy_world / "ReasonVOS")
     first, second = benchmark.samples[0], benchmark.samples[1]
