@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The toy world's policy, from nothing to the folder that ships: videos, records, random weights, fine-tuning, evaluation, card.
+# The toy world's policy, from nothing to the folder that ships: random weights, fine-tuning on videos drawn as it goes, evaluation, card.
 #   bash training_scripts/run_toy_sft.sh
 # Works in TOY_ROOT (outputs/toy) and leaves the policy in POLICY_OUT (TOY_ROOT/toy_policy). Takes ten minutes on one GPU with 16 cores;
-# on two cores give small numbers: VIDEOS=20 VALID_VIDEOS=4 STEPS=4. SFT_SECONDS ends the fine-tuning at its last checkpoint
+# on two cores give small numbers: VALID_VIDEOS=4 STEPS=4. SFT_SECONDS ends the fine-tuning at its last checkpoint
 # (trainer.save_freq=300); START goes on from a policy instead of from random weights. Further words override configs/toy_sft.yaml.
 COMMAND="bash training_scripts/run_toy_sft.sh $*"
 source "$(dirname "$0")/common.sh"
@@ -22,21 +22,16 @@ fi
 
 stage() { echo "=== $1 (${SECONDS} s)"; }
 
-stage "toy world"
+stage "toy world, to evaluate on"
 if [ ! -d "$TOY_ROOT/world/ReVOS" ]; then
-    "$PYTHON" -m veason.toy.world --output "$TOY_ROOT/world" --workers "$CORES" --queries 6 --train_videos "${VIDEOS:-4000}" \
+    "$PYTHON" -m veason.toy.world --output "$TOY_ROOT/world" --workers "$CORES" --queries 6 --train_videos 1 \
         --valid_videos "${VALID_VIDEOS:-32}" --reasonvos_videos 1
 fi
 
-stage "records, and random weights"
+stage "random weights"
 "$PYTHON" -m veason.toy.tiny_policy --output "$TOY_ROOT/policy" --seed "${SEED:-0}" --hidden_size 256 --layers 5 --heads 4 --kv_heads 2 \
     --intermediate_size 704 --vision_hidden_size 192 --vision_depth 4 --vision_heads 6 --vision_intermediate_size 512 \
-    --rope_theta 1000 --rope_sections 2 4 26 --initializer_range 0.06 2>/dev/null &
-WEIGHTS=$!
-OMP_NUM_THREADS=1 "$PYTHON" training_data_construction/seed_cot_generation.py --teacher toy --data_root "$TOY_ROOT/world/ReVOS" \
-    --input_json meta_expressions_train_.json --sampled_frames 6 --max_per_video 6 --output "$TOY_ROOT/cot" --keyframe_resize 112 \
-    --absent_objects drop --box_decimals 0 --no-llamafactory --prompt_template "$QUESTION" 2>"$TOY_ROOT/cot.log"
-wait $WEIGHTS
+    --rope_theta 1000 --rope_sections 2 4 26 --initializer_range 0.06 2>/dev/null
 
 stage "fine-tuning"
 timeout "${SFT_SECONDS:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy_sft.yaml "trainer.max_steps=$STEPS" \

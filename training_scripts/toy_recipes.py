@@ -124,7 +124,7 @@ def training_words(experiment: Experiment, seed: int, steps: int, places: Places
         samples = grpo.data.rollout_batch_size * grpo.worker.rollout.n
         words += [
             f"data.meta_file={places.cot}",
-            "data.options.stills=0",
+            "data.name=cot",
             f"data.rollout_batch_size={samples}",
             f"worker.actor.global_batch_size={samples}",
         ]

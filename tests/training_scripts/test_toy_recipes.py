@@ -70,7 +70,7 @@ def test_every_experiment_loads_and_has_a_rule(name: str, places: Places) -> Non
     else:
         grpo = recipe()
         assert config.data.rollout_batch_size == grpo.data.rollout_batch_size * grpo.worker.rollout.n
-        assert config.data.options == {"stills": 0}  # the teacher's answers alone
+        assert config.data.name == "cot"  # the teacher's answers to the world's prompts
         assert experiment.program == SFT and config.data.prompt_template == grpo.data.prompt_template
 
 

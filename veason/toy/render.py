@@ -90,22 +90,48 @@ def render(
         frames float [B, T, 3, H, W] in 0..1; visible bool [B, T, K, H, W], the pixels of each shape that no nearer one covers;
         whole bool [B, T, K, H, W], its pixels in the frame as if nothing covered it.
     """
-    device = batch.centre.device
-    y, x = torch.meshgrid(_pixel_centres(height, HEIGHT, device), _pixel_centres(width, WIDTH, device), indexing="ij")
-    clips, times, count = batch.centre.shape[:3]
+    frames, covers = paint(batch, height, width, generator)
+    return frames, *_masks(covers)
+
+
+def paint(
+    batch: SceneBatch, height: int = HEIGHT, width: int = WIDTH, generator: torch.Generator | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """`frames` of `render`, and how much of each pixel each shape would cover, K times [B, T, H, W]."""
+    y, x = _pixels(batch, height, width)
+    times, count = batch.centre.shape[1:3]
     frames = _draw_ground(batch, x, y).unsqueeze(1).expand(-1, times, -1, -1, -1).clone()
-    whole = torch.zeros(clips, times, count, height, width, dtype=torch.bool, device=device)
-    visible = torch.zeros_like(whole)
-    covered = torch.zeros(clips, times, height, width, dtype=torch.bool, device=device)
+    covers: list[Tensor] = []
     for k in reversed(range(count)):  # from the farthest to the nearest
-        cover, colour = _draw_shape(batch, k, x, y)
-        frames += cover.unsqueeze(2) * (colour - frames)
-        whole[:, :, k] = cover > 0.5
-    for k in range(count):
-        visible[:, :, k] = whole[:, :, k] & ~covered
-        covered |= whole[:, :, k]
-    noise = torch.randn(frames.shape, generator=generator, device=device)
-    return (frames + batch.grain.view(-1, 1, 1, 1, 1) * noise).clamp_(0, 1), visible, whole
+        u, v = _across(batch, k, x, y)
+        covers.insert(0, _cover(batch, k, u, v))
+        frames += covers[0].unsqueeze(2) * (_colour(batch, k, u, v) - frames)
+    noise = torch.randn(frames.shape, generator=generator, device=frames.device)
+    return (frames + batch.grain.view(-1, 1, 1, 1, 1) * noise).clamp_(0, 1), covers
+
+
+def to_pixels(frames: Tensor) -> np.ndarray:
+    """float [T, 3, H, W] in 0..1 as uint8 [T, H, W, 3]."""
+    return (frames.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def cover(batch: SceneBatch, height: int = HEIGHT, width: int = WIDTH) -> tuple[Tensor, Tensor]:
+    """`visible` and `whole` of `render`, without the pictures."""
+    y, x = _pixels(batch, height, width)
+    return _masks([_cover(batch, k, *_across(batch, k, x, y)) for k in range(batch.centre.shape[2])])
+
+
+def _masks(covers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Visible and whole, bool [B, T, K, H, W], of how much of each pixel each shape covers."""
+    whole = torch.stack([shape > 0.5 for shape in covers], 2)
+    nearer = whole.cumsum(2, dtype=torch.uint8) - whole.to(torch.uint8)
+    return whole & (nearer == 0), whole
+
+
+def _pixels(batch: SceneBatch, height: int, width: int) -> tuple[Tensor, ...]:
+    """y and x of the pixels, float [H, W] each."""
+    device = batch.centre.device
+    return torch.meshgrid(_pixel_centres(height, HEIGHT, device), _pixel_centres(width, WIDTH, device), indexing="ij")
 
 
 def _pixel_centres(count: int, length: int, device: torch.device) -> Tensor:
@@ -119,22 +145,30 @@ def _draw_ground(batch: SceneBatch, x: Tensor, y: Tensor) -> Tensor:
     return batch.ground[:, :, None, None] + torch.einsum("bnhw,bnc->bchw", waves, batch.waves[:, :, 3:])
 
 
-def _draw_shape(batch: SceneBatch, k: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """How much of each pixel shape k covers [B, T, H, W], and its colour there [B, T, 3, H, W]."""
+def _across(batch: SceneBatch, k: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each pixel lies in shape k, [B, T, H, W] each: -1 to 1 across it."""
     radius = batch.radius[:, k, None, None, None]
-    u = (x - batch.centre[:, :, k, 0, None, None]) / radius  # [B, T, H, W], -1 to 1 across the shape
-    v = (y - batch.centre[:, :, k, 1, None, None]) / radius
-    inside, light = torch.empty_like(u), torch.empty_like(u)
+    return (x - batch.centre[:, :, k, 0, None, None]) / radius, (y - batch.centre[:, :, k, 1, None, None]) / radius
+
+
+def _cover(batch: SceneBatch, k: int, u: Tensor, v: Tensor) -> Tensor:
+    """How much of each pixel shape k covers, [B, T, H, W]."""
+    inside = torch.empty_like(u)
     for number, name in enumerate(SHAPES):
         rows = (batch.kind[:, k] == number).nonzero().flatten()
         if len(rows):
             inside[rows] = _outline(name, u[rows], v[rows])
+    return (0.5 - inside * batch.radius[:, k, None, None, None]).clamp_(0, 1)
+
+
+def _colour(batch: SceneBatch, k: int, u: Tensor, v: Tensor) -> Tensor:
+    """The colour of shape k, [B, T, 3, H, W]."""
+    light = torch.empty_like(u)
     for number, name in enumerate(TEXTURES):
         rows = (batch.texture[:, k] == number).nonzero().flatten()
         if len(rows):
             light[rows] = _light(name, u[rows], v[rows])
-    cover = (0.5 - inside * radius).clamp_(0, 1)
-    return cover, batch.colour[:, k, None, :, None, None] * light.unsqueeze(2)
+    return batch.colour[:, k, None, :, None, None] * light.unsqueeze(2)
 
 
 def _outline(name: str, u: Tensor, v: Tensor) -> Tensor:

@@ -22,20 +22,20 @@ import torch
 from veason.toy.expressions import scene_queries
 from veason.toy.facts import scene_facts
 from veason.toy.layouts import RevosEntry, revos_entry, write_reasonvos, write_revos_files
-from veason.toy.render import render, scene_batch
+from veason.toy.render import render, scene_batch, to_pixels
 from veason.toy.scene import Scene, random_scene
 from veason.toy.video import ToyVideo
 
 
-def draw_video(name: str, scene: Scene, queries: int, seed: int, absent: float = 0.8) -> ToyVideo:
+def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
     """Draws a scene and works out what is true of it and what can be asked."""
     batch, order = scene_batch([scene])
     frames, *drawn = render(batch, generator=torch.Generator().manual_seed(scene.ground_seed))
     place = np.argsort(order[0])  # the drawn number of each of the scene's shapes
     visible, whole = (masks[0].numpy()[:, place] for masks in drawn)
-    pictures = (frames[0].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    pictures = to_pixels(frames[0])
     facts = scene_facts(scene, visible, whole)
-    return ToyVideo(name, pictures, visible, facts, scene_queries(facts, random.Random(seed), queries, absent))
+    return ToyVideo(name, pictures, visible, facts, scene_queries(facts, random.Random(seed), queries))
 
 
 def make_video(name: str, seed: int, frames: int = 20, queries: int = 6) -> ToyVideo:

@@ -1,0 +1,63 @@
+"""Videos drawn while they are learned from: a function of the seed, with answers that are true of the pictures."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from grpo_reward.reward_score import score_answer
+from training_data_construction.teacher_checks import check_answer
+from veason.answers import read_fields
+from veason.toy.drawn import DrawnToys, draw
+from veason.toy.render import cover, render, scene_batch
+from veason.toy.scene import random_scene
+from veason.toy.tiny_policy import PolicySize, write_policy
+from verl.workers.prompts import PromptBuilder
+
+
+def toys(stills):
+    return DrawnToys("drawn", keyframe_resize=112, prompt_template='Find "{expression}".', examples=50, stills=stills)
+
+
+def test_an_example_is_a_function_of_its_seed():
+    data = toys(0.5)
+    one, again, other = (data.example(7, seed) for seed in (5, 5, 6))
+    assert one.response == again.response and all(np.array_equal(a, b) for a, b in zip(one.images, again.images, strict=True))
+    assert one.response != other.response
+    assert len(data) == 50 and data.sample_id(7) == one.sample_id == "drawn/7"
+
+
+@pytest.mark.parametrize("stills", [0.0, 1.0])
+def test_the_answer_is_true_of_the_pictures(stills):
+    data = toys(stills)
+    frames = set()
+    for seed in range(12):
+        example, drawn = data.example(0, seed), draw(seed, stills, 20, 6)
+        thinking = example.response.removeprefix("<think>").partition("</think>")[0]
+        assert check_answer(thinking, drawn.keyframe, drawn.query.text) is None
+        assert len(example.images) == len(drawn.times) == len(example.truth.frame_ids) and drawn.keyframe in drawn.times
+        frames.add(len(drawn.times))
+        fields, failure = read_fields(example.response)
+        assert failure is None and fields["keyframe_timestamp"] == drawn.keyframe
+        assert all(str(box) in thinking for box in fields["bbox_2d_list"]) and fields["bbox_2d_list"]
+        score = score_answer(example.response, example.truth, None, "no_sam2")
+        assert score.spatial > 0.9 and score.keyframe > 0.5
+    assert frames == {1} if stills else max(frames) == 5
+
+
+def test_prompts_are_measured_with_the_longest(tmp_path):
+    write_policy(tmp_path, PolicySize(), seed=0)
+    builder, data = PromptBuilder(str(tmp_path)), toys(0.3)
+    bound = builder.length(*data.outline(0, 0))
+    for seed in range(40):
+        example = data.example(0, seed)
+        assert builder.length(example.messages, [image.size for image in example.images]) <= bound
+
+
+def test_masks_without_pictures_are_those_of_the_pictures():
+    for seed in range(4):
+        batch, _ = scene_batch([random_scene(random.Random(seed), frames=6)])
+        for alone, drawn in zip(cover(batch), render(batch)[1:], strict=True):
+            assert (alone == drawn).all() and alone.any()

@@ -1,0 +1,131 @@
+"""Toy videos that are drawn while they are learned from: none is ever seen twice, and no file holds them.
+
+A policy that starts from random weights needs some hundred thousand pictures before it finds shapes in those it has not seen; of a few
+thousand videos it learns the answers by heart instead. `data.name: veason.toy.drawn:DrawnToys` (configs/toy_sft.yaml).
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from veason.answers import format_answer
+from veason.examples import Example, GroundTruth
+from veason.frames import anchored_frames, resize_frame
+from veason.masks import resize_nearest, scale_box
+from veason.prompts import Message, build_messages, load_template
+from veason.toy.expressions import Query, scene_queries
+from veason.toy.facts import ObjectFacts, scene_facts
+from veason.toy.render import cover, paint, scene_batch, to_pixels
+from veason.toy.scene import HEIGHT, WIDTH, random_scene
+from veason.toy.teacher import reasoning
+from veason.toy.video import JPEG_QUALITY
+
+LONGEST = "the shapes that are in view all the time"  # question: prompts are measured with it before any video is drawn
+
+
+class DrawnToys:
+    """Training data without an end; an example is a function of its seed alone, the index only counts.
+
+    Args:
+        root: not read, everything is drawn.
+        sampled_frames: N of `veason.frames.training_frames`.
+        keyframe_resize: side in pixels of the square frames.
+        prompt_template: see `veason.prompts.load_template`.
+        examples: of an episode.
+        stills: the share of them that are one frame of one to four shapes that never move, from which finding is learned first; the
+            others are whole videos.
+        frames: of a video, give or take a fifth.
+    """
+
+    seeded: ClassVar[bool] = False  # as far as `outline` can tell
+
+    def __init__(
+        self,
+        root: str | PathLike[str],  # noqa: ARG002 (every data set has one)
+        sampled_frames: int = 6,
+        keyframe_resize: int = 560,
+        prompt_template: str | None = None,
+        examples: int = 100_000,
+        stills: float = 0.5,
+        frames: int = 20,
+    ) -> None:
+        self.sampled_frames, self.size, self.examples, self.stills, self.frames = sampled_frames, keyframe_resize, examples, stills, frames
+        self.template = load_template(prompt_template)
+
+    def __len__(self) -> int:
+        return self.examples
+
+    def sample_id(self, index: int) -> str:
+        return f"drawn/{index}"
+
+    def outline(self, index: int, seed: int) -> tuple[list[Message], list[tuple[int, int]]]:  # noqa: ARG002 (known when it is drawn)
+        """As many frames and as long a question as there may be."""
+        shown = max(1, self.sampled_frames - 1)
+        return self._ask(LONGEST, range(100, 100 + shown)), [(self.size, self.size)] * shown
+
+    def example(self, index: int, seed: int) -> Example:
+        drawn = draw(seed, self.stills, self.frames, self.sampled_frames)
+        facts, query, times = drawn.facts, drawn.query, drawn.times
+        boxes = [[scale_box(box, HEIGHT, WIDTH, self.size) for k in query.targets if (box := facts[k].boxes[time])] for time in times]
+        places = [[round(side) for side in box] for box in boxes[times.index(drawn.keyframe)]]
+        answer = format_answer(reasoning(facts, query, drawn.keyframe, self.size), drawn.keyframe, places)
+        images = [resize_frame(_through_jpeg(picture), self.size) for picture in drawn.pictures]
+        absent = scale_box(None, HEIGHT, WIDTH, self.size)
+        truth = GroundTruth(times, [found or [absent] for found in boxes], resize_nearest(drawn.union, self.size))
+        return Example(self.sample_id(index), self._ask(query.text, times), images, truth, answer)
+
+    def _ask(self, expression: str, times: range | list[int]) -> list[Message]:
+        return build_messages(expression, times, self.template, (self.size, self.size))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A video with one question, as far as it is shown.
+
+    Attributes:
+        facts: of its shapes, over all frames.
+        keyframe: one of `times`, the frames shown.
+        pictures: uint8 [shown, H, W, 3].
+        union: uint8 [shown, H, W], the visible target.
+    """
+
+    facts: list[ObjectFacts]
+    query: Query
+    keyframe: int
+    times: list[int]
+    pictures: np.ndarray
+    union: np.ndarray
+
+
+def draw(seed: int, stills: float, frames: int, sampled_frames: int) -> Drawn:
+    """The video of a seed. Only the frames that are shown get colours."""
+    rng = random.Random(seed)
+    still = rng.random() < stills
+    queries: list[Query] = []
+    while not queries:
+        scene = random_scene(rng, 1, still=True) if still else random_scene(rng, max(4, frames + rng.randint(-frames // 5, frames // 5)))
+        batch, (order,) = scene_batch([scene])
+        visible, whole = (masks[0].numpy()[:, np.argsort(order)] for masks in cover(batch))
+        facts = scene_facts(scene, visible, whole)
+        queries = scene_queries(facts, rng, 2, absent=0.0)
+    seen = np.array([[box is not None for box in facts[k].boxes] for k in queries[0].targets])  # [targets, T]
+    union = (visible[:, list(queries[0].targets)] & seen.T[..., None, None]).any(1)
+    keyframe, times = anchored_frames(union.sum((1, 2)), sampled_frames, np.random.default_rng(rng.randrange(2**31)))
+    shown = replace(batch, centre=batch.centre[:, times])
+    (pictures,), _ = paint(shown, generator=torch.Generator().manual_seed(scene.ground_seed))
+    return Drawn(facts, queries[0], keyframe, times, to_pixels(pictures), union[times].astype(np.uint8))
+
+
+def _through_jpeg(picture: np.ndarray) -> Image.Image:
+    """A frame as it would come from a file."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=JPEG_QUALITY)
+    return Image.open(file).convert("RGB")
