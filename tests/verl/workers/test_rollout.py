@@ -70,6 +70,7 @@ def engine_main(_, folder, port):
             head[token] = sign * 30 * head[forbidden[0]]
         policy.model.model.visual.merger.mlp[0].weight.mul_(2)  # so that stale image features would show
     engine.load_weights(merged_weights(policy.model))
+    engine.wake_cache()
     drawn, best = generated(engine, bare_ids, example.images, Sampling(8, 1.0, 7), Sampling(1, 0.0, 7))
     assert not set(forbidden) & {token for each in (*drawn, *best) for token in each.ids}
     assert gap(policy, prompt, drawn) < 1e-3
