@@ -103,8 +103,8 @@ def build_segmenter(options: argparse.Namespace) -> Segmenter:
 
 def predict(segmenter: Segmenter, frames: Frames, expressions: Sequence[str], out: Path, fps: float) -> list[Reading]:
     """Segment and write everything; the policy answers all expressions at once. Memory does not grow with the video's length."""
-    for old in out.glob("[0-9][0-9]/result.json"):  # of an earlier call, which may have had more frames or expressions
-        shutil.rmtree(old.parent)
+    for old in out.glob("[0-9]*/result.json"):
+        remove_result(old.parent)  # of an earlier call, which may have had more frames or expressions
     shape = (len(frames), *frames[0].shape[:2])
     answers = segmenter.policy.answers(segmenter.questions(frames, expressions))
     readings = [segmenter.read(answer, shape) for answer in answers]
@@ -126,6 +126,15 @@ def predict(segmenter: Segmenter, frames: Frames, expressions: Sequence[str], ou
         where = reading.failure or f"{len(reading.boxes)} boxes on frame {reading.keyframe}"
         print(f"{folder}: {expression!r}: {where}", flush=True)
     return readings
+
+
+def remove_result(folder: Path) -> None:
+    """Removes what `predict` wrote, and the folder where it holds nothing else."""
+    shutil.rmtree(folder / "masks", ignore_errors=True)
+    for name in ("result.json", "keyframe.jpg", "overlay.mp4"):
+        (folder / name).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def write_masks(folder: Path, masks: Iterable[tuple[int, np.ndarray]]) -> list[dict[str, Any]]:
