@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from typing import ClassVar
 
@@ -23,7 +23,7 @@ from veason.masks import resize_nearest, scale_box
 from veason.prompts import Message, build_messages, load_template
 from veason.toy.expressions import Query, scene_queries
 from veason.toy.facts import ObjectFacts, scene_facts
-from veason.toy.render import cover, paint, scene_batch, to_pixels
+from veason.toy.render import masks, paint, scene_batch, to_pixels, windows
 from veason.toy.scene import HEIGHT, WIDTH, random_scene
 from veason.toy.teacher import reasoning
 from veason.toy.video import JPEG_QUALITY
@@ -113,14 +113,14 @@ def draw(seed: int, stills: float, frames: int, sampled_frames: int) -> Drawn:
     while not queries:
         scene = random_scene(rng, 1, still=True) if still else random_scene(rng, max(4, frames + rng.randint(-frames // 5, frames // 5)))
         batch, (order,) = scene_batch([scene])
-        visible, whole = (masks[0].numpy()[:, np.argsort(order)] for masks in cover(batch))
+        places = windows(batch)
+        visible, whole = (drawn[0].numpy()[:, np.argsort(order)] for drawn in masks(places))
         facts = scene_facts(scene, visible, whole)
         queries = scene_queries(facts, rng, 2, absent=0.0)
     seen = np.array([[box is not None for box in facts[k].boxes] for k in queries[0].targets])  # [targets, T]
     union = (visible[:, list(queries[0].targets)] & seen.T[..., None, None]).any(1)
     keyframe, times = anchored_frames(union.sum((1, 2)), sampled_frames, np.random.default_rng(rng.randrange(2**31)))
-    shown = replace(batch, centre=batch.centre[:, times])
-    (pictures,), _ = paint(shown, generator=torch.Generator().manual_seed(scene.ground_seed))
+    (pictures,) = paint(batch, [place.at(times) for place in places], generator=torch.Generator().manual_seed(scene.ground_seed))
     return Drawn(facts, queries[0], keyframe, times, to_pixels(pictures), union[times].astype(np.uint8))
 
 

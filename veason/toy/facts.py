@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from veason.toy.scene import Scene
 
@@ -74,11 +75,15 @@ def scene_facts(scene: Scene, visible: np.ndarray, whole: np.ndarray) -> list[Ob
     Args:
         visible, whole: bool [T, K, H, W] in the scene's order of shapes, as `veason.toy.render.render` gives them.
     """
-    areas, extents = visible.sum((2, 3)), whole.sum((2, 3))
-    return [_facts(scene, k, visible[:, k], areas[:, k], extents, whole) for k in range(len(scene.shapes))]
+    flat = torch.from_numpy(whole).flatten(2).float()
+    overlaps = (flat @ flat.transpose(1, 2)).long().numpy()
+    extents = overlaps.diagonal(axis1=1, axis2=2)
+    areas = np.array([[np.count_nonzero(mask) for mask in frame] for frame in visible])
+    return [_facts(scene, k, visible[:, k], areas[:, k], extents, overlaps) for k in range(len(scene.shapes))]
 
 
-def _facts(scene: Scene, k: int, visible: np.ndarray, area: np.ndarray, extents: np.ndarray, whole: np.ndarray) -> ObjectFacts:
+def _facts(scene: Scene, k: int, visible: np.ndarray, area: np.ndarray, extents: np.ndarray, overlaps: np.ndarray) -> ObjectFacts:
+    """`overlaps` int64 [T, K, K]: pixels that two shapes share as if nothing covered them."""
     shape = scene.shapes[k]
     inside = extents[:, k] >= FEWEST_PIXELS
     seen = area >= FEWEST_PIXELS
@@ -103,8 +108,10 @@ def _facts(scene: Scene, k: int, visible: np.ndarray, area: np.ndarray, extents:
         leaves=int(when[-1]) if len(when) and when[-1] < scene.frames - 1 else None,
         gone=(int(when[gaps[0]]), int(when[gaps[0] + 1])) if len(gaps) else None,
         hidden=tuple(int(t) for t in hidden),
-        behind=_cover(whole, k, hidden, scene) if len(hidden) else None,
-        covered_by=tuple(j for j, other in enumerate(scene.shapes) if other.depth < shape.depth and _ever_covers(whole, j, k)),
+        behind=_cover(overlaps[hidden], k, scene) if len(hidden) else None,
+        covered_by=tuple(
+            j for j, other in enumerate(scene.shapes) if other.depth < shape.depth and _covers(overlaps[:, j, k], extents[:, k])
+        ),
     )
 
 
@@ -113,16 +120,12 @@ def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
 
-def _cover(whole: np.ndarray, k: int, hidden: np.ndarray, scene: Scene) -> int | None:
+def _cover(overlaps: np.ndarray, k: int, scene: Scene) -> int | None:
     """The nearer shape that alone covers most of shape k while it is hidden; None when it takes several."""
-    overlap = [
-        int((whole[hidden, j] & whole[hidden, k]).sum()) if scene.shapes[j].depth < scene.shapes[k].depth else 0
-        for j in range(len(scene.shapes))
-    ]
-    best = int(np.argmax(overlap))
-    return best if overlap[best] > 0.8 * int(whole[hidden, k].sum()) else None
+    shared = [int(overlaps[:, j, k].sum()) if other.depth < scene.shapes[k].depth else 0 for j, other in enumerate(scene.shapes)]
+    best = int(np.argmax(shared))
+    return best if shared[best] > 0.8 * int(overlaps[:, k, k].sum()) else None
 
 
-def _ever_covers(whole: np.ndarray, j: int, k: int) -> bool:
-    overlap, size = (whole[:, j] & whole[:, k]).sum((1, 2)), whole[:, k].sum((1, 2))
+def _covers(overlap: np.ndarray, size: np.ndarray) -> bool:
     return bool((overlap > 0.1 * size).any())

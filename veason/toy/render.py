@@ -6,7 +6,7 @@ The same functions draw the JPEG frames of a data set and, at any size and in me
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from veason.toy.scene import COLOURS, HEIGHT, SHAPES, TEXTURES, WIDTH, Scene
 
 GROUND_WAVES = 4
+REACH = 1.15  # radii: no outline of `_outline` goes farther, but for the soft edge
 
 
 @dataclass(frozen=True)
@@ -90,24 +91,25 @@ def render(
         frames float [B, T, 3, H, W] in 0..1; visible bool [B, T, K, H, W], the pixels of each shape that no nearer one covers;
         whole bool [B, T, K, H, W], its pixels in the frame as if nothing covered it.
     """
-    frames, covers = paint(batch, height, width, generator)
-    return frames, *_masks(covers)
+    places = windows(batch, height, width)
+    return paint(batch, places, height, width, generator), *masks(places, height, width)
 
 
 def paint(
-    batch: SceneBatch, height: int = HEIGHT, width: int = WIDTH, generator: torch.Generator | None = None
-) -> tuple[Tensor, list[Tensor]]:
-    """`frames` of `render`, and how much of each pixel each shape would cover, K times [B, T, H, W]."""
-    y, x = _pixels(batch, height, width)
-    times, count = batch.centre.shape[1:3]
-    frames = _draw_ground(batch, x, y).unsqueeze(1).expand(-1, times, -1, -1, -1).clone()
-    covers: list[Tensor] = []
-    for k in reversed(range(count)):  # from the farthest to the nearest
-        u, v = _across(batch, k, x, y)
-        covers.insert(0, _cover(batch, k, u, v))
-        frames += covers[0].unsqueeze(2) * (_colour(batch, k, u, v) - frames)
+    batch: SceneBatch, places: Sequence[Window], height: int = HEIGHT, width: int = WIDTH, generator: torch.Generator | None = None
+) -> Tensor:
+    """`frames` of `render`, those of `places` (`windows`)."""
+    (clips, times, _), size = places[0].pixels.shape, height * width
+    ground = _draw_ground(batch, height, width).flatten(2)
+    frames = ground.new_empty(clips, times, 3, size + 1)
+    frames[..., :size] = ground.unsqueeze(1)
+    for k in reversed(range(len(places))):  # from the farthest to the nearest
+        pixels = places[k].pixels.unsqueeze(2).expand(-1, -1, 3, -1)
+        under = frames.gather(3, pixels)
+        frames.scatter_(3, pixels, under + places[k].cover.unsqueeze(2) * (_colour(batch, k, places[k]) - under))
+    frames = frames[..., :size].unflatten(3, (height, width))
     noise = torch.randn(frames.shape, generator=generator, device=frames.device)
-    return (frames + batch.grain.view(-1, 1, 1, 1, 1) * noise).clamp_(0, 1), covers
+    return (frames + batch.grain.view(-1, 1, 1, 1, 1) * noise).clamp_(0, 1)
 
 
 def to_pixels(frames: Tensor) -> np.ndarray:
@@ -115,60 +117,94 @@ def to_pixels(frames: Tensor) -> np.ndarray:
     return (frames.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
 
 
-def cover(batch: SceneBatch, height: int = HEIGHT, width: int = WIDTH) -> tuple[Tensor, Tensor]:
-    """`visible` and `whole` of `render`, without the pictures."""
-    y, x = _pixels(batch, height, width)
-    return _masks([_cover(batch, k, *_across(batch, k, x, y)) for k in range(batch.centre.shape[2])])
+@dataclass(frozen=True)
+class Window:
+    """The square around a shape in each frame: N pixels, all that it touches and some more.
+
+    Attributes:
+        pixels: int64 [B, T, N], their numbers in the frame row by row; H * W for those outside the frame.
+        u, v: float [B, T, N], where they lie in the shape: -1 to 1 across it.
+        cover: float [B, T, N], how much of each the shape would cover.
+    """
+
+    pixels: Tensor
+    u: Tensor
+    v: Tensor
+    cover: Tensor
+
+    def at(self, times: Sequence[int]) -> Window:
+        """In some of the frames."""
+        return Window(*(part[:, times] for part in (self.pixels, self.u, self.v, self.cover)))
 
 
-def _masks(covers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Visible and whole, bool [B, T, K, H, W], of how much of each pixel each shape covers."""
-    whole = torch.stack([shape > 0.5 for shape in covers], 2)
-    nearer = whole.cumsum(2, dtype=torch.uint8) - whole.to(torch.uint8)
-    return whole & (nearer == 0), whole
+def windows(batch: SceneBatch, height: int = HEIGHT, width: int = WIDTH) -> list[Window]:
+    """Of each of the K shapes."""
+    return [_window(batch, k, height, width) for k in range(batch.centre.shape[2])]
 
 
-def _pixels(batch: SceneBatch, height: int, width: int) -> tuple[Tensor, ...]:
-    """y and x of the pixels, float [H, W] each."""
-    device = batch.centre.device
-    return torch.meshgrid(_pixel_centres(height, HEIGHT, device), _pixel_centres(width, WIDTH, device), indexing="ij")
+def masks(places: Sequence[Window], height: int = HEIGHT, width: int = WIDTH) -> tuple[Tensor, Tensor]:
+    """`visible` and `whole` of `render`."""
+    clips, times, _ = places[0].pixels.shape
+    whole = torch.zeros(clips, times, len(places), height * width + 1, dtype=torch.bool, device=places[0].pixels.device)
+    for k, place in enumerate(places):
+        whole[:, :, k].scatter_(2, place.pixels, place.cover > 0.5)
+    whole = whole[..., :-1].unflatten(3, (height, width))
+    visible = whole.clone()
+    free = ~whole[:, :, 0]
+    for k in range(1, len(places)):
+        visible[:, :, k] &= free
+        free &= ~whole[:, :, k]
+    return visible, whole
 
 
-def _pixel_centres(count: int, length: int, device: torch.device) -> Tensor:
-    return (torch.arange(count, device=device, dtype=torch.float32) + 0.5) * (length / count)
+def _window(batch: SceneBatch, k: int, height: int, width: int) -> Window:
+    """Of shape k."""
+    reach = REACH * float(batch.radius[:, k].max()) + 2
+    radius = batch.radius[:, k, None, None]
+    numbers, places = [], []
+    for axis, (count, length) in enumerate(((width, WIDTH), (height, HEIGHT))):
+        centre, scale = batch.centre[:, :, k, axis, None], count / length
+        half = math.ceil(reach * scale)
+        number = (centre * scale).floor().long() + torch.arange(-half, half + 1, device=centre.device)
+        numbers.append(number)
+        places.append((_pixel_centres(number, scale) - centre) / radius)
+    (column, row), (u, v) = numbers, places
+    inside = ((row >= 0) & (row < height)).unsqueeze(3) & ((column >= 0) & (column < width)).unsqueeze(2)
+    pixels = torch.where(inside, row.unsqueeze(3) * width + column.unsqueeze(2), height * width)
+    u, v = (side.flatten(2) for side in torch.broadcast_tensors(u.unsqueeze(2), v.unsqueeze(3)))
+    outline = _by_kind(_outline, SHAPES, batch.kind[:, k], u, v)
+    return Window(pixels.flatten(2), u, v, (0.5 - outline * radius).clamp_(0, 1))
 
 
-def _draw_ground(batch: SceneBatch, x: Tensor, y: Tensor) -> Tensor:
+def _pixel_centres(numbers: Tensor, scale: float) -> Tensor:
+    """Where pixels lie in a frame of 160 x 120; `scale` is how many of them lie in one of its own."""
+    return (numbers.to(torch.float32) + 0.5) * (1 / scale)
+
+
+def _draw_ground(batch: SceneBatch, height: int, width: int) -> Tensor:
     """float [B, 3, H, W]."""
+    x, y = (_pixel_centres(torch.arange(n, device=batch.waves.device), n / full) for n, full in ((width, WIDTH), (height, HEIGHT)))
     fx, fy, phase = (batch.waves[:, :, i, None, None] for i in range(3))
-    waves = torch.sin(fx * x + fy * y + phase)  # [B, waves, H, W]
+    waves = torch.sin(fx * x + fy * y.unsqueeze(1) + phase)  # [B, waves, H, W]
     return batch.ground[:, :, None, None] + torch.einsum("bnhw,bnc->bchw", waves, batch.waves[:, :, 3:])
 
 
-def _across(batch: SceneBatch, k: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each pixel lies in shape k, [B, T, H, W] each: -1 to 1 across it."""
-    radius = batch.radius[:, k, None, None, None]
-    return (x - batch.centre[:, :, k, 0, None, None]) / radius, (y - batch.centre[:, :, k, 1, None, None]) / radius
+def _colour(batch: SceneBatch, k: int, window: Window) -> Tensor:
+    """The colour of shape k, [B, T, 3, N]."""
+    light = _by_kind(_light, TEXTURES, batch.texture[:, k], window.u, window.v)
+    return batch.colour[:, k, None, :, None] * light.unsqueeze(2)
 
 
-def _cover(batch: SceneBatch, k: int, u: Tensor, v: Tensor) -> Tensor:
-    """How much of each pixel shape k covers, [B, T, H, W]."""
-    inside = torch.empty_like(u)
-    for number, name in enumerate(SHAPES):
-        rows = (batch.kind[:, k] == number).nonzero().flatten()
+def _by_kind(function: Callable[[str, Tensor, Tensor], Tensor], names: Sequence[str], kind: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """function(name, u, v) with each clip's own name, number `kind` [B] of `names`."""
+    if len(kind) == 1:
+        return function(names[int(kind)], u, v)
+    values = torch.empty_like(u)
+    for number, name in enumerate(names):
+        rows = (kind == number).nonzero().flatten()
         if len(rows):
-            inside[rows] = _outline(name, u[rows], v[rows])
-    return (0.5 - inside * batch.radius[:, k, None, None, None]).clamp_(0, 1)
-
-
-def _colour(batch: SceneBatch, k: int, u: Tensor, v: Tensor) -> Tensor:
-    """The colour of shape k, [B, T, 3, H, W]."""
-    light = torch.empty_like(u)
-    for number, name in enumerate(TEXTURES):
-        rows = (batch.texture[:, k] == number).nonzero().flatten()
-        if len(rows):
-            light[rows] = _light(name, u[rows], v[rows])
-    return batch.colour[:, k, None, :, None, None] * light.unsqueeze(2)
+            values[rows] = function(name, u[rows], v[rows])
+    return values
 
 
 def _outline(name: str, u: Tensor, v: Tensor) -> Tensor:

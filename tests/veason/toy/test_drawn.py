@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from grpo_reward.reward_score import score_answer
 from training_data_construction.teacher_checks import check_answer
 from veason.answers import read_fields
 from veason.toy.drawn import DrawnToys, draw
-from veason.toy.render import cover, render, scene_batch
-from veason.toy.scene import random_scene
+from veason.toy.render import paint, render, scene_batch, windows
+from veason.toy.scene import SHAPES, random_scene
 from veason.toy.tiny_policy import PolicySize, write_policy
 from verl.workers.prompts import PromptBuilder
 
@@ -56,8 +58,18 @@ def test_prompts_are_measured_with_the_longest(tmp_path):
         assert builder.length(example.messages, [image.size for image in example.images]) <= bound
 
 
-def test_masks_without_pictures_are_those_of_the_pictures():
-    for seed in range(4):
-        batch, _ = scene_batch([random_scene(random.Random(seed), frames=6)])
-        for alone, drawn in zip(cover(batch), render(batch)[1:], strict=True):
-            assert (alone == drawn).all() and alone.any()
+def test_frames_drawn_alone_are_those_of_the_video():
+    batch, _ = scene_batch([random_scene(random.Random(3), frames=6)])
+    batch = replace(batch, grain=torch.zeros(1))
+    places = windows(batch)
+    assert (paint(batch, [place.at([1, 4]) for place in places]) == paint(batch, places)[:, [1, 4]]).all()
+
+
+def test_no_shape_is_cut_off_by_its_window(monkeypatch):
+    scenes = [random_scene(random.Random(seed), frames=6) for seed in range(12)]
+    tight = [render(scene_batch([scene])[0], 90, 200, torch.Generator().manual_seed(0)) for scene in scenes]
+    monkeypatch.setattr("veason.toy.render.REACH", 3.0)
+    wide = [render(scene_batch([scene])[0], 90, 200, torch.Generator().manual_seed(0)) for scene in scenes]
+    for ours, theirs in zip(tight, wide, strict=True):
+        assert all((a == b).all() for a, b in zip(ours, theirs, strict=True))
+    assert {shape.shape for scene in scenes for shape in scene.shapes} == set(SHAPES)
