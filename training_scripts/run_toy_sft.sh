@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # The toy world's policy, from nothing to the folder that ships: random weights, fine-tuning on videos drawn as it goes, evaluation, card.
 #   bash training_scripts/run_toy_sft.sh
-# Works in TOY_ROOT (outputs/toy) and leaves the policy in POLICY_OUT (TOY_ROOT/toy_policy). Meant for one GPU and all the
-# cores there are, which draw the videos (not timed yet); on two cores give small numbers: VALID_VIDEOS=4 STEPS=4. SFT_SECONDS ends the fine-tuning at its last checkpoint
-# (trainer.save_freq=300); START goes on from a policy instead of from random weights. Further words override configs/toy_sft.yaml.
-COMMAND="bash training_scripts/run_toy_sft.sh $*"
+# Works in TOY_ROOT (outputs/toy) and leaves the policy in POLICY_OUT (TOY_ROOT/toy_policy). Meant for one GPU and all the cores there
+# are, which draw the videos: 0.25 s a step with 24 of them, ten minutes in all. On two cores give small numbers: VALID_VIDEOS=4 STEPS=4.
+# SFT_SECONDS ends the fine-tuning at its last checkpoint (trainer.save_freq=300); START goes on from a policy instead of from random
+# weights. Further words override configs/toy_sft.yaml.
 source "$(dirname "$0")/common.sh"
+COMMAND="${STEPS:+STEPS=$STEPS }${SFT_SECONDS:+SFT_SECONDS=$SFT_SECONDS }bash training_scripts/run_toy_sft.sh${*:+ $*}"
 
 export TOY_ROOT=${TOY_ROOT:-outputs/toy}
 POLICY_OUT=${POLICY_OUT:-$TOY_ROOT/toy_policy}

@@ -76,7 +76,8 @@ def write_card(output: Path, figures: dict[str, float], command: str, run: Path)
     config = Qwen2_5_VLForConditionalGeneration.config_class.from_pretrained(output)
     text, vision = config.text_config, config.vision_config
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
-    steps = read_metrics(run)
+    shipped = json.loads((run / "huggingface").resolve().parents[1].joinpath("trainer.json").read_text(encoding="utf-8"))["step"]
+    steps = read_metrics(run)[:shipped]  # the run may have been ended after its last checkpoint
     minutes = sum(row.get("seconds/step", 0.0) for row in steps) / 60
     rows = "\n".join(f"| {name} | {value:.1f} % |" for name, value in figures.items() if name in TABLE)
     output.joinpath("README.md").write_text(

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from training_scripts.toy_policy_card import AsEvaluated, answer_figures, benchmark_figures
+from training_scripts.toy_policy_card import AsEvaluated, answer_figures, benchmark_figures, write_card
 from veason.answers import format_answer
 from veason.toy.layouts import write_revos
+from veason.toy.tiny_policy import PolicySize, write_policy
 from veason.toy.world import make_videos
 
 
@@ -29,3 +30,20 @@ def test_a_right_answer_and_one_that_cannot_be_read(tmp_path):
     assert answer_figures(evaluation, world) == pytest.approx(expected)
     (evaluation / "metrics.json").write_text(json.dumps({"table": {"Overall J&F": {"value": 51.5}, "R": {"value": 3.0}}}))
     assert benchmark_figures(evaluation) == {"Overall J&F": 51.5}
+
+
+def test_the_card_counts_what_went_into_the_checkpoint_that_ships(tmp_path):
+    """A run that was ended after its last checkpoint had more steps than the policy has seen."""
+    run, output = tmp_path / "run", tmp_path / "policy"
+    checkpoint = run / "global_step_2"
+    write_policy(checkpoint / "actor" / "huggingface", PolicySize(), seed=0)
+    (checkpoint / "trainer.json").write_text('{"step": 2}')
+    (run / "huggingface").symlink_to(checkpoint / "actor" / "huggingface")
+    rows = [{"step": step, "loss": 1.0 / step, "seconds/step": 60.0} for step in (1, 2, 3)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_policy(output, PolicySize(), seed=0)
+    figures = {"Overall J&F": 51.5, "answers": 7, "form": 1.0, "keyframe": 0.5, "box_iou": 0.25}
+    write_card(output, figures, "STEPS=3 bash run.sh", run)
+    card = (output / "README.md").read_text()
+    assert "Made by `STEPS=3 bash run.sh` at commit" in card and "2 steps in 2.0 minutes, loss 0.500 at the end." in card
+    assert "| Overall J&F | 51.5 % |" in card and "On the 7 expressions" in card
