@@ -185,8 +185,12 @@ def plain_tracker(sam2_config: str, device: str | torch.device, dtype: torch.dty
     return VideoTracker.from_files(sam2_config, RANDOM, device, dtype, speed=Speed(compile_encoder=False, compile_steps=False))
 
 
-def make_config(job: Job, folder: Path, policy: Path, gpus: int) -> Config:
-    """The published recipe on `gpus` GPUs, everything resident that an 80 GB card has room for; the run's folder is `folder`."""
+def make_config(job: Job, folder: Path, policy: Path, gpus: int, further: Sequence[str] = ()) -> Config:
+    """The published recipe on `gpus` GPUs, everything resident that an 80 GB card has room for; the run's folder is `folder`.
+
+    Args:
+        further: words that replace keys.
+    """
     words = {
         "data.train_files": "noise",
         "data.rollout_batch_size": job.prompts,
@@ -208,7 +212,7 @@ def make_config(job: Job, folder: Path, policy: Path, gpus: int) -> Config:
         "trainer.logger": "[]",
     }
     recipe = Path(__file__).parents[1] / "configs" / "video_seg_zero_3b_keyframe_sam_sft_mod.yaml"
-    config = load_config([f"config={recipe}", *(f"{key}={value}" for key, value in words.items())])
+    config = load_config([f"config={recipe}", *(f"{key}={value}" for key, value in words.items()), *further])
     if job.tiny:
         write_tracker(policy / "tracker")
         config.worker.reward.sam2_config = str(policy / "tracker" / "sam2_tiny.yaml")

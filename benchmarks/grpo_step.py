@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--trl_seconds", type=int, default=240, help="after which TRL's process is ended, its start included")
     parser.add_argument("--compile_tracker", action="store_true", help="as a real run does: two minutes at the start, a second less a step")
     parser.add_argument("--tiny", action="store_true", help="a small job, for a machine without a GPU")
+    parser.add_argument("words", nargs="*", help="key=value words that replace the recipe's")
     args = parser.parse_args()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -56,7 +58,7 @@ def main() -> None:
         if args.gpus == 1:
             one_gpu(job, folder, args)
         else:
-            several_gpus(job, folder, args.gpus, args.steps)
+            several_gpus(job, folder, args.gpus, args.steps, args.words)
 
 
 def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
@@ -65,7 +67,7 @@ def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
     if "ours" not in parts and {"bare", "seed"} & set(parts):
         raise SystemExit("--parts: bare and seed are compared with ours, name it too")
     small = job if job.tiny else replace(job, prompts=4, rollouts=8, tokens=256)  # the job of the comparison with TRL
-    config = make_config(job, folder, folder / "policy", gpus=1)
+    config = make_config(job, folder, folder / "policy", 1, args.words)
     task = make_task(job, config)
     with BenchEngine(config, task.data, task.scorer) as engine:
         loop, device = open_loop(config, task, engine, folder / "log"), engine.device_name
@@ -140,12 +142,12 @@ def mean(rows: list[Figures]) -> Figures:
     return {name: (max if name.startswith("memory/") else fmean)(row[name] for row in rows) for name in rows[0]}
 
 
-def several_gpus(job: Job, folder: Path, gpus: int, steps: int) -> None:
+def several_gpus(job: Job, folder: Path, gpus: int, steps: int, words: Sequence[str]) -> None:
     """The job on one GPU, then on `gpus` with tensor parallelism and FSDP over all of them, on the same responses."""
     found: dict[int, list[Figures]] = {}
     device = ""
     for count in (1, gpus):
-        config = make_config(job, folder / str(count), folder / "policy", count)
+        config = make_config(job, folder / str(count), folder / "policy", count, words)
         task = make_task(job, config)
         with BenchEngine(config, task.data, task.scorer) as engine:
             engine.fix_responses()

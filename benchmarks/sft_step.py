@@ -39,6 +39,7 @@ RECIPE = "as the recipe"
 WAYS = {
     RECIPE: [],
     "read by processes": ["sft.num_workers=4"],
+    "layers compiled": ["sft.num_workers=4", "worker.actor.use_torch_compile=true"],
     "with recomputation": ["worker.actor.model.enable_gradient_checkpointing=true"],
 }
 KINDS = {  # of kernels, by a part of their name; the first that fits
@@ -126,7 +127,8 @@ def kernel_times(run: Any) -> dict[str, float]:
         return {}
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as record:
         run()
-    print_gaps(sorted((event.time_range.start, event.time_range.end, event.name) for event in record.events()))
+    on_device = [event for event in record.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    print_gaps(sorted((event.time_range.start, event.time_range.end, event.name) for event in on_device))
     times: dict[str, float] = {}
     kernels = sorted(record.key_averages(), key=lambda event: -event.self_device_time_total)
     for event in kernels:
@@ -147,9 +149,16 @@ def print_gaps(events: Sequence[tuple[float, float, str]]) -> None:
             busy_until, last = end, name
     idle = sum(gap for gap, *_ in gaps)
     span = (busy_until - events[0][0]) / 1e3
-    print(f"    from the first kernel to the last {span:.0f} ms, idle {idle / 1e3:.0f} ms in {len(gaps)} gaps; the longest:")
+    print(f"    {len(events)} kernels and copies in {span:.0f} ms, idle {idle / 1e3:.0f} ms in {len(gaps)} gaps; the longest:")
     for gap, at, before, after in sorted(gaps, reverse=True)[:8]:
         print(f"    {gap / 1e3:9.1f} ms at {at / 1e3:6.0f} ms between {before[:50]} and {after[:50]}")
+    for low, high in ((0, 10), (10, 50), (50, 200), (200, 1000), (1000, 1e9)):
+        some = [gap for gap, *_ in gaps if low <= gap < high]
+        print(f"    gaps of {low:.0f} to {high:.0f} microseconds: {len(some)}, {sum(some) / 1e3:.0f} ms in all")
+    parts = [0.0] * 20
+    for gap, at, *_ in gaps:
+        parts[min(int(at / span / 1e3 * 20), 19)] += gap
+    print("    idle share of each twentieth of the time, %: " + " ".join(f"{100 * each / (span * 1e3 / 20):.0f}" for each in parts))
 
 
 def in_process(words: list[str], limit: float) -> list[dict[str, Any]]:

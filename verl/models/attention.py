@@ -46,7 +46,8 @@ def attend_row(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask | Segm
     if isinstance(mask, BlockMask):
         # without `dynamic`, the second length that is met makes the kernel's length symbolic, and nothing else;
         # `fullgraph` turns a fall-back to the uncompiled form, which would hold every score, into an error
-        return compiled(_flex, fullgraph=True)(query, key, value, mask, grouped)
+        flex = _flex if torch.compiler.is_compiling() else compiled(_flex, fullgraph=True)
+        return flex(query, key, value, mask, grouped)
     lengths = [span.end - span.start for span in mask]
     pieces = list(zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value))))  # split: slices' gradients are as long as the row
     prompts = {span.start: piece for span, piece in zip(mask, pieces) if span.prompt_start == span.prompt_end}

@@ -20,10 +20,15 @@ ALIGNED = 8  # half-precision numbers in the 16 bytes that a matrix's rows have 
 CACHE_ENTRIES = 64  # gradients on or off, dtypes, ranks and single-block rows each take one; dynamo's default is 8
 
 
+def allow_entries() -> None:
+    """Lets dynamo keep `CACHE_ENTRIES` of a function."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, CACHE_ENTRIES)
+
+
 @cache
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """torch.compile, once per function."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, CACHE_ENTRIES)
+    allow_entries()
     return torch.compile(function, **options)
 
 
@@ -32,7 +37,8 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def call(first: Tensor, *others: Tensor) -> Any:
-        return (compiled(function, dynamic=True) if first.is_cuda else function)(first, *others)
+        alone = first.is_cuda and not torch.compiler.is_compiling()  # inside a compiled layer it is part of that
+        return (compiled(function, dynamic=True) if alone else function)(first, *others)
 
     return call
 

@@ -21,7 +21,7 @@ from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
 from verl.models.attention import TextAttention, row_mask
-from verl.models.fused import GatedMLP, torch_norm
+from verl.models.fused import GatedMLP, allow_entries, torch_norm
 from verl.models.log_probs import TokenScores, token_log_probs
 from verl.models.lora import LoraOptions, add_lora
 from verl.models.packing import PackedBatch
@@ -106,6 +106,14 @@ class Policy(nn.Module):
     def checkpoint_activations(self) -> None:
         """Keeps only each block's input for the backward pass. In effect in train mode."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Makes each language layer one compiled function, hooks of sharding left outside. One compilation serves all layers; the first
+        length of a row that is met takes one, the second one that all others share. For CUDA: elsewhere attention differs with every row.
+        """
+        allow_entries()
+        for layer in self.model.model.language_model.layers:
+            layer.forward = torch.compile(layer.forward, backend=backend, fullgraph=True)
 
     @classmethod
     def from_config(cls, config: Qwen2_5_VLConfig, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Policy:

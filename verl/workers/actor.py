@@ -58,6 +58,8 @@ class Actor:
             overrides=model.override_config,
         )
         shard(self.policy, config.fsdp, mesh)
+        if config.use_torch_compile and self.device.type == "cuda":
+            self.policy.compile_layers()
         self.optimizer = build_optimizer(self.policy.parameters(), config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim)
         self._weights_shelf, self._optimizer_shelf = HostShelf(), HostShelf()

@@ -79,6 +79,7 @@ class ActorConfig:
     clip_ratio_dual: float | None = None  # dual clip's bound for negative advantages (above 1); null: off
     tis_cap: float | None = None  # truncated importance sampling: bound of actor / rollout probability; null: off
     ppo_epochs: int = 1  # passes over each rollout batch
+    use_torch_compile: bool = False  # compile the language model's layers whole, the reference's too; on CUDA only
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     fsdp: FSDPConfig = field(default_factory=FSDPConfig)

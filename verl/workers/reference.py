@@ -35,6 +35,8 @@ class Reference:
         self.policy = load_policy(model.model_path, DTYPES[computed], gradient_checkpointing=False, overrides=model.override_config)
         self.policy.requires_grad_(False).eval()
         shard(self.policy, config.fsdp, mesh)
+        if actor.config.use_torch_compile and cuda:
+            self.policy.compile_layers()
         self.leave()
 
     def leave(self) -> None:

@@ -25,10 +25,12 @@ CASES = {
 }
 
 
-def compare(groups: list[Group], device: str, tied: bool = True) -> None:
+def compare(groups: list[Group], device: str, tied: bool = True, compiled: str | None = None) -> None:
     plain = tiny_model(tied=tied).to(device)
     policy = Policy(copy.deepcopy(plain))
     policy.checkpoint_activations()
+    if compiled is not None:
+        policy.compile_layers(compiled)
     policy.train()
     lengths = [len(r) for g in groups for r in g.response_ids]
     weights = torch.randn(sum(lengths), generator=torch.Generator().manual_seed(9)).to(device)
@@ -56,12 +58,19 @@ def test_untied_output_layer() -> None:
     compare(CASES["a group of one"], "cpu", tied=False)
 
 
+@pytest.mark.parametrize("case", ["a group of one", "several groups, images of several sizes"])
+def test_compiled_layers_give_the_same(case: str) -> None:
+    """As one graph a layer, which is what costs the host least; `aot_eager` is the compiler without its kernels."""
+    compare(CASES[case], "cpu", compiled="aot_eager")
+
+
 @pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [None, "inductor"])
 @pytest.mark.parametrize("case", CASES)
-def test_packed_row_equals_single_sequences_on_cuda(case: str) -> None:
+def test_packed_row_equals_single_sequences_on_cuda(case: str, compiled: str | None) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    compare(CASES[case], "cuda")
+    compare(CASES[case], "cuda", compiled=compiled)
 
 
 @pytest.mark.parametrize("budget", [1, 150, 10_000])
