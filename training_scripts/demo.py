@@ -19,7 +19,6 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 
 import torch
 
@@ -33,7 +32,6 @@ from verl.trainer.run_log import read_metrics
 
 DEMO_MARK = ".made-by-demo"  # a folder without it is not ours to replace
 SHIPPED = Path("weights/toy_policy")
-COMPARED = 3  # GRPO steps at the start and at the end whose rewards are compared
 COLUMNS = {"Overall J": "J", "Overall F": "F", "Overall J&F": "J&F", "R binary": "R"}
 
 
@@ -67,7 +65,7 @@ class Demo:
 
     def make_data(self) -> None:
         revos = self.places.world / "ReVOS"
-        self.run("toy world", "-m", "veason.toy.world", "--output", self.places.world, "--train_videos", "60", "--valid_videos", "12",
+        self.run("toy world", "-m", "veason.toy.world", "--output", self.places.world, "--train_videos", "60", "--valid_videos", "24",
                  "--reasonvos_videos", "1", "--queries", "6")  # fmt: skip
         self.run("sampling", "training_data_construction/data_sampling.py", "--input_json", revos / "meta_expressions_train_.json",
                  "--output_json", revos / "meta_expressions_train_select.json", "--target_size", "300")  # fmt: skip
@@ -83,7 +81,8 @@ class Demo:
         sam2_config, sam2_checkpoint = self.places.tracker_files()
         self.run("GRPO", "-m", "verl.trainer.main", "config=configs/demo.yaml", f"worker.actor.model.model_path={self.places.policy}",
                  f"worker.reward.sam2_config={sam2_config}", f"worker.reward.sam2_checkpoint={sam2_checkpoint}",
-                 f"trainer.n_gpus_per_node={workers()}", f"trainer.max_steps={self.steps}")  # fmt: skip
+                 f"trainer.n_gpus_per_node={workers()}", f"trainer.max_steps={self.steps}", f"trainer.test_freq={self.steps}",
+                 "trainer.val_before_train=true")  # fmt: skip
 
     def evaluate(self, when: str, policy: Path) -> None:
         self.run(f"evaluation {when} GRPO", "-m", "eval.evaluate", *evaluation_words(policy, self.evaluation(when), None, self.places))
@@ -158,19 +157,17 @@ def report(demo: Demo) -> None:
     for stage, seconds in [*demo.seconds.items(), ("together", sum(demo.seconds.values()))]:
         print(f"| {stage:25} | {seconds:7.1f} |")
     print(f"\nreward curve: {curve}\none prediction: {overlay}\npolicy after GRPO: {demo.trained_policy}\n")
-    rewards = [row["reward/mean"] for row in read_metrics(demo.output / "grpo") if "reward/mean" in row]
+    first, *_, last = (row["val/reward/mean"] for row in read_metrics(demo.output / "grpo") if "val/reward/mean" in row)
     print(f"GRPO started from {demo.places.policy}.")
-    print("\n".join(verdict(rewards, before["J&F"] or 0.0, after["J&F"] or 0.0)))
+    print("\n".join(verdict((first, last), (before["J&F"] or 0.0, after["J&F"] or 0.0))))
 
 
-def verdict(rewards: list[float], before: float, after: float) -> list[str]:
-    """What became of reward and J&F, in plain words, whichever way they went."""
-    few = min(COMPARED, max(1, len(rewards) // 2))
-    first, last = fmean(rewards[:few]), fmean(rewards[-few:])
+def verdict(rewards: tuple[float, float], scores: tuple[float, float]) -> list[str]:
+    """What became of reward and J&F from before to after, in plain words, whichever way they went."""
     lines = []
-    for what, old, new, form in (
-        (f"Mean reward of the first and of the last {few} steps, of 5", first, last, "{:.2f}"),
-        ("J&F on unseen videos before and after, in percent", before, after, "{:.1f}"),
+    for what, (old, new), form in (
+        ("Mean reward of greedy answers about unseen videos before and after, of 5", rewards, "{:.2f}"),
+        ("J&F on unseen videos before and after, in percent", scores, "{:.1f}"),
     ):
         change = f"rose by {form.format(new - old)}" if new > old else f"did NOT rise ({form.format(new - old)})"
         lines.append(f"{what}: {form.format(old)} -> {form.format(new)}, it {change}.")
