@@ -154,6 +154,11 @@ class WellFormed:
             return [score for answer in answers for score in self.scorer.score(example, [answer])]
         return self.scorer.score(example, answers)
 
+    def score_groups(self, groups: Sequence[tuple[Example, Sequence[str]]]) -> Sequence[Sequence[Breakdown] | Exception]:
+        if self.alone:
+            return [self.score(*group) for group in groups]
+        return self.scorer.score_groups([(example, self._answers(example, len(responses))) for example, responses in groups])
+
     @staticmethod
     def _answers(example: Example, count: int) -> list[str]:
         assert example.truth is not None

@@ -1,10 +1,12 @@
-"""Scores the answers of one group together: the frames are encoded once and all boxes are tracked as one batch."""
+"""Scores the answers of a group together: the frames are encoded once and all boxes are tracked as one batch; several groups at once
+where several wait."""
 
 from __future__ import annotations
 
 import gc
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,13 @@ import torch
 
 from grpo_reward.reward_score import DEFAULT_RULE, Breakdown, score_reading
 from grpo_reward.rules import Rule, find_rule
-from veason.examples import Example
+from veason.examples import Example, GroundTruth
 from veason.tracker import Prompt, VideoTracker
 
 log = logging.getLogger(__name__)
 
 TRACKER_ERRORS = ("raise", "skip")
+Masks = list[torch.Tensor | None]  # of a group: [T, H, W] per response, None where nothing was tracked
 
 
 class TrackerFailed(RuntimeError):
@@ -44,43 +47,96 @@ class GroupScorer:
 
     def score(self, example: Example, responses: Sequence[str]) -> list[Breakdown]:
         """Score the responses to one prompt, in order."""
-        truth = example.truth
-        if truth is None:
-            raise ValueError(f"{example.sample_id} has no truth to score against")
-        readings = [self.rule.read(response) for response in responses]
-        prompts = [self.rule.prompt(reading, truth) for reading in readings]
-        try:
-            height, width = truth.masks.shape[1:]
-            masks = self._track(example, (height, width), prompts)
-        except TrackerFailed as error:
-            if self.on_tracker_error == "raise":
-                raise
-            self.skipped += 1
-            log.warning("%s; its group is left out of the update (%d so far)", error, self.skipped)
-            return [Breakdown(float("nan"), dict.fromkeys(self.rule.parts, float("nan")), reading.failure) for reading in readings]
-        return [score_reading(self.rule, reading, truth, mask) for reading, mask in zip(readings, masks, strict=True)]
+        (scores,) = self.score_groups([(example, responses)])
+        if isinstance(scores, TrackerFailed):
+            raise scores
+        return scores
 
-    def _track(self, example: Example, size: tuple[int, int], prompts: Sequence[Prompt | None]) -> list[torch.Tensor | None]:
-        """Masks [T, H, W] per prompt on the tracker's device; a failure is tried once more, on a fresh state as every call is."""
-        wanted = [prompt for prompt in prompts if prompt is not None]
-        if not wanted or self.tracker is None:
-            return [None] * len(prompts)
-        frames = [np.asarray(image.convert("RGB")) for image in example.images]
-        masks = None
-        try:
-            masks = self.tracker.track_group_on_device(frames, wanted, size)
-        except Exception as error:
-            log.warning("SAM 2 failed on %s, once more: %s", example.sample_id, repr(error))  # as text: a log record keeps what it is given
-        if masks is None:
-            # only here, outside the block above, are the error and with it the failed attempt's features and memories gone
+    def score_groups(self, groups: Sequence[tuple[Example, Sequence[str]]]) -> list[list[Breakdown] | TrackerFailed]:
+        """Score several prompts' responses, their clips tracked together; in a group's place the failure that would end the run."""
+        asked = [_Asked.of(self.rule, example, responses) for example, responses in groups]
+        tracked = self._track_together(asked)
+        return [self._finish(group, masks) for group, masks in zip(asked, tracked, strict=True)]
+
+    def _finish(self, group: _Asked, masks: Masks | TrackerFailed) -> list[Breakdown] | TrackerFailed:
+        if not isinstance(masks, TrackerFailed):
+            return [score_reading(self.rule, reading, group.truth, mask) for reading, mask in zip(group.readings, masks, strict=True)]
+        if self.on_tracker_error == "raise":
+            return masks
+        self.skipped += 1
+        log.warning("%s; its group is left out of the update (%d so far)", masks, self.skipped)
+        return [Breakdown(float("nan"), dict.fromkeys(self.rule.parts, float("nan")), reading.failure) for reading in group.readings]
+
+    def _track_together(self, asked: Sequence[_Asked]) -> list[Masks | TrackerFailed]:
+        """Masks [T, H, W] per prompt on the tracker's device, groups of one size at once; what fails is tried once more by itself."""
+        found: list[Masks | TrackerFailed] = [[None] * len(group.prompts) for group in asked]
+        tracking = [number for number, group in enumerate(asked) if group.wanted and self.tracker is not None]
+        for size in {asked[number].size for number in tracking}:
+            members = [number for number in tracking if asked[number].size == size]
+            masks: list[list[torch.Tensor]] | None = None
             try:
-                gc.collect()
-                torch.cuda.empty_cache()  # nothing where CUDA is not in use
-                masks = self.tracker.track_group_on_device(frames, wanted, size)
+                masks = self._track([asked[number] for number in members], size)
             except Exception as error:
-                raise TrackerFailed(f"SAM 2 failed twice on {example.sample_id}: {error!r}") from error
+                names = ", ".join(asked[number].sample_id for number in members)
+                log.warning("SAM 2 failed on %s, once more: %s", names, repr(error))  # as text: a log record keeps what it is given
+            for position, number in enumerate(members):
+                own = self._once_more(asked[number]) if masks is None else masks[position]
+                found[number] = own if isinstance(own, TrackerFailed) else asked[number].spread(own)
+        return found
+
+    def _once_more(self, group: _Asked) -> list[torch.Tensor] | TrackerFailed:
+        """On a fresh state, as every call is: the caller has let go of the error, and with it of the failed attempt's features."""
+        gc.collect()
+        torch.cuda.empty_cache()  # nothing where CUDA is not in use
+        try:
+            return self._track([group], group.size)[0]
+        except Exception as error:
+            failed = TrackerFailed(f"SAM 2 failed twice on {group.sample_id}: {error!r}")
+            failed.__cause__ = error
+            return failed
+
+    def _track(self, groups: Sequence[_Asked], size: tuple[int, int]) -> list[list[torch.Tensor]]:
+        assert self.tracker is not None
+        return self.tracker.track_groups_on_device([(group.frames(), group.wanted) for group in groups], size)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A group as the rule reads it: one reading, and one prompt or None, per response."""
+
+    example: Example
+    truth: GroundTruth
+    readings: list[Any]
+    prompts: list[Prompt | None]
+
+    @classmethod
+    def of(cls, rule: Rule, example: Example, responses: Sequence[str]) -> _Asked:
+        if example.truth is None:
+            raise ValueError(f"{example.sample_id} has no truth to score against")
+        readings = [rule.read(response) for response in responses]
+        return cls(example, example.truth, readings, [rule.prompt(reading, example.truth) for reading in readings])
+
+    @property
+    def sample_id(self) -> str:
+        return self.example.sample_id
+
+    @property
+    def wanted(self) -> list[Prompt]:
+        return [prompt for prompt in self.prompts if prompt is not None]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the true masks, and so of the tracked ones."""
+        height, width = self.truth.masks.shape[1:]
+        return height, width
+
+    def frames(self) -> list[np.ndarray]:
+        return [np.asarray(image.convert("RGB")) for image in self.example.images]
+
+    def spread(self, masks: Sequence[torch.Tensor]) -> Masks:
+        """The masks of the prompts that there are, None for the others."""
         tracked = iter(masks)
-        return [None if prompt is None else next(tracked) for prompt in prompts]
+        return [None if prompt is None else next(tracked) for prompt in self.prompts]
 
 
 def build_scorer(

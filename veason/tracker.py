@@ -8,6 +8,7 @@ their keyframes are. Nothing is kept from one call to the next, and memory is bo
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor
 from veason.tracking.batch import ObjectBatch
 from veason.tracking.frames import FrameWindow
 from veason.tracking.loading import load_model
-from veason.tracking.network import Network
+from veason.tracking.network import Network, to_device
 from veason.tracking.speed import Speed
 from veason.tracking.visits import visit_order
 
@@ -43,14 +44,17 @@ class Prompt:
     boxes: np.ndarray
 
 
+Group = tuple[Sequence[np.ndarray], Sequence[Prompt]]  # a clip's frames, uint8 [H, W, 3] RGB each, and what is tracked in it
+
+
 class VideoTracker:
     """A SAM 2 model on one device.
 
     Args:
         model: sam2's `SAM2Base`, on its device.
         dtype: bf16 computes under autocast; fp32 is exact.
-        max_objects: objects tracked at once.
-        max_frames: frames whose features are held at once (about 16 MB each at 1024 pixels).
+        max_objects: objects tracked at once; 32 for a model of 1024 pixels, and more for a smaller one, when None.
+        max_frames: frames of a clip whose features are held at once (about 16 MB each at 1024 pixels).
         speed: what is switched on to be fast.
     """
 
@@ -58,13 +62,13 @@ class VideoTracker:
         self,
         model: Any,
         dtype: torch.dtype = torch.float32,
-        max_objects: int = 32,
+        max_objects: int | None = None,
         max_frames: int = 16,
         speed: Speed | None = None,
     ):
         self.device = next(model.parameters()).device
         self.network = Network(model, dtype, speed or Speed.for_model(model))
-        self.max_objects, self.max_frames = max_objects, max_frames
+        self.max_objects, self.max_frames = max_objects or 32 * self.network.room, max_frames
 
     @classmethod
     def from_files(
@@ -110,23 +114,45 @@ class VideoTracker:
         self, frames: Sequence[np.ndarray], prompts: Sequence[Prompt], size: tuple[int, int] | None = None
     ) -> list[Tensor]:
         """The same, left on the tracker's device (long clips on the host), with boxes and masks in a grid of `size` (H, W)."""
-        total, size = len(frames), tuple(size or frames[0].shape[:2])
+        return self.track_groups_on_device([(frames, prompts)], size or frames[0].shape[:2])[0]
+
+    def track_groups_on_device(self, groups: Sequence[Group], size: tuple[int, int]) -> list[list[Tensor]]:
+        """`track_group_on_device` of several clips with their prompts. Short ones of equal length go through the network together, as
+        many as there is room for: a small network is bound by launches, not by arithmetic."""
+        found: dict[int, list[Tensor]] = {}
+        for members in self._together([len(frames) for frames, _ in groups]):
+            found |= zip(members, self._track_together([groups[number] for number in members], size), strict=True)
+        return [found[number] for number in range(len(groups))]
+
+    def _together(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Numbers of clips that are tracked at once."""
+        for length in sorted(set(lengths)):
+            alike = [number for number, other in enumerate(lengths) if other == length]
+            yield from _chunks(alike, max(1, self.max_frames * self.network.room // length) if length <= self.max_frames else 1)
+
+    def _track_together(self, groups: Sequence[Group], size: tuple[int, int]) -> Iterator[list[Tensor]]:
+        """Clips of one length; several of them where they are short."""
+        total = len(groups[0][0])
         long = total > self.max_frames
-        masks = torch.zeros(len(prompts), total, *size, dtype=torch.bool, device="cpu" if long else self.device)
-        objects = self._objects(prompts, total, size)
+        counts = [len(prompts) for _, prompts in groups]
+        masks = torch.zeros(sum(counts), total, *size, dtype=torch.bool, device="cpu" if long else self.device)
+        objects: list[_Object] = []
+        for clip, (_, prompts) in enumerate(groups):
+            objects += self._objects(prompts, total, size, clip * total, sum(counts[:clip]))
+        frames = groups[0][0] if len(groups) == 1 else [frame for frames, _ in groups for frame in frames]
         # a short clip is seen as a whole; through a long one the objects of each keyframe walk together, from chunk to chunk
-        groups = [[item for item in objects if item.keyframe == k] for k in sorted({o.keyframe for o in objects})] if long else [objects]
+        walks = [[item for item in objects if item.keyframe == k] for k in sorted({o.keyframe for o in objects})] if long else [objects]
         checksums = []
-        for group in groups:
-            order = visit_order(group[0].keyframe, total) if long else range(total)
-            window = FrameWindow(self.network, frames.__getitem__, order, self.max_frames)
-            for chunk in _chunks(group, self.max_objects):
+        for walk in walks:
+            order = visit_order(walk[0].keyframe, total) if long else range(len(frames))
+            window = FrameWindow(self.network, frames.__getitem__, order, self.max_frames if long else len(frames))
+            for chunk in _chunks(walk, self.max_objects):
                 batch = self._batch(chunk, total)
                 for visited, tracked in self._run(batch, window, size):
                     _paint(masks, chunk, visited, tracked.to(masks.device))
                 checksums.append(batch.checksum)
         _check(checksums)
-        return list(masks)
+        return map(list, masks.split(counts))
 
     def track_video(self, read_frame: Callable[[int], np.ndarray], total: int, prompt: Prompt) -> Iterator[tuple[int, np.ndarray]]:
         """Track one prompt through a video of any length.
@@ -155,24 +181,24 @@ class VideoTracker:
             _check([batch.checksum for batch in batches])
             yield frame, torch.stack([masks.any(0) for _, masks in steps]).any(0).cpu().numpy()
 
-    def _objects(self, prompts: Sequence[Prompt], total: int, size: tuple[int, int]) -> list[_Object]:
-        """The distinct objects of all prompts."""
+    def _objects(self, prompts: Sequence[Prompt], total: int, size: tuple[int, int], start: int = 0, first: int = 0) -> list[_Object]:
+        """The distinct objects of all prompts of a clip, which begins at frame `start` of several; its first prompt has number `first`."""
         found: dict[tuple, _Object] = {}
-        for number, prompt in enumerate(prompts):
+        for number, prompt in enumerate(prompts, start=first):
             if not 0 <= prompt.keyframe < total:
                 raise ValueError(f"keyframe {prompt.keyframe} is outside a clip of {total} frames")
             scale = self.network.size / np.array([size[1], size[0]] * 2, dtype=np.float64)
             with np.errstate(over="ignore"):
                 boxes = (np.asarray(prompt.boxes, dtype=np.float64).reshape(-1, 4) * scale).astype(np.float32)
             for box in boxes[(np.abs(boxes) <= FARTHEST).all(1)]:  # NaN is not
-                item = found.setdefault((prompt.keyframe, *box.tolist()), _Object(prompt.keyframe, box, []))
+                item = found.setdefault((prompt.keyframe, *box.tolist()), _Object(prompt.keyframe, box, start, []))
                 if number not in item.prompts:
                     item.prompts.append(number)
         return list(found.values())
 
     def _batch(self, chunk: Sequence[_Object], total: int) -> ObjectBatch:
         boxes = torch.from_numpy(np.stack([item.box for item in chunk])).to(self.device, non_blocking=True)
-        return ObjectBatch(self.network, boxes, [item.keyframe for item in chunk], total)
+        return ObjectBatch(self.network, boxes, [item.keyframe for item in chunk], total, [item.start for item in chunk])
 
     @staticmethod
     def _run(batch: ObjectBatch, window: FrameWindow, size: tuple[int, int]) -> Iterator[tuple[list[int], Tensor]]:
@@ -183,9 +209,17 @@ class VideoTracker:
 
 def _paint(masks: Tensor, chunk: Sequence[_Object], frames: Sequence[int], tracked: Tensor) -> None:
     """Add the masks [N, H, W] of a chunk's objects to those of the prompts that asked for them, [P, T, H, W]."""
+    turns: list[list[tuple[int, int, int]]] = []  # (prompt, frame, row), each prompt once a turn
+    taken: Counter[int] = Counter()
     for row, (frame, item) in enumerate(zip(frames, chunk, strict=True)):
         for prompt in item.prompts:
-            masks[prompt, frame] |= tracked[row]
+            if taken[prompt] == len(turns):
+                turns.append([])
+            turns[taken[prompt]].append((prompt, frame, row))
+            taken[prompt] += 1
+    for turn in turns:
+        prompts, times, rows = to_device(turn, masks.device).unbind(1)
+        masks[prompts, times] |= tracked[rows]
 
 
 def _check(checksums: Sequence[Tensor]) -> None:
@@ -198,6 +232,7 @@ def _check(checksums: Sequence[Tensor]) -> None:
 class _Object:
     keyframe: int
     box: np.ndarray  # float32 [4] in pixels of the network's frame
+    start: int  # the first frame of its clip, where several are tracked at once
     prompts: list[int]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL.Image import Image
@@ -62,6 +62,14 @@ class Scorer(Protocol):
 
     def score(self, example: Any, responses: Sequence[str]) -> Sequence[Score]:
         """One score per response; `example` is one that the task's own data set made."""
+
+
+@runtime_checkable
+class GroupsScorer(Scorer, Protocol):
+    """A scorer that is quicker with several groups at once."""
+
+    def score_groups(self, groups: Sequence[tuple[Any, Sequence[str]]]) -> Sequence[Sequence[Score] | Exception]:
+        """What `score` gives for each (example, responses), or what it would raise."""
 
 
 @dataclass(frozen=True)

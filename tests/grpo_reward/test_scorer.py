@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,12 +21,12 @@ class BoxTracker:
     def __init__(self, failures=0):
         self.failures, self.calls = failures, 0
 
-    def track_group_on_device(self, frames, prompts, size):
+    def track_groups_on_device(self, groups, size):
         self.calls += 1
         if self.calls <= self.failures:
             raise RuntimeError("CUDA error: out of luck")
-        assert all(frame.shape == (20, 30, 3) and frame.dtype == np.uint8 for frame in frames)
-        return [self.fill(prompt.boxes, len(frames), size) for prompt in prompts]
+        assert all(frame.shape == (20, 30, 3) and frame.dtype == np.uint8 for frames, _ in groups for frame in frames)
+        return [[self.fill(prompt.boxes, len(frames), size) for prompt in prompts] for frames, prompts in groups]
 
     @staticmethod
     def fill(boxes, total, size):
@@ -72,11 +73,11 @@ def test_the_second_attempt_finds_the_memory_of_the_first_free(caplog):
     class HoldingTracker(BoxTracker):
         held = None
 
-        def track_group_on_device(self, frames, prompts, size):
+        def track_groups_on_device(self, groups, size):
             assert self.held is None or self.held() is None
             features = Features()
             self.held = weakref.ref(features)
-            return super().track_group_on_device(frames, prompts, size)
+            return super().track_groups_on_device(groups, size)
 
     scores = GroupScorer(find_rule("veason_strict"), HoldingTracker(failures=1)).score(make_example(), RESPONSES)
     assert scores[0].total == 5.0 and "bear/7" in caplog.text and "out of luck" in caplog.text
@@ -93,6 +94,31 @@ def test_two_failures_leave_the_group_out_where_that_was_asked_for():
     assert all(math.isnan(score.total) and all(map(math.isnan, score.parts.values())) for score in scores)
     assert [score.failure for score in scores] == [None, "no_answer", None, None] and scorer.skipped == 1
     assert scorer.score(make_example(), RESPONSES)[0].total == 5.0
+
+
+def test_several_groups_are_scored_as_each_alone():
+    """Of two sizes of masks, one without an answer to track; and when all together fail, each by itself."""
+    example = make_example()
+    large = replace(example, truth=replace(example.truth, masks=np.repeat(np.repeat(example.truth.masks, 2, 1), 2, 2)))
+    groups = [(make_example(), RESPONSES), (large, RESPONSES[:3]), (make_example(), ["nothing"]), (make_example(), RESPONSES[2:])]
+    rule = find_rule("video_match_keyframe_sft_sam_mod")
+    alone = [GroupScorer(rule, BoxTracker()).score(*group) for group in groups]
+    together, failing = BoxTracker(), BoxTracker(failures=1)
+    assert GroupScorer(rule, together).score_groups(groups) == alone and together.calls == 2
+    assert GroupScorer(rule, failing).score_groups(groups) == alone and failing.calls >= 3
+
+
+def test_a_group_that_cannot_be_tracked_costs_the_others_nothing():
+    class Picky(BoxTracker):
+        def track_groups_on_device(self, groups, size):
+            if any(len(prompts) == 1 for _, prompts in groups):
+                raise RuntimeError("not this one")
+            return super().track_groups_on_device(groups, size)
+
+    groups = [(make_example(), RESPONSES), (make_example(), RESPONSES[:2])]
+    first, second = GroupScorer(find_rule("veason_strict"), Picky()).score_groups(groups)
+    assert first == GroupScorer(find_rule("veason_strict"), BoxTracker()).score(*groups[0])
+    assert isinstance(second, TrackerFailed) and "not this one" in str(second)
 
 
 def test_nothing_to_track_calls_no_tracker():

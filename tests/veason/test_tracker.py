@@ -157,6 +157,34 @@ def test_prompts_of_a_group_do_not_meet(tracker):
         assert all(np.array_equal(masks, other) for masks, other in zip(found, alone, strict=True))
 
 
+def test_clips_that_are_tracked_together_do_not_meet(tracker):
+    """Of two lengths, one without prompts, one too long to be held: the masks are those of each clip alone."""
+    lengths = (5, 3, 5, 18, 5)
+    groups = []
+    for number, length in enumerate(lengths):
+        prompts = [Prompt(k, make_boxes(2, 60, 80, seed=number + k)) for k in (0, length - 1, 0)]
+        groups.append((make_clip(length, 60, 80)[::-1] if number % 2 else make_clip(length, 60, 80), [] if number == 4 else prompts))
+    bounded = VideoTracker(tracker.network.model, max_objects=4)
+    for each in (tracker, bounded):
+        found = each.track_groups_on_device(groups, (30, 40))
+        for (frames, prompts), masks in zip(groups, found, strict=True):
+            alone = tracker.track_group_on_device(frames, prompts, (30, 40))
+            assert [tuple(mask.shape) for mask in masks] == [(len(frames), 30, 40)] * len(prompts)
+            assert all(torch.equal(mask, other) for mask, other in zip(masks, alone, strict=True))
+
+
+def test_short_clips_go_through_the_network_together(tracker, monkeypatch):
+    prompted = []
+    prompt = tracker.network.prompt
+    monkeypatch.setattr(tracker.network, "prompt", lambda features, boxes: prompted.append(len(boxes)) or prompt(features, boxes))
+    groups = [(make_clip(5, 60, 80), [Prompt(1, make_boxes(2, 60, 80, seed=seed))]) for seed in range(3)]
+    tracker.track_groups_on_device(groups, (60, 80))
+    assert prompted == [6]
+    monkeypatch.setattr(tracker.network, "room", 1)  # as at 1024 pixels: 16 frames have room
+    tracker.track_groups_on_device([*groups, groups[0]], (60, 80))
+    assert prompted == [6, 6, 2]
+
+
 def test_frames_are_encoded_once_and_equal_boxes_tracked_once(tracker, monkeypatch):
     seen, prompted = [], []
     see, prompt = tracker.network.see, tracker.network.prompt

@@ -23,10 +23,12 @@ class ObjectBatch:
         boxes: float32 [N, 4] in pixels of the network's frame.
         keyframes: the frame each box is on.
         total: frames of the clip.
+        starts: where each object's clip begins in a row of clips of `total` frames each; by default there is one clip.
     """
 
-    def __init__(self, network: Network, boxes: Tensor, keyframes: Sequence[int], total: int):
+    def __init__(self, network: Network, boxes: Tensor, keyframes: Sequence[int], total: int, starts: Sequence[int] | None = None):
         self.network, self.boxes, self.total = network, boxes, total
+        self.starts = starts or [0] * len(keyframes)
         plans = {keyframe: plan_visits(keyframe, total, network.reach) for keyframe in set(keyframes)}
         self.plans = [plans[keyframe] for keyframe in keyframes]
         self.needed: dict[int, int] = defaultdict(int)  # slot -> the last visit that remembers it
@@ -38,11 +40,11 @@ class ObjectBatch:
         self.checksum = boxes.new_zeros(())  # of all that was segmented: finite as long as every value was, and no wait for the device
 
     def run(self, seen: Seen) -> Iterator[tuple[list[int], Tensor]]:
-        """Visit by visit the frame of every object and its mask logits, float32 [N, 1, 4h, 4w]."""
+        """Visit by visit the frame of every object in its clip and its mask logits, float32 [N, 1, 4h, 4w]."""
         for slot in range(self.total):
             frames = [plan[slot].frame for plan in self.plans]
             with torch.no_grad(), self.network.autocast():  # not around the yield: both are the thread's, and the caller's code runs there
-                logits = self._visit(slot, seen(frames))
+                logits = self._visit(slot, seen([start + frame for start, frame in zip(self.starts, frames)]))
             yield frames, logits
 
     def _visit(self, slot: int, features: Features) -> Tensor:

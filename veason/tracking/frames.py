@@ -10,7 +10,7 @@ import numpy as np
 from veason.tracking.network import Features, Network, join_features, to_device
 from veason.tracking.pixels import prepare_frames
 
-BATCH = 8  # frames encoded at once: what fills a GPU; more only takes memory
+BATCH = 8  # frames of 1024 pixels encoded at once: what fills a GPU; more only takes memory
 
 
 class FrameWindow:
@@ -47,7 +47,8 @@ class FrameWindow:
             self.ahead = following, self.reader.submit(self._read, self.order[following : following + self.capacity])
         if self.rows:
             del self.features  # its memory, before the next chunk's
-        batches = (self._encode(pixels[first : first + BATCH]) for first in range(0, len(pixels), BATCH))
+        size = BATCH * self.network.room
+        batches = (self._encode(pixels[first : first + size]) for first in range(0, len(pixels), size))
         self.features = join_features(batches, len(pixels))
         self.rows = {frame: row for row, frame in enumerate(chunk)}
 

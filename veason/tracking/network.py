@@ -69,6 +69,7 @@ class Network:
         self.model, self.dtype, self.speed = model, dtype, speed
         self.device = next(model.parameters()).device
         self.size, self.side = model.image_size, model.sam_image_embedding_size
+        self.room = max(1, (1024 // self.size) ** 2)  # how many of its frames take the place of one of 1024 pixels
         if dtype != torch.float32:
             store_in(model, dtype)
         pointers = model.max_obj_ptrs_in_encoder if model.use_obj_ptrs_in_encoder else 0

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from verl.algorithms.advantages import needs
 from verl.config import Config
 from verl.models.lora import merged_weights
 from verl.models.packing import Group, row_multiple
-from verl.protocol import Example, GroupAdvantages, GroupRequest, GroupResult, Score, Scorer, TrainingData
+from verl.protocol import Example, GroupAdvantages, GroupRequest, GroupResult, Scorer, TrainingData
 from verl.workers.actor import Actor
 from verl.workers.checkpoint import load_state, load_weights, save_state, save_weights, seed_everything
 from verl.workers.config import FSDPConfig
@@ -34,6 +33,7 @@ from verl.workers.prompts import Prompt, PromptBuilder
 from verl.workers.reading import Reader, ReadingProcesses, ReadStep, read_target
 from verl.workers.reference import Reference
 from verl.workers.rollout import Completion, Generation, RolloutEngine, Sampling
+from verl.workers.scoring import ScoringThread, Unscored
 from verl.workers.sharding import DTYPES, gatherer, sharding_mesh
 
 READERS = 8  # threads that read and process images while others wait for the disk
@@ -82,18 +82,16 @@ class Worker:
         make_prompts = partial(PromptBuilder, model.tokenizer_path or model.model_path or "", *bounds)
         self.prompts = make_prompts(pin=self.device.type == "cuda")
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
-        self.scoring = ThreadPoolExecutor(1, thread_name_prefix="score")
         seed_everything(config.data.seed)  # the same on every rank: they draw the same adapter
         sizes: dict[str, float] = {}
         self.rollouts: RolloutEngine | None = None
-        self.scorer: Scorer | None = None
         if self.make_scorer is not None:
             with resident_bytes(self.device, sizes, "engine"):
                 self.rollouts = RolloutEngine(config.worker.rollout, model, self.device.type, self.prompts.forbidden_tokens, bounds)
             self.rollouts.sleep()
             with resident_bytes(self.device, sizes, "scorer"):
-                self.scorer = self.make_scorer(str(self.device))
-            self.score_stream = torch.cuda.Stream() if self.device.type == "cuda" else None
+                scorer = self.make_scorer(str(self.device))
+            self.scoring = ScoringThread(scorer, self.prompts.decode, self.device)
         with resident_bytes(self.device, sizes, "weights"):
             self.actor = Actor(actor, config.worker.rollout, self._mesh(actor.fsdp))
         self.processes: ReadingProcesses | None = None
@@ -276,35 +274,9 @@ class Worker:
             )
         responses = completions[False]
         ids = [torch.tensor(response.ids, dtype=torch.int64) for response in responses]
-        result: Future[GroupResult] = self.scoring.submit(self._score, uid, example, prompt, responses, completions.get(True))
         group = Group(prompt.ids, ids, prompt.pixel_values, prompt.image_grid_thw)
+        result = self.scoring.submit(Unscored(uid, example, len(prompt.ids), responses, completions.get(True, [])))
         self.groups[uid] = StoredGroup(example.sample_id, group, [response.log_probs for response in responses], result)
-
-    def _score(
-        self, uid: int, example: Example, prompt: Prompt, responses: list[Completion], greedy: list[Completion] | None
-    ) -> GroupResult:
-        assert self.scorer is not None
-        texts = [self.prompts.decode(response.ids) for response in [*responses, *(greedy or [])]]
-        with torch.cuda.stream(self.score_stream) if self.score_stream else nullcontext():
-            try:
-                scores: Sequence[Score] = self.scorer.score(example, texts)
-            except Exception as error:
-                raise RuntimeError(f"{example.sample_id}: its responses could not be scored: {type(error).__name__}: {error}") from error
-        if len(scores) != len(texts):
-            raise RuntimeError(f"{example.sample_id}: the scorer gave {len(scores)} scores for {len(texts)} responses")
-        n = len(responses)
-        return GroupResult(
-            uid=uid,
-            sample_id=example.sample_id,
-            prompt_tokens=len(prompt.ids),
-            responses=texts[:n],
-            response_tokens=[len(response.ids) for response in responses],
-            truncated=[response.truncated for response in responses],
-            totals=[float(score.total) for score in scores[:n]],
-            parts=[dict(score.parts) for score in scores[:n]],
-            failures=[score.failure for score in scores[:n]],
-            baseline=float(scores[n].total) if greedy else None,
-        )
 
     def _wake_engine(self, engine: RolloutEngine) -> None:
         """Before rollouts: what trains leaves the GPU as configured, the engine wakes with the actor's present weights."""
