@@ -131,7 +131,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ["DEMO_ROOT"] = str(options.output)  # where configs/demo.yaml and configs/sft_demo.yaml find their data and write
     policy = options.policy or (SHIPPED if SHIPPED.is_dir() else options.output / "sft" / "huggingface")
-    places = Places(policy, options.tracker, options.output / "world", None, options.output)
+    places = Places(policy, options.tracker, options.output / "world", options.output)
     places.tracker_files()
     fresh_folder(options.output)
     demo = Demo(places, options.steps)

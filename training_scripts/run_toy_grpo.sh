@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# GRPO of the shipped small policy on the toy world, on one GPU or on the CPU; the published recipe but for sizes.
+# GRPO of the shipped small policy on the toy world, on one GPU or on the CPU (three minutes a step on two cores); the published recipe
+# but for sizes.
 #   python -m veason.toy.world --output outputs/toy/world --train_videos 600 --valid_videos 60
 #   bash training_scripts/run_toy_grpo.sh trainer.save_checkpoint_path=checkpoints/toy_grpo
 # MODEL_PATH, TOY_TRACKER and TOY_WORLD name other weights and another world; further words override.

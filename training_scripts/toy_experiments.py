@@ -1,7 +1,7 @@
 """The experiments of docs/toy_results.md: GRPO from the shipped policy, its control, the ablations, and what the corrections add.
 
     python -m training_scripts.toy_experiments --policy weights/toy_policy --tracker weights/toy_tracker --world outputs/toy/world \\
-        --cot outputs/toy/cot/cot_train.json --output outputs/toy/experiments --runs all --seeds 0,1,2 --jobs 6
+        --output outputs/toy/experiments --runs all --seeds 0,1,2 --jobs 6
 
 A run is a training by `verl.trainer` and an evaluation by `eval.evaluate` on the world's valid videos, in processes of their own. `--jobs`
 runs go on side by side, spread over the GPUs of the machine (over its cores where it has none). The same command goes on where it was
@@ -84,7 +84,6 @@ def main() -> int:
     parser.add_argument("--policy", type=Path, default=Path("weights/toy_policy"))
     parser.add_argument("--tracker", type=Path, default=Path("weights/toy_tracker"))
     parser.add_argument("--world", type=Path, required=True, help="a folder that veason.toy.world wrote")
-    parser.add_argument("--cot", type=Path, help="the teacher's records, for the control")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--runs", default="all", help=f"all, or some of {','.join(EXPERIMENTS)}")
     parser.add_argument("--seeds", default="0", help="of the runs, such as 0,1,2")
@@ -97,9 +96,7 @@ def main() -> int:
     parser.add_argument("words", nargs="*", help="key=value words for every training")
     options = parser.parse_args()
     names = choose(options.runs)
-    if "control" in names and options.cot is None:
-        parser.error("the run control learns from the teacher's records: give --cot")
-    places = Places(options.policy, options.tracker, options.world, options.cot, options.output)
+    places = Places(options.policy, options.tracker, options.world, options.output)
     for split in ("train", "valid"):  # builds the masks' index, before several runs would
         open_benchmark("revos", places.world / "ReVOS", split)
     if any(EXPERIMENTS[name].random for name in names):

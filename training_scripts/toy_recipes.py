@@ -41,17 +41,12 @@ def _reward(name: str, *further: str) -> tuple[str, ...]:
 EXPERIMENTS: dict[str, Experiment] = {
     BEFORE: Experiment("SFT, where all start", program=None),
     "grpo": Experiment("GRPO, the published recipe"),
-    "control": Experiment("more SFT, the same samples and steps", ("worker.actor.optim.lr=2.0e-4",), program=SFT),
-    "lr_low": Experiment("a third of the learning rate", ("worker.actor.optim.lr=3.0e-5",)),
-    "lr_high": Experiment("three times the learning rate", ("worker.actor.optim.lr=3.0e-4",)),
-    "wide": Experiment(
-        "four times the prompts a step, three times the learning rate",
-        (
-            "data.rollout_batch_size=64",
-            "worker.actor.global_batch_size=64",
-            "worker.rollout.max_num_seqs=512",
-            "worker.actor.optim.lr=3.0e-4",
-        ),
+    "control": Experiment("more SFT, the same samples and steps", ("worker.actor.optim.lr=2.0e-4", "sft.num_workers=4"), program=SFT),
+    "lr_low": Experiment("a third of the learning rate", ("worker.actor.optim.lr=8.0e-6",)),
+    "lr_high": Experiment("three times the learning rate", ("worker.actor.optim.lr=7.5e-5",)),
+    "narrow": Experiment(
+        "the published 16 prompts a step",
+        ("data.rollout_batch_size=16", "worker.actor.global_batch_size=16", "worker.actor.optim.lr=1.2e-5"),
     ),
     "no_keyframe": Experiment("without the keyframe part", _reward("no_keyframe")),
     "no_spatial": Experiment("without the spatial part", _reward("ablation_keyframe_sft_only_sam")),
@@ -61,7 +56,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "strict": Experiment("veason_strict, absent targets shown", _reward("veason_strict", "data.include_absent=true")),
     "lora": Experiment(
         "LoRA of rank 64, ten times the learning rate",
-        ("worker.actor.model.lora_rank=64", "worker.actor.model.lora_alpha=128", "worker.actor.optim.lr=1.0e-3"),
+        ("worker.actor.model.lora_rank=64", "worker.actor.model.lora_alpha=128", "worker.actor.optim.lr=2.5e-4"),
     ),
     "dr_grpo": Experiment("Dr. GRPO", ("algorithm.adv_estimator=dr_grpo", "worker.actor.loss_agg_mode=seq-mean-token-sum-norm")),
     "dapo": Experiment(
@@ -83,7 +78,6 @@ class Places:
     policy: Path
     tracker: Path
     world: Path
-    cot: Path | None
     output: Path
 
     @property
@@ -110,7 +104,6 @@ def training_words(experiment: Experiment, seed: int, steps: int, places: Places
     words = [
         f"config={CONFIGS[experiment.program]}",
         f"worker.actor.model.model_path={start}",
-        f"data.train_files={places.world / 'ReVOS'}",
         f"data.seed={seed}",
         f"trainer.max_steps={steps}",
         "trainer.total_episodes=1000",
@@ -118,16 +111,12 @@ def training_words(experiment: Experiment, seed: int, steps: int, places: Places
     ]
     if experiment.program == GRPO:
         sam2_config, sam2_checkpoint = places.tracker_files()
+        words += [f"data.train_files={places.world / 'ReVOS'}"]
         words += [f"worker.reward.sam2_config={sam2_config}", f"worker.reward.sam2_checkpoint={sam2_checkpoint}"]
     else:
         grpo = recipe()
         samples = grpo.data.rollout_batch_size * grpo.worker.rollout.n
-        words += [
-            f"data.meta_file={places.cot}",
-            "data.name=cot",
-            f"data.rollout_batch_size={samples}",
-            f"worker.actor.global_batch_size={samples}",
-        ]
+        words += [f"data.rollout_batch_size={samples}", f"worker.actor.global_batch_size={samples}"]
     return words + list(experiment.words)
 
 

@@ -18,7 +18,13 @@ PUBLISHED = "config=configs/video_seg_zero_3b_keyframe_sam_sft_mod.yaml"
 SIZES = {  # what the toy recipe may have different from the published one: sizes, places, and what a small policy needs
     *("data.train_files", "data.val_files", "data.val_meta_file", "data.val_max_samples", "data.prompt_template", "data.keyframe_resize"),
     *("data.max_prompt_length", "data.max_response_length", "worker.rollout.prompt_length", "worker.rollout.response_length"),
-    *("worker.actor.max_tokens_per_micro_batch", "worker.actor.model.model_path", "worker.actor.model.tokenizer_path"),
+    *(
+        "data.rollout_batch_size",
+        "worker.actor.global_batch_size",
+        "worker.actor.max_tokens_per_micro_batch",
+        "worker.actor.model.model_path",
+        "worker.actor.model.tokenizer_path",
+    ),
     *("worker.actor.model.enable_gradient_checkpointing", "worker.actor.optim.lr", "worker.actor.fsdp.mp_param_dtype"),
     *("worker.actor.offload.param_offload", "worker.actor.offload.optimizer_offload", "worker.ref.offload.param_offload"),
     *("worker.ref.fsdp.torch_dtype", "worker.ref.fsdp.mp_param_dtype", "worker.rollout.tensor_parallel_size", "worker.rollout.dtype"),
@@ -37,7 +43,7 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
     (tmp_path / "sam2_tiny.pt").touch()
-    return Places(tmp_path / "policy", tmp_path, tmp_path / "world", tmp_path / "cot.json", tmp_path / "output")
+    return Places(tmp_path / "policy", tmp_path, tmp_path / "world", tmp_path / "output")
 
 
 def flat(tree: dict, prefix: str = "") -> dict[str, object]:
@@ -70,7 +76,7 @@ def test_every_experiment_loads_and_has_a_rule(name: str, places: Places) -> Non
     else:
         grpo = recipe()
         assert config.data.rollout_batch_size == grpo.data.rollout_batch_size * grpo.worker.rollout.n
-        assert config.data.name == "cot"  # the teacher's answers to the world's prompts
+        assert config.data.name.endswith("DrawnToys")  # as in the fine-tuning before: nothing is seen twice
         assert experiment.program == SFT and config.data.prompt_template == grpo.data.prompt_template
 
 
