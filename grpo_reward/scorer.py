@@ -1,5 +1,4 @@
-"""Scores the answers of a group together: the frames are encoded once and all boxes are tracked as one batch; several groups at once
-where several wait."""
+"""Scores the answers of a group together, or of several: frames are encoded once and all boxes are tracked as one batch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Scores groups in a thread of its own while others are generated: those that wait at one time are handed to the scorer together."""
+"""Scores groups in a thread of its own while others are generated, a few at a time."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -13,7 +12,7 @@ import torch
 from verl.protocol import Example, GroupResult, GroupsScorer, Score, Scorer
 from verl.workers.rollout import Completion
 
-AT_ONCE = 32  # groups whose tracked masks may be on the device at a time
+TOGETHER = 4  # groups that are handed to the scorer at once
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,8 @@ class Unscored:
 
 
 class ScoringThread:
-    """Hands groups to a scorer.
+    """Hands groups to a scorer, those that were asked for together at once: in what order they come depends on the clock, and the last bits
+    of what a network computes depend on what is computed beside it.
 
     Args:
         scorer: of this worker; on a GPU its kernels go to a stream of their own.
@@ -63,17 +63,27 @@ class ScoringThread:
     def __init__(self, scorer: Scorer, decode: Callable[[Sequence[int]], str], device: torch.device) -> None:
         self.scorer, self.decode = scorer, decode
         self.stream = torch.cuda.Stream() if device.type == "cuda" else None
-        self.waiting: deque[Unscored] = deque()
+        self.together: dict[int, tuple[int, ...]] = {}  # uid -> those that it is scored with
+        self.waiting: dict[int, Unscored] = {}
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="score")
 
+    def expect(self, uids: Sequence[int]) -> None:
+        """Announces groups, in the order in which they are asked for."""
+        for first in range(0, len(uids), TOGETHER):
+            some = tuple(uids[first : first + TOGETHER])
+            self.together |= dict.fromkeys(some, some)
+
     def submit(self, group: Unscored) -> Future[GroupResult]:
-        """Its result; an error of the scorer comes back from it, with the sample's name."""
-        self.waiting.append(group)
-        self.thread.submit(self._score_waiting)
+        """The result of a group that was announced; an error of the scorer comes back from it, with the sample's name."""
+        self.waiting[group.uid] = group
+        some = self.together[group.uid]
+        if all(uid in self.waiting for uid in some):
+            self.thread.submit(self._score, [self.waiting.pop(uid) for uid in some])
+            for uid in some:
+                del self.together[uid]
         return group.result
 
-    def _score_waiting(self) -> None:
-        groups = [self.waiting.popleft() for _ in range(min(len(self.waiting), AT_ONCE))]
+    def _score(self, groups: Sequence[Unscored]) -> None:
         texts = [[self.decode(response.ids) for response in [*group.responses, *group.greedy]] for group in groups]
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():
             for group, answers, scores in zip(groups, texts, self._scores(groups, texts), strict=True):

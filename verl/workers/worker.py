@@ -125,7 +125,8 @@ class Worker:
         data, engine = self.validation if validation else self.data, self.rollouts
         greedy = "baselines" in needs(self.config.algorithm.adv_estimator) and not validation
         parallel = self.config.worker.rollout.tensor_parallel_size
-        own = {request.uid for position, request in enumerate(requests) if position % parallel == self.rank % parallel}
+        own = [request.uid for position, request in enumerate(requests) if position % parallel == self.rank % parallel]
+        self.scoring.expect(own)
         examples: dict[int, Example] = {}
         prompts: dict[int, Future[Prompt]] = {}
         complete: dict[int, dict[bool, list[Completion]]] = {uid: {} for uid in own}

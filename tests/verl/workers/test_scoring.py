@@ -1,8 +1,7 @@
-"""Groups are scored while others are generated, several at once where several wait."""
+"""Groups are scored while others are generated, those that were asked for together at once."""
 
 from __future__ import annotations
 
-from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -23,16 +22,12 @@ def lengths(responses):
     return [SimpleNamespace(total=float(len(text)), parts={"length": float(len(text))}, failure=None) for text in responses]
 
 
-class Slow:
-    """Waits in its first call until it is told to go on."""
-
+class Scorer:
     def __init__(self):
-        self.begun, self.go, self.calls = Event(), Event(), []
+        self.calls = []
 
     def score(self, example, responses):
         self.calls.append([example.sample_id])
-        self.begun.set()
-        assert self.go.wait(10)
         return lengths(responses)
 
     def score_groups(self, groups):
@@ -44,19 +39,21 @@ def decode(ids):
     return "".join(map(chr, ids))
 
 
-def test_those_that_wait_are_scored_together_and_one_error_is_its_own():
-    scorer = Slow()
+@pytest.mark.parametrize("order", [(3, 0, 4, 2, 1), (0, 1, 2, 3, 4)])
+def test_groups_are_scored_as_they_were_asked_for_whenever_they_come(order):
+    scorer = Scorer()
     thread = ScoringThread(scorer, decode, torch.device("cpu"))
-    first = thread.submit(group(0))
-    assert scorer.begun.wait(10)
-    others = [thread.submit(group(uid, greedy=("ccc",) if uid == 3 else ())) for uid in (1, 2, 3)]
-    scorer.go.set()
-    assert first.result(10).totals == [1.0, 2.0] and first.result().responses == ["a", "bb"] and first.result().baseline is None
-    assert others[0].result(10).totals == [1.0, 2.0]
+    thread.expect(range(5))
+    results = {uid: thread.submit(group(uid, greedy=("ccc",) if uid == 3 else ())) for uid in order}
+    assert results[4].result(10).totals == [1.0, 2.0] and results[4].result().responses == ["a", "bb"]
+    assert results[0].result(10).totals == [1.0, 2.0] and results[0].result().baseline is None
     with pytest.raises(RuntimeError, match="video/2: its responses could not be scored: ValueError: no frames"):
-        others[1].result(10)
-    assert others[2].result(10).baseline == 3.0 and others[2].result().totals == [1.0, 2.0] and others[2].result().response_tokens == [1, 2]
-    assert scorer.calls == [["video/0"], ["video/1", "video/2", "video/3"]]
+        results[2].result(10)
+    assert (
+        results[3].result(10).baseline == 3.0 and results[3].result().totals == [1.0, 2.0] and results[3].result().response_tokens == [1, 2]
+    )
+    assert sorted(scorer.calls) == [["video/0", "video/1", "video/2", "video/3"], ["video/4"]]
+    assert not thread.waiting and not thread.together
 
 
 def test_a_scorer_of_single_groups_and_one_that_miscounts():
@@ -65,6 +62,7 @@ def test_a_scorer_of_single_groups_and_one_that_miscounts():
             return lengths(responses)[: 1 if example.sample_id == "video/1" else None]
 
     thread = ScoringThread(Single(), decode, torch.device("cpu"))
+    thread.expect([0, 1])
     results = [thread.submit(group(uid)) for uid in (0, 1)]
     assert results[0].result(10).totals == [1.0, 2.0]
     with pytest.raises(RuntimeError, match="video/1: the scorer gave 1 scores for 2 responses"):
