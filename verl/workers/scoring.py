@@ -84,6 +84,15 @@ class ScoringThread:
         return group.result
 
     def _score(self, groups: Sequence[Unscored]) -> None:
+        """In the thread: gives each group its result, or the error that is in its way; nobody waits for ever."""
+        try:
+            self._resolve(groups)
+        except Exception as error:
+            for group in groups:
+                if not group.result.done():
+                    group.result.set_exception(error)
+
+    def _resolve(self, groups: Sequence[Unscored]) -> None:
         texts = [[self.decode(response.ids) for response in [*group.responses, *group.greedy]] for group in groups]
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():
             for group, answers, scores in zip(groups, texts, self._scores(groups, texts), strict=True):

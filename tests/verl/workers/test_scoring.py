@@ -56,6 +56,19 @@ def test_groups_are_scored_as_they_were_asked_for_whenever_they_come(order):
     assert not thread.waiting and not thread.together
 
 
+def test_nobody_waits_for_a_group_that_the_scorer_forgot():
+    class Forgetful(Scorer):
+        def score_groups(self, groups):
+            return super().score_groups(groups)[:1]
+
+    thread = ScoringThread(Forgetful(), decode, torch.device("cpu"))
+    thread.expect([0, 1])
+    results = [thread.submit(group(uid)) for uid in (0, 1)]
+    assert results[0].result(10).totals == [1.0, 2.0]
+    with pytest.raises(ValueError, match="shorter"):
+        results[1].result(10)
+
+
 def test_a_scorer_of_single_groups_and_one_that_miscounts():
     class Single:
         def score(self, example, responses):
