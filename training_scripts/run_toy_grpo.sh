@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# GRPO of the shipped small policy on the toy world, on one GPU or on the CPU (three minutes a step on two cores); the published recipe
+# GRPO of the shipped small policy on the toy world, on one GPU or on the CPU (on two cores a step takes minutes); the published recipe
 # but for sizes.
 #   python -m veason.toy.world --output outputs/toy/world --train_videos 600 --valid_videos 60
 #   bash training_scripts/run_toy_grpo.sh trainer.save_checkpoint_path=checkpoints/toy_grpo

@@ -6,7 +6,7 @@
 # SFT_SECONDS ends the fine-tuning at its last checkpoint (trainer.save_freq=300); START goes on from a policy instead of from random
 # weights. Further words override configs/toy_sft.yaml.
 source "$(dirname "$0")/common.sh"
-COMMAND="${STEPS:+STEPS=$STEPS }${SFT_SECONDS:+SFT_SECONDS=$SFT_SECONDS }bash training_scripts/run_toy_sft.sh${*:+ $*}"
+COMMAND="${START:+START=$START }${STEPS:+STEPS=$STEPS }${SFT_SECONDS:+SFT_SECONDS=$SFT_SECONDS }bash training_scripts/run_toy_sft.sh${*:+ $*}"
 
 export TOY_ROOT=${TOY_ROOT:-outputs/toy}
 POLICY_OUT=${POLICY_OUT:-$TOY_ROOT/toy_policy}

@@ -96,15 +96,9 @@ class CoTData(KeyframeTrainingData):
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:  # noqa: ARG002 (the record has drawn them)
         return list(self.benchmark.records[sample.sample_id]["frame_ids"])
 
-    def response(self, index: int) -> str | None:
-        """The answer of a record, without its pictures."""
-        return self._answer(self.samples[index])
-
-    def _answer(self, sample: VideoSample) -> str:
-        return self.benchmark.records[sample.sample_id]["conversation"][1]["value"]
-
     def _build(self, sample: VideoSample, index: int, seed: int) -> Example:
-        return replace(super()._build(sample, index, seed), response=self._answer(sample))
+        response = self.benchmark.records[sample.sample_id]["conversation"][1]["value"]
+        return replace(super()._build(sample, index, seed), response=response)
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
