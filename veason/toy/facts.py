@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from veason.toy.scene import Scene
 
@@ -75,8 +74,8 @@ def scene_facts(scene: Scene, visible: np.ndarray, whole: np.ndarray) -> list[Ob
     Args:
         visible, whole: bool [T, K, H, W] in the scene's order of shapes, as `veason.toy.render.render` gives them.
     """
-    flat = torch.from_numpy(whole).flatten(2).float()
-    overlaps = (flat @ flat.transpose(1, 2)).long().numpy()
+    bits = np.packbits(whole.reshape(*whole.shape[:2], -1), axis=2)
+    overlaps = np.bitwise_count(bits[:, :, None] & bits[:, None]).sum(3, dtype=np.int64)
     extents = overlaps.diagonal(axis1=1, axis2=2)
     areas = np.array([[np.count_nonzero(mask) for mask in frame] for frame in visible])
     return [_facts(scene, k, visible[:, k], areas[:, k], extents, overlaps) for k in range(len(scene.shapes))]

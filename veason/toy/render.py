@@ -114,7 +114,7 @@ def paint(
 
 def to_pixels(frames: Tensor) -> np.ndarray:
     """float [T, 3, H, W] in 0..1 as uint8 [T, H, W, 3]."""
-    return (frames.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    return (frames * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 @dataclass(frozen=True)
