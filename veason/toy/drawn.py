@@ -21,8 +21,9 @@ from veason.examples import Example, GroundTruth
 from veason.frames import anchored_frames, resize_frame
 from veason.masks import resize_nearest, scale_box
 from veason.prompts import Message, build_messages, load_template
-from veason.toy.expressions import Query, scene_queries
+from veason.toy.expressions import Query, absent_queries, scene_queries
 from veason.toy.facts import ObjectFacts, scene_facts
+from veason.toy.hasty import hasty
 from veason.toy.render import masks, paint, scene_batch, to_pixels, windows
 from veason.toy.scene import HEIGHT, WIDTH, random_scene
 from veason.toy.teacher import reasoning
@@ -43,6 +44,8 @@ class DrawnToys:
         stills: the share of them that are one frame of one to four shapes that never move, from which finding is learned first; the
             others are whole videos.
         frames: of a video, give or take a fifth.
+        absent: the share of videos that are asked for something that they do not show.
+        haste: the share of answers about what happens in time that are a hasty teacher's (`veason.toy.hasty`); 0: all are right.
     """
 
     seeded: ClassVar[bool] = False  # as far as `outline` can tell
@@ -56,8 +59,11 @@ class DrawnToys:
         examples: int = 100_000,
         stills: float = 0.5,
         frames: int = 20,
+        absent: float = 0.0,
+        haste: float = 0.0,
     ) -> None:
-        self.sampled_frames, self.size, self.examples, self.stills, self.frames = sampled_frames, keyframe_resize, examples, stills, frames
+        self.sampled_frames, self.size, self.examples, self.haste = sampled_frames, keyframe_resize, examples, haste
+        self.stills, self.frames, self.absent = stills, frames, absent
         self.template = load_template(prompt_template)
 
     def __len__(self) -> int:
@@ -72,15 +78,20 @@ class DrawnToys:
         return self._ask(LONGEST, range(100, 100 + shown)), [(self.size, self.size)] * shown
 
     def example(self, index: int, seed: int) -> Example:
-        drawn = draw(seed, self.stills, self.frames, self.sampled_frames)
-        facts, query, times = drawn.facts, drawn.query, drawn.times
-        boxes = [[scale_box(box, HEIGHT, WIDTH, self.size) for k in query.targets if (box := facts[k].boxes[time])] for time in times]
-        places = [[round(side) for side in box] for box in boxes[times.index(drawn.keyframe)]]
-        answer = format_answer(reasoning(facts, query, drawn.keyframe, self.size), drawn.keyframe, places)
+        drawn = draw(seed, self.stills, self.frames, self.sampled_frames, self.absent)
+        facts, query, times, keyframe = drawn.facts, drawn.query, drawn.times, drawn.keyframe
+        answered = hasty(query, facts, keyframe, random.Random(~seed), self.haste)
+        boxes = [self._boxes(query, facts, time) for time in times]
+        places = [[round(side) for side in box] for box in self._boxes(answered, facts, keyframe)]
+        answer = format_answer(reasoning(facts, answered, keyframe, self.size), keyframe, places)
         images = [resize_frame(_through_jpeg(picture), self.size) for picture in drawn.pictures]
         absent = scale_box(None, HEIGHT, WIDTH, self.size)
         truth = GroundTruth(times, [found or [absent] for found in boxes], resize_nearest(drawn.union, self.size))
         return Example(self.sample_id(index), self._ask(query.text, times), images, truth, answer)
+
+    def _boxes(self, query: Query, facts: list[ObjectFacts], time: int) -> list[list[float]]:
+        """Of the targets in view, as the model sees them."""
+        return [scale_box(box, HEIGHT, WIDTH, self.size) for k in query.targets if (box := facts[k].boxes[time])]
 
     def _ask(self, expression: str, times: range | list[int]) -> list[Message]:
         return build_messages(expression, times, self.template, (self.size, self.size))
@@ -105,7 +116,7 @@ class Drawn:
     union: np.ndarray
 
 
-def draw(seed: int, stills: float, frames: int, sampled_frames: int) -> Drawn:
+def draw(seed: int, stills: float, frames: int, sampled_frames: int, absent: float = 0.0) -> Drawn:
     """The video of a seed. Only the frames that are shown get colours."""
     rng = random.Random(seed)
     still = rng.random() < stills
@@ -117,8 +128,11 @@ def draw(seed: int, stills: float, frames: int, sampled_frames: int) -> Drawn:
         visible, whole = (drawn[0].numpy()[:, np.argsort(order)] for drawn in masks(places))
         facts = scene_facts(scene, visible, whole)
         queries = scene_queries(facts, rng, 2, absent=0.0)
-    seen = np.array([[box is not None for box in facts[k].boxes] for k in queries[0].targets])  # [targets, T]
-    union = (visible[:, list(queries[0].targets)] & seen.T[..., None, None]).any(1)
+        if queries and rng.random() < absent:
+            queries = [rng.choice(list(absent_queries(facts, rng)))]
+    targets = np.array(queries[0].targets, dtype=int)
+    seen = np.array([[box is not None for box in fact.boxes] for fact in facts])[targets]  # [targets, T]
+    union = (visible[:, targets] & seen.T[..., None, None]).any(1)
     keyframe, times = anchored_frames(union.sum((1, 2)), sampled_frames, np.random.default_rng(rng.randrange(2**31)))
     (pictures,) = paint(batch, [place.at(times) for place in places], generator=torch.Generator().manual_seed(scene.ground_seed))
     return Drawn(facts, queries[0], keyframe, times, to_pixels(pictures), union[times].astype(np.uint8))
