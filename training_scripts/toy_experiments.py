@@ -3,9 +3,10 @@
     python -m training_scripts.toy_experiments --policy weights/toy_policy --tracker weights/toy_tracker --world outputs/toy/world \\
         --output outputs/toy/experiments --runs all --seeds 0,1,2 --jobs 6
 
-A run is a training by `verl.trainer` and an evaluation by `eval.evaluate` on the world's valid videos, in processes of their own. `--jobs`
-runs go on side by side, spread over the GPUs of the machine (over its cores where it has none). The same command goes on where it was
-stopped. What there is at the end, or when the time is up, stands in OUTPUT/results.json; `training_scripts.toy_results` makes a page of it.
+A run is a training by `verl.trainer` and an evaluation by `eval.evaluate` on the world's valid videos, in processes of their own;
+`--stages` may leave either to another call. `--jobs` runs go on side by side, spread over the GPUs of the machine (over its cores where
+it has none). The same command goes on where it was stopped. What there is at the end, or when the time is up, stands in
+OUTPUT/results.json; `training_scripts.toy_results` makes a page of it.
 """
 
 from __future__ import annotations
@@ -19,25 +20,36 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
-from training_scripts.toy_collect import collect, pack
+from training_scripts.toy_collect import collect, describe_machine, pack
 from training_scripts.toy_pool import Job, Stage, run_jobs
 from training_scripts.toy_recipes import BEFORE, EXPERIMENTS, Places, evaluation_words, recipe, training_words
 from veason.datasets import open_benchmark
 
+STAGES = ("train", "evaluate")
 
-def make_job(name: str, seed: int, steps: int, limit: int | None, further: Sequence[str], places: Places) -> Job:
-    """One run as a job of two stages, train and evaluate."""
+
+def make_job(
+    name: str,
+    seed: int,
+    steps: int,
+    limit: int | None,
+    further: Sequence[str],
+    places: Places,
+    stages: Sequence[str] = STAGES,
+    machine: str = "",
+) -> Job:
+    """One run as a job of the named stages."""
     experiment = EXPERIMENTS[name]
     folder = places.output / "runs" / (name if experiment.program is None else f"{name}-{seed}")
-    stages, policy = [], places.policy
+    made, policy = [], places.policy
     if experiment.program is not None:
         words = [*training_words(experiment, seed, steps, places), f"trainer.save_checkpoint_path={folder / 'train'}", *further]
         step = folder / "train" / f"global_step_{steps}"
-        stages.append(Stage("train", [sys.executable, "-m", experiment.program, *words], step / "trainer.json"))
+        made.append(Stage("train", [sys.executable, "-m", experiment.program, *words], step / "trainer.json"))
         policy = step / "actor" / "huggingface"
     words = evaluation_words(policy, folder / "eval", limit, places)
-    stages.append(Stage("evaluate", [sys.executable, "-m", "eval.evaluate", *words], folder / "eval" / "metrics.json"))
-    return Job(folder.name, folder, stages)
+    made.append(Stage("evaluate", [sys.executable, "-m", "eval.evaluate", *words], folder / "eval" / "metrics.json"))
+    return Job(folder.name, folder, [stage for stage in made if stage.name in stages], machine)
 
 
 def make_slots(jobs: int, output: Path) -> list[Mapping[str, str]]:
@@ -90,6 +102,7 @@ def main() -> int:
     parser.add_argument("--main_seeds", help="of grpo and control, where they shall be more")
     parser.add_argument("--steps", type=int, default=recipe().trainer.max_steps)
     parser.add_argument("--limit", type=int, help="evaluate only so many expressions")
+    parser.add_argument("--stages", default=",".join(STAGES), help="what of a run is done in this call")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--seconds", type=float, default=1e9, help="when they are over, what runs is stopped and what is there collected")
     parser.add_argument("--archive", type=Path, help="pack results, logs and curves into this .tar.gz")
@@ -101,11 +114,11 @@ def main() -> int:
         open_benchmark("revos", places.world / "ReVOS", split)
     if any(EXPERIMENTS[name].random for name in names):
         write_random_policy(places.policy, places.random_policy)
-    jobs = []
+    jobs, stages, machine = [], options.stages.split(","), describe_machine()
     for name in names:
         more = options.main_seeds if name in ("grpo", "control") else None
         seeds = [0] if name == BEFORE else [int(seed) for seed in (more or options.seeds).split(",")]
-        jobs += [make_job(name, seed, options.steps, options.limit, options.words, places) for seed in seeds]
+        jobs += [make_job(name, seed, options.steps, options.limit, options.words, places, stages, machine) for seed in seeds]
     run_jobs(jobs, make_slots(options.jobs, places.output), options.seconds)
     collect(places.output, {name: experiment.title for name, experiment in EXPERIMENTS.items()})
     if options.archive:

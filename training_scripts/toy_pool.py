@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 POLL = 0.2  # seconds between two looks at the processes
 APART = 1.0  # seconds between two starts, so that they do not look for free ports at the same moment
@@ -36,20 +37,22 @@ class Job:
     """Stages in their order, with their logs and `stages.json` in `folder`.
 
     Attributes:
+        machine: that this call runs on, in words.
         state: waiting, running, done, failed, or stopped (the time was up).
-        seconds: of each stage that has ended well, also in an earlier call.
+        ended: of each stage that has ended well, also in an earlier call, `seconds` and `machine`.
     """
 
     name: str
     folder: Path
     stages: Sequence[Stage]
+    machine: str = ""
     state: str = "waiting"
-    seconds: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         kept = self.folder / "stages.json"
-        self.seconds = json.loads(kept.read_text()) if kept.is_file() else {}
+        self.ended = json.loads(kept.read_text()) if kept.is_file() else {}
 
     def left(self) -> list[Stage]:
         """The stages whose product is missing, and all that come after the first of them."""
@@ -57,9 +60,9 @@ class Job:
         return list(self.stages[missing[0] :]) if missing else []
 
     def note(self, stage: Stage, seconds: float) -> None:
-        """Keeps how long a stage took."""
-        self.seconds[stage.name] = round(seconds, 1)
-        (self.folder / "stages.json").write_text(json.dumps(self.seconds))
+        """Keeps how long a stage took, and where."""
+        self.ended[stage.name] = {"seconds": round(seconds, 1), "machine": self.machine}
+        (self.folder / "stages.json").write_text(json.dumps(self.ended))
 
 
 @dataclass

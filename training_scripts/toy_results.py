@@ -76,15 +76,16 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def commands(results: Mapping[str, Any]) -> str:
-    """The machine, and the training command of every experiment's first run, without the words that name places."""
+    """The machines, and the training command of every experiment's first run, without the words that name places."""
     first = {run["name"]: run["command"] for run in reversed(results["runs"]) if run["command"]}
     lines = []
     for name in results["titles"]:
         if name in first:
             words = first[name].split()[1:]  # what follows the interpreter
             lines.append(" ".join(["python", *(word for word in words if "/" not in word or word.startswith("config="))]))
-    machine = ", ".join([results["device"], *(f"{name} {number}" for name, number in results["versions"].items())])
-    return f"{machine}\n\n```\n" + "\n".join(lines) + "\n```"
+    places = sorted({(stage, ended["machine"]) for run in results["runs"] for stage, ended in run["stages"].items()}, reverse=True)
+    told = "\n".join(f"- {stage}: {machine}" for stage, machine in places)
+    return f"{told}\n\n```\n" + "\n".join(lines) + "\n```"
 
 
 def draw(results: Mapping[str, Any], names: Sequence[str], keys: Mapping[str, str], path: Path) -> None:

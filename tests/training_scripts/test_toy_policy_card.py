@@ -8,6 +8,7 @@ import pytest
 
 from training_scripts.toy_policy_card import AsEvaluated, answer_figures, benchmark_figures, write_card
 from veason.answers import format_answer
+from veason.pipeline import NO_TARGET
 from veason.toy.layouts import write_revos
 from veason.toy.tiny_policy import PolicySize, write_policy
 from veason.toy.world import make_videos
@@ -21,12 +22,13 @@ def test_a_right_answer_and_one_that_cannot_be_read(tmp_path):
     best = max(range(len(truth.frame_ids)), key=lambda i: truth.masks[i].sum())
     answers = ["no answer"] * len(data)
     answers[0] = format_answer("it is there", truth.frame_ids[best], truth.boxes[best])
-    records = [{"sample_id": data.sample_id(i), "answer": text, "failure": "no_answer" if i else None} for i, text in enumerate(answers)]
+    failures = [None, NO_TARGET] + ["no_answer"] * (len(data) - 2)
+    records = [{"sample_id": data.sample_id(i), "answer": answers[i], "failure": failures[i]} for i in range(len(data))]
     evaluation.mkdir()
     header = {"header": {"sampled_frames": 3, "keyframe_resize": 112}}
     (evaluation / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (header, *records)))
     share = 1 / len(data)
-    expected = {"form": share, "keyframe": share, "box_iou": share, "readable": share, "answers": len(data)}
+    expected = {"form": share, "keyframe": share, "box_iou": share, "readable": 2 * share, "answers": len(data)}
     assert answer_figures(evaluation, world) == pytest.approx(expected)
     (evaluation / "metrics.json").write_text(json.dumps({"table": {"Overall J&F": {"value": 51.5}, "R": {"value": 3.0}}}))
     assert benchmark_figures(evaluation) == {"Overall J&F": 51.5}
@@ -43,7 +45,7 @@ def test_the_card_counts_what_went_into_the_checkpoint_that_ships(tmp_path):
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_policy(output, PolicySize(), seed=0)
     figures = {"Overall J&F": 51.5, "answers": 7, "form": 1.0, "keyframe": 0.5, "box_iou": 0.25}
-    write_card(output, figures, "STEPS=3 bash run.sh", run)
+    write_card(output, figures, "STEPS=3 bash run.sh", [run])
     card = (output / "README.md").read_text()
-    assert "Made by `STEPS=3 bash run.sh` at commit" in card and "2 steps in 2.0 minutes, loss 0.500 at the end." in card
+    assert "Made by `STEPS=3 bash run.sh` at commit" in card and "- `run`: 2 steps in 2.0 minutes, loss 0.500 at the end\n" in card
     assert "| Overall J&F | 51.5 % |" in card and "On the 7 expressions" in card

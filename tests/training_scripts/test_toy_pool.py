@@ -33,7 +33,7 @@ def test_every_job_has_its_slot_and_stages_follow_each_other(tmp_path):
     assert [each.state for each in jobs] == ["done"] * 3
     used = ["".join((each.folder / f"stage{number}.txt").read_text() for number in (0, 1)) for each in jobs]
     assert used[:2] == ["00", "11"] and used[2] in ("00", "11")  # both stages in one slot
-    assert all(set(each.seconds) == {"stage0", "stage1"} for each in jobs)
+    assert all(set(each.ended) == {"stage0", "stage1"} for each in jobs)
 
 
 def test_a_failed_job_stops_no_other_and_its_log_is_shown(tmp_path, capsys):
@@ -48,7 +48,7 @@ def test_the_same_jobs_go_on_where_they_were_stopped(tmp_path):
     run_jobs([job(tmp_path, "a", "pass", "sys.exit(3)")], [{"SLOT": "0"}], 60)
     again = job(tmp_path, "a", "pass", "pass")
     run_jobs([again], [{"SLOT": "1"}], 60)
-    assert again.state == "done" and (again.folder / "stage0.txt").read_text() == "0" and set(again.seconds) == {"stage0", "stage1"}
+    assert again.state == "done" and (again.folder / "stage0.txt").read_text() == "0" and set(again.ended) == {"stage0", "stage1"}
     run_jobs([again], [{"SLOT": "2"}], 60)
     assert (again.folder / "stage1.txt").read_text() == "1"
 

@@ -86,6 +86,8 @@ def test_a_run_is_trained_then_evaluated_at_the_recipe_s_sizes(places: Places) -
     config = read_words(EvaluateConfig, [word for word in evaluate.command if "=" in word])
     assert config.model_path == str(train.product.parent / "actor/huggingface") and config.limit == 100
     assert config.keyframe_resize == recipe().data.keyframe_resize and config.prompt_template == recipe().data.prompt_template
+    (later,) = make_job("no_sam2", 1, 40, 100, [], places, ["evaluate"]).stages
+    assert later == evaluate
     (alone,) = make_job("sft", 0, 40, None, [], places).stages
     assert f"model_path={places.policy}" in alone.command
 

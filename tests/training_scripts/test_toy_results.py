@@ -15,7 +15,7 @@ TITLES = {"sft": "the start", "grpo": "GRPO", "control": "more SFT", "lora": "Lo
 def write_run(output, name, score, rewards=()):
     folder = output / "runs" / name
     (folder / "eval").mkdir(parents=True)
-    (folder / "stages.json").write_text('{"train": 60.0}')
+    (folder / "stages.json").write_text('{"train": {"seconds": 60.0, "machine": "a GPU, torch 9"}}')
     if rewards:
         (folder / "train").mkdir()
         rows = [{"step": step, "reward/mean": reward, "actor/kl": 0.5 * reward} for step, reward in enumerate(rewards, start=1)]
@@ -39,7 +39,8 @@ def results(tmp_path):
 def test_runs_are_collected_with_seeds_curves_and_seconds(results):
     found = {(run["name"], run["seed"]): run for run in results["runs"]}
     assert set(found) == {("sft", None), ("grpo", 0), ("grpo", 1), ("lora", 0)}
-    assert found["grpo", 0]["curves"]["reward/mean"] == [[1, 1.0], [2, 2.0], [3, 3.0]] and found["grpo", 0]["seconds"] == {"train": 60.0}
+    assert found["grpo", 0]["curves"]["reward/mean"] == [[1, 1.0], [2, 2.0], [3, 3.0]]
+    assert found["grpo", 0]["stages"]["train"]["seconds"] == 60.0
     assert found["lora", 0]["scores"] is None and found["sft", None]["curves"] == {}
 
 
@@ -50,6 +51,7 @@ def test_tables_have_mean_and_spread_over_seeds(results):
     assert len(rows) == 4  # a run without an evaluation has no row
     assert curves_table(results, {"reward/mean": "reward", "actor/kl": "KL"}).splitlines()[2:] == ["| GRPO | 2 | 1 |"]
     assert spread([]) == "-" and "python -m verl.trainer.main grpo-0" in commands(results)
+    assert commands(results).startswith("- train: a GPU, torch 9\n\n")
 
 
 def test_the_page_keeps_its_words_and_gets_new_blocks(results, tmp_path):
