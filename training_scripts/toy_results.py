@@ -95,14 +95,15 @@ def draw(results: Mapping[str, Any], names: Sequence[str], keys: Mapping[str, st
     figure = Figure(figsize=(4.2 * columns, 3.1 * -(-len(keys) // columns)), layout="constrained")
     panels = figure.subplots(-(-len(keys) // columns), columns, squeeze=False).flat
     for panel, (key, title) in zip(panels, keys.items()):
-        for name in names:
+        for number, name in enumerate(names):
             seeds = [run["curves"][key] for run in groups.get(name, []) if key in run["curves"]]
             if seeds:
                 length = min(map(len, seeds))
                 values = np.array([_smooth([value for _, value in seed[:length]]) for seed in seeds])
                 steps = [step for step, _ in seeds[0][:length]]
-                (line,) = panel.plot(steps, values.mean(0), label=titles[name], linewidth=1.5)
-                panel.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
+                colour = f"C{number}"  # the same in every panel, also where an experiment has no curve
+                panel.plot(steps, values.mean(0), label=titles[name], linewidth=1.5, color=colour)
+                panel.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
         panel.set_title(title, fontsize=10)
         panel.grid(alpha=0.3)
         panel.set_xlabel("step")
