@@ -45,7 +45,7 @@ stage "fine-tuning"
 "$PYTHON" -m verl.trainer.sft config=configs/toy_sft.yaml "trainer.max_steps=${SFT_STEPS:-60}" "${ON_DEVICE[@]}"
 
 stage "the policy as it ships"
-"$PYTHON" -m training_scripts.toy_policy_card ship --run "$TOY_ROOT/sft" --output "$POLICY_OUT"
+"$PYTHON" -m training_scripts.toy_policy_card ship --runs "$TOY_ROOT/sft" --output "$POLICY_OUT"
 
 stage "evaluation"
 "$PYTHON" -m eval.evaluate benchmark=revos "data_path=$TOY_ROOT/world/ReVOS" "model_path=$POLICY_OUT" "output_path=$TOY_ROOT/eval" \

@@ -1,6 +1,6 @@
 """The toy policy as it ships: bf16 safetensors in files below 15 MB, and the card that says how it was made and what it is worth.
 
-    python -m training_scripts.toy_policy_card ship --run outputs/toy/sft --output weights/toy_policy
+    python -m training_scripts.toy_policy_card ship --runs outputs/toy/sft --output weights/toy_policy
     python -m training_scripts.toy_policy_card card --runs outputs/toy/see outputs/toy/sft --output weights/toy_policy \\
         --evaluation outputs/toy/eval --world outputs/toy/world/ReVOS --command "bash training_scripts/run_toy_sft.sh"
 
@@ -125,20 +125,17 @@ Licence: Apache-2.0. No image or weight of others went into it.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("ship", "card"))
-    parser.add_argument("--run", type=Path, help="ship: the last fine-tuning's folder")
-    parser.add_argument("--runs", type=Path, nargs="+", help="card: the folders of all of them, in their order")
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="the fine-tunings' folders in their order; the last one ships")
     parser.add_argument("--output", type=Path, required=True, help="the policy's folder")
     parser.add_argument("--evaluation", type=Path, help="folder of eval.evaluate on the world's valid videos, by the policy in --output")
     parser.add_argument("--world", type=Path, help="the toy ReVOS")
     parser.add_argument("--command", default="bash training_scripts/run_toy_sft.sh", help="for the card")
     options = parser.parse_args()
     if options.what == "ship":
-        if options.run is None:
-            parser.error("ship needs --run")
-        print(f"{ship(options.run / 'huggingface', options.output) / 1e6:.1f} MB in {options.output}")
+        print(f"{ship(options.runs[-1] / 'huggingface', options.output) / 1e6:.1f} MB in {options.output}")
         return
-    if options.runs is None or options.evaluation is None or options.world is None:
-        parser.error("a card needs --runs, --evaluation and --world")
+    if options.evaluation is None or options.world is None:
+        parser.error("a card needs --evaluation and --world")
     figures = {**benchmark_figures(options.evaluation), **answer_figures(options.evaluation, options.world)}
     (options.output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     write_card(options.output, figures, options.command, options.runs)
