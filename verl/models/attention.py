@@ -15,6 +15,7 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from verl.models.fused import compiled, rotate
 from verl.models.packing import PackedBatch, Span
+from verl.models.transfer import sent
 
 BLOCK = 128
 Segments = tuple[Span, ...]
@@ -96,12 +97,8 @@ def block_mask(spans: Sequence[Span], segments: Tensor, parents: Tensor) -> Bloc
     length = len(segments)
     pairs = count_pairs(spans, length)
     full = pairs == BLOCK * BLOCK
-    partial_number, partial_index = _listed((pairs > 0) & ~full)
-    full_number, full_index = _listed(full)
-    mask = BlockMask.from_kv_blocks(
-        partial_number, partial_index, full_number, full_index, BLOCK_SIZE=BLOCK, mask_mod=sees, seq_lengths=(length, length)
-    )
-    return mask.to(segments.device)
+    lists = [sent(values, segments.device) for blocks in ((pairs > 0) & ~full, full) for values in _listed(blocks)]
+    return BlockMask.from_kv_blocks(*lists, BLOCK_SIZE=BLOCK, mask_mod=sees, seq_lengths=(length, length))
 
 
 def count_pairs(spans: Sequence[Span], length: int) -> Tensor:

@@ -12,16 +12,15 @@ while the prompt and its images are computed once instead of once per response.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from verl.models.transfer import mapped, sent
 from verl.models.vision import VisionPlan, plan_vision
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -90,15 +89,15 @@ class PackedBatch:
     group_sizes: tuple[int, ...]
 
     def to(self, device: torch.device | str) -> PackedBatch:
-        return replace(self, **{f.name: moved(getattr(self, f.name), device) for f in fields(self)})
+        return mapped(self, lambda tensor: sent(tensor, device))
+
+    def pinned(self) -> PackedBatch:
+        """In page-locked memory, from which a GPU takes it while it computes."""
+        return mapped(self, Tensor.pin_memory)
 
     def split(self, values: Tensor) -> list[Tensor]:
         """Values per label [N, ...] as one tensor per response."""
         return list(values.split(self.lengths))
-
-
-def moved(value: Any, device: torch.device | str) -> Any:
-    return value.to(device, non_blocking=True) if isinstance(value, Tensor | VisionPlan) else value
 
 
 def pack_groups(groups: Sequence[Group], model_config: Any, multiple: int | None = None) -> PackedBatch:

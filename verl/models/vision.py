@@ -8,7 +8,7 @@ the same sums. The window order of a frame is computed once per frame size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -60,12 +60,6 @@ class Segments:
         padding = Padding((bounds[:-1, None] + slot).where(filled, 0), filled, filled.flatten().nonzero()[:, 0])
         return cls(bounds.int(), longest, padding)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Segments:
-        padding = self.padding
-        if padding is not None:
-            padding = Padding(*(getattr(padding, f.name).to(device, non_blocking=non_blocking) for f in fields(padding)))
-        return Segments(self.bounds.to(device, non_blocking=non_blocking), self.longest, padding)
-
 
 @dataclass(frozen=True)
 class VisionPlan:
@@ -84,10 +78,6 @@ class VisionPlan:
     rows_columns: Tensor
     windows: Segments
     frames: Segments
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> VisionPlan:
-        names = ("order", "reverse", "rows_columns", "windows", "frames")
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names})
 
 
 @lru_cache(maxsize=256)

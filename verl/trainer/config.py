@@ -75,5 +75,5 @@ class SFTConfig:
     """Supervised fine-tuning (`verl.trainer.sft`) alone."""
 
     val_ratio: float = 0.05  # share of the training records held out where data.val_files is null
-    num_workers: int = 0  # processes of each worker that read the coming step's examples; 0: threads, enough for a large model
+    num_workers: int = 0  # processes of each worker that read coming steps' examples, a step each; 0: threads, which slow its launches down
     generate: int = 0  # held-out prompts whose greedy answers are scored at each validation; 0: none

@@ -45,7 +45,7 @@ class FSDPConfig:
     mp_param_dtype: str = "bf16"  # dtype of the gathered weights and of the computation
     mp_reduce_dtype: str = "fp32"  # dtype in which gradients are summed over ranks
     fsdp_size: int = -1  # ranks that share one copy of the weights, such as a machine's; -1: all. Copies sum their gradients once an update
-    enable_full_shard: bool = True  # free gathered weights after each block's pass (ZeRO-3); false keeps them until the step's end (ZeRO-2)
+    enable_full_shard: bool = True  # ZeRO-3: free gathered weights after a block; false: after a step (ZeRO-2), frozen ones stay whole
     param_offload: bool = False  # FSDP's own CPU offload: weights live on the host and are fetched block by block
     optimizer_offload: bool = False  # the actor's: as offload.optimizer_offload
 

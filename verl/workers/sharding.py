@@ -43,8 +43,11 @@ def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> None:
     On CUDA the gathered weights and the computation have `mp_param_dtype`, over the master weights that the policy holds; on the CPU
     everything stays in the dtype that it has, which is fp32: half precision is slower there and vLLM's log-probabilities could not be
     compared with the actor's.
+
+    What `whole_weights` names is left out of it.
     """
     cuda = mesh.device_type == "cuda"
+    whole = whole_weights(policy, config, mesh)
     options: dict[str, Any] = {
         "mesh": mesh,
         "reshard_after_forward": config.enable_full_shard,
@@ -52,12 +55,27 @@ def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> None:
         "mp_policy": MixedPrecisionPolicy(DTYPES[config.mp_param_dtype], DTYPES[config.mp_reduce_dtype], cast_forward_inputs=False)
         if cuda
         else MixedPrecisionPolicy(),
+        "ignored_params": whole,
     }
     if config.param_offload and cuda:
         options["offload_policy"] = CPUOffloadPolicy()
+    for parameter in whole:  # FSDP2 moves what it shards
+        parameter.data = parameter.data.to(mesh.device_type)
     for block in policy.blocks():
-        fully_shard(block, **options)
+        if not whole.issuperset(block.parameters()):
+            fully_shard(block, **options)
     fully_shard(policy, **options)
+
+
+def whole_weights(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> set[nn.Parameter]:
+    """Weights that every rank holds as they are, so that nothing of them is gathered: those that are never trained and need no cast, where
+    gathered weights stay for a step anyway (`enable_full_shard` off; a shard and a gathered copy take more) or one rank has all shards.
+    """
+    cuda = mesh.device_type == "cuda"
+    if (config.enable_full_shard and mesh.shape[-1] > 1) or (config.param_offload and cuda):
+        return set()
+    dtype = DTYPES[config.mp_param_dtype]
+    return {parameter for parameter in policy.parameters() if not parameter.requires_grad and (parameter.dtype == dtype or not cuda)}
 
 
 def drop_gathered(policy: nn.Module) -> None:

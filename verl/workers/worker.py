@@ -201,11 +201,16 @@ class Worker:
         """See verl.protocol.Engine.read_ahead."""
         if self.processes is not None:
             if tuple(requests) not in self.rows_ahead:
-                self.rows_ahead[tuple(requests)] = self.processes.submit(requests)
+                self.rows_ahead[tuple(requests)] = self.readers.submit(self._take_rows, self.processes.submit(requests))
             return
         for request in requests:
             if request not in self.ahead:
                 self.ahead[request] = self._submit_target(self.data, request)
+
+    def _take_rows(self, step: Future[ReadStep]) -> ReadStep:
+        """What a reading process makes of a step, where a GPU takes it without waiting."""
+        read = step.result()
+        return read._replace(rows=[row.pinned() for row in read.rows]) if self.device.type == "cuda" else read
 
     def fine_tune(self, requests: Sequence[GroupRequest], step: bool = True) -> dict[str, float]:
         """The token mean of the negative log-likelihood of the examples' responses; with `step`, an optimizer step on it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from verl.models.log_probs import token_log_probs
 from verl.models.lora import LoraOptions, adapter_weights, add_lora, merged_weights
 from verl.models.packing import Group, PackedBatch, fill_rows, mrope_positions, pack_groups
 from verl.models.policy import Policy, load_policy
+from verl.models.transfer import mapped
 from verl.models.vision import encode_images, plan_vision
 
 CONFIG = tiny_config()
@@ -59,6 +61,29 @@ def dense_mask(batch: PackedBatch) -> torch.Tensor:
     """By definition, bool [L, L]: a token (row) sees its own segment up to itself, and its group's prompt."""
     causal = torch.ones(len(batch.segments), len(batch.segments), dtype=torch.bool).tril()
     return causal & ((batch.segments[:, None] == batch.segments) | (batch.parents[:, None] == batch.segments))
+
+
+def tensors_of(value: object) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [found for field in fields(value) for found in tensors_of(getattr(value, field.name))] if is_dataclass(value) else []
+
+
+def test_every_tensor_of_a_row_is_taken_along() -> None:
+    batch = pack_groups([random_group([3, 5], GRIDS, 2)], CONFIG)
+    assert batch.vision.windows.padding is not None and len(tensors_of(batch)) == 20
+    other = mapped(batch, lambda tensor: tensor + 1)
+    assert all(torch.equal(a + 1, b) for a, b in zip(tensors_of(batch), tensors_of(other), strict=True))
+    assert (other.spans, other.vision.grids) == (batch.spans, batch.vision.grids)
+
+
+@pytest.mark.gpu
+def test_rows_go_to_the_gpu_from_pinned_memory() -> None:
+    batch = pack_groups([random_group([3, 5], GRIDS, 2)], CONFIG)
+    pinned = batch.pinned()
+    assert all(tensor.is_pinned() for tensor in tensors_of(pinned))
+    for there in (batch.to("cuda"), pinned.to("cuda")):
+        assert all(b.is_cuda and torch.equal(a, b.cpu()) for a, b in zip(tensors_of(batch), tensors_of(there), strict=True))
 
 
 @pytest.mark.parametrize("multiple", [1, 128])

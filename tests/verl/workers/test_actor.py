@@ -5,14 +5,17 @@ import os
 import socket
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
 
 from tests.verl.workers.toy_groups import ROLLOUT, config, rank_main, stored_groups, updated
+from verl.models.lora import LoraOptions
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import load_policy
 from verl.workers.actor import Actor
@@ -21,7 +24,7 @@ from verl.workers.config import FSDPConfig, ModelConfig, RefConfig
 from verl.workers.optimizer import rate_factor
 from verl.workers.prompts import PromptBuilder
 from verl.workers.reference import Reference
-from verl.workers.sharding import sharding_mesh
+from verl.workers.sharding import gatherer, sharding_mesh, whole_weights
 
 pytestmark = pytest.mark.usefixtures("lone_rank")
 LEARNING_RATE = 1e-2  # of toy_groups.config
@@ -69,6 +72,23 @@ def test_two_ranks_give_the_same_update_and_uneven_shares_do_not_hang(policy_fol
     configs = [config(policy_folder), *(config(policy_folder, fsdp=fsdp, max_tokens_per_micro_batch=250) for fsdp in (FSDPConfig(), kept))]
     for result in on_ranks(2, configs, tmp_path / "out.pt"):
         assert_same(whole, result)
+
+
+def test_frozen_weights_that_every_rank_holds_whole_give_the_same_update(policy_folder, tmp_path):
+    model = ModelConfig(model_path=policy_folder, lora_rank=4, lora_alpha=8.0)
+    configs = [config(policy_folder, model=model, fsdp=FSDPConfig(enable_full_shard=full)) for full in (True, False)]
+    alone = updated(configs[0])
+    for result in on_ranks(2, configs, tmp_path / "out.pt"):
+        assert_same(alone, result)
+
+
+@pytest.mark.parametrize(("full", "expected"), [(True, False), (False, True)])
+def test_what_is_frozen_stays_whole_where_weights_are_kept_for_a_step(policy_folder, full, expected):
+    policy = load_policy(policy_folder, lora=LoraOptions(4))
+    mesh = SimpleNamespace(device_type="cpu", shape=(2,))
+    assert bool(whole_weights(policy, FSDPConfig(enable_full_shard=full), mesh)) == expected
+    kept = whole_weights(policy, FSDPConfig(enable_full_shard=False), mesh)
+    assert kept == {weight for weight in policy.parameters() if not weight.requires_grad}
 
 
 def test_two_copies_of_two_shards_give_the_same_update(policy_folder, whole, tmp_path):
@@ -182,11 +202,12 @@ def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_fold
     shares = stored_groups(policy_folder)
     groups = [stored.group for stored, _ in shares]
     start = reference.log_probs(groups)
-    frozen = {name: weight.full_tensor().clone() for name, weight in actor.policy.model.named_parameters() if not weight.requires_grad}
+    frozen = {name: weight.clone() for name, weight in actor.policy.model.named_parameters() if not weight.requires_grad}
     assert all("lora" not in name for name in frozen)
+    assert not any(isinstance(weight, DTensor) for weight in frozen.values())  # one rank has nobody to share them with
     for _ in range(2):
         actor.update([each for each, _ in shares], [each for _, each in shares])
-    assert all(torch.equal(weight.full_tensor(), frozen[name]) for name, weight in actor.policy.model.named_parameters() if name in frozen)
+    assert all(torch.equal(weight, frozen[name]) for name, weight in actor.policy.model.named_parameters() if name in frozen)
     same = zip(start, reference.log_probs(groups), actor.log_probs(groups))
     assert all(torch.equal(a, b) and not torch.equal(a, c) for one, two, three in same for a, b, c in zip(one, two, three))
 
@@ -201,18 +222,21 @@ def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_fold
     assert all(torch.equal(a, b) for one, two in zip(actor.log_probs(groups), again.log_probs(groups)) for a, b in zip(one, two))
 
 
-def test_the_optimizer_goes_on_where_it_was_saved(policy_folder, tmp_path):
+@pytest.mark.parametrize("rank", [0, 4], ids=["full", "lora"])
+def test_the_optimizer_goes_on_where_it_was_saved(policy_folder, tmp_path, rank):
     mesh = init_device_mesh("cpu", (1,))
     shares = stored_groups(policy_folder)
     batch = [each for each, _ in shares], [each for _, each in shares]
-    first, second = (Actor(config(policy_folder), ROLLOUT, mesh) for _ in range(2))
+    model = ModelConfig(model_path=policy_folder, lora_rank=rank, lora_alpha=8.0)
+    first, second = (Actor(config(policy_folder, model=model), ROLLOUT, mesh) for _ in range(2))
     first.update(*batch)
     save_weights(first.policy, PromptBuilder(policy_folder).processor, tmp_path, first.device)
     save_state(first.policy, first.optimizer, first.schedule, tmp_path)
     load_weights(second.policy, tmp_path)
     load_state(second.policy, second.optimizer, second.schedule, tmp_path)
     assert first.update(*batch) == second.update(*batch)
-    assert all(torch.equal(a.full_tensor(), b.full_tensor()) for a, b in zip(first.policy.parameters(), second.policy.parameters()))
+    gather = gatherer(first.device)
+    assert all(torch.equal(gather(a), gather(b)) for a, b in zip(first.policy.parameters(), second.policy.parameters()))
     (tmp_path / "ranks.json").write_text('{"world_size": 4}')
     with pytest.raises(ValueError, match="written by 4 workers"):
         load_state(second.policy, second.optimizer, second.schedule, tmp_path)
