@@ -10,7 +10,8 @@ they write cannot be read, so the scorer gets well-formed answers in its place. 
 
 --parts, comma-separated, all by default:
     ours   the step, mean of --steps after one that compiles
-    bare   `LLM.generate` on the requests of each step: same engine, weights and sampling, prompts and images ready in memory
+    bare   `LLM.generate` on the requests of each step: same engine, weights and sampling, prompts and images ready in memory; then a step
+           whose rewards cost nothing, which tells what SAM 2 takes of the GPU while others are still being generated. Needs `ours`
     seed   the seed's schedule: every response a sequence of its own in each pass (its prompt and images computed again), old
            log-probabilities in a pass of their own, SAM 2 in fp32, one response at a time. The seed's padding is left out, which
            flatters it. --seed_prompts 4 takes a quarter of the prompts and multiplies what is proportional to them. Needs `ours`
@@ -74,6 +75,10 @@ def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
         found: dict[str, Figures] = {}
         if "ours" in parts:
             found["ours"] = ours(loop, engine, args.steps, "bare" in parts)
+            if "bare" in parts:
+                engine.arrange("no reward", job.rollouts, job.tokens)
+                found["ours"]["alone"] = step(loop, "a step without SAM 2")["seconds/rollout/generate"]
+                engine.arrange("ours", job.rollouts, job.tokens)
             stage_table("ours", found["ours"], limits_of(loop, engine))
             print_table(found, device)
         if "trl" in parts:

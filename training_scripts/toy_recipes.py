@@ -49,8 +49,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "no_sft": Experiment("without SFT, from random weights", random=True),
     "strict": Experiment("veason_strict, absent targets shown", _reward("veason_strict", "data.include_absent=true")),
     "lora": Experiment(
-        "LoRA of rank 64, five times the learning rate",
-        ("worker.actor.model.lora_rank=64", "worker.actor.model.lora_alpha=128", "worker.actor.optim.lr=2.0e-4"),
+        "LoRA of rank 64, ten times the learning rate",
+        ("worker.actor.model.lora_rank=64", "worker.actor.model.lora_alpha=128", "worker.actor.optim.lr=4.0e-4"),
     ),
     "dr_grpo": Experiment("Dr. GRPO", ("algorithm.adv_estimator=dr_grpo", "worker.actor.loss_agg_mode=seq-mean-token-sum-norm")),
     "dapo": Experiment(

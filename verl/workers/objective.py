@@ -17,6 +17,7 @@ from verl.algorithms.losses import POLICY_LOSSES, truncated_importance_weights
 from verl.algorithms.registry import resolve
 from verl.models.packing import Group, PackedBatch
 from verl.models.policy import TokenScores
+from verl.models.transfer import sent
 from verl.workers.config import ActorConfig
 from verl.workers.groups import StoredGroup
 
@@ -65,7 +66,7 @@ def policy_objective(
     device = scores.log_probs.device
 
     def padded(tensors: Sequence[Tensor]) -> Tensor:  # [responses, longest], 0 behind a response's end
-        return pad_sequence(list(tensors), batch_first=True).to(device, non_blocking=True)  # a copy of each would wait for the GPU
+        return sent(pad_sequence(list(tensors), batch_first=True), device)
 
     def kept(name: str) -> Tensor:  # log-probabilities that the members carry
         return padded([values for member in members for values in getattr(member, name)]) if members else log_probs.detach()
