@@ -36,7 +36,7 @@ class BenchWorker(Worker):
 
     def setup(self) -> dict[str, float]:
         sizes = super().setup()
-        self.own = self.scorer, self.actor.config
+        self.own = self.scoring.scorer, self.actor.config
         return sizes
 
     def arrange(self, schedule: str, rollouts: int, tokens: int) -> None:
@@ -48,14 +48,15 @@ class BenchWorker(Worker):
             rollouts, tokens: of each prompt and of each response.
         """
         self.config.worker.rollout.n, self.config.worker.rollout.response_length = rollouts, tokens
-        self.scorer, self.actor.config = self.own
+        self.scoring.scorer, self.actor.config = self.own
         self.schedule = schedule
         if schedule == "no reward":
-            self.scorer = NoReward()
+            self.scoring.scorer = NoReward()
         elif schedule == "seed":
-            assert isinstance(self.scorer, WellFormed)
+            real = self.scoring.scorer
+            assert isinstance(real, WellFormed)
             tracker = plain_tracker(self.config.worker.reward.sam2_config or "", self.device, torch.float32)
-            self.scorer = WellFormed(GroupScorer(self.scorer.scorer.rule, tracker), alone=True)
+            self.scoring.scorer = WellFormed(GroupScorer(real.scorer.rule, tracker), alone=True)
             self.actor.config = replace(self.actor.config, max_tokens_per_micro_batch=None, micro_batch_size_per_device_for_update=1)
 
     def fix_responses(self) -> None:

@@ -77,7 +77,7 @@ def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
             found["ours"] = ours(loop, engine, args.steps, "bare" in parts)
             if "bare" in parts:
                 engine.arrange("no reward", job.rollouts, job.tokens)
-                found["ours"]["alone"] = step(loop, "a step without SAM 2")["seconds/rollout/generate"]
+                say(f"generation with no SAM 2 beside it {step(loop, 'a step without SAM 2')['seconds/rollout/generate']:.2f} s")
                 engine.arrange("ours", job.rollouts, job.tokens)
             stage_table("ours", found["ours"], limits_of(loop, engine))
             print_table(found, device)

@@ -97,8 +97,6 @@ def print_table(found: dict[str, Figures], device: str) -> None:
     if "bare" in ours:
         slower = 100 * (ours["seconds/rollout/generate"] / ours["bare"] - 1)
         rows.append(row("generation in the step, % slower than bare LLM.generate", slower, 5, "at most"))
-        alone = 100 * (ours["alone"] / ours["bare"] - 1)
-        rows.append(row("the same with no SAM 2 beside it", alone, 5, "at most"))
     for name, what in (("seconds/step", "TRL, times as long"), ("seconds/over", "TRL, times as long, or more: its step did not end")):
         if name in found.get("trl", {}):
             rows.append(row(what, found["trl"][name] / found["small"]["seconds/step"], 2, "at least"))

@@ -31,7 +31,7 @@ from benchmarks.sft_profile import Profile, synchronize, useful_flops
 from verl.models.packing import PackedBatch, fill_rows, pack_groups
 from verl.protocol import GroupRequest
 from verl.trainer.throughput import device_peak
-from verl.workers.memory import TRAINING_ENV
+from verl.workers.memory import training_env
 from verl.workers.reading import read_target
 from verl.workers.worker import Worker
 
@@ -41,7 +41,6 @@ WAYS = {
     RECIPE: [],
     "layers compiled": ["worker.actor.use_torch_compile=true"],
     "read by threads": ["sft.num_workers=0"],
-    "gathered": ["worker.actor.fsdp.enable_full_shard=true"],
     "with recomputation": ["worker.actor.model.enable_gradient_checkpointing=true"],
 }
 KINDS = {  # of kernels, by a part of their name; the first that fits
@@ -165,7 +164,7 @@ def print_gaps(events: Sequence[tuple[float, float, str]]) -> None:
 
 def in_process(words: list[str], limit: float) -> list[dict[str, Any]]:
     """Runs a module of this package and gives the JSON objects that it prints; its other lines are shown as they come."""
-    process = subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True, env=os.environ | TRAINING_ENV)
+    process = subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True, env=os.environ | training_env())
     timer = threading.Timer(limit, process.kill)
     timer.start()
     found = []

@@ -10,7 +10,7 @@ from typing import Self
 from verl.config import Config
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult, Scorer, TrainingData
 from verl.single_controller import WorkerGroup, WorkerSpec, connect_ray
-from verl.workers.memory import TRAINING_ENV, memory_plan
+from verl.workers.memory import memory_plan, training_env
 from verl.workers.worker import Worker
 
 EVALUATED = 8  # examples of a worker in one round of `evaluate_loss`; 6 frames of 560 x 560 are 45 MB
@@ -43,7 +43,7 @@ class RayEngine:
         self.parallel = config.worker.rollout.tensor_parallel_size if make_scorer is not None else 1
         env = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")}
         if make_scorer is None:
-            env |= {name: os.environ.get(name, value) for name, value in TRAINING_ENV.items()}
+            env |= training_env()
         count = trainer.nnodes * trainer.n_gpus_per_node
         spec = WorkerSpec(count, trainer.device, processes=config.sft.num_workers, env=env, timeout=trainer.worker_timeout)
         self.places = spec.count // self.parallel

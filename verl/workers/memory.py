@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
 import time
@@ -13,9 +14,15 @@ import torch
 GIB = float(1 << 30)
 PERIOD = 0.05  # seconds between two looks at the device
 
-# For processes that only train: rows of unequal length leave holes in PyTorch's memory, 30 of 80 GiB in fine-tuning a 3B model, unless its
-# blocks can grow. Not where vLLM runs as well: its sleep mode is refused with them. PyTorch reads it before the first allocation.
-TRAINING_ENV = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+
+def training_env() -> dict[str, str]:
+    """What a process that only trains is started with, unless the user has said otherwise.
+
+    Rows of unequal length leave holes in PyTorch's memory, 30 of 80 GiB in fine-tuning a 3B model, unless its blocks can grow. Not where
+    vLLM runs as well: its sleep mode is refused with them.
+    """
+    name = "PYTORCH_CUDA_ALLOC_CONF"  # read before the first allocation
+    return {name: os.environ.get(name, "expandable_segments:True")}
 
 
 def used_bytes(device: torch.device) -> int:
