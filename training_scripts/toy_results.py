@@ -94,7 +94,7 @@ def draw(results: Mapping[str, Any], names: Sequence[str], keys: Mapping[str, st
     columns = min(3, len(keys))
     figure = Figure(figsize=(4.2 * columns, 3.1 * -(-len(keys) // columns)), layout="constrained")
     panels = figure.subplots(-(-len(keys) // columns), columns, squeeze=False).flat
-    for panel, (key, title) in zip(panels, keys.items()):
+    for (key, title), panel in zip(keys.items(), panels):  # in this order: the panel after the last key is not taken
         for number, name in enumerate(names):
             seeds = [run["curves"][key] for run in groups.get(name, []) if key in run["curves"]]
             if seeds:
