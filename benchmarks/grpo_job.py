@@ -1,4 +1,4 @@
-"""The job that `benchmarks.grpo_step` times: a 3B policy with random weights, prompts of noise, answers that can be scored."""
+"""The job that `benchmarks.grpo_step` times: a policy with random weights, prompts of noise, answers that can be scored."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from verl.protocol import Scorer
 from verl.trainer.main import Task
 
 TIMES = [0, 7, 14, 21, 28, 35]
-POLICY_GIB = 8  # on the disk
+POLICY_GIB = {"tiny": 1, "3b": 8, "7b": 16}  # on the disk
 GIB = 1 << 30
 
 
@@ -47,7 +47,7 @@ class Job:
         side: of a frame, pixels; at 560 a prompt has about 2,650 tokens.
         budget: tokens of a packed row.
         cache_gib: keys and values of the rollout engine.
-        tiny: small dimensions, for a machine without a GPU.
+        size: of the policy: "3b", "7b", or "tiny" for a machine without a GPU.
         compile_tracker: compile SAM 2, as a real run does: two more minutes at the start, a second less a step.
     """
 
@@ -57,24 +57,24 @@ class Job:
     side: int = 560
     budget: int = 14_000
     cache_gib: float = 6.0
-    tiny: bool = False
+    size: str = "3b"
     compile_tracker: bool = False
 
 
-TINY = Job(prompts=2, rollouts=2, tokens=8, side=112, budget=2000, tiny=True)
+TINY = Job(prompts=2, rollouts=2, tokens=8, side=112, budget=2000, size="tiny")
 
 
-def scratch_folder() -> tempfile.TemporaryDirectory[str]:
-    """A temporary folder, in memory where there is room for the policy: a disk takes a quarter of a minute to write it."""
+def scratch_folder(size: str) -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder, in memory where there is room for the policy: a disk takes a quarter of a minute to write one of 3B."""
     memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * POLICY_GIB * GIB
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * POLICY_GIB[size] * GIB
     return tempfile.TemporaryDirectory(prefix="grpo_step_", dir=memory if roomy else None)
 
 
-def write_policy(folder: Path, tiny: bool) -> None:
-    """A checkpoint of 3B dimensions (or a small one) with random bf16 weights."""
+def write_policy(folder: Path, size: str) -> None:
+    """A checkpoint of that size with random bf16 weights."""
     tokenizer = train_tokenizer(toy_sentences(seed=0), 1500)
-    config = model_config(tiny)
+    config = model_config(size)
     for field, token in (
         ("image", "<|image_pad|>"),
         ("video", "<|video_pad|>"),
@@ -216,9 +216,10 @@ def make_config(job: Job, folder: Path, policy: Path, gpus: int, further: Sequen
         "trainer.save_checkpoint_path": folder,
         "trainer.logger": "[]",
     }
-    recipe = Path(__file__).parents[1] / "configs" / "video_seg_zero_3b_keyframe_sam_sft_mod.yaml"
+    name = "7b" if job.size == "7b" else "3b"
+    recipe = Path(__file__).parents[1] / "configs" / f"video_seg_zero_{name}_keyframe_sam_sft_mod.yaml"
     config = load_config([f"config={recipe}", *(f"{key}={value}" for key, value in words.items()), *further])
-    if job.tiny:
+    if job.size == "tiny":
         write_tracker(policy / "tracker")
         config.worker.reward.sam2_config = str(policy / "tracker" / "sam2_tiny.yaml")
     return config

@@ -1,17 +1,22 @@
-"""One GRPO step of the 3B policy: stage by stage, and against the seed's schedule, bare vLLM, TRL, and two GPUs.
+"""One GRPO step, 3B by default: stage by stage, and against the seed's schedule, bare vLLM, TRL, and more GPUs.
 
-    python -m benchmarks.grpo_step               # one GPU of 80 GB, about 10 minutes; prints the table
-    python -m benchmarks.grpo_step --gpus 2      # the same job on one GPU and on two, about 8 minutes
-    python -m benchmarks.grpo_step --tiny        # the same code on a CPU (add --parts ours,bare,seed where TRL is not installed)
+    python -m benchmarks.grpo_step                           # one GPU of 80 GB, about 10 minutes; prints the table
+    python -m benchmarks.grpo_step --gpus 1,2                # the same job on one GPU and on two, about 8 minutes
+    python -m benchmarks.grpo_step --gpus 1,2,4,8 --weak     # as many prompts on every GPU as one has
+    python -m benchmarks.grpo_step --gpus 4,4 --size 7b      # the 7B recipe, twice: the same losses?
+    python -m benchmarks.grpo_step --size tiny               # the same code on a CPU (--parts ours,bare,seed where TRL is missing)
 
 The job is the published recipe: 16 prompts x 8 rollouts, 6 frames of 560 x 560, 512 tokens forced, 3B dimensions, full fine-tuning over
 fp32 master weights, KL and entropy terms, SAM 2.1 hiera-large in the reward. Weights are random (time does not depend on them) and what
 they write cannot be read, so the scorer gets well-formed answers in its place. What runs is the trainer's own step on its own workers.
+Several counts of --gpus run one after the other on made-up responses, the same for each count, and are compared with the first: the
+whole batch with the GPUs as one tensor-parallel group, or, with --weak, each GPU with an engine and a batch of its own.
 
---parts, comma-separated, all by default:
+--parts on one GPU, comma-separated, all but shares by default:
     ours   the step, mean of --steps after one that compiles
     bare   `LLM.generate` on the requests of each step: same engine, weights and sampling, prompts and images ready in memory; then a step
            whose rewards cost nothing, which tells what SAM 2 takes of the GPU while others are still being generated. Needs `ours`
+    shares steps of a half, a quarter and an eighth of the prompts: what each of 2, 4 and 8 GPUs would have to do at least. Needs `ours`
     seed   the seed's schedule: every response a sequence of its own in each pass (its prompt and images computed again), old
            log-probabilities in a pass of their own, SAM 2 in fp32, one response at a time. The seed's padding is left out, which
            flatters it. --seed_prompts 4 takes a quarter of the prompts and multiplies what is proportional to them. Needs `ours`
@@ -30,7 +35,7 @@ from statistics import fmean
 
 from benchmarks.grpo_engine import BenchEngine, open_loop
 from benchmarks.grpo_job import TINY, Job, make_config, make_task, scratch_folder, write_policy
-from benchmarks.grpo_table import Figures, Limits, print_scaling, print_table, stage_table
+from benchmarks.grpo_table import Figures, Limits, Run, print_scaling, print_shares, print_table, stage_table
 from benchmarks.grpo_trl import Sizes, measure
 from verl.trainer.grpo import GRPO
 
@@ -41,33 +46,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="ours,bare,seed,trl")
     parser.add_argument("--steps", type=int, default=2, help="timed steps of ours, after one that compiles")
-    parser.add_argument("--gpus", type=int, default=1, help="2: the job on one GPU, then on two; no other part")
+    parser.add_argument("--gpus", default="1", help="counts, comma-separated; other than 1: the job on each, no other part")
+    parser.add_argument("--weak", action="store_true", help="with several counts: the job's prompts on every GPU")
+    parser.add_argument("--size", default="3b", choices=("3b", "7b", "tiny"), help="of the policy; tiny: a small job, for a CPU")
     parser.add_argument("--seed_prompts", type=int, default=None, help="prompts of the seed's step; default: all")
     parser.add_argument("--trl_seconds", type=int, default=240, help="after which TRL's process is ended, its start included")
     parser.add_argument("--compile_tracker", action="store_true", help="as a real run does: two minutes at the start, a second less a step")
-    parser.add_argument("--tiny", action="store_true", help="a small job, for a machine without a GPU")
     parser.add_argument("words", nargs="*", help="key=value words that replace the recipe's")
     args = parser.parse_args()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    job = replace(TINY if args.tiny else Job(), compile_tracker=args.compile_tracker)
-    with scratch_folder() as name:
+    job = replace(TINY if args.size == "tiny" else Job(size=args.size), compile_tracker=args.compile_tracker)
+    counts = [int(count) for count in args.gpus.split(",")]
+    with scratch_folder(job.size) as name:
         folder = Path(name)
         since = time.perf_counter()
-        write_policy(folder / "policy", job.tiny)
+        write_policy(folder / "policy", job.size)
         say(f"policy written in {time.perf_counter() - since:.0f} s")
-        if args.gpus == 1:
+        if counts == [1]:
             one_gpu(job, folder, args)
         else:
-            several_gpus(job, folder, args.gpus, args.steps, args.words)
+            several_gpus(job, folder, counts, args)
 
 
 def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
     """Every part on one GPU, then the table."""
     parts = args.parts.split(",")
-    if "ours" not in parts and {"bare", "seed"} & set(parts):
-        raise SystemExit("--parts: bare and seed are compared with ours, name it too")
-    small = job if job.tiny else replace(job, prompts=4, rollouts=8, tokens=256)  # the job of the comparison with TRL
+    if "ours" not in parts and {"bare", "shares", "seed"} & set(parts):
+        raise SystemExit("--parts: bare, shares and seed are compared with ours, name it too")
+    small = job if job.size == "tiny" else replace(job, prompts=4, rollouts=8, tokens=256)  # the job of the comparison with TRL
     config = make_config(job, folder, folder / "policy", 1, args.words)
     task = make_task(job, config)
     with BenchEngine(config, task.data, task.scorer) as engine:
@@ -81,6 +88,10 @@ def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
                 engine.arrange("ours", job.rollouts, job.tokens)
             stage_table("ours", found["ours"], limits_of(loop, engine))
             print_table(found, device)
+        if "shares" in parts:
+            shares = [gpus for gpus in (2, 4, 8) if gpus <= job.prompts]
+            steps = {gpus: batch(loop, job.prompts // gpus, args.steps, f"the share of each of {gpus} GPUs") for gpus in shares}
+            print_shares(found["ours"], steps, job.prompts)
         if "trl" in parts:
             engine.arrange("no reward", small.rollouts, small.tokens)
             found["small"] = batch(loop, small.prompts, args.steps, "small job")
@@ -91,7 +102,7 @@ def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
             print_table(found, device)
     if "trl" in parts:
         sizes = Sizes(small.prompts, small.rollouts, small.tokens, steps=1, side=small.side)
-        found["trl"], about = measure(folder / "policy", sizes, args.trl_seconds, vllm=not job.tiny)
+        found["trl"], about = measure(folder / "policy", sizes, args.trl_seconds, vllm=job.size != "tiny")
         say(f"the small job: ours {found['small']['seconds/step']:.2f} s; TRL: {about}")
         print_table(found, device)
 
@@ -147,22 +158,25 @@ def mean(rows: list[Figures]) -> Figures:
     return {name: (max if name.startswith("memory/") else fmean)(row[name] for row in rows) for name in rows[0]}
 
 
-def several_gpus(job: Job, folder: Path, gpus: int, steps: int, words: Sequence[str]) -> None:
-    """The job on one GPU, then on `gpus` with tensor parallelism and FSDP over all of them, on the same responses."""
-    found: dict[int, list[Figures]] = {}
+def several_gpus(job: Job, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> None:
+    """The job on each count of GPUs, on the same responses: all as one tensor-parallel group, or each with a batch of its own."""
+    runs: list[Run] = []
     device = ""
-    for count in (1, gpus):
-        config = make_config(job, folder / str(count), folder / "policy", count, words)
-        task = make_task(job, config)
+    for place, count in enumerate(counts):
+        share = replace(job, prompts=job.prompts * count) if args.weak else job
+        words = ["worker.rollout.tensor_parallel_size=1", *args.words] if args.weak else args.words
+        config = make_config(share, folder / str(place), folder / "policy", count, words)
+        task = make_task(share, config)
         with BenchEngine(config, task.data, task.scorer) as engine:
             engine.fix_responses()
-            loop = open_loop(config, task, engine, folder / f"log_{count}")
-            found[count] = [step(loop, f"{count} GPUs, step {number}") for number in range(1 + steps)]
-            timed = mean(found[count][1:])
+            loop = open_loop(config, task, engine, folder / f"log_{place}")
+            steps = [step(loop, f"{count} GPUs, step {number}") for number in range(1 + args.steps)]
+            timed = mean(steps[1:])
             del timed["rollout/log_prob_gap"]  # vLLM wrote other responses
-            stage_table(f"{count} GPUs", timed, limits_of(loop, engine))
+            stage_table(f"{count} GPUs, {share.prompts} prompts", timed, limits_of(loop, engine))
             device = engine.device_name
-    print_scaling(found, device)
+        runs.append(Run(count, share.prompts, steps))
+    print_scaling(runs, device)
 
 
 def limits_of(loop: GRPO, engine: BenchEngine) -> Limits:

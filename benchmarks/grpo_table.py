@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from statistics import fmean
 
 from transformers import AutoConfig
 
@@ -16,7 +18,7 @@ Figures = dict[str, float]
 BANDWIDTHS = {"B200": 8.0e12, "H200": 4.8e12, "H100": 3.35e12, "H800": 3.35e12, "A100": 2.0e12}
 MEMORY = ("memory/rollout_gib", "memory/reference_gib", "memory/update_gib")
 STAGES = ("rollout", "rollout/hand_over", "rollout/generate", "score", "reference", "advantage", "update")
-SAME = {"actor/loss": 1e-3, "actor/entropy": 1e-3, "actor/grad_norm": 1e-2}  # relative tolerance between one GPU and several, bf16 compute
+SAME = {"actor/loss": 1e-3, "actor/entropy": 1e-3, "actor/grad_norm": 1e-2}  # relative tolerance between two runs, bf16 compute
 
 
 @dataclass(frozen=True)
@@ -103,15 +105,41 @@ def print_table(found: dict[str, Figures], device: str) -> None:
     finish(rows, device)
 
 
-def print_scaling(found: dict[int, list[Figures]], device: str) -> None:
-    """Throughput and losses of several GPUs beside those of one."""
-    one, several = (found[count] for count in sorted(found))
-    seconds = [sum(step["seconds/step"] for step in steps[1:]) for steps in (one, several)]
-    rows = [row(f"throughput of {max(found)} GPUs, times that of one", seconds[0] / seconds[1], 1.7, "at least")]
-    for name, tolerance in SAME.items():
-        pairs = [(a[name], b[name]) for a, b in zip(one, several)]
-        print(f"{name}: " + ", ".join(f"{a:.6g} and {b:.6g}" for a, b in pairs))
-        rows.append(row(f"{name}, relative difference", max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs), tolerance, "at most"))
+def print_shares(ours: Figures, shares: dict[int, Figures], prompts: int) -> None:
+    """Steps of fewer prompts on one GPU beside the whole step: the most that dividing the prompts over more GPUs could gain."""
+    print("\n| GPUs | prompts of each | seconds of its share | rollout | reference | update | at best, times one GPU |\n|" + " --- |" * 7)
+    for gpus, figures in {1: ours, **shares}.items():
+        stages = " | ".join(f"{figures[f'seconds/{stage}']:.2f}" for stage in ("step", "rollout", "reference", "update"))
+        print(f"| {gpus} | {prompts // gpus} | {stages} | {ours['seconds/step'] / figures['seconds/step']:.2f} |")
+    print(flush=True)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The steps of a job on so many GPUs, the one that compiles first."""
+
+    gpus: int
+    prompts: int
+    steps: list[Figures]
+
+    @property
+    def throughput(self) -> float:
+        """Prompts a second, without the first step."""
+        return self.prompts / fmean(step["seconds/step"] for step in self.steps[1:])
+
+
+def print_scaling(runs: Sequence[Run], device: str) -> None:
+    """Throughput of every further run beside the first one's (bar: 85 % of linear), and its losses where the batch is the same."""
+    first, rows = runs[0], []
+    for run in runs[1:]:
+        if run.gpus != first.gpus:
+            what = f"throughput of {run.gpus} GPUs with {run.prompts} prompts, times that of {first.gpus}"
+            rows.append(row(what, run.throughput / first.throughput, 0.85 * run.gpus / first.gpus, "at least"))
+        for name, tolerance in SAME.items() if run.prompts == first.prompts else ():
+            pairs = [(a[name], b[name]) for a, b in zip(first.steps, run.steps)]
+            print(f"{run.gpus} GPUs, {name}: " + ", ".join(f"{a:.6g} and {b:.6g}" for a, b in pairs))
+            worst = max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs)
+            rows.append(row(f"{run.gpus} GPUs, {name}, relative difference", worst, tolerance, "at most"))
     finish(rows, device)
 
 

@@ -33,12 +33,16 @@ from verl.workers.config import FSDPConfig
 from verl.workers.sharding import shard
 
 
-def model_config(tiny: bool) -> Qwen2_5_VLConfig:
-    """Qwen2.5-VL-3B's dimensions, or a few layers of small ones."""
-    text: dict[str, Any] = {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36}
+def model_config(size: str = "3b") -> Qwen2_5_VLConfig:
+    """The dimensions of Qwen2.5-VL-3B ("3b") or -7B ("7b"), or a few layers of small ones ("tiny")."""
+    text: dict[str, Any] = {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "vocab_size": 151936}
     text |= {"num_attention_heads": 16, "num_key_value_heads": 2}
     vision: dict[str, Any] = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 2048}
-    if tiny:
+    if size == "7b":
+        text |= {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "vocab_size": 152064}
+        text |= {"num_attention_heads": 28, "num_key_value_heads": 4}
+        vision |= {"out_hidden_size": 3584}
+    elif size == "tiny":
         text |= {"hidden_size": 256, "intermediate_size": 320, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
         vision |= {
             "depth": 2,
@@ -49,8 +53,8 @@ def model_config(tiny: bool) -> Qwen2_5_VLConfig:
             "fullatt_block_indexes": [1],
         }
     rope = {"rope_type": "default", "mrope_section": [16, 24, 24], "rope_theta": 1000000.0}
-    text |= {"vocab_size": 151936, "rms_norm_eps": 1e-6, "rope_parameters": rope, "max_position_embeddings": 128000}
-    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
+    text |= {"rms_norm_eps": 1e-6, "rope_parameters": rope, "max_position_embeddings": 128000}
+    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=size != "7b")
 
 
 def make_group(config: Qwen2_5_VLConfig, frames: int, side: int, text: int, lengths: list[int]) -> Group:
@@ -157,7 +161,7 @@ def main() -> None:
     print(f"{name}, torch {torch.__version__}, transformers {transformers.__version__}", flush=True)
     torch.manual_seed(0)
 
-    config = model_config(arguments.tiny)
+    config = model_config("tiny" if arguments.tiny else "3b")
     side = 56 if arguments.tiny else arguments.side
     tokens = 20 if arguments.tiny else arguments.response_tokens
     group = make_group(config, arguments.frames, side, 200, [tokens] * arguments.responses)

@@ -192,15 +192,16 @@ def main() -> None:
     if args.policy:
         print(json.dumps({args.ways: measure_ours(job, args.policy, args.ways)}), flush=True)
         return
-    size = ["--tiny"] if args.tiny else ["--steps", str(args.steps)]
+    size = "tiny" if args.tiny else "3b"
+    words = ["--tiny"] if args.tiny else ["--steps", str(args.steps)]
     limit = args.limit * (4 if args.tiny else 1)  # a CPU may be busy
     best: dict[str, float] = {}
-    with scratch_folder() as folder:
+    with scratch_folder(size) as folder:
+        words += ["--policy", f"{folder}/policy"]
         start = time.perf_counter()
-        write_policy(Path(folder) / "policy", args.tiny)
+        write_policy(Path(folder) / "policy", size)
         print(f"policy written in {time.perf_counter() - start:.1f} s", flush=True)
         for way in args.ways.split(","):
-            words = ["--policy", f"{folder}/policy", *size]
             if way == "trl":
                 found = in_process(["benchmarks.sft_trl", *words], limit)
                 best[way] = max((each["samples"] for each in found if "samples" in each), default=float("nan"))

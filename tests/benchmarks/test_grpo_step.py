@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText
 
 from benchmarks import grpo_step, grpo_trl
 from benchmarks.grpo_job import TINY, BenchData, Job, make_config, write_policy
-from benchmarks.grpo_table import Limits, print_scaling, print_table, row, stage_table
+from benchmarks.grpo_table import Limits, Run, print_scaling, print_shares, print_table, row, stage_table
 from benchmarks.packing import model_config
 from verl.trainer.throughput import ModelFlops
 
@@ -25,13 +25,13 @@ OURS |= {"ray/megabytes_per_prompt": 0.02, "rollout/log_prob_gap": 1e-3, "second
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("job") / "policy"
-    write_policy(folder, tiny=True)
+    write_policy(folder, "tiny")
     return folder
 
 
 def test_limits_by_hand(policy):
     config = make_config(Job(), policy.parent, policy, gpus=2)
-    flops = ModelFlops.of(model_config(tiny=True))
+    flops = ModelFlops.of(model_config("tiny"))
     limits = Limits.of(flops, "NVIDIA H100 80GB HBM3", config, 100, 64)
     weights = 2 * (2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 320)) / 2 + 2 * 256 * 151936  # bytes in half precision
     weights += 2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 320)
@@ -63,13 +63,40 @@ def test_throughput_of_two_gpus_leaves_the_first_step_out(capsys):
     def steps(*seconds):
         return [{"seconds/step": each, "actor/loss": -0.0119, "actor/entropy": 11.9, "actor/grad_norm": 2.0} for each in seconds]
 
-    print_scaling({1: steps(90, 30, 30), 2: steps(99, 15, 15)}, "CPU")
+    one = Run(1, 16, steps(90, 30, 30))
+    print_scaling([one, Run(2, 16, steps(99, 15, 15))], "CPU")
     printed = capsys.readouterr().out
-    assert "| throughput of 2 GPUs, times that of one | 2 |" in printed and "NOT MET" not in printed
+    assert "| throughput of 2 GPUs with 16 prompts, times that of 1 | 2 | at least 1.7 | met |" in printed and "NOT MET" not in printed
     worse = steps(99, 15, 15)
     worse[2]["actor/loss"] = -0.0121
-    print_scaling({1: steps(90, 30, 30), 2: worse}, "CPU")
-    assert "| actor/loss, relative difference | 0.0168 | at most 0.001 | NOT MET |" in capsys.readouterr().out
+    print_scaling([one, Run(2, 16, worse)], "CPU")
+    assert "| 2 GPUs, actor/loss, relative difference | 0.0168 | at most 0.001 | NOT MET |" in capsys.readouterr().out
+
+
+def test_weak_scaling_counts_prompts_and_a_second_run_only_its_losses(capsys):
+    steps = [{"seconds/step": each, "actor/loss": -0.0119, "actor/entropy": 11.9, "actor/grad_norm": 2.0} for each in (90.0, 30.0)]
+    slower = [each | {"seconds/step": 40.0, "actor/loss": 1.0} for each in steps]
+    print_scaling([Run(1, 16, steps), Run(4, 64, slower)], "CPU")
+    printed = capsys.readouterr().out
+    assert "| throughput of 4 GPUs with 64 prompts, times that of 1 | 3 | at least 3.4 | NOT MET |" in printed and "loss" not in printed
+    print_scaling([Run(4, 16, steps), Run(4, 16, slower)], "CPU")
+    printed = capsys.readouterr().out
+    assert "throughput" not in printed and "| 4 GPUs, actor/loss, relative difference | 85 | at most 0.001 | NOT MET |" in printed
+
+
+def test_shares_stand_beside_the_whole_step(capsys):
+    print_shares(OURS, {2: OURS | {"seconds/step": 20.0}}, 16)
+    assert "| 2 | 8 | 20.00 | 9.00 | 3.00 | 12.00 | 1.50 |" in capsys.readouterr().out
+
+
+def test_the_7b_recipe_has_its_dimensions(policy):
+    text = model_config("7b").text_config
+    weights = 2 * text.vocab_size * text.hidden_size  # embedding and head stand alone
+    attention = text.hidden_size * (2 * text.hidden_size + 2 * 4 * 128)
+    weights += text.num_hidden_layers * (attention + 3 * text.hidden_size * text.intermediate_size)
+    assert weights == pytest.approx(7.6e9, rel=0.01)
+    config = make_config(Job(size="7b"), policy.parent, policy, gpus=4)
+    assert config.worker.rollout.tensor_parallel_size == 4 and config.trainer.experiment_name == "grpo_7b"
 
 
 def test_only_what_is_proportional_to_the_prompts_is_scaled(monkeypatch):
@@ -126,14 +153,14 @@ def test_trl_that_does_not_end_is_ended(monkeypatch, policy):
 
 
 def test_the_tiny_job_is_smaller_in_every_way():
-    assert TINY.tiny and TINY.prompts < Job().prompts and TINY.tokens < Job().tokens and TINY.side < Job().side
+    assert TINY.size == "tiny" and TINY.prompts < Job().prompts and TINY.tokens < Job().tokens and TINY.side < Job().side
 
 
 def test_the_tiny_job_runs_and_every_part_has_its_row():
-    words = ["--tiny", "--steps", "1", "--parts", "ours,bare,seed"]
+    words = ["--size", "tiny", "--steps", "1", "--parts", "ours,bare,shares,seed"]
     done = subprocess.run([sys.executable, "-m", "benchmarks.grpo_step", *words], capture_output=True, text=True, cwd=ROOT, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     table = done.stdout.rpartition("| what | measured |")[2]
     for row_name in ("one step of ours", "peak memory", "through the object store", "the seed's schedule", "generation in the step"):
         assert f"| {row_name}" in table
-    assert "generation with no SAM 2 beside it" in done.stdout
+    assert "generation with no SAM 2 beside it" in done.stdout and "| 2 | 1 |" in done.stdout
