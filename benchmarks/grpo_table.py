@@ -150,5 +150,5 @@ def row(what: str, value: float, bar: float, side: str) -> str:
 
 def finish(rows: list[str], device: str) -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ray"))
-    print(f"\n{device}, {packages}; the bars are those of an 80 GB H100\n\n| what | measured | bar | |\n| --- | --- | --- | --- |")
+    print(f"\n{device}, {packages}; the bars are those of 3B on an 80 GB H100\n\n| what | measured | bar | |\n| --- | --- | --- | --- |")
     print("\n".join(rows), flush=True)

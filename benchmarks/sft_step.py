@@ -156,10 +156,9 @@ def print_gaps(events: Sequence[tuple[float, float, str]]) -> None:
     for low, high in ((0, 10), (10, 50), (50, 200), (200, 1000), (1000, 1e9)):
         some = [gap for gap, *_ in gaps if low <= gap < high]
         print(f"    gaps of {low:.0f} to {high:.0f} microseconds: {len(some)}, {sum(some) / 1e3:.0f} ms in all")
-    parts = [0.0] * 20
-    for gap, at, *_ in gaps:
-        parts[min(int(at / span / 1e3 * 20), 19)] += gap
-    print("    idle share of each twentieth of the time, %: " + " ".join(f"{100 * each / (span * 1e3 / 20):.0f}" for each in parts))
+    width = span * 1e3 / 20
+    idle_in = [sum(max(0.0, min(at + gap, (i + 1) * width) - max(at, i * width)) for gap, at, *_ in gaps) for i in range(20)]
+    print("    idle share of each twentieth of the time, %: " + " ".join(f"{100 * each / width:.0f}" for each in idle_in))
 
 
 def in_process(words: list[str], limit: float) -> list[dict[str, Any]]:
