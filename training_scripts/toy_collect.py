@@ -9,10 +9,12 @@ import tarfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 
+from veason.toy.hasty import COMPARES
 from verl.trainer.run_log import read_metrics
 
 Run = dict[str, Any]
@@ -50,6 +52,7 @@ SCORES = {  # columns of the evaluation's table, and their titles here
     "R binary": "R",
     "Absent R binary": "R, absent",
 }
+KINDS = ("compares", "single", "several", "referring", "absent")  # of expressions
 
 
 def collect(output: Path, titles: Mapping[str, str]) -> Path:
@@ -85,7 +88,30 @@ def _read_run(folder: Path) -> Run:
         "stages": json.loads(stages.read_text()) if stages.is_file() else {},
         "curves": {key: [(row["step"], row[key]) for row in rows if key in row] for key in CURVES if any(key in row for row in rows)},
         "scores": json.loads(table.read_text())["table"] if table.is_file() else None,
+        "answers": _read_answers(folder / "eval") if table.is_file() else None,
     }
+
+
+def _read_answers(folder: Path) -> dict[str, dict[str, float]]:
+    """Of each kind of expression how many there are, their J&F, and the shares of answers with no box and with more boxes than targets."""
+    scores = {sample["sample_id"]: sample["JF"] for sample in json.loads((folder / "metrics.json").read_text())["samples"]}
+    found: dict[str, list[tuple[float, bool, bool]]] = {}
+    for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()[1:]:  # the first is the header
+        record = json.loads(line)
+        boxes = len(record["boxes"] or ())
+        answer = (scores[record["sample_id"]], boxes == 0, boxes > record["num_objects"])
+        found.setdefault(kind_of(record["type_id"], record["num_objects"], record["expression"]), []).append(answer)
+    names = ("JF", "without_box", "box_too_many")
+    return {kind: {"count": len(rows), **dict(zip(names, map(fmean, zip(*rows))))} for kind, rows in found.items()}
+
+
+def kind_of(type_id: int, targets: int, expression: str) -> str:
+    """One of KINDS: what the hasty teacher does with an expression depends on it (`veason.toy.hasty`)."""
+    if type_id != 1:
+        return "absent" if type_id == 2 else "referring"
+    if targets != 1:
+        return "several"
+    return "compares" if COMPARES.search(expression) else "single"
 
 
 def pack(output: Path, archive: Path) -> None:

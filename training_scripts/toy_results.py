@@ -54,6 +54,27 @@ def scores_table(results: Mapping[str, Any]) -> str:
     return markdown(rows)
 
 
+ANSWERS = {  # columns of the table of answers, and where their figures are: kind of expression, name
+    "compares, J&F": ("compares", "JF"),
+    "given up": ("compares", "without_box"),
+    "one shape, J&F": ("single", "JF"),
+    "a box too many": ("single", "box_too_many"),
+    "several shapes, J&F": ("several", "JF"),
+    "no target: marked": ("absent", "box_too_many"),
+}
+
+
+def answers_table(results: Mapping[str, Any]) -> str:
+    """Per experiment the columns of ANSWERS, in percent, mean and standard deviation over seeds."""
+    groups, titles = by_name(results["runs"]), results["titles"]
+    rows = [["run", *ANSWERS]]
+    for name in titles:
+        if name in groups:
+            answers = [run["answers"] for run in groups[name]]
+            rows.append([titles[name], *(spread([100 * of[kind][key] for of in answers if kind in of]) for kind, key in ANSWERS.values())])
+    return markdown(rows)
+
+
 def curves_table(results: Mapping[str, Any], columns: Mapping[str, str]) -> str:
     """Per experiment the mean of each curve over its last steps and over seeds."""
     groups, titles = by_name(results["runs"]), results["titles"]
@@ -131,7 +152,7 @@ HEALTH = {
     "response/truncated": "answers cut",
     "rollout/log_prob_gap": "log-probability gap, vLLM to actor",
 }
-ABLATIONS = ("grpo", "no_keyframe", "no_spatial", "no_sam2", "no_kl", "no_sft")
+ABLATIONS = ("grpo", "no_keyframe", "no_spatial", "no_sam2", "no_kl")
 VARIANTS = ("grpo", "strict", "lora", "dr_grpo", "dapo")
 
 
@@ -147,6 +168,7 @@ def write_page(results: Mapping[str, Any], page: Path) -> None:
         draw(results, names, keys, folder / f"{title.lower()}.png")
     blocks = {
         "scores": scores_table(results),
+        "answers": answers_table(results),
         "pictures": "\n\n".join(f"![{title}]({folder.name}/{title.lower()}.png)" for title in pictures),
         "curves": curves_table(results, PARTS | HEALTH),
         "commands": commands(results),

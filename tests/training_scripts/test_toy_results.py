@@ -5,10 +5,10 @@ import tarfile
 
 import pytest
 
-from training_scripts.toy_collect import collect, pack
-from training_scripts.toy_results import commands, curves_table, scores_table, spread, write_page
+from training_scripts.toy_collect import collect, kind_of, pack
+from training_scripts.toy_results import answers_table, commands, curves_table, scores_table, spread, write_page
 
-BLOCKS = ("scores", "pictures", "curves", "commands")
+BLOCKS = ("scores", "answers", "pictures", "curves", "commands")
 TITLES = {"sft": "the start", "grpo": "GRPO", "control": "more SFT", "lora": "LoRA"}
 
 
@@ -24,7 +24,12 @@ def write_run(output, name, score, rewards=()):
     if score is not None:
         keys = ("Overall J&F", "Referring J&F", "Reasoning J&F", "Absent J&F", "R binary", "Absent R binary")
         table = {key: {"value": None if key == "Absent J&F" else score} for key in keys}
-        (folder / "eval" / "metrics.json").write_text(json.dumps({"table": table}))
+        samples = [{"sample_id": name, "JF": score / 100} for name in "abc"]
+        (folder / "eval" / "metrics.json").write_text(json.dumps({"table": table, "samples": samples}))
+        about = (("a", 1, 1, "the fastest shape", None), ("b", 1, 1, "the shape that never moves", [[], []]), ("c", 2, 0, "the ring", []))
+        keys = ("sample_id", "type_id", "num_objects", "expression", "boxes")
+        rows = [{"header": {}}, *(dict(zip(keys, values)) for values in about)]
+        (folder / "eval" / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.fixture
@@ -52,6 +57,15 @@ def test_tables_have_mean_and_spread_over_seeds(results):
     assert curves_table(results, {"reward/mean": "reward", "actor/kl": "KL"}).splitlines()[2:] == ["| GRPO | 2 | 1 |"]
     assert spread([]) == "-" and "python -m verl.trainer.main grpo-0" in commands(results)
     assert commands(results).startswith("- train: a GPU, torch 9\n\n")
+
+
+def test_answers_are_counted_by_kind_of_expression(results):
+    rows = answers_table(results).splitlines()
+    assert rows[2] == "| the start | 50.0 | 100.0 | 50.0 | 100.0 | - | 0.0 |"
+    assert rows[3] == "| GRPO | 59.0 ± 1.4 | 100.0 ± 0.0 | 59.0 ± 1.4 | 100.0 ± 0.0 | - | 0.0 ± 0.0 |" and len(rows) == 4
+    kinds = [kind_of(0, 1, "the red ring"), kind_of(2, 0, "the fastest shape"), kind_of(1, 2, "the shapes that leave the picture")]
+    assert kinds == ["referring", "absent", "several"]
+    assert kind_of(1, 1, "what another shape hides behind") == "compares" and kind_of(1, 1, "the shape that leaves the picture") == "single"
 
 
 def test_the_page_keeps_its_words_and_gets_new_blocks(results, tmp_path):
