@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from verl.workers.config import ModelConfig, RolloutConfig
+from verl.workers.weight_copies import WeightCopies
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class RolloutEngine:
         self.log_probs_exact = config.temperature == 1.0 and config.top_p == 1.0 and config.top_k <= 0
         self.llm = LLM(**self._arguments(model, pixel_bounds))
         self.asleep = False
+        self.copies: WeightCopies | None = None  # recorded at the first load; on a GPU
 
     def _arguments(self, model: ModelConfig, pixel_bounds: tuple[int | None, int | None]) -> dict[str, Any]:
         config = self.config
@@ -131,9 +133,13 @@ class RolloutEngine:
         """Takes new weights, one full tensor at a time, under the checkpoint's names. `wake_cache` has to follow."""
         if self.asleep:
             self.llm.wake_up(tags=["weights"])
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
-        if not self.on_gpu:
+        if not self.on_gpu:  # its layers multiply with packed copies of their weights, which vLLM's own reload makes anew
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
             self.llm.apply_model(_pack_tied_head)
+        elif self.copies is None:
+            (self.copies,) = self.llm.apply_model(lambda model: WeightCopies.record(model.load_weights, weights, model.parameters()))
+        else:
+            self.copies.load(weights)
 
     def wake_cache(self) -> None:
         """Takes the memory of the cache, and forgets everything computed with old weights."""

@@ -1,5 +1,6 @@
 """The engine alone: what it may not write, what fixes a sample, and that it forgets the old weights."""
 
+import importlib
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -36,8 +37,8 @@ def gap(policy, prompt, completions):
     return (log_probs - torch.cat([each.log_probs for each in completions])).abs().max().item()
 
 
-def engine_main(_, folder, port):
-    """In a process of its own, for vLLM changes the one it lives in."""
+def engine_main(_, folder, port, plain):
+    """In a process of its own, for vLLM changes the one it lives in. With `plain` its layers keep their weights as they come, as on a GPU."""
     os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=0, world_size=1)
@@ -50,7 +51,11 @@ def engine_main(_, folder, port):
     builder = PromptBuilder(folder)
     forbidden = builder.forbidden_tokens
     config = RolloutConfig(prompt_length=600, response_length=24, max_num_seqs=16, enable_chunked_prefill=False)
+    if plain:
+        layers = importlib.import_module("vllm.model_executor.layers.utils")
+        layers.dispatch_cpu_unquantized_gemm = lambda layer, **_: setattr(layer, "cpu_linear", torch.nn.functional.linear)
     engine = RolloutEngine(config, ModelConfig(model_path=folder), "cpu", forbidden)
+    engine.on_gpu = plain
     policy = load_policy(folder, gradient_checkpointing=False).eval()
     example = ToyData().example(2, 0)
     prompt, bare_ids = builder.build(example), builder.bare_ids(example)
@@ -74,14 +79,16 @@ def engine_main(_, folder, port):
     drawn, best = generated(engine, bare_ids, example.images, Sampling(8, 1.0, 7), Sampling(1, 0.0, 7))
     assert not set(forbidden) & {token for each in (*drawn, *best) for token in each.ids}
     assert gap(policy, prompt, drawn) < 1e-3
+    assert (engine.copies is not None) is plain
     dist.destroy_process_group()
 
 
-def test_forbidden_tokens_seeds_and_new_weights(policy_folder):
+@pytest.mark.parametrize("plain", [False, True], ids=["reload", "recorded_copies"])
+def test_forbidden_tokens_seeds_and_new_weights(policy_folder, plain):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.start_processes(engine_main, args=(policy_folder, port), nprocs=1, start_method="spawn")
+    mp.start_processes(engine_main, args=(policy_folder, port, plain), nprocs=1, start_method="spawn")
 
 
 def test_an_engine_on_a_shared_gpu_measures_and_frees_nothing():
