@@ -31,4 +31,4 @@ fuzz: venv
 	$(PY) -m tests.fuzz_reward --strings 200000
 
 clean:
-	rm -rf .venv outputs .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -168,7 +168,7 @@ def _drop_no_effect(tree: dict[str, Any], known: Sequence[str], prefix: str = ""
         if reason is not None:
             log.warning("%s has no effect here: %s", path, reason)
             del tree[key]
-        elif isinstance(tree[key], dict):
+        elif isinstance(tree[key], dict) and path not in FREE_FORM:
             _drop_no_effect(tree[key], known, f"{path}.")
 
 

@@ -130,6 +130,12 @@ def _check_values(config: Config) -> None:
         )
     if config.worker.rollout.temperature <= 0:
         raise ConfigError("worker.rollout.temperature must be above 0 in training; worker.rollout.val_temperature may be 0 (greedy)")
+    if algorithm.dynamic_sampling and config.worker.rollout.n == 1:
+        raise ConfigError("algorithm.dynamic_sampling leaves out groups with equal scores, and worker.rollout.n=1 has no others")
+    if config.trainer.max_steps is not None and config.trainer.max_steps < 1:
+        raise ConfigError(
+            f"trainer.max_steps must be at least 1, not {config.trainer.max_steps}; null trains as many episodes as configured"
+        )
     if algorithm.kl_coef != 0 and not actor.use_kl_loss:
         raise ConfigError("algorithm.kl_coef (KL in the reward) must be 0: set worker.actor.use_kl_loss=true and worker.actor.kl_loss_coef")
     if algorithm.kl_coef != 0:

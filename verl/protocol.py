@@ -8,7 +8,7 @@ below 1 MB a prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -95,7 +95,6 @@ class GroupResult:
     parts: list[dict[str, float]]
     failures: list[str | None]
     baseline: float | None = None  # score of the greedy response, where the estimator asks for it (ReMax)
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

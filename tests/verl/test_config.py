@@ -96,6 +96,11 @@ def test_a_key_without_effect_is_taken_with_one_line(word: str, caplog: pytest.L
     ]
 
 
+def test_options_of_a_rule_may_be_named_as_they_like() -> None:
+    config = load_config([f"config={PUBLISHED}", "worker.reward.options.strategy=greedy", "worker.reward.options.padding_free=1"])
+    assert config.worker.reward.options == {"strategy": "greedy", "padding_free": 1}
+
+
 def test_no_key_without_effect_has_a_field() -> None:
     schema = OmegaConf.structured(Config)
     assert not [key for key in NO_EFFECT if "*" not in key and OmegaConf.select(schema, key) is not None]
@@ -147,6 +152,8 @@ def test_a_wrong_type_is_named(word: str, named: str) -> None:
         (["worker.rollout.max_model_len=8000"], ["worker.rollout.max_model_len=8000", "8124"]),
         (["worker.actor.use_kl_loss=false", "algorithm.kl_coef=0.1"], ["algorithm.kl_coef", "worker.actor.use_kl_loss"]),
         (["worker.rollout.temperature=0"], ["worker.rollout.temperature"]),
+        (["trainer.max_steps=0"], ["trainer.max_steps"]),
+        (["algorithm.dynamic_sampling=true", "worker.rollout.n=1"], ["algorithm.dynamic_sampling", "worker.rollout.n=1"]),
         (["worker.rollout.val_n=2", "worker.rollout.val_temperature=0"], ["worker.rollout.val_n=2", "worker.rollout.val_temperature"]),
         (["worker.actor.tis_cap=0"], ["worker.actor.tis_cap", "above 0"]),
         (["worker.actor.policy_loss=seed", "worker.actor.tis_cap=2"], ["policy_loss=seed", "tis_cap"]),

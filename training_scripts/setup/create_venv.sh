@@ -8,7 +8,7 @@ torch_cpu_index=https://download.pytorch.org/whl/cpu
 
 if command -v nvidia-smi > /dev/null && nvidia-smi -L 2> /dev/null | grep -q GPU; then list=requirements.txt; else list=requirements-cpu.lock; fi
 stamp=.venv/.installed-from
-wanted="$list $(cat "$list" setup.py "$here"/* | sha256sum | cut -d' ' -f1)"
+wanted="$list $(cat "$list" setup.py "$here"/*.sh "$here"/*.py | sha256sum | cut -d' ' -f1)"
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
 
 python=${PYTHON:-python3}

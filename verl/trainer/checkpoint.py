@@ -90,7 +90,7 @@ def find_checkpoint(where: str | None, root: str | Path) -> Path | None:
         return None
     if where == "latest":
         return _latest(Path(root), own) if own else None
-    path = Path(where)
+    path = Path(where).resolve()  # a worker has another current folder
     if (path / "trainer.json").is_file():
         return path
     inside = saved_checkpoints(path)

@@ -50,6 +50,7 @@ class Loop(ABC):
     def __init__(self, config: Config, plan: Plan, engine: Engine, prompts: Prompts, run_log: RunLog) -> None:
         self.config, self.plan, self.engine, self.prompts, self.run_log = config, plan, engine, prompts, run_log
         self.clock = Clock()
+        self.done = 0  # steps of the run so far, those before its checkpoint too
 
     @abstractmethod
     def step(self) -> dict[str, float]:
@@ -65,7 +66,7 @@ class Loop(ABC):
         if self.plan.checkpoint is not None:
             state = load_checkpoint(self.engine, self.plan.checkpoint)
             self.prompts.order.load_state_dict(state["order"])
-            start = state["step"]
+            start = self.done = state["step"]
         if trainer.val_only or (trainer.val_before_train and start == 0):
             self.run_log.metrics(start, self.validate(start) | self.count_skipped() | self.clock.read())
         if trainer.val_only:
@@ -73,6 +74,7 @@ class Loop(ABC):
         for step in range(start + 1, self.plan.steps + 1):
             with self.clock("step"):
                 figures = self.step()
+            self.done = step
             if self.plan.validates(step):
                 figures |= self.validate(step)
             if self.plan.saves(step):

@@ -27,8 +27,8 @@ class SFT(Loop):
 
     def step(self) -> dict[str, float]:
         order, size = self.prompts.order, self.config.data.rollout_batch_size
-        end = min(self.plan.steps, order.position // size + 1 + max(1, self.config.sft.num_workers))
-        for position in range(order.position + len(self.coming) * size, end * size, size):
+        for _ in range(len(self.coming), min(self.plan.steps - self.done, 1 + max(1, self.config.sft.num_workers))):
+            position = order.position + len(self.coming) * size
             requests = [order.request(place) for place in range(position, position + size)]
             self.coming.append(self.share(requests, self.prompts.lengths))
             self.engine.read_ahead(self.coming[-1])  # coming steps' examples are read while this one computes
@@ -65,6 +65,7 @@ def train(config: Config) -> None:
 
     actor = config.worker.actor
     actor.global_batch_size, actor.ppo_epochs = config.data.rollout_batch_size, 1  # a step is one update, which the schedule counts
+    actor.use_kl_loss = False  # so that generating for validation loads no reference model
     generates = config.sft.generate > 0
     packages = {"vllm": "sft.generate"} | check_reward(config) if generates else {}
     run_loop(config, SFT, compose(config), packages, rollouts=generates, held_out=config.sft.val_ratio)

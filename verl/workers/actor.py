@@ -28,7 +28,8 @@ def lora_options(config: ModelConfig) -> LoraOptions | None:
     if config.lora_rank == 0:
         return None
     names = [name.strip() for name in config.lora_target_modules.split(",")]
-    target = None if names == ["all-linear"] else rf".*\.({'|'.join(names)})"
+    within = r"model\.language_model\..*" if config.freeze_vision_tower else ".*"  # the vision tower's layers have some of these names too
+    target = None if names == ["all-linear"] else rf"{within}\.({'|'.join(names)})"
     return LoraOptions(config.lora_rank, config.lora_alpha, config.lora_dropout, target=target)  # type: ignore[arg-type]  # peft takes any number
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from verl.models.lora import ADAPTER, adapter_weights, merged_weights
@@ -88,8 +88,9 @@ def save_state(policy: Policy, optimizer: Optimizer, schedule: LRScheduler, fold
         (folder / "ranks.json").write_text(json.dumps({"world_size": dist.get_world_size()}))
 
 
-def load_state(policy: Policy, optimizer: Optimizer, schedule: LRScheduler, folder: Path) -> None:
-    """Reads optimizer/ and rank_<r>.pt.
+def load_state(policy: Policy, optimizer: Optimizer, schedule: LambdaLR, folder: Path) -> None:
+    """Reads optimizer/ and rank_<r>.pt. Rates, betas, epsilon and weight decay are those that the optimizer was built with, not the
+    checkpoint's, so a run that goes on with other ones has them from its first update.
 
     Raises:
         ValueError: another number of ranks wrote the checkpoint; weights and optimizer could be read, the random states could not.
@@ -97,11 +98,15 @@ def load_state(policy: Policy, optimizer: Optimizer, schedule: LRScheduler, fold
     ranks = json.loads((folder / "ranks.json").read_text())["world_size"]
     if ranks != dist.get_world_size():
         raise ValueError(f"{folder} was written by {ranks} workers and is read by {dist.get_world_size()}: go on with {ranks}")
+    given = [{key: group[key] for key in ("initial_lr", "betas", "eps", "weight_decay")} for group in optimizer.param_groups]
     state = {"optimizer": get_optimizer_state_dict(policy, optimizer)}
     dcp.load(state, checkpoint_id=str(folder / "optimizer"))
     set_optimizer_state_dict(policy, optimizer, state["optimizer"])
     own = torch.load(folder / f"rank_{dist.get_rank()}.pt", weights_only=False)  # written by this program: numpy and Python state too
     schedule.load_state_dict(own["schedule"])
+    schedule.base_lrs = [each["initial_lr"] for each in given]
+    for group, each, factor in zip(optimizer.param_groups, given, schedule.lr_lambdas):
+        group |= each | {"lr": each["initial_lr"] * factor(schedule.last_epoch)}
     set_random_state(own["random"])
 
 

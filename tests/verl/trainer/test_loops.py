@@ -175,6 +175,21 @@ def test_fine_tuning_reads_one_step_ahead_and_not_beyond_the_end(config: Config)
     assert order == ["read_ahead", "read_ahead", "fine_tune", "read_ahead", "fine_tune", "fine_tune"]
 
 
+def test_fine_tuning_goes_on_with_smaller_steps(config: Config, tmp_path: Path) -> None:
+    config.trainer.save_freq, config.trainer.max_steps = 2, 5
+    loop_of(SFT, config, RecordingEngine()).fit()
+    config.trainer.load_checkpoint_path, config.trainer.save_checkpoint_path = (
+        str(tmp_path / "run" / "global_step_4"),
+        str(tmp_path / "more"),
+    )
+    config.data.rollout_batch_size = config.worker.actor.global_batch_size = 1
+    config.trainer.max_steps = 9
+    engine = RecordingEngine()
+    loop_of(SFT, config, engine).fit()
+    assert [name for name, _ in engine.calls].count("fine_tune") == 5
+    assert [row["step"] for row in read_metrics(tmp_path / "more")] == [5, 6, 7, 8, 9]
+
+
 def test_skipped_samples_are_counted_and_named(config: Config) -> None:
     config.data.on_bad_sample = "skip"
     loop = loop_of(SFT, config, RecordingEngine())

@@ -38,7 +38,7 @@ def gap(policy, prompt, completions):
 
 
 def engine_main(_, folder, port, plain):
-    """In a process of its own, for vLLM changes the one it lives in. With `plain` its layers keep their weights as they come, as on a GPU."""
+    """In a process of its own, for vLLM changes the one it lives in. `plain`: its layers keep their weights as they come, as on a GPU."""
     os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=0, world_size=1)
