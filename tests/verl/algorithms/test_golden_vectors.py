@@ -39,8 +39,9 @@ def inputs(case: dict[str, Any]) -> dict[str, Tensor]:
     return {name: stored(entry) for name, entry in case["inputs"].items()}
 
 
-def check(case: dict[str, Any], found: dict[str, Tensor], names: set[str] | None = None) -> None:
-    double = case["params"]["dtype"] == "float64"
+def check(case: dict[str, Any], found: dict[str, Tensor], names: set[str] | None = None, single: bool = False) -> None:
+    """`single`: the case computes in float32 whatever its inputs are, so its last digits are the processor's."""
+    double = case["params"]["dtype"] == "float64" and not single
     rtol, atol = (1e-9, 1e-12) if double else (1e-4, 1e-5)
     if case["params"].get("ill_conditioned"):
         atol = 0.1
@@ -142,7 +143,7 @@ def test_kl(case: dict[str, Any]) -> None:
     penalty = KL_PENALTIES[case["params"]["kind"]]
     found = penalty(log_probs.float(), ref_log_probs.float()) if single else penalty(log_probs, ref_log_probs)
     found.sum().backward()
-    check(case, {"kl": found.detach(), "grad_logprob": log_probs.grad})
+    check(case, {"kl": found.detach(), "grad_logprob": log_probs.grad}, single=single)
 
 
 def test_every_case_is_used() -> None:
