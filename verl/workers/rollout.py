@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from verl.workers.config import ModelConfig, RolloutConfig
+from verl.workers.shared_memory import forget_names, named_after_this_group
 from verl.workers.weight_copies import WeightCopies
 
 log = logging.getLogger(__name__)
@@ -91,7 +93,9 @@ class RolloutEngine:
         self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[config.dtype] if self.on_gpu else torch.float32
         self.forbidden = {token: float("-inf") for token in forbidden}
         self.log_probs_exact = config.temperature == 1.0 and config.top_p == 1.0 and config.top_k <= 0
-        self.llm = LLM(**self._arguments(model, pixel_bounds))
+        with nullcontext() if self.on_gpu else named_after_this_group():
+            self.llm = LLM(**self._arguments(model, pixel_bounds))
+        forget_names()
         self.asleep = False
         self.copies: WeightCopies | None = None  # recorded at the first load; on a GPU
 

@@ -1,6 +1,7 @@
 """Two Ray workers with everything real: rollout, score, reference, update, hand-over, checkpoint, and going on from it bit for bit."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,12 +124,16 @@ def test_a_checkpoint_loads_with_transformers(run, policy_folder):
 
 
 def test_tensor_parallel_engine_with_lora_and_a_scorer_that_fails(policy_folder):
-    """Both workers in one engine, each with half of the groups; the adapter merged on its way to vLLM; an error with sample and rank."""
+    """Both workers in one engine, each with half of the groups; the adapter merged on its way to vLLM; an error with sample and rank. The
+    workers are killed at the end: no shared memory of theirs may stand in the way of the next engine."""
+    segments = {path.name for path in Path("/dev/shm").iterdir()}
     config = toy_config(policy_folder)
     config.worker.rollout.tensor_parallel_size = 2
     config.worker.actor.model.lora_rank = 4
     with RayEngine(config, ToyData, partial(make_scorer, fail_at=9)) as engine:
         assert engine.places == 1
+        named = {path.name for path in Path("/dev/shm").iterdir()} - segments
+        assert not [name for name in named if name.startswith("psm_") or "cpushm" in name]
         figures = [step(engine, number)[1] for number in range(2)]
         assert max(each["rollout/log_prob_gap"] for each in figures) < 1e-3
         assert figures[0]["actor/kl"] == pytest.approx(0.0, abs=1e-6) and figures[1]["actor/kl"] > 1e-7
