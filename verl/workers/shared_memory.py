@@ -1,4 +1,4 @@
-"""The shared memory through which the ranks of one vLLM engine talk: named for this process group alone, and nameless once they all have it.
+"""The shared memory through which the ranks of one vLLM engine talk: named for this process group alone, nameless once all have it.
 
 vLLM removes its segments when an engine ends in peace. A worker that is killed would leave them in /dev/shm, and on the CPU their name is
 the same for every engine that an external launcher starts: the next such run on the machine, or one beside this, could not start.
