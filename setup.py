@@ -1,4 +1,6 @@
-"""Installs veason, verl, grpo_reward, eval and training_data_construction under one distribution name of the project's own."""
+"""Installs veason, verl, grpo_reward, eval and training_data_construction under one distribution name of the project's
+own.
+"""
 
 from pathlib import Path
 
@@ -18,5 +20,6 @@ setup(
         include=[f"{name}{rest}" for name in PACKAGES for rest in ("", ".*")],
     ),
     package_data={"": ["*.yaml", "*.json", "*.txt", "*.safetensors", "*.jinja", "*.html"]},
-    # The versions are in requirements.txt (GPU) and requirements-cpu.lock (CPU): vLLM and torch come as different builds for each.
+    # The versions are in requirements.txt (GPU) and requirements-cpu.lock (CPU): vLLM and torch come as different
+    # builds for each.
 )

@@ -1,11 +1,13 @@
-"""Opening ReVOS and preparing a training sample: the index against loading mask_dict.json whole, side by side in one run.
+"""Opening ReVOS and preparing a training sample: the index against loading mask_dict.json whole, side by side in one
+run.
 
     python benchmarks/data_loading.py --folder /path/with/6GB            # makes its own ReVOS there, once; about 2 minutes on one core
 
-The generated set has the real one's proportions: 1,042 videos of 100 frames at 1280 x 720, twelve objects a video, 21,000 training
-expressions, a mask_dict.json of 2 GB (`--objects` scales it). Both ways run in processes of their own. The loading way does what the
-seed's data set does: json.load of everything, then for each sample every mask of every frame decoded, stacked and measured. Times are CPU
-time of one thread, so that neighbours on the machine do not matter; files are warm.
+The generated set has the real one's proportions: 1,042 videos of 100 frames at 1280 x 720, twelve objects a video,
+21,000 training expressions, a mask_dict.json of 2 GB (`--objects` scales it). Both ways run in processes of their own.
+The loading way does what the seed's data set does: json.load of everything, then for each sample every mask of every
+frame decoded, stacked and measured. Times are CPU time of one thread, so that neighbours on the machine do not matter;
+files are warm.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ PICTURE_FOLDERS = 4  # the other videos link to these
 
 
 def generate(root: Path, objects: int) -> None:
-    """A ReVOS of real proportions. A bank of moving blobs with ragged borders is encoded once and dealt out to all tracks."""
+    """A ReVOS of real proportions. A bank of moving blobs with ragged borders is encoded once and dealt out to all
+    tracks.
+    """
     rng = np.random.default_rng(0)
     bank = [blob_track(rng) for _ in range(12)]
     root.mkdir(parents=True)
@@ -37,7 +41,9 @@ def generate(root: Path, objects: int) -> None:
     for folder in range(PICTURE_FOLDERS):
         path = root / "JPEGImages" / f"video{folder:04d}"
         path.mkdir(parents=True)
-        scene = np.asarray(Image.fromarray(rng.integers(0, 255, (18, 32, 3), np.uint8)).resize((WIDTH + FRAMES, HEIGHT)))
+        scene = np.asarray(
+            Image.fromarray(rng.integers(0, 255, (18, 32, 3), np.uint8)).resize((WIDTH + FRAMES, HEIGHT))
+        )
         for number, name in enumerate(names):
             picture = scene[:, number : number + WIDTH] // 2 + rng.integers(0, 8, (HEIGHT, WIDTH, 1), np.uint8)
             Image.fromarray(picture.astype(np.uint8)).save(path / f"{name}.jpg", quality=90)
@@ -58,14 +64,29 @@ def generate(root: Path, objects: int) -> None:
                 separator = ", "
             expressions = {}
             for number in range(EXPRESSIONS):
-                chosen = sorted(rng.choice(objects, size=min(objects, int(rng.choice([1, 1, 1, 2, 3]))), replace=False).tolist())
+                chosen = sorted(
+                    rng.choice(objects, size=min(objects, int(rng.choice([1, 1, 1, 2, 3]))), replace=False).tolist()
+                )
                 text = f"the object that moves to the left before number {number} comes in."
-                expressions[str(number)] = {"exp": text, "obj_id": chosen, "anno_id": [ids[i] for i in chosen], "type_id": number % 2}
-            videos[title] = {"vid_id": video, "frames": names, "height": HEIGHT, "width": WIDTH, "expressions": expressions}
+                expressions[str(number)] = {
+                    "exp": text,
+                    "obj_id": chosen,
+                    "anno_id": [ids[i] for i in chosen],
+                    "type_id": number % 2,
+                }
+            videos[title] = {
+                "vid_id": video,
+                "frames": names,
+                "height": HEIGHT,
+                "width": WIDTH,
+                "expressions": expressions,
+            }
         file.write("}")
     titles = list(videos)
     for split, part in (("train", titles[:TRAIN_VIDEOS]), ("valid", titles[TRAIN_VIDEOS:])):
-        (root / f"meta_expressions_{split}_.json").write_text(json.dumps({"videos": {title: videos[title] for title in part}}))
+        (root / f"meta_expressions_{split}_.json").write_text(
+            json.dumps({"videos": {title: videos[title] for title in part}})
+        )
 
 
 def blob_track(rng: np.random.Generator) -> list[str]:
@@ -83,12 +104,16 @@ def blob_track(rng: np.random.Generator) -> list[str]:
     return track
 
 
-# --- one way each, in a process of its own -----------------------------------------------------------------------------------------
+# --- one way each, in a process of its own
+# -----------------------------------------------------------------------------------------
 
 
 def resident_mb() -> float:
     """What this process alone holds, in MB: resident memory that is its own, not shared with others."""
-    fields = {line.split(":")[0]: int(line.split()[1]) for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]}
+    fields = {
+        line.split(":")[0]: int(line.split()[1])
+        for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    }
     return (fields["Private_Clean"] + fields["Private_Dirty"] + fields["Shared_Clean"] + fields["Shared_Dirty"]) / 1024
 
 
@@ -104,8 +129,12 @@ def run_loading(root: Path, count: int) -> dict:
     for video, data in meta.items():
         frames = sorted(data["frames"])
         for exp in data["expressions"].values():
-            paths = [os.path.join(str(root), "JPEGImages", video, frame + ".jpg") for frame in frames]  # every expression has its own
-            samples.append({"video": video, "anno_id": [str(x) for x in exp["anno_id"]], "exp": exp["exp"], "paths": paths})
+            paths = [
+                os.path.join(str(root), "JPEGImages", video, frame + ".jpg") for frame in frames
+            ]  # every expression has its own
+            samples.append(
+                {"video": video, "anno_id": [str(x) for x in exp["anno_id"]], "exp": exp["exp"], "paths": paths}
+            )
     opening, memory = time.process_time() - started, resident_mb()
     rng, times, digest = np.random.default_rng(0), [], []
     for index in range(count):
@@ -124,7 +153,9 @@ def run_loading(root: Path, count: int) -> dict:
 
 
 def prepare_by_decoding(mask_dict: dict, sample: dict, rng: np.random.Generator) -> list[int]:
-    """Six frames with their boxes and masks at 560 x 560, by way of every mask of every frame, in the seed's order of work."""
+    """Six frames with their boxes and masks at 560 x 560, by way of every mask of every frame, in the seed's order of
+    work.
+    """
     paths = sample["paths"]
     height, width = np.asarray(Image.open(paths[0]).convert("RGB")).shape[:2]
     unions, objects = [], []
@@ -151,7 +182,14 @@ def prepare_by_decoding(mask_dict: dict, sample: dict, rng: np.random.Generator)
             if np.any(mask):
                 left, top = np.where(mask == 1)[1].min(), np.where(mask == 1)[0].min()
                 right, bottom = np.where(mask == 1)[1].max(), np.where(mask == 1)[0].max()
-                boxes.append([left * 560 / width + 0.5, top * 560 / height + 0.5, right * 560 / width + 0.5, bottom * 560 / height + 0.5])
+                boxes.append(
+                    [
+                        left * 560 / width + 0.5,
+                        top * 560 / height + 0.5,
+                        right * 560 / width + 0.5,
+                        bottom * 560 / height + 0.5,
+                    ]
+                )
             else:
                 boxes.append([0, 0, 0, 0])
     rows, columns = np.arange(560) * height // 560, np.arange(560) * width // 560
@@ -164,8 +202,8 @@ def prepare_by_decoding(mask_dict: dict, sample: dict, rng: np.random.Generator)
 
 def run_index(root: Path, count: int) -> dict:
     """The index, and only what the sampled frames need."""
-    from veason.mask_index import MaskIndex
-    from veason.training_data import KeyframeTrainingData
+    from veason.data.mask_index import MaskIndex
+    from veason.data.training import KeyframeTrainingData
 
     before, started = resident_mb(), time.process_time()
     index = MaskIndex.open(root / "mask_dict.json", progress=False)
@@ -179,7 +217,9 @@ def run_index(root: Path, count: int) -> dict:
         started = time.process_time()
         data.example(pick(number, len(data)), seed=0)
         times.append(time.process_time() - started)
-    areas = [data.benchmark.areas(data.samples[pick(number, len(data))]).astype(int).tolist() for number in range(count)]
+    areas = [
+        data.benchmark.areas(data.samples[pick(number, len(data))]).astype(int).tolist() for number in range(count)
+    ]
     return {
         "opening": opening,
         "masks": index_opening,
@@ -197,7 +237,7 @@ def run_build(root: Path, count: int) -> dict:  # noqa: ARG001 (the same argumen
     """The index, built anew."""
     import resource
 
-    from veason.mask_index import MaskIndex, index_path
+    from veason.data.mask_index import MaskIndex, index_path
 
     index_path(root / "mask_dict.json").unlink(missing_ok=True)
     started = time.process_time()
@@ -222,7 +262,9 @@ def in_process(way: str, root: Path, count: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="where ReVOS_generated is made, or is already")
-    parser.add_argument("--objects", type=int, default=12, help="objects a video; 12 give a mask_dict.json of about 2 GB")
+    parser.add_argument(
+        "--objects", type=int, default=12, help="objects a video; 12 give a mask_dict.json of about 2 GB"
+    )
     parser.add_argument("--samples", type=int, default=20, help="training samples prepared by each way")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -251,7 +293,10 @@ def main() -> None:
         ("preparing a training sample", "sample", "ms", 1e3, 10),
     ):
         ratio = loading[key] / index[key]
-        print(f"{label:34}{loading[key] * scale:>9.2f} {unit:<2}{index[key] * scale:>9.2f} {unit:<2}{ratio:>9.1f}x   {bar or '-'}")
+        print(
+            f"{label:34}{loading[key] * scale:>9.2f} {unit:<2}{index[key] * scale:>9.2f} {unit:<2}{ratio:>9.1f}x   "
+            f"{bar or '-'}"
+        )
 
 
 if __name__ == "__main__":

@@ -3,14 +3,16 @@
     python -m benchmarks.evaluation                      # one H100, about 4 minutes: 3B dimensions, hiera-large, random weights
     python -m benchmarks.evaluation --smoke              # the same code with tiny models on the CPU, to see that it runs
 
-Clips of 60 frames of 480 x 854, two expressions each: one is answered with one box, the other with three. (The real sets ask more of a
-video: ReasonVOS about 5 expressions, MeViS valid_u 16, ReVOS 20.) Weights are random, so both ways generate the same fixed number of tokens
-and then track the same boxes from the same keyframe, from JPEG files to PNG files.
+Clips of 60 frames of 480 x 854, two expressions each: one is answered with one box, the other with three. (The real
+    sets ask more of a
+video: ReasonVOS about 5 expressions, MeViS valid_u 16, ReVOS 20.) Weights are random, so both ways generate the same
+fixed number of tokens and then track the same boxes from the same keyframe, from JPEG files to PNG files.
 
-The published loop: one sample after the other, transformers `generate`, then sam2's own video predictor from the clip's folder, object by
-object, under bf16 autocast; its data loader prepares the next prompts meanwhile. Ours: `eval.worker`, as `eval.evaluate` runs it.
-Loading and the first samples of each, which compile, are not counted. Where flash-attn is absent, transformers' vision tower loops over
-attention windows; `of generate: the prompt` bounds what that costs. vLLM runs without CUDA graphs here unless asked, to our disadvantage.
+The published loop: one sample after the other, transformers `generate`, then sam2's own video predictor from the clip's
+folder, object by object, under bf16 autocast; its data loader prepares the next prompts meanwhile. Ours: `eval.worker`,
+as `eval.evaluate` runs it. Loading and the first samples of each, which compile, are not counted. Where flash-attn is
+absent, transformers' vision tower loops over attention windows; `of generate: the prompt` bounds what that costs. vLLM
+runs without CUDA graphs here unless asked, to our disadvantage.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ import torch
 
 from benchmarks.evaluation_job import expected_answer, prepare, write_clips, write_policy_folder
 from benchmarks.evaluation_published import build_published, published_loop, wait
-from eval.config import EvaluateConfig
+from eval.options import EvaluateConfig
 from eval.run_folder import JOURNAL
 from eval.scores import read_predictions
 from eval.worker import EvaluationWorker
-from veason.metrics import jaccard
+from veason.metrics.segmentation import jaccard
 from veason.pipeline import Segmenter
 from veason.policy import Question, Sampling, VLLMPolicy
-from veason.tracker import VideoTracker
+from veason.tracking.sam2.tracker import VideoTracker
 
 BAR = 8.0  # times the published loop's samples a second
 
@@ -69,11 +71,15 @@ def build_ours(options: argparse.Namespace, worker: EvaluationWorker) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=16)
-    parser.add_argument("--published_clips", type=int, default=1, help="of these; the published loop's time is the same for each")
+    parser.add_argument(
+        "--published_clips", type=int, default=1, help="of these; the published loop's time is the same for each"
+    )
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--tokens", type=int, default=256, help="generated for each sample")
     parser.add_argument(
-        "--graphs", action="store_true", help="let vLLM compile and capture CUDA graphs, as eval.evaluate does: a minute more"
+        "--graphs",
+        action="store_true",
+        help="let vLLM compile and capture CUDA graphs, as eval.evaluate does: a minute more",
     )
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
@@ -121,7 +127,10 @@ def measure_ours(options: argparse.Namespace, worker: EvaluationWorker) -> dict[
     total = (time.perf_counter() - started) / samples
     journal = (Path(worker.folder.path) / JOURNAL / "0.jsonl").read_text(encoding="ascii").splitlines()
     spent = [json.loads(line)["seconds"] for line in journal[-samples:]]
-    parts = {f"{part} (others go on)" if part == "write" else part: float(np.mean([s[part] for s in spent])) for part in spent[0]}
+    parts = {
+        f"{part} (others go on)" if part == "write" else part: float(np.mean([s[part] for s in spent]))
+        for part in spent[0]
+    }
     return {**parts, "total": total}
 
 
@@ -145,7 +154,13 @@ def report(options: argparse.Namespace, theirs: dict[str, float], ours: dict[str
     for name, way, part in zip(("published loop", "this repository"), (theirs, ours), parts):
         print(f"| {name} | {way['total']:.3f} | {1 / way['total']:.3f} | {part} |")
     device = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
-    job = {"clips": options.clips, "frames": options.frames, "tokens": options.tokens, "device": device, "torch": torch.__version__}
+    job = {
+        "clips": options.clips,
+        "frames": options.frames,
+        "tokens": options.tokens,
+        "device": device,
+        "torch": torch.__version__,
+    }
     verdict = "" if options.smoke else f"; bar {BAR}: {'met' if times >= BAR else 'MISSED'}"
     print(f"\nmasks of the two ways agree to J = {agree:.3f} (random weights)")
     print(f"{times:.2f} times as fast{verdict}\n{json.dumps(job)}; the whole comparison took {options.elapsed()}")

@@ -16,7 +16,7 @@ from veason.toy import tiny_tracker
 from veason.toy.corpus import toy_sentences
 from veason.toy.tiny_policy import PolicySize, build_processor, policy_config
 from veason.toy.tokenizer import train_tokenizer
-from veason.tracking.loading import load_model
+from veason.tracking.sam2.loading import load_model
 
 THREE_B = PolicySize(
     hidden_size=2048, layers=36, heads=16, kv_heads=2, intermediate_size=11008,
@@ -50,7 +50,9 @@ def write_clips(root: Path, clips: int, options: argparse.Namespace) -> None:
     names = [f"{number:05d}" for number in range(options.frames)]
     rng = np.random.default_rng(0)
     height, width = options.height, options.width
-    scene = cv2.resize(rng.integers(0, 255, (height // 8, (width + 8 * clips + options.frames) // 8, 3), np.uint8), None, fx=8, fy=8)
+    scene = cv2.resize(
+        rng.integers(0, 255, (height // 8, (width + 8 * clips + options.frames) // 8, 3), np.uint8), None, fx=8, fy=8
+    )
 
     def write(clip: int) -> None:
         folder = root / "JPEGImages" / f"clip{clip:03d}"
@@ -61,12 +63,16 @@ def write_clips(root: Path, clips: int, options: argparse.Namespace) -> None:
     with ThreadPoolExecutor() as pool:
         list(pool.map(write, range(clips)))
     expressions = [{"exp_text": f"thing {number}", "obj_id": number, "exp_id": number} for number in BOXES]
-    videos = {f"clip{clip:03d}": {"source": "made", "frames": names, "expressions": expressions} for clip in range(clips)}
+    videos = {
+        f"clip{clip:03d}": {"source": "made", "frames": names, "expressions": expressions} for clip in range(clips)
+    }
     (root / "meta_expressions_.json").write_text(json.dumps({"videos": videos}))
 
 
 def write_policy_folder(folder: Path, smoke: bool) -> None:
-    """Config, tokenizer and processor of a policy without weights. The tokenizer is the toy world's: only lengths matter here."""
+    """Config, tokenizer and processor of a policy without weights. The tokenizer is the toy world's: only lengths
+    matter here.
+    """
     tokenizer = train_tokenizer(toy_sentences(seed=0), PolicySize().vocab_size)
     config = policy_config(PolicySize() if smoke else THREE_B, tokenizer)
     if not smoke:

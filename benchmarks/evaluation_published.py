@@ -1,4 +1,6 @@
-"""The published evaluation loop, for `benchmarks.evaluation`: one sample after the other, `generate`, then sam2's own video predictor."""
+"""The published evaluation loop, for `benchmarks.evaluation`: one sample after the other, `generate`, then sam2's own
+video predictor.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,13 @@ def published_loop(
     """Seconds of each part, and `total`, over samples one after the other."""
     device = options.device
     samples = [worker.benchmark.samples[index] for index in indices]
-    asked = [lambda sample=sample: worker.segmenter.questions(open_folder(sample.frame_dir), [sample.expression])[0] for sample in samples]
-    loader = torch.utils.data.DataLoader(Prompts(asked, options.processor), batch_size=None, num_workers=0 if options.smoke else 8)
+    asked = [
+        lambda sample=sample: worker.segmenter.questions(open_folder(sample.frame_dir), [sample.expression])[0]
+        for sample in samples
+    ]
+    loader = torch.utils.data.DataLoader(
+        Prompts(asked, options.processor), batch_size=None, num_workers=0 if options.smoke else 8
+    )
     seconds = {"generate": 0.0, "track": 0.0, "write": 0.0}
     started = time.perf_counter()
     for sample, inputs in zip(samples, loader):
@@ -96,7 +103,9 @@ def build_published(options: argparse.Namespace) -> tuple[Any, Any]:
     config = AutoConfig.from_pretrained(options.policy)
     dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
     with torch.device(options.device):
-        model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attention).eval()
+        model = Qwen2_5_VLForConditionalGeneration._from_config(
+            config, dtype=dtype, attn_implementation=attention
+        ).eval()
     print(f"published loop: transformers generate with {attention}, sam2 video predictor", flush=True)
     weights = torch.load(options.sam2_weights, weights_only=True)
     return model, PublishedSchedule(options.sam2_config, weights, torch.device(options.device)).predictor

@@ -1,4 +1,6 @@
-"""The engine of `benchmarks.grpo_step`: the real one, whose workers can also follow the seed's schedule and time vLLM by itself."""
+"""The engine of `benchmarks.grpo_step`: the real one, whose workers can also follow the seed's schedule and time vLLM
+by itself.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,8 @@ class BenchWorker(Worker):
         """What the next steps do.
 
         Args:
-            schedule: "ours"; "no reward", ours with rewards that cost nothing; "seed": every response is a sequence of its own, with old
-                log-probabilities, and SAM 2 sees one response at a time, in fp32.
+            schedule: "ours"; "no reward", ours with rewards that cost nothing; "seed": every response is a sequence of
+                its own, with old log-probabilities, and SAM 2 sees one response at a time, in fp32.
             rollouts, tokens: of each prompt and of each response.
         """
         self.config.worker.rollout.n, self.config.worker.rollout.response_length = rollouts, tokens
@@ -57,14 +59,20 @@ class BenchWorker(Worker):
             assert isinstance(real, WellFormed)
             tracker = plain_tracker(self.config.worker.reward.sam2_config or "", self.device, torch.float32)
             self.scoring.scorer = WellFormed(GroupScorer(real.scorer.rule, tracker), alone=True)
-            self.actor.config = replace(self.actor.config, max_tokens_per_micro_batch=None, micro_batch_size_per_device_for_update=1)
+            self.actor.config = replace(
+                self.actor.config, max_tokens_per_micro_batch=None, micro_batch_size_per_device_for_update=1
+            )
 
     def fix_responses(self) -> None:
-        """From now on the groups hold made-up responses, the same however many GPUs there are. All else stays, generation included."""
+        """From now on the groups hold made-up responses, the same however many GPUs there are. All else stays,
+        generation included.
+        """
         self.fixed = True
 
     def generate_bare(self, requests: Sequence[GroupRequest]) -> float:
-        """Seconds of `LLM.generate` on requests that are ready in memory, with the weights and sampling parameters of the rollout."""
+        """Seconds of `LLM.generate` on requests that are ready in memory, with the weights and sampling parameters of
+        the rollout.
+        """
         assert self.rollouts is not None
         self._wake_engine(self.rollouts)
         examples = [self.data.example(request.index, request.seed) for request in requests]
@@ -89,7 +97,9 @@ class BenchWorker(Worker):
     def update(self, advantages: Sequence[GroupAdvantages]) -> dict[str, float]:
         if self.schedule == "seed":
             advantages = [
-                GroupAdvantages(_single(each.uid, number), [values]) for each in advantages for number, values in enumerate(each.advantages)
+                GroupAdvantages(_single(each.uid, number), [values])
+                for each in advantages
+                for number, values in enumerate(each.advantages)
             ]
         return super().update(advantages)
 
@@ -105,18 +115,28 @@ class BenchWorker(Worker):
         return [
             (
                 _single(uid, number),
-                replace(stored, group=replace(stored.group, response_ids=[ids]), rollout_log_probs=[log_probs], result=done),
+                replace(
+                    stored, group=replace(stored.group, response_ids=[ids]), rollout_log_probs=[log_probs], result=done
+                ),
             )
             for number, (ids, log_probs) in enumerate(responses)
         ]
 
     def _store(
-        self, uid: int, example: Example, prompt: Prompt, prompt_ids: Sequence[int], completions: dict[bool, list[Completion]]
+        self,
+        uid: int,
+        example: Example,
+        prompt: Prompt,
+        prompt_ids: Sequence[int],
+        completions: dict[bool, list[Completion]],
     ) -> None:
         if self.fixed:
             draw = torch.Generator().manual_seed(uid)
             completions = {
-                kind: [replace(each, ids=torch.randint(0, 1000, (len(each.ids),), generator=draw).tolist()) for each in responses]
+                kind: [
+                    replace(each, ids=torch.randint(0, 1000, (len(each.ids),), generator=draw).tolist())
+                    for each in responses
+                ]
                 for kind, responses in completions.items()
             }
         super()._store(uid, example, prompt, prompt_ids, completions)

@@ -1,4 +1,6 @@
-"""The job that `benchmarks.grpo_step` times: a policy with random weights, prompts of noise, answers that can be scored."""
+"""The job that `benchmarks.grpo_step` times: a policy with random weights, prompts of noise, answers that can be
+scored.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,14 @@ from benchmarks.packing import model_config
 from grpo_reward.reward_score import Breakdown
 from grpo_reward.scorer import GroupScorer, build_scorer
 from veason.answers import format_answer
-from veason.examples import Example, GroundTruth
+from veason.data.examples import Example, GroundTruth
 from veason.prompts import build_messages
 from veason.toy.corpus import toy_sentences
 from veason.toy.tiny_policy import build_processor
 from veason.toy.tiny_tracker import write_tracker
 from veason.toy.tokenizer import train_tokenizer
-from veason.tracker import Speed, VideoTracker
-from veason.tracking.loading import RANDOM
+from veason.tracking.sam2.loading import RANDOM
+from veason.tracking.sam2.tracker import Speed, VideoTracker
 from verl.config import Config, load_config
 from verl.protocol import Scorer
 from verl.trainer.main import Task
@@ -65,7 +67,9 @@ TINY = Job(prompts=2, rollouts=2, tokens=8, side=112, budget=2000, size="tiny")
 
 
 def scratch_folder(size: str) -> tempfile.TemporaryDirectory[str]:
-    """A temporary folder, in memory where there is room for the policy: a disk takes a quarter of a minute to write one of 3B."""
+    """A temporary folder, in memory where there is room for the policy: a disk takes a quarter of a minute to write one
+    of 3B.
+    """
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * POLICY_GIB[size] * GIB
     return tempfile.TemporaryDirectory(prefix="grpo_step_", dir=memory if roomy else None)
@@ -90,14 +94,18 @@ def write_policy(folder: Path, size: str) -> None:
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(folder)
     processor = build_processor(tokenizer)
-    for part in (processor.image_processor, processor.video_processor):  # TRL lets vLLM try the largest image that is allowed
+    for part in (
+        processor.image_processor,
+        processor.video_processor,
+    ):  # TRL lets vLLM try the largest image that is allowed
         part.size = {"shortest_edge": 56**2, "longest_edge": 1024**2}
     processor.save_pretrained(folder)
 
 
 @torch.no_grad()
 def fill_randomly(model: nn.Module, std: float) -> None:
-    """Matrices from one block of normal numbers, each from its own place there, which is quicker than new numbers; norms 1, biases 0.
+    """Matrices from one block of normal numbers, each from its own place there, which is quicker than new numbers;
+    norms 1, biases 0.
 
     On the CPU: a driver that has touched the GPU would keep memory there.
     """
@@ -123,7 +131,7 @@ class BenchData:
     def sample_id(self, index: int) -> str:
         return f"bench/{index}"
 
-    def outline(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:  # noqa: ARG002 (all alike)
+    def outline(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
         size = (self.side, self.side)
         return build_messages("the shape that leaves first", TIMES, size=size), [size] * len(TIMES)
 
@@ -139,7 +147,8 @@ class BenchData:
 
 
 class WellFormed:
-    """Scores made-up answers in place of what random weights write: a keyframe and one box of its own for each response.
+    """Scores made-up answers in place of what random weights write: a keyframe and one box of its own for each
+    response.
 
     Args:
         alone: each response by itself, as in the seed's schedule: its frames are encoded again, nothing is shared.
@@ -154,10 +163,14 @@ class WellFormed:
             return [score for answer in answers for score in self.scorer.score(example, [answer])]
         return self.scorer.score(example, answers)
 
-    def score_groups(self, groups: Sequence[tuple[Example, Sequence[str]]]) -> Sequence[Sequence[Breakdown] | Exception]:
+    def score_groups(
+        self, groups: Sequence[tuple[Example, Sequence[str]]]
+    ) -> Sequence[Sequence[Breakdown] | Exception]:
         if self.alone:
             return [self.score(*group) for group in groups]
-        return self.scorer.score_groups([(example, self._answers(example, len(responses))) for example, responses in groups])
+        return self.scorer.score_groups(
+            [(example, self._answers(example, len(responses))) for example, responses in groups]
+        )
 
     @staticmethod
     def _answers(example: Example, count: int) -> list[str]:
@@ -187,11 +200,14 @@ def tracking_scorer(options: dict[str, Any], compiled: bool, device: str) -> Sco
 
 def plain_tracker(sam2_config: str, device: str | torch.device, dtype: torch.dtype | None = None) -> VideoTracker:
     """SAM 2 with random weights, nothing compiled; in fp32 as the seed's, or in the dtype that the device is best at."""
-    return VideoTracker.from_files(sam2_config, RANDOM, device, dtype, speed=Speed(compile_encoder=False, compile_steps=False))
+    return VideoTracker.from_files(
+        sam2_config, RANDOM, device, dtype, speed=Speed(compile_encoder=False, compile_steps=False)
+    )
 
 
 def make_config(job: Job, folder: Path, policy: Path, gpus: int, further: Sequence[str] = ()) -> Config:
-    """The published recipe on `gpus` GPUs, everything resident that an 80 GB card has room for; the run's folder is `folder`.
+    """The published recipe on `gpus` GPUs, everything resident that an 80 GB card has room for; the run's folder is
+    `folder`.
 
     Args:
         further: words that replace keys.

@@ -6,20 +6,24 @@
     python -m benchmarks.grpo_step --gpus 4,4 --size 7b      # the 7B recipe, twice: the same losses?
     python -m benchmarks.grpo_step --size tiny               # the same code on a CPU (--parts ours,bare,seed where TRL is missing)
 
-The job is the published recipe: 16 prompts x 8 rollouts, 6 frames of 560 x 560, 512 tokens forced, 3B dimensions, full fine-tuning over
-fp32 master weights, KL and entropy terms, SAM 2.1 hiera-large in the reward. Weights are random (time does not depend on them) and what
-they write cannot be read, so the scorer gets well-formed answers in its place. What runs is the trainer's own step on its own workers.
-Several counts of --gpus run one after the other on made-up responses, the same for each count, and are compared with the first: the
-whole batch with the GPUs as one tensor-parallel group, or, with --weak, each GPU with an engine and a batch of its own.
+The job is the published recipe: 16 prompts x 8 rollouts, 6 frames of 560 x 560, 512 tokens forced, 3B dimensions, full
+fine-tuning over fp32 master weights, KL and entropy terms, SAM 2.1 hiera-large in the reward. Weights are random (time
+does not depend on them) and what they write cannot be read, so the scorer gets well-formed answers in its place. What
+runs is the trainer's own step on its own workers. Several counts of --gpus run one after the other on made-up
+responses, the same for each count, and are compared with the first: the whole batch with the GPUs as one
+tensor-parallel group, or, with --weak, each GPU with an engine and a batch of its own.
 
 --parts on one GPU, comma-separated, all but shares by default:
     ours   the step, mean of --steps after one that compiles
-    bare   `LLM.generate` on the requests of each step: same engine, weights and sampling, prompts and images ready in memory; then a step
-           whose rewards cost nothing, which tells what SAM 2 takes of the GPU while others are still being generated. Needs `ours`
-    shares steps of a half, a quarter and an eighth of the prompts: what each of 2, 4 and 8 GPUs would have to do at least. Needs `ours`
-    seed   the seed's schedule: every response a sequence of its own in each pass (its prompt and images computed again), old
-           log-probabilities in a pass of their own, SAM 2 in fp32, one response at a time. The seed's padding is left out, which
-           flatters it. --seed_prompts 4 takes a quarter of the prompts and multiplies what is proportional to them. Needs `ours`
+    bare   `LLM.generate` on the requests of each step: same engine, weights and sampling, prompts and images ready in
+           memory; then a step whose rewards cost nothing, which tells what SAM 2 takes of the GPU while others are
+           still being generated. Needs `ours`
+    shares steps of a half, a quarter and an eighth of the prompts: what each of 2, 4 and 8 GPUs would have to do at
+    least. Needs `ours` seed   the seed's schedule: every response a sequence of its own in each pass (its prompt and
+    images computed again), old
+           log-probabilities in a pass of their own, SAM 2 in fp32, one response at a time. The seed's padding is left
+           out, which flatters it. --seed_prompts 4 takes a quarter of the prompts and multiplies what is proportional
+           to them. Needs `ours`
     trl    TRL's GRPOTrainer at 4 x 8, 256 tokens, no reward on either side, in a process of its own once ours has ended
 """
 
@@ -46,12 +50,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="ours,bare,seed,trl")
     parser.add_argument("--steps", type=int, default=2, help="timed steps of ours, after one that compiles")
-    parser.add_argument("--gpus", default="1", help="counts, comma-separated; other than 1: the job on each, no other part")
+    parser.add_argument(
+        "--gpus", default="1", help="counts, comma-separated; other than 1: the job on each, no other part"
+    )
     parser.add_argument("--weak", action="store_true", help="with several counts: the job's prompts on every GPU")
-    parser.add_argument("--size", default="3b", choices=("3b", "7b", "tiny"), help="of the policy; tiny: a small job, for a CPU")
+    parser.add_argument(
+        "--size", default="3b", choices=("3b", "7b", "tiny"), help="of the policy; tiny: a small job, for a CPU"
+    )
     parser.add_argument("--seed_prompts", type=int, default=None, help="prompts of the seed's step; default: all")
-    parser.add_argument("--trl_seconds", type=int, default=240, help="after which TRL's process is ended, its start included")
-    parser.add_argument("--compile_tracker", action="store_true", help="as a real run does: two minutes at the start, a second less a step")
+    parser.add_argument(
+        "--trl_seconds", type=int, default=240, help="after which TRL's process is ended, its start included"
+    )
+    parser.add_argument(
+        "--compile_tracker",
+        action="store_true",
+        help="as a real run does: two minutes at the start, a second less a step",
+    )
     parser.add_argument("words", nargs="*", help="key=value words that replace the recipe's")
     args = parser.parse_args()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -74,7 +88,9 @@ def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
     parts = args.parts.split(",")
     if "ours" not in parts and {"bare", "shares", "seed"} & set(parts):
         raise SystemExit("--parts: bare, shares and seed are compared with ours, name it too")
-    small = job if job.size == "tiny" else replace(job, prompts=4, rollouts=8, tokens=256)  # the job of the comparison with TRL
+    small = (
+        job if job.size == "tiny" else replace(job, prompts=4, rollouts=8, tokens=256)
+    )  # the job of the comparison with TRL
     config = make_config(job, folder, folder / "policy", 1, args.words)
     task = make_task(job, config)
     with BenchEngine(config, task.data, task.scorer) as engine:
@@ -84,13 +100,19 @@ def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
             found["ours"] = ours(loop, engine, args.steps, "bare" in parts)
             if "bare" in parts:
                 engine.arrange("no reward", job.rollouts, job.tokens)
-                say(f"generation with no SAM 2 beside it {step(loop, 'a step without SAM 2')['seconds/rollout/generate']:.2f} s")
+                say(
+                    "generation with no SAM 2 beside it "
+                    f"{step(loop, 'a step without SAM 2')['seconds/rollout/generate']:.2f} s"
+                )
                 engine.arrange("ours", job.rollouts, job.tokens)
             stage_table("ours", found["ours"], limits_of(loop, engine))
             print_table(found, device)
         if "shares" in parts:
             shares = [gpus for gpus in (2, 4, 8) if gpus <= job.prompts]
-            steps = {gpus: batch(loop, job.prompts // gpus, args.steps, f"the share of each of {gpus} GPUs") for gpus in shares}
+            steps = {
+                gpus: batch(loop, job.prompts // gpus, args.steps, f"the share of each of {gpus} GPUs")
+                for gpus in shares
+            }
             print_shares(found["ours"], steps, job.prompts)
         if "trl" in parts:
             engine.arrange("no reward", small.rollouts, small.tokens)
@@ -116,7 +138,10 @@ def ours(loop: GRPO, engine: BenchEngine, steps: int, bare: bool) -> Figures:
         row = step(loop, f"step {number + 1}")
         if bare:
             row["bare"] = engine.generate_bare(requests)
-            say(f"bare LLM.generate on the same requests {row['bare']:.2f} s, in the step {row['seconds/rollout/generate']:.2f} s")
+            say(
+                f"bare LLM.generate on the same requests {row['bare']:.2f} s, in the step "
+                f"{row['seconds/rollout/generate']:.2f} s"
+            )
         rows.append(row)
     return mean(rows)
 
@@ -129,7 +154,9 @@ def batch(loop: GRPO, prompts: int, steps: int, name: str) -> Figures:
 
 
 def seed(loop: GRPO, job: Job, prompts: int, own: Figures) -> Figures:
-    """One step of the seed's schedule, after one of a single prompt; what is proportional to the prompts is scaled to all of them."""
+    """One step of the seed's schedule, after one of a single prompt; what is proportional to the prompts is scaled to
+    all of them.
+    """
     actor, data = loop.config.worker.actor, loop.config.data
     data.rollout_batch_size = actor.global_batch_size = 1
     step(loop, "seed's schedule, warm-up with one prompt")
@@ -148,7 +175,9 @@ def step(loop: GRPO, name: str) -> Figures:
     since = time.perf_counter()
     figures = loop.step()
     figures = figures | loop.clock.read() | {"seconds/step": time.perf_counter() - since}
-    stages = ", ".join(f"{stage} {figures[f'seconds/{stage}']:.2f}" for stage in ("rollout", "score", "reference", "update"))
+    stages = ", ".join(
+        f"{stage} {figures[f'seconds/{stage}']:.2f}" for stage in ("rollout", "score", "reference", "update")
+    )
     say(f"{name}: {figures['seconds/step']:.2f} s ({stages})")
     return figures
 
@@ -159,7 +188,9 @@ def mean(rows: list[Figures]) -> Figures:
 
 
 def several_gpus(job: Job, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> None:
-    """The job on each count of GPUs, on the same responses: all as one tensor-parallel group, or each with a batch of its own."""
+    """The job on each count of GPUs, on the same responses: all as one tensor-parallel group, or each with a batch of
+    its own.
+    """
     runs: list[Run] = []
     device = ""
     for place, count in enumerate(counts):

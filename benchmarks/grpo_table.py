@@ -18,12 +18,17 @@ Figures = dict[str, float]
 BANDWIDTHS = {"B200": 8.0e12, "H200": 4.8e12, "H100": 3.35e12, "H800": 3.35e12, "A100": 2.0e12}
 MEMORY = ("memory/rollout_gib", "memory/reference_gib", "memory/update_gib")
 STAGES = ("rollout", "rollout/hand_over", "rollout/generate", "score", "reference", "advantage", "update")
-SAME = {"actor/loss": 1e-3, "actor/entropy": 1e-3, "actor/grad_norm": 1e-2}  # relative tolerance between two runs, bf16 compute
+SAME = {
+    "actor/loss": 1e-3,
+    "actor/entropy": 1e-3,
+    "actor/grad_norm": 1e-2,
+}  # relative tolerance between two runs, bf16 compute
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The seconds that a step's arithmetic and memory traffic would take at the devices' full rates; 0 where these are not known.
+    """The seconds that a step's arithmetic and memory traffic would take at the devices' full rates; 0 where these are
+    not known.
 
     Attributes:
         prompts: forward pass over the prompts alone, images included, by the matrix rate.
@@ -44,7 +49,9 @@ class Limits:
             return NONE
         gpus = config.trainer.n_gpus_per_node
         text = AutoConfig.from_pretrained(config.worker.actor.model.model_path or "").text_config
-        cached = 2 * 2 * text.num_hidden_layers * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads)  # bytes a token
+        cached = (
+            2 * 2 * text.num_hidden_layers * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads)
+        )  # bytes a token
         weights = flops.token + flops.head  # 2 FLOPs and 2 bytes a weight
         sequences = count * rollout.n
         read = rollout.response_length * (weights + sequences * cached * (prompt + rollout.response_length / 2))
@@ -92,24 +99,43 @@ def print_table(found: dict[str, Figures], device: str) -> None:
     ours, rows = found.get("ours", {}), []
     if ours:
         rows.append(row("one step of ours, s", ours["seconds/step"], 35, "at most"))
-        rows.append(row("peak memory, GiB", max((ours[name] for name in MEMORY if name in ours), default=0.0), 75, "at most"))
+        rows.append(
+            row("peak memory, GiB", max((ours[name] for name in MEMORY if name in ours), default=0.0), 75, "at most")
+        )
         rows.append(row("through the object store, MB a prompt", ours["ray/megabytes_per_prompt"], 1, "at most"))
     if "seed" in found:
-        rows.append(row("the seed's schedule, times as long", found["seed"]["seconds/step"] / ours["seconds/step"], 4, "at least"))
+        rows.append(
+            row(
+                "the seed's schedule, times as long",
+                found["seed"]["seconds/step"] / ours["seconds/step"],
+                4,
+                "at least",
+            )
+        )
     if "bare" in ours:
         slower = 100 * (ours["seconds/rollout/generate"] / ours["bare"] - 1)
         rows.append(row("generation in the step, % slower than bare LLM.generate", slower, 5, "at most"))
-    for name, what in (("seconds/step", "TRL, times as long"), ("seconds/over", "TRL, times as long, or more: its step did not end")):
+    for name, what in (
+        ("seconds/step", "TRL, times as long"),
+        ("seconds/over", "TRL, times as long, or more: its step did not end"),
+    ):
         if name in found.get("trl", {}):
             rows.append(row(what, found["trl"][name] / found["small"]["seconds/step"], 2, "at least"))
     finish(rows, device)
 
 
 def print_shares(ours: Figures, shares: dict[int, Figures], prompts: int) -> None:
-    """Steps of fewer prompts on one GPU beside the whole step: the most that dividing the prompts over more GPUs could gain."""
-    print("\n| GPUs | prompts of each | seconds of its share | rollout | reference | update | at best, times one GPU |\n|" + " --- |" * 7)
+    """Steps of fewer prompts on one GPU beside the whole step: the most that dividing the prompts over more GPUs could
+    gain.
+    """
+    print(
+        "\n| GPUs | prompts of each | seconds of its share | rollout | reference | update | at best, times one GPU |\n|"
+        + " --- |" * 7
+    )
     for gpus, figures in {1: ours, **shares}.items():
-        stages = " | ".join(f"{figures[f'seconds/{stage}']:.2f}" for stage in ("step", "rollout", "reference", "update"))
+        stages = " | ".join(
+            f"{figures[f'seconds/{stage}']:.2f}" for stage in ("step", "rollout", "reference", "update")
+        )
         print(f"| {gpus} | {prompts // gpus} | {stages} | {ours['seconds/step'] / figures['seconds/step']:.2f} |")
     print(flush=True)
 
@@ -129,7 +155,9 @@ class Run:
 
 
 def print_scaling(runs: Sequence[Run], device: str) -> None:
-    """Throughput of every further run beside the first one's (bar: 85 % of linear), and its losses where the batch is the same."""
+    """Throughput of every further run beside the first one's (bar: 85 % of linear), and its losses where the batch is
+    the same.
+    """
     first, rows = runs[0], []
     for run in runs[1:]:
         if run.gpus != first.gpus:
@@ -150,5 +178,8 @@ def row(what: str, value: float, bar: float, side: str) -> str:
 
 def finish(rows: list[str], device: str) -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ray"))
-    print(f"\n{device}, {packages}; the bars are those of 3B on an 80 GB H100\n\n| what | measured | bar | |\n| --- | --- | --- | --- |")
+    print(
+        f"\n{device}, {packages}; the bars are those of 3B on an 80 GB H100\n\n| what | measured | bar | |\n| --- | "
+        "--- | --- | --- |"
+    )
     print("\n".join(rows), flush=True)

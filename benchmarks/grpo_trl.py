@@ -3,9 +3,10 @@
     pip install trl==1.16.0
     python -m benchmarks.grpo_trl --policy FOLDER --events FILE --prompts 4 --rollouts 8 --tokens 256 --steps 1
 
-Made as quick as TRL offers: vLLM in its own process and always awake, all rollouts in one generation, fp32 weights with bf16 autocast as
-ours (all in bf16 where a GPU has no room for that beside vLLM, which is less work than ours), gradient checkpointing, and the fastest
-attention that transformers finds installed. The reward is a number at no cost. The first step warms up.
+Made as quick as TRL offers: vLLM in its own process and always awake, all rollouts in one generation, fp32 weights with
+bf16 autocast as ours (all in bf16 where a GPU has no room for that beside vLLM, which is less work than ours), gradient
+checkpointing, and the fastest attention that transformers finds installed. The reward is a number at no cost. The first
+step warms up.
 """
 
 from __future__ import annotations
@@ -69,7 +70,10 @@ def make_dataset(sizes: Sizes) -> Any:
     for index in range(sizes.prompts * (1 + sizes.steps)):
         example = data.example(index, 0)
         turns = [
-            {"role": turn["role"], "content": [{"type": part["type"], "text": part.get("text")} for part in turn["content"]]}
+            {
+                "role": turn["role"],
+                "content": [{"type": part["type"], "text": part.get("text")} for part in turn["content"]],
+            }
             for turn in example.messages
         ]
         rows.append(features.encode_example({"prompt": turns, "images": example.images}))
@@ -106,7 +110,10 @@ def make_trainer(policy: Path, sizes: Sizes, use_vllm: bool, output: str) -> Any
         bf16=cuda,
         use_cpu=not cuda,
         gradient_checkpointing=True,
-        model_init_kwargs={"attn_implementation": attention(), "dtype": "float32" if total >= ROOMY_GIB else "bfloat16"},
+        model_init_kwargs={
+            "attn_implementation": attention(),
+            "dtype": "float32" if total >= ROOMY_GIB else "bfloat16",
+        },
         use_vllm=use_vllm,
         vllm_mode="colocate",
         vllm_gpu_memory_utilization=min(0.9, ENGINE_GIB / total) if cuda else 0.2,
@@ -150,14 +157,17 @@ def measure(policy: Path, sizes: Sizes, limit: int, vllm: bool) -> tuple[dict[st
     """Runs this module in a process of its own and ends it after `limit` seconds.
 
     Returns:
-        {"seconds/step": of the timed steps} or, where they did not end in time, {"seconds/over": a lower bound of one}, or nothing where it
-        failed or was ended before; and what was run, or why it was not.
+        {"seconds/step": of the timed steps} or, where they did not end in time, {"seconds/over": a lower bound of one},
+        or nothing where it failed or was ended before; and what was run, or why it was not.
     """
     if importlib.util.find_spec("trl") is None:
         return {}, "not installed: pip install trl==1.16.0"
     events, log = policy.parent / "trl.jsonl", policy.parent / "trl.log"
     events.unlink(missing_ok=True)
-    words = [word for name, value in asdict(sizes).items() for word in (f"--{name}", str(value))] + ["--policy", str(policy)]
+    words = [word for name, value in asdict(sizes).items() for word in (f"--{name}", str(value))] + [
+        "--policy",
+        str(policy),
+    ]
     words += ["--events", str(events), *([] if vllm else ["--transformers"])]
     with log.open("w") as output:
         process = subprocess.Popen(command(words), stdout=output, stderr=output, start_new_session=True)
@@ -175,7 +185,9 @@ def measure(policy: Path, sizes: Sizes, limit: int, vllm: bool) -> tuple[dict[st
         return {}, f"{about}; it failed:\n{log.read_text()[-3000:]}"
     steps = ", ".join(f"{after - before:.1f} s" for before, after in pairwise(moments))
     about += (
-        f"; started in {moments[0] - start:.0f} s; steps of {steps or '-'}; responses of {', '.join(lengths)} tokens" if moments else ""
+        f"; started in {moments[0] - start:.0f} s; steps of {steps or '-'}; responses of {', '.join(lengths)} tokens"
+        if moments
+        else ""
     )
     if len(moments) == 2 + sizes.steps:
         return {"seconds/step": (moments[-1] - moments[1]) / sizes.steps}, about
@@ -191,7 +203,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--steps", type=int, default=1, help="timed, after one that warms up")
     parser.add_argument("--side", type=int, default=560)
-    parser.add_argument("--events", type=Path, required=True, help="file to which a JSON object is added for each event")
+    parser.add_argument(
+        "--events", type=Path, required=True, help="file to which a JSON object is added for each event"
+    )
     parser.add_argument("--transformers", action="store_true", help="generate with transformers instead of vLLM")
     args = parser.parse_args()
     sizes = Sizes(args.prompts, args.rollouts, args.tokens, args.steps, args.side)
@@ -206,7 +220,10 @@ def main() -> None:
         watch_steps(trainer, tell)
         engine = "generation by transformers" if args.transformers else "vLLM in its process"
         model = trainer.model
-        tell(event="ready", what=f"TRL {trl.__version__}, {model.dtype}, {engine}, attention {model.config._attn_implementation}")
+        tell(
+            event="ready",
+            what=f"TRL {trl.__version__}, {model.dtype}, {engine}, attention {model.config._attn_implementation}",
+        )
         trainer.train()
 
 

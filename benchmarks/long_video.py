@@ -3,8 +3,9 @@
     python -m benchmarks.long_video                                   # 2,000 frames of 240 x 320 and two expressions, on the CPU
     python -m benchmarks.long_video --sam2_config configs/sam2.1/sam2.1_hiera_l.yaml --height 1080 --width 1920        # on a GPU
 
-`veason.predict` with every part but the policy, whose two answers are given: boxes on an early and on a late frame, so that one
-expression is tracked mostly forward and the other mostly backward. Weights are random; neither time nor memory depends on them.
+`veason.predict` with every part but the policy, whose two answers are given: boxes on an early and on a late frame, so
+that one expression is tracked mostly forward and the other mostly backward. Weights are random; neither time nor memory
+depends on them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from veason.pipeline import Segmenter
 from veason.policy import Question
 from veason.predict import HELD, predict, read_input
 from veason.toy import tiny_tracker
-from veason.tracker import VideoTracker
+from veason.tracking.sam2.tracker import VideoTracker
 
 
 class Told:
@@ -85,17 +86,27 @@ def main() -> None:
         write_video(folder / "clip.mp4", options.frames, options.height, options.width)
         if options.sam2_config is None:
             tiny_tracker.write_tracker(folder, tiny_tracker.TrackerSize(image_size=64))
-        tracker = VideoTracker.from_files(options.sam2_config or folder / "sam2_tiny.yaml", "random", device, max_frames=HELD)
+        tracker = VideoTracker.from_files(
+            options.sam2_config or folder / "sam2_tiny.yaml", "random", device, max_frames=HELD
+        )
         print(f"loaded: {resident():.0f} MB", flush=True)
         watch, started = Watch(), time.perf_counter()
         watch.start()
         frames, fps = read_input(str(folder / "clip.mp4"), None, folder)
-        predict(Segmenter(Told(options.frames), tracker), frames, ["the first thing", "the second thing"], folder / "out", fps)
+        predict(
+            Segmenter(Told(options.frames), tracker),
+            frames,
+            ["the first thing", "the second thing"],
+            folder / "out",
+            fps,
+        )
         seconds = time.perf_counter() - started
         watch.over.set()
         masks = sum(1 for _ in (folder / "out").glob("*/masks/*.png"))
     tenths = [max(part) for part in np.array_split(watch.seen, 10)]
-    print(f"{masks} masks of {options.height} x {options.width} in {seconds:.0f} s on {device}, torch {torch.__version__}")
+    print(
+        f"{masks} masks of {options.height} x {options.width} in {seconds:.0f} s on {device}, torch {torch.__version__}"
+    )
     print("highest resident memory by tenth of the time, MB: " + " ".join(f"{part:.0f}" for part in tenths))
     pixels = options.height * options.width / 1e6
     print(f"the frames alone would take {3 * options.frames * pixels:.0f} MB, the masks {masks * pixels:.0f} MB")

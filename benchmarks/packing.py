@@ -3,8 +3,9 @@
     python -m benchmarks.packing              # one CUDA device, about 2 minutes; prints everything
     python -m benchmarks.packing --tiny       # the same code in seconds on a CPU
 
-The group is the seed's: 6 frames of 560 x 560, a prompt of about 2,600 tokens, 8 responses of 512 tokens; fp32 master weights under FSDP2,
-bf16 compute, gradient checkpointing. MFU counts what the mathematics needs (a prompt once per group), recomputation aside.
+The group is the seed's: 6 frames of 560 x 560, a prompt of about 2,600 tokens, 8 responses of 512 tokens; fp32 master
+weights under FSDP2, bf16 compute, gradient checkpointing. MFU counts what the mathematics needs (a prompt once per
+group), recomputation aside.
 """
 
 from __future__ import annotations
@@ -23,27 +24,44 @@ import transformers
 from torch.nn.attention.flex_attention import BlockMask
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
+from verl.config.worker_sections import FSDPConfig
 from verl.models.attention import attend_row, row_mask
 from verl.models.log_probs import token_log_probs
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import Policy
-from verl.models.vision import encode_images
+from verl.models.qwen2_5_vl.vision import encode_images
 from verl.trainer.throughput import ModelFlops, device_peak
-from verl.workers.config import FSDPConfig
 from verl.workers.sharding import shard
 
 
 def model_config(size: str = "3b") -> Qwen2_5_VLConfig:
     """The dimensions of Qwen2.5-VL-3B ("3b") or -7B ("7b"), or a few layers of small ones ("tiny")."""
-    text: dict[str, Any] = {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "vocab_size": 151936}
+    text: dict[str, Any] = {
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "vocab_size": 151936,
+    }
     text |= {"num_attention_heads": 16, "num_key_value_heads": 2}
-    vision: dict[str, Any] = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 2048}
+    vision: dict[str, Any] = {
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "out_hidden_size": 2048,
+    }
     if size == "7b":
         text |= {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "vocab_size": 152064}
         text |= {"num_attention_heads": 28, "num_key_value_heads": 4}
         vision |= {"out_hidden_size": 3584}
     elif size == "tiny":
-        text |= {"hidden_size": 256, "intermediate_size": 320, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+        text |= {
+            "hidden_size": 256,
+            "intermediate_size": 320,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+        }
         vision |= {
             "depth": 2,
             "hidden_size": 64,
@@ -115,7 +133,9 @@ def measure_parts(policy: Policy, group: Group, device: str) -> None:
 
     length, head_dim = batch.input_ids.shape[1], text.hidden_size // text.num_attention_heads
     heads = (text.num_attention_heads, text.num_key_value_heads, text.num_key_value_heads)
-    tensors = [torch.randn(1, count, length, head_dim, device=device, dtype=dtype, requires_grad=True) for count in heads]
+    tensors = [
+        torch.randn(1, count, length, head_dim, device=device, dtype=dtype, requires_grad=True) for count in heads
+    ]
     mask = row_mask(batch)
 
     def attention() -> None:
@@ -128,7 +148,10 @@ def measure_parts(policy: Policy, group: Group, device: str) -> None:
 
     kept = f"{100 - mask.sparsity():.0f} % of the blocks" if isinstance(mask, BlockMask) else "by segments"
     print(f"row of {length} tokens, {len(batch.labels)} labels; parts alone, forward + backward, {dtype}:")
-    print(f"  packing and its plan on the host        {1e3 * seconds(lambda: pack_groups([group], policy.config)):9.1f} ms")
+    print(
+        f"  packing and its plan on the host        {1e3 * seconds(lambda: pack_groups([group], policy.config)):9.1f} "
+        "ms"
+    )
     print(f"  mask                                    {1e3 * seconds(lambda: row_mask(batch)):9.1f} ms")
     print(f"  vision tower, no checkpointing          {1e3 * seconds(tower):9.1f} ms")
     print(f"  attention of one layer, {kept:16s} {1e3 * seconds(attention):9.1f} ms")
@@ -169,7 +192,9 @@ def main() -> None:
     measure_parts(Policy.from_config(config, compute, device), group, device)
 
     with tempfile.TemporaryDirectory() as folder:
-        dist.init_process_group("nccl" if device == "cuda" else "gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+        dist.init_process_group(
+            "nccl" if device == "cuda" else "gloo", init_method=f"file://{folder}/store", rank=0, world_size=1
+        )
         mesh = dist.device_mesh.init_device_mesh(device, (1,))
         start = time.perf_counter()
         policy = Policy.from_config(config, torch.float32, device)
@@ -192,7 +217,11 @@ def compare(policy: Policy, group: Group, device: str, name: str, rows: int) -> 
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     figures = {}
-    for label, run, passes in (("packed", both_ways, 3), ("packed, score only", score, 1), ("one by one", one_by_one, 3)):
+    for label, run, passes in (
+        ("packed", both_ways, 3),
+        ("packed, score only", score, 1),
+        ("one by one", one_by_one, 3),
+    ):
         figures[label] = spent = seconds(lambda run=run: run(policy, group, device))
         mfu = f"{100 * passes * forward / spent / peak:5.1f} % MFU" if peak else ""
         print(f"  {label:20s} {spent:7.3f} s   {group.tokens / spent:8.0f} tokens/s   {mfu}", flush=True)
@@ -200,7 +229,10 @@ def compare(policy: Policy, group: Group, device: str, name: str, rows: int) -> 
     changing = []
     for cut in (1, 37, 130, 255, 301):
         shorter = Group(
-            group.prompt_ids, [ids[: max(1, len(ids) - cut)] for ids in group.response_ids], group.pixel_values, group.image_grid_thw
+            group.prompt_ids,
+            [ids[: max(1, len(ids) - cut)] for ids in group.response_ids],
+            group.pixel_values,
+            group.image_grid_thw,
         )
         synchronize()
         start = time.perf_counter()

@@ -1,4 +1,6 @@
-"""Where the time of scoring a group goes: stage by stage, kernel by kernel, and attention kernel against attention kernel."""
+"""Where the time of scoring a group goes: stage by stage, kernel by kernel, and attention kernel against attention
+kernel.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,11 @@ def stage_times(scorer: GroupScorer, job: Job) -> dict[str, float]:
     spent["whole group"] = 1e3 * (time.perf_counter() - start)
     for name, call in originals.items():
         setattr(network, name, call)
-    print(f"\nstages, {job.name}: " + ", ".join(f"{name} {ms:.1f} ms ({calls[name]} calls)" for name, ms in spent.items()), flush=True)
+    print(
+        f"\nstages, {job.name}: "
+        + ", ".join(f"{name} {ms:.1f} ms ({calls[name]} calls)" for name, ms in spent.items()),
+        flush=True,
+    )
     return dict(spent)
 
 
@@ -55,13 +61,18 @@ def print_profile(scorer: GroupScorer, job: Job, rows: int = 30) -> None:
     kernels = [event for event in profile.key_averages() if event.device_type == torch.autograd.DeviceType.CUDA]
     kernels.sort(key=lambda event: -event.self_device_time_total)
     total = sum(event.self_device_time_total for event in kernels)
-    print(f"\nkernels, {job.name}: {total / 1e3:.1f} ms of device time in {sum(event.count for event in kernels)} launches")
+    print(
+        f"\nkernels, {job.name}: {total / 1e3:.1f} ms of device time in {sum(event.count for event in kernels)} "
+        "launches"
+    )
     for event in kernels[:rows]:
         print(f"  {event.self_device_time_total / 1e3:8.2f} ms  {event.count:5d} x  {event.key[:120]}", flush=True)
 
 
 def attention_table(device: torch.device, objects=(8, 24), maps=(1, 4), tokens: int = 4096) -> dict[str, float]:
-    """Milliseconds of one cross-attention of `objects` x [4096, 256] queries over `maps` x 4096 keys, by kernel and width of values."""
+    """Milliseconds of one cross-attention of `objects` x [4096, 256] queries over `maps` x 4096 keys, by kernel and
+    width of values.
+    """
     kernels = {
         "flash": _with_backend(SDPBackend.FLASH_ATTENTION),
         "cudnn": _with_backend(SDPBackend.CUDNN_ATTENTION),
@@ -77,7 +88,10 @@ def attention_table(device: torch.device, objects=(8, 24), maps=(1, 4), tokens: 
                     case = f"{name}, values {width}, {count} objects, {number} maps"
                     try:
                         found[case] = _milliseconds(kernel, count, tokens, number * tokens + 4 * number, width, device)
-                    except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:  # a kernel that does not do these shapes
+                    except (
+                        RuntimeError,
+                        torch._dynamo.exc.TorchDynamoException,
+                    ) as error:  # a kernel that does not do these shapes
                         print(f"  {case}: not possible ({str(error).strip().splitlines()[0][:100]})", flush=True)
                         break
                     flops = 2 * count * tokens * number * tokens * (256 + width)
@@ -99,7 +113,9 @@ def _flex():
     return torch.compile(flex_attention, dynamic=False)
 
 
-def _milliseconds(kernel, objects: int, queries: int, keys: int, width: int, device: torch.device, repeats: int = 5) -> float:
+def _milliseconds(
+    kernel, objects: int, queries: int, keys: int, width: int, device: torch.device, repeats: int = 5
+) -> float:
     query, key, value = (
         torch.randn(objects, 1, length, channels, device=device, dtype=torch.bfloat16)
         for length, channels in ((queries, 256), (keys, 256), (keys, width))

@@ -3,8 +3,9 @@
     python -m benchmarks.reward_throughput                        # the table: hiera-large at 1024, random weights, 1 and 3 boxes
     python -m benchmarks.reward_throughput --variants --attention --profile
 
-The published schedule takes one rollout at a time, in fp32, and encodes the frames for each: sam2's own video predictor, the masks copied
-to the host and compared there. Ours is `GroupScorer.score` from texts to scores. Both get the same frames, boxes and keyframes.
+The published schedule takes one rollout at a time, in fp32, and encodes the frames for each: sam2's own video
+predictor, the masks copied to the host and compared there. Ours is `GroupScorer.score` from texts to scores. Both get
+the same frames, boxes and keyframes.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from grpo_reward.reward_score import DEFAULT_RULE
 from grpo_reward.rules import find_rule
 from grpo_reward.scorer import GroupScorer
 from veason.answers import format_answer
-from veason.examples import Example, GroundTruth
-from veason.tracker import Prompt, Speed, VideoTracker
-from veason.tracking.loading import POSTPROCESSING, find_config, load_model
-from veason.tracking.pixels import prepare_frames
+from veason.data.examples import Example, GroundTruth
+from veason.tracking.sam2.loading import POSTPROCESSING, find_config, load_model
+from veason.tracking.sam2.pixels import prepare_frames
+from veason.tracking.sam2.tracker import Prompt, Speed, VideoTracker
 
 BAR = {1: 25.0, 3: 15.0}  # boxes a rollout -> how many times faster than the published schedule
 GROUPS_PER_STEP = 16
@@ -62,7 +63,9 @@ def make_job(boxes: int, mixed: bool, options: argparse.Namespace) -> Job:
     middle = frames // 2
     keyframes = [number % frames if mixed else middle for number in range(options.rollouts)]
     prompts = [(keyframe, _random_boxes(rng, boxes, size)) for keyframe in keyframes]
-    responses = [format_answer("It is there.", truth.frame_ids[keyframe], found.tolist()) for keyframe, found in prompts]
+    responses = [
+        format_answer("It is there.", truth.frame_ids[keyframe], found.tolist()) for keyframe, found in prompts
+    ]
     name = f"{boxes} box{'es' if boxes > 1 else ''}, {'mixed keyframes' if mixed else 'one keyframe'}"
     return Job(name, boxes, Example("benchmark/0", [], images, truth), responses, prompts)
 
@@ -112,7 +115,11 @@ class PublishedSchedule:
         height, width = frames[0].shape[:2]
         state = dict.fromkeys(("cached_features", "constants", "point_inputs_per_obj", "mask_inputs_per_obj"))
         state |= dict.fromkeys(("output_dict_per_obj", "temp_output_dict_per_obj", "frames_tracked_per_obj"))
-        state = {key: {} for key in state} | {"obj_id_to_idx": OrderedDict(), "obj_idx_to_id": OrderedDict(), "obj_ids": []}
+        state = {key: {} for key in state} | {
+            "obj_id_to_idx": OrderedDict(),
+            "obj_idx_to_id": OrderedDict(),
+            "obj_ids": [],
+        }
         return state | {
             "images": prepare_frames(frames, self.predictor.image_size, self.device),
             "num_frames": len(frames),
@@ -178,19 +185,27 @@ def measure_published(jobs: Sequence[Job], weights: dict[str, torch.Tensor], opt
 def measure(scorer: GroupScorer, jobs: Sequence[Job], options: argparse.Namespace) -> dict[str, float]:
     """Seconds per group, by job; the first call of each job warms up."""
     device = torch.device(options.device)
-    return {job.name: seconds(lambda job=job: scorer.score(job.example, job.responses), device, options.repeats, 2) for job in jobs}
+    return {
+        job.name: seconds(lambda job=job: scorer.score(job.example, job.responses), device, options.repeats, 2)
+        for job in jobs
+    }
 
 
 def print_table(published: dict[str, float], ours: dict[str, float], jobs: Sequence[Job]) -> None:
     rollouts, groups = len(jobs[0].responses), GROUPS_PER_STEP
-    print(f"\n| a group of {rollouts} | published: s a group | a step of {groups} groups | ours: s a group | a step | faster | bar |")
+    print(
+        f"\n| a group of {rollouts} | published: s a group | a step of {groups} groups | ours: s a group | a step | "
+        "faster | bar |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for job in jobs:
         before, after = published[job.name], ours[job.name]
         ratio = before / after
         verdict = f"{BAR[job.boxes]:.0f}: {'met' if ratio >= BAR[job.boxes] else 'MISSED'}" if job.boxes in BAR else ""
         steps = before * GROUPS_PER_STEP, after * GROUPS_PER_STEP
-        print(f"| {job.name} | {before:.3f} | {steps[0]:.1f} | {after:.4f} | {steps[1]:.2f} | {ratio:.1f} x | {verdict} |")
+        print(
+            f"| {job.name} | {before:.3f} | {steps[0]:.1f} | {after:.4f} | {steps[1]:.2f} | {ratio:.1f} x | {verdict} |"
+        )
 
 
 def variants() -> dict[str, Speed]:
@@ -211,19 +226,25 @@ def describe(device: torch.device) -> str:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--config", default="configs/sam2.1/sam2.1_hiera_l.yaml", help="SAM 2 model file, or its name inside the sam2 package"
+        "--config",
+        default="configs/sam2.1/sam2.1_hiera_l.yaml",
+        help="SAM 2 model file, or its name inside the sam2 package",
     )
     parser.add_argument("--checkpoint", help="its weights; random without")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--frames", type=int, default=5)
     parser.add_argument("--frame_size", type=int, default=560)
     parser.add_argument("--rollouts", type=int, default=8, help="rollouts a group")
-    parser.add_argument("--published_rollouts", type=int, default=8, help="how many of them the published schedule is measured on")
+    parser.add_argument(
+        "--published_rollouts", type=int, default=8, help="how many of them the published schedule is measured on"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--variants", action="store_true", help="also ours with one optimisation changed at a time")
     parser.add_argument("--attention", action="store_true", help="also the kernels for memory attention at its shapes")
-    parser.add_argument("--profile", action="store_true", help="also the seconds of each stage and the heaviest kernels")
+    parser.add_argument(
+        "--profile", action="store_true", help="also the seconds of each stage and the heaviest kernels"
+    )
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
     return parser.parse_args()
 
@@ -238,7 +259,10 @@ def main() -> None:
     weights = make_weights(options)
     published, masks = measure_published(jobs, weights, options)
     figures: dict = {"device": describe(device), "published": published}
-    print("published schedule: " + "; ".join(f"{name} {value:.3f} s a group" for name, value in published.items()), flush=True)
+    print(
+        "published schedule: " + "; ".join(f"{name} {value:.3f} s a group" for name, value in published.items()),
+        flush=True,
+    )
 
     start = time.perf_counter()
     scorer = load_scorer(options, weights, None)
@@ -248,7 +272,10 @@ def main() -> None:
     figures["ours"] = measure(scorer, jobs, options)
     print_table(published, figures["ours"], jobs)
     figures["agreement"] = {job.name: agreement(scorer, job, masks[job.name]) for job in jobs}
-    print("IoU of our masks with the published schedule's: " + "; ".join(f"{name} {iou:.4f}" for name, iou in figures["agreement"].items()))
+    print(
+        "IoU of our masks with the published schedule's: "
+        + "; ".join(f"{name} {iou:.4f}" for name, iou in figures["agreement"].items())
+    )
     if device.type == "cuda":
         print(f"peak memory: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
     if options.profile:
@@ -263,7 +290,12 @@ def main() -> None:
         scorer = load_scorer(options, weights, speed)
         figures.setdefault("variants", {})[name] = found = measure(scorer, jobs[1::2], options)
         iou = agreement(scorer, jobs[1], masks[jobs[1].name])
-        print(f"{name}: " + "; ".join(f"{job} {value:.4f} s a group" for job, value in found.items()) + f"; IoU {iou:.4f}", flush=True)
+        print(
+            f"{name}: "
+            + "; ".join(f"{job} {value:.4f} s a group" for job, value in found.items())
+            + f"; IoU {iou:.4f}",
+            flush=True,
+        )
     if options.output:
         options.output.write_text(json.dumps(figures, indent=2))
 

@@ -1,4 +1,6 @@
-"""The job that `benchmarks.sft_step` times: examples of noise with ragged prompts and answers, and the recipe's configuration."""
+"""The job that `benchmarks.sft_step` times: examples of noise with ragged prompts and answers, and the recipe's
+configuration.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.grpo_job import TIMES, BenchData
-from veason.examples import Example
+from veason.data.examples import Example
 from veason.prompts import build_messages
 from verl.config import Config, load_config
 

@@ -1,9 +1,10 @@
-"""How fast a fine-tuning step could be: its matrix products and attention timed alone at its shapes, and what it moves through memory.
+"""How fast a fine-tuning step could be: its matrix products and attention timed alone at its shapes, and what it moves
+through memory.
 
-The products are the step's own, in its order, with nothing between them, at the rate that the device reaches on them. Attention and the
-output layer are the step's own kernels. Element-wise work (norms, rotations, gates, residual and gradient sums, AdamW) is counted in bytes,
-each tensor read and written once, at the bandwidth of a copy. Not in the profile: copies of weights by FSDP2, transfers from the
-host, launches. So a step is at best a little above it.
+The products are the step's own, in its order, with nothing between them, at the rate that the device reaches on them.
+Attention and the output layer are the step's own kernels. Element-wise work (norms, rotations, gates, residual and
+gradient sums, AdamW) is counted in bytes, each tensor read and written once, at the bandwidth of a copy. Not in the
+profile: copies of weights by FSDP2, transfers from the host, launches. So a step is at best a little above it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from verl.models.attention import attend_row, row_mask
 from verl.models.fused import ALIGNED
 from verl.models.log_probs import token_log_probs
 from verl.models.packing import PackedBatch
-from verl.models.vision import Segments, attend_segments
+from verl.models.qwen2_5_vl.vision import Segments, attend_segments
 from verl.trainer.throughput import ModelFlops
 
 BYTES = 2  # of a half-precision number
@@ -78,8 +79,8 @@ class Profile:
             self._count("vision attention", count * self._segments(patches, segments))
         width, inner = text.hidden_size, text.intermediate_size
         kv = width // text.num_attention_heads * text.num_key_value_heads
-        # numbers read and written; forward: 2 norms, rotations, 2 residual sums, gate; backward: also the sums of gradients where a
-        # tensor has several readers (2 residuals; queries, keys and values; gate and up)
+        # numbers read and written; forward: 2 norms, rotations, 2 residual sums, gate; backward: also the sums of
+        # gradients where a tensor has several readers (2 residuals; queries, keys and values; gate and up)
         there, back = 12 * width + 2 * kv + 3 * inner, 23 * width + 2 * kv + 5 * inner
         seen = 14 * tower.hidden_size + 3 * tower.intermediate_size
         self.moved += BYTES * (layers * tokens * (passes * there + back) + tower.depth * patches * seen)
@@ -99,11 +100,21 @@ class Profile:
         return torch.randn(*shape, device=self.device, dtype=self.dtype)
 
     def _language(self, tokens: int) -> tuple[float, float]:
-        """Seconds of the products of all layers, with their adapters: forward, and backward to activations and adapters."""
+        """Seconds of the products of all layers, with their adapters: forward, and backward to activations and
+        adapters.
+        """
         text, rank = self.config.text_config, self.rank
         width, inner = text.hidden_size, text.intermediate_size
         kv = width // text.num_attention_heads * text.num_key_value_heads
-        shapes = [(width, width), (width, kv), (width, kv), (width, width), (width, inner), (width, inner), (inner, width)]
+        shapes = [
+            (width, width),
+            (width, kv),
+            (width, kv),
+            (width, width),
+            (width, inner),
+            (width, inner),
+            (inner, width),
+        ]
         linears = [(self._new(o, i), self._new(rank, i), self._new(o, rank)) for i, o in shapes]
         data = {size: self._new(tokens, size) for size in (width, kv, inner)}
 
@@ -153,7 +164,11 @@ class Profile:
         weights = [self._new(o, i) for i, o in shapes]
         data = {size: self._new(patches, size) for size in (width, inner)}
         units, pixels = patches * width // merged, tower.in_channels * tower.temporal_patch_size * tower.patch_size**2
-        ends = [(merged, merged, units), (merged, tower.out_hidden_size, units), (pixels, width, patches)]  # the merger, the embedding
+        ends = [
+            (merged, merged, units),
+            (merged, tower.out_hidden_size, units),
+            (pixels, width, patches),
+        ]  # the merger, the embedding
         outer = [(self._new(o, i), self._new(count, i)) for i, o, count in ends]
 
         def run() -> None:
@@ -173,8 +188,9 @@ class Profile:
 
 
 def useful_flops(config: Any, rank: int, rows: Sequence[PackedBatch]) -> float:
-    """What the mathematics of a step needs: language forward and backward to activations (its weights are frozen), adapters forward and
-    both ways back, vision forward; recomputation aside."""
+    """What the mathematics of a step needs: language forward and backward to activations (its weights are frozen),
+    adapters forward and both ways back, vision forward; recomputation aside.
+    """
     flops, text = ModelFlops.of(config), config.text_config
     width, inner = text.hidden_size, text.intermediate_size
     kv = width // text.num_attention_heads * text.num_key_value_heads

@@ -1,13 +1,14 @@
-"""Fine-tuning of the 3B policy on one GPU: samples a second, against TRL's SFTTrainer and against what the matrix products allow.
+"""Fine-tuning of the 3B policy on one GPU: samples a second, against TRL's SFTTrainer and against what the matrix
+products allow.
 
     pip install trl==1.16.0
     python -m benchmarks.sft_step              # one H100, about 4 minutes
     python -m benchmarks.sft_step --tiny       # the same code on a CPU
 
-The job: configs/sft_qwen2_5_vl_3b_lora.yaml (LoRA of rank 64 on all linear layers of the language model, frozen vision tower, bf16, 16
-examples an optimizer step) on random weights, 6 frames of 560 x 560, prompts of about 2,600 tokens, answers of about 250. Ours is
-the trainer's own worker, images read and prepared while it computes; TRL prepares its own in four processes. Each runs in a process
-of its own.
+The job: configs/sft_qwen2_5_vl_3b_lora.yaml (LoRA of rank 64 on all linear layers of the language model, frozen vision
+tower, bf16, 16 examples an optimizer step) on random weights, 6 frames of 560 x 560, prompts of about 2,600 tokens,
+answers of about 250. Ours is the trainer's own worker, images read and prepared while it computes; TRL prepares its own
+in four processes. Each runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -52,7 +53,13 @@ KINDS = {  # of kernels, by a part of their name; the first that fits
 
 def measure_ours(job: SFTJob, policy: Path, way: str) -> dict[str, float]:
     """Steps of the real worker, then its profile."""
-    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29541"}
+    os.environ |= {
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29541",
+    }
     config = make_config(job, policy, WAYS[way])
     worker = Worker(config, job.data, None)
     start = time.perf_counter()
@@ -73,7 +80,9 @@ def measure_ours(job: SFTJob, policy: Path, way: str) -> dict[str, float]:
             number += 1
         synchronize()
         spent = time.perf_counter() - start
-        print(f"  {count} steps in {spent:.2f} s, loss {figures['loss']:.3f}, tokens {figures['tokens']:.0f}", flush=True)
+        print(
+            f"  {count} steps in {spent:.2f} s, loss {figures['loss']:.3f}, tokens {figures['tokens']:.0f}", flush=True
+        )
         return spent
 
     for _ in range(WARM_UP):
@@ -82,10 +91,16 @@ def measure_ours(job: SFTJob, policy: Path, way: str) -> dict[str, float]:
     kernels = kernel_times(lambda: step(1))
     rows = packed_rows(worker, job, number - 1)
     tokens, flops = sum(row.input_ids.shape[1] for row in rows), useful_flops(worker.actor.policy.config, 64, rows)
-    print(f"  a step: {spent:.3f} s, {job.batch / spent:.2f} samples/s, {len(rows)} rows, {tokens / spent:.0f} tokens/s", flush=True)
+    print(
+        f"  a step: {spent:.3f} s, {job.batch / spent:.2f} samples/s, {len(rows)} rows, {tokens / spent:.0f} tokens/s",
+        flush=True,
+    )
     peak = device_peak(worker.device_name())
     if peak is not None:
-        print(f"  {100 * flops / spent / peak:.1f} % of the device's matrix rate by what the mathematics needs", flush=True)
+        print(
+            f"  {100 * flops / spent / peak:.1f} % of the device's matrix rate by what the mathematics needs",
+            flush=True,
+        )
         print(f"  peak memory {torch.cuda.max_memory_allocated() / GIB:.1f} GiB")
     print("  kernels of a step: " + ", ".join(f"{kind} {value:.3f} s" for kind, value in kernels.items()), flush=True)
     profile = measure_profile(worker, rows)
@@ -112,7 +127,9 @@ def measure_profile(worker: Worker, rows: Sequence[PackedBatch]) -> dict[str, fl
     """See `benchmarks.sft_profile`."""
     model = worker.actor.config.model
     dtype = torch.bfloat16 if worker.device.type == "cuda" else torch.float32
-    profile = Profile(worker.actor.policy.config, model.lora_rank, model.enable_gradient_checkpointing, worker.device.type, dtype)
+    profile = Profile(
+        worker.actor.policy.config, model.lora_rank, model.enable_gradient_checkpointing, worker.device.type, dtype
+    )
     trained = sum(parameter.numel() for parameter in worker.actor.policy.parameters() if parameter.requires_grad)
     if worker.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -133,7 +150,9 @@ def kernel_times(run: Any) -> dict[str, float]:
     times: dict[str, float] = {}
     kernels = sorted(record.key_averages(), key=lambda event: -event.self_device_time_total)
     for event in kernels:
-        kind = next((kind for kind, parts in KINDS.items() if any(part in event.key.lower() for part in parts)), "others")
+        kind = next(
+            (kind for kind, parts in KINDS.items() if any(part in event.key.lower() for part in parts)), "others"
+        )
         times[kind] = times.get(kind, 0.0) + event.self_device_time_total / 1e6
     for event in kernels[:20]:
         print(f"    {event.self_device_time_total / 1e3:9.1f} ms {event.count:6d} x {event.key[:110]}")
@@ -150,20 +169,29 @@ def print_gaps(events: Sequence[tuple[float, float, str]]) -> None:
             busy_until, last = end, name
     idle = sum(gap for gap, *_ in gaps)
     span = (busy_until - events[0][0]) / 1e3
-    print(f"    {len(events)} kernels and copies in {span:.0f} ms, idle {idle / 1e3:.0f} ms in {len(gaps)} gaps; the longest:")
+    print(
+        f"    {len(events)} kernels and copies in {span:.0f} ms, idle {idle / 1e3:.0f} ms in {len(gaps)} gaps; the "
+        "longest:"
+    )
     for gap, at, before, after in sorted(gaps, reverse=True)[:8]:
         print(f"    {gap / 1e3:9.1f} ms at {at / 1e3:6.0f} ms between {before[:50]} and {after[:50]}")
     for low, high in ((0, 10), (10, 50), (50, 200), (200, 1000), (1000, 1e9)):
         some = [gap for gap, *_ in gaps if low <= gap < high]
         print(f"    gaps of {low:.0f} to {high:.0f} microseconds: {len(some)}, {sum(some) / 1e3:.0f} ms in all")
     width = span * 1e3 / 20
-    idle_in = [sum(max(0.0, min(at + gap, (i + 1) * width) - max(at, i * width)) for gap, at, *_ in gaps) for i in range(20)]
-    print("    idle share of each twentieth of the time, %: " + " ".join(f"{100 * each / width:.0f}" for each in idle_in))
+    idle_in = [
+        sum(max(0.0, min(at + gap, (i + 1) * width) - max(at, i * width)) for gap, at, *_ in gaps) for i in range(20)
+    ]
+    print(
+        "    idle share of each twentieth of the time, %: " + " ".join(f"{100 * each / width:.0f}" for each in idle_in)
+    )
 
 
 def in_process(words: list[str], limit: float) -> list[dict[str, Any]]:
     """Runs a module of this package and gives the JSON objects that it prints; its other lines are shown as they come."""
-    process = subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True, env=os.environ | training_env())
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True, env=os.environ | training_env()
+    )
     timer = threading.Timer(limit, process.kill)
     timer.start()
     found = []
@@ -208,7 +236,9 @@ def main() -> None:
                 found = in_process(["benchmarks.sft_step", "--ways", way, *words], limit)
                 best[way] = found[-1][way]["samples"] if found else float("nan")
     for way, samples in best.items():
-        print(f"{way:20} {samples:8.2f} samples/s" + (f"   {samples / best['trl']:6.2f} x TRL" if "trl" in best else ""))
+        print(
+            f"{way:20} {samples:8.2f} samples/s" + (f"   {samples / best['trl']:6.2f} x TRL" if "trl" in best else "")
+        )
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
     pip install trl==1.16.0
     python -m benchmarks.sft_trl --policy FOLDER
 
-Made as quick as TRL offers for pictures (it neither packs nor unpads them): bf16 weights, LoRA by peft on the same layers, its fused output
-layer, the fastest attention that transformers finds installed, Liger's kernels where they are, pictures prepared in four processes. A
-step is one pass, without gradient accumulation, so that it ends in time; each variant's first warms up. Prints a JSON object per line.
+Made as quick as TRL offers for pictures (it neither packs nor unpads them): bf16 weights, LoRA by peft on the same
+layers, its fused output layer, the fastest attention that transformers finds installed, Liger's kernels where they are,
+pictures prepared in four processes. A step is one pass, without gradient accumulation, so that it ends in time; each
+variant's first warms up. Prints a JSON object per line.
 """
 
 from __future__ import annotations
@@ -43,13 +44,19 @@ class Variant:
 
     def __str__(self) -> str:
         kernels = "with Liger's kernels" if self.liger else "without Liger's kernels"
-        return f"{kernels}, {'' if self.checkpointing else 'no '}gradient checkpointing, {self.sequences} sequences a pass"
+        return (
+            f"{kernels}, {'' if self.checkpointing else 'no '}gradient checkpointing, {self.sequences} sequences a pass"
+        )
 
 
 def variants() -> list[Variant]:
     liger = torch.cuda.is_available() and importlib.util.find_spec("liger_kernel") is not None
     passes = ((True, 4), (False, 2))
-    return [Variant(use, checkpointing, sequences) for use in ([True, False] if liger else [False]) for checkpointing, sequences in passes]
+    return [
+        Variant(use, checkpointing, sequences)
+        for use in ([True, False] if liger else [False])
+        for checkpointing, sequences in passes
+    ]
 
 
 def make_dataset(job: SFTJob) -> Any:

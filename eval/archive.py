@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from eval.scores import prediction_folder
-from veason.datasets import Benchmark
+from veason.data import Benchmark
 from veason.errors import DataError
 
 TOP = {"refytvos": "Annotations/", "mevis": ""}  # what stands before <video>/<exp_id>/<frame>.png

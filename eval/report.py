@@ -3,8 +3,9 @@
     python -m eval.report outputs/reasonvos                       # writes outputs/reasonvos/report.html
     python -m eval.report outputs/reasonvos data=/elsewhere/ReasonVOS pictures=50
 
-The page loads nothing and runs one script, its own (its content security policy holds the script's hash). Whatever a policy or an
-annotation wrote is shown as text. Where the split has truth and the run was not scored since it ended, it is scored first.
+The page loads nothing and runs one script, its own (its content security policy holds the script's hash). Whatever a
+policy or an annotation wrote is shown as text. Where the split has truth and the run was not scored since it ended, it
+is scored first.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from eval import metrics, report_page
-from eval.config import name_places, read_words
+from eval.options import name_places, read_words
 from eval.report_cards import TYPES, Record, anchor, objects, sample_card, sample_pictures
 from eval.report_page import text
 from eval.run_folder import PREDICTIONS, read_run
 from eval.tables import NOTES, PAPER
-from veason.datasets import Benchmark, open_benchmark
+from veason.data import Benchmark, open_benchmark
 from veason.errors import DataError
 from verl.config import ConfigError
 
@@ -92,7 +93,8 @@ def read_scores(run: Path, benchmark: Benchmark, records: list[Record]) -> Recor
     if (
         content is None
         or path.stat().st_mtime_ns < (run / PREDICTIONS).stat().st_mtime_ns  # the run went on since
-        or {score["sample_id"] for score in content["samples"]} != {record["sample_id"] for record in records}  # of a part, with limit=
+        or {score["sample_id"] for score in content["samples"]}
+        != {record["sample_id"] for record in records}  # of a part, with limit=
     ):
         metrics.score(metrics.complete(metrics.MetricsConfig(str(run), str(benchmark.root))))
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -125,7 +127,9 @@ def results_table(header: Record, table: Record) -> str:
 def _interval(value: Record) -> str:
     if value["value"] is None:
         return ""
-    return f"{value['value']:.1f}" + (f"<small>{value['low']:.1f} to {value['high']:.1f}</small>" if value["low"] is not None else "")
+    return f"{value['value']:.1f}" + (
+        f"<small>{value['low']:.1f} to {value['high']:.1f}</small>" if value["low"] is not None else ""
+    )
 
 
 def outcomes(records: Sequence[Record]) -> str:
@@ -139,8 +143,13 @@ def distributions(records: Sequence[Record]) -> str:
     """Histograms of J&F: all, by type, by number of objects."""
     scored = [record for record in records if "JF" in record]
     groups = [("all", scored)]
-    groups += [(name, [r for r in scored if r["type_id"] == number]) for number, name in TYPES.items() if number is not None]
-    groups += [(objects(count), [r for r in scored if r["num_objects"] == count]) for count in sorted({r["num_objects"] for r in scored})]
+    groups += [
+        (name, [r for r in scored if r["type_id"] == number]) for number, name in TYPES.items() if number is not None
+    ]
+    groups += [
+        (objects(count), [r for r in scored if r["num_objects"] == count])
+        for count in sorted({r["num_objects"] for r in scored})
+    ]
     charts = [report_page.histogram(name, [100 * r["JF"] for r in group], BINS) for name, group in groups if group]
     return f'<div class="charts">{"".join(charts)}</div>'
 
@@ -159,9 +168,13 @@ def listings(ranked: Sequence[Record]) -> str:
 
 def settings(header: Record) -> str:
     def shown(value: object) -> str:
-        return "\n".join(f"{key} {version}" for key, version in value.items()) if isinstance(value, dict) else str(value)
+        return (
+            "\n".join(f"{key} {version}" for key, version in value.items()) if isinstance(value, dict) else str(value)
+        )
 
-    return report_page.table(["setting", "value"], [[text(key), f"<pre>{text(shown(value))}</pre>"] for key, value in header.items()])
+    return report_page.table(
+        ["setting", "value"], [[text(key), f"<pre>{text(shown(value))}</pre>"] for key, value in header.items()]
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The report's cards: one a sample, with what was asked, what the policy thought and said, and what came of it, in pictures and numbers."""
+"""The report's cards: one a sample, with what was asked, what the policy thought and said, and what came of it, in
+pictures and numbers.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import numpy as np
 from eval.report_page import text
 from eval.scores import read_predictions
 from veason import masks as rle_masks
-from veason.datasets import Benchmark, VideoSample
+from veason.data import Benchmark, VideoSample
 from veason.frames import evaluation_frames, read_frame
 from veason.pictures import draw_boxes, overlay_masks, strip
 
@@ -25,7 +27,9 @@ STRIP_FRAMES, STRIP_HEIGHT, KEYFRAME_HEIGHT = 6, 110, 240  # pictures of a sampl
 
 
 def sample_pictures(run: Path, benchmark: Benchmark, sample: VideoSample, record: Record) -> tuple[str, str]:
-    """The keyframe with predicted and true boxes, and a strip of frames with predicted mask and true outline, as data URLs or ""."""
+    """The keyframe with predicted and true boxes, and a strip of frames with predicted mask and true outline, as data
+    URLs or "".
+    """
     times = evaluation_frames(len(sample.frames), STRIP_FRAMES)
     pred, _ = read_predictions(run, sample)
     cells = []
@@ -57,11 +61,15 @@ def sample_card(record: Record, keyframe: str, film: str) -> str:
     """One sample's card, HTML; the pictures are data URLs."""
     kind, failure = TYPES.get(record["type_id"], "-"), record["failure"] or ""
     numbers = (
-        f"J&amp;F {100 * record['JF']:.1f} &middot; J {100 * record['J']:.1f} &middot; F {100 * record['F']:.1f}" if "JF" in record else ""
+        f"J&amp;F {100 * record['JF']:.1f} &middot; J {100 * record['J']:.1f} &middot; F {100 * record['F']:.1f}"
+        if "JF" in record
+        else ""
     )
     facts = f"{kind} &middot; {objects(record['num_objects'])} &middot; {record['frames']} frames"
     found = f"keyframe {text(record['keyframe'])}, boxes {text(record['boxes'])}"
-    pictures = "".join(f'<img alt="{what}" src="{url}">' for what, url in (("keyframe", keyframe), ("frames", film)) if url)
+    pictures = "".join(
+        f'<img alt="{what}" src="{url}">' for what, url in (("keyframe", keyframe), ("frames", film)) if url
+    )
     data = {
         "id": record["sample_id"],
         "jf": record.get("JF", -1),

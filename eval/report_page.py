@@ -1,4 +1,6 @@
-"""The report's frame: layout, style, and the one script that filters and sorts. Callers hand in HTML that is escaped already."""
+"""The report's frame: layout, style, and the one script that filters and sorts. Callers hand in HTML that is escaped
+already.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +105,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], ours: Sequence[str
 
 
 def histogram(name: str, values: Sequence[float], bins: int) -> str:
-    """How many of the values, in percent, fall into each of `bins` equal parts of 0 to 100, as SVG; the number stands over each bar."""
+    """How many of the values, in percent, fall into each of `bins` equal parts of 0 to 100, as SVG; the number stands
+    over each bar.
+    """
     counts, _ = np.histogram(values, bins=bins, range=(0, 100))
     width, height, top = 22 * bins, 70, 12
     bars = []
@@ -113,6 +117,8 @@ def histogram(name: str, values: Sequence[float], bins: int) -> str:
             bars.append(f'<rect x="{left + 1}" y="{top + height - tall:.1f}" width="20" height="{tall:.1f}"/>')
             bars.append(f'<text x="{left + 11}" y="{top + height - tall - 2:.1f}">{count}</text>')
     ground = f'<path d="M0 {top + height}.5H{width}"/>'
-    axis = "".join(f'<text x="{10 + (width - 20) * end / 100:.0f}" y="{top + height + 12}">{end}</text>' for end in (0, 50, 100))
+    axis = "".join(
+        f'<text x="{10 + (width - 20) * end / 100:.0f}" y="{top + height + 12}">{end}</text>' for end in (0, 50, 100)
+    )
     caption = f"<figcaption><b>{text(name)}</b>: {len(values)}, mean {np.mean(values):.1f}</figcaption>"
     return f'<figure>{caption}<svg width="{width}" height="{top + height + 16}">{"".join(bars)}{ground}{axis}</svg></figure>'

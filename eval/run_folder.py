@@ -1,13 +1,13 @@
 """The folder of one evaluation: masks, one line of JSON a sample, and what is needed to go on after a stop.
 
-    OUTPUT/predictions.jsonl               first line {"header": ...}, then one record a sample, in the benchmark's order
-    OUTPUT/Annotations/.../<frame>.png     8-bit, 0 or 255, one folder a sample
-    OUTPUT/.journal/<worker>.jsonl         records of a run under way; joined into predictions.jsonl at its end
-    OUTPUT/.lock                           held by the run at work
-    OUTPUT/.partial/<worker>/              masks of the sample that a worker is writing; renamed when all are there
+    OUTPUT/predictions.jsonl               first line {"header": ...}, then one record a sample, in the benchmark's
+    order OUTPUT/Annotations/.../<frame>.png     8-bit, 0 or 255, one folder a sample OUTPUT/.journal/<worker>.jsonl
+    records of a run under way; joined into predictions.jsonl at its end OUTPUT/.lock                           held by
+    the run at work OUTPUT/.partial/<worker>/              masks of the sample that a worker is writing; renamed when
+    all are there
 
-A sample is done when its record is written, which happens after its folder has its name. So a stop at any moment costs at most the
-samples under way, and the run that goes on writes the same masks.
+A sample is done when its record is written, which happens after its folder has its name. So a stop at any moment costs
+at most the samples under way, and the run that goes on writes the same masks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ from veason.errors import DataError
 
 PREDICTIONS, JOURNAL, PARTIAL, LOCK = "predictions.jsonl", ".journal", ".partial", ".lock"
 QUEUED = 8  # masks a writer thread that may wait to be written
-MAY_DIFFER = ("versions", "device", "workers", "started")  # header fields in which a resumed run may differ from its beginning
+MAY_DIFFER = (
+    "versions",
+    "device",
+    "workers",
+    "started",
+)  # header fields in which a resumed run may differ from its beginning
 
 Record = dict[str, Any]
 
@@ -44,7 +49,8 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the folder from before `begin` until after `finish`; the system lets go of it when this process ends, however it ends.
+        """Hold the folder from before `begin` until after `finish`; the system lets go of it when this process ends,
+        however it ends.
 
         Raises:
             DataError: another run is at work in it.
@@ -54,7 +60,9 @@ class RunFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise DataError(f"another run is at work in {self.path}: wait for it, or give another output_path") from None
+                raise DataError(
+                    f"another run is at work in {self.path}: wait for it, or give another output_path"
+                ) from None
             yield
 
     def begin(self, header: Record) -> dict[str, Record]:
@@ -73,11 +81,17 @@ class RunFolder:
         for key in sorted(set(header) | set(earlier)):
             if key not in MAY_DIFFER and header.get(key) != earlier.get(key):
                 theirs, ours = earlier.get(key), header.get(key)
-                raise DataError(f"{self.path} holds a run with {key}={theirs!r}, not {ours!r}; give another output_path or remove it")
+                raise DataError(
+                    f"{self.path} holds a run with {key}={theirs!r}, not {ours!r}; give another output_path or remove "
+                    "it"
+                )
         return {record["sample_id"]: record for record in records if (self.path / record["result_dir"]).is_dir()}
 
-    def write_masks(self, result_dir: str, names: tuple[str, ...], masks: Iterable[tuple[int, np.ndarray]], worker: int) -> None:
-        """Write every frame's mask, then give the folder its name. `masks` comes as (index, bool [H, W]), each index once, in any order.
+    def write_masks(
+        self, result_dir: str, names: tuple[str, ...], masks: Iterable[tuple[int, np.ndarray]], worker: int
+    ) -> None:
+        """Write every frame's mask, then give the folder its name. `masks` comes as (index, bool [H, W]), each index
+        once, in any order.
 
         Raises:
             DataError: a mask is missing, or a file cannot be written.

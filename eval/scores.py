@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from veason import metrics
-from veason.datasets import Benchmark, VideoSample, open_benchmark
-from veason.datasets.refdavis17 import RefDAVIS17
-from veason.datasets.vicas import ViCaS
+from veason.data import Benchmark, VideoSample, open_benchmark
+from veason.data.refdavis17 import RefDAVIS17
+from veason.data.vicas import ViCaS
 from veason.errors import DataError
 from veason.masks import read_mask
+from veason.metrics import segmentation as metrics
 
 WORTH_A_PROCESS = 4  # videos; one takes a second or two to start
 VOID = 255  # DAVIS's value of pixels that count for nobody
@@ -31,7 +31,8 @@ VOID = 255  # DAVIS's value of pixels that count for nobody
 class SampleScore:
     """One expression's numbers: means over its frames, fractions; A and R follow VISA, the `_binary` ones correct them.
 
-    A missing frame counts as 0 in all of them; `missing` says how many are. R is None where the benchmark has no foreground masks.
+    A missing frame counts as 0 in all of them; `missing` says how many are. R is None where the benchmark has no
+    foreground masks.
     """
 
     sample_id: str
@@ -45,7 +46,9 @@ class SampleScore:
     A_binary: float = 0.0
     R_binary: float | None = None
     annotator: int | None = None  # Ref-DAVIS17: which of the four descriptions
-    track_ious: list[list[float]] = field(default_factory=list)  # ViCaS: [predicted tracks][true tracks], over whole videos
+    track_ious: list[list[float]] = field(
+        default_factory=list
+    )  # ViCaS: [predicted tracks][true tracks], over whole videos
     missing: int = 0
 
     @property
@@ -72,18 +75,25 @@ def score_benchmark(
     """
     opened = open_benchmark(benchmark, data, split)
     if not opened.has_truth:
-        raise DataError(f"{benchmark} {opened.split} has no public truth: make the server's archive with archive=FILE.zip")
+        raise DataError(
+            f"{benchmark} {opened.split} has no public truth: make the server's archive with archive=FILE.zip"
+        )
     if opened.lacks:
         print(opened.lacks, file=sys.stderr)
     count = len(opened.samples[:limit])
-    videos = [[index for index, _ in pairs] for _, pairs in groupby(enumerate(opened.samples[:limit]), key=lambda pair: pair[1].video)]
+    videos = [
+        [index for index, _ in pairs]
+        for _, pairs in groupby(enumerate(opened.samples[:limit]), key=lambda pair: pair[1].video)
+    ]
     if not videos:
         raise DataError(f"{benchmark} {opened.split} holds no expression to score")
     processes = min(processes or min(os.cpu_count() or 1, len(videos) // WORTH_A_PROCESS) or 1, len(videos))
     if processes == 1:
         done: Iterable[list[SampleScore]] = (score_video(opened, video, predictions) for video in videos)
     else:
-        pool = ProcessPoolExecutor(processes, get_context("spawn"), _open_in_process, (benchmark, str(data), split, predictions))
+        pool = ProcessPoolExecutor(
+            processes, get_context("spawn"), _open_in_process, (benchmark, str(data), split, predictions)
+        )
         with pool:
             done = list(pool.map(_score_in_process, videos, chunksize=max(1, len(videos) // (8 * processes))))
     scores = [score for video in done for score in video]
@@ -100,7 +110,9 @@ def score_video(benchmark: Benchmark, indices: Sequence[int], predictions: Path)
     return [score_sample(benchmark, sample, predictions, foreground) for sample in samples]
 
 
-def score_sample(benchmark: Benchmark, sample: VideoSample, predictions: Path, foreground: np.ndarray | None) -> SampleScore:
+def score_sample(
+    benchmark: Benchmark, sample: VideoSample, predictions: Path, foreground: np.ndarray | None
+) -> SampleScore:
     """Scores of one expression; `foreground` is uint8 [T, H, W], every object of its video."""
     score = _blank(sample)
     pred, there = read_predictions(predictions, sample)
@@ -109,7 +121,10 @@ def score_sample(benchmark: Benchmark, sample: VideoSample, predictions: Path, f
     true = objects.sum(axis=0, dtype=np.uint8) if len(objects) else np.zeros_like(pred)
     score.missing = int((~there).sum())
     score.J, score.F = _mean(metrics.jaccard(pred, true), there), _mean(metrics.boundary_f(pred, true), there)
-    score.A, score.A_binary = _mean(metrics.accuracy(pred, true), there), _mean(metrics.accuracy_binary(pred, true), there)
+    score.A, score.A_binary = (
+        _mean(metrics.accuracy(pred, true), there),
+        _mean(metrics.accuracy_binary(pred, true), there),
+    )
     if foreground is not None:
         score.R = _mean(metrics.robustness(pred, true, foreground), there)
         score.R_binary = _mean(metrics.robustness_binary(pred, true, foreground), there)
@@ -119,7 +134,8 @@ def score_sample(benchmark: Benchmark, sample: VideoSample, predictions: Path, f
 
 
 def read_predictions(root: Path, sample: VideoSample) -> tuple[np.ndarray, np.ndarray]:
-    """The stored values uint8 [T, H, W] of one sample's PNGs, and which of them are there, bool [T]. A missing one reads as empty.
+    """The stored values uint8 [T, H, W] of one sample's PNGs, and which of them are there, bool [T]. A missing one
+    reads as empty.
 
     Raises:
         DataError: a PNG has another size than the video, or is no picture.
@@ -135,7 +151,9 @@ def read_predictions(root: Path, sample: VideoSample) -> tuple[np.ndarray, np.nd
         if picture is None:
             raise DataError(f"prediction cannot be read: {path}")
         if picture.shape != values.shape[1:]:
-            raise DataError(f"prediction {path} is {picture.shape[0]}x{picture.shape[1]}, its video {sample.height}x{sample.width}")
+            raise DataError(
+                f"prediction {path} is {picture.shape[0]}x{picture.shape[1]}, its video {sample.height}x{sample.width}"
+            )
         values[index], there[index] = picture, True
     return values, there
 
@@ -149,8 +167,9 @@ def prediction_folder(root: Path, sample: VideoSample) -> Path:
 def _score_davis(benchmark: RefDAVIS17, samples: Sequence[VideoSample], predictions: Path) -> list[SampleScore]:
     """One video of Ref-DAVIS17 by the field's protocol, for each annotator on its own.
 
-    The annotator's masks are put into one picture (where two claim a pixel, the first object has it), then matched to the true objects
-    one to one for the best mean of J and F, as in DAVIS's unsupervised task; void pixels count for nobody.
+    The annotator's masks are put into one picture (where two claim a pixel, the first object has it), then matched to
+    the true objects one to one for the best mean of J and F, as in DAVIS's unsupervised task; void pixels count for
+    nobody.
     """
     folder = benchmark.mask_folder(samples[0])
     void = np.stack([read_mask(folder / f"{frame}.png") == VOID for frame in samples[0].frames])

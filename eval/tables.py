@@ -1,4 +1,6 @@
-"""What each benchmark reports, in the shape of the paper's tables, beside the paper's numbers and with a confidence interval."""
+"""What each benchmark reports, in the shape of the paper's tables, beside the paper's numbers and with a confidence
+interval.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,10 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 }
 PAPER: dict[str, tuple[tuple[str, dict[str, float]], ...]] = {  # CVPR 2026, in percent
     "revos": tuple(
-        (method, {"Referring J&F": referring, "Reasoning J&F": reasoning, "Overall J&F": overall} | ({"R": r} if r else {}))
+        (
+            method,
+            {"Referring J&F": referring, "Reasoning J&F": reasoning, "Overall J&F": overall} | ({"R": r} if r else {}),
+        )
         for method, referring, reasoning, overall, r in (
             ("LISA-7B", 45.7, 36.1, 40.9, 9.3),
             ("VISA-13B", 57.4, 44.3, 50.9, 14.5),
@@ -151,7 +156,8 @@ def _bootstrap(column: Column, scores: Sequence[SampleScore], videos: Sequence[s
 def track_map(scores: Sequence[SampleScore]) -> dict[str, float]:
     """ViCaS's own numbers: average precision of tracks over IoUs from 0.5 to 0.95, all tracks equally sure.
 
-    As in Ali2500/ViCaS `vicas/evaluation/seg_eval.py`, its matching included: a track takes the last true one above the threshold.
+    As in Ali2500/ViCaS `vicas/evaluation/seg_eval.py`, its matching included: a track takes the last true one above the
+    threshold.
     """
     matched: list[np.ndarray] = []  # bool [thresholds] per predicted track
     for score in scores:
@@ -159,7 +165,11 @@ def track_map(scores: Sequence[SampleScore]) -> dict[str, float]:
         for ious in score.track_ious[:MAX_TRACKS]:
             hits = np.zeros(len(THRESHOLDS), bool)
             for level, threshold in enumerate(THRESHOLDS):
-                fit = [j for j, iou in enumerate(np.asarray(ious, np.float32)) if iou >= threshold and j not in taken[level]]
+                fit = [
+                    j
+                    for j, iou in enumerate(np.asarray(ious, np.float32))
+                    if iou >= threshold and j not in taken[level]
+                ]
                 if fit:
                     taken[level].add(fit[-1])
                     hits[level] = True
@@ -168,7 +178,9 @@ def track_map(scores: Sequence[SampleScore]) -> dict[str, float]:
     if not matched or not true_tracks:
         precisions = np.zeros(len(THRESHOLDS)) if true_tracks else np.ones(len(THRESHOLDS))
     else:
-        order = np.argsort(-np.ones(len(matched), np.float32))  # equal scores, in the order that the reference puts them
+        order = np.argsort(
+            -np.ones(len(matched), np.float32)
+        )  # equal scores, in the order that the reference puts them
         precisions = np.array([_average_precision(hits, true_tracks) for hits in np.array(matched)[order].T])
     named = {"mAP": precisions.mean()} | {
         f"AP@{round(100 * t)}": ap for t, ap in zip(THRESHOLDS, precisions) if round(100 * t) in (50, 75, 90)

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from eval.config import EvaluateConfig
+from eval.options import EvaluateConfig
 from eval.run_folder import RunFolder
-from veason.datasets import VideoSample, open_benchmark
+from veason.data import VideoSample, open_benchmark
 from veason.errors import DataError
 from veason.frames import evaluation_frames
 from veason.pipeline import Frames, Reading, Segmenter
@@ -21,7 +21,9 @@ from veason.policy import Question, Sampling, VLLMPolicy
 from veason.video import FrameFiles
 
 READERS = 8  # threads that read the frames of the next questions
-MASK_BYTES = 2 << 30  # masks of one video that are tracked at once, at a byte a pixel; with the last one's, twice as much is held
+MASK_BYTES = (
+    2 << 30
+)  # masks of one video that are tracked at once, at a byte a pixel; with the last one's, twice as much is held
 GIB = 1 << 30
 
 
@@ -45,14 +47,19 @@ class EvaluationWorker:
 
     def __init__(self, config: EvaluateConfig, rank: int, segmenter: Segmenter | None = None) -> None:
         self.rank = rank
-        self.benchmark = open_benchmark(config.benchmark, config.data_path, config.split, check=False)  # the driver has checked it
+        self.benchmark = open_benchmark(
+            config.benchmark, config.data_path, config.split, check=False
+        )  # the driver has checked it
         self.folder = RunFolder(config.output_path)
         self.segmenter = segmenter or build_segmenter(config)
 
     def run(self, indices: Sequence[int]) -> list[str]:
-        """Segment the samples at these places in the benchmark; the policy is asked about all of them at once. Returns their ids."""
+        """Segment the samples at these places in the benchmark; the policy is asked about all of them at once. Returns
+        their ids.
+        """
         samples = [self.benchmark.samples[index] for index in indices]
-        # Samples of one video stand together. While the tracker has one, the next is read and the last one's masks are written.
+        # Samples of one video stand together. While the tracker has one, the next is read and the last one's masks are
+        # written.
         videos = groupby(samples, key=lambda sample: (sample.frame_dir, sample.frames))
         groups = [part for _, group in videos for part in parts(list(group))]
         with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as writer:
@@ -72,7 +79,9 @@ class EvaluationWorker:
                 written.result()
         return [sample.sample_id for sample in samples]
 
-    def _ask(self, groups: Sequence[Sequence[VideoSample]], readers: ThreadPoolExecutor) -> tuple[dict[str, str], float]:
+    def _ask(
+        self, groups: Sequence[Sequence[VideoSample]], readers: ThreadPoolExecutor
+    ) -> tuple[dict[str, str], float]:
         """The policy's answers by sample_id, and the seconds of each one's share."""
         started = time.perf_counter()
 
@@ -95,16 +104,23 @@ class EvaluationWorker:
         files = self._frames(group[0])
         return [readers.submit(files.__getitem__, index) for index in range(len(files))]
 
-    def _track(self, group: Sequence[VideoSample], frames: Frames, answers: dict[str, str], policy_seconds: float) -> list[Tracked]:
+    def _track(
+        self, group: Sequence[VideoSample], frames: Frames, answers: dict[str, str], policy_seconds: float
+    ) -> list[Tracked]:
         """Track the samples of one video. Raises DataError when its files have another size than its annotation says."""
         started = time.perf_counter()
         first, shape = group[0], (len(frames), group[0].height, group[0].width)
         if (found := frames[0].shape[:2]) != shape[1:]:  # boxes would be scaled to one size and tracked in another
             path = self.benchmark.frame_path(first, 0)
-            raise DataError(f"{first.sample_id}: {path} is {found[0]}x{found[1]}, its annotation says {first.height}x{first.width}")
+            raise DataError(
+                f"{first.sample_id}: {path} is {found[0]}x{found[1]}, its annotation says {first.height}x{first.width}"
+            )
         readings = [self.segmenter.read(answers[sample.sample_id], shape) for sample in group]
         masks = self.segmenter.track_all(frames, readings)
-        seconds = {"policy": round(policy_seconds, 4), "tracker": round((time.perf_counter() - started) / len(group), 4)}
+        seconds = {
+            "policy": round(policy_seconds, 4),
+            "tracker": round((time.perf_counter() - started) / len(group), 4),
+        }
         return [Tracked(*parts, seconds) for parts in zip(group, readings, masks)]
 
     def _write(self, tracked: Sequence[Tracked]) -> None:
@@ -128,12 +144,20 @@ def parts(group: list[VideoSample]) -> Iterator[list[VideoSample]]:
 
 def build_segmenter(config: EvaluateConfig) -> Segmenter:
     """The policy and the tracker of a run, on this process's GPU or on the CPU."""
-    from veason.tracker import VideoTracker
+    from veason.tracking.sam2.tracker import VideoTracker
 
     sampling = Sampling(
-        config.temperature, config.top_p, config.repetition_penalty, max_tokens=config.max_response_length, seed=config.seed
+        config.temperature,
+        config.top_p,
+        config.repetition_penalty,
+        max_tokens=config.max_response_length,
+        seed=config.seed,
     )
-    fixed = {} if config.kv_cache_gib is None else {"kv_cache_memory_bytes": int(config.kv_cache_gib * GIB), "skip_mm_profiling": True}
+    fixed = (
+        {}
+        if config.kv_cache_gib is None
+        else {"kv_cache_memory_bytes": int(config.kv_cache_gib * GIB), "skip_mm_profiling": True}
+    )
     policy = VLLMPolicy(
         config.model_path,
         sampling,
@@ -145,11 +169,15 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
         **fixed,
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tracker = VideoTracker.from_files(config.sam2_config, config.sam2_checkpoint, device, max_frames=config.tracker_frames)
+    tracker = VideoTracker.from_files(
+        config.sam2_config, config.sam2_checkpoint, device, max_frames=config.tracker_frames
+    )
     return Segmenter(policy, tracker, config.sampled_frames, config.keyframe_resize, config.prompt_template)
 
 
-def make_record(sample: VideoSample, reading: Reading, sampled_frames: int, seconds: dict[str, float]) -> dict[str, Any]:
+def make_record(
+    sample: VideoSample, reading: Reading, sampled_frames: int, seconds: dict[str, float]
+) -> dict[str, Any]:
     """One line of predictions.jsonl."""
     return {
         "sample_id": sample.sample_id,

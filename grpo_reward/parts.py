@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from grpo_reward.reading import Reading
 from veason.answers import MAX_BOXES
-from veason.examples import GroundTruth
+from veason.data.examples import GroundTruth
 
 Masks: TypeAlias = np.ndarray | torch.Tensor
 
@@ -24,7 +24,9 @@ def format_part(reading: Reading, _truth: GroundTruth, _masks: Masks | None) -> 
 
 
 def keyframe_part(reading: Reading, truth: GroundTruth, _masks: Masks | None) -> float:
-    """0 to 1: the target's area on the chosen frame over its largest area; 0 for a time not shown, or a target in no frame."""
+    """0 to 1: the target's area on the chosen frame over its largest area; 0 for a time not shown, or a target in no
+    frame.
+    """
     position = keyframe_position(reading, truth)
     areas = [np.count_nonzero(mask) for mask in truth.masks]
     return 0.0 if position is None or max(areas) == 0 else areas[position] / max(areas)
@@ -40,7 +42,9 @@ def spatial_part(reading: Reading, truth: GroundTruth, _masks: Masks | None) -> 
 
 
 def consistency_part(_reading: Reading, truth: GroundTruth, masks: Masks | None) -> float:
-    """0 to 1: mean over frames of the IoU between tracked and true masks, 1 where both are empty; 0 where nothing was tracked."""
+    """0 to 1: mean over frames of the IoU between tracked and true masks, 1 where both are empty; 0 where nothing was
+    tracked.
+    """
     return 0.0 if masks is None else float(frame_ious(masks, truth.masks).mean())
 
 
@@ -50,7 +54,9 @@ def keyframe_position(reading: Reading, truth: GroundTruth) -> int | None:
 
 
 def match_boxes(reading: Reading, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray] | None:
-    """Hungarian matching on the chosen frame: (numbers of the matched predicted boxes, their IoU), or None where none is possible."""
+    """Hungarian matching on the chosen frame: (numbers of the matched predicted boxes, their IoU), or None where none
+    is possible.
+    """
     position = keyframe_position(reading, truth)
     if position is None or reading.boxes is None:
         return None
@@ -67,7 +73,9 @@ def box_ious(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
         low = np.maximum(predicted[:, None, :2], true[None, :, :2])
         high = np.minimum(predicted[:, None, 2:], true[None, :, 2:])
         shared = np.clip(high - low + 1, 0, None).prod(-1)
-        area = (predicted[:, 2:] - predicted[:, :2] + 1).prod(-1)[:, None] + (true[:, 2:] - true[:, :2] + 1).prod(-1)[None]
+        area = (predicted[:, 2:] - predicted[:, :2] + 1).prod(-1)[:, None] + (true[:, 2:] - true[:, :2] + 1).prod(-1)[
+            None
+        ]
         return shared / (area - shared)
 
 
@@ -80,7 +88,9 @@ def frame_ious(masks: Masks, truth: np.ndarray) -> torch.Tensor:
     tracked = masks != 0 if isinstance(masks, torch.Tensor) else torch.from_numpy(np.not_equal(masks, 0))
     true = torch.from_numpy(truth != 0).to(tracked.device)
     if tracked.shape != true.shape:
-        raise ValueError(f"the tracker gave masks of shape {tuple(tracked.shape)} for a truth of shape {tuple(true.shape)}")
+        raise ValueError(
+            f"the tracker gave masks of shape {tuple(tracked.shape)} for a truth of shape {tuple(true.shape)}"
+        )
     shared, union = (tracked & true).flatten(1).sum(1), (tracked | true).flatten(1).sum(1)
     return torch.where(union == 0, 1.0, shared.double() / union.clamp(min=1)).cpu()
 

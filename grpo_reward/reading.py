@@ -48,8 +48,9 @@ class Reading:
 def read_as_published(text: str) -> Reading:
     """The published reward's reading: lenient about the time, all or nothing about the boxes.
 
-    Its format part wants an int time (a bool passes) and looks for an object that ends right before `</answer>`; its other parts take the
-    first closed block and any time that `int()` takes: 3.9, "3", true. Boxes of anything but 4 numbers make the whole list unusable.
+    Its format part wants an int time (a bool passes) and looks for an object that ends right before `</answer>`; its
+    other parts take the first closed block and any time that `int()` takes: 3.9, "3", true. Boxes of anything but 4
+    numbers make the whole list unusable.
     """
     fields, failure = read_fields(text)
     time = _to_int(fields.get(KEYFRAME_KEY, -1)) if failure is None else None
@@ -60,7 +61,9 @@ def read_as_published(text: str) -> Reading:
 
 
 def read_strictly(text: str) -> Reading:
-    """The reading of inference: a whole time, finite and ordered boxes; an empty list is well-formed and says that the target is absent."""
+    """The reading of inference: a whole time, finite and ordered boxes; an empty list is well-formed and says that the
+    target is absent.
+    """
     answer = parse_answer(text)
     if answer.failure and not answer.listed:
         return Reading(has_layout(text), 0.0, answer.keyframe, None, 0, answer.failure)
@@ -76,7 +79,11 @@ def _published_share(text: str) -> float:
     if opening is None or closing is None:
         return 0.0
     fields = load_json(text[opening.end() - 1 : closing.start() + 1])
-    if not isinstance(fields, dict) or not isinstance(fields.get(KEYFRAME_KEY), int) or not isinstance(fields.get(BOXES_KEY), list):
+    if (
+        not isinstance(fields, dict)
+        or not isinstance(fields.get(KEYFRAME_KEY), int)
+        or not isinstance(fields.get(BOXES_KEY), list)
+    ):
         return 0.0
     boxes = fields[BOXES_KEY]
     return sum(map(_is_four_numbers, boxes)) / len(boxes) if boxes else 0.0

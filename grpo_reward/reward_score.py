@@ -7,7 +7,8 @@
 | spatial | 0-1 | IoU of predicted and true boxes on the chosen frame, matched one to one |
 | consistency | 0-1 | IoU of the masks that SAM 2 tracks from the boxes with the true masks, over all sampled frames |
 
-What the policy writes never raises; it scores 0. What the tracker does wrong always raises; it is not the policy's fault.
+What the policy writes never raises; it scores 0. What the tracker does wrong always raises; it is not the policy's
+fault.
 """
 
 from __future__ import annotations
@@ -21,19 +22,22 @@ import numpy as np
 from grpo_reward.parts import Masks
 from grpo_reward.reading import Reading
 from grpo_reward.rules import Rule, find_rule
-from veason.examples import GroundTruth
+from veason.data.examples import GroundTruth
 
 __all__ = ["DEFAULT_RULE", "Breakdown", "GroundTruth", "Tracker", "score_answer", "score_reading"]
 
 DEFAULT_RULE = "video_match_keyframe_sft_sam_mod"
 
-# (boxes float64 [K, 4], the keyframe's position among the sampled frames) -> masks [T, H, W]; None: the tracker has no masks to give
+# (boxes float64 [K, 4], the keyframe's position among the sampled frames) -> masks [T, H, W]; None: the tracker has no
+# masks to give
 Tracker = Callable[[np.ndarray, int], Masks | None]
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """The score of one answer, part by part; a part that the rule does not have reads as 0. A NaN total could not be computed."""
+    """The score of one answer, part by part; a part that the rule does not have reads as 0. A NaN total could not be
+    computed.
+    """
 
     total: float
     parts: dict[str, float] = field(default_factory=dict)
@@ -56,13 +60,16 @@ class Breakdown:
         return self.parts.get("consistency", 0.0)
 
 
-def score_answer(response: str, truth: GroundTruth, tracker: Tracker | None, rule: str | Rule = DEFAULT_RULE) -> Breakdown:
+def score_answer(
+    response: str, truth: GroundTruth, tracker: Tracker | None, rule: str | Rule = DEFAULT_RULE
+) -> Breakdown:
     """Score one answer.
 
     Args:
         response: the whole text that the policy wrote.
         truth: what it is compared with.
-        tracker: called at most once, when the rule has a use for its masks and the answer names boxes on a frame that was shown.
+        tracker: called at most once, when the rule has a use for its masks and the answer names boxes on a frame that
+            was shown.
         rule: a name in `grpo_reward.rules.RULES`, `package.module:name`, or a `Rule`.
     """
     rule = rule if isinstance(rule, Rule) else find_rule(rule)

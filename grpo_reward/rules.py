@@ -1,7 +1,7 @@
 """The scores that can be asked for, by name: which reading, which parts, and which boxes SAM 2 is given.
 
-A rule of your own is one more entry, or a `Rule` (or a function that makes one from `worker.reward.options`) anywhere that
-`worker.reward.compute_score=package.module:name` points to.
+A rule of your own is one more entry, or a `Rule` (or a function that makes one from `worker.reward.options`) anywhere
+that `worker.reward.compute_score=package.module:name` points to.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from grpo_reward.parts import (
 )
 from grpo_reward.reading import Reading, read_as_published, read_strictly
 from grpo_reward.strict import strict_boxes, strict_consistency_part, strict_keyframe_part, strict_spatial_part
-from veason.examples import GroundTruth
-from veason.tracker import Prompt
+from veason.data.examples import GroundTruth
+from veason.tracking.sam2.tracker import Prompt
 
 Part = Callable[[Reading, GroundTruth, Masks | None], float]
 
@@ -37,7 +37,8 @@ class Rule:
     Attributes:
         read: text -> Reading; never raises.
         parts: name -> part; each is logged under its name.
-        boxes: which of the read boxes prompt the tracker on the chosen frame, float64 [K, 4]; None for a rule without SAM 2.
+        boxes: which of the read boxes prompt the tracker on the chosen frame, float64 [K, 4]; None for a rule without
+            SAM 2.
     """
 
     read: Callable[[str], Reading]
@@ -64,7 +65,12 @@ def all_boxes(reading: Reading, _truth: GroundTruth) -> np.ndarray | None:
     return reading.boxes
 
 
-PARTS: dict[str, Part] = {"format": format_part, "keyframe": keyframe_part, "spatial": spatial_part, "consistency": consistency_part}
+PARTS: dict[str, Part] = {
+    "format": format_part,
+    "keyframe": keyframe_part,
+    "spatial": spatial_part,
+    "consistency": consistency_part,
+}
 STRICT: dict[str, Part] = {
     "format": format_part,
     "keyframe": strict_keyframe_part,
@@ -102,7 +108,10 @@ def find_rule(name: str, **options: Any) -> Rule:
     """
     if ":" not in name:
         if name not in RULES:
-            raise ValueError(f"worker.reward.compute_score: no rule is named {name!r}; choose {', '.join(RULES)} or package.module:name")
+            raise ValueError(
+                f"worker.reward.compute_score: no rule is named {name!r}; choose {', '.join(RULES)} or "
+                "package.module:name"
+            )
         if options:
             raise TypeError(f"worker.reward.options: {name} takes none, got {', '.join(options)}")
         return RULES[name]
@@ -114,5 +123,7 @@ def find_rule(name: str, **options: Any) -> Rule:
     if not isinstance(found, Rule) and callable(found):
         found = found(**options)
     if not isinstance(found, Rule):
-        raise TypeError(f"worker.reward.compute_score: {name!r} is a {type(found).__name__}, not a grpo_reward.rules.Rule")
+        raise TypeError(
+            f"worker.reward.compute_score: {name!r} is a {type(found).__name__}, not a grpo_reward.rules.Rule"
+        )
     return found

@@ -1,4 +1,6 @@
-"""Scores the answers of a group together, or of several: frames are encoded once and all boxes are tracked as one batch."""
+"""Scores the answers of a group together, or of several: frames are encoded once and all boxes are tracked as one
+batch.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ import torch
 
 from grpo_reward.reward_score import DEFAULT_RULE, Breakdown, score_reading
 from grpo_reward.rules import Rule, find_rule
-from veason.examples import Example, GroundTruth
-from veason.tracker import Prompt, VideoTracker
+from veason.data.examples import Example, GroundTruth
+from veason.tracking.sam2.tracker import Prompt, VideoTracker
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +34,16 @@ class GroupScorer:
     Args:
         rule: how answers are scored.
         tracker: needed by rules that compare masks.
-        on_tracker_error: what a second failure of the tracker on the same sample does: `raise` ends the run with the sample's name;
-            `skip` gives the whole group NaN, which leaves it out of the update, and counts it in `skipped`.
+        on_tracker_error: what a second failure of the tracker on the same sample does: `raise` ends the run with the
+            sample's name; `skip` gives the whole group NaN, which leaves it out of the update, and counts it in
+            `skipped`.
     """
 
     def __init__(self, rule: Rule, tracker: VideoTracker | None, on_tracker_error: str = "raise"):
         if on_tracker_error not in TRACKER_ERRORS:
-            raise ValueError(f"worker.reward.on_tracker_error is {on_tracker_error!r}; choose {' or '.join(TRACKER_ERRORS)}")
+            raise ValueError(
+                f"worker.reward.on_tracker_error is {on_tracker_error!r}; choose {' or '.join(TRACKER_ERRORS)}"
+            )
         if rule.boxes is not None and tracker is None:
             raise ValueError("worker.reward.sam2_config: the rule compares tracked masks and needs a SAM 2 model")
         self.rule, self.tracker, self.on_tracker_error = rule, tracker, on_tracker_error
@@ -52,22 +57,32 @@ class GroupScorer:
         return scores
 
     def score_groups(self, groups: Sequence[tuple[Example, Sequence[str]]]) -> list[list[Breakdown] | TrackerFailed]:
-        """Score several prompts' responses, their clips tracked together; in a group's place the failure that would end the run."""
+        """Score several prompts' responses, their clips tracked together; in a group's place the failure that would end
+        the run.
+        """
         asked = [_Asked.of(self.rule, example, responses) for example, responses in groups]
         tracked = self._track_together(asked)
         return [self._finish(group, masks) for group, masks in zip(asked, tracked, strict=True)]
 
     def _finish(self, group: _Asked, masks: Masks | TrackerFailed) -> list[Breakdown] | TrackerFailed:
         if not isinstance(masks, TrackerFailed):
-            return [score_reading(self.rule, reading, group.truth, mask) for reading, mask in zip(group.readings, masks, strict=True)]
+            return [
+                score_reading(self.rule, reading, group.truth, mask)
+                for reading, mask in zip(group.readings, masks, strict=True)
+            ]
         if self.on_tracker_error == "raise":
             return masks
         self.skipped += 1
         log.warning("%s; its group is left out of the update (%d so far)", masks, self.skipped)
-        return [Breakdown(float("nan"), dict.fromkeys(self.rule.parts, float("nan")), reading.failure) for reading in group.readings]
+        return [
+            Breakdown(float("nan"), dict.fromkeys(self.rule.parts, float("nan")), reading.failure)
+            for reading in group.readings
+        ]
 
     def _track_together(self, asked: Sequence[_Asked]) -> list[Masks | TrackerFailed]:
-        """Masks [T, H, W] per prompt on the tracker's device, groups of one size at once; what fails is tried once more by itself."""
+        """Masks [T, H, W] per prompt on the tracker's device, groups of one size at once; what fails is tried once more
+        by itself.
+        """
         found: list[Masks | TrackerFailed] = [[None] * len(group.prompts) for group in asked]
         tracking = [number for number, group in enumerate(asked) if group.wanted and self.tracker is not None]
         for size in {asked[number].size for number in tracking}:
@@ -77,14 +92,18 @@ class GroupScorer:
                 masks = self._track([asked[number] for number in members], size)
             except Exception as error:
                 names = ", ".join(asked[number].sample_id for number in members)
-                log.warning("SAM 2 failed on %s, once more: %s", names, repr(error))  # as text: a log record keeps what it is given
+                log.warning(
+                    "SAM 2 failed on %s, once more: %s", names, repr(error)
+                )  # as text: a log record keeps what it is given
             for position, number in enumerate(members):
                 own = self._once_more(asked[number]) if masks is None else masks[position]
                 found[number] = own if isinstance(own, TrackerFailed) else asked[number].spread(own)
         return found
 
     def _once_more(self, group: _Asked) -> list[torch.Tensor] | TrackerFailed:
-        """On a fresh state, as every call is: the caller has let go of the error, and with it of the failed attempt's features."""
+        """On a fresh state, as every call is: the caller has let go of the error, and with it of the failed attempt's
+        features.
+        """
         gc.collect()
         torch.cuda.empty_cache()  # nothing where CUDA is not in use
         try:

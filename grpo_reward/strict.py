@@ -8,7 +8,7 @@ import numpy as np
 
 from grpo_reward.parts import Masks, consistency_part, keyframe_part, keyframe_position, spatial_part
 from grpo_reward.reading import Reading
-from veason.examples import GroundTruth
+from veason.data.examples import GroundTruth
 
 
 def strict_keyframe_part(reading: Reading, truth: GroundTruth, masks: Masks | None) -> float:
@@ -19,7 +19,9 @@ def strict_keyframe_part(reading: Reading, truth: GroundTruth, masks: Masks | No
 
 
 def strict_spatial_part(reading: Reading, truth: GroundTruth, masks: Masks | None) -> float:
-    """As published over the objects in the frame: [0, 0, 0, 0] is no box. For a target in no frame 1 when the answer names none."""
+    """As published over the objects in the frame: [0, 0, 0, 0] is no box. For a target in no frame 1 when the answer
+    names none.
+    """
     if not truth.masks.any():
         return float(refuses(reading))
     position = keyframe_position(reading, truth)
@@ -38,7 +40,9 @@ def strict_consistency_part(reading: Reading, truth: GroundTruth, masks: Masks |
 
 
 def strict_boxes(reading: Reading, truth: GroundTruth) -> np.ndarray | None:
-    """What the tracker is given: every predicted box, as at inference; none for a target in no frame, as no part asks for its masks."""
+    """What the tracker is given: every predicted box, as at inference; none for a target in no frame, as no part asks
+    for its masks.
+    """
     return reading.boxes if truth.masks.any() else None
 
 

@@ -2,8 +2,8 @@
 
     python -m tests.fuzz_reward --strings 200000 --seed 0
 
-Every string must give a finite score inside its range, under the published rule and the strict one, and boxes that a tracker can use. It
-stops at the first that does not, and prints it.
+Every string must give a finite score inside its range, under the published rule and the strict one, and boxes that a
+tracker can use. It stops at the first that does not, and prints it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,35 @@ from veason.answers import MAX_BOXES, parse_answer
 RULES = ("video_match_keyframe_sft_sam_mod", "veason_strict")
 LIMITS = {"format": 2.0, "keyframe": 1.0, "spatial": 1.0, "consistency": 1.0}
 
-TAGS = ["<think>", "</think>", "<answer>", "</answer>", "<Answer>", "< answer>", "<answer", "</ answer>", "<answer><answer>"]
-NUMBERS = ["0", "-1", "3", "3.9", "17.5", "559", "1e3", "1e308", "1e999", "-1e999", "NaN", "Infinity", "-Infinity", "true", "false", "null"]
+TAGS = [
+    "<think>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    "<Answer>",
+    "< answer>",
+    "<answer",
+    "</ answer>",
+    "<answer><answer>",
+]
+NUMBERS = [
+    "0",
+    "-1",
+    "3",
+    "3.9",
+    "17.5",
+    "559",
+    "1e3",
+    "1e308",
+    "1e999",
+    "-1e999",
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "true",
+    "false",
+    "null",
+]
 NUMBERS += [
     '"3"',
     '" 3 "',
@@ -63,13 +90,22 @@ NOISE = [
     "```json\n",
     "```",
 ]
-KEYS = ['"keyframe_timestamp"', '"bbox_2d_list"', '"keyframe_id"', '"bbox_2d"', "keyframe_timestamp", '"keyframe\\u005ftimestamp"']
+KEYS = [
+    '"keyframe_timestamp"',
+    '"bbox_2d_list"',
+    '"keyframe_id"',
+    '"bbox_2d"',
+    "keyframe_timestamp",
+    '"keyframe\\u005ftimestamp"',
+]
 
 
 def mutated_answer(rng: random.Random) -> str:
     """A string of the grammar: a well-formed answer, some of whose pieces were replaced, repeated, cut or moved."""
     if rng.random() < 0.02:
-        return "".join(rng.choice(TAGS + NOISE + NUMBERS + KEYS) * rng.randint(1, 40) for _ in range(rng.randint(0, 12)))
+        return "".join(
+            rng.choice(TAGS + NOISE + NUMBERS + KEYS) * rng.randint(1, 40) for _ in range(rng.randint(0, 12))
+        )
     text = _answer(rng)
     for _ in range(rng.choice((0, 0, 1, 1, 2, 5))):
         text = rng.choice((_insert, _cut, _repeat, _move, _truncate, _run, _nest))(text, rng)
@@ -82,7 +118,9 @@ def _answer(rng: random.Random) -> str:
 
 
 def _words(rng: random.Random) -> str:
-    return " ".join(rng.choice(["the", "dog", "best frame", "<", "{", "目标", *TAGS[:4]]) for _ in range(rng.choice((0, 3, 12))))
+    return " ".join(
+        rng.choice(["the", "dog", "best frame", "<", "{", "目标", *TAGS[:4]]) for _ in range(rng.choice((0, 3, 12)))
+    )
 
 
 def _fields(rng: random.Random) -> str:
@@ -95,7 +133,11 @@ def _fields(rng: random.Random) -> str:
 
 def _box(rng: random.Random) -> str:
     count = 4 if rng.random() < 0.95 else rng.choice((0, 1, 3, 5, 8, 12))
-    return "[" + ", ".join(_number(rng, [str(rng.randint(-2, 40)), f"{rng.uniform(0, 40):.2f}"]) for _ in range(count)) + "]"
+    return (
+        "["
+        + ", ".join(_number(rng, [str(rng.randint(-2, 40)), f"{rng.uniform(0, 40):.2f}"]) for _ in range(count))
+        + "]"
+    )
 
 
 def _number(rng: random.Random, usual: list[str]) -> str:
@@ -129,7 +171,11 @@ def _truncate(text: str, rng: random.Random) -> str:
 def _run(text: str, rng: random.Random) -> str:
     """A long run of one thing, behind a tag if there is one."""
     tag = rng.choice(TAGS[:4])
-    return text.replace(tag, tag + rng.choice([" ", "\n", "}", "</think>", "<answer>", "<answer> ", "} "]) * rng.choice((3, 200, 1500)), 1)
+    return text.replace(
+        tag,
+        tag + rng.choice([" ", "\n", "}", "</think>", "<answer>", "<answer> ", "} "]) * rng.choice((3, 200, 1500)),
+        1,
+    )
 
 
 def _nest(text: str, rng: random.Random) -> str:
@@ -192,7 +238,9 @@ def main() -> None:
         slowest = max(slowest, time.perf_counter() - start)
         read, longest = read + (scores[1].failure is None), max(longest, len(text))
     spent = time.perf_counter() - started
-    print(f"{options.strings} strings, {read} of them readable, up to {longest} characters: all scored, in {spent:.0f} s")
+    print(
+        f"{options.strings} strings, {read} of them readable, up to {longest} characters: all scored, in {spent:.0f} s"
+    )
     print(f"the slowest took {1e3 * slowest:.1f} ms")
 
 

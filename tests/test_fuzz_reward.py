@@ -14,7 +14,20 @@ from veason.answers import format_answer, parse_answer
 
 TRUTH = make_truth()
 PIECES = st.sampled_from(
-    ["<think>", "</think>", "<answer>", "</answer>", "{", "}", "[", "]", '"keyframe_timestamp":', '"bbox_2d_list":', "4,", " "]
+    [
+        "<think>",
+        "</think>",
+        "<answer>",
+        "</answer>",
+        "{",
+        "}",
+        "[",
+        "]",
+        '"keyframe_timestamp":',
+        '"bbox_2d_list":',
+        "4,",
+        " ",
+    ]
 )
 
 
@@ -33,7 +46,9 @@ def test_any_string(text):
 @settings(max_examples=200, deadline=None)
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda x: st.lists(x, max_size=5), max_leaves=30
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda x: st.lists(x, max_size=5),
+        max_leaves=30,
     )
 )
 def test_any_json_in_the_place_of_boxes(value):
@@ -49,7 +64,9 @@ LONG = {
     "open braces": lambda n: '<answer>{"a":' * (n // 13),
     "one long string": lambda n: '<answer>{"keyframe_timestamp": "' + "1" * n + '"}</answer>',
     "digits": lambda n: '<answer>{"keyframe_timestamp": ' + "1" * n + "}</answer>",
-    "boxes": lambda n: '<answer>{"keyframe_timestamp": 4, "bbox_2d_list": [' + ",".join(["[1,2,3,4]"] * (n // 10)) + "]}</answer>",
+    "boxes": lambda n: (
+        '<answer>{"keyframe_timestamp": 4, "bbox_2d_list": [' + ",".join(["[1,2,3,4]"] * (n // 10)) + "]}</answer>"
+    ),
 }
 
 

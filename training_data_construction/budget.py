@@ -16,8 +16,8 @@ class BudgetSpent(RuntimeError):
 class Budget:
     """Requests and tokens spent so far and in flight; a request starts only when it fits beside those in flight.
 
-    A request's tokens are known once it is answered. Until then it is reckoned at the largest seen so far, so the first is sent on credit
-    and the total is exceeded by no more than the growth of the largest request.
+    A request's tokens are known once it is answered. Until then it is reckoned at the largest seen so far, so the first
+    is sent on credit and the total is exceeded by no more than the growth of the largest request.
 
     Args:
         max_requests: requests that the server may be paid for; None is no limit.
@@ -63,13 +63,16 @@ class Budget:
     def _fits(self) -> bool:
         coming = self.in_flight + 1
         requests_fit = self.max_requests is None or self.requests + coming <= self.max_requests
-        tokens_fit = self.max_tokens is None or (self.tokens < self.max_tokens and self.tokens + coming * self._largest <= self.max_tokens)
+        tokens_fit = self.max_tokens is None or (
+            self.tokens < self.max_tokens and self.tokens + coming * self._largest <= self.max_tokens
+        )
         return requests_fit and tokens_fit
 
 
 @dataclass
 class Pace:
-    """Waiting between tries: exponential with jitter, never shorter than the server asks, and everyone waits when it asks.
+    """Waiting between tries: exponential with jitter, never shorter than the server asks, and everyone waits when it
+    asks.
 
     Attributes:
         tries: requests for one answer before it is left for the next run.

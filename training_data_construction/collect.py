@@ -1,8 +1,8 @@
 """Asks the teacher about every expression, many at a time, and journals each answer as it comes.
 
-An expression is open until an answer passes the checks (accepted), or three answers failed them or the server refused it (set aside). The
-journal alone holds this state: killed and started again, a run asks about nothing that has an answer in it. What was in flight at the
-kill is asked again.
+An expression is open until an answer passes the checks (accepted), or three answers failed them or the server refused
+it (set aside). The journal alone holds this state: killed and started again, a run asks about nothing that has an
+answer in it. What was in flight at the kill is asked again.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ class Collector:
             self.report(state)
 
     async def _ask(self, task: TeacherTask, state: Progress) -> bool:
-        """One answer, after however many tries, into the journal; False when there is none and the expression is left open."""
+        """One answer, after however many tries, into the journal; False when there is none and the expression is left
+        open.
+        """
         example = (task.example + state.answers) % len(WORKED_EXAMPLES)
         question = Question(task, example, state.reasons[-1] if state.reasons else None)
         try:
@@ -132,7 +134,9 @@ class Collector:
                 return await self._try(question)
             except TeacherBusy as error:
                 trouble = str(error)
-                if error.lost and not self._answered:  # the very first request: the address is wrong rather than the line bad
+                if (
+                    error.lost and not self._answered
+                ):  # the very first request: the address is wrong rather than the line bad
                     raise TeacherError(trouble) from error
                 if error.paid:
                     self.journal.append({"sample_id": sample_id, "lost": trouble})
@@ -164,7 +168,9 @@ class Collector:
         if first or self._troubles >= TROUBLES_TO_STOP:
             raise TeacherError(f"{task.sample.sample_id}: {words}")
 
-    def _record(self, question: Question, state: Progress, reply: Reply, reason: str | None, refused: bool = False) -> None:
+    def _record(
+        self, question: Question, state: Progress, reply: Reply, reason: str | None, refused: bool = False
+    ) -> None:
         entry = {
             "sample_id": question.task.sample.sample_id,
             "keyframe": question.task.keyframe,

@@ -21,20 +21,27 @@ END_OF_THINKING = "</think>"
 
 
 def build_record(
-    task: TeacherTask, thinking: str, size: int = 560, absent_objects: str = "zero", template: str | None = None, decimals: int = 2
+    task: TeacherTask,
+    thinking: str,
+    size: int = 560,
+    absent_objects: str = "zero",
+    template: str | None = None,
+    decimals: int = 2,
 ) -> Record:
     """One record of the seed's form.
 
     Args:
         thinking: the teacher's reasoning.
         size: side of the square frames that the student sees; the boxes are in their pixels.
-        absent_objects: "zero" labels an object that is not seen in the keyframe as [0, 0, 0, 0], as the seed does; "drop" leaves it out.
+        absent_objects: "zero" labels an object that is not seen in the keyframe as [0, 0, 0, 0], as the seed does;
+            "drop" leaves it out.
         template: see `veason.prompts.load_template`.
         decimals: of the boxes' sides.
 
     Returns:
-        `conversation` (human and gpt turns), `CoT` (the thinking), `solution` (the answer), `frame_ids`, `sampled_video_frames` (their
-        files), and what identifies the expression. An absent target's answer has an empty list of boxes.
+        `conversation` (human and gpt turns), `CoT` (the thinking), `solution` (the answer), `frame_ids`,
+        `sampled_video_frames` (their files), and what identifies the expression. An absent target's answer has an empty
+        list of boxes.
     """
     sample = task.sample
     boxes = [
@@ -70,7 +77,8 @@ def flat_prompt(messages: Sequence[Message]) -> str:
 
 
 def split_by_video(records: Sequence[Record], val_ratio: float, seed: int) -> tuple[list[Record], list[Record]]:
-    """Training and validation records: whole videos are set apart, so that no frame of a validation video was trained on.
+    """Training and validation records: whole videos are set apart, so that no frame of a validation video was trained
+    on.
 
     Args:
         val_ratio: the share of videos for validation, at least one when it is above 0 and there are two.

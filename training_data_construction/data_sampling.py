@@ -2,10 +2,11 @@
 
     python training_data_construction/data_sampling.py --input_json ReVOS/meta_expressions_train_.json
 
-Four strata, referring or reasoning x one or several objects. A stratum's share is the product of its two marginal ratios times the
-target, so types and numbers of objects keep their proportions; what a stratum lacks is filled at random from the others, and rounding
-is cut at random. Absent targets (type 2) belong to no stratum: `--absent_size` adds some for recipes that train on them.
-The input's order, and everything in an expression and in a video's entry, is kept; videos of which nothing was drawn are left out.
+Four strata, referring or reasoning x one or several objects. A stratum's share is the product of its two marginal
+ratios times the target, so types and numbers of objects keep their proportions; what a stratum lacks is filled at
+random from the others, and rounding is cut at random. Absent targets (type 2) belong to no stratum: `--absent_size`
+adds some for recipes that train on them. The input's order, and everything in an expression and in a video's entry, is
+kept; videos of which nothing was drawn are left out.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def group_by_stratum(videos: dict[str, Any]) -> tuple[dict[Stratum, list[Key]], 
 
 
 def quotas(strata: dict[Stratum, list[Key]], target_size: int) -> dict[Stratum, int]:
-    """How many expressions each stratum is to give: the product of its two marginal ratios times the target, capped by what exists."""
+    """How many expressions each stratum is to give: the product of its two marginal ratios times the target, capped by
+    what exists.
+    """
     total = sum(map(len, strata.values()))
 
     def ratio(side: int, value: str) -> float:
@@ -75,7 +78,9 @@ def sample_keys(strata: dict[Stratum, list[Key]], target_size: int, rng: random.
     if target_size < 1:
         raise SamplingError(f"--target_size {target_size}: at least 1 is needed")
     if not any(strata.values()):
-        raise SamplingError("no referring or reasoning expression (type_id 0 or 1) with an object: nothing can be sampled")
+        raise SamplingError(
+            "no referring or reasoning expression (type_id 0 or 1) with an object: nothing can be sampled"
+        )
     wanted = quotas(strata, target_size)
     chosen = [key for stratum, keys in strata.items() for key in rng.sample(keys, wanted[stratum])]
     if len(chosen) > target_size:
@@ -89,7 +94,9 @@ def select(content: dict[str, Any], chosen: set[Key]) -> dict[str, Any]:
     """The annotation file reduced to the chosen expressions."""
     videos = {}
     for video, entry in content["videos"].items():
-        expressions = {exp_id: expression for exp_id, expression in entry["expressions"].items() if (video, exp_id) in chosen}
+        expressions = {
+            exp_id: expression for exp_id, expression in entry["expressions"].items() if (video, exp_id) in chosen
+        }
         if expressions:
             videos[video] = {**entry, "expressions": expressions}
     return {**content, "videos": videos}
@@ -101,7 +108,10 @@ def distribution(strata: dict[Stratum, list[Key]], absent: Sequence[Key], chosen
     before = Counter({stratum: len(keys) for stratum, keys in strata.items()})
     after = Counter({stratum: sum(key in chosen for key in keys) for stratum, keys in strata.items()})
     for stratum in strata:
-        cells = (f"{counts[stratum]:>8}{100 * counts[stratum] / max(counts.total(), 1):>6.1f} %" for counts in (before, after))
+        cells = (
+            f"{counts[stratum]:>8}{100 * counts[stratum] / max(counts.total(), 1):>6.1f} %"
+            for counts in (before, after)
+        )
         lines.append(f"{', '.join(stratum):<22}{''.join(cells)}")
     lines.append(f"{'all with a target':<22}{before.total():>8}{'':>8}{after.total():>8}")
     lines.append(f"{'absent':<22}{len(absent):>8}{'':>8}{sum(key in chosen for key in absent):>8}")

@@ -1,7 +1,8 @@
 """An append-only file of JSON lines that survives being killed at any moment.
 
-Every line is on the disk (fsync) before `append` returns. A line that a kill cut short stands at the end, without its line break: it is
-cut off when the file is opened again. One process writes at a time, held by a lock that the system lets go of with the process.
+Every line is on the disk (fsync) before `append` returns. A line that a kill cut short stands at the end, without its
+line break: it is cut off when the file is opened again. One process writes at a time, held by a lock that the system
+lets go of with the process.
 """
 
 from __future__ import annotations

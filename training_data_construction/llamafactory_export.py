@@ -4,7 +4,8 @@
     FOLDER/veason_cot_train.json, FOLDER/veason_cot_val.json      sharegpt turns, one `<image>` per file of `images`
     FOLDER/images_560/<video>/<frame>.jpg                         each frame once, however many expressions show it
 
-With `template: qwen2_vl` LLaMA-Factory renders a record to the tokens that the chat template gives for `veason.prompts.build_messages`.
+With `template: qwen2_vl` LLaMA-Factory renders a record to the tokens that the chat template gives for
+    `veason.prompts.build_messages`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ COLUMNS = {"messages": "conversations", "system": "system", "images": "images"}
 TAGS = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"}
 
 
-def export_llamafactory(folder: Path, splits: Mapping[str, Sequence[Record]], size: int = 560, quality: int = 95, workers: int = 8) -> None:
+def export_llamafactory(
+    folder: Path, splits: Mapping[str, Sequence[Record]], size: int = 560, quality: int = 95, workers: int = 8
+) -> None:
     """Writes the data set; frames that are already there are kept, and `dataset_info.json` comes last.
 
     Args:
@@ -35,7 +38,8 @@ def export_llamafactory(folder: Path, splits: Mapping[str, Sequence[Record]], si
         quality: of the JPEG files.
 
     Raises:
-        DataError: a frame is missing or unreadable, or a prompt has not one `<image>` per frame (the expression holds the tag itself).
+        DataError: a frame is missing or unreadable, or a prompt has not one `<image>` per frame (the expression holds
+            the tag itself).
     """
     pictures = {
         source: f"images_{size}/{record['video']}/{Path(source).stem}.jpg"
@@ -44,7 +48,10 @@ def export_llamafactory(folder: Path, splits: Mapping[str, Sequence[Record]], si
         for source in record["sampled_video_frames"]
     }
     with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(_write_picture, Path(source), folder / target, size, quality) for source, target in pictures.items()]
+        jobs = [
+            pool.submit(_write_picture, Path(source), folder / target, size, quality)
+            for source, target in pictures.items()
+        ]
         for job in tqdm(jobs, desc="LLaMA-Factory images", unit="frame", disable=None):
             job.result()
     info: dict[str, Any] = {}
@@ -59,7 +66,9 @@ def export_llamafactory(folder: Path, splits: Mapping[str, Sequence[Record]], si
 def _convert(record: Record, pictures: Mapping[str, str]) -> dict[str, Any]:
     images = [pictures[source] for source in record["sampled_video_frames"]]
     if (tags := record["conversation"][0]["value"].count(IMAGE_TAG)) != len(images):
-        raise DataError(f"{record['video']}/{record['exp_id']}: {tags} {IMAGE_TAG} tags in the prompt for {len(images)} frames")
+        raise DataError(
+            f"{record['video']}/{record['exp_id']}: {tags} {IMAGE_TAG} tags in the prompt for {len(images)} frames"
+        )
     return {"system": SYSTEM_PROMPT, "conversations": record["conversation"], "images": images}
 
 

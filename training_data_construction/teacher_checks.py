@@ -1,7 +1,7 @@
 """The checks that a teacher's answer passes before it becomes a training label.
 
-An answer is three steps, about the given keyframe, that never betray the drawn boxes. What fails is named in words that the teacher is
-given back when it is asked again, and that the journal keeps when the expression is set aside.
+An answer is three steps, about the given keyframe, that never betray the drawn boxes. What fails is named in words that
+the teacher is given back when it is asked again, and that the journal keeps when the expression is set aside.
 """
 
 from __future__ import annotations
@@ -26,17 +26,21 @@ BETRAYALS = tuple(
         r"\b(?:the|an?) (?:highlighted|marked|outlined|boxed|circled|annotated|delineated) \w+",
         r"\b(?:shown|indicated|denoted|displayed|identified) (?:in red\b|by (?:the |an? )?(?:red\b|box|outline|lines?\b))",
         r"\b(?:in|within|inside|by) the (?:red )?box(?:es)?\b",
-        r"\b(?:in|within|inside|by) (?:the|an?) red (?:squares?|circles?|frames?|lines?)\b",  # a red square itself may be a thing
+        # a red square itself may be a thing
+        r"\b(?:in|within|inside|by) (?:the|an?) red (?:squares?|circles?|frames?|lines?)\b",
         r"\b(?:drawn|overlaid|superimposed|marked|annotated) (?:box|outline|rectangle)",
         r"\b(?:box|outline)(?:es|s)? (?:drawn|overlaid|superimposed|around|surrounding) ",
         r"\b(?:the|by|an?) (?:visual )?annotations?\b",
     )
 )
-OPENING = re.compile(r"^(?:(?:in|within|inside|by) )?(?:the|an?) ")  # an expression need not have these words in front of its own
+OPENING = re.compile(
+    r"^(?:(?:in|within|inside|by) )?(?:the|an?) "
+)  # an expression need not have these words in front of its own
 
 REFERENCE = r"(?:frame|timestamp|time|second|t)s?(?: (?:at|number|with|timestamp|time|second|of))*[ =:]*(\d+)"
 NAMED_BEFORE = re.compile(
-    REFERENCE + r"(?: seconds?| s)? (?:is|was|makes|serves as|acts as|stands as)(?: \w+){0,4} key[ -]?frame\b", re.IGNORECASE
+    REFERENCE + r"(?: seconds?| s)? (?:is|was|makes|serves as|acts as|stands as)(?: \w+){0,4} key[ -]?frame\b",
+    re.IGNORECASE,
 )
 NAMED_AFTER = re.compile(
     r"\bkey[ -]?frame(?:'s)?(?: (?:timestamp|time|frame|is|at|the(?= (?:timestamp|time|frame|second))|of|in|a|as|being|second|t))*"
@@ -46,7 +50,9 @@ NAMED_AFTER = re.compile(
 
 
 def tidy_answer(text: str) -> str:
-    """The answer without the private thinking that a reasoning model's server may leave in front of it, and without outer white space."""
+    """The answer without the private thinking that a reasoning model's server may leave in front of it, and without
+    outer white space.
+    """
     return OWN_THINKING.sub("", text, count=1).strip()
 
 

@@ -43,14 +43,17 @@ class Progress:
             self.reasons.append(reason)
 
 
-def read_progress(entries: Iterable[dict[str, Any]], tasks: Sequence[TeacherTask], size: int | None = None) -> dict[str, Progress]:
+def read_progress(
+    entries: Iterable[dict[str, Any]], tasks: Sequence[TeacherTask], size: int | None = None
+) -> dict[str, Progress]:
     """What the journal's entries say about each task, by sample id.
 
     Args:
         size: side in pixels of the frames in which the teacher names places; None where it names none.
 
     Raises:
-        TeacherError: an answer in the journal is about other frames than the task, so it came from other settings or data.
+        TeacherError: an answer in the journal is about other frames than the task, so it came from other settings or
+            data.
     """
     wanted = {task.sample.sample_id: task for task in tasks}
     progress = {sample_id: Progress() for sample_id in wanted}

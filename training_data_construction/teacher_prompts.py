@@ -1,7 +1,7 @@
 """What the teacher is asked: the task, the worked examples, and the reminder when an answer is asked for again.
 
-All wording of the teacher stands here. The pictures carry the targets' boxes in red, so that the teacher looks at the right object; the
-student never sees a box, which is why the text must not speak of one.
+All wording of the teacher stands here. The pictures carry the targets' boxes in red, so that the teacher looks at the
+right object; the student never sees a box, which is why the text must not speak of one.
 """
 
 from __future__ import annotations
@@ -113,7 +113,10 @@ located.
 
 EXAMPLE_HEADING = "A worked example, from another video:\n\n"
 
-REMINDER = "An earlier answer to this question was not accepted: {reason}. Answer afresh, and do not refer to the earlier answer.\n"
+REMINDER = (
+    "An earlier answer to this question was not accepted: {reason}. Answer afresh, and do not refer to "
+    "the earlier answer.\n"
+)
 
 
 def teacher_content(

@@ -1,4 +1,6 @@
-"""What the teacher is asked about: which expressions, which frames, which boxes; planned for all before the first request is paid for."""
+"""What the teacher is asked about: which expressions, which frames, which boxes; planned for all before the first
+request is paid for.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from tqdm import tqdm
 
 from training_data_construction.teacher_prompts import WORKED_EXAMPLES
 from veason import masks
-from veason.datasets.base import VideoSample
-from veason.datasets.revos import ReVOS
+from veason.data.base import VideoSample
+from veason.data.revos import ReVOS
 from veason.errors import DataError
 from veason.frames import anchored_frames, read_frame
 from veason.pictures import draw_boxes
@@ -115,7 +117,9 @@ def _plan(benchmark: ReVOS, sample: VideoSample, seed: int, sampled_frames: int)
 
 
 def teacher_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width of a frame in the teacher's pictures: shrunk to fit 640 x 480 lying or 480 x 640 standing, never enlarged."""
+    """Height and width of a frame in the teacher's pictures: shrunk to fit 640 x 480 lying or 480 x 640 standing, never
+    enlarged.
+    """
     most_height, most_width = (SHORT_SIDE, LONG_SIDE) if width > height else (LONG_SIDE, SHORT_SIDE)
     scale = min(1.0, most_height / height, most_width / width)
     return max(1, int(height * scale)), max(1, int(width * scale))
@@ -132,7 +136,9 @@ def draw_pictures(task: TeacherTask) -> list[str]:
         frame = read_frame(path)
         if frame.shape[:2] != (task.sample.height, task.sample.width):
             size, told = frame.shape[:2], (task.sample.height, task.sample.width)
-            raise DataError(f"{task.sample.sample_id}: frame {path} is {size}, the annotation says {told} (height, width)")
+            raise DataError(
+                f"{task.sample.sample_id}: frame {path} is {size}, the annotation says {told} (height, width)"
+            )
         height, width = teacher_size(*frame.shape[:2])
         picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         seen = [box for box in (task.boxes[position] if task.boxes else []) if box is not None]

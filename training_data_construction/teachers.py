@@ -1,7 +1,7 @@
 """Who writes the reasoning: a served vision-language model, or a reasoner in this process.
 
-A teacher is anything with `async answer(question) -> Reply`. What goes wrong is one of three: `TeacherError` ends the run,
-`QuestionRefused` sets one expression aside, `TeacherBusy` is tried again.
+A teacher is anything with `async answer(question) -> Reply`. What goes wrong is one of three: `TeacherError` ends the
+run, `QuestionRefused` sets one expression aside, `TeacherBusy` is tried again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ import openai
 from training_data_construction.teacher_prompts import teacher_content
 from training_data_construction.teacher_tasks import TeacherTask, draw_pictures
 
-STOPPING_STATUS = {401, 402, 403, 404, 405}  # the key, the account or the address is wrong: no later request can do better
+STOPPING_STATUS = {
+    401,
+    402,
+    403,
+    404,
+    405,
+}  # the key, the account or the address is wrong: no later request can do better
 QUESTION_STATUS = {400, 413, 415, 422, 451}  # this request is wrong; the first of a run to be answered so ends the run
 PASSING_STATUS = {408, 409, 425, 429}  # and every 5xx
 LONGEST_WAIT = 600.0  # seconds: what a server asks for beyond that is asked of it again then
@@ -61,10 +67,14 @@ class Question:
     reason: str | None = None
 
     def content(self) -> list[dict[str, Any]]:
-        """The user turn with the drawn frames; reads and encodes the pictures, so that only requests in flight hold any."""
+        """The user turn with the drawn frames; reads and encodes the pictures, so that only requests in flight hold
+        any.
+        """
         task = self.task
         pictures = draw_pictures(task)
-        return teacher_content(task.sample.expression, task.frame_ids, task.keyframe, pictures, self.example, task.absent, self.reason)
+        return teacher_content(
+            task.sample.expression, task.frame_ids, task.keyframe, pictures, self.example, task.absent, self.reason
+        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,9 @@ class OpenAITeacher:
 
     size: int | None = None  # it names no pixels
 
-    def __init__(self, model: str, base_url: str | None, key: str, options: dict[str, Any] | None = None, timeout: float = 180.0):
+    def __init__(
+        self, model: str, base_url: str | None, key: str, options: dict[str, Any] | None = None, timeout: float = 180.0
+    ):
         self.model = model
         self.options = options or {}
         self._key = key
@@ -124,9 +136,15 @@ class OpenAITeacher:
         except openai.APIStatusError as error:
             raise self._status_error(error) from error
         except openai.APIConnectionError as error:  # timeouts too
-            reached = not type(error.__cause__).__name__.startswith("Connect")  # ConnectError, ConnectTimeout of the HTTP client
+            reached = not type(error.__cause__).__name__.startswith(
+                "Connect"
+            )  # ConnectError, ConnectTimeout of the HTTP client
             timed_out = reached and isinstance(error, openai.APITimeoutError)
-            words = "the server did not answer in time" if timed_out else f"the connection failed: {self._words(error.__cause__ or error)}"
+            words = (
+                "the server did not answer in time"
+                if timed_out
+                else f"the connection failed: {self._words(error.__cause__ or error)}"
+            )
             raise TeacherBusy(words, lost=True, paid=reached) from error
         except json.JSONDecodeError as error:  # a page, or a part of an answer, under status 200
             raise TeacherBusy(f"the answer is not JSON: {self._words(error.doc)}", lost=True, paid=True) from error
@@ -162,7 +180,9 @@ class OpenAITeacher:
 
 
 class LocalTeacher:
-    """A reasoner in this process: an object with `reason(sample, keyframe, times) -> str`, such as the toy world's, run in a thread."""
+    """A reasoner in this process: an object with `reason(sample, keyframe, times) -> str`, such as the toy world's, run
+    in a thread.
+    """
 
     model = "local"
 
@@ -177,7 +197,9 @@ class LocalTeacher:
 
 
 def read_retry_after(value: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, which holds seconds or a date, at most LONGEST_WAIT; None when it holds neither."""
+    """Seconds to wait by a Retry-After header, which holds seconds or a date, at most LONGEST_WAIT; None when it holds
+    neither.
+    """
     if value is None:
         return None
     try:
@@ -200,7 +222,8 @@ def load_teacher(
     timeout: float = 180.0,
     size: int = 560,
 ) -> OpenAITeacher | LocalTeacher:
-    """The teacher of the command line: `openai`, `toy`, or `package.module:name`, which is called with the data root and gives a reasoner.
+    """The teacher of the command line: `openai`, `toy`, or `package.module:name`, which is called with the data root
+    and gives a reasoner.
 
     Args:
         size: side in pixels of the student's square frames, in which the toy teacher names places.

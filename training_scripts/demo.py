@@ -2,10 +2,11 @@
 
     .venv/bin/python -m training_scripts.demo [--output outputs/demo] [--steps 12]
 
-Data, teacher and a few steps of fine-tuning a policy of random weights come first. Fine-tuning needs minutes of a GPU to get anywhere, so
-reinforcement learning starts from the shipped policy, whose card says how it was made, and scores with the shipped tracker. The policy is
-evaluated before and after on videos that neither of them has seen. Each stage is a command of its own, printed before it runs, with its
-output kept in OUTPUT/logs. The last lines say whether reward and J&F rose.
+Data, teacher and a few steps of fine-tuning a policy of random weights come first. Fine-tuning needs minutes of a GPU
+to get anywhere, so reinforcement learning starts from the shipped policy, whose card says how it was made, and scores
+with the shipped tracker. The policy is evaluated before and after on videos that neither of them has seen. Each stage
+is a command of its own, printed before it runs, with its output kept in OUTPUT/logs. The last lines say whether reward
+and J&F rose.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from pathlib import Path
 
 import torch
 
-from training_scripts.toy_recipes import Places, evaluation_words, recipe
-from veason.datasets import open_benchmark
+from training_scripts.toy.recipes import Places, evaluation_words, recipe
+from veason.data import open_benchmark
 from veason.frames import read_frame
 from veason.masks import read_mask
 from veason.pictures import draw_boxes, overlay_masks, save_picture, strip
@@ -53,13 +54,19 @@ class Demo:
         print(f"\n=== {stage}: python {' '.join(command[1:])}", flush=True)
         start = time.perf_counter()
         log_path = self.output / "logs" / f"{stage.replace(' ', '_')}.log"
-        with log_path.open("w") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        with (
+            log_path.open("w") as log,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+        ):
             assert process.stdout is not None
             for line in process.stdout:
                 log.write(line)
                 print(line, end="", flush=True)
         if process.returncode:
-            print(f"demo: the stage '{stage}' ended with status {process.returncode}; its output is in {log_path}", file=sys.stderr)
+            print(
+                f"demo: the stage '{stage}' ended with status {process.returncode}; its output is in {log_path}",
+                file=sys.stderr,
+            )
             raise SystemExit(process.returncode)
         self.seconds[stage] = time.perf_counter() - start
 
@@ -74,18 +81,31 @@ class Demo:
 
     def fine_tune(self) -> None:
         self.run("random policy", "-m", "veason.toy.tiny_policy", "--output", self.output / "policy")
-        self.run("SFT from nothing", "-m", "verl.trainer.sft", "config=configs/sft_demo.yaml", f"trainer.n_gpus_per_node={workers()}",
-                 "trainer.max_steps=10", "trainer.test_freq=10", f"data.prompt_template={recipe().data.prompt_template}")  # fmt: skip
+        self.run(
+            "SFT from nothing",
+            "-m",
+            "verl.trainer.sft",
+            "config=configs/toy/sft_demo.yaml",
+            f"trainer.n_gpus_per_node={workers()}",
+            "trainer.max_steps=10",
+            "trainer.test_freq=10",
+            f"data.prompt_template={recipe().data.prompt_template}",
+        )
 
     def reinforce(self) -> None:
         sam2_config, sam2_checkpoint = self.places.tracker_files()
-        self.run("GRPO", "-m", "verl.trainer.main", "config=configs/demo.yaml", f"worker.actor.model.model_path={self.places.policy}",
+        self.run("GRPO", "-m", "verl.trainer.main", "config=configs/toy/demo.yaml", f"worker.actor.model.model_path={self.places.policy}",
                  f"worker.reward.sam2_config={sam2_config}", f"worker.reward.sam2_checkpoint={sam2_checkpoint}",
                  f"trainer.n_gpus_per_node={workers()}", f"trainer.max_steps={self.steps}", f"trainer.test_freq={self.steps}",
                  "trainer.val_before_train=true")  # fmt: skip
 
     def evaluate(self, when: str, policy: Path) -> None:
-        self.run(f"evaluation {when} GRPO", "-m", "eval.evaluate", *evaluation_words(policy, self.evaluation(when), None, self.places))
+        self.run(
+            f"evaluation {when} GRPO",
+            "-m",
+            "eval.evaluate",
+            *evaluation_words(policy, self.evaluation(when), None, self.places),
+        )
 
     def evaluation(self, when: str) -> Path:
         return self.output / "eval" / when
@@ -124,12 +144,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/demo"))
     parser.add_argument("--steps", type=int, default=12, help="GRPO steps")
     parser.add_argument(
-        "--policy", type=Path, help=f"where GRPO starts; {SHIPPED} unless told, or what SFT has just made where that is missing"
+        "--policy",
+        type=Path,
+        help=f"where GRPO starts; {SHIPPED} unless told, or what SFT has just made where that is missing",
     )
     parser.add_argument("--tracker", type=Path, default=Path("weights/toy_tracker"))
     options = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ["DEMO_ROOT"] = str(options.output)  # where configs/demo.yaml and configs/sft_demo.yaml find their data and write
+    os.environ["DEMO_ROOT"] = str(
+        options.output
+    )  # where configs/toy/demo.yaml and configs/toy/sft_demo.yaml find their data and write
     policy = options.policy or (SHIPPED if SHIPPED.is_dir() else options.output / "sft" / "huggingface")
     places = Places(policy, options.tracker, options.output / "world", options.output)
     places.tracker_files()
@@ -149,7 +173,10 @@ def report(demo: Demo) -> None:
     curve = plot_metrics(demo.output / "grpo", demo.output / "reward.png")
     overlay = draw_prediction(demo, demo.output / "prediction.png")
     before, after = demo.table("before"), demo.table("after")
-    print("\n| unseen videos, in percent | J    | F    | J&F  | R    |\n| ------------------------- | ---- | ---- | ---- | ---- |")
+    print(
+        "\n| unseen videos, in percent | J    | F    | J&F  | R    |\n| ------------------------- | ---- | ---- | "
+        "---- | ---- |"
+    )
     for when, table in (("before", before), ("after", after)):
         values = ("  - " if value is None else f"{value:4.1f}" for value in table.values())
         print(f"| {when + ' GRPO':25} | {' | '.join(values)} |")

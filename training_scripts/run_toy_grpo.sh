@@ -11,4 +11,4 @@ if ! nvidia-smi -L >/dev/null 2>&1; then # on the CPU short rows cost no time an
     SIZES=(worker.actor.max_tokens_per_micro_batch=4096)
 fi
 
-exec "$PYTHON" -m verl.trainer.main config=configs/toy_grpo.yaml "${SIZES[@]}" "$@"
+exec "$PYTHON" -m verl.trainer.main config=configs/toy/grpo.yaml "${SIZES[@]}" "$@"

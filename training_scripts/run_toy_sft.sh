@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The toy world's policy, from nothing to the folder that ships: random weights, learning to see (configs/toy_see.yaml), fine-tuning on a
-# hasty teacher's answers (configs/toy_sft.yaml), evaluation, card. All videos are drawn as it goes.
+# The toy world's policy, from nothing to the folder that ships: random weights, learning to see (configs/toy/pretrain.yaml), fine-tuning on a
+# hasty teacher's answers (configs/toy/sft.yaml), evaluation, card. All videos are drawn as it goes.
 #   bash training_scripts/run_toy_sft.sh
 # Works in TOY_ROOT (outputs/toy) and leaves the policy in POLICY_OUT (TOY_ROOT/toy_policy). Meant for one GPU and all the cores there
 # are, which draw the videos: 0.25 s a step with 16 of them. On two cores give small numbers: VALID_VIDEOS=4 STEPS=4 SFT_STEPS=2.
 # SECONDS_TO_SEE ends the first stage at its last checkpoint (trainer.save_freq=125); START goes on from a policy instead of from random
-# weights. Further words override configs/toy_see.yaml.
+# weights. Further words override configs/toy/pretrain.yaml.
 source "$(dirname "$0")/common.sh"
 COMMAND="${START:+START=$START }${STEPS:+STEPS=$STEPS }${SECONDS_TO_SEE:+SECONDS_TO_SEE=$SECONDS_TO_SEE }${SFT_STEPS:+SFT_STEPS=$SFT_STEPS }"
 COMMAND+="bash training_scripts/run_toy_sft.sh${*:+ $*}"
@@ -15,7 +15,7 @@ POLICY_OUT=${POLICY_OUT:-$TOY_ROOT/toy_policy}
 TRACKER=${TOY_TRACKER:-weights/toy_tracker}
 CORES=${CORES:-$(nproc)}
 STEPS=${STEPS:-2250}
-QUESTION='Find "{expression}".' # data.prompt_template of configs/toy_see.yaml
+QUESTION='Find "{expression}".' # data.prompt_template of configs/toy/pretrain.yaml
 ON_DEVICE=()
 if nvidia-smi -L >/dev/null 2>&1; then
     ON_DEVICE=("sft.num_workers=$((CORES > 4 ? CORES - 2 : 2))")
@@ -37,15 +37,15 @@ stage "random weights"
     --rope_theta 1000 --rope_sections 2 4 26 --initializer_range 0.06 2>/dev/null
 
 stage "learning to see"
-timeout "${SECONDS_TO_SEE:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy_see.yaml "trainer.max_steps=$STEPS" \
+timeout "${SECONDS_TO_SEE:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy/pretrain.yaml "trainer.max_steps=$STEPS" \
     ${START:+"worker.actor.model.model_path=$START"} "${ON_DEVICE[@]}" "$@" ||
     [ $? = 124 ] # the time is up: on with the last checkpoint
 
 stage "fine-tuning"
-"$PYTHON" -m verl.trainer.sft config=configs/toy_sft.yaml "trainer.max_steps=${SFT_STEPS:-60}" "${ON_DEVICE[@]}"
+"$PYTHON" -m verl.trainer.sft config=configs/toy/sft.yaml "trainer.max_steps=${SFT_STEPS:-60}" "${ON_DEVICE[@]}"
 
 stage "the policy as it ships"
-"$PYTHON" -m training_scripts.toy_policy_card ship --runs "$TOY_ROOT/sft" --output "$POLICY_OUT"
+"$PYTHON" -m training_scripts.toy.policy_card ship --runs "$TOY_ROOT/sft" --output "$POLICY_OUT"
 
 stage "evaluation"
 "$PYTHON" -m eval.evaluate benchmark=revos "data_path=$TOY_ROOT/world/ReVOS" "model_path=$POLICY_OUT" "output_path=$TOY_ROOT/eval" \
@@ -53,6 +53,6 @@ stage "evaluation"
     max_prompt_length=512 max_response_length=384 "prompt_template=$QUESTION" kv_cache_gib=1 enforce_eager=true
 
 stage "card"
-"$PYTHON" -m training_scripts.toy_policy_card card --runs "$TOY_ROOT/see" "$TOY_ROOT/sft" --output "$POLICY_OUT" \
+"$PYTHON" -m training_scripts.toy.policy_card card --runs "$TOY_ROOT/see" "$TOY_ROOT/sft" --output "$POLICY_OUT" \
     --evaluation "$TOY_ROOT/eval" --world "$TOY_ROOT/world/ReVOS" --command "$COMMAND"
 stage "done"

@@ -5,7 +5,7 @@ from veason import Segmenter, VLLMPolicy, VideoTracker
 
 from typing import Any
 
-_HOMES = {"Segmenter": "veason.pipeline", "VLLMPolicy": "veason.policy", "VideoTracker": "veason.tracker"}
+_HOMES = {"Segmenter": "veason.pipeline", "VLLMPolicy": "veason.policy", "VideoTracker": "veason.tracking.sam2.tracker"}
 __all__ = ["Segmenter", "VLLMPolicy", "VideoTracker"]
 
 

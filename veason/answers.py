@@ -34,8 +34,10 @@ class Answer:
         thinking: the text between the first `<think>` and its `</think>`; empty where there is none.
         keyframe: the time chosen among those shown; None where it could not be read.
         boxes: (x1, y1, x2, y2) in pixels of the frames shown, finite, with x1 <= x2 and y1 <= y2; at most `MAX_BOXES`.
-        failure: None where the answer could be read, else one of the causes above. A readable answer may name no box: the target is absent.
-        listed: how many entries the answer's list holds, unusable ones included; 0 for a list that says that the target is absent.
+        failure: None where the answer could be read, else one of the causes above. A readable answer may name no box:
+            the target is absent.
+        listed: how many entries the answer's list holds, unusable ones included; 0 for a list that says that the target
+            is absent.
     """
 
     thinking: str
@@ -46,7 +48,8 @@ class Answer:
 
 
 def parse_answer(text: str) -> Answer:
-    """Read an answer as inference does: entries that are no box are dropped, and a list of nothing but such entries is a failure.
+    """Read an answer as inference does: entries that are no box are dropped, and a list of nothing but such entries is
+    a failure.
 
     Two lists say that the target is absent, and are none: an empty one, and one of zero boxes only.
     """

@@ -15,14 +15,16 @@ PATCH = 28  # pixels: Qwen2.5-VL merges 2 x 2 patches of 14 into one token
 
 
 def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
-    """Frames of one training prompt: evenly strided through the video, and always through a frame that shows the target well.
+    """Frames of one training prompt: evenly strided through the video, and always through a frame that shows the target
+    well.
 
-    The anchor is drawn among the five frames with the largest target; the stride is ceil(T / (count - 1)) and the first frame is
-    anchor mod stride. So `count` is an upper bound: 6 gives at most 5 frames. A count of 1 gives the anchor alone.
+    The anchor is drawn among the five frames with the largest target; the stride is ceil(T / (count - 1)) and the first
+    frame is anchor mod stride. So `count` is an upper bound: 6 gives at most 5 frames. A count of 1 gives the anchor
+    alone.
 
     Args:
-        areas: [T], the area in pixels of the union of the target masks in each frame. All zero: the target is not in the video,
-            and the anchor is any frame.
+        areas: [T], the area in pixels of the union of the target masks in each frame. All zero: the target is not in
+            the video, and the anchor is any frame.
         count: `data.sampled_frames`.
         rng: the one source of chance.
 
@@ -33,7 +35,9 @@ def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> 
 
 
 def anchored_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> tuple[int, list[int]]:
-    """The anchor, and the frames of `training_frames`, of which it is one: the anchor is the keyframe of a chain of thought."""
+    """The anchor, and the frames of `training_frames`, of which it is one: the anchor is the keyframe of a chain of
+    thought.
+    """
     total = len(areas)
     if total == 0 or count < 1:
         raise DataError(f"cannot sample {count} frames of a video of {total}")
@@ -46,7 +50,9 @@ def anchored_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> 
 
 
 def evaluation_frames(total: int, count: int = 8) -> list[int]:
-    """`count` evenly spaced frames from the first to the last of `total`, rounded down; all of them when there are no more than that."""
+    """`count` evenly spaced frames from the first to the last of `total`, rounded down; all of them when there are no
+    more than that.
+    """
     if total <= count:
         return list(range(total))
     return np.linspace(0, total - 1, num=count, dtype=int).tolist()
@@ -85,7 +91,8 @@ def frame_size(path: str | PathLike[str]) -> tuple[int, int]:
 
 
 def check_side(side: int) -> None:
-    """Refuses a frame size that the image processor would change: the policy would answer in another square than its boxes are read in.
+    """Refuses a frame size that the image processor would change: the policy would answer in another square than its
+    boxes are read in.
 
     Raises:
         DataError: names the size that the policy would see.
@@ -94,7 +101,10 @@ def check_side(side: int) -> None:
 
     seen, _ = smart_resize(side, side, factor=PATCH, min_pixels=(2 * PATCH) ** 2, max_pixels=12_845_056)
     if seen != side:
-        raise DataError(f"frames of {side} x {side} pixels would reach the policy as {seen} x {seen}; choose a multiple of {PATCH}: {seen}")
+        raise DataError(
+            f"frames of {side} x {side} pixels would reach the policy as {seen} x {seen}; choose a multiple of "
+            f"{PATCH}: {seen}"
+        )
 
 
 def resize_frame(frame: np.ndarray | Image.Image, size: int) -> Image.Image:

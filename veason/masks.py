@@ -57,7 +57,8 @@ def check(rle: Rle) -> None:
 def find_damage(track: Sequence[Rle | None]) -> tuple[int, str] | None:
     """The first mask whose runs do not fill its picture exactly, as its position and the reason.
 
-    pycocotools leaves pixels without a run as they were in memory; when it merges or compares such a mask it may crash or never return.
+    pycocotools leaves pixels without a run as they were in memory; when it merges or compares such a mask it may crash
+    or never return.
     """
     for start in range(0, len(track), BATCH):
         if found := _find_damage(track[start : start + BATCH]):
@@ -85,14 +86,20 @@ def _find_damage(track: Sequence[Rle | None]) -> tuple[int, str] | None:
         return None
     first = wrong[0]
     number, rle = shown[first]
-    reason = f"runs of {filled[first]} pixels for {pixels[first]}" if longest[first] <= LONGEST_RUN else f"a run of {longest[first]} codes"
+    reason = (
+        f"runs of {filled[first]} pixels for {pixels[first]}"
+        if longest[first] <= LONGEST_RUN
+        else f"a run of {longest[first]} codes"
+    )
     return number, _refusal(rle, reason)
 
 
 def _read_runs(counts: Sequence[bytes]) -> tuple[np.ndarray, list[int], np.ndarray]:
-    """The runs of several masks as they are written, int64, where each mask's begin and end among them, and the codes of its longest run.
+    """The runs of several masks as they are written, int64, where each mask's begin and end among them, and the codes
+    of its longest run.
 
-    A code is a character: 5 bits of a run, low bits first, and whether more follow; the last one's highest bit is the sign.
+    A code is a character: 5 bits of a run, low bits first, and whether more follow; the last one's highest bit is the
+        sign.
     """
     codes = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
     ends = np.flatnonzero(codes & 32 == 0)
@@ -140,7 +147,9 @@ def box(rle: Rle | None) -> Box | None:
 
 
 def union(rles: Iterable[Rle | None]) -> Rle | None:
-    """The RLE of all pixels that any of the masks holds, none of which is damaged (`find_damage`); None when there is none."""
+    """The RLE of all pixels that any of the masks holds, none of which is damaged (`find_damage`); None when there is
+    none.
+    """
     present = [rle for rle in rles if rle is not None]
     if len(present) < 2:
         return present[0] if present else None
@@ -150,7 +159,9 @@ def union(rles: Iterable[Rle | None]) -> Rle | None:
 
 
 def scale_box(pixels: Box | None, height: int, width: int, size: int) -> list[float]:
-    """A box of a height x width frame in the size x size picture, shifted by half a pixel; an absent object is [0, 0, 0, 0]."""
+    """A box of a height x width frame in the size x size picture, shifted by half a pixel; an absent object is [0, 0,
+    0, 0].
+    """
     if pixels is None:
         return [0, 0, 0, 0]
     left, top, right, bottom = pixels
@@ -159,9 +170,14 @@ def scale_box(pixels: Box | None, height: int, width: int, size: int) -> list[fl
 
 
 def resize_nearest(masks: np.ndarray, size: int) -> np.ndarray:
-    """Masks [..., H, W] at [..., size, size]; the pixel taken is that of torch.nn.functional.interpolate(mode="nearest")."""
+    """Masks [..., H, W] at [..., size, size]; the pixel taken is that of
+    torch.nn.functional.interpolate(mode="nearest").
+    """
     height, width = masks.shape[-2:]
-    rows, columns = (np.floor(np.arange(size, dtype=np.float32) * np.float32(side / size)).astype(np.intp) for side in (height, width))
+    rows, columns = (
+        np.floor(np.arange(size, dtype=np.float32) * np.float32(side / size)).astype(np.intp)
+        for side in (height, width)
+    )
     turned = masks.swapaxes(-2, -1)  # a decoded mask lies column by column, so whole columns are taken first
     picked = turned[..., np.minimum(columns, width - 1), :][..., np.minimum(rows, height - 1)]
     return picked.swapaxes(-2, -1)

@@ -1,4 +1,6 @@
-"""Pictures for people: boxes and masks on frames, strips of frames, curves. Used by the audit, the teacher, the reports and the demo."""
+"""Pictures for people: boxes and masks on frames, strips of frames, curves. Used by the audit, the teacher, the reports
+and the demo.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,21 @@ Colour = tuple[int, int, int]
 
 RED: Colour = (255, 0, 0)
 # Distinct on most videos, in the order in which objects get them.
-PALETTE = ((230, 57, 70), (42, 157, 244), (255, 190, 11), (60, 179, 113), (186, 85, 211), (255, 127, 80), (64, 224, 208), (199, 199, 199))
+PALETTE = (
+    (230, 57, 70),
+    (42, 157, 244),
+    (255, 190, 11),
+    (60, 179, 113),
+    (186, 85, 211),
+    (255, 127, 80),
+    (64, 224, 208),
+    (199, 199, 199),
+)
 
 
-def draw_boxes(frame: np.ndarray, boxes: ArrayLike, colour: Colour = RED, thickness: int | None = None, label: str = "") -> np.ndarray:
+def draw_boxes(
+    frame: np.ndarray, boxes: ArrayLike, colour: Colour = RED, thickness: int | None = None, label: str = ""
+) -> np.ndarray:
     """A copy of the frame with the outline of each box.
 
     Args:
@@ -44,7 +57,8 @@ def overlay_masks(
 
     Args:
         frame: uint8 [H, W, 3] RGB.
-        masks: [K, H, W] or [H, W] of the frame's size; every value but 0 is the object. Later objects lie over earlier ones.
+        masks: [K, H, W] or [H, W] of the frame's size; every value but 0 is the object. Later objects lie over earlier
+            ones.
 
     Raises:
         ValueError: the masks are not of the frame's size.
@@ -64,12 +78,16 @@ def overlay_masks(
 
 
 def write_label(picture: np.ndarray, text: str, corner: tuple[int, int], colour: Colour = (255, 255, 255)) -> None:
-    """Writes text into the picture, dark-rimmed so that it reads on any ground; `corner` is the lower left of its first letter."""
+    """Writes text into the picture, dark-rimmed so that it reads on any ground; `corner` is the lower left of its first
+    letter.
+    """
     for ink, width in (((0, 0, 0), 3), (colour, 1)):
         cv2.putText(picture, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, width, cv2.LINE_AA)
 
 
-def strip(frames: Sequence[np.ndarray], labels: Sequence[str] | None = None, height: int = 180, columns: int | None = None) -> np.ndarray:
+def strip(
+    frames: Sequence[np.ndarray], labels: Sequence[str] | None = None, height: int = 180, columns: int | None = None
+) -> np.ndarray:
     """Frames side by side at one height, with a label in each; several rows when `columns` is given.
 
     Args:
@@ -84,7 +102,9 @@ def strip(frames: Sequence[np.ndarray], labels: Sequence[str] | None = None, hei
     for number, frame in enumerate(frames):
         width = max(1, round(frame.shape[1] * height / frame.shape[0]))
         shrinks = height < frame.shape[0]
-        cell = cv2.resize(np.ascontiguousarray(frame), (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        cell = cv2.resize(
+            np.ascontiguousarray(frame), (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        )
         if labels is not None:
             write_label(cell, labels[number], (6, 16))
         cells.append(cell)

@@ -1,10 +1,12 @@
-"""Think before you segment: sample frames -> prompt -> answer -> keyframe and boxes -> SAM 2 over the whole video -> masks.
+"""Think before you segment: sample frames -> prompt -> answer -> keyframe and boxes -> SAM 2 over the whole video ->
+masks.
 
-    segmenter = Segmenter(VLLMPolicy("checkpoint"), VideoTracker.from_files("configs/sam2.1/sam2.1_hiera_l.yaml", "sam2.1_hiera_large.pt"))
-    result = segmenter.segment(frames, "the one that leaves first")
-    result.masks, result.reading.thinking, result.reading.keyframe, result.reading.boxes
+    segmenter = Segmenter(VLLMPolicy("checkpoint"), VideoTracker.from_files("configs/sam2.1/sam2.1_hiera_l.yaml",
+    "sam2.1_hiera_large.pt")) result = segmenter.segment(frames, "the one that leaves first") result.masks,
+    result.reading.thinking, result.reading.keyframe, result.reading.boxes
 
-`frames` is any sequence of uint8 [H, W, 3] RGB frames of one size: a list, an array [T, H, W, 3], or one that reads its files lazily.
+`frames` is any sequence of uint8 [H, W, 3] RGB frames of one size: a list, an array [T, H, W, 3], or one that reads its
+files lazily.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from veason.policy import Policy, Question
 from veason.prompts import build_messages
 
 if TYPE_CHECKING:
-    from veason.tracker import Prompt, VideoTracker
+    from veason.tracking.sam2.tracker import Prompt, VideoTracker
 
 Frames = Sequence[np.ndarray]
 Box = tuple[int, int, int, int]
@@ -39,8 +41,9 @@ class Reading:
         thinking: its reasoning.
         keyframe: the chosen frame's index in the video; None where it could not be read.
         boxes: (x1, y1, x2, y2) on the keyframe, in pixels of the video.
-        failure: why there is nothing to track and every mask is empty: a cause of `veason.answers`, `keyframe_outside` (of the video),
-            or `no_target` (the policy says that nothing fits the expression: no fault in itself). None where there is something.
+        failure: why there is nothing to track and every mask is empty: a cause of `veason.answers`, `keyframe_outside`
+            (of the video), or `no_target` (the policy says that nothing fits the expression: no fault in itself). None
+            where there is something.
     """
 
     text: str
@@ -71,7 +74,12 @@ class Segmenter:
     """
 
     def __init__(
-        self, policy: Policy, tracker: VideoTracker, sampled_frames: int = 8, size: int = 560, prompt_template: str | None = None
+        self,
+        policy: Policy,
+        tracker: VideoTracker,
+        sampled_frames: int = 8,
+        size: int = 560,
+        prompt_template: str | None = None,
     ) -> None:
         self.policy, self.tracker = policy, tracker
         check_side(size)
@@ -95,8 +103,11 @@ class Segmenter:
             results.append(Segmentation(masks, reading, shown))
         return results
 
-    def questions(self, frames: Frames, expressions: Sequence[str], names: Sequence[str] | None = None) -> list[Question]:
-        """What the policy is asked about one video: evenly spaced frames with their times, frame t as second t, then an expression.
+    def questions(
+        self, frames: Frames, expressions: Sequence[str], names: Sequence[str] | None = None
+    ) -> list[Question]:
+        """What the policy is asked about one video: evenly spaced frames with their times, frame t as second t, then an
+        expression.
 
         Args:
             names: of the samples, one an expression, for errors and seeds; the expressions themselves by default.
@@ -122,19 +133,25 @@ class Segmenter:
         return Reading(text, answer.thinking, answer.keyframe, boxes, failure)
 
     def track(self, frames: Frames, reading: Reading) -> Iterator[tuple[int, np.ndarray]]:
-        """(index, bool mask [H, W]) of every frame once, in the tracker's order, in memory that does not grow with the video."""
+        """(index, bool mask [H, W]) of every frame once, in the tracker's order, in memory that does not grow with the
+        video.
+        """
         if reading.failure is None:
             return iter(self.tracker.track_video(frames.__getitem__, len(frames), _prompt(reading)))
         empty = np.zeros(frames[0].shape[:2], bool)
         return ((index, empty) for index in range(len(frames)))
 
     def track_all(self, frames: Frames, readings: Sequence[Reading]) -> list[Iterator[tuple[int, np.ndarray]]]:
-        """`track` for several answers about one video. A short one is tracked at once for all, a long one as masks are asked for."""
+        """`track` for several answers about one video. A short one is tracked at once for all, a long one as masks are
+        asked for.
+        """
         found = [reading for reading in readings if reading.failure is None]
         if len(frames) > self.tracker.max_frames:
             return [self.track(frames, reading) for reading in readings]
         masks = iter(self.tracker.track_group(frames, [_prompt(reading) for reading in found]) if found else ())
-        return [enumerate(next(masks)) if reading.failure is None else self.track(frames, reading) for reading in readings]
+        return [
+            enumerate(next(masks)) if reading.failure is None else self.track(frames, reading) for reading in readings
+        ]
 
     def _scale(self, box: Sequence[float], height: int, width: int) -> Box:
         """A box of the square that the policy sees, in whole pixels of the video and inside it."""
@@ -144,7 +161,7 @@ class Segmenter:
 
 
 def _prompt(reading: Reading) -> Prompt:
-    from veason.tracker import Prompt  # to ask and to read takes no SAM 2
+    from veason.tracking.sam2.tracker import Prompt  # to ask and to read takes no SAM 2
 
     assert reading.keyframe is not None  # there is something to track
     return Prompt(reading.keyframe, np.array(reading.boxes, np.float32))

@@ -18,7 +18,8 @@ from veason.errors import DataError
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
 FIT_POLICIES = (
-    "fit are folders with config.json and *.safetensors, such as a training run's `huggingface`, the Veason-R1 weights that "
+    "fit are folders with config.json and *.safetensors, such as a training run's `huggingface`, the Veason-R1 "
+    "weights that "
     "github.com/SitongGong/Veason-R1 names, or, not trained for this, Qwen/Qwen2.5-VL-3B-Instruct"
 )
 
@@ -47,7 +48,9 @@ class Sampling:
     repetition_penalty: float = 1.0  # Qwen2.5-VL's own generation config says 1.05; the policy is trained without
     max_tokens: int = 1024
     ignore_eos: bool = False  # always `max_tokens` tokens, for a measurement
-    seed: int = 0  # a question's own seed is drawn from this one and its name, so neither order nor batch changes an answer
+    seed: int = (
+        0  # a question's own seed is drawn from this one and its name, so neither order nor batch changes an answer
+    )
 
 
 class VLLMPolicy:
@@ -90,7 +93,8 @@ class VLLMPolicy:
             limit_mm_per_prompt={"image": max_images, "video": 0},
             enforce_eager=not on_gpu if enforce_eager is None else enforce_eager,
             gpu_memory_utilization=memory,
-            generation_config="vllm",  # nothing is taken from the checkpoint's generation_config.json: `sampling` is the whole truth
+            # nothing is taken from the checkpoint's generation_config.json: `sampling` is the whole truth
+            generation_config="vllm",
             seed=self.sampling.seed,
             **engine_options,
         )
@@ -108,7 +112,9 @@ class VLLMPolicy:
             DataError: a prompt is longer than `max_prompt_tokens`, or its images do not match its placeholders.
         """
         prompts = [self._prompt(question) for question in questions]
-        outputs = self.engine.generate(prompts, [self._sampling_params(question) for question in questions], use_tqdm=False)
+        outputs = self.engine.generate(
+            prompts, [self._sampling_params(question) for question in questions], use_tqdm=False
+        )
         return [output.outputs[0].text for output in outputs]
 
     def _prompt(self, question: Question) -> dict[str, Any]:
@@ -116,9 +122,13 @@ class VLLMPolicy:
         if placeholders != len(question.images):
             raise DataError(f"{question.name}: {placeholders} image placeholders and {len(question.images)} images")
         text = self.processor.apply_chat_template(question.messages, tokenize=False, add_generation_prompt=True)
-        length = len(self.processor.tokenizer(text).input_ids) + sum(self._visual_tokens(image) - 1 for image in question.images)
+        length = len(self.processor.tokenizer(text).input_ids) + sum(
+            self._visual_tokens(image) - 1 for image in question.images
+        )
         if length > self.max_prompt_tokens:
-            raise DataError(f"{question.name}: the prompt has {length} tokens, over max_prompt_tokens={self.max_prompt_tokens}")
+            raise DataError(
+                f"{question.name}: the prompt has {length} tokens, over max_prompt_tokens={self.max_prompt_tokens}"
+            )
         return {"prompt": text, "multi_modal_data": {"image": list(question.images)}}
 
     def _visual_tokens(self, image: Image) -> int:

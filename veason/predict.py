@@ -3,9 +3,9 @@
     python -m veason.predict --video clip.mp4 --expression "the one that leaves first" --expression "the dog" \\
         --model CHECKPOINT --sam2 sam2.1_hiera_large.pt --out out
 
-For each expression OUT/<number>/ holds masks/<frame>.png (0 or 255), result.json (answer, reasoning, keyframe, boxes, masks as COCO RLE),
-keyframe.jpg with the boxes, and overlay.mp4. Frames are numbered from 0; the policy is told the frame's number as its time in seconds, as
-in training, so `--fps 1` shows a video at the pace that it was trained on.
+For each expression OUT/<number>/ holds masks/<frame>.png (0 or 255), result.json (answer, reasoning, keyframe, boxes,
+masks as COCO RLE), keyframe.jpg with the boxes, and overlay.mp4. Frames are numbered from 0; the policy is told the
+frame's number as its time in seconds, as in training, so `--fps 1` shows a video at the pace that it was trained on.
 """
 
 from __future__ import annotations
@@ -51,13 +51,17 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def read_options(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="veason.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="veason.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--video", required=True, help="a video file, or a folder of frames sorted by name")
     parser.add_argument("--expression", required=True, action="append", help="may be given several times")
     parser.add_argument("--model", help="the policy's checkpoint folder")
     parser.add_argument("--sam2", help="SAM 2 weights, such as sam2.1_hiera_large.pt")
     parser.add_argument(
-        "--sam2_config", default="configs/sam2.1/sam2.1_hiera_l.yaml", help="a YAML file, or one that the sam2 package ships"
+        "--sam2_config",
+        default="configs/sam2.1/sam2.1_hiera_l.yaml",
+        help="a YAML file, or one that the sam2 package ships",
     )
     parser.add_argument("--out", required=True)
     parser.add_argument("--fps", type=float, help="frames a second to keep of a video file; all by default")
@@ -92,7 +96,7 @@ def read_input(path: str, fps: float | None, scratch: Path) -> tuple[Frames, flo
 def build_segmenter(options: argparse.Namespace) -> Segmenter:
     import torch
 
-    from veason.tracker import VideoTracker
+    from veason.tracking.sam2.tracker import VideoTracker
 
     sampling = Sampling(options.temperature, max_tokens=options.max_tokens)
     policy = VLLMPolicy(options.model, sampling, max_images=options.sampled_frames)
@@ -102,13 +106,17 @@ def build_segmenter(options: argparse.Namespace) -> Segmenter:
 
 
 def predict(segmenter: Segmenter, frames: Frames, expressions: Sequence[str], out: Path, fps: float) -> list[Reading]:
-    """Segment and write everything; the policy answers all expressions at once. Memory does not grow with the video's length."""
+    """Segment and write everything; the policy answers all expressions at once. Memory does not grow with the video's
+    length.
+    """
     for old in out.glob("[0-9]*/result.json"):
         remove_result(old.parent)  # of an earlier call, which may have had more frames or expressions
     shape = (len(frames), *frames[0].shape[:2])
     answers = segmenter.policy.answers(segmenter.questions(frames, expressions))
     readings = [segmenter.read(answer, shape) for answer in answers]
-    for number, (expression, reading, masks) in enumerate(zip(expressions, readings, segmenter.track_all(frames, readings))):
+    for number, (expression, reading, masks) in enumerate(
+        zip(expressions, readings, segmenter.track_all(frames, readings))
+    ):
         folder = out / f"{number:02d}"
         rles = write_masks(folder / "masks", masks)
         shown = evaluation_frames(len(frames), segmenter.sampled_frames)

@@ -1,7 +1,7 @@
 """The one prompt of the project: supervised fine-tuning, GRPO, evaluation and the teacher's records all come from here.
 
-A policy answers in the words that it was trained with, so weights from elsewhere want the wording they were trained with:
-`data.prompt_template` replaces `DEFAULT_TEMPLATE`, with the same placeholders.
+A policy answers in the words that it was trained with, so weights from elsewhere want the wording they were trained
+with: `data.prompt_template` replaces `DEFAULT_TEMPLATE`, with the same placeholders.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def clean_expression(text: str) -> str:
 
 
 def load_template(template: str | Path | None) -> str:
-    """The prompt's text: None is the default, a text that holds `{expression}` is itself, anything else is a path to a text file.
+    """The prompt's text: None is the default, a text that holds `{expression}` is itself, anything else is a path to a
+    text file.
 
     Raises:
         DataError: the file is missing, or its text has no `{expression}`.
@@ -50,13 +51,16 @@ def load_template(template: str | Path | None) -> str:
     return text
 
 
-def build_messages(expression: str, times: Sequence[int], template: str | None = None, size: tuple[int, int] = (560, 560)) -> list[Message]:
+def build_messages(
+    expression: str, times: Sequence[int], template: str | None = None, size: tuple[int, int] = (560, 560)
+) -> list[Message]:
     """The chat of one question: a system turn, then one user turn with each frame after its time and the question last.
 
     Args:
         expression: as it stands in the data set; it is cleaned here.
         times: the time of each frame in seconds (its index in the video), in the order of the images.
-        template: text or path, see `load_template`. Placeholders: {expression}, {count}, {width}, {height}; other braces stay as they are.
+        template: text or path, see `load_template`. Placeholders: {expression}, {count}, {width}, {height}; other
+            braces stay as they are.
         size: height and width of the frames that the policy sees, in pixels.
 
     Returns:
@@ -64,7 +68,12 @@ def build_messages(expression: str, times: Sequence[int], template: str | None =
     """
     height, width = size
     question = load_template(template)
-    for name, value in (("count", len(times)), ("width", width), ("height", height), ("expression", clean_expression(expression))):
+    for name, value in (
+        ("count", len(times)),
+        ("width", width),
+        ("height", height),
+        ("expression", clean_expression(expression)),
+    ):
         question = question.replace(f"{{{name}}}", str(value))
 
     content: list[Message] = []

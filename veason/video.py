@@ -51,11 +51,12 @@ class RawFrames(Sequence[np.ndarray]):
 
 
 def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None) -> tuple[RawFrames, float]:
-    """A video file's frames, which lie in the file `scratch` (3 bytes a pixel), so that only what is looked at is in memory.
+    """A video file's frames, which lie in the file `scratch` (3 bytes a pixel), so that only what is looked at is in
+    memory.
 
     Args:
-        fps: keep so many frames a second: the first one not before 0, 1/fps, 2/fps, ... seconds, one for all of these that lie in a gap
-            between two frames. None keeps all.
+        fps: keep so many frames a second: the first one not before 0, 1/fps, 2/fps, ... seconds, one for all of these
+            that lie in a gap between two frames. None keeps all.
 
     Returns:
         The frames, and how many of them make a second.
@@ -78,7 +79,10 @@ def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None
             for frame in container.decode(video=0):
                 if fps is not None:
                     if frame.time is None:
-                        raise DataError(f"{path}: a frame has no time, so no frames a second can be chosen; every frame can (no fps)")
+                        raise DataError(
+                            f"{path}: a frame has no time, so no frames a second can be chosen; every frame can (no "
+                            "fps)"
+                        )
                     start = frame.time if start is None else start
                     passed = frame.time - start + ROUNDING
                     if passed < due:

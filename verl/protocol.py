@@ -1,8 +1,8 @@
 """What the engine asks of a task, and the messages between the driver and its workers.
 
-The engine knows prompts with images and scored responses; it knows no video, no mask and no tracker. Pixels, token ids and
-log-probabilities stay on the worker that made them: a group (one prompt and its n responses) never leaves its worker, and what travels is
-below 1 MB a prompt.
+The engine knows prompts with images and scored responses; it knows no video, no mask and no tracker. Pixels, token ids
+and log-probabilities stay on the worker that made them: a group (one prompt and its n responses) never leaves its
+worker, and what travels is below 1 MB a prompt.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Example(Protocol):
 class TrainingData(Protocol):
     """A data set that driver and workers each open for themselves.
 
-    One that leaves bad samples out has them in `skipped`: sample id -> reason, of this process. One whose responses are learned may give
-    them alone, `response(index)`, so that too long a one is found before the run begins.
+    One that leaves bad samples out has them in `skipped`: sample id -> reason, of this process. One whose responses are
+    learned may give them alone, `response(index)`, so that too long a one is found before the run begins.
     """
 
     def __len__(self) -> int: ...
@@ -108,33 +108,43 @@ class GroupAdvantages:
 class Engine(Protocol):
     """The workers as a loop sees them: each call reaches every worker and returns when all are done.
 
-    A group stays on the place that generated it (a place is one worker, or the workers of one tensor-parallel engine) until it is dropped.
-    An error in a worker is raised here, with its rank; a worker that died or hangs likewise.
+    A group stays on the place that generated it (a place is one worker, or the workers of one tensor-parallel engine)
+    until it is dropped. An error in a worker is raised here, with its rank; a worker that died or hangs likewise.
     """
 
     places: int  # workers / tensor_parallel_size
     device_name: str  # of one worker's device, as its vendor names it
 
     def rollout(self, shares: Sequence[Sequence[GroupRequest]], validation: bool = False) -> dict[str, float]:
-        """Generates the groups; `shares[p]` goes to place p. Validation samples by val_n and val_temperature. Gives metrics."""
+        """Generates the groups; `shares[p]` goes to place p. Validation samples by val_n and val_temperature. Gives
+        metrics.
+        """
 
     def score(self, uids: Sequence[int]) -> list[GroupResult]:
         """Scores groups that were generated; results in the order of `uids`."""
 
     def reference(self, uids: Sequence[int], old: bool) -> dict[str, float]:
-        """Log-probabilities that the update needs and does not compute: the reference's (with a KL term) and, if `old`, the actor's."""
+        """Log-probabilities that the update needs and does not compute: the reference's (with a KL term) and, if `old`,
+        the actor's.
+        """
 
     def certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
-        """Per response the actor's mean over its tokens of log-sum-exp minus mean logit (for the estimator grpo_certainty)."""
+        """Per response the actor's mean over its tokens of log-sum-exp minus mean logit (for the estimator
+        grpo_certainty).
+        """
 
     def update(self, advantages: Sequence[GroupAdvantages]) -> dict[str, float]:
-        """One optimizer step on these groups, all places together; the rollout engine gets the new weights before it next generates."""
+        """One optimizer step on these groups, all places together; the rollout engine gets the new weights before it
+        next generates.
+        """
 
     def drop(self, uids: Sequence[int]) -> None:
         """Forgets groups."""
 
     def read_ahead(self, shares: Sequence[Sequence[GroupRequest]]) -> None:
-        """Begins to read examples that a later `fine_tune` will ask for, and returns at once; those begun already are not read twice."""
+        """Begins to read examples that a later `fine_tune` will ask for, and returns at once; those begun already are
+        not read twice.
+        """
 
     def fine_tune(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
         """One optimizer step of supervised fine-tuning on the examples at (index, seed)."""
@@ -146,7 +156,9 @@ class Engine(Protocol):
         """The samples that the workers' data has left out so far, with the reasons (data.on_bad_sample=skip)."""
 
     def save(self, folder: str) -> None:
-        """Writes `folder`/actor: huggingface/ (weights, config, processor), optimizer and scheduler, every rank's random state."""
+        """Writes `folder`/actor: huggingface/ (weights, config, processor), optimizer and scheduler, every rank's
+        random state.
+        """
 
     def load(self, folder: str) -> None:
         """Reads what `save` wrote, to the bit."""

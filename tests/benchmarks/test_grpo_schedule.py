@@ -1,4 +1,6 @@
-"""The seed's schedule in the GRPO benchmark: every response is a group of its own, with its own advantages; nothing is left behind."""
+"""The seed's schedule in the GRPO benchmark: every response is a group of its own, with its own advantages; nothing is
+left behind.
+"""
 
 from concurrent.futures import Future
 
@@ -22,7 +24,9 @@ def worker():
         result: Future = Future()
         result.set_result(f"result {uid}")
         ids = [torch.tensor([uid, 1, 2]), torch.tensor([uid])]
-        worker.groups[uid] = StoredGroup(f"bench/{uid}", Group(torch.tensor([7]), ids), [torch.zeros(3), torch.ones(1)], result)
+        worker.groups[uid] = StoredGroup(
+            f"bench/{uid}", Group(torch.tensor([7]), ids), [torch.zeros(3), torch.ones(1)], result
+        )
     return worker
 
 
@@ -34,7 +38,9 @@ def test_every_response_is_a_group_with_old_log_probabilities(worker, monkeypatc
     assert seen["old"] and len(set(seen["uids"])) == 4
     singles = [worker.groups[uid] for uid in seen["uids"]]
     assert [each.group.response_ids[0].tolist() for each in singles] == [[3, 1, 2], [3], [4, 1, 2], [4]]
-    assert [len(each.rollout_log_probs[0]) for each in singles] == [3, 1, 3, 1] and singles[2].result.result() == "result 4"
+    assert [len(each.rollout_log_probs[0]) for each in singles] == [3, 1, 3, 1] and singles[
+        2
+    ].result.result() == "result 4"
 
     worker.update([GroupAdvantages(uid, [np.full(3, uid, np.float32), np.full(1, -uid, np.float32)]) for uid in (3, 4)])
     assert [each.uid for each in seen["advantages"]] == seen["uids"]

@@ -1,4 +1,6 @@
-"""The GRPO benchmark's own arithmetic: physical limits by hand, bars, what is scaled and what is not, and the data of the job."""
+"""The GRPO benchmark's own arithmetic: physical limits by hand, bars, what is scaled and what is not, and the data of
+the job.
+"""
 
 import json
 import subprocess
@@ -18,8 +20,19 @@ from benchmarks.packing import model_config
 from verl.trainer.throughput import ModelFlops
 
 ROOT = Path(__file__).parents[2]
-OURS = {"seconds/step": 30.0, "seconds/rollout": 9.0, "seconds/rollout/generate": 8.32, "memory/update_gib": 70.0, "bare": 8.0}
-OURS |= {"ray/megabytes_per_prompt": 0.02, "rollout/log_prob_gap": 1e-3, "seconds/reference": 3.0, "seconds/update": 12.0}
+OURS = {
+    "seconds/step": 30.0,
+    "seconds/rollout": 9.0,
+    "seconds/rollout/generate": 8.32,
+    "memory/update_gib": 70.0,
+    "bare": 8.0,
+}
+OURS |= {
+    "ray/megabytes_per_prompt": 0.02,
+    "rollout/log_prob_gap": 1e-3,
+    "seconds/reference": 3.0,
+    "seconds/update": 12.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +46,9 @@ def test_limits_by_hand(policy):
     config = make_config(Job(), policy.parent, policy, gpus=2)
     flops = ModelFlops.of(model_config("tiny"))
     limits = Limits.of(flops, "NVIDIA H100 80GB HBM3", config, 100, 64)
-    weights = 2 * (2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 320)) / 2 + 2 * 256 * 151936  # bytes in half precision
+    weights = (
+        2 * (2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 320)) / 2 + 2 * 256 * 151936
+    )  # bytes in half precision
     weights += 2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 320)
     cache = 16 * 8 * (100 + 256) * (2 * 2 * 128 * 2)  # keys and values of 2 layers with one head of 128
     assert limits.decode == pytest.approx(512 * (weights + cache) / (2 * 3.35e12))
@@ -43,8 +58,15 @@ def test_limits_by_hand(policy):
 
 
 def test_bars(capsys):
-    assert row("seconds", 35.0, 35, "at most").endswith("| met |") and row("seconds", 35.1, 35, "at most").endswith("| NOT MET |")
-    found = {"ours": OURS, "seed": {"seconds/step": 210.0}, "small": {"seconds/step": 8.0}, "trl": {"seconds/over": 100.0}}
+    assert row("seconds", 35.0, 35, "at most").endswith("| met |") and row("seconds", 35.1, 35, "at most").endswith(
+        "| NOT MET |"
+    )
+    found = {
+        "ours": OURS,
+        "seed": {"seconds/step": 210.0},
+        "small": {"seconds/step": 8.0},
+        "trl": {"seconds/over": 100.0},
+    }
     print_table(found, "CPU")
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
     assert [cells[1] for cells in rows] == ["30", "70", "0.02", "7", "4", "12.5"]
@@ -61,12 +83,18 @@ def test_stages_without_limits_and_with(capsys):
 
 def test_throughput_of_two_gpus_leaves_the_first_step_out(capsys):
     def steps(*seconds):
-        return [{"seconds/step": each, "actor/loss": -0.0119, "actor/entropy": 11.9, "actor/grad_norm": 2.0} for each in seconds]
+        return [
+            {"seconds/step": each, "actor/loss": -0.0119, "actor/entropy": 11.9, "actor/grad_norm": 2.0}
+            for each in seconds
+        ]
 
     one = Run(1, 16, steps(90, 30, 30))
     print_scaling([one, Run(2, 16, steps(99, 15, 15))], "CPU")
     printed = capsys.readouterr().out
-    assert "| throughput of 2 GPUs with 16 prompts, times that of 1 | 2 | at least 1.7 | met |" in printed and "NOT MET" not in printed
+    assert (
+        "| throughput of 2 GPUs with 16 prompts, times that of 1 | 2 | at least 1.7 | met |" in printed
+        and "NOT MET" not in printed
+    )
     worse = steps(99, 15, 15)
     worse[2]["actor/loss"] = -0.0121
     print_scaling([one, Run(2, 16, worse)], "CPU")
@@ -74,14 +102,23 @@ def test_throughput_of_two_gpus_leaves_the_first_step_out(capsys):
 
 
 def test_weak_scaling_counts_prompts_and_a_second_run_only_its_losses(capsys):
-    steps = [{"seconds/step": each, "actor/loss": -0.0119, "actor/entropy": 11.9, "actor/grad_norm": 2.0} for each in (90.0, 30.0)]
+    steps = [
+        {"seconds/step": each, "actor/loss": -0.0119, "actor/entropy": 11.9, "actor/grad_norm": 2.0}
+        for each in (90.0, 30.0)
+    ]
     slower = [each | {"seconds/step": 40.0, "actor/loss": 1.0} for each in steps]
     print_scaling([Run(1, 16, steps), Run(4, 64, slower)], "CPU")
     printed = capsys.readouterr().out
-    assert "| throughput of 4 GPUs with 64 prompts, times that of 1 | 3 | at least 3.4 | NOT MET |" in printed and "loss" not in printed
+    assert (
+        "| throughput of 4 GPUs with 64 prompts, times that of 1 | 3 | at least 3.4 | NOT MET |" in printed
+        and "loss" not in printed
+    )
     print_scaling([Run(4, 16, steps), Run(4, 16, slower)], "CPU")
     printed = capsys.readouterr().out
-    assert "throughput" not in printed and "| 4 GPUs, actor/loss, relative difference | 85 | at most 0.001 | NOT MET |" in printed
+    assert (
+        "throughput" not in printed
+        and "| 4 GPUs, actor/loss, relative difference | 85 | at most 0.001 | NOT MET |" in printed
+    )
 
 
 def test_shares_stand_beside_the_whole_step(capsys):
@@ -100,7 +137,13 @@ def test_the_7b_recipe_has_its_dimensions(policy):
 
 
 def test_only_what_is_proportional_to_the_prompts_is_scaled(monkeypatch):
-    measured = {"seconds/rollout": 5.0, "seconds/score": 12.0, "seconds/reference": 9.0, "seconds/update": 28.0, "seconds/step": 54.0}
+    measured = {
+        "seconds/rollout": 5.0,
+        "seconds/score": 12.0,
+        "seconds/reference": 9.0,
+        "seconds/update": 28.0,
+        "seconds/step": 54.0,
+    }
     monkeypatch.setattr(grpo_step, "step", lambda *_: measured)
     config = SimpleNamespace(data=SimpleNamespace(), worker=SimpleNamespace(actor=SimpleNamespace()))
     loop = SimpleNamespace(config=config)
@@ -127,7 +170,9 @@ def test_examples_are_a_function_of_their_index():
 
 def run_as_trl(monkeypatch, policy, times, ending, limit=60):
     """What is made of a TRL process that writes these events and then runs `ending`."""
-    events = [{"event": "ready" if number == 0 else "step", "time": at, "what": "TRL"} for number, at in enumerate(times)]
+    events = [
+        {"event": "ready" if number == 0 else "step", "time": at, "what": "TRL"} for number, at in enumerate(times)
+    ]
     text = "".join(json.dumps(each) + "\n" for each in events)
     script = f"import sys, time; open(sys.argv[sys.argv.index('--events') + 1], 'w').write({text!r}); {ending}"
     monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: True)
@@ -149,18 +194,31 @@ def test_trl_that_does_not_end_is_ended(monkeypatch, policy):
     figures, about = run_as_trl(monkeypatch, policy, [], "time.sleep(60)", limit=1)
     assert figures == {} and about.startswith("it did not start; ended after 1 s")  # its start is no step
     monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: None)
-    assert grpo_trl.measure(policy, grpo_trl.Sizes(4, 8, 256, 1, 560), 1, vllm=True) == ({}, "not installed: pip install trl==1.16.0")
+    assert grpo_trl.measure(policy, grpo_trl.Sizes(4, 8, 256, 1, 560), 1, vllm=True) == (
+        {},
+        "not installed: pip install trl==1.16.0",
+    )
 
 
 def test_the_tiny_job_is_smaller_in_every_way():
-    assert TINY.size == "tiny" and TINY.prompts < Job().prompts and TINY.tokens < Job().tokens and TINY.side < Job().side
+    assert (
+        TINY.size == "tiny" and TINY.prompts < Job().prompts and TINY.tokens < Job().tokens and TINY.side < Job().side
+    )
 
 
 def test_the_tiny_job_runs_and_every_part_has_its_row():
     words = ["--size", "tiny", "--steps", "1", "--parts", "ours,bare,shares,seed"]
-    done = subprocess.run([sys.executable, "-m", "benchmarks.grpo_step", *words], capture_output=True, text=True, cwd=ROOT, timeout=900)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.grpo_step", *words], capture_output=True, text=True, cwd=ROOT, timeout=900
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     table = done.stdout.rpartition("| what | measured |")[2]
-    for row_name in ("one step of ours", "peak memory", "through the object store", "the seed's schedule", "generation in the step"):
+    for row_name in (
+        "one step of ours",
+        "peak memory",
+        "through the object store",
+        "the seed's schedule",
+        "generation in the step",
+    ):
         assert f"| {row_name}" in table
     assert "generation with no SAM 2 beside it" in done.stdout and "| 2 | 1 |" in done.stdout

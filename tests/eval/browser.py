@@ -1,4 +1,6 @@
-"""Headless Chromium for a test, driven over its debugging pipe (the Chrome DevTools Protocol): no driver, no package, no port."""
+"""Headless Chromium for a test, driven over its debugging pipe (the Chrome DevTools Protocol): no driver, no package,
+no port.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,16 @@ class Browser:
         (reads, self.commands), (self.replies, writes) = os.pipe(), os.pipe()
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--window-size={width},{height}"]
         command = [str(CHROMIUM), *flags, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
-        placed = ["bash", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "-", *command]  # Chromium reads descriptor 3 and writes descriptor 4
-        self.process = subprocess.Popen(placed, pass_fds=(reads, writes), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        placed = [
+            "bash",
+            "-c",
+            f'exec "$@" 3<&{reads} 4>&{writes}',
+            "-",
+            *command,
+        ]  # Chromium reads descriptor 3 and writes descriptor 4
+        self.process = subprocess.Popen(
+            placed, pass_fds=(reads, writes), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         os.close(reads)
         os.close(writes)
         self.waiting, self.events, self.number, self.session = b"", [], 0, None
@@ -42,7 +52,9 @@ class Browser:
     def call(self, method: str, **params: Any) -> Any:
         """One command's result; what the browser reports meanwhile is kept in `events`."""
         self.number += 1
-        message = {"id": self.number, "method": method, "params": params} | ({"sessionId": self.session} if self.session else {})
+        message = {"id": self.number, "method": method, "params": params} | (
+            {"sessionId": self.session} if self.session else {}
+        )
         os.write(self.commands, json.dumps(message).encode() + b"\0")
         while True:
             reply = self._read()

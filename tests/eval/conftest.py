@@ -29,7 +29,9 @@ class ScriptedPolicy:
                 raise KeyboardInterrupt
             number = sum(map(ord, question.name))
             out.append(
-                "what?" if number % 3 == 0 else format_answer(f"<b>{question.name}</b>", number % 8, [[50, 50, 100 + number % 300, 400]])
+                "what?"
+                if number % 3 == 0
+                else format_answer(f"<b>{question.name}</b>", number % 8, [[50, 50, 100 + number % 300, 400]])
             )
         return out
 

@@ -8,14 +8,14 @@ import pytest
 import ray
 
 from eval import evaluate
-from eval.config import EvaluateConfig
+from eval.options import EvaluateConfig
 from eval.run_folder import read_run
 from eval.worker import EvaluationWorker
 from veason.answers import format_answer
 from veason.errors import DataError
 from veason.pipeline import Segmenter
 from veason.toy import tiny_policy, tiny_tracker
-from veason.tracker import VideoTracker
+from veason.tracking.sam2.tracker import VideoTracker
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,12 @@ def checkpoints(tmp_path_factory):
 def local_ray(tmp_path_factory):
     paths = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
     environment = {"env_vars": {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}}
-    ray.init(num_cpus=2, include_dashboard=False, _temp_dir=tmp_path_factory.mktemp("r").as_posix()[:60], runtime_env=environment)
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        _temp_dir=tmp_path_factory.mktemp("r").as_posix()[:60],
+        runtime_env=environment,
+    )
     yield
     ray.shutdown()
 
@@ -38,7 +43,12 @@ def local_ray(tmp_path_factory):
 @pytest.mark.usefixtures("local_ray")
 def test_one_command_from_frames_to_the_table(toy_world, tmp_path, checkpoints, capsys):
     policy, tracker, weights = checkpoints
-    words = {"benchmark": "revos", "data_path": toy_world / "ReVOS", "output_path": tmp_path / "run", "model_path": policy}
+    words = {
+        "benchmark": "revos",
+        "data_path": toy_world / "ReVOS",
+        "output_path": tmp_path / "run",
+        "model_path": policy,
+    }
     words |= {
         "sam2_config": tracker,
         "sam2_checkpoint": weights,
@@ -63,7 +73,9 @@ def test_one_command_from_frames_to_the_table(toy_world, tmp_path, checkpoints, 
 
 class OneAnswer:
     def answers(self, questions):
-        return [format_answer("", 3 + number, [[50, 100, 300, 400], [10, 10, 60, 60]]) for number, _ in enumerate(questions)]
+        return [
+            format_answer("", 3 + number, [[50, 100, 300, 400], [10, 10, 60, 60]]) for number, _ in enumerate(questions)
+        ]
 
 
 def test_real_tracker_gives_every_frame_once(toy_world, tmp_path, checkpoints):
@@ -76,20 +88,29 @@ def test_real_tracker_gives_every_frame_once(toy_world, tmp_path, checkpoints):
         worker = EvaluationWorker(config, 0, segmenter)
         worker.run(range(2))
         masks[frames] = {
-            path.relative_to(tmp_path / str(frames)): path.read_bytes() for path in tmp_path.glob(f"{frames}/Annotations/**/*.png")
+            path.relative_to(tmp_path / str(frames)): path.read_bytes()
+            for path in tmp_path.glob(f"{frames}/Annotations/**/*.png")
         }
         assert len(masks[frames]) == sum(len(sample.frames) for sample in worker.benchmark.samples[:2])
     assert masks[64].keys() == masks[2].keys()
-    assert np.mean([masks[64][name] == masks[2][name] for name in masks[2]]) > 0.9  # fp32 sums in another order may flip a pixel
+    assert (
+        np.mean([masks[64][name] == masks[2][name] for name in masks[2]]) > 0.9
+    )  # fp32 sums in another order may flip a pixel
 
 
 def test_what_is_missing_is_said_before_anything_is_loaded(toy_world, tmp_path, checkpoints):
     config = EvaluateConfig("nowhere", str(toy_world / "ReasonVOS"), str(tmp_path / "run"))
     with pytest.raises(DataError, match=r"no checkpoint at nowhere: .*Qwen2.5-VL-3B-Instruct"):
         evaluate.evaluate(config)
-    config = EvaluateConfig(str(checkpoints[0]), str(toy_world / "ReasonVOS"), str(tmp_path / "run"), sam2_checkpoint="nowhere.pt")
+    config = EvaluateConfig(
+        str(checkpoints[0]), str(toy_world / "ReasonVOS"), str(tmp_path / "run"), sam2_checkpoint="nowhere.pt"
+    )
     with pytest.raises(DataError, match=r"no SAM 2 checkpoint at nowhere\.pt"):
         evaluate.evaluate(config)
     with pytest.raises(DataError, match=r"sam2_checkpoint is not set"):
-        evaluate.evaluate(EvaluateConfig(str(checkpoints[0]), str(toy_world / "ReasonVOS"), str(tmp_path / "run"), sam2_checkpoint=None))
+        evaluate.evaluate(
+            EvaluateConfig(
+                str(checkpoints[0]), str(toy_world / "ReasonVOS"), str(tmp_path / "run"), sam2_checkpoint=None
+            )
+        )
     assert not (tmp_path / "run").exists()

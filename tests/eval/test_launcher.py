@@ -16,7 +16,9 @@ def launch(tmp_path, *words, script=NAME, **variables):
     echo.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"; echo "gpus $CUDA_VISIBLE_DEVICES"\n')
     echo.chmod(0o755)
     environment = {"PATH": os.environ["PATH"], "PYTHON": str(echo), **variables}
-    return subprocess.run(["bash", ROOT / script, *words], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    return subprocess.run(
+        ["bash", ROOT / script, *words], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
 
 
 @pytest.mark.parametrize("script", [NAME, f"eval/{NAME}"])
@@ -24,7 +26,14 @@ def test_flags(tmp_path, script):
     flags = ["--reasoning_model_path", "a model", "--data_path=ReasonVOS", "--output_path", "out", "temperature=0.7"]
     done = launch(tmp_path, *flags, script=script, GPU_IDS="0 3", SAM2_CHECKPOINT="sam2.pt", SPLIT_NUM="2")
     assert done.returncode == 0, done.stderr
-    words = ["-m", "eval.evaluate", "benchmark=reasonvos", "model_path=a model", "data_path=ReasonVOS", "output_path=out"]
+    words = [
+        "-m",
+        "eval.evaluate",
+        "benchmark=reasonvos",
+        "model_path=a model",
+        "data_path=ReasonVOS",
+        "output_path=out",
+    ]
     assert done.stdout.splitlines() == [*words, "sam2_checkpoint=sam2.pt", "temperature=0.7", "gpus 0,3"]
     assert "SPLIT_NUM have no effect" in done.stderr
 
@@ -37,7 +46,10 @@ def test_variables_in_place_of_flags(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--data_path", "d"], "missing: --reasoning_model_path (or REASONING_MODEL_PATH) --output_path (or OUTPUT_PATH)"),
+        (
+            ["--data_path", "d"],
+            "missing: --reasoning_model_path (or REASONING_MODEL_PATH) --output_path (or OUTPUT_PATH)",
+        ),
         (["--data_path"], "--data_path needs a value"),
         (["--model", "m"], "unknown argument --model"),
     ],

@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.config import EvaluateConfig
+from eval.options import EvaluateConfig
 from eval.run_folder import RunFolder
 from eval.scores import score_benchmark
 from eval.tables import summarize
 from eval.worker import EvaluationWorker
-from veason.datasets import BENCHMARKS, open_benchmark
+from veason.data import BENCHMARKS, open_benchmark
 from veason.masks import encode
 
 
 @pytest.fixture(scope="module")
 def videos(toy_world):
-    """(name, frame folder, frame names, expressions with their true masks [objects, T, H, W]) of the toy ReVOS, without absent targets."""
+    """(name, frame folder, frame names, expressions with their true masks [objects, T, H, W]) of the toy ReVOS, without
+    absent targets.
+    """
     revos = open_benchmark("revos", toy_world / "ReVOS")
     found = {}
     for sample in revos.samples:
@@ -63,7 +65,9 @@ def write_vicas(root, videos):
         segmentations = []
         for t, frame in enumerate(frames):
             rles = [rle_json(track[t]) for track in tracks]
-            segmentations.append({"filename": f"{frame}.jpg", "is_gt": True, "track_ids": list(range(len(tracks))), "mask_rles": rles})
+            segmentations.append(
+                {"filename": f"{frame}.jpg", "is_gt": True, "track_ids": list(range(len(tracks))), "mask_rles": rles}
+            )
         content = {"image_size": tracks[0].shape[1:], "object_referrals": referrals, "segmentations": segmentations}
         write_json(root / "annotations" / "v1.0" / f"{number:06d}.json", content)
     write_json(root / "splits" / "v1.0" / "val.json", list(range(len(videos))))
@@ -92,9 +96,11 @@ def layout(request, toy_world, tmp_path, videos):
     if name == "refytvos":
         write_numbered(root, videos, "train", 1)
         return name, root, "train"
-    {"mevis": write_mevis, "vicas": write_vicas, "refdavis17": lambda root, videos: write_numbered(root, videos, "valid", 4)}[name](
-        root, videos
-    )
+    {
+        "mevis": write_mevis,
+        "vicas": write_vicas,
+        "refdavis17": lambda root, videos: write_numbered(root, videos, "valid", 4),
+    }[name](root, videos)
     return name, root, None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from eval import metrics, report
-from eval.config import EvaluateConfig
+from eval.options import EvaluateConfig
 from eval.run_folder import RunFolder, read_run
 from eval.worker import EvaluationWorker
 from veason.answers import format_answer
@@ -24,7 +24,13 @@ class Page(HTMLParser):
 
     def __init__(self, source):
         super().__init__()
-        self.tags, self.scripts, self.texts, self.inside, self.raw = [], [], {"thinking": [], "pre": [], "h3": []}, None, False
+        self.tags, self.scripts, self.texts, self.inside, self.raw = (
+            [],
+            [],
+            {"thinking": [], "pre": [], "h3": []},
+            None,
+            False,
+        )
         self.feed(source)
 
     def handle_starttag(self, tag, attrs):
@@ -35,7 +41,7 @@ class Page(HTMLParser):
             self.inside = key
             self.texts[key].append("")
 
-    def handle_endtag(self, tag):  # noqa: ARG002
+    def handle_endtag(self, tag):
         self.raw, self.inside = False, None
 
     def handle_data(self, data):

@@ -1,11 +1,13 @@
-"""The report in a real browser: it filters and sorts, loads nothing, and whatever a policy or an annotation wrote stays text."""
+"""The report in a real browser: it filters and sorts, loads nothing, and whatever a policy or an annotation wrote stays
+text.
+"""
 
 import json
 
 import pytest
 
 from eval import report
-from eval.config import EvaluateConfig
+from eval.options import EvaluateConfig
 from eval.run_folder import RunFolder
 from eval.worker import EvaluationWorker
 from tests.eval.browser import CHROMIUM, Browser
@@ -29,9 +31,20 @@ def page(toy_world, tmp_path_factory, scripted):
     answers = worker.segmenter.policy.answers
     first = [EVIL, format_answer(EVIL, 2, [[0, 0, 300, 300]]), format_answer(EVIL, 99, [[1, 1, 9, 9]])]
     worker.segmenter.policy.answers = lambda questions: [*first, *answers(questions)[3:]]
-    worker.benchmark.samples = [sample._replace(expression=sample.expression + EVIL) for sample in worker.benchmark.samples]
+    worker.benchmark.samples = [
+        sample._replace(expression=sample.expression + EVIL) for sample in worker.benchmark.samples
+    ]
     run = RunFolder(folder)
-    run.begin({"benchmark": "revos", "split": None, "limit": None, "data_path": config.data_path, "model_path": EVIL, "started": EVIL})
+    run.begin(
+        {
+            "benchmark": "revos",
+            "split": None,
+            "limit": None,
+            "data_path": config.data_path,
+            "model_path": EVIL,
+            "started": EVIL,
+        }
+    )
     worker.run(range(len(worker.benchmark.samples)))
     records = run.finish(sample.sample_id for sample in worker.benchmark.samples)
     assert report.main([str(folder), "pictures=4"]) == 0
@@ -44,9 +57,12 @@ def choose(browser, **values):
     """Set the page's controls as a user does; returns the names of the samples that are shown, in order."""
     for control, value in values.items():
         browser.value(
-            f"(c => {{ c.value = {json.dumps(value)}; c.dispatchEvent(new Event('input')) }})(document.getElementById('{control}'))"
+            "(c => "
+            f"{{ c.value = {json.dumps(value)}; c.dispatchEvent(new Event('input')) }})(document.getElementById('{control}'))"
         )
-    return browser.value("[...document.querySelectorAll('article')].filter(a => a.checkVisibility()).map(a => a.dataset.id)")
+    return browser.value(
+        "[...document.querySelectorAll('article')].filter(a => a.checkVisibility()).map(a => a.dataset.id)"
+    )
 
 
 def test_what_was_written_is_text(page):
@@ -58,20 +74,37 @@ def test_what_was_written_is_text(page):
     assert sorted(shown) == sorted(record["expression"] for record in records)
     said = browser.value("[...document.querySelectorAll('article pre')].map(part => part.textContent)")
     assert sorted(said) == sorted(record["answer"] for record in records) and EVIL in said
-    assert browser.value("[...document.querySelectorAll('.thinking')].filter(part => part.textContent.includes('onerror')).length") == 2
-    strange = "iframe, style:not(head style), a:not([href^='#']), article script, [onclick], [onerror], [onload], img:not([src^='data:'])"
+    assert (
+        browser.value(
+            "[...document.querySelectorAll('.thinking')].filter(part => part.textContent.includes('onerror')).length"
+        )
+        == 2
+    )
+    strange = (
+        "iframe, style:not(head style), a:not([href^='#']), article script, [onclick], [onerror], "
+        "[onload], img:not([src^='data:'])"
+    )
     assert browser.value(f"document.querySelectorAll({json.dumps(strange)}).length") == 0
-    assert browser.value("document.querySelectorAll('h1').length") == 1 and EVIL.rpartition("/")[2] in browser.value("document.title")
+    assert browser.value("document.querySelectorAll('h1').length") == 1 and EVIL.rpartition("/")[2] in browser.value(
+        "document.title"
+    )
 
 
 def test_nothing_is_loaded_and_nothing_fails(page):
     browser, _ = page
     browser.value("document.querySelectorAll('img').forEach(image => image.scrollIntoView())")
-    asked = [event["params"]["request"]["url"] for event in browser.events if event.get("method") == "Network.requestWillBeSent"]
+    asked = [
+        event["params"]["request"]["url"]
+        for event in browser.events
+        if event.get("method") == "Network.requestWillBeSent"
+    ]
     assert (
-        all(url.startswith(("data:image/jpeg;base64,", "file://")) for url in asked) and sum(url.startswith("file") for url in asked) == 1
+        all(url.startswith(("data:image/jpeg;base64,", "file://")) for url in asked)
+        and sum(url.startswith("file") for url in asked) == 1
     )
-    assert not [event for event in browser.events if event.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")]
+    assert not [
+        event for event in browser.events if event.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")
+    ]
     images = "[...document.images].map(image => image.decode().then(() => image.naturalWidth > 0))"
     assert 4 <= len(found := browser.value(f"Promise.all({images})")) <= 8 and all(found)
 
@@ -86,7 +119,9 @@ def test_filter(page):
     assert set(choose(browser, state="", type="reasoning")) == reasoning
     assert browser.value("document.getElementById('count').textContent") == f"{len(reasoning)} of {len(records)}"
     word = records[3]["expression"].split()[1].upper()
-    fit = {r["sample_id"] for r in records if word.lower() in f"{r['expression']} {r['sample_id']} {r['answer']}".lower()}
+    fit = {
+        r["sample_id"] for r in records if word.lower() in f"{r['expression']} {r['sample_id']} {r['answer']}".lower()
+    }
     assert set(choose(browser, type="", words=word)) == fit
     assert choose(browser, words="nobody wrote this") == []
     choose(browser, words="")
@@ -95,7 +130,9 @@ def test_filter(page):
 def test_sort(page):
     browser, records = page
     worst = choose(browser, words="", type="", state="", order="worst")
-    jf = browser.value("Object.fromEntries([...document.querySelectorAll('article')].map(a => [a.dataset.id, +a.dataset.jf]))")
+    jf = browser.value(
+        "Object.fromEntries([...document.querySelectorAll('article')].map(a => [a.dataset.id, +a.dataset.jf]))"
+    )
     assert [jf[name] for name in worst] == sorted(jf.values()) and len(set(jf.values())) > 2
     assert [jf[name] for name in choose(browser, order="best")] == sorted(jf.values(), reverse=True)
     count = {record["sample_id"]: record["num_objects"] for record in records}

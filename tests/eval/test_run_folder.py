@@ -9,8 +9,8 @@ import pytest
 
 from eval import run_folder
 from eval import worker as worker_module
-from eval.config import EvaluateConfig
 from eval.evaluate import portions
+from eval.options import EvaluateConfig
 from eval.run_folder import RunFolder, read_run
 from eval.worker import EvaluationWorker
 from veason.errors import DataError
@@ -19,7 +19,9 @@ HEADER = {"benchmark": "reasonvos", "seed": 0, "versions": {"torch": "2"}}
 
 
 def make_worker(toy_world, output, segmenter, rank=0):
-    config = EvaluateConfig(model_path="none", data_path=str(toy_world / "ReasonVOS"), output_path=str(output), benchmark="reasonvos")
+    config = EvaluateConfig(
+        model_path="none", data_path=str(toy_world / "ReasonVOS"), output_path=str(output), benchmark="reasonvos"
+    )
     return EvaluationWorker(config, rank, segmenter)
 
 
@@ -37,7 +39,10 @@ def run(toy_world, output, segmenter, portion=2, header=HEADER):
 def contents(folder):
     """Every file's bytes; of predictions.jsonl all but the times."""
     files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    lines = [json.loads(line) for line in files.pop(next(path for path in files if path.name == "predictions.jsonl")).splitlines()]
+    lines = [
+        json.loads(line)
+        for line in files.pop(next(path for path in files if path.name == "predictions.jsonl")).splitlines()
+    ]
     return files, [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
@@ -133,7 +138,10 @@ def test_frames_of_another_size_than_annotated_are_named(toy_world, tmp_path, sc
     worker = make_worker(toy_world, tmp_path, scripted())
     sample = worker.benchmark.samples[0]
     worker.benchmark.samples = [sample._replace(height=sample.height + 2)]
-    with pytest.raises(DataError, match=rf"{sample.sample_id}: .*\.jpg is {sample.height}x\d+, its annotation says {sample.height + 2}x"):
+    with pytest.raises(
+        DataError,
+        match=rf"{sample.sample_id}: .*\.jpg is {sample.height}x\d+, its annotation says {sample.height + 2}x",
+    ):
         worker.run([0])
 
 

@@ -6,7 +6,7 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from eval import evaluate
-from eval.config import EvaluateConfig
+from eval.options import EvaluateConfig
 from veason.errors import DataError
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from eval import metrics
 from eval.scores import SampleScore, score_benchmark
 from eval.tables import summarize, track_map
-from veason.datasets import open_benchmark
+from veason.data import open_benchmark
 
 
 def write_truth(benchmark, folder, value=255, skip=(), top=True):
@@ -28,7 +28,9 @@ def write_truth(benchmark, folder, value=255, skip=(), top=True):
 def test_the_truth_scores_100(toy_world, tmp_path, capsys):
     benchmark = open_benchmark("revos", toy_world / "ReVOS")
     write_truth(benchmark, tmp_path / "masks", value=1, top=False)  # anybody's layout
-    assert metrics.main([str(tmp_path / "masks"), str(toy_world / "ReVOS"), "processes=1"]) == 0  # its files tell which benchmark it is
+    assert (
+        metrics.main([str(tmp_path / "masks"), str(toy_world / "ReVOS"), "processes=1"]) == 0
+    )  # its files tell which benchmark it is
     printed = capsys.readouterr().out
     assert "| Veason-R1-3B (paper) | 63.0 | 56.8 | 59.9 | 28.5 |" in printed
     assert "| this run | 100.0 [100.0, 100.0] | 100.0 [100.0, 100.0] | 100.0 [100.0, 100.0] | 100.0" in printed
@@ -52,7 +54,10 @@ def test_missing_predictions_are_zero_and_named(toy_world, tmp_path, capsys):
     first, second = benchmark.samples[0], benchmark.samples[1]
     write_truth(benchmark, tmp_path, skip=[first.sample_id])
     (tmp_path / second.result_dir / f"{second.frames[0]}.png").unlink()
-    scores = {score.sample_id: score for score in score_benchmark("reasonvos", toy_world / "ReasonVOS", None, tmp_path, processes=1)}
+    scores = {
+        score.sample_id: score
+        for score in score_benchmark("reasonvos", toy_world / "ReasonVOS", None, tmp_path, processes=1)
+    }
     assert (scores[first.sample_id].J, scores[first.sample_id].missing) == (0.0, len(first.frames))
     boundary = scores[second.sample_id].F
     assert boundary == pytest.approx(1 - 1 / len(second.frames))
@@ -82,7 +87,12 @@ def make_score(video, type_id, j, f, **more):
 
 
 def test_overall_is_the_mean_of_the_two_types():
-    scores = [make_score("a", 0, 0.2, 0.4), make_score("b", 0, 0.4, 0.6), make_score("c", 0, 0.6, 0.8), make_score("d", 1, 0.8, 1.0, R=0.5)]
+    scores = [
+        make_score("a", 0, 0.2, 0.4),
+        make_score("b", 0, 0.4, 0.6),
+        make_score("c", 0, 0.6, 0.8),
+        make_score("d", 1, 0.8, 1.0, R=0.5),
+    ]
     values = summarize("revos", [*scores, make_score("e", 2, 1.0, 1.0)])
     assert values["Referring J&F"].value == pytest.approx(50)
     assert values["Reasoning J&F"].value == pytest.approx(90)
@@ -90,7 +100,9 @@ def test_overall_is_the_mean_of_the_two_types():
     assert values["R"].value == pytest.approx(50)
     assert values["Absent J&F"].value == pytest.approx(100)
     assert values["Referring J&F"].low < 50 < values["Referring J&F"].high
-    assert summarize("revos", scores)["Overall J&F"] == summarize("revos", scores)["Overall J&F"]  # the bootstrap has a seed
+    assert (
+        summarize("revos", scores)["Overall J&F"] == summarize("revos", scores)["Overall J&F"]
+    )  # the bootstrap has a seed
 
 
 def test_the_interval_has_the_width_of_the_standard_error():
@@ -126,7 +138,9 @@ def davis(tmp_path):
     for name in frames:
         Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(root / "valid" / "JPEGImages" / "dog" / f"{name}.jpg")
         Image.fromarray(labels).save(root / "valid" / "Annotations" / "dog" / f"{name}.png")
-    expressions = {str(4 * (obj - 1) + who): {"exp": f"thing {obj}", "obj_id": str(obj)} for obj in (1, 2) for who in range(4)}
+    expressions = {
+        str(4 * (obj - 1) + who): {"exp": f"thing {obj}", "obj_id": str(obj)} for obj in (1, 2) for who in range(4)
+    }
     meta = root / "meta_expressions" / "valid" / "meta_expressions.json"
     meta.parent.mkdir(parents=True)
     meta.write_text(json.dumps({"videos": {"dog": {"frames": frames, "expressions": expressions}}}))
@@ -142,7 +156,9 @@ def test_davis_is_scored_per_annotator(davis, tmp_path):
         for name in sample.frames:
             who = benchmark.annotator(sample)
             if who == 2:
-                cv2.imwrite(str(folder / f"{name}.png"), (labels == 3 - int(sample.object_ids[0])).astype(np.uint8) * 255)
+                cv2.imwrite(
+                    str(folder / f"{name}.png"), (labels == 3 - int(sample.object_ids[0])).astype(np.uint8) * 255
+                )
             elif who == 3:
                 cv2.imwrite(str(folder / f"{name}.png"), np.zeros_like(labels))
             else:

@@ -10,7 +10,10 @@ from pycocotools import mask as coco
 
 from grpo_reward.reward_score import GroundTruth, score_answer
 
-CASES = [json.loads(line) for line in gzip.decompress((Path(__file__).parent / "golden" / "reward.jsonl.gz").read_bytes()).splitlines()]
+CASES = [
+    json.loads(line)
+    for line in gzip.decompress((Path(__file__).parent / "golden" / "reward.jsonl.gz").read_bytes()).splitlines()
+]
 TOLERANCES = {"format": 1e-9, "spatial": 1e-9, "keyframe": 1e-6, "consistency": 5e-6, "total": 5e-6}
 
 
@@ -22,7 +25,9 @@ def decode(rles):
 def test_case(case):
     boxes = json.loads(case["ground_truth"])
     count = len(case["frame_ids"])
-    truth = GroundTruth(case["frame_ids"], [[box["bbox_2d"] for box in boxes[str(i)]] for i in range(count)], decode(case["gt_mask"]))
+    truth = GroundTruth(
+        case["frame_ids"], [[box["bbox_2d"] for box in boxes[str(i)]] for i in range(count)], decode(case["gt_mask"])
+    )
     calls = []
 
     def tracker(found, keyframe):

@@ -79,7 +79,9 @@ def test_ablations_leave_parts_out():
 
 def test_published_matches_absent_objects_and_strict_does_not():
     text = format_answer("", 7, [[0, 0, 4, 3]])
-    assert score_answer(text, make_truth(), tracked(make_truth().masks)).spatial == 0.5  # the zero box counts as a missed object
+    assert (
+        score_answer(text, make_truth(), tracked(make_truth().masks)).spatial == 0.5
+    )  # the zero box counts as a missed object
     assert score_answer(text, make_truth(), tracked(make_truth().masks), STRICT).spatial == 1.0
     zero = format_answer("", 14, [[0, 0, 0, 0]])
     assert score_answer(zero, make_truth(), tracked(make_truth().masks)).spatial == 1.0
@@ -97,16 +99,25 @@ def test_strict_tracks_every_box_as_inference_does():
 def test_refusing_is_right_when_nothing_is_there():
     refusal, guess = format_answer("", 7, []), format_answer("", 7, [[0, 0, 4, 3]])
     assert score_answer(refusal, absent_truth(), never, STRICT).total == 5.0
-    assert score_answer(format_answer("", 7, [[0, 0, 0, 0]]), absent_truth(), never, STRICT).total == 5.0  # the data's way to say so
+    assert (
+        score_answer(format_answer("", 7, [[0, 0, 0, 0]]), absent_truth(), never, STRICT).total == 5.0
+    )  # the data's way to say so
     assert score_answer(guess, absent_truth(), never, STRICT).total == 2.0  # no part has a use for masks
-    assert score_answer(refusal, make_truth(), never, STRICT).parts == {"format": 2.0, "keyframe": 1.0, "spatial": 0.0, "consistency": 0.0}
+    assert score_answer(refusal, make_truth(), never, STRICT).parts == {
+        "format": 2.0,
+        "keyframe": 1.0,
+        "spatial": 0.0,
+        "consistency": 0.0,
+    }
     assert score_answer("", absent_truth(), never, STRICT).total == 0.0  # silence is no refusal
 
 
 def test_strict_boxes_are_finite_and_ordered():
     text = '<think></think><answer>{"keyframe_timestamp": 7, "bbox_2d_list": [[0, 0, 4, 3], [4, 3, 0, 0], [0, 0, 1e999, 3]]}</answer>'
     score = score_answer(text, make_truth(), tracked(make_truth().masks), STRICT)
-    assert score.format == pytest.approx(1 + 1 / 3) and score.spatial == pytest.approx(1 / 3)  # what is no box was still predicted
+    assert score.format == pytest.approx(1 + 1 / 3) and score.spatial == pytest.approx(
+        1 / 3
+    )  # what is no box was still predicted
     assert score_answer(text.replace("7,", "true,"), make_truth(), never, STRICT).failure == "bad_keyframe"
 
 

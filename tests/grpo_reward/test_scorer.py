@@ -12,7 +12,7 @@ from grpo_reward.reward_score import GroundTruth, score_answer
 from grpo_reward.rules import find_rule
 from grpo_reward.scorer import GroupScorer, TrackerFailed, build_scorer
 from veason.answers import format_answer
-from veason.examples import Example
+from veason.data.examples import Example
 
 
 class BoxTracker:
@@ -55,7 +55,10 @@ RESPONSES = [
 def test_a_group_is_its_answers(rule):
     example = make_example()
     scores = GroupScorer(find_rule(rule), BoxTracker()).score(example, RESPONSES)
-    alone = [score_answer(text, example.truth, lambda boxes, _: BoxTracker.fill(boxes, 2, (10, 10)), rule) for text in RESPONSES]
+    alone = [
+        score_answer(text, example.truth, lambda boxes, _: BoxTracker.fill(boxes, 2, (10, 10)), rule)
+        for text in RESPONSES
+    ]
     assert scores == alone
     assert [score.failure for score in scores] == [None, "no_answer", None, None]
 
@@ -100,7 +103,12 @@ def test_several_groups_are_scored_as_each_alone():
     """Of two sizes of masks, one without an answer to track; and when all together fail, each by itself."""
     example = make_example()
     large = replace(example, truth=replace(example.truth, masks=np.repeat(np.repeat(example.truth.masks, 2, 1), 2, 2)))
-    groups = [(make_example(), RESPONSES), (large, RESPONSES[:3]), (make_example(), ["nothing"]), (make_example(), RESPONSES[2:])]
+    groups = [
+        (make_example(), RESPONSES),
+        (large, RESPONSES[:3]),
+        (make_example(), ["nothing"]),
+        (make_example(), RESPONSES[2:]),
+    ]
     rule = find_rule("video_match_keyframe_sft_sam_mod")
     alone = [GroupScorer(rule, BoxTracker()).score(*group) for group in groups]
     together, failing = BoxTracker(), BoxTracker(failures=1)

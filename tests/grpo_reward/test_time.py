@@ -8,7 +8,11 @@ import pytest
 from grpo_reward.reward_score import GroundTruth, score_answer
 from grpo_reward.rules import RULES
 
-LENGTH, LIMIT, RUNS = 10_000, 0.005, 7  # characters, seconds, of which the fastest counts: other work on the machine is not the rule's
+LENGTH, LIMIT, RUNS = (
+    10_000,
+    0.005,
+    7,
+)  # characters, seconds, of which the fastest counts: other work on the machine is not the rule's
 
 HEAD = '<think></think><answer>{"keyframe_timestamp": 3, "bbox_2d_list": ['
 # before, again and again, after

@@ -32,9 +32,19 @@ def revos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in (0, 1):
             mask_dict[str(2 * video + number)] = [encoded(rectangle(video, number, index)) for index in range(FRAMES)]
         ids = [2 * video, 2 * video + 1]
-        texts = [("The blue one.", [0], 0), ("what is green", [1], 1), ("both of them", [0, 1], 1), ("a purple cow", [], 2)]
+        texts = [
+            ("The blue one.", [0], 0),
+            ("what is green", [1], 1),
+            ("both of them", [0, 1], 1),
+            ("a purple cow", [], 2),
+        ]
         expressions = {
-            str(exp_id): {"exp": text, "obj_id": objects, "anno_id": [ids[number] for number in objects], "type_id": type_id}
+            str(exp_id): {
+                "exp": text,
+                "obj_id": objects,
+                "anno_id": [ids[number] for number in objects],
+                "type_id": type_id,
+            }
             for exp_id, (text, objects, type_id) in enumerate(texts)
         }
         meta[name] = {"vid_id": video, "frames": names, "height": HEIGHT, "width": WIDTH, "expressions": expressions}

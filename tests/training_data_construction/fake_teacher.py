@@ -1,4 +1,6 @@
-"""What the tests of the teacher share: the objects of a small ReVOS, and a server over real HTTP that can be told to fail."""
+"""What the tests of the teacher share: the objects of a small ReVOS, and a server over real HTTP that can be told to
+fail.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,11 @@ class TeacherServer:
 
 def send(request: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
     request.send_response(status)
-    for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}.items():
+    for name, value in {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        **(headers or {}),
+    }.items():
         request.send_header(name, value)
     request.end_headers()
     request.wfile.write(body)

@@ -11,12 +11,23 @@ from subprocess import run
 import pytest
 
 from training_data_construction import data_sampling
-from training_data_construction.data_sampling import SamplingError, group_by_stratum, main, quotas, sample_keys, select, stratum_of
+from training_data_construction.data_sampling import (
+    SamplingError,
+    group_by_stratum,
+    main,
+    quotas,
+    sample_keys,
+    select,
+    stratum_of,
+)
 
 
 def annotation(counts: dict[tuple[int, int], int]) -> dict:
     """`counts`: (type_id, objects) -> expressions, spread over ten videos."""
-    videos = {f"set/v{k}": {"expressions": {}, "frames": ["0"], "vid_id": k, "height": 9, "width": 16, "source": "x"} for k in range(10)}
+    videos = {
+        f"set/v{k}": {"expressions": {}, "frames": ["0"], "vid_id": k, "height": 9, "width": 16, "source": "x"}
+        for k in range(10)
+    }
     number = 0
     for (type_id, objects), count in counts.items():
         for _ in range(count):
@@ -84,13 +95,28 @@ def test_nothing_of_an_expression_or_a_video_is_lost(tmp_path):
     content = annotation(COUNTS)
     source, output = tmp_path / "in.json", tmp_path / "out.json"
     source.write_text(json.dumps(content))
-    main(["--input_json", str(source), "--output_json", str(output), "--target_size", "120", "--absent_size", "9", "--seed", "4"])
+    main(
+        [
+            "--input_json",
+            str(source),
+            "--output_json",
+            str(output),
+            "--target_size",
+            "120",
+            "--absent_size",
+            "9",
+            "--seed",
+            "4",
+        ]
+    )
     result = json.loads(output.read_text(encoding="utf-8"))
     assert result["info"] == "kept"
     types = Counter()
     for video, entry in result["videos"].items():
         before = content["videos"][video]
-        assert {k: v for k, v in entry.items() if k != "expressions"} == {k: v for k, v in before.items() if k != "expressions"}
+        assert {k: v for k, v in entry.items() if k != "expressions"} == {
+            k: v for k, v in before.items() if k != "expressions"
+        }
         order = [exp_id for exp_id in before["expressions"] if exp_id in entry["expressions"]]
         assert list(entry["expressions"]) == order
         for exp_id, expression in entry["expressions"].items():
@@ -117,7 +143,10 @@ def test_the_table_and_the_default_output(tmp_path, capsys, monkeypatch):
         ("[]", "not a ReVOS annotation"),
         (json.dumps({"videos": {"v": {"expressions": []}}}), "not a ReVOS annotation"),
         (json.dumps(annotation({(2, 0): 5})), "nothing can be sampled"),
-        (json.dumps({"videos": {"v": {"expressions": {"3": {"exp": "x"}}}}}), "expression 3 of video v has no 'type_id'"),
+        (
+            json.dumps({"videos": {"v": {"expressions": {"3": {"exp": "x"}}}}}),
+            "expression 3 of video v has no 'type_id'",
+        ),
     ],
 )
 def test_bad_input_ends_with_one_line_and_no_output(tmp_path, content, said):
@@ -141,7 +170,11 @@ def test_sizes_and_missing_files_are_refused(tmp_path, monkeypatch):
 def test_it_runs_as_a_script_from_anywhere(tmp_path):
     (tmp_path / "in.json").write_text(json.dumps(annotation(COUNTS)))
     done = run(
-        [sys.executable, data_sampling.__file__, "--input_json", "in.json"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, data_sampling.__file__, "--input_json", "in.json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0 and "1000 expressions written" in done.stdout, done.stderr
 

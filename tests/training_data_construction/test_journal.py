@@ -34,7 +34,9 @@ def test_torn_at_every_byte(tmp_path):
             assert len(journal.entries) == kept, cut
             journal.append({"sample_id": "next"})
         lines = path.read_bytes().split(b"\n")
-        assert [json.loads(line)["sample_id"] for line in lines[:-1]] == [f"v/{number}" for number in range(kept)] + ["next"]
+        assert [json.loads(line)["sample_id"] for line in lines[:-1]] == [f"v/{number}" for number in range(kept)] + [
+            "next"
+        ]
 
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path):

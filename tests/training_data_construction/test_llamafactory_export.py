@@ -13,7 +13,7 @@ from PIL import Image
 from training_data_construction.cot_records import build_record, flat_prompt, split_by_video, write_json
 from training_data_construction.llamafactory_export import export_llamafactory
 from training_data_construction.teacher_tasks import plan_tasks
-from veason.datasets.revos import ReVOS
+from veason.data.revos import ReVOS
 from veason.errors import DataError
 from veason.frames import read_frame, resize_frame
 from veason.prompts import SYSTEM_PROMPT, build_messages
@@ -36,7 +36,10 @@ def test_what_the_loader_reads(built, tmp_path):
         assert len(rows) == len(records)
         for row, record in zip(rows, records, strict=True):
             turns = row[entry["columns"]["messages"]]
-            assert [turn[entry["tags"]["role_tag"]] for turn in turns] == [entry["tags"]["user_tag"], entry["tags"]["assistant_tag"]]
+            assert [turn[entry["tags"]["role_tag"]] for turn in turns] == [
+                entry["tags"]["user_tag"],
+                entry["tags"]["assistant_tag"],
+            ]
             assert row[entry["columns"]["system"]] == SYSTEM_PROMPT
             images = row[entry["columns"]["images"]]
             assert turns[0]["value"].count("<image>") == len(images)
@@ -46,7 +49,9 @@ def test_what_the_loader_reads(built, tmp_path):
                 assert np.abs(stored - seen).mean() < 2.0  # JPEG
     pictures = list((tmp_path / "images_56").rglob("*"))
     assert not [path for path in pictures if path.suffix == ".part"]
-    assert len([path for path in pictures if path.is_file()]) == len({path for record in built for path in record["sampled_video_frames"]})
+    assert len([path for path in pictures if path.is_file()]) == len(
+        {path for record in built for path in record["sampled_video_frames"]}
+    )
 
 
 def test_the_prompt_is_the_students(built):

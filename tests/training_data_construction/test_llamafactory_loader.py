@@ -1,4 +1,5 @@
-"""LLaMA-Factory's own argument parser, loader, converter and template on our configuration and data set; runs where it is installed.
+"""LLaMA-Factory's own argument parser, loader, converter and template on our configuration and data set; runs where it
+is installed.
 
 pip install llamafactory==0.9.5   (in an environment of its own: it asks for an older transformers)
 """
@@ -14,7 +15,7 @@ import yaml
 from training_data_construction.cot_records import build_record
 from training_data_construction.llamafactory_export import export_llamafactory
 from training_data_construction.teacher_tasks import plan_tasks
-from veason.datasets.revos import ReVOS
+from veason.data.revos import ReVOS
 from veason.prompts import build_messages
 
 pytest.importorskip("llamafactory", reason="LLaMA-Factory is not installed", exc_type=ImportError)
@@ -34,7 +35,11 @@ def rows(revos, tmp_path_factory):
 
     with open("configs/llamafactory_qwen2_5vl_lora_sft.yaml", encoding="utf-8") as file:
         config = yaml.safe_load(file)
-    config |= {"model_name_or_path": str(folder / "policy"), "dataset_dir": str(folder), "output_dir": str(folder / "out")}
+    config |= {
+        "model_name_or_path": str(folder / "policy"),
+        "dataset_dir": str(folder),
+        "output_dir": str(folder / "out"),
+    }
     config |= {"bf16": False, "use_cpu": True, "preprocessing_num_workers": 1, "dataloader_num_workers": 0}
     model_args, data_args, training_args, _, _ = get_train_args(config)
     modules = load_tokenizer(model_args)
@@ -49,7 +54,9 @@ def test_its_tokens_are_those_of_our_prompt_and_answer(rows):
     records, loaded, tokenizer, processor = rows
     assert len(loaded) == len(records)
     for record, row in zip(records, loaded, strict=True):
-        text = processor.apply_chat_template(build_messages(record["exp"], record["frame_ids"], None, (56, 56)), add_generation_prompt=True)
+        text = processor.apply_chat_template(
+            build_messages(record["exp"], record["frame_ids"], None, (56, 56)), add_generation_prompt=True
+        )
         images = [Image.open(path) for path in row["images"]]
         assert [image.size for image in images] == [(56, 56)] * len(record["frame_ids"])
         expected = processor(text=[text], images=images)["input_ids"][0]

@@ -1,4 +1,6 @@
-"""The whole command against a real HTTP server: what it asks, what it writes, and what it does when the server or the machine fails."""
+"""The whole command against a real HTTP server: what it asks, what it writes, and what it does when the server or the
+machine fails.
+"""
 
 from __future__ import annotations
 
@@ -71,11 +73,14 @@ def test_boxes_of_several_objects(revos, tmp_path, server):
     assert (tmp_path / "zero" / "llamafactory").exists() and not (tmp_path / "drop" / "llamafactory").exists()
     seen = Counter()
     for zero, drop in zip(records(tmp_path / "zero"), records(tmp_path / "drop"), strict=True):
-        answers = [json.loads(re.search(r"<answer>(.*)</answer>", record["solution"]).group(1)) for record in (zero, drop)]
+        answers = [
+            json.loads(re.search(r"<answer>(.*)</answer>", record["solution"]).group(1)) for record in (zero, drop)
+        ]
         video, numbers = int(zero["video"][-1]), {"0": [0], "1": [1], "2": [0, 1]}[zero["exp_id"]]
         boxes = [rectangle(video, number, answers[0]["keyframe_timestamp"]) for number in numbers]
         scaled = [
-            [0, 0, 0, 0] if box is None else [round(side * f + 0.5, 2) for side, f in zip(box, (56 / 64, 56 / 48) * 2)] for box in boxes
+            [0, 0, 0, 0] if box is None else [round(side * f + 0.5, 2) for side, f in zip(box, (56 / 64, 56 / 48) * 2)]
+            for box in boxes
         ]
         assert answers[0]["bbox_2d_list"] == scaled
         assert answers[1]["bbox_2d_list"] == [[round(side) for side in box] for box in scaled if any(box)]
@@ -114,7 +119,9 @@ def test_passing_failures_cost_no_answer(revos, tmp_path, server):
     assert main(words(revos, tmp_path, server)) == 0
     assert time.monotonic() - start > 0.3  # Retry-After
     entries = journal(tmp_path)
-    assert Counter(entry["sample_id"] for entry in entries if "lost" not in entry) == {record_id(r): 1 for r in records(tmp_path)}
+    assert Counter(entry["sample_id"] for entry in entries if "lost" not in entry) == {
+        record_id(r): 1 for r in records(tmp_path)
+    }
     assert len(records(tmp_path)) == PRESENT
     assert sum("lost" in entry for entry in entries) == 5  # paid for, perhaps: counted in the budget
     assert len(server.questions) == PRESENT + len(failures)
@@ -188,8 +195,14 @@ def test_bad_answers_are_asked_again_twice_then_set_aside(revos, tmp_path, serve
     [
         (Failure(401, body=b'{"error": {"message": "Incorrect API key provided"}}'), "Incorrect API key provided"),
         (Failure(404, body=b'{"detail": "Not Found"}'), "Not Found"),
-        (Failure(400, body=b'{"error": {"message": "teacher is not a multimodal model"}}'), "teacher is not a multimodal model"),
-        (Failure(429, body=b'{"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}'), "You exceeded your quota"),
+        (
+            Failure(400, body=b'{"error": {"message": "teacher is not a multimodal model"}}'),
+            "teacher is not a multimodal model",
+        ),
+        (
+            Failure(429, body=b'{"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}'),
+            "You exceeded your quota",
+        ),
         (Failure(200, body=b"<html>a login page</html>"), "a login page"),
         (Failure(cut=True), "connection failed"),
     ],
@@ -249,7 +262,11 @@ def test_budget_of_tokens(revos, tmp_path, server):
 
 def test_one_question_refused(revos, tmp_path, server):
     def refuse(_number, question):
-        return Failure(400, body=b'{"error": {"message": "content policy"}}') if "what is green" in question.split("\n\n")[1] else None
+        return (
+            Failure(400, body=b'{"error": {"message": "content policy"}}')
+            if "what is green" in question.split("\n\n")[1]
+            else None
+        )
 
     server.misbehave = refuse
     assert main(words(revos, tmp_path, server, "--workers", 1)) == 0
@@ -326,7 +343,9 @@ def start(revos, output, server):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     output.mkdir(exist_ok=True)
     with open(output / "stderr.txt", "ab") as errors:
-        return subprocess.Popen([sys.executable, str(SCRIPT), *words(revos, output, server)], env=environment, stdout=errors, stderr=errors)
+        return subprocess.Popen(
+            [sys.executable, str(SCRIPT), *words(revos, output, server)], env=environment, stdout=errors, stderr=errors
+        )
 
 
 def wait_for(condition, process):
@@ -336,14 +355,21 @@ def wait_for(condition, process):
 
 
 def test_killed_and_started_again(revos, tmp_path, server):
-    """SIGKILL twice in mid-work: no answer in the journal is asked for again, and the result is that of an undisturbed run."""
+    """SIGKILL twice in mid-work: no answer in the journal is asked for again, and the result is that of an undisturbed
+    run.
+    """
     path, answered, hung = tmp_path / "journal.jsonl", 0, threading.Event()
     for more in (3, 4):
         answered += more
         limit = len(server.questions) + more  # further requests hang until the kill
         server.misbehave = lambda number, _, limit=limit, hung=hung: hung.wait(60) and None if number >= limit else None
         process = start(revos, tmp_path, server)
-        wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") >= answered and len(server.questions) >= limit + 4, process)  # noqa: B023
+        wait_for(
+            lambda answered=answered, limit=limit: (
+                path.exists() and path.read_bytes().count(b"\n") >= answered and len(server.questions) >= limit + 4
+            ),
+            process,
+        )
         process.kill()
         process.wait()
         hung.set()
@@ -375,7 +401,8 @@ def test_a_teacher_of_ones_own_is_made_with_the_data_root(revos, tmp_path, serve
         "    def __init__(self, root):\n"
         "        self.root = root\n"
         "    def reason(self, sample, keyframe, times):\n"
-        "        return f'Step 1: It is in {self.root}.\\nStep 2: It is clear at {keyframe} seconds.\\nStep 3: It stands still.'\n"
+        "        return f'Step 1: It is in {self.root}.\\nStep 2: It is clear at {keyframe} seconds.\\nStep 3: It "
+        "stands still.'\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert main(words(revos, tmp_path / "cot", server, "--teacher", "own_teacher:Own")) == 0

@@ -25,7 +25,8 @@ def test_worked_examples_pass_their_own_checks():
         GOOD.replace("Step 1:", "**Step 1:**").replace("Step 2:", "### Step 2."),
         GOOD.replace("\n", "\n\n").lower(),
         GOOD.replace("At", "at") + " The keyframe at 12 s is sharp.",
-        GOOD.replace("12 seconds", "timestamp 12.") + " A red frame house stands behind.".replace("red frame", "timber"),
+        GOOD.replace("12 seconds", "timestamp 12.")
+        + " A red frame house stands behind.".replace("red frame", "timber"),
     ],
 )
 def test_accepted(text):
@@ -62,17 +63,35 @@ def test_refused_with_the_reason(text, reason):
 
 @pytest.mark.parametrize(
     "words",
-    ["The highlighted person", "The marked dog", "The red-outlined dog", "The red-boxed dog", "The dog in the red square"]
-    + ["The dog within the box", "The dog under the red highlight", "The dog shown in red", "The dog indicated by the red lines"]
+    [
+        "The highlighted person",
+        "The marked dog",
+        "The red-outlined dog",
+        "The red-boxed dog",
+        "The dog in the red square",
+    ]
+    + [
+        "The dog within the box",
+        "The dog under the red highlight",
+        "The dog shown in red",
+        "The dog indicated by the red lines",
+    ]
     + ["The dog, as indicated by the box,", "The dog in the red frame"],
 )
 def test_each_way_to_betray_the_drawing_is_seen(words):
-    assert "drawn onto the frames" in (check_answer(GOOD.replace("The dog leaps", f"{words} leaps"), 12, "the dog") or "")
+    assert "drawn onto the frames" in (
+        check_answer(GOOD.replace("The dog leaps", f"{words} leaps"), 12, "the dog") or ""
+    )
 
 
 @pytest.mark.parametrize(
     "sentence",
-    ["In the keyframe the 2 dogs run.", "Her glasses with red frames shine.", "A red square stands behind it.", "A red line bus passes."],
+    [
+        "In the keyframe the 2 dogs run.",
+        "Her glasses with red frames shine.",
+        "A red square stands behind it.",
+        "A red line bus passes.",
+    ],
 )
 def test_what_only_sounds_like_it_is_accepted(sentence):
     assert check_answer(f"{GOOD} {sentence}", 12, "the dog") is None
@@ -80,7 +99,11 @@ def test_what_only_sounds_like_it_is_accepted(sentence):
 
 @pytest.mark.parametrize(
     ("expression", "words"),
-    [("marked dog", "The marked dog"), ("What lies inside a box?", "The cat in the box"), ("a red square", "The dot in the red square")],
+    [
+        ("marked dog", "The marked dog"),
+        ("What lies inside a box?", "The cat in the box"),
+        ("a red square", "The dot in the red square"),
+    ],
 )
 def test_an_article_or_a_place_does_not_hide_the_descriptions_own_words(expression, words):
     assert check_answer(GOOD.replace("The dog", words), 12, expression) is None
@@ -103,6 +126,15 @@ def test_a_reasoning_models_own_thinking_is_not_the_answer():
 
 @pytest.mark.timeout(5)
 def test_hostile_text_takes_linear_time():
-    for piece in ("Step 1 ", "step 1:\n", "frame at ", "keyframe is at the frame ", "<think>", "red ", " \t\n", "#*>-_ "):
+    for piece in (
+        "Step 1 ",
+        "step 1:\n",
+        "frame at ",
+        "keyframe is at the frame ",
+        "<think>",
+        "red ",
+        " \t\n",
+        "#*>-_ ",
+    ):
         check_answer(piece * 20_000, 12, "the dog", max_words=10**9)
         check_answer(GOOD + piece * 20_000, 12, "the dog", max_words=10**9)

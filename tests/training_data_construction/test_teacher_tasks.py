@@ -10,7 +10,7 @@ from PIL import Image
 
 from training_data_construction.teacher_tasks import draw_pictures, plan_tasks, teacher_size
 from training_data_construction.teachers import Question, read_retry_after
-from veason.datasets.revos import ReVOS
+from veason.data.revos import ReVOS
 from veason.errors import DataError
 
 SELECTED = "meta_expressions_train_select.json"
@@ -48,7 +48,10 @@ def test_at_most_so_many_a_video(benchmark):
 def test_absent_targets_have_no_boxes(benchmark):
     tasks = [task for task in plan_tasks(benchmark, seed=0, include_absent=True)[0] if task.absent]
     assert len(tasks) == VIDEOS
-    assert all(not any(map(any, task.boxes)) and task.keyframe_boxes == [] and task.keyframe in task.frame_ids for task in tasks)
+    assert all(
+        not any(map(any, task.boxes)) and task.keyframe_boxes == [] and task.keyframe in task.frame_ids
+        for task in tasks
+    )
 
 
 def test_nothing_to_ask_about(benchmark):
@@ -58,7 +61,13 @@ def test_nothing_to_ask_about(benchmark):
 
 @pytest.mark.parametrize(
     ("frame", "shown"),
-    [((720, 1280), (360, 640)), ((1280, 720), (640, 360)), ((480, 480), (480, 480)), ((240, 320), (240, 320)), ((600, 600), (480, 480))],
+    [
+        ((720, 1280), (360, 640)),
+        ((1280, 720), (640, 360)),
+        ((480, 480), (480, 480)),
+        ((240, 320), (240, 320)),
+        ((600, 600), (480, 480)),
+    ],
 )
 def test_pictures_fit(frame, shown):
     assert teacher_size(*frame) == shown
@@ -67,7 +76,10 @@ def test_pictures_fit(frame, shown):
 def test_every_object_is_outlined_where_it_is(benchmark):
     """The outline of each object is red, also where another object lies over it."""
     task = next(task for task in plan_tasks(benchmark, seed=0)[0] if task.sample.exp_id == "2")
-    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))).astype(int) for url in draw_pictures(task)]
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))).astype(int)
+        for url in draw_pictures(task)
+    ]
     for time, picture in zip(task.frame_ids, pictures, strict=True):
         assert picture.shape == (HEIGHT, WIDTH, 3)
         reddish = (picture[..., 0] > 150) & (picture[..., 1] < 130) & (picture[..., 2] < 130)

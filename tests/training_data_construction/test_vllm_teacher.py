@@ -26,8 +26,18 @@ PRESENT = VIDEOS * (EXPRESSIONS - 1)
 def vllm_url(tmp_path_factory):
     """vLLM's server on a free port, asking for a key."""
     folder = tmp_path_factory.mktemp("vllm")
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_API_KEY": KEY}
-    subprocess.run([sys.executable, "-m", "veason.toy.tiny_policy", "--output", str(folder / "policy")], env=environment, check=True)
+    environment = {
+        **os.environ,
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_API_KEY": KEY,
+    }
+    subprocess.run(
+        [sys.executable, "-m", "veason.toy.tiny_policy", "--output", str(folder / "policy")],
+        env=environment,
+        check=True,
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -40,7 +50,18 @@ def vllm_url(tmp_path_factory):
         "--served-model-name",
         "teacher",
     ]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "4096", "--max-num-seqs", "8"]
+    command += [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--dtype",
+        "float32",
+        "--max-model-len",
+        "4096",
+        "--max-num-seqs",
+        "8",
+    ]
     command += ["--limit-mm-per-prompt", '{"image": 8, "video": 0}', "--skip-mm-profiling", "--enforce-eager"]
     with open(folder / "log.txt", "wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -69,7 +90,16 @@ def environment(monkeypatch):
 
 
 def words(revos, output, url, *more):
-    fixed = ["--keyframe_resize", "56", "--first_delay", "0.05", "--workers", "4", "--request_options", '{"max_tokens": 24}']
+    fixed = [
+        "--keyframe_resize",
+        "56",
+        "--first_delay",
+        "0.05",
+        "--workers",
+        "4",
+        "--request_options",
+        '{"max_tokens": 24}',
+    ]
     return ["--data_root", str(revos), "--output", str(output), "--base_url", url, "--model", "teacher", *fixed, *more]
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from training_scripts.toy_policy_card import AsEvaluated, answer_figures, benchmark_figures, write_card
+from training_scripts.toy.policy_card import AsEvaluated, answer_figures, benchmark_figures, write_card
 from veason.answers import format_answer
 from veason.pipeline import NO_TARGET
 from veason.toy.layouts import write_revos
@@ -30,7 +30,9 @@ def test_a_right_answer_and_one_that_cannot_be_read(tmp_path):
     share = 1 / len(data)
     expected = {"form": share, "keyframe": share, "box_iou": share, "readable": 2 * share, "answers": len(data)}
     assert answer_figures(evaluation, world) == pytest.approx(expected)
-    (evaluation / "metrics.json").write_text(json.dumps({"table": {"Overall J&F": {"value": 51.5}, "R": {"value": 3.0}}}))
+    (evaluation / "metrics.json").write_text(
+        json.dumps({"table": {"Overall J&F": {"value": 51.5}, "R": {"value": 3.0}}})
+    )
     assert benchmark_figures(evaluation) == {"Overall J&F": 51.5}
 
 
@@ -47,5 +49,8 @@ def test_the_card_counts_what_went_into_the_checkpoint_that_ships(tmp_path):
     figures = {"Overall J&F": 51.5, "answers": 7, "form": 1.0, "keyframe": 0.5, "box_iou": 0.25}
     write_card(output, figures, "STEPS=3 bash run.sh", [run])
     card = (output / "README.md").read_text()
-    assert "Made by `STEPS=3 bash run.sh` at commit" in card and "- `run`: 2 steps in 2.0 minutes, loss 0.500 at the end\n" in card
+    assert (
+        "Made by `STEPS=3 bash run.sh` at commit" in card
+        and "- `run`: 2 steps in 2.0 minutes, loss 0.500 at the end\n" in card
+    )
     assert "| Overall J&F | 51.5 % |" in card and "On the 7 expressions" in card

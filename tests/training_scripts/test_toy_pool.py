@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from training_scripts import toy_pool
-from training_scripts.toy_pool import Job, Stage, run_jobs
+from training_scripts.toy import pool as toy_pool
+from training_scripts.toy.pool import Job, Stage, run_jobs
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,14 @@ def quick(monkeypatch):
 def stage(folder, name, code):
     product = folder / f"{name}.txt"
     return Stage(
-        name, [sys.executable, "-S", "-c", f"import os, sys, time; {code}; open({str(product)!r}, 'a').write(os.environ['SLOT'])"], product
+        name,
+        [
+            sys.executable,
+            "-S",
+            "-c",
+            f"import os, sys, time; {code}; open({str(product)!r}, 'a').write(os.environ['SLOT'])",
+        ],
+        product,
     )
 
 
@@ -48,7 +55,11 @@ def test_the_same_jobs_go_on_where_they_were_stopped(tmp_path):
     run_jobs([job(tmp_path, "a", "pass", "sys.exit(3)")], [{"SLOT": "0"}], 60)
     again = job(tmp_path, "a", "pass", "pass")
     run_jobs([again], [{"SLOT": "1"}], 60)
-    assert again.state == "done" and (again.folder / "stage0.txt").read_text() == "0" and set(again.ended) == {"stage0", "stage1"}
+    assert (
+        again.state == "done"
+        and (again.folder / "stage0.txt").read_text() == "0"
+        and set(again.ended) == {"stage0", "stage1"}
+    )
     run_jobs([again], [{"SLOT": "2"}], 60)
     assert (again.folder / "stage1.txt").read_text() == "1"
 

@@ -1,4 +1,6 @@
-"""Each experiment loads and differs from the recipe where it says so; the recipe differs from the published one in sizes."""
+"""Each experiment loads and differs from the recipe where it says so; the recipe differs from the published one in
+sizes.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +9,29 @@ from pathlib import Path
 
 import pytest
 
-from eval.config import EvaluateConfig, read_words
+from eval.options import EvaluateConfig, read_words
 from grpo_reward.rules import find_rule
-from training_scripts.toy_experiments import choose, make_job, make_slots
-from training_scripts.toy_recipes import EXPERIMENTS, GRPO, SFT, Places, recipe, training_words
+from training_scripts.toy.experiments import choose, make_job, make_slots
+from training_scripts.toy.recipes import EXPERIMENTS, GRPO, SFT, Places, recipe, training_words
 from verl.config import Config, load_config
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = "config=configs/video_seg_zero_3b_keyframe_sam_sft_mod.yaml"
 SIZES = {  # what the toy recipe may have different from the published one: sizes, places, and what a small policy needs
-    *("data.train_files", "data.val_files", "data.val_meta_file", "data.val_max_samples", "data.prompt_template", "data.keyframe_resize"),
-    *("data.max_prompt_length", "data.max_response_length", "worker.rollout.prompt_length", "worker.rollout.response_length"),
+    *(
+        "data.train_files",
+        "data.val_files",
+        "data.val_meta_file",
+        "data.val_max_samples",
+        "data.prompt_template",
+        "data.keyframe_resize",
+    ),
+    *(
+        "data.max_prompt_length",
+        "data.max_response_length",
+        "worker.rollout.prompt_length",
+        "worker.rollout.response_length",
+    ),
     *(
         "data.rollout_batch_size",
         "worker.actor.global_batch_size",
@@ -26,10 +40,29 @@ SIZES = {  # what the toy recipe may have different from the published one: size
         "worker.actor.model.tokenizer_path",
     ),
     *("worker.actor.model.enable_gradient_checkpointing", "worker.actor.optim.lr", "worker.actor.fsdp.mp_param_dtype"),
-    *("worker.actor.offload.param_offload", "worker.actor.offload.optimizer_offload", "worker.ref.offload.param_offload"),
-    *("worker.ref.fsdp.torch_dtype", "worker.ref.fsdp.mp_param_dtype", "worker.rollout.tensor_parallel_size", "worker.rollout.dtype"),
-    *("worker.rollout.enforce_eager", "worker.rollout.kv_cache_gib", "worker.rollout.sleep", "worker.rollout.enable_chunked_prefill"),
-    *("worker.rollout.max_num_seqs", "worker.rollout.gpu_memory_utilization", "worker.reward.sam2_config", "worker.reward.sam2_checkpoint"),
+    *(
+        "worker.actor.offload.param_offload",
+        "worker.actor.offload.optimizer_offload",
+        "worker.ref.offload.param_offload",
+    ),
+    *(
+        "worker.ref.fsdp.torch_dtype",
+        "worker.ref.fsdp.mp_param_dtype",
+        "worker.rollout.tensor_parallel_size",
+        "worker.rollout.dtype",
+    ),
+    *(
+        "worker.rollout.enforce_eager",
+        "worker.rollout.kv_cache_gib",
+        "worker.rollout.sleep",
+        "worker.rollout.enable_chunked_prefill",
+    ),
+    *(
+        "worker.rollout.max_num_seqs",
+        "worker.rollout.gpu_memory_utilization",
+        "worker.reward.sam2_config",
+        "worker.reward.sam2_checkpoint",
+    ),
 }
 
 
@@ -71,7 +104,9 @@ def test_every_experiment_loads_and_has_a_rule(name: str, places: Places) -> Non
     assert config.data.seed == 3 and config.trainer.max_steps == 40
     if experiment.program == GRPO:
         plain = load_config(training_words(EXPERIMENTS["grpo"], 3, 40, places))
-        words = {word.partition("=")[0] for word in experiment.words} | ({"worker.actor.model.model_path"} if experiment.random else set())
+        words = {word.partition("=")[0] for word in experiment.words} | (
+            {"worker.actor.model.model_path"} if experiment.random else set()
+        )
         assert different(config, plain) - {"worker.actor.model.tokenizer_path"} == words
     else:
         grpo = recipe()
@@ -82,10 +117,16 @@ def test_every_experiment_loads_and_has_a_rule(name: str, places: Places) -> Non
 
 def test_a_run_is_trained_then_evaluated_at_the_recipe_s_sizes(places: Places) -> None:
     train, evaluate = make_job("no_sam2", 1, 40, 100, ["worker.rollout.n=4"], places).stages
-    assert train.product == places.output / "runs/no_sam2-1/train/global_step_40/trainer.json" and "worker.rollout.n=4" in train.command
+    assert (
+        train.product == places.output / "runs/no_sam2-1/train/global_step_40/trainer.json"
+        and "worker.rollout.n=4" in train.command
+    )
     config = read_words(EvaluateConfig, [word for word in evaluate.command if "=" in word])
     assert config.model_path == str(train.product.parent / "actor/huggingface") and config.limit == 100
-    assert config.keyframe_resize == recipe().data.keyframe_resize and config.prompt_template == recipe().data.prompt_template
+    assert (
+        config.keyframe_resize == recipe().data.keyframe_resize
+        and config.prompt_template == recipe().data.prompt_template
+    )
     (later,) = make_job("no_sam2", 1, 40, 100, [], places, ["evaluate"]).stages
     assert later == evaluate
     (alone,) = make_job("sft", 0, 40, None, [], places).stages
@@ -105,5 +146,7 @@ def test_slots_share_gpus_and_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
     slots = make_slots(3, tmp_path)
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["2", "5", "2"] and {slot["OMP_NUM_THREADS"] for slot in slots} == {"5"}
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["2", "5", "2"] and {
+        slot["OMP_NUM_THREADS"] for slot in slots
+    } == {"5"}
     assert len({slot["TRITON_CACHE_DIR"] for slot in slots}) == 3

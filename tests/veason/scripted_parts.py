@@ -22,7 +22,9 @@ class BoxTracker:
     def track_group(self, frames, prompts):
         self.groups = getattr(self, "groups", 0) + 1
         return [
-            np.stack([mask for _, mask in sorted(self.track_video(frames.__getitem__, len(frames), p), key=lambda m: m[0])])
+            np.stack(
+                [mask for _, mask in sorted(self.track_video(frames.__getitem__, len(frames), p), key=lambda m: m[0])]
+            )
             for p in prompts
         ]
 

@@ -38,7 +38,9 @@ def track_masks():
 
 
 def write_revos(folder):
-    """A ReVOS folder: video `a` of 12 frames with expressions of one object, two objects, and none; video `b` of 5 frames."""
+    """A ReVOS folder: video `a` of 12 frames with expressions of one object, two objects, and none; video `b` of 5
+    frames.
+    """
     root = folder / "ReVOS"
     frames = write_frames(root / "JPEGImages" / "a", FRAMES)
     tracks = {name: [m if m is None else rle_json(m) for m in track] for name, track in track_masks().items()}

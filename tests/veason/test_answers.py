@@ -69,7 +69,9 @@ def test_no_answer_asks_for_more_boxes_than_the_limit():
 
 def test_numbers_beyond_floats_are_no_boxes():
     huge = "9" * 400
-    answer = parse_answer(f'<answer>{{"keyframe_timestamp": {huge}, "bbox_2d_list": [[0, 0, {huge}, 5], [1, 1, 2, 2]]}}</answer>')
+    answer = parse_answer(
+        f'<answer>{{"keyframe_timestamp": {huge}, "bbox_2d_list": [[0, 0, {huge}, 5], [1, 1, 2, 2]]}}</answer>'
+    )
     assert answer.boxes == ((1, 1, 2, 2),) and answer.keyframe == int(huge)
     assert all(math.isfinite(value) for value in answer.boxes[0])
 

@@ -9,19 +9,21 @@ from PIL import Image
 from small_revos import FRAMES, HEIGHT, WIDTH, rectangle, rle_json, write_frames
 
 from veason import masks
-from veason.alignment import judge, leaps, slip
-from veason.audit import audit, detect, exclusions, main, open_splits
-from veason.audit_checks import KINDS
-from veason.datasets.revos import ReVOS
+from veason.audit.checks import KINDS
+from veason.audit.command import audit, detect, exclusions, main, open_splits
+from veason.data.revos import ReVOS
+from veason.data.training import KeyframeTrainingData
 from veason.errors import DataError
+from veason.metrics.alignment import judge, leaps, slip
 from veason.toy.layouts import write_mevis, write_reasonvos, write_vicas
 from veason.toy.world import make_videos
-from veason.training_data import KeyframeTrainingData
 
 
 def edit_masks(root, **changes):
     path = root / "mask_dict.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **{name[1:]: track for name, track in changes.items()}}))
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), **{name[1:]: track for name, track in changes.items()}})
+    )
 
 
 def found(root):
@@ -54,10 +56,18 @@ DAMAGE = [
     ("short_list", lambda root: edit_masks(root, _0=track_of(BOX, FRAMES - 2)), {"a/0", "a/1"}),
     ("long_list", lambda root: edit_masks(root, _1=track_of(BOX, FRAMES + 1)), {"a/1"}),
     ("mask_size", lambda root: edit_masks(root, _0=track_of(np.ones((9, 9), np.uint8))), {"a/0", "a/1"}),
-    ("unreadable_mask", lambda root: edit_masks(root, _1=[{"size": [HEIGHT, WIDTH], "counts": "zzzz"}] * FRAMES), {"a/1"}),
+    (
+        "unreadable_mask",
+        lambda root: edit_masks(root, _1=[{"size": [HEIGHT, WIDTH], "counts": "zzzz"}] * FRAMES),
+        {"a/1"},
+    ),
     ("empty_target", lambda root: edit_masks(root, _0=[None] * FRAMES), {"a/0"}),
     ("empty_target", lambda root: edit_masks(root, _0=track_of(np.zeros((HEIGHT, WIDTH), np.uint8))), {"a/0"}),
-    ("leap", lambda root: edit_masks(root, _0=[*track_of(BOX, 6), rle_json(rectangle(30, 50, 40, 70)), *track_of(BOX, 5)]), {"a/0", "a/1"}),
+    (
+        "leap",
+        lambda root: edit_masks(root, _0=[*track_of(BOX, 6), rle_json(rectangle(30, 50, 40, 70)), *track_of(BOX, 5)]),
+        {"a/0", "a/1"},
+    ),
 ]
 
 
@@ -138,7 +148,9 @@ def test_a_leap_is_there_and_back():
 
 def test_the_command_writes_a_report_and_an_exclusion_list_that_training_takes(revos, tmp_path, capsys):
     edit_masks(
-        revos, _0=[*track_of(BOX, 6), rle_json(rectangle(30, 50, 40, 70)), *track_of(BOX, 5)], _1=track_of(np.ones((9, 9), np.uint8))
+        revos,
+        _0=[*track_of(BOX, 6), rle_json(rectangle(30, 50, 40, 70)), *track_of(BOX, 5)],
+        _1=track_of(np.ones((9, 9), np.uint8)),
     )
     (revos / "meta_expressions_valid_.json").unlink()
     output = tmp_path / "audit"
@@ -148,7 +160,9 @@ def test_the_command_writes_a_report_and_an_exclusion_list_that_training_takes(r
     report = (output / "report.md").read_text()
     assert "| leap | a mask leaps away for one frame and back | 1 | 1 | 2 | yes |" in report
     pictures = sorted(path.name for path in (output / "pictures").iterdir())
-    assert pictures == ["leap-01-a.jpg", "mask_size-01-a.jpg"] and all(f"pictures/{name}" in report for name in pictures)
+    assert pictures == ["leap-01-a.jpg", "mask_size-01-a.jpg"] and all(
+        f"pictures/{name}" in report for name in pictures
+    )
     records = [json.loads(line) for line in (output / "findings.jsonl").read_text().splitlines()]
     assert {record["kind"] for record in records} == {"leap", "mask_size"} and records[0]["frames"] == [6]
     assert (output / "exclude.txt").read_text() == "a/0  # leap\na/1  # leap, mask_size\n"
@@ -208,7 +222,9 @@ def test_frames_beside_the_annotated_ones_are_no_finding_where_they_belong(tmp_p
     root = tmp_path / "ViCaS"
     write_frames(root / "video_frames" / "000012", 5)
     rle = rle_json(BOX)
-    entries = [{"filename": f"{t:05d}.jpg", "is_gt": t % 2 == 0, "track_ids": [5], "mask_rles": [rle]} for t in range(5)]
+    entries = [
+        {"filename": f"{t:05d}.jpg", "is_gt": t % 2 == 0, "track_ids": [5], "mask_rles": [rle]} for t in range(5)
+    ]
     referrals = [{"prompt": "it", "track_ids": [5]}]
     content = {"image_size": [HEIGHT, WIDTH], "object_referrals": referrals, "segmentations": entries}
     for path, value in (("annotations/v1.0/000012.json", content), ("splits/v1.0/val.json", [12])):

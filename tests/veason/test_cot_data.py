@@ -1,4 +1,6 @@
-"""Chains of thought as training data: the trainer's protocol, the truth beside the answer, and what is wrong with a file of records."""
+"""Chains of thought as training data: the trainer's protocol, the truth beside the answer, and what is wrong with a
+file of records.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ from PIL import Image
 
 from veason import masks
 from veason.answers import format_answer, parse_answer
-from veason.cot_data import CoTData
+from veason.data.cot import CoTData
+from veason.data.training import build_training_data
 from veason.errors import DataError
 from veason.prompts import build_messages
-from veason.training_data import build_training_data
 
 FRAMES, HEIGHT, WIDTH, SIZE = 6, 24, 32, 56
 
@@ -32,7 +34,9 @@ def root(tmp_path):
             mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
             mask[4 : 10 + number, 2 + index : 12 + index] = 1
             rle = masks.encode(mask)
-            track.append({"size": list(rle["size"]), "counts": rle["counts"].decode()} if (number, index) != (1, 4) else None)
+            track.append(
+                {"size": list(rle["size"]), "counts": rle["counts"].decode()} if (number, index) != (1, 4) else None
+            )
     (root / "mask_dict.json").write_text(json.dumps({"7": tracks[0], "8": tracks[1]}))
     return root
 
@@ -60,7 +64,9 @@ def write(root, records, name="cot.json"):
 
 def test_example_with_answer_and_truth(root):
     write(root, [record(root), record(root, "1", (1, 4))])
-    data = build_training_data(name="cot", train_files=str(root), meta_file="cot.json", keyframe_resize=SIZE, rollout_batch_size=4)
+    data = build_training_data(
+        name="cot", train_files=str(root), meta_file="cot.json", keyframe_resize=SIZE, rollout_batch_size=4
+    )
     assert len(data) == 2
     assert data.sample_id(1) == "set/v0/1"
     messages, sizes = data.outline(0, seed=3)
@@ -96,7 +102,9 @@ def test_records_may_lie_anywhere(root, tmp_path):
 
 def test_absent_targets_are_scored_too(root):
     refusal = [{"from": "human", "value": ""}, {"from": "gpt", "value": format_answer("Nothing fits.", 2, [])}]
-    example = CoTData(write(root, [record(root, type_id=2, anno_id=[], conversation=refusal)]), keyframe_resize=SIZE).example(0, 0)
+    example = CoTData(
+        write(root, [record(root, type_id=2, anno_id=[], conversation=refusal)]), keyframe_resize=SIZE
+    ).example(0, 0)
     assert parse_answer(example.response).boxes == ()
     assert example.truth.boxes == [[[0, 0, 0, 0]]] * 3
     assert not example.truth.masks.any()
@@ -119,7 +127,9 @@ def test_bad_records_are_named(root, change, said):
 
 def test_bad_files_are_named(root):
     with pytest.raises(DataError, match="record 1 has no exp, frame_ids"):
-        CoTData(write(root, [record(root), {k: v for k, v in record(root, "1").items() if k not in ("exp", "frame_ids")}]))
+        CoTData(
+            write(root, [record(root), {k: v for k, v in record(root, "1").items() if k not in ("exp", "frame_ids")}])
+        )
     with pytest.raises(DataError, match="two records"):
         CoTData(write(root, [record(root), record(root)]))
     with pytest.raises(DataError, match="not a list"):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from small_revos import FRAMES, HEIGHT, WIDTH, rectangle, rle_json, track_masks, write_frames
 
-from veason.datasets import BENCHMARKS, Benchmark, VideoSample, open_benchmark
+from veason.data import BENCHMARKS, Benchmark, VideoSample, open_benchmark
 from veason.errors import DataError
 
 MASKS = np.stack([rectangle(2, 3 + t, 12, 20 + t) for t in range(4)])  # [4, H, W]
@@ -38,7 +38,8 @@ def mevis(tmp_path):
         frames = write_frames(root / split / "JPEGImages" / "v", 4)
         known = {"obj_id": [0, 1], "anno_id": [7, 8]} if split == "valid_u" else {}
         write_json(
-            root / split / "meta_expressions.json", {"videos": {"v": {"frames": frames, "expressions": {"0": {"exp": "both", **known}}}}}
+            root / split / "meta_expressions.json",
+            {"videos": {"v": {"frames": frames, "expressions": {"0": {"exp": "both", **known}}}}},
         )
     tracks = {"7": [rle_json(mask) for mask in MASKS], "8": [rle_json(mask) for mask in OTHER]}
     write_json(root / "valid_u" / "mask_dict.json", tracks)
@@ -49,10 +50,15 @@ def mevis(tmp_path):
 def reasonvos(tmp_path):
     root = tmp_path / "ReasonVOS"
     frames = write_frames(root / "JPEGImages" / "v", 4)
-    listed = [{"exp_text": "which one?", "obj_id": "3", "exp_id": "0"}, {"exp_text": "which else?", "obj_id": "5", "exp_id": "0"}]
+    listed = [
+        {"exp_text": "which one?", "obj_id": "3", "exp_id": "0"},
+        {"exp_text": "which else?", "obj_id": "5", "exp_id": "0"},
+    ]
     video = {"source": "burst", "is_sent": True, "frames": frames, "expressions": listed}
     write_json(root / "meta_expressions_.json", {"videos": {"v": video}})
-    write_json(root / "meta_expressions.json", {"videos": {"v": {**video, "expressions": {"0": listed[0], "1": listed[1]}}}})
+    write_json(
+        root / "meta_expressions.json", {"videos": {"v": {**video, "expressions": {"0": listed[0], "1": listed[1]}}}}
+    )
     write_pngs(root / "Annotations" / "burst_v_3", MASKS * 255)
     write_pngs(root / "Annotations" / "burst_v_5", OTHER)
     return root
@@ -64,7 +70,9 @@ def refytvos(tmp_path):
     for split, video in (("train", "v"), ("valid", "w"), ("valid", "hidden")):
         write_frames(root / split / "JPEGImages" / video, 4)
     frames = [f"{t:05d}" for t in range(4)]
-    train = {"v": {"frames": frames, "expressions": {"0": {"exp": "one", "obj_id": "1"}, "1": {"exp": "two", "obj_id": "2"}}}}
+    train = {
+        "v": {"frames": frames, "expressions": {"0": {"exp": "one", "obj_id": "1"}, "1": {"exp": "two", "obj_id": "2"}}}
+    }
     valid = {video: {"frames": frames, "expressions": {"0": {"exp": "x"}}} for video in ("w", "hidden")}
     write_json(root / "meta_expressions" / "train" / "meta_expressions.json", {"videos": train})
     write_json(root / "meta_expressions" / "valid" / "meta_expressions.json", {"videos": valid})
@@ -79,7 +87,8 @@ def refdavis17(tmp_path):
     frames = write_frames(root / "valid" / "JPEGImages" / "v", 4)
     expressions = {str(n): {"exp": f"text {n}", "obj_id": str(n // 4 + 1)} for n in range(8)}
     write_json(
-        root / "meta_expressions" / "valid" / "meta_expressions.json", {"videos": {"v": {"frames": frames, "expressions": expressions}}}
+        root / "meta_expressions" / "valid" / "meta_expressions.json",
+        {"videos": {"v": {"frames": frames, "expressions": expressions}}},
     )
     write_pngs(root / "valid" / "Annotations" / "v", numbered())
     return root
@@ -94,9 +103,16 @@ def vicas(tmp_path):
         t = frame // 2
         tracks = [5] if frame == 4 else [5, 9]  # object 9 is out of view in frame 4
         rles = [rle_json(mask) for mask in (MASKS[t], OTHER[t])][: len(tracks)]
-        entries.append({"filename": f"{frame:05d}.jpg", "is_gt": frame % 2 == 0, "track_ids": tracks, "mask_rles": rles})
+        entries.append(
+            {"filename": f"{frame:05d}.jpg", "is_gt": frame % 2 == 0, "track_ids": tracks, "mask_rles": rles}
+        )
     referrals = [{"prompt": "the first", "track_ids": [5]}, {"prompt": "the pair", "track_ids": [9, 5]}]
-    content = {"video_id": 12, "image_size": [HEIGHT, WIDTH], "object_referrals": referrals, "segmentations": entries[::-1]}
+    content = {
+        "video_id": 12,
+        "image_size": [HEIGHT, WIDTH],
+        "object_referrals": referrals,
+        "segmentations": entries[::-1],
+    }
     write_json(root / "annotations" / "v0.1" / "000012.json", content)
     write_json(root / "splits" / "v0.1" / "val.json", [12])
     return root
@@ -106,11 +122,15 @@ def test_revos(revos):
     benchmark = open_benchmark("revos", revos)
     first, second, absent, other = benchmark.samples
     assert benchmark.meta_path.name == "meta_expressions_valid_.json"
-    assert first == VideoSample("a/0", "a", "0", "The growing box.", revos / "JPEGImages" / "a", first.frames, HEIGHT, WIDTH, 0, ("0",))
+    assert first == VideoSample(
+        "a/0", "a", "0", "The growing box.", revos / "JPEGImages" / "a", first.frames, HEIGHT, WIDTH, 0, ("0",)
+    )
     assert first.frames == tuple(f"{t:05d}" for t in range(FRAMES))
     assert (first.result_dir, first.num_objects, second.num_objects, absent.num_objects) == ("Annotations/a/0", 1, 2, 0)
     assert [sample.type_id for sample in benchmark.samples] == [0, 1, 2, 0]
-    expected = [[mask if mask is not None else np.zeros((HEIGHT, WIDTH)) for mask in track] for track in track_masks().values()]
+    expected = [
+        [mask if mask is not None else np.zeros((HEIGHT, WIDTH)) for mask in track] for track in track_masks().values()
+    ]
     assert np.array_equal(benchmark.masks(second), expected)
     assert np.array_equal(benchmark.masks(second, [9, 0, 3]), np.array(expected)[:, [9, 0, 3]])
     assert benchmark.masks(absent).shape == (0, FRAMES, HEIGHT, WIDTH) and not benchmark.areas(absent).any()
@@ -161,7 +181,9 @@ def test_reasonvos_without_masks_has_no_truth(reasonvos):
 def test_refytvos(refytvos):
     train = open_benchmark("refytvos", refytvos, "train")
     assert [sample.object_ids for sample in train.samples] == [("1",), ("2",)]
-    assert np.array_equal(train.masks(train.samples[0]), [MASKS]) and np.array_equal(train.masks(train.samples[1], [2]), [OTHER[2:3]])
+    assert np.array_equal(train.masks(train.samples[0]), [MASKS]) and np.array_equal(
+        train.masks(train.samples[1], [2]), [OTHER[2:3]]
+    )
     valid = open_benchmark("refytvos", refytvos)
     assert [sample.sample_id for sample in valid.samples] == ["w/0"] and not valid.has_truth  # `hidden` is a test video
 
@@ -169,7 +191,9 @@ def test_refytvos(refytvos):
 def test_refdavis17(refdavis17):
     benchmark = open_benchmark("refdavis17", refdavis17)
     assert [benchmark.annotator(sample) for sample in benchmark.samples] == [0, 1, 2, 3] * 2
-    assert np.array_equal(benchmark.masks(benchmark.samples[1]), [MASKS]) and np.array_equal(benchmark.masks(benchmark.samples[6]), [OTHER])
+    assert np.array_equal(benchmark.masks(benchmark.samples[1]), [MASKS]) and np.array_equal(
+        benchmark.masks(benchmark.samples[6]), [OTHER]
+    )
 
 
 def test_vicas(vicas):
@@ -198,7 +222,11 @@ def test_every_benchmark_pickles_and_names_its_samples_apart(name, request):
         ("mevis", "valid_u/JPEGImages/v/00002.jpg", r"mevis v/0: frame is missing: .*00002\.jpg"),
         ("mevis", "valid_u/mask_dict.json", r"mask file is missing: .*valid_u/mask_dict\.json"),
         ("mevis", "valid_u/meta_expressions.json", r"annotation file is missing: .*meta_expressions\.json"),
-        ("reasonvos", "Annotations/burst_v_5/00001.png", r"reasonvos burst_v_5/0: mask is missing: .*burst_v_5/00001\.png"),
+        (
+            "reasonvos",
+            "Annotations/burst_v_5/00001.png",
+            r"reasonvos burst_v_5/0: mask is missing: .*burst_v_5/00001\.png",
+        ),
         (
             "refdavis17",
             "valid/Annotations/v/00003.png",
@@ -239,7 +267,7 @@ class Own(Benchmark):
     def read_samples(self):
         yield VideoSample("v/0", "v", "0", "it", self.root / "v", ("00000", "00001"), HEIGHT, WIDTH, None, ("1",))
 
-    def tracks(self, sample, frame_indices):  # noqa: ARG002
+    def tracks(self, sample, frame_indices):
         return [[None for _ in frame_indices]]
 
 

@@ -22,7 +22,9 @@ from veason.frames import evaluation_frames, frame_size, open_frame, read_frame,
 def test_training_frames_stride_through_the_anchor(total, anchor, expected):
     areas = np.zeros(total)
     areas[anchor] = 10
-    ties = [frames for seed in range(200) if anchor in (frames := training_frames(areas, 6, np.random.default_rng(seed)))]
+    ties = [
+        frames for seed in range(200) if anchor in (frames := training_frames(areas, 6, np.random.default_rng(seed)))
+    ]
     assert expected in ties
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from small_revos import FRAMES, HEIGHT, WIDTH, rle_json, track_masks
 
-from veason import mask_index, masks
+from veason import masks
+from veason.data import mask_index
+from veason.data.mask_index import MaskIndex, TrackSummary, index_path
 from veason.errors import DataError
-from veason.mask_index import MaskIndex, TrackSummary, index_path
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_a_build_killed_half_way_leaves_nothing_that_is_read(tmp_path):
     track = json.dumps([rle_json(np.eye(48, dtype=np.uint8))] * 50)
     with open(big, "w") as file:
         file.write("{" + ", ".join(f'"{number}": {track}' for number in range(1200)) + "}")
-    code = f"from veason.mask_index import MaskIndex; MaskIndex.open({str(big)!r}, progress=False)"
+    code = f"from veason.data.mask_index import MaskIndex; MaskIndex.open({str(big)!r}, progress=False)"
     process = subprocess.Popen([sys.executable, "-c", code])
     partial = big.with_name("big.json.index.partial")
     while process.poll() is None and not (partial.exists() and partial.stat().st_size > 100_000):
@@ -190,13 +191,17 @@ def test_mixed_sizes_empty_tracks_and_damage_show_in_the_summary(tmp_path):
     source = tmp_path / "mask_dict.json"
     small, large = rle_json(np.ones((2, 2), np.uint8)), rle_json(np.zeros((4, 4), np.uint8))
     damaged = {"size": [2, 2], "counts": "1"}
-    source.write_text(json.dumps({"mixed": [small, large, None], "null": [None, None], "none": [], "damaged": [None, small, damaged]}))
+    source.write_text(
+        json.dumps({"mixed": [small, large, None], "null": [None, None], "none": [], "damaged": [None, small, damaged]})
+    )
     index = open_quietly(source)
     assert index.summaries == {
         "mixed": TrackSummary(3, 1, (0, 0)),
         "null": TrackSummary(2, 0, None),
         "none": TrackSummary(0, 0, None),
-        "damaged": TrackSummary(3, 1, (2, 2), "frame 2: run-length mask of size [2, 2] cannot be decoded (runs of 1 pixels for 4)"),
+        "damaged": TrackSummary(
+            3, 1, (2, 2), "frame 2: run-length mask of size [2, 2] cannot be decoded (runs of 1 pixels for 4)"
+        ),
     }
     assert index["null"] == [None, None] and index["none"] == []
 

@@ -56,7 +56,8 @@ def test_as_rle_reads_every_form():
 
 
 @pytest.mark.parametrize(
-    "value", [3, "abc", {}, {"size": [3], "counts": "a"}, {"size": [2, 2]}, {"size": [2, 2], "counts": None}, {"counts": "a"}]
+    "value",
+    [3, "abc", {}, {"size": [3], "counts": "a"}, {"size": [2, 2]}, {"size": [2, 2], "counts": None}, {"counts": "a"}],
 )
 def test_what_is_no_mask_is_an_error(value):
     with pytest.raises(DataError, match="run-length"):
@@ -82,10 +83,14 @@ def test_scale_box(pixels, height, width, expected):
     assert masks.scale_box(pixels, height, width, 560) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(720, 1280), (480, 854), (1080, 1920), (360, 640), (719, 1271), (100, 77), (560, 560), (1, 3)])
+@pytest.mark.parametrize(
+    "shape", [(720, 1280), (480, 854), (1080, 1920), (360, 640), (719, 1271), (100, 77), (560, 560), (1, 3)]
+)
 def test_resize_takes_the_pixels_that_torch_takes(shape):
     numbered = np.random.default_rng(0).integers(0, 255, (2, *shape), np.uint8)
-    expected = torch.nn.functional.interpolate(torch.from_numpy(numbered)[:, None], size=(560, 560), mode="nearest")[:, 0].numpy()
+    expected = torch.nn.functional.interpolate(torch.from_numpy(numbered)[:, None], size=(560, 560), mode="nearest")[
+        :, 0
+    ].numpy()
     assert np.array_equal(masks.resize_nearest(numbered, 560), expected)
 
 

@@ -1,4 +1,6 @@
-"""J, F, A and R against numbers of VISA's and DAVIS's own code (golden/metrics.npz) and against cases worked out by hand."""
+"""J, F, A and R against numbers of VISA's and DAVIS's own code (golden/metrics.npz) and against cases worked out by
+hand.
+"""
 
 import json
 import math
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from veason import metrics
+from veason.metrics import segmentation as metrics
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "metrics.npz")
 CASES = {case["key"]: case["name"] for case in json.loads(str(GOLDEN["index_json"]))}
@@ -67,7 +69,11 @@ def test_boundary_of_whole_frames(height, width):
     """Masks that reach the frame's sides, at the sizes of real videos."""
     noise = ndimage.gaussian_filter(np.random.default_rng(width).normal(size=(height, width)), 25, mode="wrap")
     pred, true = noise > 0, np.roll(noise, (4, 3), (0, 1)) > 0.001
-    assert 0.1 < metrics.boundary_f(pred[None], true[None])[0] == pytest.approx(plain_boundary_f(pred, true, 0.008), abs=1e-12)
+    assert (
+        0.1
+        < metrics.boundary_f(pred[None], true[None])[0]
+        == pytest.approx(plain_boundary_f(pred, true, 0.008), abs=1e-12)
+    )
 
 
 def test_stored_values_count_in_visas_names_only():

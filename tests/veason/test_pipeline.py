@@ -1,4 +1,6 @@
-"""The pipeline with a scripted policy and a tracker that fills its boxes: what is asked, how answers are read, what is tracked."""
+"""The pipeline with a scripted policy and a tracker that fills its boxes: what is asked, how answers are read, what is
+tracked.
+"""
 
 import numpy as np
 import pytest

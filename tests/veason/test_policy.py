@@ -19,7 +19,9 @@ def policy(tmp_path_factory):
 
 def ask(name, frames=3, size=56):
     pictures = np.random.default_rng(0).integers(0, 255, (frames, size, size, 3), np.uint8)
-    return Question(name, build_messages("the red square", range(frames), size=(size, size)), [Image.fromarray(p) for p in pictures])
+    return Question(
+        name, build_messages("the red square", range(frames), size=(size, size)), [Image.fromarray(p) for p in pictures]
+    )
 
 
 def test_policy(policy):
@@ -33,7 +35,9 @@ def test_policy(policy):
     params = policy._sampling_params(ask("a/0"))
     assert params.logit_bias == policy.forbidden and params.temperature == 0
     forbidden, policy.forbidden = policy.forbidden, {vocabulary["<|image_pad|>"]: 100.0}
-    (output,) = policy.engine.generate([policy._prompt(ask("a/0"))], policy._sampling_params(ask("a/0")), use_tqdm=False)
+    (output,) = policy.engine.generate(
+        [policy._prompt(ask("a/0"))], policy._sampling_params(ask("a/0")), use_tqdm=False
+    )
     assert set(output.outputs[0].token_ids) == {vocabulary["<|image_pad|>"]}  # so a bias is obeyed
     policy.forbidden = forbidden
 

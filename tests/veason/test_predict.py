@@ -19,7 +19,7 @@ from veason.answers import format_answer
 from veason.errors import DataError
 from veason.pipeline import Segmenter
 from veason.toy import tiny_tracker
-from veason.tracker import VideoTracker
+from veason.tracking.sam2.tracker import VideoTracker
 from veason.video import decode_video, open_folder
 
 TOTAL, HEIGHT, WIDTH, FPS = 24, 57, 91, 8  # odd sides: the overlay is cut to even ones
@@ -33,12 +33,16 @@ def clip(tmp_path_factory):
         stream = container.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = 90, 56, "yuv420p"
         for number in range(TOTAL):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((56, 90, 3), 10 * number, np.uint8), format="rgb24")))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.full((56, 90, 3), 10 * number, np.uint8), format="rgb24"))
+            )
         container.mux(stream.encode(None))
     return path
 
 
-@pytest.mark.parametrize(("fps", "kept"), [(None, range(24)), (8, range(24)), (4, range(0, 24, 2)), (1, range(0, 24, 8)), (100, range(24))])
+@pytest.mark.parametrize(
+    ("fps", "kept"), [(None, range(24)), (8, range(24)), (4, range(0, 24, 2)), (1, range(0, 24, 8)), (100, range(24))]
+)
 def test_frames_a_second(clip, tmp_path, fps, kept):
     frames, pace = decode_video(clip, tmp_path / "frames", fps)
     assert np.stack(frames).shape == (len(kept), 56, 90, 3) and pace == min(fps or FPS, FPS)
@@ -91,7 +95,12 @@ def test_everything_is_written(tmp_path):
     segmenter = Segmenter(Script(*texts), BoxTracker())
     predict.predict(segmenter, open_folder(tmp_path / "in"), ["the duck", "the pond"], tmp_path / "out", 10)
     first, second = (json.loads((tmp_path / "out" / name / "result.json").read_text()) for name in ("00", "01"))
-    assert (first["expression"], first["keyframe"], first["thinking"], first["failure"]) == ("the duck", 5, "the \ud800 one", None)
+    assert (first["expression"], first["keyframe"], first["thinking"], first["failure"]) == (
+        "the duck",
+        5,
+        "the \ud800 one",
+        None,
+    )
     assert (second["expression"], second["failure"]) == ("the pond", "no_answer")
     (x1, y1, x2, y2) = first["boxes"][0]
     for number, rle in enumerate(first["masks"]):
@@ -99,7 +108,9 @@ def test_everything_is_written(tmp_path):
         np.testing.assert_array_equal(coco.decode(rle) * 255, png)
         assert (png[y1:y2, x1:x2] == 255).all() and (png > 0).sum() == (y2 - y1) * (x2 - x1)
     assert len(first["masks"]) == len(second["masks"]) == TOTAL and not any(coco.area(rle) for rle in second["masks"])
-    assert (tmp_path / "out" / "00" / "keyframe.jpg").is_file() and not (tmp_path / "out" / "01" / "keyframe.jpg").exists()
+    assert (tmp_path / "out" / "00" / "keyframe.jpg").is_file() and not (
+        tmp_path / "out" / "01" / "keyframe.jpg"
+    ).exists()
     with av.open(str(tmp_path / "out" / "00" / "overlay.mp4")) as overlay:
         shown = [frame.to_ndarray(format="rgb24") for frame in overlay.decode(video=0)]
     assert len(shown) == TOTAL and shown[0].shape == (56, 90, 3)
@@ -127,7 +138,18 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
 
 
 def test_what_is_missing_is_named(clip, tmp_path, capsys, monkeypatch):
-    words = ["--video", str(clip), "--expression", "x", "--model", str(tmp_path), "--sam2", "s.pt", "--out", str(tmp_path / "out")]
+    words = [
+        "--video",
+        str(clip),
+        "--expression",
+        "x",
+        "--model",
+        str(tmp_path),
+        "--sam2",
+        "s.pt",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert predict.main(words) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and "no checkpoint at" in line and "Qwen/Qwen2.5-VL-3B-Instruct" in line
@@ -165,7 +187,9 @@ def test_a_video_is_seen_as_a_player_shows_it(tmp_path):
         container.mux(stream.encode(av.VideoFrame.from_ndarray(lying, format="rgb24")))
         container.mux(stream.encode(None))
     content, one = path.read_bytes(), 1 << 16
-    plain, turned = (struct.pack(">9i", *matrix, 0, 0, 0, 1 << 30) for matrix in ((one, 0, 0, 0, one), (0, one, 0, -one, 0)))
+    plain, turned = (
+        struct.pack(">9i", *matrix, 0, 0, 0, 1 << 30) for matrix in ((one, 0, 0, 0, one), (0, one, 0, -one, 0))
+    )
     track = content.index(b"tkhd")
     assert content[track:].count(plain) == 1
     path.write_bytes(content[:track] + content[track:].replace(plain, turned))
@@ -182,4 +206,8 @@ def test_nothing_of_an_earlier_call_is_left(tmp_path):
     frames, shorter, out = open_folder(tmp_path / "in"), open_folder(tmp_path / "shorter"), tmp_path / "out"
     predict.predict(Segmenter(Script(good, good), BoxTracker()), frames, ["one", "two"], out, 10)
     predict.predict(Segmenter(Script("no idea"), BoxTracker()), shorter, ["one"], out, 10)
-    assert not (out / "01").exists() and not (out / "00" / "keyframe.jpg").exists() and len(list((out / "00" / "masks").iterdir())) == 3
+    assert (
+        not (out / "01").exists()
+        and not (out / "00" / "keyframe.jpg").exists()
+        and len(list((out / "00" / "masks").iterdir())) == 3
+    )

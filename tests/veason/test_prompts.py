@@ -6,7 +6,12 @@ from veason.prompts import DEFAULT_TEMPLATE, SYSTEM_PROMPT, build_messages, clea
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("The Dog.", "the dog"), ("which one runs?", "which one runs?"), (" A cat. ", "a cat"), ("U.S. flag", "u.s. flag")],
+    [
+        ("The Dog.", "the dog"),
+        ("which one runs?", "which one runs?"),
+        (" A cat. ", "a cat"),
+        ("U.S. flag", "u.s. flag"),
+    ],
 )
 def test_clean_expression(text, expected):
     assert clean_expression(text) == expected

@@ -12,12 +12,12 @@ from PIL import Image
 
 from veason.errors import DataError
 from veason.toy.tiny_tracker import TrackerSize, tracker_config
-from veason.tracker import Prompt, Speed, VideoTracker
-from veason.tracking.batch import ObjectBatch
-from veason.tracking.frames import FrameWindow
-from veason.tracking.loading import POSTPROCESSING, find_config, load_model
-from veason.tracking.pixels import MEAN, STD, prepare_frames
-from veason.tracking.visits import Reach, plan_visits
+from veason.tracking.sam2.batch import ObjectBatch
+from veason.tracking.sam2.frames import FrameWindow
+from veason.tracking.sam2.loading import POSTPROCESSING, find_config, load_model
+from veason.tracking.sam2.pixels import MEAN, STD, prepare_frames
+from veason.tracking.sam2.tracker import Prompt, Speed, VideoTracker
+from veason.tracking.sam2.visits import Reach, plan_visits
 
 CPU = torch.device("cpu")
 SIZES = {128: TrackerSize(), 192: TrackerSize(image_size=192, hidden_size=64, memory_size=32, memory_frames=4)}
@@ -49,7 +49,9 @@ def make_model(config, seed=0):
     torch.nn.init.normal_(head.weight, std=4.0)
     frames, tracker = make_clip(8, 32, 32), VideoTracker(model)
     with torch.no_grad():
-        _, _, scores = tracker.network.prompt(tracker.network.see(prepare_frames(frames, model.image_size, CPU)), torch.rand(8, 4) * 100)
+        _, _, scores = tracker.network.prompt(
+            tracker.network.see(prepare_frames(frames, model.image_size, CPU)), torch.rand(8, 4) * 100
+        )
         head.bias -= scores.median()
     return model
 
@@ -106,7 +108,11 @@ def make_boxes(count, height, width, seed=0):
     return (corners * [width, height]).reshape(count, 4).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=[(128, True), (128, False), (192, True)], ids=["128, three masks", "128", "192, short memory"])
+@pytest.fixture(
+    scope="module",
+    params=[(128, True), (128, False), (192, True)],
+    ids=["128, three masks", "128", "192, short memory"],
+)
 def pair(request, tmp_path_factory):
     size, several = request.param
     config = write_config(tmp_path_factory.mktemp("sam2") / "tiny.yaml", size, **(THREE_MASKS if several else {}))
@@ -116,7 +122,14 @@ def pair(request, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("total", "height", "width", "objects", "keyframe"),
-    [(1, 40, 50, 1, 0), (5, 60, 80, 1, 0), (5, 60, 80, 3, 2), (5, 100, 70, 5, 4), (11, 48, 48, 2, 4), (19, 48, 64, 1, 18)],
+    [
+        (1, 40, 50, 1, 0),
+        (5, 60, 80, 1, 0),
+        (5, 60, 80, 3, 2),
+        (5, 100, 70, 5, 4),
+        (11, 48, 48, 2, 4),
+        (19, 48, 64, 1, 18),
+    ],
 )
 def test_equal_to_the_official_predictor(pair, total, height, width, objects, keyframe):
     tracker, official = pair
@@ -163,7 +176,12 @@ def test_clips_that_are_tracked_together_do_not_meet(tracker):
     groups = []
     for number, length in enumerate(lengths):
         prompts = [Prompt(k, make_boxes(2, 60, 80, seed=number + k)) for k in (0, length - 1, 0)]
-        groups.append((make_clip(length, 60, 80)[::-1] if number % 2 else make_clip(length, 60, 80), [] if number == 4 else prompts))
+        groups.append(
+            (
+                make_clip(length, 60, 80)[::-1] if number % 2 else make_clip(length, 60, 80),
+                [] if number == 4 else prompts,
+            )
+        )
     bounded = VideoTracker(tracker.network.model, max_objects=4)
     for each in (tracker, bounded):
         found = each.track_groups_on_device(groups, (30, 40))
@@ -176,7 +194,9 @@ def test_clips_that_are_tracked_together_do_not_meet(tracker):
 def test_short_clips_go_through_the_network_together(tracker, monkeypatch):
     prompted = []
     prompt = tracker.network.prompt
-    monkeypatch.setattr(tracker.network, "prompt", lambda features, boxes: prompted.append(len(boxes)) or prompt(features, boxes))
+    monkeypatch.setattr(
+        tracker.network, "prompt", lambda features, boxes: prompted.append(len(boxes)) or prompt(features, boxes)
+    )
     groups = [(make_clip(5, 60, 80), [Prompt(1, make_boxes(2, 60, 80, seed=seed))]) for seed in range(3)]
     tracker.track_groups_on_device(groups, (60, 80))
     assert prompted == [6]
@@ -189,9 +209,13 @@ def test_frames_are_encoded_once_and_equal_boxes_tracked_once(tracker, monkeypat
     seen, prompted = [], []
     see, prompt = tracker.network.see, tracker.network.prompt
     monkeypatch.setattr(tracker.network, "see", lambda pixels: seen.append(len(pixels)) or see(pixels))
-    monkeypatch.setattr(tracker.network, "prompt", lambda features, boxes: prompted.append(len(boxes)) or prompt(features, boxes))
+    monkeypatch.setattr(
+        tracker.network, "prompt", lambda features, boxes: prompted.append(len(boxes)) or prompt(features, boxes)
+    )
     boxes = make_boxes(3, 60, 80)
-    tracker.track_group(make_clip(5, 60, 80), [Prompt(1, boxes), Prompt(1, boxes[:2]), Prompt(1, boxes[1:]), Prompt(2, boxes[:1])])
+    tracker.track_group(
+        make_clip(5, 60, 80), [Prompt(1, boxes), Prompt(1, boxes[:2]), Prompt(1, boxes[1:]), Prompt(2, boxes[:1])]
+    )
     assert seen == [5] and prompted == [4]
 
 
@@ -324,7 +348,9 @@ def test_models_are_found_and_checked(tmp_path):
     model = load_model(config, None, CPU)
     torch.save({"model": model.state_dict()}, tmp_path / "good.pt")
     loaded = VideoTracker.from_files(config, tmp_path / "good.pt").network.model
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
+    )
     torch.save({"model": {"weight": torch.zeros(1)}}, tmp_path / "bad.pt")
     with pytest.raises(DataError, match=r"bad\.pt does not hold the weights") as error:
         load_model(config, tmp_path / "bad.pt", CPU)
@@ -336,7 +362,10 @@ def test_compiled_on_a_gpu(tmp_path):
     """What is shipped for large models on a GPU, on a small one: bf16, every step compiled."""
     config = write_config(tmp_path / "tiny.yaml", 128, **THREE_MASKS)
     model = make_model(config)
-    frames, prompts = make_clip(5, 60, 80), [Prompt(keyframe, make_boxes(2, 60, 80, seed=keyframe)) for keyframe in range(4)]
+    frames, prompts = (
+        make_clip(5, 60, 80),
+        [Prompt(keyframe, make_boxes(2, 60, 80, seed=keyframe)) for keyframe in range(4)],
+    )
     exact = VideoTracker(copy.deepcopy(model)).track_group(frames, prompts)
     device = torch.device("cuda")
     plain = VideoTracker(copy.deepcopy(model).to(device)).track_group(frames, prompts)

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from small_revos import FRAMES, HEIGHT, WIDTH, rectangle, rle_json, track_masks
 
-from veason.datasets.revos import ReVOS
+from veason.data.revos import ReVOS
+from veason.data.training import KeyframeTrainingData, build_training_data, read_exclusions
 from veason.errors import DataError
 from veason.masks import resize_nearest
-from veason.training_data import KeyframeTrainingData, build_training_data, read_exclusions
 
 
 def edit(path, change):
@@ -41,7 +41,9 @@ def test_an_example_holds_the_truth_of_its_frames(revos):
             union = np.max([m if m is not None else np.zeros((HEIGHT, WIDTH), np.uint8) for m in present], axis=0)
             assert np.array_equal(mask, resize_nearest(union, 560))
             expected = [
-                [10 * 7 + 0.5, 4 * 560 / 48 + 0.5, (10 + time) * 7 + 0.5, 20 * 560 / 48 + 0.5] if time >= 2 else [0, 0, 0, 0],
+                [10 * 7 + 0.5, 4 * 560 / 48 + 0.5, (10 + time) * 7 + 0.5, 20 * 560 / 48 + 0.5]
+                if time >= 2
+                else [0, 0, 0, 0],
                 [50 * 7 + 0.5, 30 * 560 / 48 + 0.5, 69 * 7 + 0.5, 39 * 560 / 48 + 0.5] if time < 6 else [0, 0, 0, 0],
             ]
             assert np.allclose(boxes, expected, atol=1e-9)
@@ -49,7 +51,8 @@ def test_an_example_holds_the_truth_of_its_frames(revos):
 
 def test_a_frame_without_any_target_has_one_zero_box(revos):
     edit(
-        revos / "mask_dict.json", lambda tracks: tracks.update({"1": [rle_json(rectangle(0, 0, 3, 3))] * 2 + [None] * 10, "0": [None] * 12})
+        revos / "mask_dict.json",
+        lambda tracks: tracks.update({"1": [rle_json(rectangle(0, 0, 3, 3))] * 2 + [None] * 10, "0": [None] * 12}),
     )
     example = KeyframeTrainingData(revos, exclude=["a/0"]).example(0, 0)
     absent = [boxes for time, boxes in zip(example.truth.frame_ids, example.truth.boxes) if time >= 2]
@@ -63,14 +66,16 @@ def test_images_and_messages_belong_together(revos):
     assert len(placeholders) == len(example.images) == len(example.truth.frame_ids)
     assert all(image.size == (112, 112) and image.mode == "RGB" for image in example.images)
     assert "112 x 112" in example.messages[1]["content"][-1]["text"]
-    for time, image in zip(example.truth.frame_ids, example.images):  # the frames of the fixture are as bright as ten times their number
+    for time, image in zip(
+        example.truth.frame_ids, example.images
+    ):  # the frames of the fixture are as bright as ten times their number
         assert abs(int(np.asarray(image).mean()) - time * 10) <= 2
 
 
 def test_outline_tells_what_example_gives_without_reading_pixels(revos, monkeypatch):
     data = KeyframeTrainingData(revos)
     examples = [data.example(index, seed) for index in range(len(data)) for seed in range(3)]
-    monkeypatch.setattr("veason.training_data.open_frame", None)
+    monkeypatch.setattr("veason.data.training.open_frame", None)
     monkeypatch.setattr("veason.masks.decode", None)
     outlines = [data.outline(index, seed) for index in range(len(data)) for seed in range(3)]
     assert [(e.messages, [(i.height, i.width) for i in e.images]) for e in examples] == outlines
@@ -115,7 +120,8 @@ def test_the_selected_set_is_taken_where_there_is_one(revos):
     assert len(KeyframeTrainingData(revos / "meta_expressions_train_.json")) == 3
 
 
-# --- what is wrong on the disk is named: file, video, expression ---------------------------------------------------------------------
+# --- what is wrong on the disk is named: file, video, expression
+# ---------------------------------------------------------------------
 
 
 def drop_track(root):
@@ -190,7 +196,10 @@ def other_size(path):
 
 @pytest.mark.parametrize(
     ("damage", "says"),
-    [(truncate, r"a/0: frame cannot be read: .*\.jpg"), (other_size, r"a/0: frame .*\.jpg is 20x20, the annotation says 48x80")],
+    [
+        (truncate, r"a/0: frame cannot be read: .*\.jpg"),
+        (other_size, r"a/0: frame .*\.jpg is 20x20, the annotation says 48x80"),
+    ],
 )
 def test_bad_pixels_are_named_when_they_are_read(revos, damage, says, caplog):
     for path in (revos / "JPEGImages" / "a").iterdir():
@@ -211,10 +220,15 @@ def test_bad_pixels_are_named_when_they_are_read(revos, damage, says, caplog):
 )
 def test_a_damaged_mask_is_named_before_it_is_measured_or_merged(revos, track, sample_id):
     def damage(tracks):
-        tracks[track][3] = {"size": [HEIGHT, WIDTH], "counts": "5" * 9000}  # more runs than pixels: merging would write beyond its memory
+        tracks[track][3] = {
+            "size": [HEIGHT, WIDTH],
+            "counts": "5" * 9000,
+        }  # more runs than pixels: merging would write beyond its memory
 
     edit(revos / "mask_dict.json", damage)
-    with pytest.raises(DataError, match=rf"{sample_id}: .*mask_dict\.json: id '{track}', frame 3: run-length mask .* cannot be decoded"):
+    with pytest.raises(
+        DataError, match=rf"{sample_id}: .*mask_dict\.json: id '{track}', frame 3: run-length mask .* cannot be decoded"
+    ):
         KeyframeTrainingData(revos)
     assert list(KeyframeTrainingData(revos, on_bad_sample="skip").skipped) == [sample_id]
     benchmark = ReVOS(revos, "train")
@@ -268,7 +282,8 @@ def test_on_bad_sample_is_checked(revos):
         KeyframeTrainingData(revos, on_bad_sample="ignore")
 
 
-# --- by name -------------------------------------------------------------------------------------------------------------------------
+# --- by name
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 class Own:
@@ -277,7 +292,13 @@ class Own:
 
 
 def test_training_data_is_built_from_the_config_section(revos):
-    section = {"train_files": str(revos), "sampled_frames": 4, "keyframe_resize": 112, "shuffle": True, "max_prompt_length": 7100}
+    section = {
+        "train_files": str(revos),
+        "sampled_frames": 4,
+        "keyframe_resize": 112,
+        "shuffle": True,
+        "max_prompt_length": 7100,
+    }
     for name in ("video_seg_keyframe_sft_base_mod", "revos"):
         data = build_training_data(name=name, **section)
         assert (data.sampled_frames, data.size) == (4, 112)
@@ -291,7 +312,12 @@ def test_an_unknown_name_offers_the_nearest(revos):
         build_training_data(name="revos")
     with pytest.raises(DataError, match=r"data\.options has stils; data\.name=revos takes sampled_frames"):
         build_training_data(name="revos", train_files=revos, options={"stils": 1})
-    assert build_training_data(name="revos", train_files=revos, sampled_frames=6, options={"sampled_frames": 4}).sampled_frames == 4
+    assert (
+        build_training_data(
+            name="revos", train_files=revos, sampled_frames=6, options={"sampled_frames": 4}
+        ).sampled_frames
+        == 4
+    )
     with pytest.raises(DataError, match="cannot be found"):
         build_training_data(name="no.such.module:Thing", train_files=revos)
 

@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from verl.config import NO_EFFECT, Config, ConfigError, load_config
+from verl.config import Config, ConfigError, load_config
+from verl.config.loading import NO_EFFECT
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.startswith("llamafactory"))
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not path.name.startswith("llamafactory"))
 PUBLISHED = "training_scripts/video_seg_zero_3b_keyframe_sam_sft_mod.yaml"
-VARIABLES = {"REVOS_ROOT": "/data/ReVOS", "SAM2_CHECKPOINT": "/weights/sam2.pt", "MODEL_PATH": "/weights/sft", "COT_ROOT": "/data/cot"}
+VARIABLES = {
+    "REVOS_ROOT": "/data/ReVOS",
+    "SAM2_CHECKPOINT": "/weights/sam2.pt",
+    "MODEL_PATH": "/weights/sft",
+    "COT_ROOT": "/data/cot",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -71,9 +77,23 @@ def test_the_published_command_line() -> None:
 def test_the_published_values() -> None:
     config = load_config([f"config={PUBLISHED}"])
     actor, optim = config.worker.actor, config.worker.actor.optim
-    assert (actor.clip_ratio, actor.entropy_coeff, actor.kl_loss_coef, actor.kl_loss_type) == (0.2, 1e-3, 5e-3, "low_var_kl")
-    assert (optim.lr, optim.betas, optim.weight_decay, optim.lr_scheduler_type) == (1e-6, [0.9, 0.999], 1e-2, "constant")
-    assert (config.data.rollout_batch_size, config.worker.rollout.n, config.worker.rollout.tensor_parallel_size) == (16, 8, 2)
+    assert (actor.clip_ratio, actor.entropy_coeff, actor.kl_loss_coef, actor.kl_loss_type) == (
+        0.2,
+        1e-3,
+        5e-3,
+        "low_var_kl",
+    )
+    assert (optim.lr, optim.betas, optim.weight_decay, optim.lr_scheduler_type) == (
+        1e-6,
+        [0.9, 0.999],
+        1e-2,
+        "constant",
+    )
+    assert (config.data.rollout_batch_size, config.worker.rollout.n, config.worker.rollout.tensor_parallel_size) == (
+        16,
+        8,
+        2,
+    )
     assert actor.offload.param_offload and actor.offload.optimizer_offload and config.worker.ref.offload.param_offload
     assert config.trainer.device == "cuda"
 
@@ -97,7 +117,9 @@ def test_a_key_without_effect_is_taken_with_one_line(word: str, caplog: pytest.L
 
 
 def test_options_of_a_rule_may_be_named_as_they_like() -> None:
-    config = load_config([f"config={PUBLISHED}", "worker.reward.options.strategy=greedy", "worker.reward.options.padding_free=1"])
+    config = load_config(
+        [f"config={PUBLISHED}", "worker.reward.options.strategy=greedy", "worker.reward.options.padding_free=1"]
+    )
     assert config.worker.reward.options == {"strategy": "greedy", "padding_free": 1}
 
 
@@ -110,7 +132,11 @@ def test_no_key_without_effect_has_a_field() -> None:
     ("word", "named", "nearest"),
     [
         ("worker.rolout.n=8", "worker.rolout", "worker.rollout?"),
-        ("worker.rollout.tensor_paralel_size=2", "worker.rollout.tensor_paralel_size", "worker.rollout.tensor_parallel_size?"),
+        (
+            "worker.rollout.tensor_paralel_size=2",
+            "worker.rollout.tensor_paralel_size",
+            "worker.rollout.tensor_parallel_size?",
+        ),
         ("worker.actor.lr=1e-6", "worker.actor.lr", "worker.actor.optim.lr?"),
         ("trainer.save_checkpoint_pth=/a", "trainer.save_checkpoint_pth", "trainer.save_checkpoint_path?"),
         ("total_episodes=3", "total_episodes", "trainer.total_episodes?"),
@@ -139,7 +165,10 @@ def test_a_wrong_type_is_named(word: str, named: str) -> None:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["data.rollout_batch_size=15"], ["data.rollout_batch_size=15", "worker.actor.global_batch_size=16", "nearest: 15"]),
+        (
+            ["data.rollout_batch_size=15"],
+            ["data.rollout_batch_size=15", "worker.actor.global_batch_size=16", "nearest: 15"],
+        ),
         (["trainer.n_gpus_per_node=3"], ["worker.rollout.tensor_parallel_size=2", "3 workers", "nearest: 1"]),
         (["worker.actor.fsdp.fsdp_size=3"], ["worker.actor.fsdp.fsdp_size=3", "2 workers", "nearest: 2"]),
         (["trainer.n_gpus_per_node=6"], ["worker.actor.global_batch_size=16", "6 workers", "nearest: 18"]),
@@ -150,11 +179,20 @@ def test_a_wrong_type_is_named(word: str, named: str) -> None:
         (["data.keyframe_resize=500"], ["data.keyframe_resize=500", "nearest: 504"]),
         (["data.max_pixels=100000"], ["data.keyframe_resize=560", "data.max_pixels=100000"]),
         (["worker.rollout.max_model_len=8000"], ["worker.rollout.max_model_len=8000", "8124"]),
-        (["worker.actor.use_kl_loss=false", "algorithm.kl_coef=0.1"], ["algorithm.kl_coef", "worker.actor.use_kl_loss"]),
+        (
+            ["worker.actor.use_kl_loss=false", "algorithm.kl_coef=0.1"],
+            ["algorithm.kl_coef", "worker.actor.use_kl_loss"],
+        ),
         (["worker.rollout.temperature=0"], ["worker.rollout.temperature"]),
         (["trainer.max_steps=0"], ["trainer.max_steps"]),
-        (["algorithm.dynamic_sampling=true", "worker.rollout.n=1"], ["algorithm.dynamic_sampling", "worker.rollout.n=1"]),
-        (["worker.rollout.val_n=2", "worker.rollout.val_temperature=0"], ["worker.rollout.val_n=2", "worker.rollout.val_temperature"]),
+        (
+            ["algorithm.dynamic_sampling=true", "worker.rollout.n=1"],
+            ["algorithm.dynamic_sampling", "worker.rollout.n=1"],
+        ),
+        (
+            ["worker.rollout.val_n=2", "worker.rollout.val_temperature=0"],
+            ["worker.rollout.val_n=2", "worker.rollout.val_temperature"],
+        ),
         (["worker.actor.tis_cap=0"], ["worker.actor.tis_cap", "above 0"]),
         (["worker.actor.policy_loss=seed", "worker.actor.tis_cap=2"], ["policy_loss=seed", "tis_cap"]),
         (["worker.ref.fsdp.torch_dtype=fp8"], ["worker.ref.fsdp.torch_dtype"]),
@@ -173,8 +211,8 @@ def test_a_missing_variable_says_what_to_set(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     for words, part in (
-        (["config=configs/demoo.yaml"], "did you mean configs/demo.yaml?"),
-        (["config=configs/demo.yaml", "config=configs/demo.yaml"], "name one file"),
+        (["config=configs/toy/demoo.yaml"], "did you mean configs/toy/demo.yaml?"),
+        (["config=configs/toy/demo.yaml", "config=configs/toy/demo.yaml"], "name one file"),
         (["trainer.max_steps"], "write key=value"),
     ):
         with pytest.raises(ConfigError, match=part.replace("?", r"\?").replace(".", r"\.")):
@@ -201,4 +239,6 @@ def test_a_short_exponent_is_a_number() -> None:
 
 
 def test_the_published_offload_flags_of_either_place_are_one() -> None:
-    assert load_config([f"config={PUBLISHED}", "worker.actor.fsdp.optimizer_offload=true"]).worker.actor.offload.optimizer_offload
+    assert load_config(
+        [f"config={PUBLISHED}", "worker.actor.fsdp.optimizer_offload=true"]
+    ).worker.actor.offload.optimizer_offload

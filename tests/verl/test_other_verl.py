@@ -10,7 +10,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 def import_engine(site: Path) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": f"{PROJECT}{os.pathsep}{site}"}
-    return subprocess.run([sys.executable, "-c", "import verl"], capture_output=True, text=True, env=environment, cwd=site)
+    return subprocess.run(
+        [sys.executable, "-c", "import verl"], capture_output=True, text=True, env=environment, cwd=site
+    )
 
 
 def test_another_verl_is_named(tmp_path):

@@ -1,9 +1,10 @@
 """Lets a CUDA build of torchvision import beside a CPU build of PyTorch.
 
-PyPI carries torchvision as a CUDA build only; without CUDA libraries its compiled operators do not load, and its Python code then fails
-on the missing operators `torchvision::nms` and `torchvision::qnms`. This project calls neither. Declaring their schemas just before
-torchvision is imported is enough, and it must also happen in every child process, so `create_venv.sh` copies this module into the
-environment's site-packages with a `.pth` file that imports it at start-up. It is not installed where torchvision imports by itself.
+PyPI carries torchvision as a CUDA build only; without CUDA libraries its compiled operators do not load, and its Python
+code then fails on the missing operators `torchvision::nms` and `torchvision::qnms`. This project calls neither.
+Declaring their schemas just before torchvision is imported is enough, and it must also happen in every child process,
+so `create_venv.sh` copies this module into the environment's site-packages with a `.pth` file that imports it at
+start-up. It is not installed where torchvision imports by itself.
 """
 
 import sys

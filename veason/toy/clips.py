@@ -1,7 +1,9 @@
-"""Random clips for the toy tracker, drawn by the batch where the tracker is trained: no file, no JPEG, no Python loop over scenes.
+"""Random clips for the toy tracker, drawn by the batch where the tracker is trained: no file, no JPEG, no Python loop
+over scenes.
 
-Shapes, colours, textures and grounds are those of the toy world; paths are looser than a scene's (any direction, any turn, jumps as
-large as between the sampled frames of a prompt), and in many clips a large shape stands where the target passes.
+Shapes, colours, textures and grounds are those of the toy world; paths are looser than a scene's (any direction, any
+turn, jumps as large as between the sampled frames of a prompt), and in many clips a large shape stands where the target
+passes.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class Clips:
     usable: Tensor
 
 
-def random_clips(clips: int, frames: int, prompted: int, side: int, generator: torch.Generator, shapes: int = 5, targets: int = 2) -> Clips:
+def random_clips(
+    clips: int, frames: int, prompted: int, side: int, generator: torch.Generator, shapes: int = 5, targets: int = 2
+) -> Clips:
     """Draws clips whose targets can be seen in frame `prompted`, at `side` x `side` pixels, on the generator's device."""
     batch = _random_batch(clips, frames, prompted, shapes, generator)
     pictures, visible, whole = render(batch, generator=generator)
@@ -53,7 +57,9 @@ def random_clips(clips: int, frames: int, prompted: int, side: int, generator: t
     visible = visible.transpose(1, 2)[torch.arange(clips, device=chosen.device)[:, None], chosen]  # [B, M, T, H, W]
     present = visible.sum((-1, -2)) >= FEWEST_PIXELS
     usable = clear.gather(1, chosen)
-    return Clips(pictures, _squash(visible.float(), side, "bilinear"), present, _boxes(visible[:, :, prompted], side), usable)
+    return Clips(
+        pictures, _squash(visible.float(), side, "bilinear"), present, _boxes(visible[:, :, prompted], side), usable
+    )
 
 
 def _random_batch(clips: int, frames: int, prompted: int, shapes: int, generator: torch.Generator) -> SceneBatch:
@@ -92,10 +98,14 @@ def _random_batch(clips: int, frames: int, prompted: int, shapes: int, generator
 
 
 def _ways(clips: int, frames: int, prompted: int, shapes: int, uniform, pick) -> Tensor:
-    """Displacement of each shape from its place in the prompted frame, [B, T, K, 2]: steady, with one change of course, or none."""
+    """Displacement of each shape from its place in the prompted frame, [B, T, K, 2]: steady, with one change of course,
+    or none.
+    """
     first, second = (_velocities(clips, shapes, uniform) for _ in range(2))
     fate = uniform(clips, shapes, 1)  # keep the course, stop, turn back, or take another one
-    second = torch.where(fate < 0.5, first, torch.where(fate < 0.65, torch.zeros_like(first), torch.where(fate < 0.75, -first, second)))
+    second = torch.where(
+        fate < 0.5, first, torch.where(fate < 0.65, torch.zeros_like(first), torch.where(fate < 0.75, -first, second))
+    )
     turn = pick(max(frames, 1), clips, 1, shapes, 1)
     steps = torch.arange(frames, device=turn.device).view(1, -1, 1, 1)
     velocity = torch.where(steps < turn, first.unsqueeze(1), second.unsqueeze(1))  # from frame t to t + 1
@@ -119,7 +129,9 @@ def _share_chroma(frames: Tensor) -> Tensor:
 
 
 def _squash(values: Tensor, side: int, mode: str) -> Tensor:
-    """[..., H, W] at side x side, as two matrix products: what the tracker's resize does to a frame, at no cost on a GPU."""
+    """[..., H, W] at side x side, as two matrix products: what the tracker's resize does to a frame, at no cost on a
+    GPU.
+    """
     rows, columns = (_resize_matrix(length, side, mode, values.device) for length in values.shape[-2:])
     return rows @ values @ columns.T
 

@@ -1,7 +1,8 @@
 """Toy videos that are drawn while they are learned from: none is ever seen twice, and no file holds them.
 
-A policy that starts from random weights needs some hundred thousand pictures before it finds shapes in those it has not seen; of a few
-thousand videos it learns the answers by heart instead. `data.name: veason.toy.drawn:DrawnToys` (configs/toy_sft.yaml).
+A policy that starts from random weights needs some hundred thousand pictures before it finds shapes in those it has not
+seen; of a few thousand videos it learns the answers by heart instead. `data.name: veason.toy.drawn:DrawnToys`
+(configs/toy/sft.yaml).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from PIL import Image
 
 from veason.answers import format_answer
-from veason.examples import Example, GroundTruth
+from veason.data.examples import Example, GroundTruth
 from veason.frames import anchored_frames, resize_frame
 from veason.masks import resize_nearest, scale_box
 from veason.prompts import Message, build_messages, load_template
@@ -41,18 +42,19 @@ class DrawnToys:
         keyframe_resize: side in pixels of the square frames.
         prompt_template: see `veason.prompts.load_template`.
         examples: of an episode.
-        stills: the share of them that are one frame of one to four shapes that never move, from which finding is learned first; the
-            others are whole videos.
+        stills: the share of them that are one frame of one to four shapes that never move, from which finding is
+            learned first; the others are whole videos.
         frames: of a video, give or take a fifth.
         absent: the share of videos that are asked for something that they do not show.
-        haste: the share of answers about what happens in time that are a hasty teacher's (`veason.toy.hasty`); 0: all are right.
+        haste: the share of answers about what happens in time that are a hasty teacher's (`veason.toy.hasty`); 0: all
+            are right.
     """
 
     seeded: ClassVar[bool] = False  # as far as `outline` can tell
 
     def __init__(
         self,
-        root: str | PathLike[str],  # noqa: ARG002 (every data set has one)
+        root: str | PathLike[str],
         sampled_frames: int = 6,
         keyframe_resize: int = 560,
         prompt_template: str | None = None,
@@ -72,7 +74,7 @@ class DrawnToys:
     def sample_id(self, index: int) -> str:
         return f"drawn/{index}"
 
-    def outline(self, index: int, seed: int) -> tuple[list[Message], list[tuple[int, int]]]:  # noqa: ARG002 (known when it is drawn)
+    def outline(self, index: int, seed: int) -> tuple[list[Message], list[tuple[int, int]]]:
         """As many frames and as long a question as there may be."""
         shown = max(1, self.sampled_frames - 1)
         return self._ask(LONGEST, range(100, 100 + shown)), [(self.size, self.size)] * shown
@@ -122,7 +124,11 @@ def draw(seed: int, stills: float, frames: int, sampled_frames: int, absent: flo
     still = rng.random() < stills
     queries: list[Query] = []
     while not queries:
-        scene = random_scene(rng, 1, still=True) if still else random_scene(rng, max(4, frames + rng.randint(-frames // 5, frames // 5)))
+        scene = (
+            random_scene(rng, 1, still=True)
+            if still
+            else random_scene(rng, max(4, frames + rng.randint(-frames // 5, frames // 5)))
+        )
         batch, (order,) = scene_batch([scene])
         places = windows(batch)
         visible, whole = (drawn[0].numpy()[:, np.argsort(order)] for drawn in masks(places))
@@ -134,7 +140,9 @@ def draw(seed: int, stills: float, frames: int, sampled_frames: int, absent: flo
     seen = np.array([[box is not None for box in fact.boxes] for fact in facts])[targets]  # [targets, T]
     union = (visible[:, targets] & seen.T[..., None, None]).any(1)
     keyframe, times = anchored_frames(union.sum((1, 2)), sampled_frames, np.random.default_rng(rng.randrange(2**31)))
-    (pictures,) = paint(batch, [place.at(times) for place in places], generator=torch.Generator().manual_seed(scene.ground_seed))
+    (pictures,) = paint(
+        batch, [place.at(times) for place in places], generator=torch.Generator().manual_seed(scene.ground_seed)
+    )
     return Drawn(facts, queries[0], keyframe, times, to_pixels(pictures), union[times].astype(np.uint8))
 
 

@@ -1,6 +1,7 @@
 """What can be asked about a toy scene: expressions that are true of exactly the shapes they mean, and why.
 
-Three types, as in ReVOS: 0 referring (looks and direction), 1 reasoning (what happens in time), 2 the target is not in the video.
+Three types, as in ReVOS: 0 referring (looks and direction), 1 reasoning (what happens in time), 2 the target is not in
+    the video.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ WAYS = {"left": "to the left", "right": "to the right", "up": "up", "down": "dow
 
 @dataclass(frozen=True)
 class Query:
-    """An expression, its type, the numbers of the shapes it means, and one sentence that says how they are told from the others."""
+    """An expression, its type, the numbers of the shapes it means, and one sentence that says how they are told from
+    the others.
+    """
 
     text: str
     type_id: int
@@ -26,7 +29,9 @@ class Query:
 
 
 def scene_queries(facts: Sequence[ObjectFacts], rng: random.Random, count: int = 6, absent: float = 0.8) -> list[Query]:
-    """At most `count` expressions of a scene: about as many referring as reasoning ones, and an absent one with probability `absent`."""
+    """At most `count` expressions of a scene: about as many referring as reasoning ones, and an absent one with
+    probability `absent`.
+    """
     clear = {k for k, fact in enumerate(facts) if sum(share >= 0.5 for share in fact.share) >= min(3, len(fact.share))}
 
     def usable(queries: Iterator[Query]) -> list[Query]:
@@ -57,7 +62,9 @@ def referring_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
         if len(same_colour) == 1:
             yield Query(f"the {fact.colour} shape", 0, (k,), f"Only the {fact.shape} is {fact.colour}.")
         if len(same_look) == 1:
-            yield Query(f"the {fact.texture} {fact.shape}", 0, (k,), f"Only the {fact.name} is a {fact.texture} {fact.shape}.")
+            yield Query(
+                f"the {fact.texture} {fact.shape}", 0, (k,), f"Only the {fact.name} is a {fact.texture} {fact.shape}."
+            )
         if 1 < len(same_colour) < len(facts):
             yield Query(f"all {fact.colour} shapes", 0, same_colour, f"{_names(facts, same_colour)} are {fact.colour}.")
         if 1 < len(same_shape) < len(facts):
@@ -65,7 +72,9 @@ def referring_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
             yield Query(f"all {shapes}", 0, same_shape, f"{_names(facts, same_shape)} are {shapes}.")
     for direction, words in WAYS.items():
         moving = tuple(k for k, f in enumerate(facts) if f.direction == direction)
-        if moving == tuple(k for k, f in enumerate(facts) if f.advance(direction) > 10):  # nobody else goes there aslant
+        if moving == tuple(
+            k for k, f in enumerate(facts) if f.advance(direction) > 10
+        ):  # nobody else goes there aslant
             if len(moving) == 1:
                 yield Query(f"the shape moving {words}", 0, moving, f"Only the {facts[moving[0]].name} moves {words}.")
             elif 1 < len(moving) < len(facts):
@@ -138,10 +147,14 @@ def _those(facts: Sequence[ObjectFacts], test: Callable[[ObjectFacts], bool]) ->
 
 def _alike(facts: Sequence[ObjectFacts], fact: ObjectFacts, *names: str) -> tuple[int, ...]:
     """The shapes that share the named attributes with `fact`, itself included."""
-    return tuple(k for k, other in enumerate(facts) if all(getattr(other, name) == getattr(fact, name) for name in names))
+    return tuple(
+        k for k, other in enumerate(facts) if all(getattr(other, name) == getattr(fact, name) for name in names)
+    )
 
 
-def _extreme(facts: Sequence[ObjectFacts], times: dict[int, int], pick: Callable, text: str, told: str) -> Iterator[Query]:
+def _extreme(
+    facts: Sequence[ObjectFacts], times: dict[int, int], pick: Callable, text: str, told: str
+) -> Iterator[Query]:
     """The query, when at least two shapes do it and one is at least two frames ahead of, or behind, the others."""
     if len(times) < 2:
         return

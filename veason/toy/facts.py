@@ -1,4 +1,5 @@
-"""What is true of a drawn scene: who is in view when, who moves where, who leaves, enters, comes back or hides behind whom.
+"""What is true of a drawn scene: who is in view when, who moves where, who leaves, enters, comes back or hides behind
+whom.
 
 Everything is read from the drawn pixels, so an expression or a reasoning that is made from facts is true of the frames.
 """
@@ -19,11 +20,13 @@ class ObjectFacts:
     """One shape over T frames.
 
     Attributes:
-        share: [T], visible pixels over the most that the shape ever shows in the frame uncovered; 0 where it is not in view.
+        share: [T], visible pixels over the most that the shape ever shows in the frame uncovered; 0 where it is not in
+            view.
         boxes: per frame its extreme visible pixels (left, top, right, bottom), inclusive, or None.
         way: from its first to its last place in the picture, pixels to the right and down.
         speed: mean way per frame in pixels while in the frame.
-        enters, leaves: the first and the last frame in the picture, when it is not there at the beginning or at the end.
+        enters, leaves: the first and the last frame in the picture, when it is not there at the beginning or at the
+            end.
         gone: frames between which it was out of the picture and came back.
         hidden: the frames in which it is in the picture and fully covered; `behind` is the shape that covers it then.
         covered_by: the shapes that ever cover a tenth of it.
@@ -81,7 +84,9 @@ def scene_facts(scene: Scene, visible: np.ndarray, whole: np.ndarray) -> list[Ob
     return [_facts(scene, k, visible[:, k], areas[:, k], extents, overlaps) for k in range(len(scene.shapes))]
 
 
-def _facts(scene: Scene, k: int, visible: np.ndarray, area: np.ndarray, extents: np.ndarray, overlaps: np.ndarray) -> ObjectFacts:
+def _facts(
+    scene: Scene, k: int, visible: np.ndarray, area: np.ndarray, extents: np.ndarray, overlaps: np.ndarray
+) -> ObjectFacts:
     """`overlaps` int64 [T, K, K]: pixels that two shapes share as if nothing covered them."""
     shape = scene.shapes[k]
     inside = extents[:, k] >= FEWEST_PIXELS
@@ -109,7 +114,9 @@ def _facts(scene: Scene, k: int, visible: np.ndarray, area: np.ndarray, extents:
         hidden=tuple(int(t) for t in hidden),
         behind=_cover(overlaps[hidden], k, scene) if len(hidden) else None,
         covered_by=tuple(
-            j for j, other in enumerate(scene.shapes) if other.depth < shape.depth and _covers(overlaps[:, j, k], extents[:, k])
+            j
+            for j, other in enumerate(scene.shapes)
+            if other.depth < shape.depth and _covers(overlaps[:, j, k], extents[:, k])
         ),
     )
 
@@ -121,7 +128,10 @@ def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 def _cover(overlaps: np.ndarray, k: int, scene: Scene) -> int | None:
     """The nearer shape that alone covers most of shape k while it is hidden; None when it takes several."""
-    shared = [int(overlaps[:, j, k].sum()) if other.depth < scene.shapes[k].depth else 0 for j, other in enumerate(scene.shapes)]
+    shared = [
+        int(overlaps[:, j, k].sum()) if other.depth < scene.shapes[k].depth else 0
+        for j, other in enumerate(scene.shapes)
+    ]
     best = int(np.argmax(shared))
     return best if shared[best] > 0.8 * int(overlaps[:, k, k].sum()) else None
 

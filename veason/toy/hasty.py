@@ -1,9 +1,10 @@
-"""A teacher in a hurry, so that GRPO has something to mend: what it says about the frames is true, what it answers is not always.
+"""A teacher in a hurry, so that GRPO has something to mend: what it says about the frames is true, what it answers is
+not always.
 
-It looks at one frame after the other, so to questions that compare the shapes over time, or look behind one, it often answers that this
-cannot be told; and of questions about what a single shape does it is often unsure, and boxes the shape's neighbour as well. Referring
-expressions, and questions about several shapes, it answers well. Fine-tuning learns these habits with everything else, and more of it
-changes nothing about them; a reward sees them at once.
+It looks at one frame after the other, so to questions that compare the shapes over time, or look behind one, it often
+answers that this cannot be told; and of questions about what a single shape does it is often unsure, and boxes the
+shape's neighbour as well. Referring expressions, and questions about several shapes, it answers well. Fine-tuning
+learns these habits with everything else, and more of it changes nothing about them; a reward sees them at once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from dataclasses import replace
 from veason.toy.expressions import Query
 from veason.toy.facts import ObjectFacts
 
-COMPARES = re.compile(r"(first|last)$|^the (fastest|biggest) shape$|\bhid(den|es)\b")  # expressions that it often gives up
+COMPARES = re.compile(
+    r"(first|last)$|^the (fastest|biggest) shape$|\bhid(den|es)\b"
+)  # expressions that it often gives up
 EXCUSE = "It cannot be told from single frames."
 
 

@@ -1,6 +1,7 @@
 """Writes toy videos as the benchmarks lay theirs out: ReVOS, ReasonVOS, MeViS, ViCaS, Ref-YouTube-VOS and Ref-DAVIS17.
 
-The layouts stand in the benchmarks' own readers, `veason/datasets/`; a toy copy of each lets everything be tried that reads them.
+The layouts stand in the benchmarks' own readers, `veason/data/`; a toy copy of each lets everything be tried that reads
+them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ class MaskDictWriter:
 
 def video_meta(frame_names: Sequence[str], size: tuple[int, ...], number: int, expressions: Any) -> dict[str, Any]:
     """A video's entry in a meta_expressions file; `size` is height and width."""
-    return {"expressions": expressions, "vid_id": number, "frames": list(frame_names), "height": size[0], "width": size[1]}
+    return {
+        "expressions": expressions,
+        "vid_id": number,
+        "frames": list(frame_names),
+        "height": size[0],
+        "width": size[1],
+    }
 
 
 def expression_meta(query: Query, ids: Sequence[int], typed: bool = True) -> dict[str, Any]:
@@ -93,18 +100,29 @@ def write_revos_files(root: Path, splits: Mapping[str, Sequence[RevosEntry]]) ->
 
 
 def write_reasonvos(root: Path, videos: Sequence[ToyVideo], source: str = "toy") -> None:
-    """Questions about one object each; a mask folder holds one PNG of 0 and 255 per frame. The original release's file is written too."""
+    """Questions about one object each; a mask folder holds one PNG of 0 and 255 per frame. The original release's file
+    is written too.
+    """
     metas: dict[str, Any] = {}
     for video in videos:
         listed = [(k, query) for k, query in enumerate(video.queries) if len(query.targets) == 1]
-        expressions = [{"exp_text": query.text, "obj_id": str(query.targets[0]), "exp_id": str(k)} for k, query in listed]
-        metas[video.name] = {"source": source, "is_sent": False, "frames": video.frame_names, "expressions": expressions}
+        expressions = [
+            {"exp_text": query.text, "obj_id": str(query.targets[0]), "exp_id": str(k)} for k, query in listed
+        ]
+        metas[video.name] = {
+            "source": source,
+            "is_sent": False,
+            "frames": video.frame_names,
+            "expressions": expressions,
+        }
         write_frames(root / "JPEGImages" / video.name, video)
         for shape in {query.targets[0] for _, query in listed}:
             folder = root / "Annotations" / f"{source}_{video.name}_{shape}"
             write_masks(folder, video.frame_names, video.union([shape]).astype(np.uint8) * 255)
     write_json(root / "meta_expressions_.json", {"videos": metas})
-    original = {name: {**meta, "expressions": {e["exp_id"]: e for e in meta["expressions"]}} for name, meta in metas.items()}
+    original = {
+        name: {**meta, "expressions": {e["exp_id"]: e for e in meta["expressions"]}} for name, meta in metas.items()
+    }
     write_json(root / "meta_expressions.json", {"videos": original})
     write_scenes(root, {video.name: scene_meta(video) for video in videos}, "test")
 
@@ -116,7 +134,10 @@ def write_mevis(root: Path, videos: Sequence[ToyVideo]) -> None:
         ids = writer.add(video.tracks())
         found = [query for query in video.queries if query.targets]
         described = {str(k): expression_meta(query, ids, typed=False) for k, query in enumerate(found)}
-        for meta, expressions in ((metas, described), (hidden, {str(k): {"exp": query.text} for k, query in enumerate(found)})):
+        for meta, expressions in (
+            (metas, described),
+            (hidden, {str(k): {"exp": query.text} for k, query in enumerate(found)}),
+        ):
             meta[video.name] = video_meta(video.frame_names, video.frames.shape[1:3], number, expressions)
         for split in ("valid_u", "valid"):
             write_frames(root / split / "JPEGImages" / video.name, video)
@@ -134,8 +155,12 @@ def write_vicas(root: Path, videos: Sequence[ToyVideo], version: str = "v1.0", e
             present = [(shape + 1, track[time]) for shape, track in enumerate(tracks) if track[time] is not None]
             ids, rles = [shape for shape, _ in present], [rle for _, rle in present]
             filename = f"{time:06d}.jpg"
-            segmentations.append({"filename": filename, "is_gt": time % every == 0, "track_ids": ids, "mask_rles": rles})
-        referrals = [{"prompt": q.text, "track_ids": [shape + 1 for shape in q.targets]} for q in video.queries if q.targets]
+            segmentations.append(
+                {"filename": filename, "is_gt": time % every == 0, "track_ids": ids, "mask_rles": rles}
+            )
+        referrals = [
+            {"prompt": q.text, "track_ids": [shape + 1 for shape in q.targets]} for q in video.queries if q.targets
+        ]
         content = {"video_id": number, "image_size": list(video.frames.shape[1:3]), "object_referrals": referrals}
         write_json(root / "annotations" / version / f"{number:06d}.json", {**content, "segmentations": segmentations})
         write_frames(root / "video_frames" / f"{number:06d}", video, digits=6)
@@ -143,16 +168,23 @@ def write_vicas(root: Path, videos: Sequence[ToyVideo], version: str = "v1.0", e
 
 
 def write_refytvos(root: Path, videos: Sequence[ToyVideo]) -> None:
-    """Split train with truth, valid without; the last video stands in both valid's and test's file, as the challenge has it."""
+    """Split train with truth, valid without; the last video stands in both valid's and test's file, as the challenge
+    has it.
+    """
     metas: dict[str, Any] = {}
     for video in videos:
         found = [query for query in video.queries if len(query.targets) == 1]
-        expressions = {str(k): {"exp": query.text, "obj_id": str(query.targets[0] + 1)} for k, query in enumerate(found)}
+        expressions = {
+            str(k): {"exp": query.text, "obj_id": str(query.targets[0] + 1)} for k, query in enumerate(found)
+        }
         metas[video.name] = {"expressions": expressions, "frames": video.frame_names}
         for split in ("train", "valid"):
             write_frames(root / split / "JPEGImages" / video.name, video)
         write_masks(root / "train" / "Annotations" / video.name, video.frame_names, object_numbers(video))
-    hidden = {name: {**meta, "expressions": {k: {"exp": e["exp"]} for k, e in meta["expressions"].items()}} for name, meta in metas.items()}
+    hidden = {
+        name: {**meta, "expressions": {k: {"exp": e["exp"]} for k, e in meta["expressions"].items()}}
+        for name, meta in metas.items()
+    }
     last = videos[-1].name
     for split, content in (("train", metas), ("valid", hidden), ("test", {last: hidden[last]})):
         write_json(root / "meta_expressions" / split / "meta_expressions.json", {"videos": content})
@@ -164,9 +196,17 @@ def write_refdavis17(root: Path, videos: Sequence[ToyVideo]) -> None:
     for video in videos:
         texts: list[dict[str, str]] = []
         for number, fact in enumerate(video.facts, start=1):
-            ways = (f"the {fact.name}", f"a {fact.name}", f"the {fact.texture} {fact.name}", f"a {fact.colour} {fact.texture} {fact.shape}")
+            ways = (
+                f"the {fact.name}",
+                f"a {fact.name}",
+                f"the {fact.texture} {fact.name}",
+                f"a {fact.colour} {fact.texture} {fact.shape}",
+            )
             texts.extend({"exp": text, "obj_id": str(number)} for text in ways)
-        metas[video.name] = {"expressions": {str(k): expression for k, expression in enumerate(texts)}, "frames": video.frame_names}
+        metas[video.name] = {
+            "expressions": {str(k): expression for k, expression in enumerate(texts)},
+            "frames": video.frame_names,
+        }
         write_frames(root / "valid" / "JPEGImages" / video.name, video)
         write_masks(root / "valid" / "Annotations" / video.name, video.frame_names, object_numbers(video))
     write_json(root / "meta_expressions" / "valid" / "meta_expressions.json", {"videos": metas})

@@ -1,6 +1,7 @@
 """Draws toy scenes, many at a time, on the CPU or on a GPU: a textured ground and textured shapes with soft edges.
 
-The same functions draw the JPEG frames of a data set and, at any size and in memory, the clips that the toy tracker is trained on.
+The same functions draw the JPEG frames of a data set and, at any size and in memory, the clips that the toy tracker is
+trained on.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class SceneBatch:
         kind, texture: int64 [B, K], numbers in SHAPES and TEXTURES.
         colour: float [B, K, 3], 0 to 1.
         ground: float [B, 3], the mean colour of the ground.
-        waves: float [B, GROUND_WAVES, 6]: two frequencies (radians per pixel), a phase, and the amplitude in red, green and blue.
+        waves: float [B, GROUND_WAVES, 6]: two frequencies (radians per pixel), a phase, and the amplitude in red, green
+            and blue.
         grain: float [B], the strength of the noise that every frame has of its own.
     """
 
@@ -43,7 +45,9 @@ class SceneBatch:
     grain: Tensor
 
 
-def ground_parameters(count: int, generator: torch.Generator, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
+def ground_parameters(
+    count: int, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor, Tensor]:
     """Random (ground, waves, grain) of `count` clips: dull colours, slow and fast gratings."""
 
     def uniform(*shape: int) -> Tensor:
@@ -60,7 +64,9 @@ def ground_parameters(count: int, generator: torch.Generator, device: torch.devi
 
 
 def scene_batch(scenes: Sequence[Scene], device: torch.device | str = "cpu") -> tuple[SceneBatch, list[list[int]]]:
-    """Scenes with equal numbers of frames and of shapes as one batch, and for each the scene's own number of the k-th drawn shape."""
+    """Scenes with equal numbers of frames and of shapes as one batch, and for each the scene's own number of the k-th
+    drawn shape.
+    """
     order = [np.argsort([shape.depth for shape in scene.shapes], kind="stable").tolist() for scene in scenes]
     shapes = [[scene.shapes[k] for k in ks] for scene, ks in zip(scenes, order)]
     grounds = []
@@ -88,15 +94,19 @@ def render(
         generator: of the batch's device, for the grain.
 
     Returns:
-        frames float [B, T, 3, H, W] in 0..1; visible bool [B, T, K, H, W], the pixels of each shape that no nearer one covers;
-        whole bool [B, T, K, H, W], its pixels in the frame as if nothing covered it.
+        frames float [B, T, 3, H, W] in 0..1; visible bool [B, T, K, H, W], the pixels of each shape that no nearer one
+        covers; whole bool [B, T, K, H, W], its pixels in the frame as if nothing covered it.
     """
     places = windows(batch, height, width)
     return paint(batch, places, height, width, generator), *masks(places, height, width)
 
 
 def paint(
-    batch: SceneBatch, places: Sequence[Window], height: int = HEIGHT, width: int = WIDTH, generator: torch.Generator | None = None
+    batch: SceneBatch,
+    places: Sequence[Window],
+    height: int = HEIGHT,
+    width: int = WIDTH,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """`frames` of `render`, those of `places` (`windows`)."""
     (clips, times, _), size = places[0].pixels.shape, height * width
@@ -183,7 +193,10 @@ def _pixel_centres(numbers: Tensor, scale: float) -> Tensor:
 
 def _draw_ground(batch: SceneBatch, height: int, width: int) -> Tensor:
     """float [B, 3, H, W]."""
-    x, y = (_pixel_centres(torch.arange(n, device=batch.waves.device), n / full) for n, full in ((width, WIDTH), (height, HEIGHT)))
+    x, y = (
+        _pixel_centres(torch.arange(n, device=batch.waves.device), n / full)
+        for n, full in ((width, WIDTH), (height, HEIGHT))
+    )
     fx, fy, phase = (batch.waves[:, :, i, None, None] for i in range(3))
     waves = torch.sin(fx * x + fy * y.unsqueeze(1) + phase)  # [B, waves, H, W]
     return batch.ground[:, :, None, None] + torch.einsum("bnhw,bnc->bchw", waves, batch.waves[:, :, 3:])
@@ -195,7 +208,9 @@ def _colour(batch: SceneBatch, k: int, window: Window) -> Tensor:
     return batch.colour[:, k, None, :, None] * light.unsqueeze(2)
 
 
-def _by_kind(function: Callable[[str, Tensor, Tensor], Tensor], names: Sequence[str], kind: Tensor, u: Tensor, v: Tensor) -> Tensor:
+def _by_kind(
+    function: Callable[[str, Tensor, Tensor], Tensor], names: Sequence[str], kind: Tensor, u: Tensor, v: Tensor
+) -> Tensor:
     """function(name, u, v) with each clip's own name, number `kind` [B] of `names`."""
     if len(kind) == 1:
         return function(names[int(kind)], u, v)

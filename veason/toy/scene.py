@@ -51,7 +51,8 @@ class Scene:
 
 
 def random_scene(rng: random.Random, frames: int = 20, still: bool = False) -> Scene:
-    """A scene of three to five shapes, no two of the same colour and shape; about half of the scenes hold one that hides behind another.
+    """A scene of three to five shapes, no two of the same colour and shape; about half of the scenes hold one that
+    hides behind another.
 
     They are numbered as they come into the picture, from left to right among those who are there together.
 
@@ -65,7 +66,9 @@ def random_scene(rng: random.Random, frames: int = 20, still: bool = False) -> S
     rng.shuffle(depths)
     made: list[Shape] = []
     for (colour, shape), movement, depth in zip(looks, movements, depths):
-        radius = {"cover": rng.uniform(23.0, 27.0), "hide": rng.uniform(11.0, 13.0)}.get(movement, rng.uniform(12.0, 20.0))
+        radius = {"cover": rng.uniform(23.0, 27.0), "hide": rng.uniform(11.0, 13.0)}.get(
+            movement, rng.uniform(12.0, 20.0)
+        )
         path = _path(rng, movement, radius, frames, made)
         nearest = -1 if movement == "cover" else depth
         made.append(Shape(colour, shape, rng.choice(TEXTURES), round(radius, 2), nearest, path, movement))
@@ -73,7 +76,9 @@ def random_scene(rng: random.Random, frames: int = 20, still: bool = False) -> S
 
 
 def _coming(shape: Shape) -> tuple[int, float]:
-    """When a shape's centre first lies in the picture, and how far from the left it does then: an order that can be seen."""
+    """When a shape's centre first lies in the picture, and how far from the left it does then: an order that can be
+    seen.
+    """
     inside = ((time, x) for time, (x, y) in enumerate(shape.path) if 0 <= x <= WIDTH and 0 <= y <= HEIGHT)
     return next(inside, (len(shape.path), 0.0))
 
@@ -103,7 +108,9 @@ def _movements(rng: random.Random, count: int) -> list[str]:
     return [rng.choice(names) for _ in range(count)]
 
 
-def _path(rng: random.Random, movement: str, radius: float, frames: int, made: list[Shape]) -> tuple[tuple[float, float], ...]:
+def _path(
+    rng: random.Random, movement: str, radius: float, frames: int, made: list[Shape]
+) -> tuple[tuple[float, float], ...]:
     """The centre in each frame: straight lines between a few (time, place) knots, or a circle."""
     last = frames - 1
     here, there = _inside(rng, radius), _far_from(rng, radius)
@@ -120,19 +127,27 @@ def _path(rng: random.Random, movement: str, radius: float, frames: int, made: l
         return _through([(0, here), (rng.uniform(0.35, 0.85) * last, _outside(rng, side, radius))], frames)
     if movement == "enter":
         start = rng.uniform(0.15, 0.5) * last
-        return _through([(0, _outside(rng, side, radius)), (start, _outside(rng, side, radius)), (start + 0.4 * last, here)], frames)
+        return _through(
+            [(0, _outside(rng, side, radius)), (start, _outside(rng, side, radius)), (start + 0.4 * last, here)], frames
+        )
     if movement == "cross":
         across = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}[side]
         start = rng.uniform(0.0, 0.35) * last
         begin = _outside(rng, side, radius)
-        return _through([(0, begin), (start, begin), (start + rng.uniform(0.4, 0.65) * last, _outside(rng, across, radius))], frames)
+        return _through(
+            [(0, begin), (start, begin), (start + rng.uniform(0.4, 0.65) * last, _outside(rng, across, radius))], frames
+        )
     if movement == "return":
         away = _outside(rng, side, radius)
-        return _through([(0, here), (0.3 * last, away), (rng.uniform(0.5, 0.6) * last, away), (0.9 * last, here)], frames)
+        return _through(
+            [(0, here), (0.3 * last, away), (rng.uniform(0.5, 0.6) * last, away), (0.9 * last, here)], frames
+        )
     if movement == "hide":
         cover = made[0].path[0]
         arrive = rng.uniform(0.3, 0.45) * last
-        return _through([(0, there(cover)), (arrive, cover), (arrive + 0.2 * last, cover), (last, there(cover))], frames)
+        return _through(
+            [(0, there(cover)), (arrive, cover), (arrive + 0.2 * last, cover), (last, there(cover))], frames
+        )
     raise ValueError(f"unknown movement {movement!r}")
 
 
@@ -171,4 +186,7 @@ def _circle(rng: random.Random, radius: float, frames: int) -> tuple[tuple[float
     centre = (rng.uniform(edge, WIDTH - edge), HEIGHT / 2 if 2 * edge > HEIGHT else rng.uniform(edge, HEIGHT - edge))
     turns, start = rng.choice((-1, 1)) * rng.uniform(1.0, 1.6), rng.uniform(0, 2 * math.pi)
     angles = start + 2 * math.pi * turns * np.arange(frames) / max(frames - 1, 1)
-    return tuple((round(float(centre[0] + reach * math.cos(a)), 2), round(float(centre[1] + reach * math.sin(a)), 2)) for a in angles)
+    return tuple(
+        (round(float(centre[0] + reach * math.cos(a)), 2), round(float(centre[1] + reach * math.sin(a)), 2))
+        for a in angles
+    )

@@ -1,6 +1,8 @@
-"""The toy world's teacher: three-step reasoning that is true of the frames, written from the scene instead of from pictures.
+"""The toy world's teacher: three-step reasoning that is true of the frames, written from the scene instead of from
+pictures.
 
-`seed_cot_generation.py --teacher toy` uses it in the place of a large vision-language model, with the same checks on what it writes.
+`seed_cot_generation.py --teacher toy` uses it in the place of a large vision-language model, with the same checks on
+what it writes.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from veason.datasets.base import VideoSample
+from veason.data.base import VideoSample
 from veason.errors import DataError
 from veason.masks import Box, scale_box
 from veason.toy.expressions import WAYS, Query, listing, seconds
@@ -35,7 +37,7 @@ class ToyTeacher:
             raise DataError(f"the toy teacher needs {self.path}, which `python -m veason.toy.world` writes")
         self.videos = json.loads(self.path.read_text(encoding="utf-8"))["videos"]
 
-    def reason(self, sample: VideoSample, keyframe: int, times: Sequence[int]) -> str:  # noqa: ARG002 (what other teachers see)
+    def reason(self, sample: VideoSample, keyframe: int, times: Sequence[int]) -> str:
         """See `reasoning`.
 
         Args:
@@ -54,7 +56,8 @@ class ToyTeacher:
 
 
 def reasoning(facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int) -> str:
-    """`Step 1: ... Step 2: ... Step 3: ...`, a line each: what happens; why the keyframe; where each shape is there, and which is meant.
+    """`Step 1: ... Step 2: ... Step 3: ...`, a line each: what happens; why the keyframe; where each shape is there,
+    and which is meant.
 
     Args:
         size: side in pixels of the square frames that the student sees.
@@ -110,10 +113,11 @@ def amount(share: float) -> str:
 
 
 def where(facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int) -> str:
-    """Every shape in view in the keyframe from left to right, with its extreme pixels in a size x size frame, and which is meant.
+    """Every shape in view in the keyframe from left to right, with its extreme pixels in a size x size frame, and which
+    is meant.
 
-    The answer's boxes can be read off it: what a policy without knowledge has to learn is to find shapes, one after the other, and then
-    to choose among what it has written.
+    The answer's boxes can be read off it: what a policy without knowledge has to learn is to find shapes, one after the
+    other, and then to choose among what it has written.
     """
     if not query.targets:
         return "Nothing fits the description, so no object is to be located."

@@ -3,10 +3,11 @@
     python -m veason.toy.tiny_policy --output policy --seed 0
     python -m veason.toy.tiny_policy --output policy --hidden_size 256 --layers 6 --vision_hidden_size 192 --vision_depth 4
 
-Everything that differs from Qwen2.5-VL-3B is a number in config.json: the classes, the windowed vision blocks, the special tokens and the
-files are the real ones. A policy that is to learn from nothing wants rotary sections of its own: with the published ones the columns of
-an image turn by the slowest frequencies alone, which a real model makes up for with its size (`--rope_theta 1000 --rope_sections 2 4 26`);
-and larger random weights, about one over the root of its width (`--initializer_range 0.06`).
+Everything that differs from Qwen2.5-VL-3B is a number in config.json: the classes, the windowed vision blocks, the
+special tokens and the files are the real ones. A policy that is to learn from nothing wants rotary sections of its own:
+with the published ones the columns of an image turn by the slowest frequencies alone, which a real model makes up for
+with its size (`--rope_theta 1000 --rope_sections 2 4 26`); and larger random weights, about one over the root of its
+width (`--initializer_range 0.06`).
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class PolicySize:
     tie_embeddings: bool = True
     initializer_range: float = 0.02  # of the random weights
     rope_theta: float = 1000000.0
-    rope_sections: tuple[int, ...] = ()  # rotary pairs for time, height and width, the fastest first; empty: shared as in Qwen2.5-VL
+    rope_sections: tuple[
+        int, ...
+    ] = ()  # rotary pairs for time, height and width, the fastest first; empty: shared as in Qwen2.5-VL
 
     def __post_init__(self) -> None:
         for width, heads, name in (
@@ -62,11 +65,15 @@ class PolicySize:
             if width % heads or (width // heads) % 4:
                 raise ValueError(f"{name}={width} does not split into {heads} heads of a multiple of 4 channels")
         if self.head_dim < 32:
-            raise ValueError(f"hidden_size={self.hidden_size} / heads={self.heads} is below 32 channels a head, which vLLM refuses")
+            raise ValueError(
+                f"hidden_size={self.hidden_size} / heads={self.heads} is below 32 channels a head, which vLLM refuses"
+            )
         if self.heads % self.kv_heads:
             raise ValueError(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}")
         if self.rope_sections and (len(self.rope_sections) != 3 or sum(self.rope_sections) != self.head_dim // 2):
-            raise ValueError(f"rope_sections={self.rope_sections} are not three numbers that add up to {self.head_dim // 2}")
+            raise ValueError(
+                f"rope_sections={self.rope_sections} are not three numbers that add up to {self.head_dim // 2}"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -74,14 +81,18 @@ class PolicySize:
 
 
 def rope_sections(head_dim: int) -> list[int]:
-    """The rotary pairs that carry time, height and width: a quarter and two times three eighths, as in Qwen2.5-VL (16, 24, 24 of 64)."""
+    """The rotary pairs that carry time, height and width: a quarter and two times three eighths, as in Qwen2.5-VL (16,
+    24, 24 of 64).
+    """
     pairs = head_dim // 2
     space = 3 * pairs // 8
     return [pairs - 2 * space, space, space]
 
 
 def policy_config(size: PolicySize, tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
-    """The model's config. As in the real checkpoints the embedding has more rows than the tokenizer has tokens (a multiple of 64)."""
+    """The model's config. As in the real checkpoints the embedding has more rows than the tokenizer has tokens (a
+    multiple of 64).
+    """
 
     def token(text: str) -> int:
         return tokenizer.get_vocab()[text]
@@ -135,7 +146,10 @@ def policy_config(size: PolicySize, tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConf
 def build_processor(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLProcessor:
     """Qwen2.5-VL's processor with the published patch sizes, pixel statistics and limits."""
     pixels = {
-        "size": {"shortest_edge": 4 * (PATCH_SIZE * MERGE_SIZE) ** 2, "longest_edge": 16384 * (PATCH_SIZE * MERGE_SIZE) ** 2},
+        "size": {
+            "shortest_edge": 4 * (PATCH_SIZE * MERGE_SIZE) ** 2,
+            "longest_edge": 16384 * (PATCH_SIZE * MERGE_SIZE) ** 2,
+        },
         "patch_size": PATCH_SIZE,
         "merge_size": MERGE_SIZE,
         "temporal_patch_size": TEMPORAL_PATCH,
@@ -148,7 +162,9 @@ def build_processor(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLProcessor:
     )
 
 
-def write_policy(output: str | Path, size: PolicySize | None = None, seed: int = 0) -> Qwen2_5_VLForConditionalGeneration:
+def write_policy(
+    output: str | Path, size: PolicySize | None = None, seed: int = 0
+) -> Qwen2_5_VLForConditionalGeneration:
     """Writes config, tokenizer, processor, generation config and fp32 safetensors to `output`; returns the model."""
     size = size or PolicySize()
     output = Path(output)
@@ -160,7 +176,13 @@ def write_policy(output: str | Path, size: PolicySize | None = None, seed: int =
         model = Qwen2_5_VLForConditionalGeneration(config)
     stop = [tokenizer.get_vocab()[text] for text in ("<|im_end|>", "<|endoftext|>")]
     model.generation_config = GenerationConfig(
-        bos_token_id=stop[1], eos_token_id=stop, pad_token_id=stop[1], do_sample=True, temperature=1.0, top_p=1.0, top_k=0
+        bos_token_id=stop[1],
+        eos_token_id=stop,
+        pad_token_id=stop[1],
+        do_sample=True,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=0,
     )
     model.save_pretrained(output)
     build_processor(tokenizer).save_pretrained(output)

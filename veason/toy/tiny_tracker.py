@@ -2,9 +2,10 @@
 
     python -m veason.toy.tiny_tracker --output tracker --image_size 128
 
-gives `tracker/sam2_tiny.yaml` and `tracker/sam2_tiny.pt` ({"model": state dict}, as the published checkpoints). The layout is that of
-SAM 2.1 (Hiera trunk, memory attention, object pointers, occlusion scores); it differs in sizes, and in two switches: one mask per
-prompt (`multimask_output_in_sam: false`), since a box is not ambiguous, and no dropout, since the toy world never runs out of videos.
+gives `tracker/sam2_tiny.yaml` and `tracker/sam2_tiny.pt` ({"model": state dict}, as the published checkpoints). The
+layout is that of SAM 2.1 (Hiera trunk, memory attention, object pointers, occlusion scores); it differs in sizes, and
+in two switches: one mask per prompt (`multimask_output_in_sam: false`), since a box is not ambiguous, and no dropout,
+since the toy world never runs out of videos.
 """
 
 from __future__ import annotations
@@ -36,13 +37,19 @@ class TrackerSize:
 
     def __post_init__(self) -> None:
         if self.image_size % 32:
-            raise ValueError(f"image_size={self.image_size} is not a multiple of 32, the side of a trunk window in pixels")
+            raise ValueError(
+                f"image_size={self.image_size} is not a multiple of 32, the side of a trunk window in pixels"
+            )
         if self.hidden_size % 32 or self.hidden_size % self.memory_size:
-            raise ValueError(f"hidden_size={self.hidden_size} must be a multiple of 32 and of memory_size={self.memory_size}")
+            raise ValueError(
+                f"hidden_size={self.hidden_size} must be a multiple of 32 and of memory_size={self.memory_size}"
+            )
 
 
 def tracker_config(size: TrackerSize | None = None) -> dict[str, Any]:
-    """The YAML's content: `{"model": {"_target_": "sam2...", ...}}`, for hydra's `instantiate` or sam2's build functions."""
+    """The YAML's content: `{"model": {"_target_": "sam2...", ...}}`, for hydra's `instantiate` or sam2's build
+    functions.
+    """
     size = size or TrackerSize()
     model = {
         "_target_": "sam2.modeling.sam2_base.SAM2Base",
@@ -172,7 +179,9 @@ def _memory_encoder(size: TrackerSize) -> dict[str, Any]:
 
 
 def build_tracker_model(size: TrackerSize | None = None, seed: int = 0) -> SAM2Base:
-    """The network on the CPU, in training mode, with weights drawn from `seed`; the caller's random state is left as it was."""
+    """The network on the CPU, in training mode, with weights drawn from `seed`; the caller's random state is left as it
+    was.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return instantiate(tracker_config(size)["model"])
@@ -184,7 +193,9 @@ def write_tracker_config(output: str | Path, size: TrackerSize | None = None) ->
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "sam2_tiny.yaml"
     # sam2's build functions read the file as a global package, as they do their own
-    path.write_text("# @package _global_\n\n" + OmegaConf.to_yaml(OmegaConf.create(tracker_config(size))), encoding="utf-8")
+    path.write_text(
+        "# @package _global_\n\n" + OmegaConf.to_yaml(OmegaConf.create(tracker_config(size))), encoding="utf-8"
+    )
     return path
 
 
@@ -203,7 +214,9 @@ def main() -> None:
     parser.add_argument("--image_size", type=int, default=TrackerSize.image_size)
     parser.add_argument("--hidden_size", type=int, default=TrackerSize.hidden_size)
     options = parser.parse_args()
-    model = write_tracker(options.output, TrackerSize(image_size=options.image_size, hidden_size=options.hidden_size), options.seed)
+    model = write_tracker(
+        options.output, TrackerSize(image_size=options.image_size, hidden_size=options.hidden_size), options.seed
+    )
     count = sum(weight.numel() for weight in model.parameters())
     print(json.dumps({"output": options.output, "parameters": count, "megabytes_fp32": round(count * 4e-6, 2)}))
 

@@ -1,7 +1,8 @@
-"""A byte-level BPE tokenizer of some 1,500 tokens with Qwen2.5-VL's special tokens, trained on the toy world's sentences.
+"""A byte-level BPE tokenizer of some 1,500 tokens with Qwen2.5-VL's special tokens, trained on the toy world's
+sentences.
 
-It behaves as Qwen's does where the task can see it: digits stand alone, any byte can be written, and `<think>` or `<answer>` are
-ordinary text that the model has to spell.
+It behaves as Qwen's does where the task can see it: digits stand alone, any byte can be written, and `<think>` or
+`<answer>` are ordinary text that the model has to spell.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 
-# One digit, one word with the blank before it, one run of signs, one run of blanks: the cuts that Qwen2's tokenizer makes.
+# One digit, one word with the blank before it, one run of signs, one run of blanks: the cuts that Qwen2's tokenizer
+# makes.
 _CUTS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
-# Writes what Qwen2.5-VL's template writes: a default system turn, `<|vision_start|><|image_pad|><|vision_end|>` for an image,
-# numbered pictures on request (`add_vision_id`), and the opening of the assistant's turn (`add_generation_prompt`).
+# Writes what Qwen2.5-VL's template writes: a default system turn, `<|vision_start|><|image_pad|><|vision_end|>` for an
+# image, numbered pictures on request (`add_vision_id`), and the opening of the assistant's turn
+# (`add_generation_prompt`).
 CHAT_TEMPLATE = """
 {%- set seen = namespace(images=0, videos=0) -%}
 {%- macro vision(label, number, pad) -%}
@@ -67,15 +70,23 @@ CHAT_TEMPLATE = """
 
 
 def train_tokenizer(sentences: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
-    """Learns the merges from `sentences`; `vocab_size` counts the 256 bytes and the merges, the special tokens come after them."""
+    """Learns the merges from `sentences`; `vocab_size` counts the 256 bytes and the merges, the special tokens come
+    after them.
+    """
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.NFC()
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_CUTS), behavior="isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(_CUTS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False, min_frequency=2
+        vocab_size=vocab_size,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+        min_frequency=2,
     )
     bpe.train_from_iterator(sentences, trainer)
     learned = json.loads(bpe.to_str())["model"]  # merges as pairs
@@ -88,6 +99,8 @@ def train_tokenizer(sentences: Iterable[str], vocab_size: int) -> Qwen2Tokenizer
         pad_token="<|endoftext|>",
         model_max_length=131072,
     )
-    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS], special_tokens=True)
+    tokenizer.add_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS], special_tokens=True
+    )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

@@ -1,4 +1,6 @@
-"""How well a tracker follows the shapes of toy videos that nothing was trained on: mean IoU by distance from the prompted frame."""
+"""How well a tracker follows the shapes of toy videos that nothing was trained on: mean IoU by distance from the
+prompted frame.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from veason.toy.video import JPEG_QUALITY, ToyVideo
 from veason.toy.world import make_videos
-from veason.tracker import Prompt, VideoTracker
+from veason.tracking.sam2.tracker import Prompt, VideoTracker
 
 REACH = 5  # frames before and after the prompted one that are scored
 
@@ -26,13 +28,19 @@ class Track:
 
 
 def unseen_videos(count: int, seed: int = 0) -> list[ToyVideo]:
-    """Videos of the toy world under a name of their own, so that no data set holds them, with frames as JPEG leaves them."""
+    """Videos of the toy world under a name of their own, so that no data set holds them, with frames as JPEG leaves
+    them.
+    """
     videos = make_videos("unseen", count, seed)
-    return [ToyVideo(v.name, np.stack([_through_jpeg(f) for f in v.frames]), v.visible, v.facts, v.queries) for v in videos]
+    return [
+        ToyVideo(v.name, np.stack([_through_jpeg(f) for f in v.frames]), v.visible, v.facts, v.queries) for v in videos
+    ]
 
 
 def _through_jpeg(frame: np.ndarray) -> np.ndarray:
-    _, coded = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])  # colours in another order, and back, are the same
+    _, coded = cv2.imencode(
+        ".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )  # colours in another order, and back, are the same
     return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
 
 
@@ -53,8 +61,9 @@ def evaluate_tracker(tracker: VideoTracker, videos: Sequence[ToyVideo]) -> dict[
     """Tracks every object through its whole video.
 
     Returns:
-        Mean IoU, 1 where object and mask are both empty: `prompted`; `before` and `after`, REACH frames earlier and later; `between`, all
-        frames up to there; `hidden`, REACH frames away for objects that are covered or out of the picture on the way. `tracks`, how many.
+        Mean IoU, 1 where object and mask are both empty: `prompted`; `before` and `after`, REACH frames earlier and
+        later; `between`, all frames up to there; `hidden`, REACH frames away for objects that are covered or out of the
+        picture on the way. `tracks`, how many.
     """
     scores: dict[str, list[float]] = defaultdict(list)
     for video in videos:

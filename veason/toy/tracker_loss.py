@@ -1,8 +1,8 @@
 """One clip through SAM 2 as in tracking, with gradients, and the loss of what it drew.
 
-The clip goes through `SAM2Base.track_step`: the prompted frame, then forward to the end, then backward to the start, each frame with the
-memories and pointers of those before. The loss is taken where SAM 2 draws: on the raw logits of the mask decoder, before a frame that is
-thought empty is blanked, since no gradient passes through the blanking.
+The clip goes through `SAM2Base.track_step`: the prompted frame, then forward to the end, then backward to the start,
+each frame with the memories and pointers of those before. The loss is taken where SAM 2 draws: on the raw logits of the
+mask decoder, before a frame that is thought empty is blanked, since no gradient passes through the blanking.
 """
 
 from __future__ import annotations
@@ -58,14 +58,17 @@ class DecoderTap:
         return drawn
 
 
-def track_clips(model: SAM2Base, tap: DecoderTap, frames: Tensor, boxes: Tensor, prompted: int, length: int) -> list[Drawn]:
+def track_clips(
+    model: SAM2Base, tap: DecoderTap, frames: Tensor, boxes: Tensor, prompted: int, length: int
+) -> list[Drawn]:
     """Tracks M objects in each of B clips from boxes on one frame.
 
     Args:
         frames: float [B, T, 3, S, S], 0 to 1.
         boxes: float [B, M, 4], xyxy in pixels of S.
         prompted: the frame of the boxes.
-        length: frames of the video that the clip is taken to be part of, T at least; SAM 2 scales pointer distances by it.
+        length: frames of the video that the clip is taken to be part of, T at least; SAM 2 scales pointer distances by
+            it.
 
     Returns:
         Per frame what was drawn, with N = B * M tracks, clip by clip.
@@ -104,7 +107,9 @@ def track_clips(model: SAM2Base, tap: DecoderTap, frames: Tensor, boxes: Tensor,
 
 @dataclass
 class Loss:
-    """The loss to minimise, and for the log the mean IoU of the first mask on the prompted frame and on the others (NaN without any)."""
+    """The loss to minimise, and for the log the mean IoU of the first mask on the prompted frame and on the others (NaN
+    without any).
+    """
 
     total: Tensor
     prompted_iou: Tensor
@@ -115,8 +120,8 @@ def clip_loss(drawn: list[Drawn], clips: Clips, prompted: int, balance: float, t
     """Cross-entropy plus dice over the frames in which the target is in view, and whether it is in view over all.
 
     Args:
-        balance: 1 gives the target and its surroundings the same weight, without which training ends in empty masks; 0 counts every pixel
-            alike, which puts the edge where it is.
+        balance: 1 gives the target and its surroundings the same weight, without which training ends in empty masks; 0
+            counts every pixel alike, which puts the edge where it is.
         token: 1 to 3, which of the other mask tokens is trained beside the first: SAM 2's predictor falls back to them.
     """
     picked = [0, token]

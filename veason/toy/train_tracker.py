@@ -2,11 +2,13 @@
 
     python -m veason.toy.train_tracker --output tracker --minutes 8
 
-First single frames (box in, mask out), then clips of 4 frames, then of 8, tracked in both directions through SAM 2's own memory. Clips are
-drawn on the training device as they are needed. What is kept is a running mean of the weights, in half precision; it is measured as it is
-kept, by the project's own tracker, on videos of the toy world that were never drawn before.
+First single frames (box in, mask out), then clips of 4 frames, then of 8, tracked in both directions through SAM 2's
+own memory. Clips are drawn on the training device as they are needed. What is kept is a running mean of the weights, in
+half precision; it is measured as it is kept, by the project's own tracker, on videos of the toy world that were never
+drawn before.
 
-Writes `sam2_tiny.yaml`, `sam2_tiny.pt`, `sam2_tiny.safetensors`, `training.png`, `figures.json` and a card, `README.md`.
+Writes `sam2_tiny.yaml`, `sam2_tiny.pt`, `sam2_tiny.safetensors`, `training.png`, `figures.json` and a card,
+`README.md`.
 """
 
 from __future__ import annotations
@@ -32,12 +34,14 @@ from veason.toy.clips import random_clips
 from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker_config
 from veason.toy.tracker_eval import evaluate_tracker, unseen_videos
 from veason.toy.tracker_loss import DecoderTap, Loss, clip_loss, track_clips
-from veason.tracker import VideoTracker
+from veason.tracking.sam2.tracker import VideoTracker
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training: the share of the time at which it ends, frames of a clip, clips of a batch on a GPU and on the CPU."""
+    """A part of the training: the share of the time at which it ends, frames of a clip, clips of a batch on a GPU and
+    on the CPU.
+    """
 
     until: float
     frames: int
@@ -103,7 +107,9 @@ class TrackerTraining:
         self.model = build_tracker_model(size, seed).to(device).train()
         self.tap = DecoderTap(self.model)
         fused = device.type == "cuda"
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=fused)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=fused
+        )
         self.mean = WeightMean(self.model)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.rng = random.Random(seed)
@@ -124,7 +130,11 @@ class TrackerTraining:
             if self.elapsed - reported >= report_every:
                 reported = self.elapsed
                 left = self.seconds - self.elapsed
-                print(f"stage {number + 1}, clips of {stage.frames}, step {self.steps}: {self.log.line}  {left:.0f} s left", flush=True)
+                print(
+                    f"stage {number + 1}, clips of {stage.frames}, step {self.steps}: {self.log.line}  {left:.0f} s "
+                    "left",
+                    flush=True,
+                )
 
     def step(self, stage: Stage) -> Loss:
         """Draws a batch of clips, tracks them, and takes one optimizer step."""
@@ -147,7 +157,9 @@ class TrackerTraining:
 
     @property
     def balance(self) -> float:
-        """Target and surroundings weigh the same until there are masks (IoU 0.6); every pixel does once they are good (0.85)."""
+        """Target and surroundings weigh the same until there are masks (IoU 0.6); every pixel does once they are good
+        (0.85).
+        """
         return min(1.0, max(0.0, (0.85 - self.log.means.get("IoU prompted", 0.0)) / 0.25))
 
     def save(self, output: Path) -> None:
@@ -158,7 +170,9 @@ class TrackerTraining:
 
 
 def learning_rate(step: int, progress: float) -> float:
-    """Linear warm-up over 100 steps or a twentieth of the time, whichever is shorter; half a cosine over the time, down to 2 %."""
+    """Linear warm-up over 100 steps or a twentieth of the time, whichever is shorter; half a cosine over the time, down
+    to 2 %.
+    """
     warm = min(1.0, max((step + 1) / WARM_UP, 20 * progress))
     return LEARNING_RATE * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * min(progress, 1.0))))
 
@@ -173,13 +187,17 @@ def jitter_boxes(boxes: Tensor, side: int, generator: torch.Generator) -> Tensor
 
 def measure(output: Path, device: torch.device, videos: list) -> dict[str, float]:
     """The figures of the weights in the folder, read and used as the pipeline does."""
-    tracker = VideoTracker.from_files(output / "sam2_tiny.yaml", output / "sam2_tiny.safetensors", device, max_frames=32)
+    tracker = VideoTracker.from_files(
+        output / "sam2_tiny.yaml", output / "sam2_tiny.safetensors", device, max_frames=32
+    )
     return evaluate_tracker(tracker, videos)
 
 
 def write_card(output: Path, figures: dict, parameters: int) -> None:
     """`README.md`: how the weights were made, and what they are worth."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+    )
     size = (output / "sam2_tiny.safetensors").stat().st_size / 1e6
     names = {
         "prompted": "prompted frame",
@@ -236,7 +254,9 @@ def main() -> None:
         training.save(output)
         last = number == len(STAGES) - 1
         figures = measure(output, device, videos if last else videos[: max(1, len(videos) // 6)])
-        print(f"after stage {number + 1}, on {'all' if last else 'some'} unseen videos: {json.dumps(figures)}", flush=True)
+        print(
+            f"after stage {number + 1}, on {'all' if last else 'some'} unseen videos: {json.dumps(figures)}", flush=True
+        )
     card = {
         **figures,
         "videos": len(videos),
@@ -247,7 +267,9 @@ def main() -> None:
         "command": "python -m veason.toy.train_tracker " + shlex.join(sys.argv[1:]),
     }
     (output / "figures.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    save_curves(output / "training.png", training.log.course, "Micro SAM 2 on toy clips: 1, 4, then 8 frames", smooth=50)
+    save_curves(
+        output / "training.png", training.log.course, "Micro SAM 2 on toy clips: 1, 4, then 8 frames", smooth=50
+    )
     write_card(output, card, parameters)
 
 

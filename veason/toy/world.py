@@ -1,4 +1,5 @@
-"""Makes the toy data sets: ReVOS (train and valid) and ReasonVOS, in their exact layouts, and `scenes.json` for the toy teacher.
+"""Makes the toy data sets: ReVOS (train and valid) and ReasonVOS, in their exact layouts, and `scenes.json` for the toy
+teacher.
 
     python -m veason.toy.world --output world --seed 0
 
@@ -39,7 +40,9 @@ def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
 
 
 def make_video(name: str, seed: int, frames: int = 20, queries: int = 6) -> ToyVideo:
-    """A video that depends on its name and the seed alone; a scene of which too little can be asked is drawn anew. See `random_scene`."""
+    """A video that depends on its name and the seed alone; a scene of which too little can be asked is drawn anew. See
+    `random_scene`.
+    """
     prefix, number = name.rsplit("_", 1)
     rng = random.Random(f"{prefix}/{int(number)}/{seed}")
     for _ in range(20):
@@ -55,7 +58,9 @@ def make_videos(prefix: str, count: int, seed: int, frames: int = 20, queries: i
     return [make_video(f"{prefix}_{number:04d}", seed, frames, queries) for number in range(count)]
 
 
-def make_entries(root: Path, prefix: str, count: int, seed: int, frames: int, queries: int, workers: int) -> list[RevosEntry]:
+def make_entries(
+    root: Path, prefix: str, count: int, seed: int, frames: int, queries: int, workers: int
+) -> list[RevosEntry]:
     """Videos as of `make_videos`, their frames written below `root`, drawn by `workers` processes."""
     draw = partial(_draw_entry, root, seed, frames, queries)
     names = [f"{prefix}_{number:04d}" for number in range(count)]
@@ -83,7 +88,8 @@ def make_world(
     queries: int = 6,
     workers: int = 1,
 ) -> dict[str, int]:
-    """Writes `output`/ReVOS and `output`/ReasonVOS with `workers` processes; returns how many videos and expressions each split has.
+    """Writes `output`/ReVOS and `output`/ReasonVOS with `workers` processes; returns how many videos and expressions
+    each split has.
 
     Raises:
         FileExistsError: there is a data set in the folder already; two worlds are never mixed.

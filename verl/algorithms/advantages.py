@@ -1,8 +1,9 @@
 """Advantages of outcome rewards, without a critic.
 
-Every estimator takes `rewards` [batch, length] (the score stands on a response's last token) and `mask`, plus what it names of:
-`index` [batch], equal for the responses of one prompt; `baselines` [batch], the score of the prompt's greedy response; `certainty`
-[batch], one number per response. It gives (advantages, returns), both [batch, length]. `estimate` hands each what it asks for.
+Every estimator takes `rewards` [batch, length] (the score stands on a response's last token) and `mask`, plus what it
+names of: `index` [batch], equal for the responses of one prompt; `baselines` [batch], the score of the prompt's greedy
+response; `certainty` [batch], one number per response. It gives (advantages, returns), both [batch, length]. `estimate`
+hands each what it asks for.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def grpo(rewards: Tensor, mask: Tensor, index: Tensor, epsilon: float = 1e-6) ->
 def dr_grpo(rewards: Tensor, mask: Tensor, index: Tensor) -> Advantages:
     """r - mean over the group; a group of one keeps r.
 
-    Source: Liu et al., Understanding R1-Zero-Like Training (arXiv 2503.20783), section 3.1; volcengine/verl verl/trainer/ppo/core_algos.py
-    compute_grpo_outcome_advantage with norm_adv_by_std_in_grpo=False.
+    Source: Liu et al., Understanding R1-Zero-Like Training (arXiv 2503.20783), section 3.1; volcengine/verl
+    verl/trainer/ppo/core_algos.py compute_grpo_outcome_advantage with norm_adv_by_std_in_grpo=False.
     """
     return _spread(normalise_by_group(rewards.sum(-1), index, None), mask)
 
@@ -40,8 +41,9 @@ def dr_grpo(rewards: Tensor, mask: Tensor, index: Tensor) -> Advantages:
 def rloo(rewards: Tensor, mask: Tensor, index: Tensor, refuse_single: bool = False) -> Advantages:
     """r - mean of the group's other responses. A group of one keeps r, or is refused.
 
-    Source: Ahmadian et al., Back to Basics (arXiv 2402.14740), equation 7; volcengine/verl verl/trainer/ppo/core_algos.py
-    compute_rloo_outcome_advantage; with `refuse_single` hiyouga/EasyR1 verl/trainer/core_algos.py.
+    Source: Ahmadian et al., Back to Basics (arXiv 2402.14740), equation 7; volcengine/verl
+    verl/trainer/ppo/core_algos.py compute_rloo_outcome_advantage; with `refuse_single` hiyouga/EasyR1
+    verl/trainer/core_algos.py.
 
     Raises:
         ValueError: a group of one where that is refused.
@@ -55,11 +57,12 @@ def rloo(rewards: Tensor, mask: Tensor, index: Tensor, refuse_single: bool = Fal
 
 
 def reinforce_plus_plus(rewards: Tensor, mask: Tensor, gamma: float = 1.0, keep_masked: bool = False) -> Advantages:
-    """Discounted rewards to go, whitened over all tokens of the batch. A masked token passes nothing on to the tokens before it.
+    """Discounted rewards to go, whitened over all tokens of the batch. A masked token passes nothing on to the tokens
+    before it.
 
     Source: Hu, REINFORCE++ (arXiv 2501.03262); SitongGong/Veason-R1 verl/trainer/core_algos.py
-    compute_reinforce_plus_plus_outcome_advantage. With `keep_masked` it is hiyouga/EasyR1's function of that name, which leaves values
-    on masked tokens and adds 1e-8 to the number of tokens in its means.
+    compute_reinforce_plus_plus_outcome_advantage. With `keep_masked` it is hiyouga/EasyR1's function of that name,
+    which leaves values on masked tokens and adds 1e-8 to the number of tokens in its means.
     """
     returns = torch.zeros_like(rewards)
     running = torch.zeros_like(rewards[:, 0])
@@ -87,20 +90,26 @@ def remax(rewards: Tensor, mask: Tensor, baselines: Tensor) -> Advantages:
     return returns - baselines[:, None] * mask, returns
 
 
-def grpo_certainty(rewards: Tensor, mask: Tensor, index: Tensor, certainty: Tensor, epsilon: float = 1e-6) -> Advantages:
+def grpo_certainty(
+    rewards: Tensor, mask: Tensor, index: Tensor, certainty: Tensor, epsilon: float = 1e-6
+) -> Advantages:
     """The group-normalised score plus the group-normalised certainty of the response.
 
-    `certainty` is the mean over a response's tokens (the seed: those of its reasoning, where it can be found) of log-sum-exp minus mean
-    logit. Up to a constant that is the divergence of the uniform distribution from the policy's: self-certainty, Kang et al., arXiv
-    2502.18581. `Policy.forward(..., certainty=True)` gives it per token.
+    `certainty` is the mean over a response's tokens (the seed: those of its reasoning, where it can be found) of
+    log-sum-exp minus mean logit. Up to a constant that is the divergence of the uniform distribution from the policy's:
+    self-certainty, Kang et al., arXiv 2502.18581. `Policy.forward(..., certainty=True)` gives it per token.
 
     Source: SitongGong/Veason-R1 verl/trainer/ray_trainer.py compute_advantage, branch "grpo_certainty".
     """
-    return _spread(normalise_by_group(rewards.sum(-1), index, epsilon) + normalise_by_group(certainty, index, epsilon), mask)
+    return _spread(
+        normalise_by_group(rewards.sum(-1), index, epsilon) + normalise_by_group(certainty, index, epsilon), mask
+    )
 
 
 def normalise_by_group(scores: Tensor, index: Tensor, epsilon: float | None) -> Tensor:
-    """Scores [batch] minus their group's mean, over its unbiased std + epsilon unless that is None. A group of one stays as it is."""
+    """Scores [batch] minus their group's mean, over its unbiased std + epsilon unless that is None. A group of one
+    stays as it is.
+    """
     members, sizes = _groups(scores, index)
     single = sizes == 1
     mean = (members @ scores / sizes).masked_fill(single, 0.0)
@@ -143,7 +152,9 @@ def needs(name: str) -> frozenset[str]:
     return frozenset(p.name for p in parameters if p.default is p.empty) - {"rewards", "mask"}
 
 
-def estimate(name: str, rewards: Tensor, mask: Tensor, inputs: Mapping[str, Tensor | None], **options: Any) -> Advantages:
+def estimate(
+    name: str, rewards: Tensor, mask: Tensor, inputs: Mapping[str, Tensor | None], **options: Any
+) -> Advantages:
     """Advantages by an estimator's name.
 
     Args:

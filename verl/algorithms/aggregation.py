@@ -1,7 +1,7 @@
 """From a loss per token to one number, with the denominators in the open.
 
-A batch that is cut into micro-batches or over ranks gives the same update only if every part divides by the whole batch's tokens or
-sequences: hand those over as `batch_tokens` and `batch_sequences`, and add the parts up.
+A batch that is cut into micro-batches or over ranks gives the same update only if every part divides by the whole
+batch's tokens or sequences: hand those over as `batch_tokens` and `batch_sequences`, and add the parts up.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ def aggregate(
     """One scalar from values [batch, length].
 
     Args:
-        mode: `token-mean`: over all tokens (DAPO, arXiv 2503.14476, equation 12). `seq-mean-token-sum`, `seq-mean-token-mean`: a sum or
-            mean over each response, then the mean over responses (the latter is GRPO's, arXiv 2402.03300, equation 3, and what the
-            seed's micro-batches of one sequence come to). `seq-mean-token-sum-norm`: the sum over all tokens, divided by a constant
-            (Dr. GRPO, arXiv 2503.20783).
+        mode: `token-mean`: over all tokens (DAPO, arXiv 2503.14476, equation 12). `seq-mean-token-sum`,
+            `seq-mean-token-mean`: a sum or mean over each response, then the mean over responses (the latter is GRPO's,
+            arXiv 2402.03300, equation 3, and what the seed's micro-batches of one sequence come to).
+            `seq-mean-token-sum-norm`: the sum over all tokens, divided by a constant (Dr. GRPO, arXiv 2503.20783).
         batch_tokens, batch_sequences: denominators of the whole batch; by default those of `mask`.
         norm: that constant; by default the length of `mask`.
-        empty: a response without tokens is left out of the mean over responses (volcengine/verl agg_loss), counts as zero (hiyouga/EasyR1
-            average_loss), or, in a mean over its tokens, makes the result NaN (SitongGong/Veason-R1 agg_loss).
+        empty: a response without tokens is left out of the mean over responses (volcengine/verl agg_loss), counts as
+            zero (hiyouga/EasyR1 average_loss), or, in a mean over its tokens, makes the result NaN
+            (SitongGong/Veason-R1 agg_loss).
     """
     if mode == "token-mean":
         return masked_mean(values, mask, batch_tokens)

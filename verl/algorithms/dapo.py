@@ -9,7 +9,8 @@ from collections.abc import Sequence
 def informative(scores: Sequence[float], tolerance: float = 1e-6) -> bool:
     """Dynamic sampling: a group teaches something only if its scores differ (section 3.2, equation 11).
 
-    The paper's scores are right or wrong; for graded ones the same holds of their spread. A group with a NaN score is not informative.
+    The paper's scores are right or wrong; for graded ones the same holds of their spread. A group with a NaN score is
+    not informative.
     """
     if any(math.isnan(score) for score in scores):
         return False
@@ -17,8 +18,8 @@ def informative(scores: Sequence[float], tolerance: float = 1e-6) -> bool:
 
 
 def overlong_penalty(length: int, max_length: int, buffer: int, factor: float = 1.0) -> float:
-    """Overlong shaping, added to the score: 0 up to max_length - buffer tokens, then falling in a line to -factor at max_length and
-    beyond (section 3.4, equation 13).
+    """Overlong shaping, added to the score: 0 up to max_length - buffer tokens, then falling in a line to -factor at
+    max_length and beyond (section 3.4, equation 13).
 
     Raises:
         ValueError: the buffer is not within (0, max_length].

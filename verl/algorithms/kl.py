@@ -28,12 +28,19 @@ def mse(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
 def low_var_kl(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
     """q / p - log(q / p) - 1: unbiased, low variance, never negative (k3 in J. Schulman's note), held within [-10, 10].
 
-    The log-ratio is held within [-20, 20] before exp. The estimate is beyond 10 there, so only a gradient that was NaN changes.
+    The log-ratio is held within [-20, 20] before exp. The estimate is beyond 10 there, so only a gradient that was NaN
+    changes.
 
-    Source: SitongGong/Veason-R1 verl/trainer/core_algos.py kl_penalty; volcengine/verl verl/trainer/ppo/core_algos.py kl_penalty.
+    Source: SitongGong/Veason-R1 verl/trainer/core_algos.py kl_penalty; volcengine/verl verl/trainer/ppo/core_algos.py
+    kl_penalty.
     """
     log_ratio = (ref_log_probs - log_probs).clamp(-20.0, 20.0)
     return (log_ratio.exp() - log_ratio - 1.0).clamp(-10.0, 10.0)
 
 
-KL_PENALTIES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"kl": kl, "abs": absolute, "mse": mse, "low_var_kl": low_var_kl}
+KL_PENALTIES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "kl": kl,
+    "abs": absolute,
+    "mse": mse,
+    "low_var_kl": low_var_kl,
+}

@@ -45,15 +45,15 @@ def vanilla(
     """PPO's clipped ratio, with a higher upper edge and the dual clip where asked for.
 
     Args:
-        clip_low, clip_high: the ratio counts within [1 - low, 1 + high] (PPO, arXiv 1707.06347, equation 7; clip-higher: DAPO,
-            arXiv 2503.14476, equation 10).
-        clip_dual: with a negative advantage the loss is at most -clip_dual * advantage (dual clip, arXiv 1912.09729, equation 5); None
-            for none.
+        clip_low, clip_high: the ratio counts within [1 - low, 1 + high] (PPO, arXiv 1707.06347, equation 7;
+            clip-higher: DAPO, arXiv 2503.14476, equation 10).
+        clip_dual: with a negative advantage the loss is at most -clip_dual * advantage (dual clip, arXiv 1912.09729,
+            equation 5); None for none.
         bound: the log-ratio is held within [-bound, bound] before exp; None for not.
         weights: [batch, length], multiplies the loss (`truncated_importance_weights`).
 
-    Source: volcengine/verl verl/trainer/ppo/core_algos.py compute_policy_loss_vanilla; without dual clip and bound it is
-    SitongGong/Veason-R1 verl/trainer/core_algos.py compute_policy_loss.
+    Source: volcengine/verl verl/trainer/ppo/core_algos.py compute_policy_loss_vanilla; without dual clip and bound it
+    is SitongGong/Veason-R1 verl/trainer/core_algos.py compute_policy_loss.
     """
     del mask  # the ratio of a token needs no other
     log_ratio = _bounded(log_probs - old_log_probs, bound)
@@ -61,13 +61,21 @@ def vanilla(
 
 
 def seed(
-    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, *, clip_low: float = 0.2, clip_high: float = 0.2
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
 ) -> PolicyLoss:
     """The seed's loss: the clipped ratio and nothing else.
 
     Source: SitongGong/Veason-R1 verl/trainer/core_algos.py compute_policy_loss.
     """
-    return vanilla(log_probs, old_log_probs, advantages, mask, clip_low=clip_low, clip_high=clip_high, clip_dual=None, bound=None)
+    return vanilla(
+        log_probs, old_log_probs, advantages, mask, clip_low=clip_low, clip_high=clip_high, clip_dual=None, bound=None
+    )
 
 
 def gspo(
@@ -84,11 +92,12 @@ def gspo(
 ) -> PolicyLoss:
     """The clipped ratio of whole responses, exp(mean log-ratio), with each token's own gradient (GSPO-token).
 
-    Belongs with `seq-mean-token-mean` and a clip range far below PPO's. `bound`: by default the log-ratio is only held below 10.
+    Belongs with `seq-mean-token-mean` and a clip range far below PPO's. `bound`: by default the log-ratio is only held
+    below 10.
 
     Source: Zheng et al., GSPO (arXiv 2507.18071), equations 13 to 17; volcengine/verl verl/trainer/ppo/core_algos.py
-    compute_policy_loss_gspo; with clip_dual=3 and bound=20 hiyouga/EasyR1 verl/trainer/core_algos.py compute_policy_loss, loss_type
-    "gspo_token".
+    compute_policy_loss_gspo; with clip_dual=3 and bound=20 hiyouga/EasyR1 verl/trainer/core_algos.py
+    compute_policy_loss, loss_type "gspo_token".
     """
     difference = log_probs - old_log_probs
     log_ratio = _sequence_mean(difference, mask).detach()[:, None] + log_probs - log_probs.detach()
@@ -110,8 +119,8 @@ def gspo_sequence(
 ) -> PolicyLoss:
     """The clipped ratio of whole responses, with the gradient of the response's mean (GSPO).
 
-    Source: Zheng et al., GSPO (arXiv 2507.18071), equations 5 to 7; hiyouga/EasyR1 verl/trainer/core_algos.py compute_policy_loss,
-    loss_type "gspo".
+    Source: Zheng et al., GSPO (arXiv 2507.18071), equations 5 to 7; hiyouga/EasyR1 verl/trainer/core_algos.py
+    compute_policy_loss, loss_type "gspo".
     """
     difference = log_probs - old_log_probs
     log_ratio = _bounded(_sequence_mean(difference, mask)[:, None] * mask, bound)
@@ -127,7 +136,13 @@ def _sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def _clipped(
-    log_ratio: Tensor, kl: Tensor, advantages: Tensor, low: float, high: float, dual: float | None, weights: Tensor | None
+    log_ratio: Tensor,
+    kl: Tensor,
+    advantages: Tensor,
+    low: float,
+    high: float,
+    dual: float | None,
+    weights: Tensor | None,
 ) -> PolicyLoss:
     ratio = log_ratio.exp()
     free = -advantages * ratio
@@ -145,10 +160,11 @@ def _clipped(
 
 
 def truncated_importance_weights(old_log_probs: Tensor, rollout_log_probs: Tensor, cap: float = 2.0) -> Tensor:
-    """min(p_actor / p_rollout, cap) per token, no gradient: corrects for tokens being drawn by the rollout engine's arithmetic.
+    """min(p_actor / p_rollout, cap) per token, no gradient: corrects for tokens being drawn by the rollout engine's
+    arithmetic.
 
-    Source: Yao et al., Your Efficient RL Framework Secretly Brings You Off-Policy RL Training (fengyao.notion.site/off-policy-rl, 2025);
-    volcengine/verl, rollout importance sampling, token level.
+    Source: Yao et al., Your Efficient RL Framework Secretly Brings You Off-Policy RL Training
+    (fengyao.notion.site/off-policy-rl, 2025); volcengine/verl, rollout importance sampling, token level.
     """
     return (old_log_probs - rollout_log_probs).detach().clamp(max=math.log(cap)).exp()
 

@@ -12,7 +12,8 @@ def resolve(name: str, table: Mapping[str, Callable[..., Any]], what: str) -> Ca
     """The function of that name.
 
     Raises:
-        ValueError: no such name; the message gives the nearest one. ImportError, AttributeError: a path that leads nowhere.
+        ValueError: no such name; the message gives the nearest one. ImportError, AttributeError: a path that leads
+            nowhere.
     """
     if name in table:
         return table[name]

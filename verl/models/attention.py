@@ -1,6 +1,7 @@
 """Attention of a packed row: FlexAttention on CUDA, segment by segment elsewhere.
 
-What sees what is worked out once per row and handed to transformers' language model, which passes it on to every layer untouched.
+What sees what is worked out once per row and handed to transformers' language model, which passes it on to every layer
+untouched.
 """
 
 from __future__ import annotations
@@ -22,19 +23,34 @@ Segments = tuple[Span, ...]
 
 
 class TextAttention(nn.Module):
-    """Causal attention of one language layer over a packed row; holds the layer's own projections, so weights keep their names."""
+    """Causal attention of one language layer over a packed row; holds the layer's own projections, so weights keep
+    their names.
+    """
 
     def __init__(self, attention: Any) -> None:
         super().__init__()
-        self.q_proj, self.k_proj, self.v_proj, self.o_proj = attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (
+            attention.q_proj,
+            attention.k_proj,
+            attention.v_proj,
+            attention.o_proj,
+        )
         self.head_dim: int = attention.head_dim
 
     def forward(
-        self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], attention_mask: BlockMask | Segments, **_: Any
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        attention_mask: BlockMask | Segments,
+        **_: Any,
     ) -> tuple[Tensor, None]:
-        """hidden_states [1, L, hidden_size]; position_embeddings: cos and sin [1, L, head_dim]; the mask is of `row_mask`."""
+        """hidden_states [1, L, hidden_size]; position_embeddings: cos and sin [1, L, head_dim]; the mask is of
+        `row_mask`.
+        """
         projections = (self.q_proj, self.k_proj, self.v_proj)
-        query, key, value = (project(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for project in projections)
+        query, key, value = (
+            project(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for project in projections
+        )
         cos, sin = position_embeddings
         query, key = rotate(query, key, cos[:, None], sin[:, None])
         output = attend_row(query, key, value, attention_mask)
@@ -42,7 +58,9 @@ class TextAttention(nn.Module):
 
 
 def attend_row(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask | Segments) -> Tensor:
-    """softmax(q k^T / sqrt(head_dim)) v under the mask; query [1, heads, L, head_dim], key and value [1, kv_heads, L, head_dim]."""
+    """softmax(q k^T / sqrt(head_dim)) v under the mask; query [1, heads, L, head_dim], key and value [1, kv_heads, L,
+    head_dim].
+    """
     grouped = query.shape[1] != key.shape[1]
     if isinstance(mask, BlockMask):
         # without `dynamic`, the second length that is met makes the kernel's length symbolic, and nothing else;
@@ -50,7 +68,9 @@ def attend_row(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask | Segm
         flex = _flex if torch.compiler.is_compiling() else compiled(_flex, fullgraph=True)
         return flex(query, key, value, mask, grouped)
     lengths = [span.end - span.start for span in mask]
-    pieces = list(zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value))))  # split: slices' gradients are as long as the row
+    pieces = list(
+        zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)))
+    )  # split: slices' gradients are as long as the row
     prompts = {span.start: piece for span, piece in zip(mask, pieces) if span.prompt_start == span.prompt_end}
     outputs = [
         _attend_segment(piece, prompts[span.prompt_start] if span.prompt_end > span.prompt_start else None, grouped)
@@ -61,7 +81,8 @@ def attend_row(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask | Segm
 
 
 def _attend_segment(own: tuple[Tensor, ...], prompt: tuple[Tensor, ...] | None, grouped: bool) -> Tensor:
-    """The output [1, heads, R, head_dim] of a segment of R tokens, which see themselves and the prompt before them: no pair in vain.
+    """The output [1, heads, R, head_dim] of a segment of R tokens, which see themselves and the prompt before them: no
+    pair in vain.
 
     Args:
         own, prompt: query, key and value of the segment and of its prompt; a prompt has none before it.
@@ -88,7 +109,8 @@ def row_mask(batch: PackedBatch) -> BlockMask | Segments:
 def block_mask(spans: Sequence[Span], segments: Tensor, parents: Tensor) -> BlockMask:
     """The row's BlockMask, from its intervals: no [L, L] is ever made.
 
-    The pairs that a block of 128 x 128 allows are counted; a block with none is skipped, a block with all needs no mask inside.
+    The pairs that a block of 128 x 128 allows are counted; a block with none is skipped, a block with all needs no mask
+    inside.
     """
 
     def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -107,7 +129,9 @@ def count_pairs(spans: Sequence[Span], length: int) -> Tensor:
     bounds = torch.tensor(spans).T[..., None]  # start, end, prompt_start, prompt_end, each [segments, 1]
 
     def overlap(start: Tensor, end: Tensor) -> Tensor:  # tokens of [start, end) in each block, [segments, blocks]
-        return (torch.minimum(edges[1:], end) - torch.maximum(edges[:-1], start)).clamp(min=0).double()  # exact, and fast to multiply
+        return (
+            (torch.minimum(edges[1:], end) - torch.maximum(edges[:-1], start)).clamp(min=0).double()
+        )  # exact, and fast to multiply
 
     own, prompt = overlap(bounds[0], bounds[1]), overlap(bounds[2], bounds[3])
     triangles = (own * (own + 1) / 2).sum(0)
@@ -115,8 +139,9 @@ def count_pairs(spans: Sequence[Span], length: int) -> Tensor:
 
 
 def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """From bool [queries, keys] (in blocks): each query block's number of key blocks, int32 [1, 1, queries], and an order of the
-    key blocks in which these come first, int32 [1, 1, queries, keys]."""
+    """From bool [queries, keys] (in blocks): each query block's number of key blocks, int32 [1, 1, queries], and an
+    order of the key blocks in which these come first, int32 [1, 1, queries, keys].
+    """
     numbers = blocks.sum(-1, dtype=torch.int32)
     index = blocks.int().argsort(dim=-1, descending=True, stable=True).int()
     return numbers[None, None], index[None, None]

@@ -1,8 +1,9 @@
-"""What stands between the matrix products of a block, as single kernels on CUDA: norms, the gated activation, rotary embeddings.
+"""What stands between the matrix products of a block, as single kernels on CUDA: norms, the gated activation, rotary
+embeddings.
 
-transformers writes each as a handful of element-wise kernels, which together take about a quarter of a training pass in half precision.
-Compiled are pure functions of tensors, not the blocks: one compilation serves every layer, whatever hooks sharding puts around it.
-The modules hold the parameters of those that they stand for, under the same names.
+transformers writes each as a handful of element-wise kernels, which together take about a quarter of a training pass in
+half precision. Compiled are pure functions of tensors, not the blocks: one compilation serves every layer, whatever
+hooks sharding puts around it. The modules hold the parameters of those that they stand for, under the same names.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch._dynamo
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ALIGNED = 8  # half-precision numbers in the 16 bytes that a matrix's rows have to start at for Hopper's and Ampere's fast kernels
+# half-precision numbers in the 16 bytes that a matrix's rows have to start at for Hopper's and Ampere's fast kernels
+ALIGNED = 8
 CACHE_ENTRIES = 64  # gradients on or off, dtypes, ranks and single-block rows each take one; dynamo's default is 8
 
 
@@ -51,7 +53,9 @@ def gate(activated: Tensor, linear: Tensor) -> Tensor:
 
 @fused
 def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotary embedding of query and key [..., head_dim]: the first half of the channels pairs with the second. Summed in fp32."""
+    """Rotary embedding of query and key [..., head_dim]: the first half of the channels pairs with the second. Summed
+    in fp32.
+    """
 
     def turned(x: Tensor) -> Tensor:
         first, second = x.float().chunk(2, dim=-1)
@@ -63,8 +67,8 @@ def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor
 class GatedMLP(nn.Module):
     """down(silu(gate(x)) * up(x)), holding the projections of transformers' module.
 
-    The vision tower of Qwen2.5-VL is 3,420 channels wide inside, which is not `ALIGNED`: on a GPU zeros are put behind them, which change
-    nothing.
+    The vision tower of Qwen2.5-VL is 3,420 channels wide inside, which is not `ALIGNED`: on a GPU zeros are put behind
+    them, which change nothing.
     """
 
     def __init__(self, mlp: Any) -> None:
@@ -73,7 +77,11 @@ class GatedMLP(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         projections = (self.gate_proj, self.up_proj, self.down_proj)
-        if hidden_states.is_cuda and all(type(each) is nn.Linear for each in projections) and self.gate_proj.out_features % ALIGNED:
+        if (
+            hidden_states.is_cuda
+            and all(type(each) is nn.Linear for each in projections)
+            and self.gate_proj.out_features % ALIGNED
+        ):
             return padded_mlp(hidden_states, *projections)
         return self.down_proj(gate(self.gate_proj(hidden_states), self.up_proj(hidden_states)))
 

@@ -1,8 +1,9 @@
 """Log-probabilities (and entropy) of chosen tokens without ever holding [tokens, vocabulary].
 
-The output layer is applied to a chunk of tokens at a time, in the forward and again in the backward pass, so the peak is one chunk
-of logits whatever the number of tokens. On CUDA the logits are fp32 sums of half-precision products; everything after them
-(log-sum-exp, probabilities, entropy) is fp32, and the gradient of the output layer is summed over chunks in fp32.
+The output layer is applied to a chunk of tokens at a time, in the forward and again in the backward pass, so the peak
+is one chunk of logits whatever the number of tokens. On CUDA the logits are fp32 sums of half-precision products;
+everything after them (log-sum-exp, probabilities, entropy) is fp32, and the gradient of the output layer is summed over
+chunks in fp32.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def token_log_probs(
     """
     if temperature <= 0:
         raise ValueError(f"log-probabilities need a temperature above 0, got {temperature}")
-    log_probs, entropies, certainties = _ChunkedLogProbs.apply(hidden, weight, labels, temperature, entropy, certainty, chunk)
+    log_probs, entropies, certainties = _ChunkedLogProbs.apply(
+        hidden, weight, labels, temperature, entropy, certainty, chunk
+    )
     return TokenScores(log_probs, entropies if entropy else None, certainties if certainty else None)
 
 
@@ -62,7 +65,14 @@ def _scaled_logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor
 class _ChunkedLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, temperature: float, entropy: bool, certainty: bool, chunk: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        temperature: float,
+        entropy: bool,
+        certainty: bool,
+        chunk: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         log_probs = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
         normalisers = torch.empty_like(log_probs)

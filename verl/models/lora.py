@@ -1,7 +1,9 @@
-"""Low-rank adapters (peft) inside the policy, and what leaves it: the adapter alone, or weights with the adapter merged.
+"""Low-rank adapters (peft) inside the policy, and what leaves it: the adapter alone, or weights with the adapter
+merged.
 
-peft draws the adapter's weights and names them. What it computes is done by `AdaptedLinear`, in fewer passes over memory: at a width of
-11,008 and rank 64, scaling and adding the adapter's part as separate kernels takes nearly as long as the layer's own product.
+peft draws the adapter's weights and names them. What it computes is done by `AdaptedLinear`, in fewer passes over
+memory: at a width of 11,008 and rank 64, scaling and adding the adapter's part as separate kernels takes nearly as long
+as the layer's own product.
 """
 
 from __future__ import annotations
@@ -42,11 +44,14 @@ class LoraOptions:
     def config(self) -> LoraConfig:
         """peft's own configuration, as written beside a saved adapter."""
         target = self.target or (f"{LANGUAGE}|{VISION}" if self.vision else LANGUAGE)
-        return LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=target, task_type="CAUSAL_LM")
+        return LoraConfig(
+            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=target, task_type="CAUSAL_LM"
+        )
 
 
 def add_lora(model: nn.Module, options: LoraOptions) -> None:
-    """Puts the adapter into the model in place and freezes everything else. B starts at 0, so the policy starts as the base.
+    """Puts the adapter into the model in place and freezes everything else. B starts at 0, so the policy starts as the
+    base.
 
     The adapter's weights are fp32 whatever the model's: they are trained in small steps.
     """
@@ -78,15 +83,26 @@ class AdaptedLinear(nn.Module):
             return self.base_layer(x)
         low = self.dropout(x)
         down, up = (part[ADAPTER].weight.to(x.dtype) for part in (self.lora_A, self.lora_B))
-        return _Adapted.apply(x, None if low is x else low, self.base_layer.weight, self.base_layer.bias, down, up, self.scaling)
+        return _Adapted.apply(
+            x, None if low is x else low, self.base_layer.weight, self.base_layer.bias, down, up, self.scaling
+        )
 
 
 class _Adapted(torch.autograd.Function):
-    """x W^T + bias + s (low A^T) B^T for a frozen W; `low` is None where it is x. The adapter's part is added inside its product."""
+    """x W^T + bias + s (low A^T) B^T for a frozen W; `low` is None where it is x. The adapter's part is added inside
+    its product.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, low: Tensor | None, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scaling: float
+        ctx: Any,
+        x: Tensor,
+        low: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        down: Tensor,
+        up: Tensor,
+        scaling: float,
     ) -> Tensor:
         source = (x if low is None else low).flatten(0, -2)
         middle = source @ down.T
@@ -141,8 +157,11 @@ def adapter_weights(model: nn.Module, gather: Callable[[Tensor], Tensor] = lambd
     return {f"base_model.model.{match[1]}.weight": gather(weight.detach()) for match, weight in found if match}
 
 
-def merged_weights(model: nn.Module, gather: Callable[[Tensor], Tensor] = lambda weight: weight) -> Iterator[tuple[str, Tensor]]:
-    """The model's parameters under its plain names with the adapter merged in, one at a time; without an adapter the parameters themselves.
+def merged_weights(
+    model: nn.Module, gather: Callable[[Tensor], Tensor] = lambda weight: weight
+) -> Iterator[tuple[str, Tensor]]:
+    """The model's parameters under its plain names with the adapter merged in, one at a time; without an adapter the
+    parameters themselves.
 
     Args:
         gather: as in `adapter_weights`; a collective under FSDP2, so every rank has to go through the whole iterator.

@@ -4,9 +4,9 @@
     segment  |    0     |      1      |      2      |    3     |      4      |
     parent   |    0     |      0      |      0      |    3     |      3      |
 
-A token sees its own segment up to itself and, from a response, the whole prompt of its group. Every response keeps the positions that
-it would have alone behind the prompt. So the row gives the log-probabilities and the gradients of the sequences computed one by one,
-while the prompt and its images are computed once instead of once per response.
+A token sees its own segment up to itself and, from a response, the whole prompt of its group. Every response keeps the
+positions that it would have alone behind the prompt. So the row gives the log-probabilities and the gradients of the
+sequences computed one by one, while the prompt and its images are computed once instead of once per response.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from verl.models.qwen2_5_vl.vision import VisionPlan, plan_vision
 from verl.models.transfer import mapped, sent
-from verl.models.vision import VisionPlan, plan_vision
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Group:
     Attributes:
         prompt_ids: int64 [P], expanded: one `<|image_pad|>` per visual token.
         response_ids: one int64 [R_i] per response, the end-of-sequence token included where the model wrote it.
-        pixel_values: float [patches, channels * temporal_patch * patch * patch] as the processor flattens them; None without images.
+        pixel_values: float [patches, channels * temporal_patch * patch * patch] as the processor flattens them; None
+            without images.
         image_grid_thw: int64 [images, 3], patches in time, height and width of each image.
     """
 
@@ -46,7 +47,9 @@ class Group:
 
 
 class Span(NamedTuple):
-    """A segment [start, end) of the row, and the prompt [prompt_start, prompt_end) that it sees besides itself (empty for a prompt)."""
+    """A segment [start, end) of the row, and the prompt [prompt_start, prompt_end) that it sees besides itself (empty
+    for a prompt).
+    """
 
     start: int
     end: int
@@ -63,11 +66,13 @@ class PackedBatch:
         position_ids: int64 [3, 1, L], mRoPE positions in time, height and width.
         segments, parents: int32 [L], see the module's picture. Padding is a segment of its own.
         spans: the segments as intervals of the row.
-        image_positions: int64 [visual tokens], where the vision tower's outputs go. Image tokens that a response writes are words.
-        pixel_values: [patches, dim] of all prompts. A row without images carries one blank image that is placed nowhere, so that
-            every rank runs the vision tower and its collectives.
+        image_positions: int64 [visual tokens], where the vision tower's outputs go. Image tokens that a response writes
+            are words.
+        pixel_values: [patches, dim] of all prompts. A row without images carries one blank image that is placed
+            nowhere, so that every rank runs the vision tower and its collectives.
         vision: how the tower attends over these patches.
-        predictors: int64 [N], the position whose hidden state predicts the label (the prompt's last token for a first token).
+        predictors: int64 [N], the position whose hidden state predicts the label (the prompt's last token for a first
+            token).
         labels: int64 [N].
         response_of: int64 [N], the label's response, numbered through the row.
         lengths: tokens of each response, in that numbering.
@@ -106,7 +111,8 @@ def pack_groups(groups: Sequence[Group], model_config: Any, multiple: int | None
     Args:
         groups: at least one; images follow the order of the groups.
         model_config: the model's `Qwen2_5_VLConfig`.
-        multiple: the row is padded to a multiple of this; by default to whole FlexAttention blocks (128) where a GPU is present.
+        multiple: the row is padded to a multiple of this; by default to whole FlexAttention blocks (128) where a GPU is
+            present.
 
     Raises:
         ValueError: a prompt is empty, or its image tokens do not match its images.
@@ -136,7 +142,9 @@ def pack_groups(groups: Sequence[Group], model_config: Any, multiple: int | None
             ids.append(response)
             positions.append((next_position + torch.arange(length)).expand(3, -1))
             spans.append(Span(cursor, cursor + length, prompt_start, prompt_end))
-            predictors.append(torch.tensor([prompt_end - 1, *range(cursor, cursor + length - 1)][:length], dtype=torch.int64))
+            predictors.append(
+                torch.tensor([prompt_end - 1, *range(cursor, cursor + length - 1)][:length], dtype=torch.int64)
+            )
             cursor += length
     padding = -cursor % multiple
     if padding:
@@ -182,9 +190,13 @@ def number_segments(spans: Sequence[Span]) -> tuple[Tensor, Tensor]:
 def join_images(groups: Sequence[Group], vision_config: Any) -> tuple[Tensor, tuple[tuple[int, int, int], ...]]:
     """The patches of all groups and their grids; one blank image where no group has any."""
     pixels = [group.pixel_values for group in groups if group.pixel_values is not None]
-    grids = [tuple(row) for group in groups if group.image_grid_thw is not None for row in group.image_grid_thw.tolist()]
+    grids = [
+        tuple(row) for group in groups if group.image_grid_thw is not None for row in group.image_grid_thw.tolist()
+    ]
     if pixels:  # from pinned memory the GPU takes them while it computes
-        joined = torch.empty(sum(map(len, pixels)), pixels[0].shape[1], dtype=pixels[0].dtype, pin_memory=pixels[0].is_pinned())
+        joined = torch.empty(
+            sum(map(len, pixels)), pixels[0].shape[1], dtype=pixels[0].dtype, pin_memory=pixels[0].is_pinned()
+        )
         return torch.cat(pixels, out=joined), tuple(grids)
     side = vision_config.spatial_merge_size
     dim = vision_config.in_channels * vision_config.temporal_patch_size * vision_config.patch_size**2
@@ -192,10 +204,11 @@ def join_images(groups: Sequence[Group], vision_config: Any) -> tuple[Tensor, tu
 
 
 def mrope_positions(ids: Tensor, image_grid_thw: Tensor | None, model_config: Any) -> tuple[Tensor, int]:
-    """Positions in time, height and width [3, P] of a prompt of text and still images, and the position that follows it.
+    """Positions in time, height and width [3, P] of a prompt of text and still images, and the position that follows
+    it.
 
-    Text counts up by one in all three. An image's tokens share the time and count its merged rows and columns, from the position
-    where it starts; what follows starts after its longer side (Qwen2-VL, arXiv 2409.12191, section 2.1).
+    Text counts up by one in all three. An image's tokens share the time and count its merged rows and columns, from the
+    position where it starts; what follows starts after its longer side (Qwen2-VL, arXiv 2409.12191, section 2.1).
     """
     merge = model_config.vision_config.spatial_merge_size
     grids = [] if image_grid_thw is None else [tuple(row) for row in image_grid_thw.tolist()]
@@ -229,9 +242,11 @@ def _image_positions(times: int, rows: int, columns: int) -> Tensor:
 
 
 def fill_rows(tokens: Sequence[int], budget: int) -> list[list[int]]:
-    """Which groups share a row: groups in order of falling size, each into the first row with room (first-fit decreasing).
+    """Which groups share a row: groups in order of falling size, each into the first row with room (first-fit
+    decreasing).
 
-    A group larger than the budget gets a row of its own: it is never cut. Rows and their groups come in order of their first group.
+    A group larger than the budget gets a row of its own: it is never cut. Rows and their groups come in order of their
+        first group.
     """
     rows: list[list[int]] = []
     room: list[int] = []

@@ -6,8 +6,9 @@ Everything happens inside `Policy.forward`, so FSDP2 sees one root and its block
         fully_shard(block, mp_policy=mixed)
     fully_shard(policy, mp_policy=mixed)
 
-with `mixed = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)`. Activations
-follow the weights' dtype by themselves, and what stays fp32 on its way into a block (the tower's rotary angles) must not be cast.
+with `mixed = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)`.
+Activations follow the weights' dtype by themselves, and what stays fp32 on its way into a block (the tower's rotary
+angles) must not be cast.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ from verl.models.fused import GatedMLP, allow_entries, torch_norm
 from verl.models.log_probs import TokenScores, token_log_probs
 from verl.models.lora import LoraOptions, add_lora
 from verl.models.packing import PackedBatch
-from verl.models.vision import VisionAttention, encode_images
+from verl.models.qwen2_5_vl.vision import VisionAttention, encode_images
 
 
 class Policy(nn.Module):
     """Scores the responses of packed groups.
 
     Attributes:
-        model: transformers' `Qwen2_5_VLForConditionalGeneration`; its parameters keep their names, with LoRA those that peft gives them.
+        model: transformers' `Qwen2_5_VLForConditionalGeneration`; its parameters keep their names, with LoRA those that
+            peft gives them.
         config: the model's `Qwen2_5_VLConfig`.
     """
 
@@ -48,7 +50,9 @@ class Policy(nn.Module):
 
     @staticmethod
     def _exchange_parts(visual: Any, language: Any) -> None:
-        """Puts this package's attention, norms and gated products in the place of transformers', with the same parameters and names."""
+        """Puts this package's attention, norms and gated products in the place of transformers', with the same
+        parameters and names.
+        """
         if visual.config.hidden_act != "silu" or language.config.hidden_act != "silu":
             raise ValueError("Qwen2.5-VL's blocks are gated by silu; the config names another activation")
         for block in visual.blocks:
@@ -61,7 +65,9 @@ class Policy(nn.Module):
             layer.post_attention_layernorm = torch_norm(layer.post_attention_layernorm)
         language.norm = torch_norm(language.norm)
 
-    def forward(self, batch: PackedBatch, temperature: float = 1.0, entropy: bool = False, certainty: bool = False) -> TokenScores:
+    def forward(
+        self, batch: PackedBatch, temperature: float = 1.0, entropy: bool = False, certainty: bool = False
+    ) -> TokenScores:
         """Log-probabilities of the row's response tokens, in the order of `PackedBatch.labels`.
 
         Args:
@@ -96,7 +102,9 @@ class Policy(nn.Module):
             return encode_images(visual, batch.pixel_values, batch.vision)
 
     def blocks(self) -> list[nn.Module]:
-        """The units of sharding, in the order of the forward pass: the tower's blocks, then the language model's layers."""
+        """The units of sharding, in the order of the forward pass: the tower's blocks, then the language model's
+        layers.
+        """
         return [*self.model.model.visual.blocks, *self.model.model.language_model.layers]
 
     def freeze_vision(self) -> None:
@@ -108,15 +116,18 @@ class Policy(nn.Module):
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
     def compile_layers(self, backend: str = "inductor") -> None:
-        """Makes each language layer one compiled function, hooks of sharding left outside. One compilation serves all layers; the first
-        length of a row that is met takes one, the second one that all others share. For CUDA: elsewhere attention differs with every row.
+        """Makes each language layer one compiled function, hooks of sharding left outside. One compilation serves all
+        layers; the first length of a row that is met takes one, the second one that all others share. For CUDA:
+        elsewhere attention differs with every row.
         """
         allow_entries()
         for layer in self.model.model.language_model.layers:
             layer.forward = torch.compile(layer.forward, backend=backend, fullgraph=True)
 
     @classmethod
-    def from_config(cls, config: Qwen2_5_VLConfig, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Policy:
+    def from_config(
+        cls, config: Qwen2_5_VLConfig, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Policy:
         """A policy with random weights, made on the device; on `meta` it has shapes only."""
         with torch.device(device):
             return cls(Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=dtype))
@@ -149,10 +160,14 @@ def load_policy(
     if config.model_type != "qwen2_5_vl":
         raise ValueError(f"{path} holds a {config.model_type} model; the engine trains qwen2_5_vl")
     with torch.device(device):
-        loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, config=config, dtype=dtype, output_loading_info=True)
+        loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            path, config=config, dtype=dtype, output_loading_info=True
+        )
     model, report = loaded
     if report["missing_keys"]:
-        raise ValueError(f"{path} lacks {len(report['missing_keys'])} weights, among them {sorted(report['missing_keys'])[0]}")
+        raise ValueError(
+            f"{path} lacks {len(report['missing_keys'])} weights, among them {sorted(report['missing_keys'])[0]}"
+        )
     policy = Policy(model)
     if freeze_vision:
         policy.freeze_vision()

@@ -1,7 +1,7 @@
 """Host tensors on their way to a GPU that goes on computing.
 
-A copy from ordinary memory waits until the GPU has done all that was launched before it, and then the GPU waits for the next launches. A
-copy from page-locked memory takes its turn among the launches.
+A copy from ordinary memory waits until the GPU has done all that was launched before it, and then the GPU waits for the
+next launches. A copy from page-locked memory takes its turn among the launches.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
     group.call("setup")                       # the same call on every rank, results in the order of the ranks
     group.scatter("rollout", [requests_0, requests_1])   # one list of arguments per rank
 
-The workers fail together: when one raises or dies, the others are ended and `WorkerError` names the rank and its last error.
+The workers fail together: when one raises or dies, the others are ended and `WorkerError` names the rank and its last
+    error.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class WorkerError(RuntimeError):
     """A worker raised, died or hung; the message holds its rank and its last error.
 
     Attributes:
-        trace: the worker's traceback where its error names no file, sample or key, so that the message alone would not help; else "".
+        trace: the worker's traceback where its error names no file, sample or key, so that the message alone would not
+            help; else "".
     """
 
     def __init__(self, message: str, trace: str = "") -> None:
@@ -44,9 +46,10 @@ class WorkerSpec:
     Attributes:
         count: workers in all; adjacent ranks share a machine where they fit.
         device: "cuda" (one GPU each, set apart by Ray) or "cpu".
-        threads: CPU threads of each worker; None is OMP_NUM_THREADS where it is set, else the machine's cores shared among its workers.
-        processes: further processes that each worker starts; its threads leave them their cores, since threads that wait for one another
-            on cores that are taken wait for a long time.
+        threads: CPU threads of each worker; None is OMP_NUM_THREADS where it is set, else the machine's cores shared
+            among its workers.
+        processes: further processes that each worker starts; its threads leave them their cores, since threads that
+            wait for one another on cores that are taken wait for a long time.
         env: further environment variables of the workers.
         timeout: seconds after which a call counts as hung.
     """
@@ -60,7 +63,9 @@ class WorkerSpec:
 
 
 def connect_ray(spec: WorkerSpec, nodes: int = 1, **options: Any) -> None:
-    """Joins the running Ray cluster of `nodes` machines, or starts one on this machine; does nothing inside an open Ray session."""
+    """Joins the running Ray cluster of `nodes` machines, or starts one on this machine; does nothing inside an open Ray
+    session.
+    """
     if ray.is_initialized():
         return
     if nodes > 1 or os.environ.get("RAY_ADDRESS"):
@@ -108,10 +113,19 @@ class WorkerGroup:
             self._place()
             ((address, port),) = self._collect("address", [self._hosts[0].address.remote()])
             ranks = [
-                {"RANK": str(r), "WORLD_SIZE": str(spec.count), "LOCAL_RANK": "0", "MASTER_ADDR": address, "MASTER_PORT": str(port)}
+                {
+                    "RANK": str(r),
+                    "WORLD_SIZE": str(spec.count),
+                    "LOCAL_RANK": "0",
+                    "MASTER_ADDR": address,
+                    "MASTER_PORT": str(port),
+                }
                 for r in range(spec.count)
             ]  # LOCAL_RANK is 0 everywhere: a worker sees one GPU, its own
-            self._collect("create", [host.create.remote(worker_class, ranks[r], args, kwargs) for r, host in enumerate(self._hosts)])
+            self._collect(
+                "create",
+                [host.create.remote(worker_class, ranks[r], args, kwargs) for r, host in enumerate(self._hosts)],
+            )
         except BaseException:
             self.stop()
             raise
@@ -149,19 +163,30 @@ class WorkerGroup:
         self.stop()
 
     def _place(self) -> None:
-        """Starts one empty actor per bundle, then orders them by machine so that neighbours in rank are neighbours in space."""
+        """Starts one empty actor per bundle, then orders them by machine so that neighbours in rank are neighbours in
+        space.
+        """
         spec = self.spec
         resources = {"CPU": 1.0, "GPU": 1.0} if spec.device == "cuda" else {"CPU": 1.0}
         self._placement = placement_group([resources] * spec.count, strategy="PACK")
         if not self._placement.wait(START_TIMEOUT):
-            raise WorkerError(f"{spec.count} workers with {resources} each were asked for, the cluster has {ray.cluster_resources()}")
+            raise WorkerError(
+                f"{spec.count} workers with {resources} each were asked for, the cluster has {ray.cluster_resources()}"
+            )
         cores, neighbours = len(os.sched_getaffinity(0)), -(-spec.count // len(ray.nodes()))
-        threads = spec.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, cores // neighbours - spec.processes)
+        threads = (
+            spec.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, cores // neighbours - spec.processes)
+        )
         env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true", **spec.env}
-        # max_concurrency 1: a worker does one thing at a time; max_restarts 0: a worker that died would have lost its weights.
-        actor = ray.remote(num_cpus=1, num_gpus=resources.get("GPU", 0), max_restarts=0, runtime_env={"env_vars": env})(_Host)
+        # max_concurrency 1: a worker does one thing at a time; max_restarts 0: a worker that died would have lost its
+        # weights.
+        actor = ray.remote(num_cpus=1, num_gpus=resources.get("GPU", 0), max_restarts=0, runtime_env={"env_vars": env})(
+            _Host
+        )
         hosts: list[Any] = [
-            actor.options(scheduling_strategy=PlacementGroupSchedulingStrategy(self._placement, placement_group_bundle_index=i)).remote()
+            actor.options(
+                scheduling_strategy=PlacementGroupSchedulingStrategy(self._placement, placement_group_bundle_index=i)
+            ).remote()
             for i in range(spec.count)
         ]
         self._hosts = hosts
@@ -171,12 +196,16 @@ class WorkerGroup:
 
     def _run(self, method: str, calls: Sequence[tuple[tuple, dict[str, Any]]]) -> list[Any]:
         self._traffic += sum(len(cloudpickle.dumps(call)) for call in calls)
-        results = self._collect(method, [host.run.remote(method, *call) for host, call in zip(self._hosts, calls)], self.spec.timeout)
+        results = self._collect(
+            method, [host.run.remote(method, *call) for host, call in zip(self._hosts, calls)], self.spec.timeout
+        )
         self._traffic += sum(len(cloudpickle.dumps(result)) for result in results)
         return results
 
     def _collect(self, what: str, refs: list[Any], timeout: float = START_TIMEOUT) -> list[Any]:
-        """The results in order. The first failure ends the group: the others may wait for the failed rank in a collective for ever."""
+        """The results in order. The first failure ends the group: the others may wait for the failed rank in a
+        collective for ever.
+        """
         rank_of = {ref: rank for rank, ref in enumerate(refs)}
         results: list[Any] = [None] * len(refs)
         pending, deadline = list(refs), time.monotonic() + timeout
@@ -189,14 +218,20 @@ class WorkerGroup:
             for ref in ready:
                 try:
                     results[rank_of[ref]] = ray.get(ref)
-                except RayError as error:  # the method raised (RayTaskError), or the actor, its memory or its machine is gone
+                except (
+                    RayError
+                ) as error:  # the method raised (RayTaskError), or the actor, its memory or its machine is gone
                     failure = self._describe(what, rank_of[ref], error, pending, rank_of)
                     self.stop()
                     raise failure from error
         return results
 
-    def _describe(self, what: str, rank: int, error: Exception, pending: list[Any], rank_of: dict[Any, int]) -> WorkerError:
-        """Names the cause. A rank that reports a broken connection is often the victim of one that died: look for that one for a moment."""
+    def _describe(
+        self, what: str, rank: int, error: Exception, pending: list[Any], rank_of: dict[Any, int]
+    ) -> WorkerError:
+        """Names the cause. A rank that reports a broken connection is often the victim of one that died: look for that
+        one for a moment.
+        """
         if isinstance(error, RayTaskError) and pending:
             ready, _ = ray.wait(pending, num_returns=len(pending), timeout=2.0)
             for ref in ready:

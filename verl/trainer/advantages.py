@@ -8,12 +8,15 @@ import torch
 
 from verl.algorithms.advantages import estimate
 from verl.algorithms.dapo import overlong_penalty
+from verl.config.sections import AlgorithmConfig
 from verl.protocol import GroupAdvantages, GroupResult
-from verl.trainer.config import AlgorithmConfig
 
 
 def group_advantages(
-    groups: Sequence[GroupResult], config: AlgorithmConfig, limit: int, certainty: Mapping[int, Sequence[float]] | None = None
+    groups: Sequence[GroupResult],
+    config: AlgorithmConfig,
+    limit: int,
+    certainty: Mapping[int, Sequence[float]] | None = None,
 ) -> list[GroupAdvantages]:
     """Applies the estimator that `algorithm.adv_estimator` names to all groups at once.
 
@@ -36,8 +39,12 @@ def group_advantages(
     sizes = torch.tensor([len(group.totals) for group in groups])
     inputs = {
         "index": torch.arange(len(groups)).repeat_interleave(sizes),
-        "baselines": None if any(group.baseline is None for group in groups) else _repeated([group.baseline for group in groups], sizes),
-        "certainty": None if certainty is None else torch.tensor([value for group in groups for value in certainty[group.uid]]),
+        "baselines": None
+        if any(group.baseline is None for group in groups)
+        else _repeated([group.baseline for group in groups], sizes),
+        "certainty": None
+        if certainty is None
+        else torch.tensor([value for group in groups for value in certainty[group.uid]]),
     }
     options = {"gamma": config.gamma} if config.adv_estimator == "reinforce_plus_plus" else {}
     advantages, _ = estimate(config.adv_estimator, rewards, mask, inputs, **options)
@@ -49,7 +56,10 @@ def shaped_scores(group: GroupResult, config: AlgorithmConfig, limit: int) -> li
     """The group's scores, less the penalty for length where `algorithm.overlong_buffer` asks for it."""
     if not config.overlong_buffer:
         return group.totals
-    penalties = [overlong_penalty(tokens, limit, config.overlong_buffer, config.overlong_penalty) for tokens in group.response_tokens]
+    penalties = [
+        overlong_penalty(tokens, limit, config.overlong_buffer, config.overlong_penalty)
+        for tokens in group.response_tokens
+    ]
     return [total + penalty for total, penalty in zip(group.totals, penalties)]
 
 

@@ -1,10 +1,11 @@
-"""Checkpoints on disk: `<run>/global_step_N`, written to the side and renamed, so that a folder of that name is always whole.
+"""Checkpoints on disk: `<run>/global_step_N`, written to the side and renamed, so that a folder of that name is always
+whole.
 
-global_step_N/actor/huggingface/   weights (safetensors), config, tokenizer and processor: what from_pretrained and vLLM read
-global_step_N/actor/...            optimizer, scheduler, random state of every rank
-global_step_N/trainer.json         step, place in the data, the configuration
-latest                             the name of the folder that was written last
-huggingface                        link to its weights; not there where it has none of the whole model (LoRA without merging)
+global_step_N/actor/huggingface/   weights (safetensors), config, tokenizer and processor: what from_pretrained and vLLM
+read global_step_N/actor/...            optimizer, scheduler, random state of every rank global_step_N/trainer.json
+step, place in the data, the configuration latest                             the name of the folder that was written
+last huggingface                        link to its weights; not there where it has none of the whole model (LoRA
+without merging)
 """
 
 from __future__ import annotations
@@ -37,10 +38,17 @@ def save_checkpoint(engine: Engine, root: str | Path, step: int, state: dict[str
         CheckpointError: the folder cannot be written; what was saved before is untouched.
     """
     root = Path(root)
-    final, partial, replaced = root / f"global_step_{step}", root / f".global_step_{step}.partial", root / f".global_step_{step}.replaced"
+    final, partial, replaced = (
+        root / f"global_step_{step}",
+        root / f".global_step_{step}.partial",
+        root / f".global_step_{step}.replaced",
+    )
     try:
         _restore(root)
-        for left in [*root.glob(".global_step_*.partial"), *root.glob(".global_step_*.replaced")]:  # by a run that was ended while it saved
+        for left in [
+            *root.glob(".global_step_*.partial"),
+            *root.glob(".global_step_*.replaced"),
+        ]:  # by a run that was ended while it saved
             shutil.rmtree(left)
         partial.mkdir(parents=True)
         engine.save(str(partial))
@@ -53,10 +61,14 @@ def save_checkpoint(engine: Engine, root: str | Path, step: int, state: dict[str
         if replaced.exists():
             shutil.rmtree(replaced)
     except OSError as error:
-        raise CheckpointError(f"cannot write the checkpoint {final}: {error}; the checkpoints before it are whole") from error
+        raise CheckpointError(
+            f"cannot write the checkpoint {final}: {error}; the checkpoints before it are whole"
+        ) from error
     done = [number for number in sorted(saved_checkpoints(root)) if number <= step]
     for number in done[: -limit if limit > 0 else 0]:
-        removed = root / f".global_step_{number}.partial"  # under this name it is no checkpoint, however much of it is left
+        removed = (
+            root / f".global_step_{number}.partial"
+        )  # under this name it is no checkpoint, however much of it is left
         os.replace(root / f"global_step_{number}", removed)
         shutil.rmtree(removed)
     return final
@@ -65,7 +77,11 @@ def save_checkpoint(engine: Engine, root: str | Path, step: int, state: dict[str
 def saved_checkpoints(root: str | Path) -> dict[int, Path]:
     """The whole checkpoints of a run, by step."""
     root = Path(root)
-    found = {int(match[1]): path for path in root.glob("global_step_*") if (match := _NAME.fullmatch(path.name))} if root.is_dir() else {}
+    found = (
+        {int(match[1]): path for path in root.glob("global_step_*") if (match := _NAME.fullmatch(path.name))}
+        if root.is_dir()
+        else {}
+    )
     return {step: path for step, path in found.items() if (path / "trainer.json").is_file()}
 
 
@@ -73,18 +89,21 @@ def find_checkpoint(where: str | None, root: str | Path) -> Path | None:
     """The folder that `trainer.load_checkpoint_path` means; None starts afresh.
 
     Args:
-        where: None, a global_step_N folder, a run's folder (its latest), or "latest" (of `root`, or None if it holds none yet).
+        where: None, a global_step_N folder, a run's folder (its latest), or "latest" (of `root`, or None if it holds
+            none yet).
         root: this run's own folder.
 
     Raises:
-        CheckpointError: nothing is there; or `where` is None while `root` holds checkpoints that the run would overwrite.
+        CheckpointError: nothing is there; or `where` is None while `root` holds checkpoints that the run would
+            overwrite.
     """
     _restore(Path(root))
     own = saved_checkpoints(root)
     if where is None:
         if own:
             raise CheckpointError(
-                f"{root} holds checkpoints up to step {max(own)}: set trainer.load_checkpoint_path=latest to go on from there, "
+                f"{root} holds checkpoints up to step {max(own)}: set trainer.load_checkpoint_path=latest to go on "
+                "from there, "
                 "or another trainer.save_checkpoint_path"
             )
         return None
@@ -113,7 +132,9 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def _latest(root: Path, saved: dict[int, Path]) -> Path:
-    """The checkpoint that the file `latest` names (after a branch not the highest step); without such a file the highest."""
+    """The checkpoint that the file `latest` names (after a branch not the highest step); without such a file the
+    highest.
+    """
     pointer = root / "latest"
     if not pointer.is_file():
         return saved[max(saved)]
@@ -122,11 +143,15 @@ def _latest(root: Path, saved: dict[int, Path]) -> Path:
         if path.name == name:
             return path
     there = ", ".join(path.name for _, path in sorted(saved.items()))
-    raise CheckpointError(f"{pointer} names {name}, which is no whole checkpoint: name the folder to go on from, one of {there}")
+    raise CheckpointError(
+        f"{pointer} names {name}, which is no whole checkpoint: name the folder to go on from, one of {there}"
+    )
 
 
 def _restore(root: Path) -> None:
-    """Puts a checkpoint back that a run had set aside to replace it, where the run was ended before the new one took its place."""
+    """Puts a checkpoint back that a run had set aside to replace it, where the run was ended before the new one took
+    its place.
+    """
     for aside in root.glob(".global_step_*.replaced"):
         final = root / aside.name[1:].removesuffix(".replaced")
         if not final.exists():

@@ -13,7 +13,14 @@ from matplotlib.figure import Figure
 
 from verl.trainer.run_log import read_metrics
 
-REWARD = ("reward/mean", "val/reward/mean", "part/format_mean", "part/keyframe_mean", "part/spatial_mean", "part/consistency_mean")
+REWARD = (
+    "reward/mean",
+    "val/reward/mean",
+    "part/format_mean",
+    "part/keyframe_mean",
+    "part/spatial_mean",
+    "part/consistency_mean",
+)
 
 
 def plot_metrics(folder: str | Path, output: str | Path, names: Sequence[str] = REWARD) -> Path:
@@ -30,7 +37,12 @@ def plot_metrics(folder: str | Path, output: str | Path, names: Sequence[str] = 
     axes = figure.subplots()
     for name, points in series.items():
         if points:
-            axes.plot(*zip(*points), label=name, linewidth=2 if name == "reward/mean" else 1, marker="o" if len(points) < 30 else None)
+            axes.plot(
+                *zip(*points),
+                label=name,
+                linewidth=2 if name == "reward/mean" else 1,
+                marker="o" if len(points) < 30 else None,
+            )
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -19,8 +19,8 @@ class OrderChanged(ValueError):
 class DataOrder:
     """An endless sequence of GroupRequests over `indices`: episode after episode, each shuffled anew.
 
-    Request number `position` has uid `position`, and a seed that depends on (seed, episode, index) alone, so it does not matter
-    how the sequence is cut into batches.
+    Request number `position` has uid `position`, and a seed that depends on (seed, episode, index) alone, so it does
+    not matter how the sequence is cut into batches.
 
     Args:
         indices: the samples of one episode.
@@ -60,11 +60,16 @@ class DataOrder:
         return {"position": self.position, "seed": self.seed, "samples": len(self), "shuffle": self.shuffle}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes to the saved place. Raises OrderChanged where the data or its order is another one than the checkpoint's."""
+        """Goes to the saved place. Raises OrderChanged where the data or its order is another one than the
+        checkpoint's.
+        """
         now = self.state_dict() | {"position": state["position"]}
         if now != state:
             changed = ", ".join(f"{key} {state[key]} -> {now[key]}" for key in state if state[key] != now[key])
-            raise OrderChanged(f"the checkpoint was trained on another order of the data ({changed}): resume with the data and seed it had")
+            raise OrderChanged(
+                f"the checkpoint was trained on another order of the data ({changed}): resume with the data and seed "
+                "it had"
+            )
         self.position = state["position"]
 
     def request(self, position: int) -> GroupRequest:
@@ -72,7 +77,9 @@ class DataOrder:
         episode, place = divmod(position, len(self))
         if episode != self._episode:
             self._episode = episode
-            self._order = np.random.default_rng([self.seed, episode]).permutation(self.indices) if self.shuffle else self.indices
+            self._order = (
+                np.random.default_rng([self.seed, episode]).permutation(self.indices) if self.shuffle else self.indices
+            )
         index = int(self._order[place])
         return GroupRequest(uid=position, index=index, seed=request_seed(self.seed, episode, index))
 
@@ -83,7 +90,9 @@ def request_seed(seed: int, episode: int, index: int) -> int:
 
 
 def validation_requests(indices: Sequence[int], seed: int, limit: int | None = None) -> list[GroupRequest]:
-    """The same requests at every validation: the first `limit` of a fixed shuffle. Negative uids are no training group's."""
+    """The same requests at every validation: the first `limit` of a fixed shuffle. Negative uids are no training
+    group's.
+    """
     chosen = np.random.default_rng(seed).permutation(np.asarray(indices))[:limit].tolist()
     return [GroupRequest(uid=-1 - i, index=index, seed=request_seed(seed, 0, index)) for i, index in enumerate(chosen)]
 

@@ -1,9 +1,10 @@
-"""Group Relative Policy Optimization (arXiv:2402.03300): sample, rollout, score, reference, advantage, update, log, save.
+"""Group Relative Policy Optimization (arXiv:2402.03300): sample, rollout, score, reference, advantage, update, log,
+save.
 
-Deviates from the published loop where that loses data: the last step runs, a resumed run equals the uninterrupted one, and a group
-whose score could not be computed is left out instead of counting as 0.
+Deviates from the published loop where that loses data: the last step runs, a resumed run equals the uninterrupted one,
+and a group whose score could not be computed is left out instead of counting as 0.
 
-    python3 -m verl.trainer.main config=configs/demo.yaml
+    python3 -m verl.trainer.main config=configs/toy/demo.yaml
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from verl.protocol import GroupRequest, GroupResult
 from verl.trainer.advantages import group_advantages
 from verl.trainer.data_order import batches
 from verl.trainer.loop import Loop
-from verl.trainer.metrics import group_metrics, is_computed, over_parts
 from verl.trainer.prompt_lengths import PromptLengths
+from verl.trainer.step_metrics import group_metrics, is_computed, over_parts
 from verl.trainer.throughput import ModelFlops, device_peak, throughput_metrics
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,9 @@ class GRPO(Loop):
 
         with clock("advantage"):
             certainty = self.engine.certainty([group.uid for group in groups]) if self.needs_certainty else None
-            advantages = group_advantages(groups, self.config.algorithm, self.config.data.max_response_length, certainty)
+            advantages = group_advantages(
+                groups, self.config.algorithm, self.config.data.max_response_length, certainty
+            )
 
         with clock("update"):
             minibatches = batches(advantages, actor.global_batch_size)
@@ -63,7 +66,8 @@ class GRPO(Loop):
     def sample(self) -> tuple[list[GroupResult], list[GroupResult], dict[str, float]]:
         """Draws, generates and scores a batch; gives the groups to train on, all groups seen, and figures.
 
-        With dynamic sampling (DAPO, arXiv:2503.14476) groups whose scores are all equal are replaced, over a few rounds.
+        With dynamic sampling (DAPO, arXiv:2503.14476) groups whose scores are all equal are replaced, over a few
+        rounds.
         """
         algorithm, batch = self.config.algorithm, self.config.data.rollout_batch_size
         kept: list[GroupResult] = []
@@ -73,21 +77,29 @@ class GRPO(Loop):
             requests = self.prompts.order.draw(batch - len(kept))
             groups, figures = self.generate(requests, self.prompts.lengths)
             rounds.append(figures)
-            useful = [group for group in groups if is_computed(group) and (not algorithm.dynamic_sampling or informative(group.totals))]
+            useful = [
+                group
+                for group in groups
+                if is_computed(group) and (not algorithm.dynamic_sampling or informative(group.totals))
+            ]
             self.engine.drop(sorted({group.uid for group in groups} - {group.uid for group in useful}))
             kept, seen = kept + useful, seen + groups
             if len(kept) == batch:
                 break
         if len(kept) < batch:
             log.warning(
-                "this step trains on %d groups instead of %d: the others have no score, or the same one throughout", len(kept), batch
+                "this step trains on %d groups instead of %d: the others have no score, or the same one throughout",
+                len(kept),
+                batch,
             )
         return kept, seen, over_parts(rounds)
 
     def generate(
         self, requests: Sequence[GroupRequest], lengths: PromptLengths, validation: bool = False
     ) -> tuple[list[GroupResult], dict[str, float]]:
-        """Rollout and score. Each minibatch is balanced by itself, so its members do not depend on the number of places."""
+        """Rollout and score. Each minibatch is balanced by itself, so its members do not depend on the number of
+        places.
+        """
         shares: list[list[GroupRequest]] = [[] for _ in range(self.engine.places)]
         for minibatch in batches(requests, self.config.worker.actor.global_batch_size):
             for share, part in zip(shares, self.share(minibatch, lengths)):
@@ -112,4 +124,6 @@ class GRPO(Loop):
         """Tokens per second and MFU of the step's stages so far."""
         order, lengths = self.prompts.order, self.prompts.lengths
         patches = {group.uid: lengths.patches(order.request(group.uid)) for group in seen}
-        return throughput_metrics(seen, trained, patches, self.clock.seconds, self.plan.passes, self.flops, self.update_flops, self.peak)
+        return throughput_metrics(
+            seen, trained, patches, self.clock.seconds, self.plan.passes, self.flops, self.update_flops, self.peak
+        )

@@ -11,10 +11,10 @@ from verl.config import Config
 from verl.protocol import Engine, GroupRequest
 from verl.trainer.checkpoint import load_checkpoint, save_checkpoint
 from verl.trainer.data_order import DataOrder, share_out
-from verl.trainer.metrics import Clock
 from verl.trainer.plan import Plan
 from verl.trainer.prompt_lengths import PromptLengths
 from verl.trainer.run_log import RunLog
+from verl.trainer.step_metrics import Clock
 
 
 @dataclass
@@ -35,7 +35,8 @@ class Prompts:
 
 
 class Loop(ABC):
-    """Runs `step` until the plan is done. The state that a checkpoint keeps is the step, the place in the data and the engine's own.
+    """Runs `step` until the plan is done. The state that a checkpoint keeps is the step, the place in the data and the
+    engine's own.
 
     Args:
         config: the run's configuration.

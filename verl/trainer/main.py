@@ -1,10 +1,10 @@
 """Trains a policy by GRPO. The composition root: here, and only here, the engine meets the task.
 
-    python3 -m verl.trainer.main config=configs/demo.yaml trainer.max_steps=3
+    python3 -m verl.trainer.main config=configs/toy/demo.yaml trainer.max_steps=3
     python3 -m verl.trainer.main config=configs/video_seg_zero_3b_keyframe_sam_sft_mod.yaml worker.actor.model.model_path=...
 
-`data.name` and `worker.reward.compute_score` pick the task's parts by name or as package.module:name. Torch, Ray and the task are imported
-where they are used, so that a wrong key is refused in a second.
+`data.name` and `worker.reward.compute_score` pick the task's parts by name or as package.module:name. Torch, Ray and
+the task are imported where they are used, so that a wrong key is refused in a second.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Task:
 
 def compose(config: Config) -> Task:
     """Picks the data and the score that the configuration names."""
-    from veason.training_data import build_training_data
+    from veason.data.training import build_training_data
 
     options = asdict(config.data)
     validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file}
@@ -84,7 +84,7 @@ def check_reward(config: Config) -> dict[str, str]:
         ConfigError: no such rule, or SAM 2's files are not named or not there.
     """
     from grpo_reward.rules import find_rule
-    from veason.tracking.loading import RANDOM
+    from veason.tracking.sam2.loading import RANDOM
 
     reward = config.worker.reward
     try:
@@ -103,12 +103,15 @@ def check_reward(config: Config) -> dict[str, str]:
         )
     if reward.sam2_checkpoint != RANDOM and not os.path.isfile(reward.sam2_checkpoint):
         raise ConfigError(
-            f"no SAM 2 weights at worker.reward.sam2_checkpoint={reward.sam2_checkpoint}, and {need}: download them from {SAM2}"
+            f"no SAM 2 weights at worker.reward.sam2_checkpoint={reward.sam2_checkpoint}, and {need}: download them "
+            f"from {SAM2}"
         )
     return {"sam2": need}
 
 
-def run_loop(config: Config, loop: type[Loop], task: Task, packages: dict[str, str], rollouts: bool = True, held_out: float = 0.0) -> None:
+def run_loop(
+    config: Config, loop: type[Loop], task: Task, packages: dict[str, str], rollouts: bool = True, held_out: float = 0.0
+) -> None:
     """Checks the machine, opens the data, starts the workers, runs the loop.
 
     Args:
@@ -124,7 +127,9 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: dict[str, s
     prompts = open_prompts(config, task, held_out, loop.learns_responses)
     check_validation(config, prompts)
     plan = make_plan(config, len(prompts.order))
-    asked = plan.steps * config.data.rollout_batch_size if prompts.lengths.seeded else 0  # else the first episode has them all
+    asked = (
+        plan.steps * config.data.rollout_batch_size if prompts.lengths.seeded else 0
+    )  # else the first episode has them all
     longest = prompts.lengths.check(prompts.order.preview(max(len(prompts.order), asked)))
     prompts.val_lengths.check(prompts.validation)
     shown = f"{len(prompts.order)} prompts of up to {longest} tokens, {len(prompts.validation)} for validation"
@@ -132,7 +137,9 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: dict[str, s
 
     trainer = config.trainer
     with (
-        RunLog(trainer.save_checkpoint_path or "", trainer.logger, trainer.project_name, trainer.experiment_name, plan) as run_log,
+        RunLog(
+            trainer.save_checkpoint_path or "", trainer.logger, trainer.project_name, trainer.experiment_name, plan
+        ) as run_log,
         RayEngine(config, task.data, task.scorer if rollouts else None, task.validation) as engine,
     ):
         loop(config, plan, engine, prompts, run_log).fit()
@@ -152,13 +159,18 @@ def check_validation(config: Config, prompts: Prompts) -> None:
         return
     for key in ("val_only", "val_before_train"):
         if getattr(trainer, key):
-            raise ConfigError(f"trainer.{key}=true needs data.val_files (or data.val_files=${{data.train_files}} with data.val_meta_file)")
+            raise ConfigError(
+                f"trainer.{key}=true needs data.val_files (or data.val_files=${{data.train_files}} with "
+                "data.val_meta_file)"
+            )
     if trainer.test_freq > 0:
         log.warning("trainer.test_freq=%d has no effect: data.val_files is not set", trainer.test_freq)
 
 
 def open_prompts(config: Config, task: Task, held_out: float = 0.0, responses: bool = False) -> Prompts:
-    """The order of the training prompts, and the validation prompts; with `responses`, none of the data's own is too long."""
+    """The order of the training prompts, and the validation prompts; with `responses`, none of the data's own is too
+    long.
+    """
     from verl.trainer.data_order import DataOrder, split, validation_requests
     from verl.trainer.loop import Prompts
     from verl.trainer.prompt_lengths import PromptLengths
@@ -169,7 +181,9 @@ def open_prompts(config: Config, task: Task, held_out: float = 0.0, responses: b
     builder = PromptBuilder(model.tokenizer_path or "", options.min_pixels, options.max_pixels)
     lengths = PromptLengths(data, builder.length, options.max_prompt_length)
     if responses:
-        lengths.check_responses(range(len(data)), lambda text: len(builder.response_ids(text)), options.max_response_length)
+        lengths.check_responses(
+            range(len(data)), lambda text: len(builder.response_ids(text)), options.max_response_length
+        )
     if task.validation is not None:
         validation_data = task.validation()
         trained, validated = list(range(len(data))), list(range(len(validation_data)))
@@ -204,7 +218,15 @@ def run(words: Sequence[str], program: str) -> int:
 
     try:
         importlib.import_module(program).train(config)
-    except (ConfigError, CheckpointError, DataError, OrderChanged, PromptTooLong, ResponseTooLong, WorkerError) as error:
+    except (
+        ConfigError,
+        CheckpointError,
+        DataError,
+        OrderChanged,
+        PromptTooLong,
+        ResponseTooLong,
+        WorkerError,
+    ) as error:
         return _refuse(error)
     return 0
 
@@ -219,7 +241,10 @@ def prepare_environment() -> None:
     """Drops a variable that the published commands export, and quietens what is loaded; workers inherit it."""
     if os.environ.get("VLLM_ATTENTION_BACKEND") == "XFORMERS":
         del os.environ["VLLM_ATTENTION_BACKEND"]
-        print("VLLM_ATTENTION_BACKEND=XFORMERS is dropped: this vLLM has no xFormers backend and chooses one itself", file=sys.stderr)
+        print(
+            "VLLM_ATTENTION_BACKEND=XFORMERS is dropped: this vLLM has no xFormers backend and chooses one itself",
+            file=sys.stderr,
+        )
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 

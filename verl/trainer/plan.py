@@ -1,4 +1,6 @@
-"""What a run will do, settled before any model is loaded: the machine, the packages, the checkpoint, the number of steps."""
+"""What a run will do, settled before any model is loaded: the machine, the packages, the checkpoint, the number of
+steps.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from verl.config import Config, ConfigError
+from verl.config.worker_sections import ModelConfig
 from verl.trainer.checkpoint import find_checkpoint, read_state
-from verl.workers.config import ModelConfig
 
 INSTALL = "run `make venv`, or pip install -r requirements.txt"
 
@@ -20,8 +22,8 @@ class Plan:
     """Attributes:
     steps: training steps of the whole run, resumed ones included.
     updates_per_step: optimizer steps per training step.
-    passes: passes over a group per stage: "reference" (the reference model's, and the actor's own where a step has several updates) and
-        "update" (forward and backward).
+    passes: passes over a group per stage: "reference" (the reference model's, and the actor's own where a step has
+        several updates) and "update" (forward and backward).
     checkpoint: where the run goes on from; None starts afresh.
     start: steps that the checkpoint already has.
     test_freq, save_freq: every so many steps; -1 is never.
@@ -51,7 +53,8 @@ class Plan:
 
 
 def make_plan(config: Config, samples: int) -> Plan:
-    """Counts steps, finds the checkpoint to go on from, and tells the optimizer's schedule how long it is (`config` is filled in).
+    """Counts steps, finds the checkpoint to go on from, and tells the optimizer's schedule how long it is (`config` is
+    filled in).
 
     Args:
         samples: training samples per episode.
@@ -63,7 +66,8 @@ def make_plan(config: Config, samples: int) -> Plan:
     steps = trainer.total_episodes * samples // data.rollout_batch_size
     if steps == 0:
         raise ConfigError(
-            f"data.rollout_batch_size={data.rollout_batch_size} is more than the {trainer.total_episodes * samples} prompts of "
+            f"data.rollout_batch_size={data.rollout_batch_size} is more than the {trainer.total_episodes * samples} "
+            "prompts of "
             f"trainer.total_episodes={trainer.total_episodes}"
         )
     if trainer.max_steps is not None:
@@ -74,7 +78,10 @@ def make_plan(config: Config, samples: int) -> Plan:
     return Plan(
         steps=steps,
         updates_per_step=updates,
-        passes={"reference": int(actor.use_kl_loss and actor.kl_loss_coef != 0) + int(updates > 1), "update": actor.ppo_epochs},
+        passes={
+            "reference": int(actor.use_kl_loss and actor.kl_loss_coef != 0) + int(updates > 1),
+            "update": actor.ppo_epochs,
+        },
         checkpoint=checkpoint,
         start=read_state(checkpoint)["step"] if checkpoint is not None else 0,
         test_freq=trainer.test_freq,
@@ -86,7 +93,8 @@ def make_plan(config: Config, samples: int) -> Plan:
 
 
 def check_machine(config: Config, packages: dict[str, str]) -> None:
-    """Settles trainer.device, and refuses a run for which something is missing on this machine, in one line that says how to mend it.
+    """Settles trainer.device, and refuses a run for which something is missing on this machine, in one line that says
+    how to mend it.
 
     Args:
         packages: import name -> what needs it.
@@ -114,12 +122,14 @@ def _check_gpus(wanted: int) -> None:
     present = torch.cuda.device_count()
     if present == 0:
         raise ConfigError(
-            f"this recipe needs {wanted} CUDA GPU{'s' * (wanted > 1)} and this machine shows none: run it where they are, "
-            "or on the CPU with trainer.device=cpu (config=configs/demo.yaml is sized for that)"
+            f"this recipe needs {wanted} CUDA GPU{'s' * (wanted > 1)} and this machine shows none: run it where they "
+            "are, "
+            "or on the CPU with trainer.device=cpu (config=configs/toy/demo.yaml is sized for that)"
         )
     if present < wanted:
         raise ConfigError(
-            f"trainer.n_gpus_per_node={wanted}, but this machine shows {present}: set trainer.n_gpus_per_node={present} "
+            f"trainer.n_gpus_per_node={wanted}, but this machine shows {present}: set "
+            f"trainer.n_gpus_per_node={present} "
             "(and worker.rollout.tensor_parallel_size to a divisor of it), or widen CUDA_VISIBLE_DEVICES"
         )
 
@@ -128,12 +138,17 @@ def _find_model(model: ModelConfig) -> None:
     """Checks the checkpoint's folder; a hub name becomes the folder of its download."""
     path = model.model_path
     if not path:
-        raise ConfigError("worker.actor.model.model_path is not set: add worker.actor.model.model_path=... to the command")
+        raise ConfigError(
+            "worker.actor.model.model_path is not set: add worker.actor.model.model_path=... to the command"
+        )
     folder = Path(path)
     if not folder.exists():
-        if path.startswith(("/", ".", "~")) or path.count("/") != 1 or folder.parent.exists():  # a hub name is owner/name
+        if (
+            path.startswith(("/", ".", "~")) or path.count("/") != 1 or folder.parent.exists()
+        ):  # a hub name is owner/name
             raise ConfigError(
-                f"no checkpoint at worker.actor.model.model_path={path}: fine-tune one (python3 -m verl.trainer.sft) or {_DOWNLOAD}"
+                f"no checkpoint at worker.actor.model.model_path={path}: fine-tune one (python3 -m verl.trainer.sft) "
+                f"or {_DOWNLOAD}"
             )
         model.model_path = _download(path)
         model.tokenizer_path = model.model_path if model.tokenizer_path == path else model.tokenizer_path
@@ -141,7 +156,8 @@ def _find_model(model: ModelConfig) -> None:
     missing = [what for what in ("config.json", "*.safetensors") if not any(folder.glob(what))]
     if missing:
         raise ConfigError(
-            f"worker.actor.model.model_path={path} is no Hugging Face checkpoint, it has no {' and no '.join(missing)}: {_DOWNLOAD}"
+            f"worker.actor.model.model_path={path} is no Hugging Face checkpoint, it has no "
+            f"{' and no '.join(missing)}: {_DOWNLOAD}"
         )
 
 
@@ -154,7 +170,8 @@ def _download(name: str) -> str:
     except (OSError, HfHubHTTPError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"no checkpoint at worker.actor.model.model_path={name}, neither a folder nor on the hub ({reason}): {_DOWNLOAD}"
+            f"no checkpoint at worker.actor.model.model_path={name}, neither a folder nor on the hub ({reason}): "
+            f"{_DOWNLOAD}"
         ) from error
 
 

@@ -28,7 +28,8 @@ class PromptLengths:
         limit: data.max_prompt_length.
 
     Attributes:
-        seeded: whether a sample's prompt differs from episode to episode; data sets whose prompts do not say `seeded = False`.
+        seeded: whether a sample's prompt differs from episode to episode; data sets whose prompts do not say `seeded =
+            False`.
     """
 
     def __init__(self, data: TrainingData, count: Callable[..., int], limit: int) -> None:
@@ -42,7 +43,8 @@ class PromptLengths:
         if tokens > self.limit:
             name = self.data.sample_id(request.index)
             raise PromptTooLong(
-                f"{name}: the prompt has {tokens} tokens, data.max_prompt_length is {self.limit}; raise it, lower data.keyframe_resize or "
+                f"{name}: the prompt has {tokens} tokens, data.max_prompt_length is {self.limit}; raise it, lower "
+                "data.keyframe_resize or "
                 "data.sampled_frames, or name the sample in data.exclude"
             )
         return tokens
@@ -53,11 +55,13 @@ class PromptLengths:
 
     def check(self, requests: Iterable[GroupRequest]) -> int:
         """Counts all of them, with a bar once it takes seconds, and returns the longest."""
-        return max((self(request) for request in tqdm(requests, desc="prompt lengths", delay=3, leave=False)), default=0)
+        return max(
+            (self(request) for request in tqdm(requests, desc="prompt lengths", delay=3, leave=False)), default=0
+        )
 
     def check_responses(self, indices: Iterable[int], count: Callable[[str], int], limit: int) -> None:
-        """Refuses a response to learn that is longer than `limit`, before a run meets it. What a data set only makes on request
-        (`response` is missing, or gives None) is counted when it is read.
+        """Refuses a response to learn that is longer than `limit`, before a run meets it. What a data set only makes on
+        request (`response` is missing, or gives None) is counted when it is read.
 
         Args:
             count: tokens of a text. limit: data.max_response_length.
@@ -72,7 +76,8 @@ class PromptLengths:
             text = response(index)
             if text is not None and (tokens := count(text)) > limit:
                 raise ResponseTooLong(
-                    f"{self.data.sample_id(index)}: its response has {tokens} tokens, data.max_response_length is {limit}; raise it, or "
+                    f"{self.data.sample_id(index)}: its response has {tokens} tokens, data.max_response_length is "
+                    f"{limit}; raise it, or "
                     "name the sample in data.exclude"
                 )
 

@@ -45,8 +45,8 @@ class RunLog:
         folder: the run's folder.
         sinks: any of console, wandb, tensorboard.
         project, experiment: names in wandb.
-        plan: its steps are shown on the console, its configuration is kept by wandb. Figures beyond its start, from before an
-            interruption, are removed from the files, unless it only validates.
+        plan: its steps are shown on the console, its configuration is kept by wandb. Figures beyond its start, from
+            before an interruption, are removed from the files, unless it only validates.
     """
 
     def __init__(self, folder: str | Path, sinks: Sequence[str], project: str, experiment: str, plan: Plan) -> None:
@@ -64,7 +64,9 @@ class RunLog:
         """Writes the figures of one step everywhere."""
         _append(self.folder / "metrics.jsonl", {"step": step} | figures)
         if "console" in self.sinks:
-            shown = [f"{label} {form.format(figures[name])}" for name, (label, form) in CONSOLE.items() if name in figures]
+            shown = [
+                f"{label} {form.format(figures[name])}" for name, (label, form) in CONSOLE.items() if name in figures
+            ]
             print(f"step {step}/{self.steps}  " + "  ".join(shown), flush=True)
         if self._wandb is not None:
             self._wandb.log(figures, step=step)
@@ -75,7 +77,13 @@ class RunLog:
     def generations(self, step: int, groups: Sequence[GroupResult]) -> None:
         """Keeps some answers with their scores: the first response of each group."""
         rows = [
-            {"sample_id": g.sample_id, "response": g.responses[0], "total": g.totals[0], "failure": g.failures[0], **g.parts[0]}
+            {
+                "sample_id": g.sample_id,
+                "response": g.responses[0],
+                "total": g.totals[0],
+                "failure": g.failures[0],
+                **g.parts[0],
+            }
             for g in groups
         ]
         for row in rows:
@@ -85,7 +93,11 @@ class RunLog:
 
             columns: list[str | int] = list(rows[0])
             self._wandb.log(
-                {"val/generations": wandb.Table(columns=columns, data=[[row.get(str(column)) for column in columns] for row in rows])},
+                {
+                    "val/generations": wandb.Table(
+                        columns=columns, data=[[row.get(str(column)) for column in columns] for row in rows]
+                    )
+                },
                 step=step,
             )
 
@@ -139,12 +151,17 @@ def _keep_until(path: Path, step: int) -> None:
 
 
 def _open_wandb(folder: Path, project: str, experiment: str, config: dict[str, Any]) -> Any:
-    """A wandb run in `folder`/wandb; offline where WANDB_MODE says so, or where nobody is logged in (wandb would stop to ask)."""
+    """A wandb run in `folder`/wandb; offline where WANDB_MODE says so, or where nobody is logged in (wandb would stop
+    to ask).
+    """
     import wandb
 
     mode: Literal["offline"] | None = None
     if "WANDB_MODE" not in os.environ and not _logged_in():
-        log.warning("wandb: nobody is logged in, the run is kept offline in %s (`wandb login`, later `wandb sync`)", folder / "wandb")
+        log.warning(
+            "wandb: nobody is logged in, the run is kept offline in %s (`wandb login`, later `wandb sync`)",
+            folder / "wandb",
+        )
         mode = "offline"
     return wandb.init(project=project, name=experiment, dir=str(folder), config=config, mode=mode)
 
@@ -163,5 +180,7 @@ def _open_tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise RuntimeError("trainer.logger names tensorboard, which is not installed: pip install tensorboard") from error
+        raise RuntimeError(
+            "trainer.logger names tensorboard, which is not installed: pip install tensorboard"
+        ) from error
     return SummaryWriter(str(folder / "tensorboard"))

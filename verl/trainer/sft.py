@@ -1,7 +1,8 @@
-"""Supervised fine-tuning on the answers of a data set: the workers, the packing and the checkpoints of GRPO, without rollouts and rewards.
+"""Supervised fine-tuning on the answers of a data set: the workers, the packing and the checkpoints of GRPO, without
+rollouts and rewards.
 
     python3 -m verl.trainer.sft config=configs/sft_qwen2_5_vl_3b_lora.yaml
-    python3 -m verl.trainer.sft config=configs/sft_demo.yaml trainer.load_checkpoint_path=latest
+    python3 -m verl.trainer.sft config=configs/toy/sft_demo.yaml trainer.load_checkpoint_path=latest
 
 Prompts carry no loss, only the answers do. `sft.generate` also lets the policy answer some held-out prompts, scored by
 `worker.reward.compute_score`, which should be a rule that needs no SAM 2 (no_sam2).
@@ -17,7 +18,7 @@ from typing import ClassVar
 from verl.config import Config
 from verl.protocol import GroupRequest
 from verl.trainer.loop import Loop
-from verl.trainer.metrics import group_metrics
+from verl.trainer.step_metrics import group_metrics
 
 
 class SFT(Loop):
@@ -64,7 +65,10 @@ def train(config: Config) -> None:
     from verl.trainer.main import check_reward, compose, run_loop
 
     actor = config.worker.actor
-    actor.global_batch_size, actor.ppo_epochs = config.data.rollout_batch_size, 1  # a step is one update, which the schedule counts
+    actor.global_batch_size, actor.ppo_epochs = (
+        config.data.rollout_batch_size,
+        1,
+    )  # a step is one update, which the schedule counts
     actor.use_kl_loss = False  # so that generating for validation loads no reference model
     generates = config.sft.generate > 0
     packages = {"vllm": "sft.generate"} | check_reward(config) if generates else {}

@@ -1,7 +1,8 @@
 """Model FLOPs of packed groups, and the share of the device's peak that a step used (MFU, arXiv:2204.02311).
 
-Counted is what the mathematics needs: a prompt once per group, its images once, attention over what a token may see; recomputed
-activations are not. A matrix multiplication takes 2 FLOPs per weight and token, its backward pass twice that.
+Counted is what the mathematics needs: a prompt once per group, its images once, attention over what a token may see;
+recomputed activations are not. A matrix multiplication takes 2 FLOPs per weight and token, its backward pass twice
+that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ from typing import Any
 from verl.protocol import GroupResult
 
 # Dense bf16 peak in FLOP/s by a part of the device's name, from the vendors' data sheets; the first match counts.
-PEAKS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "H800": 989e12, "H20": 148e12, "A100": 312e12, "A800": 312e12, "L40S": 362e12}
+PEAKS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100": 989e12,
+    "H800": 989e12,
+    "H20": 148e12,
+    "A100": 312e12,
+    "A800": 312e12,
+    "L40S": 362e12,
+}
 
 
 def device_peak(name: str) -> float | None:
@@ -57,15 +67,17 @@ class ModelFlops:
         )
 
     def with_backward(self, adapter: bool, tower: bool) -> ModelFlops:
-        """Forward and backward pass together: three times the forward pass where weights are trained, twice where only what flows
-        through them is needed, once where nothing behind them is trained.
+        """Forward and backward pass together: three times the forward pass where weights are trained, twice where only
+        what flows through them is needed, once where nothing behind them is trained.
 
         Args:
             adapter: a low-rank adapter is trained instead of the language model's own weights.
             tower: the vision tower is trained.
         """
         through = 2.0 if adapter else 3.0
-        return ModelFlops(self.token * through, self.pair * 3, self.head * through, self.patch * (3.0 if tower else 1.0))
+        return ModelFlops(
+            self.token * through, self.pair * 3, self.head * through, self.patch * (3.0 if tower else 1.0)
+        )
 
     def group(self, prompt: int, responses: Sequence[int], patches: int) -> float:
         """One pass over one packed group: tokens of the prompt and of each response, patches of its images."""
@@ -98,15 +110,21 @@ def throughput_metrics(
     read = sum(group.prompt_tokens for group in seen)
     packed = sum(group.prompt_tokens + sum(group.response_tokens) for group in trained)
     total = sum(seconds.get(stage, 0.0) for stage in ("rollout", "score", "reference", "advantage", "update"))
-    figures = {"perf/tokens_per_second": (read + written) / total, "perf/generated_per_second": written / seconds["rollout"]}
+    figures = {
+        "perf/tokens_per_second": (read + written) / total,
+        "perf/generated_per_second": written / seconds["rollout"],
+    }
     if seconds.get("update"):
         figures["perf/updated_per_second"] = packed * passes["update"] / seconds["update"]
     if peak is not None:
         generate = sum(flops.group(group.prompt_tokens, group.response_tokens, patches[group.uid]) for group in seen)
         done = {
-            stage: passes[stage] * sum(of.group(group.prompt_tokens, group.response_tokens, patches[group.uid]) for group in trained)
+            stage: passes[stage]
+            * sum(of.group(group.prompt_tokens, group.response_tokens, patches[group.uid]) for group in trained)
             for stage, of in (("reference", flops), ("update", update_flops))
         }
         figures["perf/mfu"] = (generate + sum(done.values())) / (total * peak)
-        figures |= {f"perf/mfu_{stage}": work / (seconds[stage] * peak) for stage, work in done.items() if seconds.get(stage)}
+        figures |= {
+            f"perf/mfu_{stage}": work / (seconds[stage] * peak) for stage, work in done.items() if seconds.get(stage)
+        }
     return figures

@@ -1,4 +1,6 @@
-"""The trained policy on one rank: sharded weights, optimizer, and the three passes over groups (score, update, fine-tune)."""
+"""The trained policy on one rank: sharded weights, optimizer, and the three passes over groups (score, update,
+fine-tune).
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 
+from verl.config.worker_sections import ActorConfig, ModelConfig, RolloutConfig
 from verl.models.lora import LoraOptions
 from verl.models.packing import Group, PackedBatch, pack_groups
 from verl.models.policy import Policy, load_policy
-from verl.workers.config import ActorConfig, ModelConfig, RolloutConfig
 from verl.workers.groups import EMPTY, Row, StoredGroup, lay_out, most_rows, split_rows
 from verl.workers.objective import Totals, add_over_ranks, policy_objective
 from verl.workers.offload import HostShelf
@@ -28,7 +30,9 @@ def lora_options(config: ModelConfig) -> LoraOptions | None:
     if config.lora_rank == 0:
         return None
     names = [name.strip() for name in config.lora_target_modules.split(",")]
-    within = r"model\.language_model\..*" if config.freeze_vision_tower else ".*"  # the vision tower's layers have some of these names too
+    within = (
+        r"model\.language_model\..*" if config.freeze_vision_tower else ".*"
+    )  # the vision tower's layers have some of these names too
     target = None if names == ["all-linear"] else rf"{within}\.({'|'.join(names)})"
     return LoraOptions(config.lora_rank, config.lora_alpha, config.lora_dropout, target=target)  # type: ignore[arg-type]  # peft takes any number
 
@@ -46,10 +50,14 @@ class Actor:
 
     def __init__(self, config: ActorConfig, rollout: RolloutConfig, mesh: DeviceMesh) -> None:
         self.config, self.rollout = config, rollout
-        self.device = torch.device(mesh.device_type, torch.cuda.current_device() if mesh.device_type == "cuda" else None)
+        self.device = torch.device(
+            mesh.device_type, torch.cuda.current_device() if mesh.device_type == "cuda" else None
+        )
         model = config.model
         assert model.model_path is not None
-        frozen = model.lora_rank > 0 and self.device.type == "cuda"  # what is never trained is held as it is computed with
+        frozen = (
+            model.lora_rank > 0 and self.device.type == "cuda"
+        )  # what is never trained is held as it is computed with
         self.policy: Policy = load_policy(
             model.model_path,
             DTYPES[config.fsdp.torch_dtype or (config.fsdp.mp_param_dtype if frozen else "fp32")],
@@ -67,7 +75,9 @@ class Actor:
 
     def sizes(self) -> dict[str, float]:
         """Bytes of the gradients and of the optimizer's state on this rank's device once training has begun."""
-        trained = local_bytes(p for p in self.policy.parameters() if p.requires_grad and p.device.type == self.device.type)
+        trained = local_bytes(
+            p for p in self.policy.parameters() if p.requires_grad and p.device.type == self.device.type
+        )
         return {"gradients": float(trained), "optimizer": 2.0 * trained}
 
     def bring(self, optimizer: bool = False) -> None:
@@ -80,13 +90,18 @@ class Actor:
         """To the host with what worker.actor.offload names."""
         if self.config.offload.optimizer_offload and not self._optimizer_shelf.is_full:
             self._optimizer_shelf.put(
-                value for state in self.optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
+                value
+                for state in self.optimizer.state.values()
+                for value in state.values()
+                if isinstance(value, Tensor)
             )
         if self.config.offload.param_offload and not self._weights_shelf.is_full:
             self._weights_shelf.put(self.policy.parameters())
 
     @torch.no_grad()
-    def log_probs(self, groups: Sequence[Group], policy: Policy | None = None, certainty: bool = False) -> list[list[Tensor]]:
+    def log_probs(
+        self, groups: Sequence[Group], policy: Policy | None = None, certainty: bool = False
+    ) -> list[list[Tensor]]:
         """fp32 [R_i] per group and response, on the CPU, by this policy or another one with the same sharding.
 
         With `certainty` it is each token's log-sum-exp minus mean logit instead.
@@ -114,7 +129,8 @@ class Actor:
         return result
 
     def update(self, stored: Sequence[StoredGroup], advantages: Sequence[Sequence[np.ndarray]]) -> dict[str, float]:
-        """One optimizer step on the batch that all ranks' groups make together, whatever rows and ranks they are spread over.
+        """One optimizer step on the batch that all ranks' groups make together, whatever rows and ranks they are spread
+        over.
 
         Args:
             advantages: per group and response, float32 [R_i].
@@ -130,9 +146,17 @@ class Actor:
             batch = self._pack([each.group for each in members])
             scores = self.policy(batch.to(self.device), self.rollout.temperature, entropy=config.entropy_coeff != 0)
             loss, figures = policy_objective(
-                scores, batch, members, [advantages[i] for i in row.members], totals, config, self.rollout.response_length
+                scores,
+                batch,
+                members,
+                [advantages[i] for i in row.members],
+                totals,
+                config,
+                self.rollout.response_length,
             )
-            (loss * dist.get_world_size()).backward()  # FSDP2 averages gradients over ranks, `totals` counts all ranks: undo the average
+            (
+                loss * dist.get_world_size()
+            ).backward()  # FSDP2 averages gradients over ranks, `totals` counts all ranks: undo the average
             for name, value in figures.items():
                 sums[name] = sums[name] + value if name in sums else value
         metrics = clipped_step(self.optimizer, self.schedule, config.max_grad_norm)
@@ -140,7 +164,9 @@ class Actor:
         return metrics | add_over_ranks(sums, self.device)
 
     def fine_tune(self, groups: Sequence[Group], step: bool) -> dict[str, float]:
-        """The negative log-likelihood of the responses, averaged over all tokens of all ranks; with `step`, an optimizer step on it."""
+        """The negative log-likelihood of the responses, averaged over all tokens of all ranks; with `step`, an
+        optimizer step on it.
+        """
         lengths = [len(ids) for group in groups for ids in group.response_ids]
         rows = [[groups[i] for i in members] for members in split_rows(groups, self.config, update=True)]
         return self._fine_tune([partial(self._pack, row) for row in rows], lengths, step)
@@ -150,7 +176,9 @@ class Actor:
         lengths = [length for row in rows for length in row.lengths]
         return self._fine_tune([partial(lambda batch: batch, row) for row in rows], lengths, step=True)
 
-    def _fine_tune(self, rows: Sequence[Callable[[], PackedBatch]], lengths: Sequence[int], step: bool) -> dict[str, float]:
+    def _fine_tune(
+        self, rows: Sequence[Callable[[], PackedBatch]], lengths: Sequence[int], step: bool
+    ) -> dict[str, float]:
         """`lengths`: tokens of each of this rank's responses."""
         self.bring(optimizer=step)
         self.policy.train(step)
@@ -183,7 +211,9 @@ class Actor:
             yield row
 
     def _begin_row(self, last: bool) -> None:
-        """What can wait for a step's last row: summing the gradients of several copies of the model, and dropping gathered weights."""
+        """What can wait for a step's last row: summing the gradients of several copies of the model, and dropping
+        gathered weights.
+        """
         policy = cast(FSDPModule, self.policy)
         policy.set_requires_all_reduce(last)
         if not self.config.fsdp.enable_full_shard:

@@ -1,9 +1,9 @@
 """What of a worker lasts: weights anyone can load, and what this engine needs to go on to the bit.
 
-huggingface/     config, tokenizer, processor and the whole model as safetensors (with LoRA: the merged model, where asked for)
-adapter/         with LoRA: the adapter as peft writes it
-optimizer/       the optimizer's shards (torch.distributed.checkpoint), readable with another number of ranks
-rank_<r>.pt      learning-rate schedule and random state of each rank
+huggingface/     config, tokenizer, processor and the whole model as safetensors (with LoRA: the merged model, where
+asked for) adapter/         with LoRA: the adapter as peft writes it optimizer/       the optimizer's shards
+(torch.distributed.checkpoint), readable with another number of ranks rank_<r>.pt      learning-rate schedule and random
+state of each rank
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from verl.workers.sharding import fill, gatherer
 
 
 def save_weights(policy: Policy, processor: Any, folder: Path, device: torch.device, merge: bool = True) -> None:
-    """Writes huggingface/ and, with LoRA, adapter/. Every rank calls it (gathering is a collective), rank 0 writes, one full tensor on
-    the GPU at a time.
+    """Writes huggingface/ and, with LoRA, adapter/. Every rank calls it (gathering is a collective), rank 0 writes, one
+    full tensor on the GPU at a time.
 
     Args:
         merge: with LoRA, also write the merged model.
@@ -51,7 +51,9 @@ def save_weights(policy: Policy, processor: Any, folder: Path, device: torch.dev
                 weights[name] = weight.cpu()
         if first:
             with torch.device("meta"):  # a plain model of this config, since FSDP2 renames the class of its own
-                plain = Qwen2_5_VLForConditionalGeneration._from_config(policy.config, dtype=next(iter(weights.values())).dtype)
+                plain = Qwen2_5_VLForConditionalGeneration._from_config(
+                    policy.config, dtype=next(iter(weights.values())).dtype
+                )
             if policy.config.tie_word_embeddings:
                 weights["lm_head.weight"] = weights["model.language_model.embed_tokens.weight"]
             plain.generation_config = policy.model.generation_config
@@ -66,16 +68,21 @@ def load_weights(policy: Policy, folder: Path) -> None:
     if policy.lora is not None:
         saved = load_file(folder / "adapter" / "adapter_model.safetensors")
         full = {
-            name.removeprefix("base_model.model.").removesuffix(".weight") + f".{ADAPTER}.weight": value for name, value in saved.items()
+            name.removeprefix("base_model.model.").removesuffix(".weight") + f".{ADAPTER}.weight": value
+            for name, value in saved.items()
         }
         wanted = {name for name in parameters if ".lora_" in name}
     else:
         dtype = next(iter(parameters.values())).dtype
-        full = dict(Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "huggingface", dtype=dtype).named_parameters())
+        full = dict(
+            Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "huggingface", dtype=dtype).named_parameters()
+        )
         wanted = set(parameters)
     if wanted != set(full):
         odd = sorted(wanted ^ set(full))
-        raise ValueError(f"{folder} does not fit the model: {len(odd)} weights are on one side only, among them {odd[0]}")
+        raise ValueError(
+            f"{folder} does not fit the model: {len(odd)} weights are on one side only, among them {odd[0]}"
+        )
     for name in sorted(wanted):
         fill(parameters[name], full[name])
 
@@ -89,20 +96,27 @@ def save_state(policy: Policy, optimizer: Optimizer, schedule: LRScheduler, fold
 
 
 def load_state(policy: Policy, optimizer: Optimizer, schedule: LambdaLR, folder: Path) -> None:
-    """Reads optimizer/ and rank_<r>.pt. Rates, betas, epsilon and weight decay are those that the optimizer was built with, not the
-    checkpoint's, so a run that goes on with other ones has them from its first update.
+    """Reads optimizer/ and rank_<r>.pt. Rates, betas, epsilon and weight decay are those that the optimizer was built
+    with, not the checkpoint's, so a run that goes on with other ones has them from its first update.
 
     Raises:
-        ValueError: another number of ranks wrote the checkpoint; weights and optimizer could be read, the random states could not.
+        ValueError: another number of ranks wrote the checkpoint; weights and optimizer could be read, the random states
+            could not.
     """
     ranks = json.loads((folder / "ranks.json").read_text())["world_size"]
     if ranks != dist.get_world_size():
-        raise ValueError(f"{folder} was written by {ranks} workers and is read by {dist.get_world_size()}: go on with {ranks}")
-    given = [{key: group[key] for key in ("initial_lr", "betas", "eps", "weight_decay")} for group in optimizer.param_groups]
+        raise ValueError(
+            f"{folder} was written by {ranks} workers and is read by {dist.get_world_size()}: go on with {ranks}"
+        )
+    given = [
+        {key: group[key] for key in ("initial_lr", "betas", "eps", "weight_decay")} for group in optimizer.param_groups
+    ]
     state = {"optimizer": get_optimizer_state_dict(policy, optimizer)}
     dcp.load(state, checkpoint_id=str(folder / "optimizer"))
     set_optimizer_state_dict(policy, optimizer, state["optimizer"])
-    own = torch.load(folder / f"rank_{dist.get_rank()}.pt", weights_only=False)  # written by this program: numpy and Python state too
+    own = torch.load(
+        folder / f"rank_{dist.get_rank()}.pt", weights_only=False
+    )  # written by this program: numpy and Python state too
     schedule.load_state_dict(own["schedule"])
     schedule.base_lrs = [each["initial_lr"] for each in given]
     for group, each, factor in zip(optimizer.param_groups, given, schedule.lr_lambdas):

@@ -1,4 +1,6 @@
-"""The workers as the loops see them (`verl.protocol.Engine`): every call reaches every worker through Ray and returns when all are done."""
+"""The workers as the loops see them (`verl.protocol.Engine`): every call reaches every worker through Ray and returns
+when all are done.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class RayEngine:
         if make_scorer is None:
             env |= training_env()
         count = trainer.nnodes * trainer.n_gpus_per_node
-        spec = WorkerSpec(count, trainer.device, processes=config.sft.num_workers, env=env, timeout=trainer.worker_timeout)
+        spec = WorkerSpec(
+            count, trainer.device, processes=config.sft.num_workers, env=env, timeout=trainer.worker_timeout
+        )
         self.places = spec.count // self.parallel
         self._owner: dict[int, int] = {}  # the worker that keeps a group
         start = time.perf_counter()
@@ -59,7 +63,10 @@ class RayEngine:
             self.close()
             raise
         seconds = {"workers": created - start} | _parts(sizes[0], "seconds/")
-        print(f"started in {time.perf_counter() - start:.0f} s: {', '.join(f'{part} {taken:.0f}' for part, taken in seconds.items())}")
+        print(
+            f"started in {time.perf_counter() - start:.0f} s: "
+            f"{', '.join(f'{part} {taken:.0f}' for part, taken in seconds.items())}"
+        )
         actor, ref = config.worker.actor.offload, config.worker.ref.offload
         offload = {
             "weights": actor.param_offload,
@@ -77,7 +84,9 @@ class RayEngine:
         self.close()
 
     def rollout(self, shares: Sequence[Sequence[GroupRequest]], validation: bool = False) -> dict[str, float]:
-        wanted = [list(share) for share in shares for _ in range(self.parallel)]  # every worker of an engine submits the same requests
+        wanted = [
+            list(share) for share in shares for _ in range(self.parallel)
+        ]  # every worker of an engine submits the same requests
         return _merged(self.workers.scatter("rollout", wanted, validation=validation))
 
     def score(self, uids: Sequence[int]) -> list[GroupResult]:
@@ -145,7 +154,11 @@ def _parts(figures: dict[str, float], prefix: str) -> dict[str, float]:
 
 
 def _merged(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """One figure per name: the largest over workers of a `memory/` or `seconds/` figure; any other is already the whole batch's on every
-    worker."""
+    """One figure per name: the largest over workers of a `memory/` or `seconds/` figure; any other is already the whole
+    batch's on every worker.
+    """
     own = ("memory/", "seconds/")
-    return {name: max(each[name] for each in figures) if name.startswith(own) else value for name, value in figures[0].items()}
+    return {
+        name: max(each[name] for each in figures) if name.startswith(own) else value
+        for name, value in figures[0].items()
+    }

@@ -18,15 +18,17 @@ PERIOD = 0.05  # seconds between two looks at the device
 def training_env() -> dict[str, str]:
     """What a process that only trains is started with, unless the user has said otherwise.
 
-    Rows of unequal length leave holes in PyTorch's memory, 30 of 80 GiB in fine-tuning a 3B model, unless its blocks can grow. Not where
-    vLLM runs as well: its sleep mode is refused with them.
+    Rows of unequal length leave holes in PyTorch's memory, 30 of 80 GiB in fine-tuning a 3B model, unless its blocks
+    can grow. Not where vLLM runs as well: its sleep mode is refused with them.
     """
     name = "PYTORCH_CUDA_ALLOC_CONF"  # read before the first allocation
     return {name: os.environ.get(name, "expandable_segments:True")}
 
 
 def used_bytes(device: torch.device) -> int:
-    """What is taken of the device by everyone, vLLM's own pools included; on the CPU this process's largest resident size so far."""
+    """What is taken of the device by everyone, vLLM's own pools included; on the CPU this process's largest resident
+    size so far.
+    """
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return total - free
@@ -45,8 +47,9 @@ def resident_bytes(device: torch.device, sizes: dict[str, float], name: str) -> 
 
 
 class PeakMeter:
-    """The peak of the device's memory during a phase, by looking at it all the while: PyTorch's own count does not see vLLM's pools
-    leave."""
+    """The peak of the device's memory during a phase, by looking at it all the while: PyTorch's own count does not see
+    vLLM's pools leave.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -78,7 +81,8 @@ def memory_plan(sizes: dict[str, float], offload: dict[str, bool], device: str) 
 
     Args:
         sizes: bytes of engine, scorer, weights, reference, gradients, optimizer.
-        offload: whether weights, optimizer, reference and engine leave the GPU outside the phases that use them; they stay by default.
+        offload: whether weights, optimizer, reference and engine leave the GPU outside the phases that use them; they
+            stay by default.
     """
     stay = {part for part in ("weights", "optimizer", "reference", "engine") if not offload.get(part)} | {"scorer"}
     phases = {
@@ -91,5 +95,7 @@ def memory_plan(sizes: dict[str, float], offload: dict[str, bool], device: str) 
     for part in parts:
         marks = "  ".join(f"{'resident' if part in resident else '-':>9}" for resident in phases.values())
         lines.append(f"{'':27}{part:>12} {sizes[part] / GIB:7.2f}  {marks}")
-    sums = "  ".join(f"{sum(sizes[part] for part in parts if part in resident) / GIB:9.2f}" for resident in phases.values())
+    sums = "  ".join(
+        f"{sum(sizes[part] for part in parts if part in resident) / GIB:9.2f}" for resident in phases.values()
+    )
     return [*lines, f"{'':27}{'sum':>12} {'':7}  {sums}   (activations come on top)"]

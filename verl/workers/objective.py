@@ -15,10 +15,10 @@ from verl.algorithms.aggregation import aggregate
 from verl.algorithms.kl import KL_PENALTIES
 from verl.algorithms.losses import POLICY_LOSSES, truncated_importance_weights
 from verl.algorithms.registry import resolve
+from verl.config.worker_sections import ActorConfig
 from verl.models.packing import Group, PackedBatch
 from verl.models.policy import TokenScores
 from verl.models.transfer import sent
-from verl.workers.config import ActorConfig
 from verl.workers.groups import StoredGroup
 
 
@@ -53,12 +53,14 @@ def policy_objective(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """This row's part of the batch's loss: policy loss + kl_loss_coef KL - entropy_coeff entropy.
 
-    Without `old` log-probabilities the actor's own, detached, take their place: with one update per rollout batch the ratio is exactly 1.
+    Without `old` log-probabilities the actor's own, detached, take their place: with one update per rollout batch the
+    ratio is exactly 1.
 
     Args:
         members: the row's groups; none for an empty row, whose part is 0 and whose graph is whole.
         advantages: per group and response, float32 [R_i].
-        response_length: the length limit, the constant of `seq-mean-token-sum-norm` (times the number of responses, so that it is a mean).
+        response_length: the length limit, the constant of `seq-mean-token-sum-norm` (times the number of responses, so
+            that it is a mean).
 
     Returns:
         A scalar, and the row's part of each figure.
@@ -69,11 +71,17 @@ def policy_objective(
         return sent(pad_sequence(list(tensors), batch_first=True), device)
 
     def kept(name: str) -> Tensor:  # log-probabilities that the members carry
-        return padded([values for member in members for values in getattr(member, name)]) if members else log_probs.detach()
+        return (
+            padded([values for member in members for values in getattr(member, name)])
+            if members
+            else log_probs.detach()
+        )
 
     log_probs = padded(batch.split(scores.log_probs))
     mask = padded([torch.full((length,), float(bool(members))) for length in batch.lengths])
-    gains = padded([torch.tensor(values) for each in advantages for values in each]) if members else torch.zeros_like(mask)
+    gains = (
+        padded([torch.tensor(values) for each in advantages for values in each]) if members else torch.zeros_like(mask)
+    )
     old = kept("old") if members and members[0].old is not None else log_probs.detach()
     sampled = kept("rollout_log_probs")
 
@@ -91,7 +99,9 @@ def policy_objective(
         return (values.detach() * mask).sum() / totals.tokens
 
     weights = truncated_importance_weights(old, sampled, config.tis_cap) if config.tis_cap is not None else None
-    policy = resolve(config.policy_loss, POLICY_LOSSES, "policy loss")(log_probs, old, gains, mask, **loss_options(config, weights))
+    policy = resolve(config.policy_loss, POLICY_LOSSES, "policy loss")(
+        log_probs, old, gains, mask, **loss_options(config, weights)
+    )
     policy_loss = reduced(policy.values)
     loss = policy_loss
     figures = {"actor/pg_loss": policy_loss.detach(), "rollout/log_prob_gap": token_mean((sampled - old).abs())}
@@ -123,8 +133,9 @@ def loss_options(config: ActorConfig, weights: Tensor | None) -> dict[str, objec
 
 
 def add_over_ranks(sums: dict[str, Tensor], device: torch.device) -> dict[str, float]:
-    """The figures of the whole batch. A collective; every rank has the same names, since each has passed at least one row, if only an
-    empty one."""
+    """The figures of the whole batch. A collective; every rank has the same names, since each has passed at least one
+    row, if only an empty one.
+    """
     names = sorted(sums)
     values = torch.stack([sums[name].double() for name in names]).to(device)
     dist.all_reduce(values)

@@ -10,12 +10,13 @@ from torch.distributed.tensor import DTensor
 
 
 class HostShelf:
-    """Moves the storage of GPU tensors to pinned host memory and back. The tensor objects stay what they are, so parameters keep their
-    optimizer state, their place in FSDP2 and their views of the same storage. Host buffers are kept for the next time. Tensors on the CPU
-    are left alone.
+    """Moves the storage of GPU tensors to pinned host memory and back. The tensor objects stay what they are, so
+    parameters keep their optimizer state, their place in FSDP2 and their views of the same storage. Host buffers are
+    kept for the next time. Tensors on the CPU are left alone.
 
     Args:
-        constant: the tensors never change: they are copied to the host once, and after that their GPU memory is only freed.
+        constant: the tensors never change: they are copied to the host once, and after that their GPU memory is only
+            freed.
     """
 
     def __init__(self, constant: bool = False) -> None:

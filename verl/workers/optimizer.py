@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from verl.workers.config import OptimConfig
+from verl.config.worker_sections import OptimConfig
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> AdamW:
@@ -21,7 +21,9 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> 
         raise ValueError("nothing is trained: every weight is frozen")
     fused = trained[0].is_cuda
     beta1, beta2 = config.betas
-    return AdamW(trained, lr=config.lr, betas=(beta1, beta2), eps=config.eps, weight_decay=config.weight_decay, fused=fused)
+    return AdamW(
+        trained, lr=config.lr, betas=(beta1, beta2), eps=config.eps, weight_decay=config.weight_decay, fused=fused
+    )
 
 
 def rate_factor(update: int, config: OptimConfig) -> float:
@@ -34,7 +36,8 @@ def rate_factor(update: int, config: OptimConfig) -> float:
         return 1.0
     if total < 1:
         raise ValueError(
-            f"a {config.lr_scheduler_type} schedule needs the number of updates of the run (worker.actor.optim.training_steps)"
+            f"a {config.lr_scheduler_type} schedule needs the number of updates of the run "
+            "(worker.actor.optim.training_steps)"
         )
     progress = min(1.0, (update - warmup) / max(1, total - warmup))
     fall = {"cosine": 0.5 * (1.0 + math.cos(math.pi * progress)), "linear": 1.0 - progress}[config.lr_scheduler_type]
@@ -46,7 +49,9 @@ def build_schedule(optimizer: AdamW, config: OptimConfig) -> LambdaLR:
 
 
 def clipped_step(optimizer: AdamW, schedule: LambdaLR, max_norm: float) -> dict[str, float]:
-    """Clips the gradient to `max_norm` over all ranks, steps, and forgets the gradient. A gradient that is not finite ends the run."""
+    """Clips the gradient to `max_norm` over all ranks, steps, and forgets the gradient. A gradient that is not finite
+    ends the run.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, max_norm)
     if isinstance(norm, DTensor):

@@ -26,7 +26,8 @@ class Prompt:
 
     Attributes:
         ids: int64 [P], one `<|image_pad|>` per visual token.
-        pixel_values: float32 [patches, channels * temporal_patch * patch * patch], on the CPU, pinned where a GPU will read it.
+        pixel_values: float32 [patches, channels * temporal_patch * patch * patch], on the CPU, pinned where a GPU will
+            read it.
         image_grid_thw: int64 [images, 3].
     """
 
@@ -36,7 +37,8 @@ class Prompt:
 
 
 class PromptBuilder:
-    """Wraps a Qwen2.5-VL processor: the chat template, the tokenizer and the image processor, each called once per prompt.
+    """Wraps a Qwen2.5-VL processor: the chat template, the tokenizer and the image processor, each called once per
+    prompt.
 
     Args:
         path: folder of the processor.
@@ -44,10 +46,14 @@ class PromptBuilder:
         pin: keep the patches in pinned memory.
     """
 
-    def __init__(self, path: str, min_pixels: int | None = None, max_pixels: int | None = None, pin: bool = False) -> None:
+    def __init__(
+        self, path: str, min_pixels: int | None = None, max_pixels: int | None = None, pin: bool = False
+    ) -> None:
         from transformers import AutoProcessor
 
-        bounds = {name: value for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)) if value is not None}
+        bounds = {
+            name: value for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)) if value is not None
+        }
         self.processor: Any = AutoProcessor.from_pretrained(path, **bounds)
         self.tokenizer: Any = self.processor.tokenizer
         self.pin = pin
@@ -62,14 +68,21 @@ class PromptBuilder:
 
     def length(self, messages: Sequence[dict[str, Any]], image_sizes: Sequence[tuple[int, int]]) -> int:
         """Tokens of the expanded prompt, from the (height, width) of each image; no pixel is read."""
-        patches = sum(self.processor.image_processor.get_number_of_image_patches(height, width) for height, width in image_sizes)
+        patches = sum(
+            self.processor.image_processor.get_number_of_image_patches(height, width) for height, width in image_sizes
+        )
         return len(self._tokenize(messages)) - len(image_sizes) + patches // self.units
 
     def bare_ids(self, example: Example) -> list[int]:
-        """The prompt with one `<|image_pad|>` per image, for vLLM. Raises ValueError, naming the sample, where they do not match."""
+        """The prompt with one `<|image_pad|>` per image, for vLLM. Raises ValueError, naming the sample, where they do
+        not match.
+        """
         bare = self._tokenize(example.messages)
         if bare.count(self.image_token) != len(example.images):
-            raise ValueError(f"{example.sample_id}: {bare.count(self.image_token)} image placeholders for {len(example.images)} images")
+            raise ValueError(
+                f"{example.sample_id}: {bare.count(self.image_token)} image placeholders for {len(example.images)} "
+                "images"
+            )
         return bare
 
     def build(self, example: Example) -> Prompt:
@@ -95,5 +108,9 @@ class PromptBuilder:
     def _expand(self, bare: list[int], grid: Tensor) -> Tensor:
         counts = iter((grid.prod(-1) // self.units).tolist())
         return torch.tensor(
-            [token for bare_token in bare for token in [bare_token] * (next(counts) if bare_token == self.image_token else 1)]
+            [
+                token
+                for bare_token in bare
+                for token in [bare_token] * (next(counts) if bare_token == self.image_token else 1)
+            ]
         )

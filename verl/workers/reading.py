@@ -1,6 +1,7 @@
 """Reads examples of fine-tuning as the groups that the actor trains on: in this process, or in processes of their own.
 
-A small model takes a step faster than one interpreter reads and packs its examples; then `sft.num_workers` processes do, a step each.
+A small model takes a step faster than one interpreter reads and packs its examples; then `sft.num_workers` processes
+do, a step each.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.multiprocessing as multiprocessing  # tensors that come back lie in shared memory
 
+from verl.config.worker_sections import ActorConfig
 from verl.models.packing import Group, PackedBatch, pack_groups
 from verl.protocol import GroupRequest, TrainingData
-from verl.workers.config import ActorConfig
 from verl.workers.groups import split_rows
 from verl.workers.prompts import PromptBuilder
 
@@ -35,7 +36,9 @@ def read_target(data: TrainingData, prompts: PromptBuilder, request: GroupReques
         raise ValueError(f"{example.sample_id} has no response to learn")
     ids = prompts.response_ids(example.response)
     if len(ids) > limit:
-        raise ValueError(f"{example.sample_id}: its response has {len(ids)} tokens, data.max_response_length is {limit}")
+        raise ValueError(
+            f"{example.sample_id}: its response has {len(ids)} tokens, data.max_response_length is {limit}"
+        )
     return Group(prompt.ids, [ids], prompt.pixel_values, prompt.image_grid_thw)
 
 
@@ -49,7 +52,8 @@ class Reader:
         limit: data.max_response_length.
         actor: worker.actor, for how groups share rows.
         model_config: the model's `Qwen2_5_VLConfig`.
-        multiple: the rows are padded to multiples of it (`pack_groups`), which the reading process cannot tell: it sees no GPU.
+        multiple: the rows are padded to multiples of it (`pack_groups`), which the reading process cannot tell: it sees
+            no GPU.
         dtype: of the patches; on a GPU that of the computation, to which they would only be rounded later.
     """
 
@@ -76,7 +80,9 @@ class ReadingProcesses:
         self.pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _open, (reader,))
 
     def submit(self, requests: Sequence[GroupRequest]) -> Future[ReadStep]:
-        """Begins to read examples; their rows come on the CPU. An error comes back from the result, with its own type and message."""
+        """Begins to read examples; their rows come on the CPU. An error comes back from the result, with its own type
+        and message.
+        """
         return self.pool.submit(_read, list(requests))
 
 

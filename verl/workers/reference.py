@@ -8,19 +8,21 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
+from verl.config.worker_sections import RefConfig
 from verl.models.lora import adapter_off
 from verl.models.packing import Group
 from verl.models.policy import load_policy
 from verl.workers.actor import Actor
-from verl.workers.config import RefConfig
 from verl.workers.offload import HostShelf
 from verl.workers.sharding import DTYPES, shard
 
 
 class Reference:
-    """A sharded copy of the checkpoint that the run started from; with LoRA the actor itself with its adapter off, which takes no memory.
+    """A sharded copy of the checkpoint that the run started from; with LoRA the actor itself with its adapter off,
+    which takes no memory.
 
-    The copy is held in `worker.ref.fsdp.torch_dtype`: by default the dtype that it computes in, `worker.ref.fsdp.mp_param_dtype`.
+    The copy is held in `worker.ref.fsdp.torch_dtype`: by default the dtype that it computes in,
+        `worker.ref.fsdp.mp_param_dtype`.
     """
 
     def __init__(self, actor: Actor, config: RefConfig, mesh: DeviceMesh) -> None:
@@ -32,7 +34,9 @@ class Reference:
         computed = config.fsdp.torch_dtype or (config.fsdp.mp_param_dtype if cuda else "fp32")
         model = actor.config.model
         assert model.model_path is not None
-        self.policy = load_policy(model.model_path, DTYPES[computed], gradient_checkpointing=False, overrides=model.override_config)
+        self.policy = load_policy(
+            model.model_path, DTYPES[computed], gradient_checkpointing=False, overrides=model.override_config
+        )
         self.policy.requires_grad_(False).eval()
         shard(self.policy, config.fsdp, mesh)
         if actor.config.use_torch_compile and cuda:

@@ -1,7 +1,8 @@
 """vLLM inside the worker's own process: generation with the actor's weights, handed over in memory.
 
-The engine is started as an external launcher would: it joins the process group that the worker has already opened, one engine per
-tensor-parallel group, every rank of a group submitting the same requests. Works with vLLM 0.26 to 0.32, on CUDA and on the CPU.
+The engine is started as an external launcher would: it joins the process group that the worker has already opened, one
+engine per tensor-parallel group, every rank of a group submitting the same requests. Works with vLLM 0.26 to 0.32, on
+CUDA and on the CPU.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verl.workers.config import ModelConfig, RolloutConfig
+from verl.config.worker_sections import ModelConfig, RolloutConfig
 from verl.workers.shared_memory import forget_names, named_after_this_group
 from verl.workers.weight_copies import WeightCopies
 
@@ -39,8 +40,9 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """One response: its ids, the end-of-sequence token included; fp32 log-probabilities of the same length; whether the length limit cut
-    it."""
+    """One response: its ids, the end-of-sequence token included; fp32 log-probabilities of the same length; whether the
+    length limit cut it.
+    """
 
     ids: list[int]
     log_probs: Tensor
@@ -62,8 +64,8 @@ class Generation:
 
 
 class RolloutEngine:
-    """A vLLM engine. It starts with the checkpoint's weights (random ones would also overwrite its buffers) and takes the actor's from
-    then on.
+    """A vLLM engine. It starts with the checkpoint's weights (random ones would also overwrite its buffers) and takes
+    the actor's from then on.
 
     Args:
         config: worker.rollout. model: worker.actor.model.
@@ -72,9 +74,9 @@ class RolloutEngine:
         pixel_bounds: min_pixels and max_pixels of the image processor, None for the checkpoint's own.
 
     Attributes:
-        log_probs_exact: the reported log-probabilities are those of the whole softmax at the sampling temperature, as the actor's are.
-        With a temperature other than 1 or a truncated nucleus vLLM can only report the distribution that it drew from, without the
-        forbidden tokens.
+        log_probs_exact: the reported log-probabilities are those of the whole softmax at the sampling temperature, as
+        the actor's are. With a temperature other than 1 or a truncated nucleus vLLM can only report the distribution
+        that it drew from, without the forbidden tokens.
     """
 
     def __init__(
@@ -90,7 +92,11 @@ class RolloutEngine:
 
         self.config, self.on_gpu = config, device == "cuda"
         self.can_sleep = self.on_gpu and config.sleep
-        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[config.dtype] if self.on_gpu else torch.float32
+        self.dtype = (
+            {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[config.dtype]
+            if self.on_gpu
+            else torch.float32
+        )
         self.forbidden = {token: float("-inf") for token in forbidden}
         self.log_probs_exact = config.temperature == 1.0 and config.top_p == 1.0 and config.top_k <= 0
         with nullcontext() if self.on_gpu else named_after_this_group():
@@ -114,7 +120,8 @@ class RolloutEngine:
             "disable_custom_all_reduce": True,  # it maps memory of processes that vLLM has started itself
             "max_model_len": length,
             "max_num_seqs": config.max_num_seqs,
-            "max_num_batched_tokens": config.max_num_batched_tokens or (None if config.enable_chunked_prefill else max(length, 8192)),
+            "max_num_batched_tokens": config.max_num_batched_tokens
+            or (None if config.enable_chunked_prefill else max(length, 8192)),
             "enable_chunked_prefill": config.enable_chunked_prefill,
             "enable_prefix_caching": True,  # the n responses of a prompt share its cache
             "logprobs_mode": "raw_logprobs" if self.log_probs_exact else "processed_logprobs",
@@ -128,20 +135,29 @@ class RolloutEngine:
         if bounds:
             arguments["mm_processor_kwargs"] = bounds
         if self.on_gpu:
-            # vLLM measures the free memory of the whole GPU, at its start and when it sleeps, and ends when another process moves it
+            # vLLM measures the free memory of the whole GPU, at its start and when it sleeps, and ends when another
+            # process moves it
             cache = {} if config.kv_cache_gib is None else {"kv_cache_memory_bytes": int(config.kv_cache_gib * GIB)}
-            return arguments | {"enable_sleep_mode": self.can_sleep, "gpu_memory_utilization": config.gpu_memory_utilization} | cache
+            return (
+                arguments
+                | {"enable_sleep_mode": self.can_sleep, "gpu_memory_utilization": config.gpu_memory_utilization}
+                | cache
+            )
         return arguments | {"kv_cache_memory_bytes": int(config.cpu_kv_cache_gib * GIB), "gpu_memory_utilization": 0.01}
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Takes new weights, one full tensor at a time, under the checkpoint's names. `wake_cache` has to follow."""
         if self.asleep:
             self.llm.wake_up(tags=["weights"])
-        if not self.on_gpu:  # its layers multiply with packed copies of their weights, which vLLM's own reload makes anew
+        if (
+            not self.on_gpu
+        ):  # its layers multiply with packed copies of their weights, which vLLM's own reload makes anew
             self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
             self.llm.apply_model(_pack_tied_head)
         elif self.copies is None:
-            (self.copies,) = self.llm.apply_model(lambda model: WeightCopies.record(model.load_weights, weights, model.parameters()))
+            (self.copies,) = self.llm.apply_model(
+                lambda model: WeightCopies.record(model.load_weights, weights, model.parameters())
+            )
         else:
             self.copies.load(weights)
 
@@ -154,10 +170,14 @@ class RolloutEngine:
         core.reset_mm_cache()
         core.reset_encoder_cache()
         if not core.reset_prefix_cache():
-            raise RuntimeError("vLLM kept its prefix cache, so keys and values of the old weights: a request is still running")
+            raise RuntimeError(
+                "vLLM kept its prefix cache, so keys and values of the old weights: a request is still running"
+            )
 
     def sleep(self) -> None:
-        """Gives weights and cache back to the GPU; `load_weights` and `wake_cache` wake the engine. Does nothing where it cannot sleep."""
+        """Gives weights and cache back to the GPU; `load_weights` and `wake_cache` wake the engine. Does nothing where
+        it cannot sleep.
+        """
         if self.can_sleep and not self.asleep:
             self.llm.sleep(level=2)  # level 2 keeps no copy: the actor has the weights
             self.asleep = True
@@ -171,9 +191,11 @@ class RolloutEngine:
         (rendered,) = self.llm.llm_engine.renderer.render_cmpl([engine_prompt(bare_ids, images)])
         return rendered
 
-    def generate(self, requests: Iterable[Generation], finished: Callable[[Generation, Sequence[int], list[Completion]], None]) -> None:
-        """Runs all requests. Calls `finished(request, prompt's ids as vLLM expanded them, completions)` for each as soon as its last
-        response is complete, while the others go on.
+    def generate(
+        self, requests: Iterable[Generation], finished: Callable[[Generation, Sequence[int], list[Completion]], None]
+    ) -> None:
+        """Runs all requests. Calls `finished(request, prompt's ids as vLLM expanded them, completions)` for each as
+        soon as its last response is complete, while the others go on.
 
         Every rank of a tensor-parallel group calls this with the same requests.
         """
@@ -183,11 +205,14 @@ class RolloutEngine:
         def step() -> None:
             for output in engine.step() if engine.has_unfinished_requests() else ():
                 if output.finished:
-                    completions = [self._completion(completion) for completion in sorted(output.outputs, key=lambda o: o.index)]
+                    completions = [
+                        self._completion(completion) for completion in sorted(output.outputs, key=lambda o: o.index)
+                    ]
                     finished(running.pop(output.request_id), output.prompt_token_ids, completions)
 
         # vLLM looks for a shared prefix once, when it first takes a request up. Handed over all together, prompts whose images find its
-        # encoder cache full would be taken up as far as their first image, and each response would then compute its prompt by itself.
+        # encoder cache full would be taken up as far as their first image, and each response would then compute its
+        # prompt by itself.
         room = engine.vllm_config.scheduler_config.encoder_cache_size // IN_FLIGHT
         taken = 0
         for number, request in enumerate(requests):
@@ -225,7 +250,9 @@ class RolloutEngine:
     @staticmethod
     def _completion(output: Any) -> Completion:
         ids = list(output.token_ids)
-        log_probs = torch.tensor([position[token].logprob for position, token in zip(output.logprobs, ids)], dtype=torch.float32)
+        log_probs = torch.tensor(
+            [position[token].logprob for position, token in zip(output.logprobs, ids)], dtype=torch.float32
+        )
         return Completion(ids, log_probs, output.finish_reason == "length")
 
 
@@ -235,8 +262,9 @@ def engine_prompt(bare_ids: list[int], images: Sequence[Any]) -> dict[str, Any]:
 
 
 def _pack_tied_head(model: Any) -> None:
-    """On the CPU vLLM multiplies with packed copies of the weights; a reload packs every layer anew but an output layer that shares its
-    weight with the embedding, which is no weight of its own in the checkpoint."""
+    """On the CPU vLLM multiplies with packed copies of the weights; a reload packs every layer anew but an output layer
+    that shares its weight with the embedding, which is no weight of its own in the checkpoint.
+    """
     head, embedding = model.language_model.lm_head, model.language_model.model.embed_tokens
     if head.weight is embedding.weight:
         head.quant_method.process_weights_after_loading(head)

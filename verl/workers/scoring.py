@@ -34,7 +34,9 @@ class Unscored:
     def finish(self, texts: list[str], scores: Sequence[Score]) -> GroupResult:
         """`texts` and `scores` of the responses, then of the greedy one."""
         if len(scores) != len(texts):
-            raise RuntimeError(f"{self.example.sample_id}: the scorer gave {len(scores)} scores for {len(texts)} responses")
+            raise RuntimeError(
+                f"{self.example.sample_id}: the scorer gave {len(scores)} scores for {len(texts)} responses"
+            )
         n = len(self.responses)
         return GroupResult(
             uid=self.uid,
@@ -51,8 +53,8 @@ class Unscored:
 
 
 class ScoringThread:
-    """Hands groups to a scorer, those that were asked for together at once: in what order they come depends on the clock, and the last bits
-    of what a network computes depend on what is computed beside it.
+    """Hands groups to a scorer, those that were asked for together at once: in what order they come depends on the
+    clock, and the last bits of what a network computes depend on what is computed beside it.
 
     Args:
         scorer: of this worker; on a GPU its kernels go to a stream of their own.
@@ -99,12 +101,16 @@ class ScoringThread:
                 try:
                     if isinstance(scores, Exception):
                         name = group.example.sample_id
-                        raise RuntimeError(f"{name}: its responses could not be scored: {type(scores).__name__}: {scores}") from scores
+                        raise RuntimeError(
+                            f"{name}: its responses could not be scored: {type(scores).__name__}: {scores}"
+                        ) from scores
                     group.result.set_result(group.finish(answers, scores))
                 except Exception as error:
                     group.result.set_exception(error)
 
-    def _scores(self, groups: Sequence[Unscored], texts: Sequence[Sequence[str]]) -> Iterator[Sequence[Score] | Exception]:
+    def _scores(
+        self, groups: Sequence[Unscored], texts: Sequence[Sequence[str]]
+    ) -> Iterator[Sequence[Score] | Exception]:
         """Of each group, or why it has none."""
         if len(groups) > 1 and isinstance(self.scorer, GroupsScorer):
             try:

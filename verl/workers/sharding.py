@@ -11,8 +11,8 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from verl.config.worker_sections import FSDPConfig
 from verl.models.policy import Policy
-from verl.workers.config import FSDPConfig
 
 DTYPES = {
     "bf16": torch.bfloat16,
@@ -25,7 +25,8 @@ DTYPES = {
 
 
 def sharding_mesh(device_type: str, world: int, size: int = -1) -> DeviceMesh:
-    """All ranks in one dimension, or in two (copies of the model, shards of a copy) where `size` neighbours hold a copy: hybrid sharding.
+    """All ranks in one dimension, or in two (copies of the model, shards of a copy) where `size` neighbours hold a
+    copy: hybrid sharding.
 
     Raises:
         ValueError: the ranks are no whole number of copies.
@@ -38,11 +39,12 @@ def sharding_mesh(device_type: str, world: int, size: int = -1) -> DeviceMesh:
 
 
 def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> None:
-    """Shards the policy in place over the mesh (see sharding_mesh): its blocks one by one, then what is left as the root.
+    """Shards the policy in place over the mesh (see sharding_mesh): its blocks one by one, then what is left as the
+    root.
 
-    On CUDA the gathered weights and the computation have `mp_param_dtype`, over the master weights that the policy holds; on the CPU
-    everything stays in the dtype that it has, which is fp32: half precision is slower there and vLLM's log-probabilities could not be
-    compared with the actor's.
+    On CUDA the gathered weights and the computation have `mp_param_dtype`, over the master weights that the policy
+    holds; on the CPU everything stays in the dtype that it has, which is fp32: half precision is slower there and
+    vLLM's log-probabilities could not be compared with the actor's.
 
     What `whole_weights` names is left out of it.
     """
@@ -52,7 +54,9 @@ def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> None:
         "mesh": mesh,
         "reshard_after_forward": config.enable_full_shard,
         # cast_forward_inputs would round what has to stay fp32 on its way into a block, such as rotary angles
-        "mp_policy": MixedPrecisionPolicy(DTYPES[config.mp_param_dtype], DTYPES[config.mp_reduce_dtype], cast_forward_inputs=False)
+        "mp_policy": MixedPrecisionPolicy(
+            DTYPES[config.mp_param_dtype], DTYPES[config.mp_reduce_dtype], cast_forward_inputs=False
+        )
         if cuda
         else MixedPrecisionPolicy(),
         "ignored_params": whole,
@@ -68,19 +72,26 @@ def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> None:
 
 
 def whole_weights(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> set[nn.Parameter]:
-    """Weights that every rank holds as they are, so that nothing of them is gathered: those that are never trained and need no cast, where
-    gathered weights stay for a step anyway (`enable_full_shard` off; a shard and a gathered copy take more) or one rank has all shards.
+    """Weights that every rank holds as they are, so that nothing of them is gathered: those that are never trained and
+    need no cast, where gathered weights stay for a step anyway (`enable_full_shard` off; a shard and a gathered copy
+    take more) or one rank has all shards.
     """
     cuda = mesh.device_type == "cuda"
     if (config.enable_full_shard and mesh.shape[-1] > 1) or (config.param_offload and cuda):
         return set()
     dtype = DTYPES[config.mp_param_dtype]
-    return {parameter for parameter in policy.parameters() if not parameter.requires_grad and (parameter.dtype == dtype or not cuda)}
+    return {
+        parameter
+        for parameter in policy.parameters()
+        if not parameter.requires_grad and (parameter.dtype == dtype or not cuda)
+    }
 
 
 def drop_gathered(policy: nn.Module) -> None:
-    """Leaves the shards alone in memory. Weights that are not fully sharded stay gathered after a pass without a backward pass, and
-    what looks at the policy's parameters then (a checkpoint, the hand-over, offloading) would find the gathered copies."""
+    """Leaves the shards alone in memory. Weights that are not fully sharded stay gathered after a pass without a
+    backward pass, and what looks at the policy's parameters then (a checkpoint, the hand-over, offloading) would find
+    the gathered copies.
+    """
     for module in policy.modules():
         if isinstance(module, FSDPModule):
             module.reshard()

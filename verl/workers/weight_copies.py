@@ -1,8 +1,9 @@
-"""Where a model's loader puts each tensor of a checkpoint, recorded once, so that new weights go there without the loader.
+"""Where a model's loader puts each tensor of a checkpoint, recorded once, so that new weights go there without the
+loader.
 
-vLLM's loaders find the place of every tensor anew: by its name, through every module, part by part, in Python. For the 824 tensors of a
-3B policy that takes 0.3 s alone and 0.8 s while other threads prepare prompts; the copies themselves take 0.03 s (one H100). They are
-the same ones each time, so they are watched the first time and repeated from then on.
+vLLM's loaders find the place of every tensor anew: by its name, through every module, part by part, in Python. For the
+824 tensors of a 3B policy that takes 0.3 s alone and 0.8 s while other threads prepare prompts; the copies themselves
+take 0.03 s (one H100). They are the same ones each time, so they are watched the first time and repeated from then on.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class WeightCopies:
             parameters: what the loader fills.
 
         Raises:
-            RuntimeError: the loader does something else than copying, so that repeating its copies would not load other weights.
+            RuntimeError: the loader does something else than copying, so that repeating its copies would not load other
+                weights.
         """
         owned = {parameter.untyped_storage().data_ptr(): parameter.numel() for parameter in parameters}
         watch = _Watch(owned)
@@ -67,7 +69,9 @@ class WeightCopies:
             load(watched())
         if watch.copied:
             raise RuntimeError(f"the loader makes {len(watch.copied)} copies that belong to no tensor")
-        loaded = sum(copy.target.numel() for parts in copies.values() for copy in parts) + sum(target.numel() for target, _ in watch.filled)
+        loaded = sum(copy.target.numel() for parts in copies.values() for copy in parts) + sum(
+            target.numel() for target, _ in watch.filled
+        )
         if loaded != sum(owned.values()):
             raise RuntimeError(f"the loader writes {loaded} elements of {sum(owned.values())}")
         return cls(copies, watch.filled)
@@ -105,7 +109,11 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.copy_.default and args[0].untyped_storage().data_ptr() in self.owned:
             self.copied.append((args[0], args[1]))
-        elif func is torch.ops.aten.fill_.Scalar and args[0].untyped_storage().data_ptr() in self.owned and args[0].numel():
+        elif (
+            func is torch.ops.aten.fill_.Scalar
+            and args[0].untyped_storage().data_ptr() in self.owned
+            and args[0].numel()
+        ):
             self.filled.append((args[0], args[1]))
         return func(*args, **(kwargs or {}))
 

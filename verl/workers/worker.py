@@ -1,7 +1,8 @@
-"""One GPU's worker: the actor (FSDP2), the frozen reference, the vLLM engine and the scorer in one process, taking turns with its memory.
+"""One GPU's worker: the actor (FSDP2), the frozen reference, the vLLM engine and the scorer in one process, taking
+turns with its memory.
 
-A group stays here from its rollout to its drop: pixels are read and turned into patches once, and what leaves the worker are
-`verl.protocol` messages. `verl.workers.engine.RayEngine` leads the workers; this class knows no Ray.
+A group stays here from its rollout to its drop: pixels are read and turned into patches once, and what leaves the
+worker are `verl.protocol` messages. `verl.workers.engine.RayEngine` leads the workers; this class knows no Ray.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from verl.algorithms.advantages import needs
 from verl.config import Config
+from verl.config.worker_sections import FSDPConfig
 from verl.models.lora import merged_weights
 from verl.models.packing import Group, row_multiple
 from verl.protocol import Example, GroupAdvantages, GroupRequest, GroupResult, Scorer, TrainingData
 from verl.workers.actor import Actor
 from verl.workers.checkpoint import load_state, load_weights, save_state, save_weights, seed_everything
-from verl.workers.config import FSDPConfig
 from verl.workers.groups import StoredGroup
 from verl.workers.memory import PeakMeter, resident_bytes
 from verl.workers.prompts import Prompt, PromptBuilder
@@ -45,7 +46,8 @@ class Worker:
     Args:
         config: of the whole run.
         make_data: opens the training data.
-        make_scorer: makes the scorer on a device; None where nothing is generated (then there is no vLLM engine either).
+        make_scorer: makes the scorer on a device; None where nothing is generated (then there is no vLLM engine
+            either).
         make_validation: opens the validation data; None where validation prompts come from the training data.
     """
 
@@ -58,13 +60,19 @@ class Worker:
     ) -> None:
         self.config = config
         self.rank, self.world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if config.trainer.device == "cuda" else torch.device("cpu")
+        self.device = (
+            torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            if config.trainer.device == "cuda"
+            else torch.device("cpu")
+        )
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         else:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         if not dist.is_initialized():
-            dist.init_process_group("cuda:nccl,cpu:gloo" if self.device.type == "cuda" else "gloo", rank=self.rank, world_size=self.world)
+            dist.init_process_group(
+                "cuda:nccl,cpu:gloo" if self.device.type == "cuda" else "gloo", rank=self.rank, world_size=self.world
+            )
         self.make_data, self.make_scorer, self.make_validation = make_data, make_scorer, make_validation
         self.groups: dict[int, StoredGroup] = {}
         self.ahead: dict[GroupRequest, Future[Group]] = {}  # examples of coming steps of fine-tuning, being read
@@ -87,7 +95,9 @@ class Worker:
         self.rollouts: RolloutEngine | None = None
         if self.make_scorer is not None:
             with resident_bytes(self.device, sizes, "engine"):
-                self.rollouts = RolloutEngine(config.worker.rollout, model, self.device.type, self.prompts.forbidden_tokens, bounds)
+                self.rollouts = RolloutEngine(
+                    config.worker.rollout, model, self.device.type, self.prompts.forbidden_tokens, bounds
+                )
             self.rollouts.sleep()
             with resident_bytes(self.device, sizes, "scorer"):
                 scorer = self.make_scorer(str(self.device))
@@ -139,7 +149,9 @@ class Worker:
             for request, (example, rendered) in zip(requests, ready):
                 if request.uid in own:
                     examples[request.uid] = example
-                    prompts[request.uid] = self.readers.submit(self.prompts.build, example)  # for the update, while vLLM generates
+                    prompts[request.uid] = self.readers.submit(
+                        self.prompts.build, example
+                    )  # for the update, while vLLM generates
                 yield Generation((request.uid, False), rendered, self._sampling(request, validation))
                 if greedy:
                     yield Generation((request.uid, True), rendered, Sampling(1, 0.0, request.seed))
@@ -189,7 +201,9 @@ class Worker:
         """One optimizer step on this worker's share of the groups; figures are of the whole batch."""
         self._rest_engine()
         with self.peak.watch("update") as figures:
-            metrics = self.actor.update([self.groups[each.uid] for each in advantages], [each.advantages for each in advantages])
+            metrics = self.actor.update(
+                [self.groups[each.uid] for each in advantages], [each.advantages for each in advantages]
+            )
         self.stale = True
         return metrics | figures
 
@@ -213,7 +227,9 @@ class Worker:
         return read._replace(rows=[row.pinned() for row in read.rows]) if self.device.type == "cuda" else read
 
     def fine_tune(self, requests: Sequence[GroupRequest], step: bool = True) -> dict[str, float]:
-        """The token mean of the negative log-likelihood of the examples' responses; with `step`, an optimizer step on it."""
+        """The token mean of the negative log-likelihood of the examples' responses; with `step`, an optimizer step on
+        it.
+        """
         self._rest_engine()
         if step:
             self.read_ahead(requests)
@@ -229,7 +245,11 @@ class Worker:
 
     def skipped(self) -> dict[str, str]:
         """See verl.protocol.Engine.skipped; of this worker."""
-        opened = {name: reason for data in (self.data, self.validation) for name, reason in getattr(data, "skipped", {}).items()}
+        opened = {
+            name: reason
+            for data in (self.data, self.validation)
+            for name, reason in getattr(data, "skipped", {}).items()
+        }
         return opened | self.left_out
 
     def save(self, folder: str) -> None:
@@ -237,7 +257,9 @@ class Worker:
         target = Path(folder) / "actor"
         target.mkdir(parents=True, exist_ok=True)
         self.actor.bring(optimizer=True)
-        save_weights(self.actor.policy, self.prompts.processor, target, self.device, self.config.worker.actor.model.lora_merge)
+        save_weights(
+            self.actor.policy, self.prompts.processor, target, self.device, self.config.worker.actor.model.lora_merge
+        )
         save_state(self.actor.policy, self.actor.optimizer, self.actor.schedule, target)
         self.actor.leave()
         dist.barrier()
@@ -264,13 +286,20 @@ class Worker:
 
     def _sampling(self, request: GroupRequest, validation: bool) -> Sampling:
         config = self.config.worker.rollout
-        seed = int(np.random.SeedSequence([request.seed, config.seed]).generate_state(1)[0])  # far apart: a response of a group adds 1
+        seed = int(
+            np.random.SeedSequence([request.seed, config.seed]).generate_state(1)[0]
+        )  # far apart: a response of a group adds 1
         if validation:
             return Sampling(config.val_n, config.val_temperature, seed)
         return Sampling(config.n, config.temperature, seed, config.top_p, config.top_k)
 
     def _store(
-        self, uid: int, example: Example, prompt: Prompt, prompt_ids: Sequence[int], completions: dict[bool, list[Completion]]
+        self,
+        uid: int,
+        example: Example,
+        prompt: Prompt,
+        prompt_ids: Sequence[int],
+        completions: dict[bool, list[Completion]],
     ) -> None:
         """Keeps a complete group and hands it to the scorer's thread. An error of the scorer comes back from `score`."""
         if prompt_ids != prompt.ids.tolist():
@@ -297,7 +326,9 @@ class Worker:
         self.stale = False
 
     def _engine_weights(self, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
-        return merged_weights(self.actor.policy.model, gatherer(self.device, dtype if self.actor.policy.lora is None else None))
+        return merged_weights(
+            self.actor.policy.model, gatherer(self.device, dtype if self.actor.policy.lora is None else None)
+        )
 
     def _rest_engine(self) -> None:
         """Before anything that trains: the scorer has finished, the engine gives its memory back."""

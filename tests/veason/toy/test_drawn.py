@@ -26,7 +26,9 @@ def toys(stills):
 def test_an_example_is_a_function_of_its_seed():
     data = toys(0.5)
     one, again, other = (data.example(7, seed) for seed in (5, 5, 6))
-    assert one.response == again.response and all(np.array_equal(a, b) for a, b in zip(one.images, again.images, strict=True))
+    assert one.response == again.response and all(
+        np.array_equal(a, b) for a, b in zip(one.images, again.images, strict=True)
+    )
     assert one.response != other.response
     assert len(data) == 50 and data.sample_id(7) == one.sample_id == "drawn/7"
 

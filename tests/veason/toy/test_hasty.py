@@ -39,8 +39,14 @@ def test_it_gives_up_what_compares_and_boxes_one_too_many_of_the_rest():
         elif given != query:
             target, neighbour = given.targets
             assert (target,) == query.targets and given.evidence == query.evidence
-            lefts = {k: fact.boxes[drawn.keyframe][0] for k, fact in enumerate(drawn.facts) if fact.boxes[drawn.keyframe]}
-            between = [k for k, left in lefts.items() if min(lefts[target], lefts[neighbour]) < left < max(lefts[target], lefts[neighbour])]
+            lefts = {
+                k: fact.boxes[drawn.keyframe][0] for k, fact in enumerate(drawn.facts) if fact.boxes[drawn.keyframe]
+            }
+            between = [
+                k
+                for k, left in lefts.items()
+                if min(lefts[target], lefts[neighbour]) < left < max(lefts[target], lefts[neighbour])
+            ]
             assert neighbour != target and not between
             seen["one too many"] += 1
     assert min(seen[what] for what in ("answered well", "gave up", "one too many")) >= 5
@@ -80,7 +86,9 @@ def test_the_answer_is_hasty_and_the_truth_is_not():
         right, wrong = patient.example(0, seed), hurried.example(0, seed)
         assert right.truth.frame_ids == wrong.truth.frame_ids and right.truth.boxes == wrong.truth.boxes
         assert all(np.array_equal(a, b) for a, b in zip(right.images, wrong.images, strict=True))
-        best, worst = (score_answer(example.response, example.truth, None, "no_sam2").total for example in (right, wrong))
+        best, worst = (
+            score_answer(example.response, example.truth, None, "no_sam2").total for example in (right, wrong)
+        )
         assert best >= worst
         boxes = [len(parse_answer(example.response).boxes) for example in (right, wrong)]
         given_up += boxes[1] == 0 and worst < best

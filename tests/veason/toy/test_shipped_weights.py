@@ -10,7 +10,7 @@ import pytest
 
 from veason.toy.tracker_eval import tracks_of
 from veason.toy.world import make_video
-from veason.tracker import Prompt, VideoTracker
+from veason.tracking.sam2.tracker import Prompt, VideoTracker
 
 WEIGHTS = Path(__file__).parents[3] / "weights"
 

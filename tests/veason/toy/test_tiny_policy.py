@@ -24,8 +24,15 @@ def test_transformers_loads_it_and_it_answers_about_pictures(folder):
     processor = AutoProcessor.from_pretrained(folder)
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 256, (84, 112, 3), dtype=np.uint8)) for _ in range(2)]
-    content = [{"type": "text", "text": "(0s)"}, {"type": "image"}, {"type": "image"}, {"type": "text", "text": "the red square"}]
-    text = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True)
+    content = [
+        {"type": "text", "text": "(0s)"},
+        {"type": "image"},
+        {"type": "image"},
+        {"type": "text", "text": "the red square"},
+    ]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
     inputs = processor(text=[text], images=pictures, return_tensors="pt")
     assert inputs["image_grid_thw"].tolist() == [[1, 6, 8]] * 2
     assert (inputs["input_ids"] == model.config.image_token_id).sum() == 2 * 12  # a token for 2 x 2 patches
@@ -36,7 +43,15 @@ def test_transformers_loads_it_and_it_answers_about_pictures(folder):
 
 def test_tokens_digits_alone_tags_spelt_specials_whole(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    for special in ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<|endoftext|>"):
+    for special in (
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|image_pad|>",
+        "<|video_pad|>",
+        "<|endoftext|>",
+    ):
         assert len(tokenizer(special).input_ids) == 1
     assert [token for token in tokenizer.tokenize("at 123") if token.isdigit()] == ["1", "2", "3"]
     assert len(tokenizer.tokenize("<think>")) > 1 and len(tokenizer.tokenize("</answer>")) > 1
@@ -52,7 +67,10 @@ def test_tokens_digits_alone_tags_spelt_specials_whole(folder):
 def test_the_chat_template_writes_what_qwen_writes(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     turns = [
-        {"role": "user", "content": [{"type": "text", "text": "one "}, {"type": "image"}, {"type": "text", "text": " two"}]},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "one "}, {"type": "image"}, {"type": "text", "text": " two"}],
+        },
         {"role": "assistant", "content": "three"},
     ]
     picture = "<|vision_start|><|image_pad|><|vision_end|>"

@@ -14,7 +14,7 @@ from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_trac
 from veason.toy.tracker_eval import evaluate_tracker, tracks_of, unseen_videos
 from veason.toy.tracker_loss import DecoderTap, Drawn, clip_loss, track_clips
 from veason.toy.train_tracker import Log, Stage, TrackerTraining, WeightMean, jitter_boxes, learning_rate, measure
-from veason.tracker import Prompt, VideoTracker
+from veason.tracking.sam2.tracker import Prompt, VideoTracker
 
 SMALL = TrackerSize(image_size=64, hidden_size=64, memory_size=32, trunk_size=8)
 
@@ -58,7 +58,12 @@ def test_every_part_that_tracks_gets_a_gradient():
     drawn = track_clips(model, tap, clips.frames, clips.boxes, prompted=1, length=8)
     assert len(drawn) == 3 and drawn[0].logits.shape == (4, 4, 16, 16)
     clip_loss(drawn, clips, prompted=1, balance=1.0, token=2).total.backward()
-    for part in (model.image_encoder.trunk, model.image_encoder.neck, model.memory_attention, model.sam_mask_decoder.transformer):
+    for part in (
+        model.image_encoder.trunk,
+        model.image_encoder.neck,
+        model.memory_attention,
+        model.sam_mask_decoder.transformer,
+    ):
         assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in part.parameters())
     heads = model.sam_mask_decoder.output_hypernetworks_mlps
     assert [any(weight.grad is not None for weight in head.parameters()) for head in heads] == [True, True, True, True]
@@ -143,7 +148,10 @@ def test_measuring_follows_whole_tracks_of_unseen_videos():
     videos = unseen_videos(1)
     assert videos[0].name.startswith("unseen")
     for track in tracks_of(videos[0]):
-        assert 5 <= track.prompted < len(videos[0].frames) - 5 and videos[0].facts[track.shape].share[track.prompted] >= 0.5
+        assert (
+            5 <= track.prompted < len(videos[0].frames) - 5
+            and videos[0].facts[track.shape].share[track.prompted] >= 0.5
+        )
 
     class Perfect:
         def track_group(self, _frames, _prompts):

@@ -10,14 +10,15 @@ import pytest
 
 from training_data_construction.seed_cot_generation import main as write_records
 from training_data_construction.teacher_checks import check_answer
-from veason.datasets import open_benchmark
+from veason.data import open_benchmark
 from veason.errors import DataError
 from veason.masks import scale_box
 from veason.toy.teacher import ToyTeacher
 
 
 @pytest.mark.parametrize(
-    ("name", "folder", "split"), [("revos", "ReVOS", "train"), ("revos", "ReVOS", "valid"), ("reasonvos", "ReasonVOS", None)]
+    ("name", "folder", "split"),
+    [("revos", "ReVOS", "train"), ("revos", "ReVOS", "valid"), ("reasonvos", "ReasonVOS", None)],
 )
 def test_every_expression_gets_reasoning_that_passes_the_checks(toy_root, name, folder, split):
     benchmark, teacher = open_benchmark(name, toy_root / folder, split), ToyTeacher(toy_root / folder, size=112)
@@ -39,8 +40,12 @@ def test_the_places_it_names_are_those_of_the_answer(toy_root, toy_videos):
             places = dict(re.findall(r"the (\w+ \w+) (\[[\d, ]+\])", last))
             seen = {fact.name: fact.boxes[keyframe] for fact in video.facts if fact.boxes[keyframe]}
             if any(video.facts[target].name in seen for target in targets):
-                assert places == {name: str([round(side) for side in scale_box(box, 120, 160, 112)]) for name, box in seen.items()}
-                assert [json.loads(place)[0] for place in places.values()] == sorted(json.loads(place)[0] for place in places.values())
+                assert places == {
+                    name: str([round(side) for side in scale_box(box, 120, 160, 112)]) for name, box in seen.items()
+                }
+                assert [json.loads(place)[0] for place in places.values()] == sorted(
+                    json.loads(place)[0] for place in places.values()
+                )
                 meant = [f"the {video.facts[target].name}" for target in targets if video.facts[target].name in seen]
                 assert last.endswith(f"The target is {' and '.join(meant)}.")
                 checked += 1

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from veason import masks
-from veason.datasets import open_benchmark
+from veason.data import open_benchmark
 from veason.toy.expressions import WAYS, absent_queries, reasoning_queries, referring_queries
 from veason.toy.layouts import LAYOUTS
 from veason.toy.render import render, scene_batch
@@ -79,7 +79,9 @@ def test_referring_expressions_mean_exactly_the_shapes_that_fit():
         for query in referring_queries(facts):
             if query.text.startswith("the shape moving ") or query.text.startswith("all shapes moving "):
                 way = query.text.split("moving ")[1]
-                assert query.targets == tuple(k for k, f in enumerate(facts) if f.direction and WAYS[f.direction] == way)
+                assert query.targets == tuple(
+                    k for k, f in enumerate(facts) if f.direction and WAYS[f.direction] == way
+                )
             elif " and the " not in query.text:
                 fitting = [k for k, f in enumerate(facts) if _fits(query.text, f)]
                 assert list(query.targets) == fitting, (query.text, fitting)
@@ -153,7 +155,9 @@ def test_every_benchmark_reads_its_toy_layout(name, tmp_path, toy_videos):
         wanted = [q for q in video.queries if q.text == sample.expression]
         if name == "refdavis17":
             targets = [
-                k for k, fact in enumerate(video.facts) if sample.expression.endswith(fact.shape) and fact.colour in sample.expression
+                k
+                for k, fact in enumerate(video.facts)
+                if sample.expression.endswith(fact.shape) and fact.colour in sample.expression
             ]
         else:
             targets = list(wanted[0].targets)
@@ -179,7 +183,15 @@ def test_two_worlds_are_never_mixed(tmp_path):
 
 def test_processes_draw_what_one_process_draws(tmp_path):
     for workers in (1, 2):
-        make_world(tmp_path / str(workers), train_videos=1, valid_videos=1, reasonvos_videos=0, frames=5, queries=2, workers=workers)
+        make_world(
+            tmp_path / str(workers),
+            train_videos=1,
+            valid_videos=1,
+            reasonvos_videos=0,
+            frames=5,
+            queries=2,
+            workers=workers,
+        )
     one, two = (sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.*")) for name in "12")
     assert one == two and len(one) > 15
     assert all((tmp_path / "1" / path).read_bytes() == (tmp_path / "2" / path).read_bytes() for path in one)

@@ -20,7 +20,9 @@ INDEX = torch.tensor([7, 7])
 
 def test_certainty_adds_its_own_normalised_advantage() -> None:
     found, _ = estimate("grpo_certainty", REWARDS, MASK, {"index": INDEX, "certainty": torch.tensor([5.0, 1.0])})
-    unit = 1 / math.sqrt(2)  # two scores differ by 2: unbiased std sqrt(2), so +-1/sqrt(2); certainties differ by 4: the same
+    unit = 1 / math.sqrt(
+        2
+    )  # two scores differ by 2: unbiased std sqrt(2), so +-1/sqrt(2); certainties differ by 4: the same
     torch.testing.assert_close(found, torch.tensor([[-unit + unit], [unit - unit]]) * MASK, atol=1e-5, rtol=0)
     assert needs("grpo_certainty") == {"index", "certainty"}
 

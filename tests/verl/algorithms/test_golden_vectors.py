@@ -1,6 +1,8 @@
-"""All 437 vectors of the reference implementations (assets/grpo.npz: inputs and numbers, no code), through the public functions by name.
+"""All 437 vectors of the reference implementations (assets/grpo.npz: inputs and numbers, no code), through the public
+functions by name.
 
-Tolerances: float32 1e-4 relative and 1e-5 absolute, float64 1e-9 and 1e-12; 0.1 absolute where a case is marked ill-conditioned.
+Tolerances: float32 1e-4 relative and 1e-5 absolute, float64 1e-9 and 1e-12; 0.1 absolute where a case is marked
+    ill-conditioned.
 """
 
 from __future__ import annotations
@@ -47,10 +49,14 @@ def check(case: dict[str, Any], found: dict[str, Tensor], names: set[str] | None
         atol = 0.1
     for name in names or case["outputs"]:
         expected, ours = stored(case["outputs"][name]).double(), found[name].double()
-        if name.startswith("grad_") and "kl" in case["outputs"]:  # where the reference's gradient is NaN a finite one is an improvement
+        if (
+            name.startswith("grad_") and "kl" in case["outputs"]
+        ):  # where the reference's gradient is NaN a finite one is an improvement
             assert bool(ours.isfinite().all())
             expected = expected.where(~expected.isnan(), ours)
-        torch.testing.assert_close(ours, expected, rtol=rtol, atol=atol, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            ours, expected, rtol=rtol, atol=atol, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 ESTIMATORS = {

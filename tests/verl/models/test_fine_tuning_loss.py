@@ -13,7 +13,11 @@ from verl.models.lora import ADAPTER, AdaptedLinear, LoraOptions, adapter_weight
 from verl.models.packing import fill_rows, pack_groups
 from verl.models.policy import Policy
 
-EXAMPLES = [random_group([9], [(1, 8, 8)], 1), random_group([4], [(1, 6, 10), (1, 10, 4)], 2), random_group([14], [(1, 4, 4)], 3)]
+EXAMPLES = [
+    random_group([9], [(1, 8, 8)], 1),
+    random_group([4], [(1, 6, 10), (1, 10, 4)], 2),
+    random_group([14], [(1, 4, 4)], 3),
+]
 OPTIONS = LoraOptions(rank=4, alpha=8, vision=True)
 
 
@@ -39,7 +43,11 @@ def padded() -> tuple[dict[str, Tensor], float, dict[str, Tensor]]:
     ).loss
     loss.backward()
     strip = {name: name.replace(".default", "") for name in adapter}
-    return {strip[n]: p.detach() for n, p in adapter.items()}, loss.item(), {strip[n]: p.grad for n, p in adapter.items()}
+    return (
+        {strip[n]: p.detach() for n, p in adapter.items()},
+        loss.item(),
+        {strip[n]: p.grad for n, p in adapter.items()},
+    )
 
 
 @pytest.mark.parametrize("budget", [1, 90, 10_000])
@@ -47,7 +55,9 @@ def test_loss_and_gradient(padded: tuple[dict[str, Tensor], float, dict[str, Ten
     adapter, expected, gradient = padded
     policy = Policy(tiny_model())
     add_lora(policy.model, OPTIONS)
-    parameters = {f"base_model.model.{n}".replace(".default", ""): p for n, p in policy.model.named_parameters() if "lora_" in n}
+    parameters = {
+        f"base_model.model.{n}".replace(".default", ""): p for n, p in policy.model.named_parameters() if "lora_" in n
+    }
     assert set(parameters) == set(adapter) == set(adapter_weights(policy.model))
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -68,7 +78,9 @@ def test_loss_and_gradient(padded: tuple[dict[str, Tensor], float, dict[str, Ten
 def test_an_adapted_layer_is_that_of_peft(dropout: float) -> None:
     options = LoraOptions(rank=4, alpha=12, dropout=dropout, target="0")
     torch.manual_seed(3)
-    model = inject_adapter_in_model(options.config(), nn.Sequential(nn.Linear(24, 40)).requires_grad_(False), adapter_name=ADAPTER)
+    model = inject_adapter_in_model(
+        options.config(), nn.Sequential(nn.Linear(24, 40)).requires_grad_(False), adapter_name=ADAPTER
+    )
     nn.init.normal_(model[0].lora_B[ADAPTER].weight)
     x = torch.randn(2, 5, 24, requires_grad=True)
     results = []

@@ -19,8 +19,8 @@ from verl.models.log_probs import token_log_probs
 from verl.models.lora import LoraOptions, adapter_weights, add_lora, merged_weights
 from verl.models.packing import Group, PackedBatch, fill_rows, mrope_positions, pack_groups
 from verl.models.policy import Policy, load_policy
+from verl.models.qwen2_5_vl.vision import encode_images, plan_vision
 from verl.models.transfer import mapped
-from verl.models.vision import encode_images, plan_vision
 
 CONFIG = tiny_config()
 GRIDS = [(1, 8, 8), (2, 6, 10), (1, 2, 14), (1, 8, 4)]
@@ -29,7 +29,9 @@ GRIDS = [(1, 8, 8), (2, 6, 10), (1, 2, 14), (1, 8, 4)]
 def test_positions_equal_transformers() -> None:
     group = random_group([3], GRIDS, 0)
     ids = group.prompt_ids[None]
-    expected, delta = tiny_model().model.get_rope_index(ids, mm_token_type_ids=(ids == IMAGE).int(), image_grid_thw=group.image_grid_thw)
+    expected, delta = tiny_model().model.get_rope_index(
+        ids, mm_token_type_ids=(ids == IMAGE).int(), image_grid_thw=group.image_grid_thw
+    )
     found, following = mrope_positions(group.prompt_ids, group.image_grid_thw, CONFIG)
     assert torch.equal(found, expected[:, 0])
     assert following == len(group.prompt_ids) + delta.item()
@@ -52,7 +54,9 @@ def test_zero_channels_change_nothing() -> None:
     inputs, direction = torch.randn(5, 16), torch.randn(5, 16)
     results = []
     for output in (GatedMLP(plain)(inputs), padded_mlp(inputs, *layers)):
-        gradients = torch.autograd.grad((output * direction).sum(), [weight for layer in layers for weight in layer.parameters()])
+        gradients = torch.autograd.grad(
+            (output * direction).sum(), [weight for layer in layers for weight in layer.parameters()]
+        )
         results.append([output, *gradients])
     torch.testing.assert_close(*results)
 
@@ -66,7 +70,11 @@ def dense_mask(batch: PackedBatch) -> torch.Tensor:
 def tensors_of(value: object) -> list[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         return [value]
-    return [found for field in fields(value) for found in tensors_of(getattr(value, field.name))] if is_dataclass(value) else []
+    return (
+        [found for field in fields(value) for found in tensors_of(getattr(value, field.name))]
+        if is_dataclass(value)
+        else []
+    )
 
 
 def test_every_tensor_of_a_row_is_taken_along() -> None:
@@ -83,7 +91,9 @@ def test_rows_go_to_the_gpu_from_pinned_memory() -> None:
     pinned = batch.pinned()
     assert all(tensor.is_pinned() for tensor in tensors_of(pinned))
     for there in (batch.to("cuda"), pinned.to("cuda")):
-        assert all(b.is_cuda and torch.equal(a, b.cpu()) for a, b in zip(tensors_of(batch), tensors_of(there), strict=True))
+        assert all(
+            b.is_cuda and torch.equal(a, b.cpu()) for a, b in zip(tensors_of(batch), tensors_of(there), strict=True)
+        )
 
 
 @pytest.mark.parametrize("multiple", [1, 128])
@@ -101,7 +111,10 @@ def test_block_mask_equals_the_dense_mask(multiple: int) -> None:
     mask = block_mask(batch.spans, batch.segments, batch.parents)
     reference = create_block_mask(mask.mask_mod, None, None, length, length, device="cpu")
     assert torch.equal(mask.to_dense(), reference.to_dense())
-    for ours, theirs in ((mask.kv_num_blocks, reference.kv_num_blocks), (mask.full_kv_num_blocks, reference.full_kv_num_blocks)):
+    for ours, theirs in (
+        (mask.kv_num_blocks, reference.kv_num_blocks),
+        (mask.full_kv_num_blocks, reference.full_kv_num_blocks),
+    ):
         assert torch.equal(ours, theirs)
 
 
@@ -128,7 +141,9 @@ def test_log_probs_and_entropy_by_chunks(temperature: float) -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(23, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
     labels, mix = torch.randint(0, 50, (23,)), torch.randn(2, 23)
-    found, entropy, certainty = token_log_probs(hidden, weight, labels, temperature, entropy=True, certainty=True, chunk=5)
+    found, entropy, certainty = token_log_probs(
+        hidden, weight, labels, temperature, entropy=True, certainty=True, chunk=5
+    )
     distribution = torch.distributions.Categorical(logits=hidden @ weight.T / temperature)
     expected = torch.stack([distribution.log_prob(labels), distribution.entropy()])
     torch.testing.assert_close(torch.stack([found, entropy]), expected)
@@ -139,7 +154,10 @@ def test_log_probs_and_entropy_by_chunks(temperature: float) -> None:
 
 
 def test_predictors_and_labels() -> None:
-    groups = [Group(torch.tensor([5, 6, 7]), [torch.tensor([1, 2]), torch.tensor([3])]), Group(torch.tensor([8]), [torch.tensor([4, 9])])]
+    groups = [
+        Group(torch.tensor([5, 6, 7]), [torch.tensor([1, 2]), torch.tensor([3])]),
+        Group(torch.tensor([8]), [torch.tensor([4, 9])]),
+    ]
     batch = pack_groups(groups, CONFIG, multiple=8)
     assert batch.input_ids.tolist() == [[5, 6, 7, 1, 2, 3, 8, 4, 9, 0, 0, 0, 0, 0, 0, 0]]
     assert batch.position_ids[0, 0, :9].tolist() == [0, 1, 2, 3, 4, 3, 0, 1, 2]
@@ -163,7 +181,9 @@ def test_rows_hold_whole_groups_within_the_budget() -> None:
         ([], [], "empty prompt"),
     ],
 )
-def test_prompts_that_do_not_match_their_images(prompt: list[int], grids: list[tuple[int, int, int]], words: str) -> None:
+def test_prompts_that_do_not_match_their_images(
+    prompt: list[int], grids: list[tuple[int, int, int]], words: str
+) -> None:
     pixels = torch.zeros(sum(t * h * w for t, h, w in grids), 96) if grids else None
     group = Group(torch.tensor(prompt), [torch.tensor([1])], pixels, torch.tensor(grids) if grids else None)
     with pytest.raises(ValueError, match=words):
@@ -179,7 +199,9 @@ def test_merged_adapter_is_the_adapted_policy() -> None:
                 parameter.normal_(std=0.2)
     merged = tiny_model()
     assert set(adapter_weights(policy.model)) == {
-        "base_model.model." + name.replace(".default", "") for name, _ in policy.model.named_parameters() if "lora_" in name
+        "base_model.model." + name.replace(".default", "")
+        for name, _ in policy.model.named_parameters()
+        if "lora_" in name
     }
     report = merged.load_state_dict(dict(merged_weights(policy.model)), strict=False)
     assert not report.unexpected_keys

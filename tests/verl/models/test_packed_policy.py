@@ -108,7 +108,9 @@ def test_an_empty_row_joins_the_pass() -> None:
 
 @pytest.mark.gpu
 def test_half_precision_on_cuda() -> None:
-    """The kernels of a real run: FlexAttention, variable-length vision attention, fp32 sums of bf16 logits; lengths that change."""
+    """The kernels of a real run: FlexAttention, variable-length vision attention, fp32 sums of bf16 logits; lengths
+    that change.
+    """
     exact = Policy(tiny_model()).cuda()
     policy = Policy(tiny_model()).to("cuda", torch.bfloat16)
     policy.checkpoint_activations()

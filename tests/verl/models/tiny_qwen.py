@@ -52,7 +52,9 @@ def tiny_model(seed: int = 0, tied: bool = True) -> Qwen2_5_VLForConditionalGene
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
-                parameter.normal_(std=0.06 if "embed_tokens" in name or "lm_head" in name else 1.5 * parameter[0].numel() ** -0.5)
+                parameter.normal_(
+                    std=0.06 if "embed_tokens" in name or "lm_head" in name else 1.5 * parameter[0].numel() ** -0.5
+                )
             elif name.endswith("bias"):
                 parameter.normal_(std=0.2)
     return model

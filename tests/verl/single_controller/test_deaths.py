@@ -16,7 +16,10 @@ VICTIM = RayTaskError("run", "Traceback", ConnectionError("peer closed the conne
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        ([1, OutOfMemoryError("the memory monitor ended it")], "rank 1 died in `update`: OutOfMemoryError: the memory monitor ended it"),
+        (
+            [1, OutOfMemoryError("the memory monitor ended it")],
+            "rank 1 died in `update`: OutOfMemoryError: the memory monitor ended it",
+        ),
         ([NodeDiedError("its machine is gone"), 1], "rank 0 died in `update`: NodeDiedError: its machine is gone"),
         ([VICTIM, OutOfMemoryError("the memory monitor ended it")], "rank 1 died in `update`: OutOfMemoryError"),
         ([1, VICTIM], "rank 1 failed in `update`: ConnectionError: peer closed the connection"),

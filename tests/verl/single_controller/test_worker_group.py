@@ -64,7 +64,9 @@ def test_calls_reach_every_rank_in_order_with_its_environment():
 
 def test_an_error_names_the_rank_and_does_not_wait_for_the_others():
     group, start = WorkerGroup(Echo, spec(), 0), time.monotonic()
-    with pytest.raises(WorkerError, match="rank 1 failed in `fail_on`: ValueError: frame 7 of video/3 is missing") as caught:
+    with pytest.raises(
+        WorkerError, match="rank 1 failed in `fail_on`: ValueError: frame 7 of video/3 is missing"
+    ) as caught:
         group.call("fail_on", 1)
     assert time.monotonic() - start < 30
     assert "in fail_on" in caught.value.trace  # a builtin error may say nothing of its place

@@ -9,7 +9,9 @@ from grpo_reward.rules import Rule
 def read(text: str) -> Reading:
     """`well_formed` is the share of vowels."""
     share = sum(letter in "aeiou" for letter in text) / max(1, len(text))
-    return Reading(layout=False, well_formed=share, time=None, boxes=None, predicted=0, failure=None if share else "no vowel")
+    return Reading(
+        layout=False, well_formed=share, time=None, boxes=None, predicted=0, failure=None if share else "no vowel"
+    )
 
 
 def vowels(reading: Reading, *_: object) -> float:

@@ -23,7 +23,7 @@ class ListData:
     def sample_id(self, index: int) -> str:
         return f"video/{index}"
 
-    def outline(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:  # noqa: ARG002
+    def outline(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
         return [{"role": "user", "content": "word " * (10 + index)}], [(112, 112)]
 
 
@@ -78,7 +78,9 @@ class RecordingEngine:
     def update(self, advantages: Sequence[GroupAdvantages]) -> dict[str, float]:
         assert all(each.uid in self.kept for each in advantages)
         self.calls.append(("update", [each.uid for each in advantages]))
-        self.weight += float(sum(np.sum(values) * (each.uid + 1) for each in advantages for values in each.advantages[:1]))
+        self.weight += float(
+            sum(np.sum(values) * (each.uid + 1) for each in advantages for values in each.advantages[:1])
+        )
         return {"actor/loss": self.weight, "memory/update_gib": 1.0}
 
     def read_ahead(self, shares: Sequence[Sequence[GroupRequest]]) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from verl.config.sections import AlgorithmConfig
 from verl.protocol import GroupResult
 from verl.trainer.advantages import group_advantages, shaped_scores
-from verl.trainer.config import AlgorithmConfig
 
 
 def group(uid: int, totals: list[float], tokens: list[int], baseline: float | None = None) -> GroupResult:
     n = len(totals)
-    return GroupResult(uid, f"v/{uid}", 10, ["text"] * n, tokens, [False] * n, totals, [{} for _ in totals], [None] * n, baseline)
+    return GroupResult(
+        uid, f"v/{uid}", 10, ["text"] * n, tokens, [False] * n, totals, [{} for _ in totals], [None] * n, baseline
+    )
 
 
 def test_grpo_normalises_within_each_group_of_ragged_responses() -> None:

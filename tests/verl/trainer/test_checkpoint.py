@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from verl.trainer.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, save_checkpoint, saved_checkpoints
+from verl.trainer.checkpoint import (
+    CheckpointError,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    saved_checkpoints,
+)
 
 
 class OneFile:
@@ -83,7 +89,10 @@ def test_a_kill_while_a_step_is_replaced_loses_nothing(tmp_path: Path, monkeypat
         patch.setattr("verl.trainer.checkpoint._write", lambda path, text: path.write_text(text))
         save_checkpoint(OneFile(2), tmp_path, 5, {})
     assert not path.exists()
-    assert find_checkpoint("latest", tmp_path) == path and (path / "actor/huggingface/model.safetensors").read_text() == "1"
+    assert (
+        find_checkpoint("latest", tmp_path) == path
+        and (path / "actor/huggingface/model.safetensors").read_text() == "1"
+    )
     save_checkpoint(OneFile(2), tmp_path, 5, {})
     assert (tmp_path / "huggingface" / "model.safetensors").read_text() == "2"
     assert {entry.name for entry in tmp_path.iterdir()} == {"global_step_5", "latest", "huggingface"}

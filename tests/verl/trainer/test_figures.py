@@ -12,8 +12,8 @@ from transformers import Qwen2_5_VLConfig
 
 from verl.protocol import GroupResult
 from verl.trainer.curves import plot_metrics
-from verl.trainer.metrics import Clock, group_metrics, over_parts
 from verl.trainer.run_log import RunLog, read_metrics
+from verl.trainer.step_metrics import Clock, group_metrics, over_parts
 from verl.trainer.throughput import ModelFlops, device_peak, throughput_metrics
 from verl.workers.engine import _merged
 
@@ -29,10 +29,22 @@ def test_scores_parts_failures_and_lengths() -> None:
     first = group([2.0, 0.0], [{"format": 2.0, "spatial": 0.0}, {"format": 0.0, "spatial": 0.0}], [None, "no answer"])
     lost = group([math.nan, math.nan], [{"format": math.nan}] * 2, [None, "no answer"])
     figures = group_metrics([first, lost], "val/")
-    assert figures["val/reward/mean"] == 1.0 and figures["val/reward/std"] == 1.0 and figures["val/reward/uncomputed"] == 0.5
-    assert figures["val/part/format_zero"] == 0.5 and figures["val/part/spatial_zero"] == 1.0 and figures["val/part/format_mean"] == 1.0
+    assert (
+        figures["val/reward/mean"] == 1.0
+        and figures["val/reward/std"] == 1.0
+        and figures["val/reward/uncomputed"] == 0.5
+    )
+    assert (
+        figures["val/part/format_zero"] == 0.5
+        and figures["val/part/spatial_zero"] == 1.0
+        and figures["val/part/format_mean"] == 1.0
+    )
     assert figures["val/failure/any"] == figures["val/failure/no answer"] == 0.5
-    assert (figures["val/response/mean"], figures["val/response/max"], figures["val/response/truncated"]) == (20.0, 30.0, 0.5)
+    assert (figures["val/response/mean"], figures["val/response/max"], figures["val/response/truncated"]) == (
+        20.0,
+        30.0,
+        0.5,
+    )
     assert group_metrics([]) == {}
 
 
@@ -47,9 +59,14 @@ def test_the_clock_adds_up_and_starts_again() -> None:
 
 
 def test_the_parts_of_a_step_give_means_peaks_and_sums() -> None:
-    rows = [{"actor/kl": 1.0, "memory/update_gib": 5.0}, {"actor/kl": 3.0, "memory/update_gib": 4.0, "actor/entropy": 2.0}]
+    rows = [
+        {"actor/kl": 1.0, "memory/update_gib": 5.0},
+        {"actor/kl": 3.0, "memory/update_gib": 4.0, "actor/entropy": 2.0},
+    ]
     assert over_parts(rows) == {"actor/kl": 2.0, "memory/update_gib": 5.0, "actor/entropy": 2.0}
-    assert over_parts([{"seconds/rollout/generate": 1.0}, {"seconds/rollout/generate": 0.5}]) == {"seconds/rollout/generate": 1.5}
+    assert over_parts([{"seconds/rollout/generate": 1.0}, {"seconds/rollout/generate": 0.5}]) == {
+        "seconds/rollout/generate": 1.5
+    }
     assert over_parts([]) == {}
 
 
@@ -62,7 +79,13 @@ def test_the_slowest_worker_is_the_time_of_all() -> None:
 
 
 def test_flops_of_the_3b_model_are_near_six_per_weight_and_token() -> None:
-    text = {"hidden_size": 2048, "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2, "intermediate_size": 11008}
+    text = {
+        "hidden_size": 2048,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "intermediate_size": 11008,
+    }
     vision = {"hidden_size": 1280, "depth": 32, "intermediate_size": 3420, "out_hidden_size": 2048}
     flops = ModelFlops.of(Qwen2_5_VLConfig(text_config=text | {"vocab_size": 151936}, vision_config=vision))
     assert flops.token == pytest.approx(2 * 2.775e9, rel=0.02)  # 3.09e9 weights, less the embeddings
@@ -80,10 +103,19 @@ def test_rates() -> None:
     flops = ModelFlops(token=1.0, pair=0.0, head=0.0, patch=0.0)
     seconds = {"rollout": 2.0, "update": 1.0, "score": 0.5, "reference": 0.5}
     figures = throughput_metrics(
-        [result], [result], {0: 64}, seconds, {"reference": 1, "update": 1}, flops, flops.with_backward(False, True), peak=1000.0
+        [result],
+        [result],
+        {0: 64},
+        seconds,
+        {"reference": 1, "update": 1},
+        flops,
+        flops.with_backward(False, True),
+        peak=1000.0,
     )
     assert figures["perf/tokens_per_second"] == 140 / 4 and figures["perf/generated_per_second"] == 20
-    assert figures["perf/mfu"] == pytest.approx(140 * 5 / 4000) and figures["perf/mfu_update"] == pytest.approx(140 * 3 / 1000)
+    assert figures["perf/mfu"] == pytest.approx(140 * 5 / 4000) and figures["perf/mfu_update"] == pytest.approx(
+        140 * 3 / 1000
+    )
     assert figures["perf/mfu_reference"] == pytest.approx(140 / 500)
     assert device_peak("NVIDIA H100 80GB HBM3") == 989e12 and device_peak("CPU") is None
 
@@ -127,7 +159,11 @@ def test_wandb_is_offline_where_nobody_is_logged_in(tmp_path: Path, monkeypatch:
 def test_the_curve_is_a_picture(tmp_path: Path) -> None:
     with RunLog(tmp_path, [], "p", "e", PLAN) as log:
         for step in range(1, 9):
-            log.metrics(step, {"reward/mean": step / 8, "part/format_mean": 1.0} | ({"val/reward/mean": 0.5} if step % 4 == 0 else {}))
+            log.metrics(
+                step,
+                {"reward/mean": step / 8, "part/format_mean": 1.0}
+                | ({"val/reward/mean": 0.5} if step % 4 == 0 else {}),
+            )
     picture = plot_metrics(tmp_path, tmp_path / "reward.png")
     assert picture.read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(ValueError, match="reward/means"):

@@ -22,7 +22,9 @@ from verl.trainer.run_log import RunLog, read_metrics
 from verl.trainer.sft import SFT
 
 
-def loop_of(kind: type[Loop], config: Config, engine: RecordingEngine, validated: int = 0, data: ListData | None = None) -> Loop:
+def loop_of(
+    kind: type[Loop], config: Config, engine: RecordingEngine, validated: int = 0, data: ListData | None = None
+) -> Loop:
     data = data or ListData()
     lengths = PromptLengths(data, count_words, config.data.max_prompt_length)
     order = DataOrder(range(len(data)), config.data.seed)
@@ -88,7 +90,9 @@ def test_one_update_needs_no_old_log_probabilities_and_several_do(config: Config
     assert engine.updates() == [[0, 1], [2, 3], [0, 1], [2, 3]]
     assert ("reference", ([0, 1, 2, 3], True)) in engine.calls
     shares = next(value for name, value in engine.calls if name == "rollout")
-    assert all(len([uid for uid in share if uid < 2]) == 1 for share in shares)  # each minibatch is spread over the places
+    assert all(
+        len([uid for uid in share if uid < 2]) == 1 for share in shares
+    )  # each minibatch is spread over the places
 
 
 def test_without_a_kl_term_there_is_no_reference_pass(config: Config) -> None:
@@ -130,11 +134,18 @@ def test_dynamic_sampling_replaces_groups_without_a_signal(config: Config) -> No
 
 
 def test_validation_is_scored_at_its_steps_and_after_the_last(config: Config) -> None:
-    config.trainer.test_freq, config.trainer.val_before_train, config.trainer.val_generations_to_log_to_wandb = 4, True, 2
+    config.trainer.test_freq, config.trainer.val_before_train, config.trainer.val_generations_to_log_to_wandb = (
+        4,
+        True,
+        2,
+    )
     loop_of(GRPO, config, RecordingEngine(), validated=5).fit()
     rows = read_metrics(config.trainer.save_checkpoint_path)
     assert [row["step"] for row in rows if "val/reward/mean" in row] == [0, 4, 6]
-    kept = [json.loads(line) for line in Path(config.trainer.save_checkpoint_path, "generations.jsonl").read_text().splitlines()]
+    kept = [
+        json.loads(line)
+        for line in Path(config.trainer.save_checkpoint_path, "generations.jsonl").read_text().splitlines()
+    ]
     assert [row["step"] for row in kept] == [0, 0, 4, 4, 6, 6] and kept[0]["response"] == "text"
 
 
@@ -143,10 +154,26 @@ def test_figures_of_a_step(config: Config) -> None:
     loop_of(GRPO, config, RecordingEngine()).fit()
     (row,) = read_metrics(config.trainer.save_checkpoint_path)
     stages = {name for name in row if name.startswith("seconds/")}
-    assert stages == {f"seconds/{stage}" for stage in ("rollout", "score", "reference", "advantage", "update", "save", "step")}
-    for name in ("reward/mean", "part/format_mean", "part/format_std", "part/format_zero", "failure/any", "failure/no answer"):
+    assert stages == {
+        f"seconds/{stage}" for stage in ("rollout", "score", "reference", "advantage", "update", "save", "step")
+    }
+    for name in (
+        "reward/mean",
+        "part/format_mean",
+        "part/format_std",
+        "part/format_zero",
+        "failure/any",
+        "failure/no answer",
+    ):
         assert name in row
-    for name in ("response/mean", "response/truncated", "prompt/max", "actor/loss", "memory/update_gib", "perf/tokens_per_second"):
+    for name in (
+        "response/mean",
+        "response/truncated",
+        "prompt/max",
+        "actor/loss",
+        "memory/update_gib",
+        "perf/tokens_per_second",
+    ):
         assert name in row
     assert row["response/mean"] == 3.5 and row["part/format_zero"] == row["failure/any"]
 
@@ -156,7 +183,11 @@ def test_fine_tuning_validates_on_what_it_does_not_train_on(config: Config) -> N
     engine = RecordingEngine()
     loop_of(SFT, config, engine, validated=4).fit()
     rows = read_metrics(config.trainer.save_checkpoint_path)
-    assert [row["step"] for row in rows if "val/loss" in row] == [3, 6] == [row["step"] for row in rows if "val/reward/mean" in row]
+    assert (
+        [row["step"] for row in rows if "val/loss" in row]
+        == [3, 6]
+        == [row["step"] for row in rows if "val/reward/mean" in row]
+    )
     assert sum(name == "fine_tune" for name, _ in engine.calls) == 6 and not engine.kept
 
 

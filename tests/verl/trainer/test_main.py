@@ -1,4 +1,6 @@
-"""The commands: what a person can mend ends in one line, before Ray or a model is started; the published variables are taken."""
+"""The commands: what a person can mend ends in one line, before Ray or a model is started; the published variables are
+taken.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +30,42 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_what_is_missing_ends_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_ends_in_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    words = [PUBLISHED, "worker.actor.model.model_path=/nowhere", "worker.reward.sam2_checkpoint=/nowhere", f"data.train_files={tmp_path}"]
+    words = [
+        PUBLISHED,
+        "worker.actor.model.model_path=/nowhere",
+        "worker.reward.sam2_checkpoint=/nowhere",
+        f"data.train_files={tmp_path}",
+    ]
     no_sam2 = "worker.reward.compute_score=no_sam2"
-    demo = [no_sam2, "config=configs/demo.yaml", f"worker.actor.model.model_path={tmp_path}/policy"]
+    demo = [no_sam2, "config=configs/toy/demo.yaml", f"worker.actor.model.model_path={tmp_path}/policy"]
     for program, given, part in (
         (GRPO, [PUBLISHED], "error: data.train_files is not set: export REVOS_ROOT=..."),
         (GRPO, [*words, "worker.rollout.m=8"], "error: unknown key worker.rollout.m"),
-        (GRPO, [*words, "worker.reward.compute_score=veason_strikt"], "error: worker.reward.compute_score: no rule is named"),
+        (
+            GRPO,
+            [*words, "worker.reward.compute_score=veason_strikt"],
+            "error: worker.reward.compute_score: no rule is named",
+        ),
         (GRPO, [*words, "worker.reward.sam2_config=null"], "error: worker.reward.sam2_config is not set"),
         (GRPO, [*words, "worker.reward.sam2_checkpoint=null"], "error: worker.reward.sam2_checkpoint is not set"),
         (GRPO, [*words, "worker.reward.sam2_checkpoint=random"], "error: this recipe needs 2 CUDA GPUs"),
         (GRPO, words, "error: no SAM 2 weights at worker.reward.sam2_checkpoint=/nowhere"),
         (GRPO, [*words, no_sam2], "error: this recipe needs 2 CUDA GPUs"),
-        (GRPO, [*words, no_sam2, "trainer.device=cpu"], "error: no checkpoint at worker.actor.model.model_path=/nowhere"),
-        (SFT, ["config=configs/sft_demo.yaml", "worker.actor.model.model_path=/nowhere"], "error: no checkpoint at"),
+        (
+            GRPO,
+            [*words, no_sam2, "trainer.device=cpu"],
+            "error: no checkpoint at worker.actor.model.model_path=/nowhere",
+        ),
+        (
+            SFT,
+            ["config=configs/toy/sft_demo.yaml", "worker.actor.model.model_path=/nowhere"],
+            "error: no checkpoint at",
+        ),
         (GRPO, demo, "error: no checkpoint at"),
     ):
         assert run(given, program) == 1
@@ -55,7 +76,7 @@ def test_what_is_missing_ends_in_one_line(capsys: pytest.CaptureFixture[str], tm
 def test_missing_data_is_named(policy_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (policy_folder / "model.safetensors").touch()
     words = [
-        "config=configs/demo.yaml",
+        "config=configs/toy/demo.yaml",
         "worker.reward.compute_score=no_sam2",
         f"worker.actor.model.model_path={policy_folder}",
         f"data.train_files={tmp_path}/ReVOS",
@@ -65,7 +86,9 @@ def test_missing_data_is_named(policy_folder: Path, capsys: pytest.CaptureFixtur
     assert str(tmp_path / "ReVOS") in message and "\n" not in message
 
 
-def test_a_variable_that_vllm_refuses_is_dropped_with_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_variable_that_vllm_refuses_is_dropped_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("VLLM_ATTENTION_BACKEND", "XFORMERS")
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "INFO")
     prepare_environment()
@@ -78,10 +101,17 @@ def test_a_variable_that_vllm_refuses_is_dropped_with_one_line(monkeypatch: pyte
 def test_factories_travel_and_find_their_module(config: Config) -> None:
     import pickle
 
-    config.data.val_files, config.data.val_meta_file, config.data.options = "/val", "meta_expressions_valid_.json", {"extra": 1}
+    config.data.val_files, config.data.val_meta_file, config.data.options = (
+        "/val",
+        "meta_expressions_valid_.json",
+        {"extra": 1},
+    )
     task = pickle.loads(pickle.dumps(compose(config)))
     assert task.data.keywords["options"] == {"extra": 1}
-    assert task.validation.keywords["train_files"] == "/val" and task.validation.keywords["meta_file"] == "meta_expressions_valid_.json"
+    assert (
+        task.validation.keywords["train_files"] == "/val"
+        and task.validation.keywords["meta_file"] == "meta_expressions_valid_.json"
+    )
     config.worker.reward.compute_score = "no_sam2"
     assert compose(config).scorer("cpu").tracker is None
 
@@ -89,7 +119,9 @@ def test_factories_travel_and_find_their_module(config: Config) -> None:
 PIPELINES = {"run_toy_sft.sh"}  # draws its videos before anything is trained
 
 
-@pytest.mark.parametrize("script", sorted({path.name for path in (ROOT / "training_scripts").glob("run_*.sh")} - PIPELINES))
+@pytest.mark.parametrize(
+    "script", sorted({path.name for path in (ROOT / "training_scripts").glob("run_*.sh")} - PIPELINES)
+)
 def test_launchers_reach_their_program(script: str) -> None:
     """Each passes its words on: a wrong one is refused by name."""
     result = subprocess.run(
@@ -101,7 +133,10 @@ def test_launchers_reach_their_program(script: str) -> None:
         check=False,
     )
     assert result.returncode == 1, result.stderr
-    assert "error: unknown key trainer.no_such_key" in result.stderr and "VLLM_ATTENTION_BACKEND=XFORMERS is dropped" in result.stderr
+    assert (
+        "error: unknown key trainer.no_such_key" in result.stderr
+        and "VLLM_ATTENTION_BACKEND=XFORMERS is dropped" in result.stderr
+    )
 
 
 def test_a_validation_with_nothing_to_validate_is_refused() -> None:

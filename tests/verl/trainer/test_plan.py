@@ -31,7 +31,9 @@ def whole(config: Config, tmp_path: Path) -> Config:
     return config
 
 
-@pytest.mark.parametrize(("present", "parts"), [(0, ["2 CUDA GPUs", "trainer.device=cpu"]), (1, ["shows 1", "trainer.n_gpus_per_node=1"])])
+@pytest.mark.parametrize(
+    ("present", "parts"), [(0, ["2 CUDA GPUs", "trainer.device=cpu"]), (1, ["shows 1", "trainer.n_gpus_per_node=1"])]
+)
 def test_missing_gpus(whole: Config, monkeypatch: pytest.MonkeyPatch, present: int, parts: list[str]) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: present)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -50,7 +52,9 @@ def test_auto_takes_what_there_is(whole: Config, monkeypatch: pytest.MonkeyPatch
 def test_a_missing_package(whole: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "vllm" else find(name))
-    assert refusal(whole, {"torch": "everything", "vllm": "rollout"}).startswith("vllm is not installed (rollout): run `make venv`")
+    assert refusal(whole, {"torch": "everything", "vllm": "rollout"}).startswith(
+        "vllm is not installed (rollout): run `make venv`"
+    )
 
 
 def test_a_missing_checkpoint(whole: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,10 +73,17 @@ def test_a_missing_checkpoint(whole: Config, tmp_path: Path, monkeypatch: pytest
 def test_steps_and_updates(config: Config) -> None:
     plan = make_plan(config, samples=13)
     assert plan.steps == 2 * 13 // 4 and plan.passes == {"reference": 1, "update": 1}
-    config.data.rollout_batch_size, config.trainer.max_steps, config.trainer.test_freq, config.trainer.save_freq = 8, 3, 2, 2
+    config.data.rollout_batch_size, config.trainer.max_steps, config.trainer.test_freq, config.trainer.save_freq = (
+        8,
+        3,
+        2,
+        2,
+    )
     plan = make_plan(config, samples=13)
     assert (plan.steps, plan.updates_per_step, config.worker.actor.optim.training_steps) == (3, 2, 6)
-    assert [plan.validates(step) for step in (1, 2, 3)] == [plan.saves(step) for step in (1, 2, 3)] == [False, True, True]
+    assert (
+        [plan.validates(step) for step in (1, 2, 3)] == [plan.saves(step) for step in (1, 2, 3)] == [False, True, True]
+    )
     assert plan.passes == {"reference": 2, "update": 1}
     with pytest.raises(ConfigError, match=r"data.rollout_batch_size=8 is more than the 6 prompts"):
         make_plan(config, samples=3)

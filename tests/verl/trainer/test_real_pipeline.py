@@ -1,4 +1,6 @@
-"""The real pipeline on the CPU, from the command line: two Ray workers, vLLM rollouts, FSDP2 updates, the tiny policy, the toy world."""
+"""The real pipeline on the CPU, from the command line: two Ray workers, vLLM rollouts, FSDP2 updates, the tiny policy,
+the toy world.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,14 @@ from verl.trainer.run_log import read_metrics
 ROOT = Path(__file__).parents[3]
 GRPO = shlex.split(
     """
-    verl.trainer.main config=configs/demo.yaml worker.reward.compute_score=letters_rule:RULE worker.reward.sam2_config=null
+    verl.trainer.main config=configs/toy/demo.yaml worker.reward.compute_score=letters_rule:RULE worker.reward.sam2_config=null
     worker.actor.optim.lr=3e-3 worker.rollout.n=3 data.rollout_batch_size=2 worker.actor.global_batch_size=2 data.max_response_length=12
     data.val_files=null trainer.test_freq=-1 trainer.max_steps=6 trainer.save_freq=3 trainer.save_limit=-1
     """
 )
 SFT = shlex.split(
     """
-    verl.trainer.sft config=configs/sft_demo.yaml data.rollout_batch_size=4 worker.actor.global_batch_size=4
+    verl.trainer.sft config=configs/toy/sft_demo.yaml data.rollout_batch_size=4 worker.actor.global_batch_size=4
     worker.actor.model.lora_rank=4 worker.actor.model.lora_dropout=0.1
     trainer.max_steps=6 trainer.save_freq=3 trainer.save_limit=-1 trainer.test_freq=2
     """
@@ -42,7 +44,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_world(root / "world", train_videos=4, valid_videos=1, reasonvos_videos=1)
     write_policy(root / "policy")
     words = (
-        f"--data_root {root}/world/ReVOS --input_json meta_expressions_train_.json --output {root}/cot --teacher toy --keyframe_resize 112"
+        f"--data_root {root}/world/ReVOS --input_json meta_expressions_train_.json --output {root}/cot "
+        "--teacher toy --keyframe_resize 112"
     )
     assert teach(words.split()) == 0
     return root
@@ -52,7 +55,11 @@ def train(words: list[str], toy: Path, folder: str, *more: str) -> Path:
     """One run on `toy`'s policy; gives its folder."""
     path = toy / folder
     places = [f"worker.actor.model.model_path={toy / 'policy'}", f"trainer.save_checkpoint_path={path}"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}", "DEMO_ROOT": str(toy)}
+    env = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}",
+        "DEMO_ROOT": str(toy),
+    }
     command = [sys.executable, "-m", *words, *places, *more]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=600, check=False)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
@@ -62,7 +69,9 @@ def train(words: list[str], toy: Path, folder: str, *more: str) -> Path:
 def steps(folder: Path) -> list[dict[str, float]]:
     """The run's figures, less those that depend on the machine's speed and memory."""
     machine = ("seconds/", "perf/", "memory/", "ray/")
-    return [{name: value for name, value in row.items() if not name.startswith(machine)} for row in read_metrics(folder)]
+    return [
+        {name: value for name, value in row.items() if not name.startswith(machine)} for row in read_metrics(folder)
+    ]
 
 
 def assert_same_end(whole: Path, resumed: Path) -> None:

@@ -15,12 +15,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from tests.verl.workers.toy_groups import ROLLOUT, config, rank_main, stored_groups, updated
+from verl.config.worker_sections import FSDPConfig, ModelConfig, OptimConfig, RefConfig
 from verl.models.lora import LoraOptions
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import load_policy
 from verl.workers.actor import Actor, lora_options
 from verl.workers.checkpoint import load_state, load_weights, save_state, save_weights
-from verl.workers.config import FSDPConfig, ModelConfig, OptimConfig, RefConfig
 from verl.workers.optimizer import rate_factor
 from verl.workers.prompts import PromptBuilder
 from verl.workers.reference import Reference
@@ -37,7 +37,9 @@ CUTS = [
 
 
 def assert_same(one, other):
-    """Figures within 1e-5, the weights within 1e-6 of their norm, no weight further off than 1e-5 of its steps or two roundings."""
+    """Figures within 1e-5, the weights within 1e-6 of their norm, no weight further off than 1e-5 of its steps or two
+    roundings.
+    """
     assert one[0].keys() == other[0].keys()
     for name, value in one[0].items():
         assert other[0][name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
@@ -46,7 +48,9 @@ def assert_same(one, other):
         for parts in (one[1].values(), [other[1][name] - weight for name, weight in one[1].items()])
     )
     assert difference.norm() <= 1e-6 * weights.norm()
-    assert (difference.abs() <= (2 * torch.finfo(torch.float32).eps * weights.abs()).clamp(min=1e-5 * LEARNING_RATE * 2)).all()
+    assert (
+        difference.abs() <= (2 * torch.finfo(torch.float32).eps * weights.abs()).clamp(min=1e-5 * LEARNING_RATE * 2)
+    ).all()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,10 @@ def on_ranks(count, configs, output):
 
 def test_two_ranks_give_the_same_update_and_uneven_shares_do_not_hang(policy_folder, whole, tmp_path):
     kept = FSDPConfig(enable_full_shard=False)
-    configs = [config(policy_folder), *(config(policy_folder, fsdp=fsdp, max_tokens_per_micro_batch=250) for fsdp in (FSDPConfig(), kept))]
+    configs = [
+        config(policy_folder),
+        *(config(policy_folder, fsdp=fsdp, max_tokens_per_micro_batch=250) for fsdp in (FSDPConfig(), kept)),
+    ]
     for result in on_ranks(2, configs, tmp_path / "out.pt"):
         assert_same(whole, result)
 
@@ -118,7 +125,9 @@ def test_the_loss_is_the_mean_over_responses_of_their_token_means(policy_folder)
             losses.append((-gain + 0.1 * kl - 0.01 * scores.entropy).mean().item())
             entropies.append(scores.entropy)
     metrics = updated(actor_config, steps=1)[0]
-    assert metrics["actor/loss"] == pytest.approx(np.mean(losses), abs=1e-5 * np.abs(losses).mean())  # they nearly cancel
+    assert metrics["actor/loss"] == pytest.approx(
+        np.mean(losses), abs=1e-5 * np.abs(losses).mean()
+    )  # they nearly cancel
     assert metrics["actor/entropy"] == pytest.approx(torch.cat(entropies).mean().item(), rel=1e-5)
     assert metrics["actor/ppo_kl"] == 0 and metrics["actor/pg_clipfrac"] == 0
 
@@ -196,9 +205,13 @@ def test_a_run_of_five_updates_is_the_recorded_one(policy_folder):
 def test_named_lora_layers_leave_a_frozen_vision_tower_alone(policy_folder):
     def adapted(frozen):
         names = "q_proj,gate_proj,qkv"
-        model = ModelConfig(model_path=policy_folder, lora_rank=4, lora_target_modules=names, freeze_vision_tower=frozen)
+        model = ModelConfig(
+            model_path=policy_folder, lora_rank=4, lora_target_modules=names, freeze_vision_tower=frozen
+        )
         policy = load_policy(policy_folder, lora=lora_options(model), freeze_vision=frozen)
-        trained = [name for name, parameter in policy.model.named_parameters() if parameter.requires_grad and ".lora_" in name]
+        trained = [
+            name for name, parameter in policy.model.named_parameters() if parameter.requires_grad and ".lora_" in name
+        ]
         return {"visual" if ".visual." in name else "language" for name in trained}
 
     assert adapted(frozen=True) == {"language"}
@@ -214,14 +227,20 @@ def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_fold
     shares = stored_groups(policy_folder)
     groups = [stored.group for stored, _ in shares]
     start = reference.log_probs(groups)
-    frozen = {name: weight.clone() for name, weight in actor.policy.model.named_parameters() if not weight.requires_grad}
+    frozen = {
+        name: weight.clone() for name, weight in actor.policy.model.named_parameters() if not weight.requires_grad
+    }
     assert all("lora" not in name for name in frozen)
     assert not any(isinstance(weight, DTensor) for weight in frozen.values())  # one rank has nobody to share them with
     for _ in range(2):
         actor.update([each for each, _ in shares], [each for _, each in shares])
-    assert all(torch.equal(weight, frozen[name]) for name, weight in actor.policy.model.named_parameters() if name in frozen)
+    assert all(
+        torch.equal(weight, frozen[name]) for name, weight in actor.policy.model.named_parameters() if name in frozen
+    )
     same = zip(start, reference.log_probs(groups), actor.log_probs(groups))
-    assert all(torch.equal(a, b) and not torch.equal(a, c) for one, two, three in same for a, b, c in zip(one, two, three))
+    assert all(
+        torch.equal(a, b) and not torch.equal(a, c) for one, two, three in same for a, b, c in zip(one, two, three)
+    )
 
     save_weights(actor.policy, PromptBuilder(policy_folder).processor, tmp_path, actor.device)
     merged = load_policy(tmp_path / "huggingface", gradient_checkpointing=False).eval()
@@ -231,7 +250,11 @@ def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_fold
     assert (scores - trained).abs().max() < 1e-5
     again = Actor(config(policy_folder, model=model), ROLLOUT, mesh)
     load_weights(again.policy, tmp_path)
-    assert all(torch.equal(a, b) for one, two in zip(actor.log_probs(groups), again.log_probs(groups)) for a, b in zip(one, two))
+    assert all(
+        torch.equal(a, b)
+        for one, two in zip(actor.log_probs(groups), again.log_probs(groups))
+        for a, b in zip(one, two)
+    )
 
 
 @pytest.mark.parametrize("rank", [0, 4], ids=["full", "lora"])
@@ -272,10 +295,14 @@ def test_weights_that_stay_gathered_are_looked_at_as_shards_after_a_validation(p
     mesh = init_device_mesh("cpu", (1,))
     shares = stored_groups(policy_folder)
     batch = [each for each, _ in shares], [each for _, each in shares]
-    kept, plain = (Actor(config(policy_folder, fsdp=FSDPConfig(enable_full_shard=full)), ROLLOUT, mesh) for full in (False, True))
+    kept, plain = (
+        Actor(config(policy_folder, fsdp=FSDPConfig(enable_full_shard=full)), ROLLOUT, mesh) for full in (False, True)
+    )
     for actor in (kept, plain):
         actor.update(*batch)
-    assert kept.fine_tune([each.group for each in batch[0]], step=False) == plain.fine_tune([each.group for each in batch[0]], step=False)
+    assert kept.fine_tune([each.group for each in batch[0]], step=False) == plain.fine_tune(
+        [each.group for each in batch[0]], step=False
+    )
     kept.log_probs([each.group for each in batch[0]])
     save_weights(kept.policy, PromptBuilder(policy_folder).processor, tmp_path, kept.device)
     save_state(kept.policy, kept.optimizer, kept.schedule, tmp_path)

@@ -1,4 +1,6 @@
-"""The whole worker on one CUDA device: five GRPO steps with the engine going to sleep and waking, weights handed over in memory."""
+"""The whole worker on one CUDA device: five GRPO steps with the engine going to sleep and waking, weights handed over
+in memory.
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +16,13 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture
 def one_gpu(monkeypatch):
-    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}.items():
+    for name, value in {
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29511",
+    }.items():
         monkeypatch.setenv(name, value)
     yield
     torch.distributed.destroy_process_group()
@@ -28,7 +36,9 @@ def test_five_steps_with_everything_offloaded(policy_folder, tmp_path):
     actor.model.model_path = actor.model.tokenizer_path = policy_folder
     actor.optim.lr = 1e-3
     actor.max_tokens_per_micro_batch = 2000
-    actor.fsdp.mp_param_dtype = config.worker.ref.fsdp.torch_dtype = config.worker.ref.fsdp.mp_param_dtype = rollout.dtype = "fp32"
+    actor.fsdp.mp_param_dtype = config.worker.ref.fsdp.torch_dtype = config.worker.ref.fsdp.mp_param_dtype = (
+        rollout.dtype
+    ) = "fp32"
     actor.offload.param_offload = actor.offload.optimizer_offload = config.worker.ref.offload.param_offload = True
     rollout.n, rollout.prompt_length, rollout.response_length = 8, 600, 48
     rollout.gpu_memory_utilization, rollout.enforce_eager = 0.2, True
@@ -44,10 +54,14 @@ def test_five_steps_with_everything_offloaded(policy_folder, tmp_path):
         worker.rollout(requests)
         assert not worker.rollouts.asleep
         groups = worker.score([request.uid for request in requests])
-        assert not forbidden & {token for stored in worker.groups.values() for ids in stored.group.response_ids for token in ids.tolist()}
+        assert not forbidden & {
+            token for stored in worker.groups.values() for ids in stored.group.response_ids for token in ids.tolist()
+        }
         worker.reference([group.uid for group in groups], old=False)
         assert worker.rollouts.asleep
-        gains = [(np.array(group.totals) - np.mean(group.totals)) / (np.std(group.totals, ddof=1) + 1e-6) for group in groups]
+        gains = [
+            (np.array(group.totals) - np.mean(group.totals)) / (np.std(group.totals, ddof=1) + 1e-6) for group in groups
+        ]
         figures = worker.update(
             [
                 GroupAdvantages(g.uid, [np.full(n, gain, np.float32) for n, gain in zip(g.response_tokens, each)])
@@ -63,4 +77,6 @@ def test_five_steps_with_everything_offloaded(policy_folder, tmp_path):
     before = [parameter.detach().clone() for parameter in worker.actor.policy.parameters()]
     worker.load(str(tmp_path))
     worker.actor.bring()
-    assert all(torch.equal(one.to_local(), other.to_local()) for one, other in zip(before, worker.actor.policy.parameters()))
+    assert all(
+        torch.equal(one.to_local(), other.to_local()) for one, other in zip(before, worker.actor.policy.parameters())
+    )

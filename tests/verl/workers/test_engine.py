@@ -1,4 +1,6 @@
-"""Two Ray workers with everything real: rollout, score, reference, update, hand-over, checkpoint, and going on from it bit for bit."""
+"""Two Ray workers with everything real: rollout, score, reference, update, hand-over, checkpoint, and going on from it
+bit for bit.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -43,7 +45,9 @@ def toy_config(folder):
 
 def step(engine, number):
     """One GRPO step; the groups' results and the figures."""
-    requests = [GroupRequest(uid=number * PROMPTS + i, index=number * PROMPTS + i, seed=100 + i) for i in range(PROMPTS)]
+    requests = [
+        GroupRequest(uid=number * PROMPTS + i, index=number * PROMPTS + i, seed=100 + i) for i in range(PROMPTS)
+    ]
     figures = engine.rollout([requests[place :: engine.places] for place in range(engine.places)])
     groups = engine.score([request.uid for request in requests])
     used = [group for group in groups if np.isfinite(group.totals).all()]
@@ -51,7 +55,9 @@ def step(engine, number):
     advantages = []
     for group in used:
         gains = (np.array(group.totals) - np.mean(group.totals)) / (np.std(group.totals, ddof=1) + 1e-6)
-        advantages.append(GroupAdvantages(group.uid, [np.full(n, gain, np.float32) for n, gain in zip(group.response_tokens, gains)]))
+        advantages.append(
+            GroupAdvantages(group.uid, [np.full(n, gain, np.float32) for n, gain in zip(group.response_tokens, gains)])
+        )
     figures |= engine.update(advantages)
     assert 0 < figures["ray/megabytes_per_prompt"] < 0.1
     engine.drop([group.uid for group in groups])
@@ -94,20 +100,28 @@ def test_groups_are_whole_and_in_order(run):
         assert [group.sample_id for group in groups] == [f"toy/{number * PROMPTS + i}" for i in range(PROMPTS)]
         for group in groups:
             assert len(group.responses) == len(group.totals) == len(group.response_tokens) == len(group.truncated) == 4
-            assert all(0 < tokens <= 24 and (tokens == 24 or not cut) for tokens, cut in zip(group.response_tokens, group.truncated))
+            assert all(
+                0 < tokens <= 24 and (tokens == 24 or not cut)
+                for tokens, cut in zip(group.response_tokens, group.truncated)
+            )
             assert len(set(group.responses)) > 1 and group.prompt_tokens > 20
     assert np.isnan(run["whole"][1][0][1].totals).all()  # prompt 5 cannot be scored, and its group is left out
 
 
 def test_validation_is_greedy(run):
-    assert len({group.responses[0] for group in run["greedy"]}) == 1 and all(len(group.responses) == 1 for group in run["greedy"])
+    assert len({group.responses[0] for group in run["greedy"]}) == 1 and all(
+        len(group.responses) == 1 for group in run["greedy"]
+    )
 
 
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(run):
     for (groups, figures), (groups_again, figures_again) in zip(run["whole"][3:], run["resumed"], strict=True):
         assert [group.responses for group in groups] == [group.responses for group in groups_again]
         assert figures == figures_again
-    one, other = (load_file(next((run["folder"] / name / "actor/huggingface").glob("*.safetensors"))) for name in ("end", "resumed"))
+    one, other = (
+        load_file(next((run["folder"] / name / "actor/huggingface").glob("*.safetensors")))
+        for name in ("end", "resumed")
+    )
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -124,8 +138,10 @@ def test_a_checkpoint_loads_with_transformers(run, policy_folder):
 
 
 def test_tensor_parallel_engine_with_lora_and_a_scorer_that_fails(policy_folder):
-    """Both workers in one engine, each with half of the groups; the adapter merged on its way to vLLM; an error with sample and rank. The
-    workers are killed at the end: no shared memory of theirs may stand in the way of the next engine."""
+    """Both workers in one engine, each with half of the groups; the adapter merged on its way to vLLM; an error with
+    sample and rank. The workers are killed at the end: no shared memory of theirs may stand in the way of the next
+    engine.
+    """
     segments = {path.name for path in Path("/dev/shm").iterdir()}
     config = toy_config(policy_folder)
     config.worker.rollout.tensor_parallel_size = 2
@@ -138,7 +154,10 @@ def test_tensor_parallel_engine_with_lora_and_a_scorer_that_fails(policy_folder)
         assert max(each["rollout/log_prob_gap"] for each in figures) < 1e-3
         assert figures[0]["actor/kl"] == pytest.approx(0.0, abs=1e-6) and figures[1]["actor/kl"] > 1e-7
         engine.rollout([[GroupRequest(100, 8, 0), GroupRequest(101, 9, 0)]])
-        with pytest.raises(WorkerError, match="rank 1 failed in `score`: RuntimeError: toy/9: its responses could not be scored: OSError"):
+        with pytest.raises(
+            WorkerError,
+            match="rank 1 failed in `score`: RuntimeError: toy/9: its responses could not be scored: OSError",
+        ):
             engine.score([100, 101])
 
 

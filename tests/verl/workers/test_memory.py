@@ -28,8 +28,20 @@ def test_the_gpu_is_freed_and_filled_again_in_place(constant):
 
 
 def test_the_plan_names_what_is_resident_when():
-    sizes = {"weights": 12 * GIB, "gradients": 12 * GIB, "optimizer": 24 * GIB, "reference": 6 * GIB, "engine": 20 * GIB, "scorer": 2 * GIB}
+    sizes = {
+        "weights": 12 * GIB,
+        "gradients": 12 * GIB,
+        "optimizer": 24 * GIB,
+        "reference": 6 * GIB,
+        "engine": 20 * GIB,
+        "scorer": 2 * GIB,
+    }
     lines = memory_plan(sizes, {"optimizer": True, "reference": True, "engine": True}, "GPU")
     assert [line.split()[-3:] for line in lines if " optimizer " in line] == [["-", "-", "resident"]]
     assert lines[-1].split("(")[0].split() == ["sum", "34.00", "20.00", "50.00"]
-    assert memory_plan(sizes, {}, "worker")[-1].split("(")[0].split() == ["sum", "64.00", "64.00", "76.00"]  # nothing leaves
+    assert memory_plan(sizes, {}, "worker")[-1].split("(")[0].split() == [
+        "sum",
+        "64.00",
+        "64.00",
+        "76.00",
+    ]  # nothing leaves

@@ -23,7 +23,9 @@ def generated(engine, bare_ids, images, *samplings):
     done = {}
     with ThreadPoolExecutor(4) as pool:  # as a worker's readers do
         prompts = list(pool.map(lambda _: engine.render(bare_ids, images), samplings))
-    requests = [Generation(number, prompt, sampling) for number, (prompt, sampling) in enumerate(zip(prompts, samplings))]
+    requests = [
+        Generation(number, prompt, sampling) for number, (prompt, sampling) in enumerate(zip(prompts, samplings))
+    ]
     engine.generate(requests, lambda request, _ids, completions: done.update({request.key: completions}))
     return [done[number] for number in range(len(samplings))]
 
@@ -31,20 +33,30 @@ def generated(engine, bare_ids, images, *samplings):
 def gap(policy, prompt, completions):
     from verl.models.packing import Group, pack_groups
 
-    group = Group(prompt.ids, [torch.tensor(each.ids) for each in completions], prompt.pixel_values, prompt.image_grid_thw)
+    group = Group(
+        prompt.ids, [torch.tensor(each.ids) for each in completions], prompt.pixel_values, prompt.image_grid_thw
+    )
     with torch.no_grad():
         log_probs = policy(pack_groups([group], policy.config)).log_probs
     return (log_probs - torch.cat([each.log_probs for each in completions])).abs().max().item()
 
 
 def engine_main(_, folder, port, plain):
-    """In a process of its own, for vLLM changes the one it lives in. `plain`: its layers keep their weights as they come, as on a GPU."""
-    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    """In a process of its own, for vLLM changes the one it lives in. `plain`: its layers keep their weights as they
+    come, as on a GPU.
+    """
+    os.environ |= {
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=0, world_size=1)
+    from verl.config.worker_sections import ModelConfig, RolloutConfig
     from verl.models.lora import merged_weights
     from verl.models.policy import load_policy
-    from verl.workers.config import ModelConfig, RolloutConfig
     from verl.workers.prompts import PromptBuilder
     from verl.workers.rollout import RolloutEngine, Sampling
 
@@ -53,7 +65,9 @@ def engine_main(_, folder, port, plain):
     config = RolloutConfig(prompt_length=600, response_length=24, max_num_seqs=16, enable_chunked_prefill=False)
     if plain:
         layers = importlib.import_module("vllm.model_executor.layers.utils")
-        layers.dispatch_cpu_unquantized_gemm = lambda layer, **_: setattr(layer, "cpu_linear", torch.nn.functional.linear)
+        layers.dispatch_cpu_unquantized_gemm = lambda layer, **_: setattr(
+            layer, "cpu_linear", torch.nn.functional.linear
+        )
     engine = RolloutEngine(config, ModelConfig(model_path=folder), "cpu", forbidden)
     engine.on_gpu = plain
     policy = load_policy(folder, gradient_checkpointing=False).eval()
@@ -63,7 +77,13 @@ def engine_main(_, folder, port, plain):
     engine.load_weights(merged_weights(policy.model))
     engine.wake_cache()
     first, second, other, greedy = generated(
-        engine, bare_ids, example.images, Sampling(4, 1.0, 7), Sampling(4, 1.0, 7), Sampling(4, 1.0, 8), Sampling(1, 0.0, 1)
+        engine,
+        bare_ids,
+        example.images,
+        Sampling(4, 1.0, 7),
+        Sampling(4, 1.0, 7),
+        Sampling(4, 1.0, 8),
+        Sampling(1, 0.0, 1),
     )
     assert [each.ids for each in first] == [each.ids for each in second] != [each.ids for each in other]
     assert len({tuple(each.ids) for each in first}) == 4
@@ -92,7 +112,7 @@ def test_forbidden_tokens_seeds_and_new_weights(policy_folder, plain):
 
 
 def test_an_engine_on_a_shared_gpu_measures_and_frees_nothing():
-    from verl.workers.config import ModelConfig, RolloutConfig
+    from verl.config.worker_sections import ModelConfig, RolloutConfig
     from verl.workers.rollout import RolloutEngine
 
     engine = object.__new__(RolloutEngine)
@@ -126,7 +146,9 @@ class StubEngine:
         if self.calls[-2] != "step":
             return []
         ended, self.open = self.open, []
-        return [SimpleNamespace(finished=True, request_id=name, outputs=[], prompt_token_ids=[int(name)]) for name in ended]
+        return [
+            SimpleNamespace(finished=True, request_id=name, outputs=[], prompt_token_ids=[int(name)]) for name in ended
+        ]
 
 
 def test_prompts_are_handed_over_as_their_images_are_taken_up():
@@ -137,7 +159,9 @@ def test_prompts_are_handed_over_as_their_images_are_taken_up():
     engine = object.__new__(RolloutEngine)
     engine.llm, engine.sampling_params = SimpleNamespace(llm_engine=stub), lambda sampling: sampling
     lengths = [10, 10, 10, 90, 5, 20, 1]
-    requests = [Generation(key, {"prompt_token_ids": [0] * length}, Sampling(2, 1.0, 0)) for key, length in enumerate(lengths)]
+    requests = [
+        Generation(key, {"prompt_token_ids": [0] * length}, Sampling(2, 1.0, 0)) for key, length in enumerate(lengths)
+    ]
     engine.generate(iter(requests), lambda request, ids, completions: done.update({request.key: (ids, completions)}))
     assert " ".join(stub.calls) == "add 0 add 1 step add 2 step add 3 step step add 4 add 5 step add 6 step step"
     assert done == {key: ([key], []) for key in range(7)}

@@ -13,13 +13,16 @@ from verl.workers.scoring import ScoringThread, Unscored
 
 def group(uid, texts=("a", "bb"), greedy=()):
     completions = [
-        [Completion([ord(letter) for letter in text], torch.zeros(len(text)), False) for text in some] for some in (texts, greedy)
+        [Completion([ord(letter) for letter in text], torch.zeros(len(text)), False) for text in some]
+        for some in (texts, greedy)
     ]
     return Unscored(uid, SimpleNamespace(sample_id=f"video/{uid}"), 5, *completions)
 
 
 def lengths(responses):
-    return [SimpleNamespace(total=float(len(text)), parts={"length": float(len(text))}, failure=None) for text in responses]
+    return [
+        SimpleNamespace(total=float(len(text)), parts={"length": float(len(text))}, failure=None) for text in responses
+    ]
 
 
 class Scorer:
@@ -32,7 +35,10 @@ class Scorer:
 
     def score_groups(self, groups):
         self.calls.append([example.sample_id for example, _ in groups])
-        return [ValueError("no frames") if example.sample_id == "video/2" else lengths(responses) for example, responses in groups]
+        return [
+            ValueError("no frames") if example.sample_id == "video/2" else lengths(responses)
+            for example, responses in groups
+        ]
 
 
 def decode(ids):
@@ -50,7 +56,9 @@ def test_groups_are_scored_as_they_were_asked_for_whenever_they_come(order):
     with pytest.raises(RuntimeError, match="video/2: its responses could not be scored: ValueError: no frames"):
         results[2].result(10)
     assert (
-        results[3].result(10).baseline == 3.0 and results[3].result().totals == [1.0, 2.0] and results[3].result().response_tokens == [1, 2]
+        results[3].result(10).baseline == 3.0
+        and results[3].result().totals == [1.0, 2.0]
+        and results[3].result().response_tokens == [1, 2]
     )
     assert sorted(scorer.calls) == [["video/0", "video/1", "video/2", "video/3"], ["video/4"]]
     assert not thread.waiting and not thread.together

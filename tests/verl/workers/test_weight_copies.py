@@ -48,7 +48,10 @@ def test_recorded_copies_are_the_loaders():
     for parameter in model.parameters():
         parameter.data.fill_(float("nan"))  # as after a sleep
     new = make_weights(1)
-    new["q"], new["down"] = new["q"].t().contiguous().t(), torch.cat([new["down"], new["down"]])[3:]  # other strides, another offset
+    new["q"], new["down"] = (
+        new["q"].t().contiguous().t(),
+        torch.cat([new["down"], new["down"]])[3:],
+    )  # other strides, another offset
     copies.load(new.items())
     expected.load_weights(new.items())
     assert all(map(torch.equal, model.parameters(), expected.parameters()))

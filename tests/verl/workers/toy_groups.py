@@ -11,10 +11,10 @@ import torch
 import torch.distributed as dist
 
 from tests.verl.workers.toy_task import ToyData
+from verl.config.worker_sections import ActorConfig, ModelConfig, OptimConfig, RolloutConfig
 from verl.models.lora import merged_weights
 from verl.models.packing import Group
 from verl.workers.actor import Actor
-from verl.workers.config import ActorConfig, ModelConfig, OptimConfig, RolloutConfig
 from verl.workers.groups import StoredGroup
 from verl.workers.prompts import PromptBuilder
 from verl.workers.sharding import gatherer, sharding_mesh
@@ -25,9 +25,12 @@ ROLLOUT = RolloutConfig(prompt_length=600, response_length=16)
 def config(folder: str, **options) -> ActorConfig:
     """fp32, a learning rate that shows, the KL and the entropy term on.
 
-    The eps keeps Adam from turning rounding errors of gradients near 0 into whole steps: its nature, and not what these tests measure.
+    The eps keeps Adam from turning rounding errors of gradients near 0 into whole steps: its nature, and not what these
+    tests measure.
     """
-    base = ActorConfig(kl_loss_coef=0.1, entropy_coeff=0.01, optim=OptimConfig(lr=1e-2, eps=1e-3), model=ModelConfig(model_path=folder))
+    base = ActorConfig(
+        kl_loss_coef=0.1, entropy_coeff=0.01, optim=OptimConfig(lr=1e-2, eps=1e-3), model=ModelConfig(model_path=folder)
+    )
     return replace(base, **options)
 
 

@@ -45,7 +45,11 @@ class ToyData:
     def outline(self, index, seed):
         del seed
         sizes = [SIZES[(index + number) % len(SIZES)] for number in range(1 + index % 3)]
-        content = [part for number in range(len(sizes)) for part in ({"type": "text", "text": f"<{number}>"}, {"type": "image"})]
+        content = [
+            part
+            for number in range(len(sizes))
+            for part in ({"type": "text", "text": f"<{number}>"}, {"type": "image"})
+        ]
         question = {"type": "text", "text": f"Which of the {index} moving shapes leaves first? " * (1 + index % 2)}
         system = {"role": "system", "content": [{"type": "text", "text": "You are a helpful assistant."}]}
         return [system, {"role": "user", "content": [*content, question]}], sizes

@@ -1,0 +1,245 @@
+"""Checks a data set on the disk, and writes what is wrong and which expressions to leave out.
+
+    python -m veason.audit ReVOS                                # the benchmark is known by its files, or say --benchmark revos
+    python -m verl.trainer.main ... data.exclude=audit/exclude.txt
+
+The folder `audit` then holds report.md (counts by kind, examples, pictures), findings.jsonl (every finding),
+exclude.txt (the expressions to leave out, each with its reason) and pictures/. The exit status is 0 when nothing has to
+be left out, 1 when something has, 2 when the data cannot be opened or the report cannot be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from veason import masks
+from veason.audit.checks import KINDS, Finding, check_video
+from veason.data import BENCHMARKS, Benchmark, VideoSample, load_class
+from veason.data.base import MISSING
+from veason.data.layouts import MaskDictBenchmark
+from veason.errors import DataError, describe
+from veason.frames import read_frame
+from veason.pictures import overlay_masks, save_picture, strip
+
+# the files by which a data set is known, most telling first
+MARKS = (
+    ("vicas", "annotations/*/*.json"),
+    ("revos", "meta_expressions_valid_.json"),
+    ("revos", "meta_expressions_train_.json"),
+    ("reasonvos", "meta_expressions_.json"),
+    ("reasonvos", "meta_expressions.json"),
+    ("mevis", "valid_u/meta_expressions.json"),
+    ("mevis", "train/meta_expressions.json"),
+    ("refdavis17", "valid/Annotations"),
+    ("refytvos", "meta_expressions/*/meta_expressions.json"),
+)
+
+
+def detect(root: Path) -> str:
+    """The name of the benchmark that a folder holds. Raises DataError when it is none."""
+    if not root.is_dir():
+        raise DataError(f"data folder is missing: {root}")
+    for name, mark in MARKS:
+        if next(root.glob(mark), None) is not None:
+            return name
+    raise DataError(f"{root} is none of {', '.join(BENCHMARKS)}; give --benchmark")
+
+
+def open_splits(name: str, root: Path) -> list[Benchmark]:
+    """Every split of a benchmark whose annotation is at hand."""
+    opened, missing = [], []
+    cls: type[Benchmark] = load_class(name, BENCHMARKS, "benchmark")
+    for split, file in cls.splits.items():
+        try:
+            opened.append(cls(root, split))
+        except DataError as error:
+            path = str(error).removeprefix(MISSING)
+            if (
+                not str(error).startswith(MISSING) or Path(path).name != Path(file).name
+            ):  # a video's own file is not the split's
+                raise
+            missing.append(str(error))
+    if not opened:
+        raise DataError(missing[0])
+    return opened
+
+
+def audit(benchmark: Benchmark, workers: int = 1, pixels: bool = True) -> list[Finding]:
+    """All findings about one split, video by video.
+
+    Args:
+        workers: processes; the videos are handed out one by one.
+        pixels: also compare masks with pictures.
+    """
+    videos: dict[str, list[VideoSample]] = defaultdict(list)
+    for sample in benchmark.samples:
+        videos[sample.video].append(sample)
+    label = f"{benchmark.name} {benchmark.split}"
+    if workers < 2:
+        return [
+            finding
+            for group in tqdm(videos.values(), desc=label, mininterval=1)
+            for finding in check_video(benchmark, group, pixels)
+        ]
+    if isinstance(benchmark, MaskDictBenchmark) and benchmark.has_truth:
+        len(benchmark.index)  # built once here, not by every worker
+    with ProcessPoolExecutor(workers, initializer=_remember, initargs=(benchmark, pixels)) as pool:
+        found = tqdm(pool.map(_check, videos.values()), total=len(videos), desc=label, mininterval=1)
+        return [finding for findings in found for finding in findings]
+
+
+def exclusions(findings: Iterable[Finding]) -> dict[str, list[str]]:
+    """Sample id -> the kinds of findings for which it should be left out."""
+    reasons: dict[str, list[str]] = {}
+    for finding in findings:
+        if KINDS[finding.kind][1]:
+            for sample_id in finding.sample_ids:
+                kinds = reasons.setdefault(sample_id, [])
+                if finding.kind not in kinds:
+                    kinds.append(finding.kind)
+    return reasons
+
+
+def write_report(
+    output: Path, benchmarks: Sequence[Benchmark], findings: Sequence[Finding], pictures: int
+) -> dict[str, list[str]]:
+    """Writes report.md, findings.jsonl, exclude.txt and the pictures; returns `exclusions(findings)`."""
+    output.mkdir(parents=True, exist_ok=True)
+    reasons = exclusions(findings)
+    lines = [f"{sample_id}  # {', '.join(kinds)}\n" for sample_id, kinds in reasons.items()]
+    (output / "exclude.txt").write_text("".join(lines), encoding="utf-8")
+    records = (json.dumps(asdict(finding), ensure_ascii=False) + "\n" for finding in findings)
+    (output / "findings.jsonl").write_text("".join(records), encoding="utf-8")
+    drawn = dict(
+        _draw(output / "pictures", {benchmark.split: benchmark for benchmark in benchmarks}, findings, pictures)
+    )
+    (output / "report.md").write_text("\n".join(_report(benchmarks, findings, reasons, drawn)) + "\n", encoding="utf-8")
+    return reasons
+
+
+def _report(
+    benchmarks: Sequence[Benchmark],
+    findings: Sequence[Finding],
+    reasons: dict[str, list[str]],
+    drawn: dict[Finding, Path],
+) -> Iterator[str]:
+    yield f"# Audit of {benchmarks[0].root}\n"
+    for benchmark in benchmarks:
+        videos = len({sample.video for sample in benchmark.samples})
+        truth = "" if benchmark.has_truth else ", no public masks"
+        yield f"- {benchmark.name} {benchmark.split}: {videos} videos, {len(benchmark.samples)} expressions{truth}"
+    yield f"- left out by exclude.txt: {len(reasons)} expressions\n"
+    yield "| kind | what it means | findings | videos | expressions | left out |"
+    yield "| --- | --- | ---: | ---: | ---: | --- |"
+    for kind, (meaning, excluded) in KINDS.items():
+        those = [finding for finding in findings if finding.kind == kind]
+        videos = len({finding.video for finding in those})
+        touched = len({sample_id for finding in those for sample_id in finding.sample_ids})
+        yield f"| {kind} | {meaning} | {len(those)} | {videos} | {touched} | {'yes' if excluded else 'no'} |"
+    counts: Counter[str] = Counter()
+    for finding in findings:
+        counts[finding.kind] += 1
+        if counts[finding.kind] == 1:
+            yield f"\n## {finding.kind}\n"
+        if counts[finding.kind] <= 20 or finding in drawn:
+            yield f"- {finding.split}, {finding.video}: {finding.detail}"
+        if finding in drawn:
+            yield f"\n  ![{finding.kind}](pictures/{drawn[finding].name})\n"
+
+
+def _draw(
+    folder: Path, benchmarks: dict[str, Benchmark], findings: Iterable[Finding], most: int
+) -> Iterator[tuple[Finding, Path]]:
+    """Overlay pictures of the first findings of each kind that can be seen: the frame in question between its
+    neighbours.
+    """
+    counts: Counter[str] = Counter()
+    for finding in findings:
+        if finding.object_id is None or not finding.frames or counts[finding.kind] >= most:
+            continue
+        benchmark = benchmarks[finding.split]
+        sample = next(sample for sample in benchmark.samples if sample.sample_id == finding.sample_ids[0])
+        centre = finding.frames[0]
+        shown = [t for t in range(centre - 1, centre + 3) if 0 <= t < len(sample.frames)]
+        try:
+            cells = [_overlay(benchmark, sample, finding.object_id, t) for t in shown]
+        except DataError:  # what cannot be read cannot be shown; the finding stands in the report
+            continue
+        counts[finding.kind] += 1
+        name = f"{finding.kind}-{counts[finding.kind]:02d}-{finding.video.replace('/', '_')}.jpg"
+        picture = strip(cells, [sample.frames[t] for t in shown])
+        yield finding, save_picture(folder / name, picture)
+
+
+def _overlay(benchmark: Benchmark, sample: VideoSample, object_id: str, t: int) -> np.ndarray:
+    """Frame t under the object's mask; a mask of another size lies at the upper left corner."""
+    frame = read_frame(benchmark.frame_path(sample, t))
+    if isinstance(benchmark, MaskDictBenchmark):  # a list that is too short is refused by `tracks`
+        track = benchmark.index[object_id]
+        rle = track[t] if t < len(track) else None
+    else:
+        rle = benchmark.tracks(sample._replace(object_ids=(object_id,)), [t])[0][0]
+    laid = np.zeros((frame.shape[0], frame.shape[1]), np.uint8)
+    if rle is not None:
+        mask = masks.decode(rle)[: frame.shape[0], : frame.shape[1]]
+        laid[: mask.shape[0], : mask.shape[1]] = mask
+    return overlay_masks(frame, laid)
+
+
+_task: dict = {}  # what a worker process was started with
+
+
+def _remember(benchmark: Benchmark, pixels: bool) -> None:
+    _task.update(benchmark=benchmark, pixels=pixels)
+
+
+def _check(samples: list[VideoSample]) -> list[Finding]:
+    return check_video(_task["benchmark"], samples, _task["pixels"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m veason.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="the data set's folder")
+    parser.add_argument(
+        "--benchmark", help=f"one of {', '.join(BENCHMARKS)}, or package.module:Class; by default told by the files"
+    )
+    parser.add_argument("--output", type=Path, default=Path("audit"))
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--pictures", type=int, default=8, help="overlay pictures of each kind, at most")
+    parser.add_argument(
+        "--no-pixels", action="store_true", help="do not compare masks with pictures, which takes most of the time"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        benchmarks = open_splits(options.benchmark or detect(options.data), options.data)
+        findings = [
+            finding for benchmark in benchmarks for finding in audit(benchmark, options.workers, not options.no_pixels)
+        ]
+        reasons = write_report(options.output, benchmarks, findings, options.pictures)
+    except (DataError, OSError) as error:
+        print(describe(error), file=sys.stderr)
+        return 2
+    for kind, count in Counter(finding.kind for finding in findings).most_common():
+        print(f"{count:6d} {kind}: {KINDS[kind][0]}")
+    total = sum(len(benchmark.samples) for benchmark in benchmarks)
+    print(
+        f"{len(reasons)} of {total} expressions to leave out; see {options.output / 'report.md'} and "
+        f"{options.output / 'exclude.txt'}"
+    )
+    return 1 if reasons else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

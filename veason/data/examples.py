@@ -1,0 +1,44 @@
+"""What the task hands to a trainer: a prompt with its frames, and the truth that an answer is scored against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The truth of one expression on its sampled frames.
+
+    Attributes:
+        frame_ids: the times shown to the model, one per sampled frame (the frame's index in the video, read as
+            seconds).
+        boxes: per sampled frame a list of [x1, y1, x2, y2] in pixels of `masks`; an absent object is [0, 0, 0, 0].
+        masks: uint8 [T, H, W], the union of the target masks, 0 or 1.
+    """
+
+    frame_ids: list[int]
+    boxes: list[list[list[float]]]
+    masks: np.ndarray
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training prompt, built on the worker that owns its group: pixels never travel.
+
+    Attributes:
+        sample_id: `<video>/<exp_id>`, named in every error.
+        messages: chat messages whose images are bare `{"type": "image"}` placeholders, in the order of `images`.
+        images: RGB frames at the size the model sees.
+        truth: what the reward compares with; None where nothing is scored.
+        response: the target answer of supervised fine-tuning; None for reinforcement learning.
+    """
+
+    sample_id: str
+    messages: list[dict[str, Any]]
+    images: list[Image]
+    truth: GroundTruth | None
+    response: str | None = None

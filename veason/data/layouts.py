@@ -1,0 +1,210 @@
+"""What the benchmarks of this field share: one annotation file of expressions, and truth as a mask_dict.json or as
+PNGs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from veason import masks
+from veason.data.base import Benchmark, VideoSample, missing_files, read_json
+from veason.data.mask_index import MaskIndex
+from veason.errors import DataError
+from veason.frames import frame_size
+from veason.masks import Rle
+
+
+class ExpressionsBenchmark(Benchmark):
+    """A benchmark listed in one file: {"videos": {video: {"frames": [...], "expressions": {exp_id: {"exp": ...}}}}}.
+
+    Expressions may also be a list. Height and width are taken from the annotation, or else from the first readable
+    frame's header.
+    """
+
+    text_key: ClassVar[str] = "exp"
+
+    @property
+    def folder(self) -> Path:
+        """What holds the frames and the masks: the annotation file's folder."""
+        return self.meta_path.parent
+
+    def frame_folder(self, video: str) -> Path:
+        return self.folder / "JPEGImages" / video
+
+    def targets(
+        self, video: str, meta: dict[str, Any], expression: dict[str, Any]
+    ) -> tuple[int | None, tuple[str, ...]]:
+        """The `type_id` and `object_ids` of an expression, as far as the annotation tells."""
+        return None, ()
+
+    def group(self, video: str, object_ids: tuple[str, ...]) -> str:
+        """What stands before the exp_id in a sample's name."""
+        return video
+
+    def read_samples(self) -> Iterator[VideoSample]:
+        for video, meta in self.read_videos().items():
+            where = f"{self.meta_path}: video {video}"
+            if not meta.get("frames") or "expressions" not in meta:
+                raise DataError(f"{where} has no frames or no expressions")
+            frames, folder = tuple(sorted(meta["frames"])), self.frame_folder(video)
+            if "height" in meta and "width" in meta:
+                height, width = int(meta["height"]), int(meta["width"])
+            else:
+                height, width = _first_size(folder / (frame + self.suffix) for frame in frames)
+            for exp_id, expression in _pairs(meta["expressions"]):
+                try:
+                    text, (type_id, object_ids) = expression[self.text_key], self.targets(video, meta, expression)
+                except (KeyError, TypeError) as error:
+                    raise DataError(f"{where}, expression {exp_id} has no {error}") from error
+                sample_id = f"{self.group(video, object_ids)}/{exp_id}"
+                yield VideoSample(sample_id, video, exp_id, text, folder, frames, height, width, type_id, object_ids)
+
+    def read_videos(self) -> dict[str, dict[str, Any]]:
+        """The annotation file's videos. A subclass may leave some out."""
+        content = read_json(self.meta_path)
+        if not isinstance(content, dict) or not isinstance(content.get("videos"), dict):
+            raise DataError(f'annotation file has no "videos": {self.meta_path}')
+        return content["videos"]
+
+
+def _first_size(paths: Iterable[Path]) -> tuple[int, int]:
+    """Height and width of the first frame that can be read; 0 x 0 where none can, which `problems` then has to tell."""
+    for path in paths:
+        with contextlib.suppress(DataError):
+            return frame_size(path)
+    return 0, 0
+
+
+class MaskDictBenchmark(ExpressionsBenchmark):
+    """Truth as mask_dict.json beside the annotation file: {anno_id: one RLE or null per frame of the video}."""
+
+    @cached_property
+    def index(self) -> MaskIndex:
+        return MaskIndex.open(self.folder / "mask_dict.json")
+
+    def truth_path(self, sample: VideoSample) -> Path:
+        return self.index.source
+
+    @cached_property
+    def sound_videos(self) -> set[str]:
+        """Videos with all their frames, whose objects all have masks that fit: one look serves their dozens of
+        expressions.
+        """
+        if not self.has_truth:
+            return set()
+        videos: dict[str, VideoSample] = {}
+        objects: dict[str, set[str]] = {}
+        aimless = set()  # videos with an expression that names no object
+        for sample in self.samples:
+            if sample.video not in videos:
+                videos[sample.video], objects[sample.video] = sample, set()
+            objects[sample.video].update(sample.object_ids)
+            if not sample.object_ids and sample.type_id != 2:
+                aimless.add(sample.video)
+        frame_problems = super().problems
+        return {
+            video
+            for video, sample in videos.items()
+            if video not in aimless
+            and all(self._fits(anno_id, sample) for anno_id in objects[video])
+            and not frame_problems(sample)
+        }
+
+    def _fits(self, anno_id: str, sample: VideoSample) -> bool:
+        """Whether an object has pixels somewhere and a mask of the right size for every frame."""
+        track = self.index.summaries.get(anno_id)
+        if track is None or not track.present or track.damage:
+            return False
+        return track.frames >= len(sample.frames) and track.size == (sample.height, sample.width)
+
+    def targets(
+        self, video: str, meta: dict[str, Any], expression: dict[str, Any]
+    ) -> tuple[int | None, tuple[str, ...]]:
+        type_id = expression.get("type_id")
+        return type_id, () if type_id == 2 or not self.has_truth else tuple(map(str, expression["anno_id"]))
+
+    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
+        tracks = []
+        for anno_id in sample.object_ids:
+            track = self.index[anno_id]
+            if len(track) < len(sample.frames):
+                raise DataError(self._too_short(anno_id, len(track), sample))
+            if damage := self.index.summaries[anno_id].damage:
+                raise DataError(self._damaged(anno_id, damage))
+            tracks.append([track[index] for index in frame_indices])
+        return tracks
+
+    def problems(self, sample: VideoSample) -> list[str]:
+        if sample.video in self.sound_videos:
+            return []
+        found = super().problems(sample)
+        for anno_id in sample.object_ids:
+            found += self._misfits(anno_id, sample)
+        return found
+
+    def training_problems(self, sample: VideoSample) -> list[str]:
+        """`problems`, and that a target has no pixel in any frame: a truth to score against, and nothing to learn from."""
+        if sample.video in self.sound_videos:
+            return []
+        found, summaries = self.problems(sample), self.index.summaries
+        if found or sample.type_id == 2 or any(summaries[anno_id].present for anno_id in sample.object_ids):
+            return found
+        return [f"{self.index.source}: no mask in any frame (ids {', '.join(sample.object_ids) or 'none'})"]
+
+    def _misfits(self, anno_id: str, sample: VideoSample) -> list[str]:
+        """What is wrong with an object's masks, as far as the index tells without reading them."""
+        track = self.index.summaries.get(anno_id)
+        if track is None:
+            return [f"{self.index.source} has no masks for id {anno_id!r}"]
+        wrong = [self._too_short(anno_id, track.frames, sample)] if track.frames < len(sample.frames) else []
+        if track.size not in (None, (sample.height, sample.width)):
+            size = "several sizes" if track.size == (0, 0) else "{}x{}".format(*track.size)
+            wrong.append(
+                f"{self.index.source}: masks of id {anno_id!r} are of {size}, the frames of "
+                f"{sample.height}x{sample.width}"
+            )
+        return wrong + ([self._damaged(anno_id, track.damage)] if track.damage else [])
+
+    def _damaged(self, anno_id: str, damage: str) -> str:
+        return f"{self.index.source}: id {anno_id!r}, {damage}"
+
+    def _too_short(self, anno_id: str, length: int, sample: VideoSample) -> str:
+        return f"{self.index.source}: id {anno_id!r} has {length} masks, the video has {len(sample.frames)} frames"
+
+
+class PngBenchmark(ExpressionsBenchmark):
+    """Truth as one PNG a frame, whose values are object numbers: `object_ids` holds the number."""
+
+    def mask_folder(self, sample: VideoSample) -> Path:
+        return self.folder / "Annotations" / sample.video
+
+    def truth_path(self, sample: VideoSample) -> Path:
+        return self.mask_folder(sample)
+
+    def pick(self, values: np.ndarray, object_id: str) -> np.ndarray:
+        """The object's pixels, bool [H, W], out of a PNG's values."""
+        return values == int(object_id)
+
+    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
+        folder = self.mask_folder(sample)
+        values = [masks.read_mask(folder / f"{sample.frames[index]}.png") for index in frame_indices]
+        return [[masks.encode(self.pick(frame, object_id)) for frame in values] for object_id in sample.object_ids]
+
+    def problems(self, sample: VideoSample) -> list[str]:
+        found = super().problems(sample)
+        if not self.has_truth:
+            return found
+        return found + missing_files(self.mask_folder(sample), sample.frames, ".png", "mask")
+
+
+def _pairs(expressions: Any) -> Iterable[tuple[str, dict[str, Any]]]:
+    """(exp_id, expression) of one video, whether its expressions are an object or a list."""
+    if isinstance(expressions, dict):
+        return expressions.items()
+    return [(str(expression.get("exp_id", number)), expression) for number, expression in enumerate(expressions)]

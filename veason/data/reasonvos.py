@@ -1,0 +1,44 @@
+"""ReasonVOS (Bai et al., NeurIPS 2024): questions about one object, over videos of four sources.
+
+    ROOT/JPEGImages/<video>/<frame>.jpg
+    ROOT/meta_expressions_.json                            videos -> video -> source, frames, expressions [{exp_text,
+    obj_id, exp_id}] ROOT/Annotations/<source>_<video>_<obj_id>/<frame>.png     the truth, where it is at hand: every
+    value but 0 is the object
+
+The file of the original release, meta_expressions.json, has its expressions as an object; it is the split "original".
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from veason.data.base import VideoSample
+from veason.data.layouts import PngBenchmark
+
+
+class ReasonVOS(PngBenchmark):
+    name = "reasonvos"
+    splits: ClassVar[dict[str, str]] = {"test": "meta_expressions_.json", "original": "meta_expressions.json"}
+    text_key = "exp_text"
+
+    @cached_property
+    def has_truth(self) -> bool:
+        return (self.root / "Annotations").is_dir()
+
+    def targets(
+        self, video: str, meta: dict[str, Any], expression: dict[str, Any]
+    ) -> tuple[int | None, tuple[str, ...]]:
+        return 1, (f"{meta['source']}_{video}_{expression['obj_id']}",)
+
+    def group(self, video: str, object_ids: tuple[str, ...]) -> str:
+        return object_ids[0]  # an exp_id may come again for another object of the same video
+
+    def mask_folder(self, sample: VideoSample) -> Path:
+        return self.root / "Annotations" / sample.object_ids[0]
+
+    def pick(self, values: np.ndarray, object_id: str) -> np.ndarray:
+        return values != 0

@@ -1,0 +1,87 @@
+"""A SAM 2 model from a YAML of the sam2 package's kind and a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from veason.errors import DataError
+
+RANDOM = "random"  # said in place of a checkpoint by whoever wants a model without trained weights
+
+# What sam2's own builder switches on for its video predictor: fall back to the best of three masks when the single one
+# is unstable, and remember a prompted mask as 0 and 1.
+POSTPROCESSING = {
+    "sam_mask_decoder_extra_args.dynamic_multimask_via_stability": True,
+    "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": 0.05,
+    "sam_mask_decoder_extra_args.dynamic_multimask_stability_thresh": 0.98,
+    "binarize_mask_from_pts_for_mem_enc": True,
+}
+
+
+def load_model(config: str | os.PathLike, checkpoint: str | os.PathLike | None, device: torch.device) -> Any:
+    """Build the model that `config` describes and load its weights; without a checkpoint (None or "random") they are
+    random.
+
+    Args:
+        config: a file, or the name of one inside the sam2 package such as `configs/sam2.1/sam2.1_hiera_l.yaml`.
+        checkpoint: a file of tensors, safetensors or read with `weights_only`; the state dict itself, or under the key
+            "model".
+
+    Raises:
+        FileNotFoundError: there is no such config or checkpoint.
+        ValueError: the checkpoint is not one of this model.
+    """
+    from hydra.utils import instantiate  # hydra and sam2 are wanted by whoever tracks, and by nobody else
+    from omegaconf import OmegaConf
+
+    settings = OmegaConf.load(find_config(config))
+    for key, value in POSTPROCESSING.items():
+        OmegaConf.update(settings, f"model.{key}", value, force_add=True)
+    settings.model.compile_image_encoder = False  # this tracker compiles for itself
+    model = instantiate(settings.model, _recursive_=True)
+    if checkpoint not in (None, RANDOM):
+        _load_weights(model, Path(checkpoint))
+    return model.to(device).eval().requires_grad_(False)
+
+
+def find_config(config: str | os.PathLike) -> Path:
+    """The file that `config` names, on the disk or inside the sam2 package."""
+    import sam2
+
+    inside = Path(sam2.__file__).parent
+    for path in (Path(config), inside / config, inside / f"{config}.yaml"):
+        if path.is_file():
+            return path
+    names = sorted(str(path.relative_to(inside)) for path in inside.glob("configs/sam2*/*.yaml"))
+    raise DataError(f"no SAM 2 model file {config}; a path, or one of {', '.join(names)}")
+
+
+def _load_weights(model: Any, path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"no SAM 2 checkpoint {path}")
+    if path.suffix == ".safetensors":
+        state = load_file(path)
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        model.load_state_dict(state.get("model", state))
+    except RuntimeError as error:
+        told = "; ".join(
+            line.strip() for line in str(error).splitlines()[1:3]
+        )  # the first is torch's own, the others can be hundreds
+        raise DataError(f"{path} does not hold the weights of this SAM 2 model: {told[:300]}") from error
+
+
+def store_in(model: Any, dtype: torch.dtype) -> None:
+    """Store the weights of matrix products and convolutions in `dtype`, as autocast would convert them again at every
+    call.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            module.to(dtype)

@@ -1,0 +1,86 @@
+"""What a run can be told beside its workers: the data, the estimator, the loop, supervised fine-tuning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class DataConfig:
+    """The data set and the prompt; everything but the batching is handed to the task's data set as keyword arguments."""
+
+    name: str = "video_seg_keyframe_sft_base_mod"  # data set by name, or package.module:name
+    train_files: str | None = None  # root folder of the training set
+    val_files: str | None = None  # root folder of the validation set; null: no validation
+    meta_file: str | None = None  # expressions file inside train_files; null: the set's own
+    val_meta_file: str | None = None  # the same inside val_files
+    exclude: str | None = None  # list of samples to leave out, as written by `python -m veason.audit`
+    include_absent: bool = False  # also show expressions whose target is not in the video
+    on_bad_sample: str = "raise"  # raise ends the run; skip draws another sample, counted and reported
+    prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
+    sampled_frames: int = 6  # the published sampling rule's N (it gives at most N - 1 frames)
+    keyframe_resize: int = 560  # side of the square frame that the model sees, in pixels
+    max_pixels: int = 12845056  # bounds of the image processor's smart resizing
+    min_pixels: int = 3136
+    max_prompt_length: int = 7100  # tokens; a longer prompt is refused by name when the data is loaded
+    max_response_length: int = 1024  # tokens; a longer one is cut and counted; in fine-tuning it is refused
+    rollout_batch_size: int = 16  # prompts per step (fine-tuning: examples per update)
+    val_batch_size: int = 64  # prompts per validation call
+    val_max_samples: int | None = None  # the first so many of a fixed shuffle; null: all
+    shuffle: bool = True  # a new order each episode
+    seed: int = 42  # of the order, the frames drawn and the sampling
+    options: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of a data set of your own
+
+
+@dataclass
+class AlgorithmConfig:
+    """From scores to advantages, on the driver."""
+
+    adv_estimator: str = "grpo"  # by name (verl.algorithms.advantages)
+    gamma: float = 1.0  # discount of reinforce_plus_plus
+    kl_coef: float = 0.0  # KL in the reward: only 0 is possible, the KL term is in the loss (worker.actor.use_kl_loss)
+    dynamic_sampling: bool = False  # DAPO: draw further prompts in place of groups whose scores are all equal
+    max_sampling_rounds: int = 4  # rollout rounds per step before a smaller batch is trained on
+    overlong_buffer: int = 0  # DAPO: a response within so many tokens of the limit loses score, linearly; 0 is off
+    overlong_penalty: float = 1.0  # what a response at the limit loses
+
+
+@dataclass
+class TrainerConfig:
+    """The loop, its machines, its records."""
+
+    device: str = "cuda"  # cuda; cpu; auto: cuda where there is one
+    nnodes: int = 1  # machines of the Ray cluster
+    n_gpus_per_node: int = 1  # workers per machine: one a GPU, or so many CPU processes
+    worker_timeout: float = 3600.0  # seconds after which a call of the workers counts as hung
+    total_episodes: int = 1  # passes over the data
+    max_steps: int | None = None  # stop after so many steps; null: at the end of the last episode
+    project_name: str = "veason_r1"  # wandb project
+    experiment_name: str = "run"  # wandb run; last part of the default save_checkpoint_path
+    logger: list[str] = field(
+        default_factory=lambda: ["console"]
+    )  # console, wandb, tensorboard; metrics.jsonl is always written
+    val_generations_to_log_to_wandb: int = (
+        0  # validation answers kept per validation (a table in wandb, and in generations.jsonl)
+    )
+    val_before_train: bool = False  # validate once before the first step
+    val_only: bool = False  # validate and end
+    test_freq: int = -1  # validate every so many steps and at the end; -1: never
+    save_freq: int = -1  # save every so many steps and at the end; -1: only at the end
+    save_limit: int = -1  # checkpoints kept, the last up to the step that was saved; -1: all
+    remove_previous_ckpt: bool = False  # the same as save_limit: 1
+    save_checkpoint_path: str | None = None  # null: checkpoints/<project_name>/<experiment_name>
+    load_checkpoint_path: str | None = (
+        None  # a global_step_N folder, a run's folder (its latest), or "latest" of save_checkpoint_path
+    )
+
+
+@dataclass
+class SFTConfig:
+    """Supervised fine-tuning (`verl.trainer.sft`) alone."""
+
+    val_ratio: float = 0.05  # share of the training records held out where data.val_files is null
+    # processes of each worker that read coming steps' examples, a step each; 0: threads, which slow its launches down
+    num_workers: int = 0
+    generate: int = 0  # held-out prompts whose greedy answers are scored at each validation; 0: none

@@ -1,0 +1,116 @@
+"""What a run reports of its groups (pure functions of GroupResults), and the clock of its stages. `section/name`
+throughout.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from statistics import fmean
+
+import numpy as np
+
+from verl.algorithms.dapo import informative
+from verl.protocol import GroupResult
+
+
+class Clock:
+    """Seconds per named stage; a stage that runs several times in a step adds up."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Times the block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - start
+
+    def read(self) -> dict[str, float]:
+        """`seconds/<stage>` of all stages, and starts again."""
+        seconds = {f"seconds/{stage}": value for stage, value in self.seconds.items()}
+        self.seconds.clear()
+        return seconds
+
+
+def group_metrics(groups: Sequence[GroupResult], prefix: str = "") -> dict[str, float]:
+    """Scores, their parts, failures and lengths over all responses of some groups.
+
+    Gives, with `prefix` in front: reward/mean, std, min, max (over responses), group_std (mean of the groups' own),
+    all_equal (share of groups without a signal), uncomputed (share of groups whose score could not be computed);
+    part/<name>_mean, _std, _zero (share); failure/<cause> and failure/any (shares); response/mean, max (tokens),
+    truncated (share); prompt/mean, max (tokens).
+    """
+    if not groups:
+        return {}
+    scored = [group for group in groups if is_computed(group)]
+    failures = [failure for group in groups for failure in group.failures]
+    lengths = np.array([tokens for group in groups for tokens in group.response_tokens])
+    prompts = np.array([group.prompt_tokens for group in groups])
+    causes = Counter(failure for failure in failures if failure is not None)
+    values = {
+        "reward/uncomputed": 1 - len(scored) / len(groups),
+        "failure/any": sum(causes.values()) / len(failures),
+        **{f"failure/{cause}": count / len(failures) for cause, count in sorted(causes.items())},
+        "response/mean": lengths.mean(),
+        "response/max": lengths.max(),
+        "response/truncated": np.mean([cut for group in groups for cut in group.truncated]),
+        "prompt/mean": prompts.mean(),
+        "prompt/max": prompts.max(),
+    }
+    if scored:
+        values |= _score_metrics(scored)
+    return {f"{prefix}{name}": float(value) for name, value in values.items()}
+
+
+def _score_metrics(groups: Sequence[GroupResult]) -> dict[str, float]:
+    totals = np.array([total for group in groups for total in group.totals])
+    parts: dict[str, list[float]] = defaultdict(list)
+    for group in groups:
+        for response in group.parts:
+            for name, value in response.items():
+                parts[name].append(value)
+    values = {
+        "reward/mean": totals.mean(),
+        "reward/std": totals.std(),
+        "reward/min": totals.min(),
+        "reward/max": totals.max(),
+        "reward/group_std": np.mean([np.std(group.totals) for group in groups]),
+        "reward/all_equal": np.mean([not informative(group.totals) for group in groups]),
+    }
+    for name, numbers in parts.items():
+        column = np.array(numbers)
+        values |= {
+            f"part/{name}_mean": column.mean(),
+            f"part/{name}_std": column.std(),
+            f"part/{name}_zero": np.mean(column == 0),
+        }
+    return values
+
+
+def is_computed(group: GroupResult) -> bool:
+    """Whether every response of the group has a score; a NaN anywhere leaves the whole group out."""
+    return all(math.isfinite(total) for total in group.totals)
+
+
+def over_parts(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    """One figure per name over the parts of one training step (optimizer steps, sampling rounds): the sum of a
+    `seconds/` figure, the largest of a `memory/` or `.../max` figure, and the mean of any other.
+    """
+    columns: dict[str, list[float]] = defaultdict(list)
+    for part in parts:
+        for name, value in part.items():
+            columns[name].append(value)
+    return {name: float(_reduction(name)(values)) for name, values in columns.items()}
+
+
+def _reduction(name: str) -> Callable[[list[float]], float]:
+    if name.startswith("seconds/"):
+        return sum
+    return max if name.startswith("memory/") or name.endswith("/max") else fmean
