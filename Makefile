@@ -1,4 +1,4 @@
-# The first call of any target makes .venv (a few minutes); later calls find it as it is.
+# The first call of any target creates .venv, which takes a few minutes.
 PYTHON ?= python3
 PY := .venv/bin/python
 export PYTHON
@@ -7,8 +7,11 @@ export HF_HUB_OFFLINE ?= 1
 .PHONY: help venv lint test test-gpu demo fuzz clean
 
 help:
-	@echo "make demo   the whole pipeline on a toy world, CPU or GPU      make test   lint and tests"
-	@echo "make fuzz   200,000 mutated answers against the reward        make test-gpu   the tests that need a CUDA device"
+	@echo "make demo       the whole pipeline on the toy world, CPU or GPU"
+	@echo "make test       lint and tests"
+	@echo "make test-gpu   the tests that need a CUDA device"
+	@echo "make fuzz       200,000 mutated answers against the reward"
+	@echo "make lint       ruff and mypy"
 
 venv:
 	@bash training_scripts/setup/create_venv.sh

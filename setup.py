@@ -1,6 +1,4 @@
-"""Installs veason, verl, grpo_reward, eval and training_data_construction under one distribution name of the project's
-own.
-"""
+"""Packages veason, verl, grpo_reward, eval and training_data_construction as the distribution `open-veason-r1`."""
 
 from pathlib import Path
 
@@ -20,6 +18,5 @@ setup(
         include=[f"{name}{rest}" for name in PACKAGES for rest in ("", ".*")],
     ),
     package_data={"": ["*.yaml", "*.json", "*.txt", "*.safetensors", "*.jinja", "*.html"]},
-    # The versions are in requirements.txt (GPU) and requirements-cpu.lock (CPU): vLLM and torch come as different
-    # builds for each.
+    # Dependencies are in requirements.txt (GPU) and requirements-cpu.lock (CPU): torch and vLLM have separate builds.
 )

@@ -1,4 +1,4 @@
-"""How much may be spent, and how fast: a budget of requests and tokens, and the pace that a busy server asks for."""
+"""Limits of teacher requests: a budget of requests and tokens, and rate limiting with backoff."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import time
 from dataclasses import dataclass, field
 
 
-class BudgetSpent(RuntimeError):
-    """The next request would go beyond the budget."""
+class BudgetExhausted(RuntimeError):
+    """The next request would exceed the budget."""
 
 
 class Budget:
-    """Requests and tokens spent so far and in flight; a request starts only when it fits beside those in flight.
+    """Requests and tokens, spent and in flight; a request starts only when it fits with those in flight.
 
-    A request's tokens are known once it is answered. Until then it is reckoned at the largest seen so far, so the first
-    is sent on credit and the total is exceeded by no more than the growth of the largest request.
+    A request's tokens are known once it is answered. Until then it counts as the largest request so far, so the total
+    exceeds the limit by at most the growth of the largest request.
 
     Args:
-        max_requests: requests that the server may be paid for; None is no limit.
-        max_tokens: prompt and completion tokens together; None is no limit.
+        max_requests: limit of billed requests; None: no limit.
+        max_tokens: limit of prompt and completion tokens; None: no limit.
     """
 
     def __init__(self, max_requests: int | None = None, max_tokens: int | None = None):
@@ -34,7 +34,7 @@ class Budget:
         self._changed = asyncio.Condition()
 
     def record(self, tokens: int) -> None:
-        """Counts a request that was paid for, also one of an earlier run."""
+        """Counts a billed request of this or an earlier run."""
         self.requests += 1
         self.tokens += tokens
         self._largest = max(self._largest, tokens)
@@ -43,17 +43,17 @@ class Budget:
         """Waits until one more request fits.
 
         Raises:
-            BudgetSpent: it does not fit, and nothing is in flight that could come out smaller.
+            BudgetExhausted: it does not fit, and no request is in flight.
         """
         async with self._changed:
             while not self._fits():
                 if self.in_flight == 0:
-                    raise BudgetSpent(f"the budget is spent: {self.requests} requests, {self.tokens} tokens")
+                    raise BudgetExhausted(f"the budget is exhausted: {self.requests} requests, {self.tokens} tokens")
                 await self._changed.wait()
             self.in_flight += 1
 
     async def settle(self, tokens: int | None) -> None:
-        """Ends a reserved request: what it cost in tokens, or None when the server did no work for it."""
+        """Ends a reserved request; `tokens` is its cost, or None when it was not billed."""
         async with self._changed:
             self.in_flight -= 1
             if tokens is not None:
@@ -61,47 +61,46 @@ class Budget:
             self._changed.notify_all()
 
     def _fits(self) -> bool:
-        coming = self.in_flight + 1
-        requests_fit = self.max_requests is None or self.requests + coming <= self.max_requests
+        pending = self.in_flight + 1
+        requests_fit = self.max_requests is None or self.requests + pending <= self.max_requests
         tokens_fit = self.max_tokens is None or (
-            self.tokens < self.max_tokens and self.tokens + coming * self._largest <= self.max_tokens
+            self.tokens < self.max_tokens and self.tokens + pending * self._largest <= self.max_tokens
         )
         return requests_fit and tokens_fit
 
 
 @dataclass
-class Pace:
-    """Waiting between tries: exponential with jitter, never shorter than the server asks, and everyone waits when it
-    asks.
+class RateLimiter:
+    """Retry delays: exponential backoff with jitter; a server's Retry-After delays all requests.
 
     Attributes:
-        tries: requests for one answer before it is left for the next run.
-        first_delay: seconds after the first failure; doubled after each further one.
-        max_delay: the longest wait in seconds that the doubling reaches; what the server asks for may be longer.
+        tries: requests for one answer before it is left to the next run.
+        first_delay: seconds after the first failure, doubled after each further one.
+        max_delay: upper bound of the doubling in seconds; Retry-After may be longer.
     """
 
     tries: int = 8
     first_delay: float = 1.0
     max_delay: float = 60.0
-    _closed_until: float = 0.0  # time.monotonic()
-    _halted: asyncio.Event = field(default_factory=asyncio.Event)
+    _blocked_until: float = 0.0  # time.monotonic()
+    _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def halt(self) -> None:
-        """Ends all waiting, also that to come: the run is stopping."""
-        self._halted.set()
+    def stop(self) -> None:
+        """Ends all present and future waiting."""
+        self._stopped.set()
 
-    async def gate(self) -> None:
-        """Returns when no server's wish to wait is running."""
-        while (left := self._closed_until - time.monotonic()) > 0 and not self._halted.is_set():
-            await self._wait(left)
+    async def wait_until_allowed(self) -> None:
+        """Waits until no Retry-After is pending."""
+        while (remaining := self._blocked_until - time.monotonic()) > 0 and not self._stopped.is_set():
+            await self._wait(remaining)
 
     async def back_off(self, failures: int, retry_after: float | None) -> None:
-        """Waits after the failure number `failures` (from 1) of one question."""
+        """Waits after the `failures`-th failure (from 1) of one question."""
         if retry_after is not None:
-            self._closed_until = max(self._closed_until, time.monotonic() + retry_after)
+            self._blocked_until = max(self._blocked_until, time.monotonic() + retry_after)
         delay = min(self.first_delay * 2 ** (failures - 1), self.max_delay) * random.uniform(0.5, 1.0)
         await self._wait(max(delay, retry_after or 0.0))
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._halted.wait(), seconds)
+            await asyncio.wait_for(self._stopped.wait(), seconds)

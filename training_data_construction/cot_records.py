@@ -1,4 +1,4 @@
-"""An accepted answer as a training record, in the seed's form, and the sets for training and validation."""
+"""Training records from accepted answers, in the published format, and the split into training and validation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from veason.prompts import Message, build_messages
 
 Record = dict[str, Any]
 IMAGE_TAG = "<image>"
-END_OF_THINKING = "</think>"
+THINK_END = "</think>"
 
 
 def build_record(
@@ -28,20 +28,20 @@ def build_record(
     template: str | None = None,
     decimals: int = 2,
 ) -> Record:
-    """One record of the seed's form.
+    """Builds one record of the published format.
 
     Args:
         thinking: the teacher's reasoning.
-        size: side of the square frames that the student sees; the boxes are in their pixels.
-        absent_objects: "zero" labels an object that is not seen in the keyframe as [0, 0, 0, 0], as the seed does;
-            "drop" leaves it out.
+        size: side in pixels of the student's square frames, in which the boxes are given.
+        absent_objects: "zero" labels an object that is not visible in the keyframe as [0, 0, 0, 0], as the published
+            code does; "drop" omits it.
         template: see `veason.prompts.load_template`.
-        decimals: of the boxes' sides.
+        decimals: decimals of the box coordinates.
 
     Returns:
         `conversation` (human and gpt turns), `CoT` (the thinking), `solution` (the answer), `frame_ids`,
-        `sampled_video_frames` (their files), and what identifies the expression. An absent target's answer has an empty
-        list of boxes.
+        `sampled_video_frames` (their files), and the fields of the expression. The answer about an absent target has an
+        empty list of boxes.
     """
     sample = task.sample
     boxes = [
@@ -50,7 +50,7 @@ def build_record(
         if box is not None or absent_objects == "zero"
     ]
     answer = format_answer(thinking, task.keyframe, boxes)
-    chain, separator, solution = answer.partition(END_OF_THINKING)
+    chain, separator, solution = answer.partition(THINK_END)
     messages = build_messages(sample.expression, task.frame_ids, template, (size, size))
     return {
         "video": sample.video,
@@ -71,17 +71,16 @@ def build_record(
 
 
 def flat_prompt(messages: Sequence[Message]) -> str:
-    """The user turn as one text with `<image>` where an image stands."""
+    """The user turn as one text with `<image>` in place of each image."""
     content = next(message["content"] for message in messages if message["role"] == "user")
     return "".join(IMAGE_TAG if part["type"] == "image" else part["text"] for part in content)
 
 
 def split_by_video(records: Sequence[Record], val_ratio: float, seed: int) -> tuple[list[Record], list[Record]]:
-    """Training and validation records: whole videos are set apart, so that no frame of a validation video was trained
-    on.
+    """Splits records into training and validation by video.
 
     Args:
-        val_ratio: the share of videos for validation, at least one when it is above 0 and there are two.
+        val_ratio: share of videos for validation; if above 0, at least one video, and never all.
     """
     videos = sorted({record["video"] for record in records})
     count = min(max(1, round(len(videos) * val_ratio)), len(videos) - 1) if val_ratio > 0 and videos else 0
@@ -91,7 +90,7 @@ def split_by_video(records: Sequence[Record], val_ratio: float, seed: int) -> tu
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a whole file or none: aside first, then renamed."""
+    """Writes JSON atomically: to a temporary file, which is then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
     with open(aside, "w", encoding="utf-8") as file:

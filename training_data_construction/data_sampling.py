@@ -2,11 +2,11 @@
 
     python training_data_construction/data_sampling.py --input_json ReVOS/meta_expressions_train_.json
 
-Four strata, referring or reasoning x one or several objects. A stratum's share is the product of its two marginal
-ratios times the target, so types and numbers of objects keep their proportions; what a stratum lacks is filled at
-random from the others, and rounding is cut at random. Absent targets (type 2) belong to no stratum: `--absent_size`
-adds some for recipes that train on them. The input's order, and everything in an expression and in a video's entry, is
-kept; videos of which nothing was drawn are left out.
+There are four strata: referring or reasoning, with one or several objects. The quota of a stratum is the product of
+its two marginal ratios times the target size, which keeps the proportions of types and object counts. Shortfalls are
+filled at random from the other strata, and an excess by rounding is removed at random. Expressions with absent targets
+(type 2) belong to no stratum; `--absent_size` adds some. The order and all fields of the input are kept; videos without
+a sampled expression are omitted.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ STRATA: tuple[Stratum, ...] = tuple((kind, number) for kind in TYPES.values() fo
 
 
 class SamplingError(ValueError):
-    """The input holds nothing to sample, or is not a ReVOS annotation file."""
+    """The input has nothing to sample, or is not a ReVOS annotation file."""
 
 
 def stratum_of(expression: dict[str, Any]) -> Stratum | None:
-    """The stratum of an expression; None for an absent target, and for one that names no object."""
+    """The stratum of an expression; None for an absent target or an expression without objects."""
     kind, objects = TYPES.get(expression["type_id"]), len(expression["obj_id"])
     if kind is None or objects == 0:
         return None
@@ -41,7 +41,7 @@ def stratum_of(expression: dict[str, Any]) -> Stratum | None:
 
 
 def group_by_stratum(videos: dict[str, Any]) -> tuple[dict[Stratum, list[Key]], list[Key]]:
-    """The expressions of each stratum and the absent ones, in the file's order."""
+    """The expressions of each stratum, and those with absent targets, in the file's order."""
     strata: dict[Stratum, list[Key]] = {stratum: [] for stratum in STRATA}
     absent: list[Key] = []
     for video, entry in videos.items():
@@ -58,9 +58,7 @@ def group_by_stratum(videos: dict[str, Any]) -> tuple[dict[Stratum, list[Key]], 
 
 
 def quotas(strata: dict[Stratum, list[Key]], target_size: int) -> dict[Stratum, int]:
-    """How many expressions each stratum is to give: the product of its two marginal ratios times the target, capped by
-    what exists.
-    """
+    """The quota of each stratum: the product of its marginal ratios times the target size, at most its own size."""
     total = sum(map(len, strata.values()))
 
     def ratio(side: int, value: str) -> float:
@@ -70,10 +68,10 @@ def quotas(strata: dict[Stratum, list[Key]], target_size: int) -> dict[Stratum, 
 
 
 def sample_keys(strata: dict[Stratum, list[Key]], target_size: int, rng: random.Random) -> set[Key]:
-    """Draws `target_size` expressions, or all there are when there are fewer.
+    """Samples `target_size` expressions, or all of them when there are fewer.
 
     Raises:
-        SamplingError: there is no expression to draw, or none is asked for.
+        SamplingError: there is no expression to sample, or `target_size` is below 1.
     """
     if target_size < 1:
         raise SamplingError(f"--target_size {target_size}: at least 1 is needed")
@@ -103,7 +101,7 @@ def select(content: dict[str, Any], chosen: set[Key]) -> dict[str, Any]:
 
 
 def distribution(strata: dict[Stratum, list[Key]], absent: Sequence[Key], chosen: set[Key]) -> str:
-    """A table of how many expressions of each kind there were and are; shares are of those with a target."""
+    """A table of the strata's sizes before and after sampling; percentages are of the expressions with a target."""
     lines = [f"{'':<22}{'before':>16}{'after':>16}"]
     before = Counter({stratum: len(keys) for stratum, keys in strata.items()})
     after = Counter({stratum: sum(key in chosen for key in keys) for stratum, keys in strata.items()})
@@ -119,11 +117,11 @@ def distribution(strata: dict[Stratum, list[Key]], absent: Sequence[Key], chosen
 
 
 def read_annotation(path: Path) -> dict[str, Any]:
-    """The annotation file, checked to hold videos with expressions by id."""
+    """Reads the annotation file and checks that it has videos with expressions by id."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SamplingError(f"input is missing: {path}") from None
+        raise SamplingError(f"input does not exist: {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SamplingError(f"input is not JSON: {path} ({error})") from None
     videos = content.get("videos") if isinstance(content, dict) else None
@@ -133,7 +131,7 @@ def read_annotation(path: Path) -> dict[str, Any]:
 
 
 def write_annotation(path: Path, content: dict[str, Any]) -> None:
-    """Writes to the side, then renames: a file at `path` is always whole."""
+    """Writes the file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=4, ensure_ascii=False), encoding="utf-8")
@@ -145,11 +143,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--input_json", help="default: $REVOS_ROOT/meta_expressions_train_.json")
     parser.add_argument("--output_json", help="default: meta_expressions_train_select.json beside the input")
     parser.add_argument("--target_size", type=int, default=10_000)
-    parser.add_argument("--absent_size", type=int, default=0, help="expressions without a target (type 2) to add")
+    parser.add_argument("--absent_size", type=int, default=0, help="expressions with absent targets (type 2) to add")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     if not options.input_json and not os.environ.get("REVOS_ROOT"):
-        raise SystemExit("data_sampling: give --input_json, or set REVOS_ROOT to the folder of ReVOS")
+        raise SystemExit("data_sampling: set --input_json, or REVOS_ROOT to the folder of ReVOS")
     source = Path(options.input_json or Path(os.environ["REVOS_ROOT"]) / "meta_expressions_train_.json")
     output = Path(options.output_json or source.with_name("meta_expressions_train_select.json"))
     rng = random.Random(options.seed)

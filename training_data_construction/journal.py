@@ -1,8 +1,7 @@
-"""An append-only file of JSON lines that survives being killed at any moment.
+"""An append-only file of JSON lines that survives a kill at any time.
 
-Every line is on the disk (fsync) before `append` returns. A line that a kill cut short stands at the end, without its
-line break: it is cut off when the file is opened again. One process writes at a time, held by a lock that the system
-lets go of with the process.
+Every line is synced to disk before `append` returns. An incomplete last line is truncated when the file is opened
+again. A file lock, released with the process, admits one writer.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from typing import Any
 
 
 class JournalError(RuntimeError):
-    """The journal cannot be read, written or is in use; the message names the file."""
+    """The journal cannot be read or written, or is in use; the message names the file."""
 
 
 class Journal:
-    """Opens or creates the journal at `path`; `entries` are the lines found in it, then those appended.
+    """Opens or creates the journal at `path`; `entries` has its existing and appended lines.
 
     Raises:
-        JournalError: another process writes it, or a line other than the last is damaged.
+        JournalError: another process writes it, or a line other than the last is invalid.
     """
 
     def __init__(self, path: Path | str):
@@ -40,26 +39,26 @@ class Journal:
     def _recover(self) -> list[dict[str, Any]]:
         lines = self.path.read_bytes().splitlines(keepends=True)
         entries: list[dict[str, Any]] = []
-        end = 0  # bytes of the whole lines
+        end = 0  # bytes of the complete lines
         for number, line in enumerate(lines, start=1):
             try:
                 entries.append(json.loads(line))
             except ValueError as error:
                 if number < len(lines):
-                    raise JournalError(f"{self.path}, line {number} is damaged: {error}") from error
-                os.ftruncate(self._file.fileno(), end)  # torn by a kill
+                    raise JournalError(f"{self.path}, line {number} is not valid JSON: {error}") from error
+                os.ftruncate(self._file.fileno(), end)  # incomplete after a kill
                 os.fsync(self._file.fileno())
                 break
             end += len(line)
-            if not line.endswith(b"\n"):  # complete but for its line break: kept, since it may have been paid for
+            if not line.endswith(b"\n"):  # complete without its line break: kept, since it may have been billed
                 self._write(b"\n")
         return entries
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Adds one line; it is on the disk when this returns.
+        """Appends one line and syncs it to disk.
 
         Raises:
-            JournalError: the disk is full or gone; the journal is left as it was.
+            JournalError: the disk is full or unavailable; the journal is unchanged.
         """
         self._write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
         self.entries.append(entry)
@@ -68,7 +67,7 @@ class Journal:
         before = os.fstat(self._file.fileno()).st_size
         try:
             written = 0
-            while written < len(data):  # a nearly full disk takes a part
+            while written < len(data):  # a nearly full disk writes a part
                 written += os.write(self._file.fileno(), data[written:])
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -76,7 +75,7 @@ class Journal:
             raise JournalError(f"cannot write {self.path}: {error}") from error
 
     def close(self) -> None:
-        """Closes the file and lets go of the lock."""
+        """Closes the file and releases the lock."""
         self._file.close()
 
     def __enter__(self) -> Journal:

@@ -1,11 +1,11 @@
-"""The records as a LLaMA-Factory data set: the same prompt, the same answer, the frames as the student sees them.
+"""Exports the records as a LLaMA-Factory data set, with the student's prompt, answer and resized frames.
 
     FOLDER/dataset_info.json
     FOLDER/veason_cot_train.json, FOLDER/veason_cot_val.json      sharegpt turns, one `<image>` per file of `images`
     FOLDER/images_560/<video>/<frame>.jpg                         each frame once, however many expressions show it
 
-With `template: qwen2_vl` LLaMA-Factory renders a record to the tokens that the chat template gives for
-    `veason.prompts.build_messages`.
+With `template: qwen2_vl` LLaMA-Factory renders a record to the same tokens as the chat template and
+`veason.prompts.build_messages`.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ TAGS = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assist
 def export_llamafactory(
     folder: Path, splits: Mapping[str, Sequence[Record]], size: int = 560, quality: int = 95, workers: int = 8
 ) -> None:
-    """Writes the data set; frames that are already there are kept, and `dataset_info.json` comes last.
+    """Writes the data set; existing frames are kept, and `dataset_info.json` is written last.
 
     Args:
-        splits: name (train, val) -> records; an empty split is left out.
-        size: side of the square frames.
-        quality: of the JPEG files.
+        splits: name (train, val) -> records; an empty split is omitted.
+        size: side of the square frames in pixels.
+        quality: JPEG quality.
 
     Raises:
-        DataError: a frame is missing or unreadable, or a prompt has not one `<image>` per frame (the expression holds
-            the tag itself).
+        DataError: a frame is missing or unreadable, or a prompt has not one `<image>` per frame (the expression has the
+            tag).
     """
     pictures = {
         source: f"images_{size}/{record['video']}/{Path(source).stem}.jpg"

@@ -1,23 +1,22 @@
-"""Step 2 of the chain-of-thought data: a strong vision-language model explains, in three steps, how each target is
-found.
+"""Chain-of-thought data, step 2: a vision-language model explains in three steps how each target is found.
 
     export OPENAI_API_KEY=...
-    python training_data_construction/seed_cot_generation.py --data_root ReVOS --input_json meta_expressions_train_select.json \\
-        --output ReVOS/cot --base_url https://ark.cn-beijing.volces.com/api/v3 --model
-        doubao-1-5-thinking-vision-pro-250428
+    python training_data_construction/seed_cot_generation.py --data_root ReVOS --output ReVOS/cot \\
+        --input_json meta_expressions_train_select.json \\
+        --base_url https://ark.cn-beijing.volces.com/api/v3 --model doubao-1-5-thinking-vision-pro-250428
 
-    python training_data_construction/seed_cot_generation.py --data_root toy/ReVOS --output toy/cot --teacher toy --keyframe_resize 112
+    python training_data_construction/seed_cot_generation.py --data_root toy/ReVOS --output toy/cot --teacher toy \\
+        --keyframe_resize 112
 
-Kill it at any moment and start it again with the same words: answers are journaled as they come, and none is paid for
-twice. The key is read from OPENAI_API_KEY and written nowhere. It leaves in --output:
+A run may be killed at any time; the same command resumes it. Answers are journaled as they arrive, and none is
+requested twice. The API key is read from OPENAI_API_KEY and written nowhere. Files in --output:
 
-    journal.jsonl                     every answer, as it came, with what it cost and why it was not accepted
+    journal.jsonl                     every answer, with its cost and the reason if it was not accepted
     cot_train.json, cot_val.json      the records
-    rejected.json                     what was set aside, with the reasons
-    llamafactory/                     the same records as a LLaMA-Factory data set
+    rejected.json                     the rejected expressions, with the reasons
+    llamafactory/                     the records as a LLaMA-Factory data set
 
-Exit status: 0 all expressions are accepted or set aside; 1 an error; 3 some are still open (budget, interruption, lost
-    connections).
+Exit status: 0: all expressions are accepted or rejected; 1: an error; 3: some are open (budget, interruption, network).
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-if __package__ in (None, ""):  # run as a script: its folder, not the project's, is on the path
+if __package__ in (None, ""):  # run as a script: replace its folder on the path by the project's
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from tqdm import tqdm
 
-from training_data_construction.budget import Budget, Pace
+from training_data_construction.budget import Budget, RateLimiter
 from training_data_construction.collect import Collector
 from training_data_construction.cot_records import build_record, split_by_video, write_json
 from training_data_construction.journal import Journal, JournalError
@@ -44,117 +43,107 @@ from training_data_construction.llamafactory_export import export_llamafactory
 from training_data_construction.teacher_progress import Progress, read_progress
 from training_data_construction.teacher_tasks import MAX_PER_VIDEO, TEACHER_FRAMES, TeacherTask, plan_tasks
 from training_data_construction.teachers import TeacherError, load_teacher
+from veason.cli import parse_options
 from veason.data.revos import ReVOS
 from veason.data.training import read_exclusions
 from veason.errors import DataError, describe
 
-OPEN = 3  # exit status
+STATUS_OPEN = 3  # exit status
 
 
-def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data_root", default=os.environ.get("REVOS_ROOT"), help="the ReVOS folder; default: $REVOS_ROOT"
-    )
-    data.add_argument(
+    _add_data_options(parser.add_argument_group("data"))
+    _add_record_options(parser.add_argument_group("records"))
+    _add_teacher_options(parser.add_argument_group("teacher"))
+    args = parse_options(parser, arguments)
+    if not args.data_root:
+        parser.error("set --data_root, or REVOS_ROOT to the folder of ReVOS")
+    if not args.output:
+        parser.error("set --output, or COT_ROOT to the folder of the records")
+    return args
+
+
+def _add_data_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--data_root", default=os.environ.get("REVOS_ROOT"), help="the ReVOS folder; default: $REVOS_ROOT")
+    add(
         "--input_json",
         default="meta_expressions_train_select.json",
-        help="expressions, as a path or a name in --data_root",
+        help="annotation file, as a path or a name in --data_root",
     )
-    data.add_argument(
+    add("--max_per_video", type=int, default=MAX_PER_VIDEO, help="most expressions per video (%(default)s)")
+    add("--sampled_frames", type=int, default=TEACHER_FRAMES, help="N of the training frame rule (%(default)s)")
+    add("--include_absent", action="store_true", help="also expressions with absent targets")
+    add("--exclude", help="text file of sample ids or videos to skip, as written by python -m veason.audit")
+    add(
+        "--on_bad_sample",
+        choices=("raise", "skip"),
+        default="raise",
+        help="what to do about unreadable frames and missing masks",
+    )
+    add("--seed", type=int, default=0, help="seed of the frames, the worked examples and the split")
+
+
+def _add_record_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
         "--output",
         type=Path,
         default=os.environ.get("COT_ROOT"),
-        help="folder of the journal and records; default: $COT_ROOT",
+        help="folder of the journal and the records; default: $COT_ROOT",
     )
-    data.add_argument("--max_per_video", type=int, default=MAX_PER_VIDEO, help="expressions of one video (%(default)s)")
-    data.add_argument("--sampled_frames", type=int, default=TEACHER_FRAMES, help="N of the training rule (%(default)s)")
-    data.add_argument(
+    add(
         "--keyframe_resize",
         type=int,
         default=560,
-        help="side of the student's square frames in pixels (%(default)s; toy 112)",
+        help="side of the student's square frames in pixels (%(default)s; 112 for the toy world)",
     )
-    data.add_argument(
-        "--include_absent",
-        action="store_true",
-        help="also expressions whose target is not in the video, so that refusing is learned",
-    )
-    data.add_argument(
+    add(
         "--absent_objects",
         choices=("zero", "drop"),
         default="zero",
-        help="an object not seen in the keyframe: [0,0,0,0] or left out",
+        help="an object that is not visible in the keyframe: [0,0,0,0], or omitted",
     )
-    data.add_argument(
-        "--box_decimals",
-        type=int,
-        default=2,
-        help="decimals of a box's sides in pixels (%(default)s, as the seed writes them)",
-    )
-    data.add_argument(
+    add("--box_decimals", type=int, default=2, help="decimals of the box coordinates (%(default)s, as published)")
+    add(
         "--llamafactory",
         default=True,
         action=argparse.BooleanOptionalAction,
-        help="also write a LLaMA-Factory data set, pictures included",
+        help="also write a LLaMA-Factory data set with its images",
     )
-    data.add_argument(
-        "--exclude", help="text file of samples or videos to leave out, as python -m veason.audit writes it"
-    )
-    data.add_argument(
-        "--on_bad_sample", choices=("raise", "skip"), default="raise", help="unreadable frames, missing masks"
-    )
-    data.add_argument(
-        "--prompt_template", help="the student's question, as text or file, where the default is not used"
-    )
-    data.add_argument(
-        "--val_ratio", type=float, default=0.0, help="share of the videos set apart for validation (%(default)s)"
-    )
-    data.add_argument("--seed", type=int, default=0, help="of the frames, the worked examples and the split")
-    teacher = parser.add_argument_group("teacher")
-    teacher.add_argument(
+    add("--prompt_template", help="the student's prompt, as text or file; default: the published one")
+    add("--val_ratio", type=float, default=0.0, help="share of the videos for validation (%(default)s)")
+
+
+def _add_teacher_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
         "--teacher",
         default="openai",
         help="openai, toy, or package.module:name of a class with reason(sample, keyframe, times)",
     )
-    teacher.add_argument("--base_url", help="an OpenAI-compatible server; OpenAI's own by default")
-    teacher.add_argument("--model", help="the model's name at the server")
-    teacher.add_argument(
+    add("--base_url", help="an OpenAI-compatible server; default: OpenAI's own")
+    add("--model", help="the model's name at the server")
+    add(
         "--request_options",
         type=json.loads,
         default={"max_tokens": 2048},
         help="further fields of each request, as JSON",
     )
-    teacher.add_argument("--max_words", type=int, default=500, help="a longer answer is asked for again (%(default)s)")
-    teacher.add_argument("--workers", type=int, default=32, help="requests in flight (%(default)s)")
-    teacher.add_argument(
-        "--timeout", type=float, default=180.0, help="seconds until a request counts as lost (%(default)s)"
-    )
-    teacher.add_argument(
-        "--tries", type=int, default=8, help="requests for one answer before it is left for the next run (%(default)s)"
-    )
-    teacher.add_argument(
-        "--first_delay", type=float, default=1.0, help="seconds before the second try, doubled after each further one"
-    )
-    teacher.add_argument(
-        "--max_requests", type=int, help="paid requests of this --output in all, earlier runs included"
-    )
-    teacher.add_argument(
-        "--max_tokens_total", type=int, help="prompt and completion tokens in all, earlier runs included"
-    )
-    args = parser.parse_args(words)
-    if not args.data_root:
-        parser.error("give --data_root, or set REVOS_ROOT to the folder of ReVOS")
-    if not args.output:
-        parser.error("give --output, or set COT_ROOT to the folder that shall hold the records")
-    return args
+    add("--max_words", type=int, default=500, help="longer answers are not accepted (%(default)s)")
+    add("--workers", type=int, default=32, help="requests in flight (%(default)s)")
+    add("--timeout", type=float, default=180.0, help="seconds until a request fails (%(default)s)")
+    add("--tries", type=int, default=8, help="requests for one answer, before it is left to the next run (%(default)s)")
+    add("--first_delay", type=float, default=1.0, help="seconds before the second try, then doubled (%(default)s)")
+    add("--max_requests", type=int, help="limit of billed requests over all runs with this --output")
+    add("--max_tokens_total", type=int, help="limit of prompt and completion tokens over all runs with this --output")
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
-    args = parse_arguments(words)
+    args = parse_arguments(arguments)
     try:
         benchmark = ReVOS(args.data_root, split="train", meta_file=_annotation(args.data_root, args.input_json))
         excluded = read_exclusions(args.exclude)
@@ -182,7 +171,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 teacher=teacher,
                 journal=journal,
                 budget=Budget(args.max_requests, args.max_tokens_total),
-                pace=Pace(args.tries, args.first_delay),
+                limiter=RateLimiter(args.tries, args.first_delay),
                 workers=args.workers,
                 max_words=args.max_words,
                 skip_bad_samples=args.on_bad_sample == "skip",
@@ -196,29 +185,29 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 async def _collect(collector: Collector, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:
-    """Runs the collector with a progress bar that tells the time left.
+    """Runs the collector with a progress bar.
 
-    The first interrupt lets the requests in flight end, the second does not.
+    The first interrupt waits for the requests in flight, the second does not.
     """
     states = progress.values()
     loop = asyncio.get_running_loop()
 
     def interrupt() -> None:
         collector.stop("interrupted")
-        tqdm.write("waiting for the requests in flight; again to leave them", file=sys.stderr)
+        tqdm.write("waiting for the requests in flight; interrupt again to abandon them", file=sys.stderr)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
-    aside = sum(not state.open and state.accepted is None for state in states)
+    rejected = sum(not state.open and state.accepted is None for state in states)
     with tqdm(total=len(tasks), initial=sum(not state.open for state in states), desc="teacher", unit="expr") as bar:
 
         def report(closed: Progress) -> None:
-            nonlocal aside
-            aside += closed.accepted is None
+            nonlocal rejected
+            rejected += closed.accepted is None
             bar.set_postfix(
-                requests=collector.budget.requests, tokens=collector.budget.tokens, set_aside=aside, refresh=False
+                requests=collector.budget.requests, tokens=collector.budget.tokens, rejected=rejected, refresh=False
             )
             bar.update()
 
@@ -227,9 +216,7 @@ async def _collect(collector: Collector, tasks: Sequence[TeacherTask], progress:
 
 
 def write_outputs(args: argparse.Namespace, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:
-    """The records of what is accepted so far, as the seed's files and as a LLaMA-Factory data set, and what was set
-    aside.
-    """
+    """Writes the records of the accepted answers, the LLaMA-Factory data set, and the rejected expressions."""
     records, rejected = [], []
     for task in tasks:
         state = progress[task.sample.sample_id]
@@ -257,22 +244,22 @@ def _summarize(collector: Collector, progress: dict[str, Progress], bad: dict[st
     states = progress.values()
     accepted, still_open = sum(state.accepted is not None for state in states), sum(state.open for state in states)
     print(
-        f"{accepted} accepted, {len(progress) - accepted - still_open} set aside, {still_open} open; "
-        f"{collector.budget.requests} requests and {collector.budget.tokens} tokens in all"
+        f"{accepted} accepted, {len(progress) - accepted - still_open} rejected, {still_open} open; "
+        f"{collector.budget.requests} requests and {collector.budget.tokens} tokens in total"
     )
     for title, lines in (
-        ("bad samples left out", [f"{name}: {why}" for name, why in bad.items()]),
-        ("left open", collector.left_open),
+        ("bad samples skipped", [f"{name}: {why}" for name, why in bad.items()]),
+        ("errors of open expressions", collector.open_errors),
     ):
         if lines:
             print(f"{title}: {len(lines)}\n" + "\n".join(f"  {line}" for line in lines[:10]))
     if still_open:
-        print(f"stopped early ({collector.stopping or 'lost connections'}): start again with the same words to go on")
-    return OPEN if still_open else 0
+        print(f"stopped early ({collector.stop_reason or 'network errors'}): run the same command again to resume")
+    return STATUS_OPEN if still_open else 0
 
 
 def _annotation(data_root: str, name: str) -> str:
-    """The annotation file: a name in the data root, or a path of its own."""
+    """The annotation file: a name in the data root, or a path."""
     return name if (Path(data_root) / name).is_file() else str(Path(name).absolute())
 
 

@@ -1,7 +1,7 @@
-"""The checks that a teacher's answer passes before it becomes a training label.
+"""Checks of a teacher's answer before it becomes a training label.
 
-An answer is three steps, about the given keyframe, that never betray the drawn boxes. What fails is named in words that
-the teacher is given back when it is asked again, and that the journal keeps when the expression is set aside.
+An answer consists of three steps about the given keyframe that do not mention the drawn boxes. The reason for a failure
+is given to the teacher with the next request, and kept in the journal.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 
 STEP = re.compile(r"^[ \t#>*_-]*step[ \t]+(\d+)[ \t]*[*_]*[ \t]*[:.)–—-][ \t*_]*", re.IGNORECASE | re.MULTILINE)
-OWN_THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+THINK_BLOCK = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 MARKUP = re.compile(r"</?(?:think|answer|image|video|audio)>|<\|[^<>|]{1,40}\|>", re.IGNORECASE)
 
 SHAPE = r"(?:bounding[ -]?)?(?:box(?:es)?|bbox(?:es)?|rectangles?|outlines?|borders?|contours?|markers?|markings?)"
 MARKED = r"(?:highlighted|marked|outlined|boxed|circled|annotated|framed|delineated|enclosed|bordered)"
 PLACED = r"(?:in|with|by|within|inside) (?:the |a |an )?"
-BETRAYALS = tuple(
+ANNOTATION_MENTIONS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         r"\bbounding[ -]?box(?:es)?\b|\bbbox(?:es)?\b",
@@ -24,18 +24,18 @@ BETRAYALS = tuple(
         r"\bred[ -](?:outlined|boxed|marked|circled|framed|bordered|highlight\w*)\b",
         r"\b" + MARKED + " " + PLACED + r"(?:red|box|rectangle|outline|colou?r)",
         r"\b(?:the|an?) (?:highlighted|marked|outlined|boxed|circled|annotated|delineated) \w+",
-        r"\b(?:shown|indicated|denoted|displayed|identified) (?:in red\b|by (?:the |an? )?(?:red\b|box|outline|lines?\b))",
+        r"\b(?:shown|indicated|denoted|displayed|identified) "
+        r"(?:in red\b|by (?:the |an? )?(?:red\b|box|outline|lines?\b))",
         r"\b(?:in|within|inside|by) the (?:red )?box(?:es)?\b",
-        # a red square itself may be a thing
+        # "a red square" alone may be an object of the video
         r"\b(?:in|within|inside|by) (?:the|an?) red (?:squares?|circles?|frames?|lines?)\b",
         r"\b(?:drawn|overlaid|superimposed|marked|annotated) (?:box|outline|rectangle)",
         r"\b(?:box|outline)(?:es|s)? (?:drawn|overlaid|superimposed|around|surrounding) ",
         r"\b(?:the|by|an?) (?:visual )?annotations?\b",
     )
 )
-OPENING = re.compile(
-    r"^(?:(?:in|within|inside|by) )?(?:the|an?) "
-)  # an expression need not have these words in front of its own
+# Prefix of a mention that is ignored when it is compared with the expression.
+PREFIX = re.compile(r"^(?:(?:in|within|inside|by) )?(?:the|an?) ")
 
 REFERENCE = r"(?:frame|timestamp|time|second|t)s?(?: (?:at|number|with|timestamp|time|second|of))*[ =:]*(\d+)"
 NAMED_BEFORE = re.compile(
@@ -43,27 +43,26 @@ NAMED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 NAMED_AFTER = re.compile(
-    r"\bkey[ -]?frame(?:'s)?(?: (?:timestamp|time|frame|is|at|the(?= (?:timestamp|time|frame|second))|of|in|a|as|being|second|t))*"
+    r"\bkey[ -]?frame(?:'s)?"
+    r"(?: (?:timestamp|time|frame|is|at|the(?= (?:timestamp|time|frame|second))|of|in|a|as|being|second|t))*"
     r"[ =:]*(\d+)",
     re.IGNORECASE,
 )
 
 
-def tidy_answer(text: str) -> str:
-    """The answer without the private thinking that a reasoning model's server may leave in front of it, and without
-    outer white space.
-    """
-    return OWN_THINKING.sub("", text, count=1).strip()
+def strip_thinking(text: str) -> str:
+    """The answer without a leading `<think>` block of a reasoning model and without outer white space."""
+    return THINK_BLOCK.sub("", text, count=1).strip()
 
 
 def check_answer(text: str, keyframe: int, expression: str, max_words: int = 500) -> str | None:
-    """Why an answer cannot be used, or None when it can.
+    """Why an answer is not usable, or None when it is.
 
     Args:
-        text: the answer, tidied.
+        text: the answer, see `strip_thinking`.
         keyframe: the time of the given keyframe in seconds.
-        expression: the description; words that it uses itself (a target may BE a red box) betray nothing.
-        max_words: the longest usable answer; the student has 1,024 tokens for the reasoning and the boxes.
+        expression: the description; phrases that it contains itself are allowed (the target may be a red box).
+        max_words: the longest usable answer; the student has 1,024 tokens for reasoning and boxes.
     """
     if not text:
         return "it was empty"
@@ -71,7 +70,7 @@ def check_answer(text: str, keyframe: int, expression: str, max_words: int = 500
         return f"it was longer than {max_words} words"
     if found := MARKUP.search(text):
         return f"it contained the markup {found.group()}"
-    return _check_steps(text) or _check_keyframe(text, keyframe) or _check_betrayal(text, expression)
+    return _check_steps(text) or _check_keyframe(text, keyframe) or _check_annotation_mentions(text, expression)
 
 
 def _check_steps(text: str) -> str | None:
@@ -98,10 +97,10 @@ def _check_keyframe(text: str, keyframe: int) -> str | None:
     return None
 
 
-def _check_betrayal(text: str, expression: str) -> str | None:
+def _check_annotation_mentions(text: str, expression: str) -> str | None:
     described = expression.lower()
-    for pattern in BETRAYALS:
+    for pattern in ANNOTATION_MENTIONS:
         for found in pattern.finditer(text):
-            if OPENING.sub("", found.group().lower()) not in described:
+            if PREFIX.sub("", found.group().lower()) not in described:
                 return f'it mentioned what was drawn onto the frames ("{found.group().strip()}")'
     return None

@@ -1,4 +1,4 @@
-"""What is done and what is open, read from the journal."""
+"""The state of each expression, read from the journal."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from training_data_construction.teacher_tasks import TeacherTask
 from training_data_construction.teachers import TeacherError
 
-MAX_ANSWERS = 3  # the first and two more
+MAX_ANSWERS = 3  # answers that may fail the checks before an expression is rejected
 
 
 @dataclass
 class Progress:
-    """One expression's state.
+    """One expression's state: open, accepted or rejected.
 
     Attributes:
-        answers: how many were journaled.
-        accepted: the text that passed the checks.
+        answers: number of journaled answers.
+        accepted: the answer that passed the checks.
         reasons: why the others did not.
-        refused: the server will not answer this question.
+        refused: the server refused the question.
     """
 
     answers: int = 0
@@ -30,11 +30,11 @@ class Progress:
 
     @property
     def open(self) -> bool:
-        """Whether it is to be asked (again)."""
+        """Whether it needs another answer."""
         return self.accepted is None and not self.refused and self.answers < MAX_ANSWERS
 
     def add(self, text: str, reason: str | None, refused: bool = False) -> None:
-        """Counts one more answer: accepted when there is no reason against it."""
+        """Adds an answer, accepted when `reason` is None."""
         self.answers += 1
         self.refused = refused
         if reason is None:
@@ -46,14 +46,13 @@ class Progress:
 def read_progress(
     entries: Iterable[dict[str, Any]], tasks: Sequence[TeacherTask], size: int | None = None
 ) -> dict[str, Progress]:
-    """What the journal's entries say about each task, by sample id.
+    """The state of each task by sample id.
 
     Args:
-        size: side in pixels of the frames in which the teacher names places; None where it names none.
+        size: side in pixels of the frames in whose coordinates the teacher writes boxes; None if it writes none.
 
     Raises:
-        TeacherError: an answer in the journal is about other frames than the task, so it came from other settings or
-            data.
+        TeacherError: a journaled answer is about other frames than the task: the settings or the data have changed.
     """
     wanted = {task.sample.sample_id: task for task in tasks}
     progress = {sample_id: Progress() for sample_id in wanted}
@@ -62,7 +61,7 @@ def read_progress(
         if task is None or "lost" in entry:
             continue
         if (entry["keyframe"], entry["frame_ids"], entry.get("size")) != (task.keyframe, task.frame_ids, size):
-            hint = "use the seed and the data that it was begun with, or another --output"
+            hint = "use the same seed, sizes and data as before, or another --output"
             raise TeacherError(f"{entry['sample_id']}: the journal's answer is about other frames; {hint}")
         progress[entry["sample_id"]].add(entry["text"], entry["reason"], bool(entry.get("refused")))
     return progress

@@ -1,6 +1,4 @@
-"""What the teacher is asked about: which expressions, which frames, which boxes; planned for all before the first
-request is paid for.
-"""
+"""The teacher's tasks: expressions, frames and boxes, planned before the first request."""
 
 from __future__ import annotations
 
@@ -25,20 +23,20 @@ from veason.pictures import draw_boxes
 
 TEACHER_FRAMES = 8  # N of the training rule
 MAX_PER_VIDEO = 10  # expressions
-LONG_SIDE, SHORT_SIDE = 640, 480  # pixels: a picture fits 640 x 480 lying, 480 x 640 standing
+LONG_SIDE, SHORT_SIDE = 640, 480  # pixels: images fit into 640 x 480 (landscape) or 480 x 640 (portrait)
 
 
 @dataclass(frozen=True)
 class TeacherTask:
-    """One expression to be reasoned about.
+    """One expression that the teacher reasons about.
 
     Attributes:
-        frame_ids: the frames shown, as positions in the video, which are their times in seconds.
-        keyframe: the time of the keyframe, one of `frame_ids`.
-        example: the worked example of the first request, 0 to 2.
+        frame_ids: indices of the shown frames in the video, which are also their times in seconds.
+        keyframe: one of `frame_ids`.
+        example: index of the worked example of the first request, 0 to 2.
         absent: the target is not in the video.
         paths: per shown frame its file.
-        boxes: per shown frame and object the extreme pixels (left, top, right, bottom), None where it is not seen.
+        boxes: per shown frame and object the extreme pixels (left, top, right, bottom), None where it is not visible.
     """
 
     sample: VideoSample
@@ -64,20 +62,20 @@ def plan_tasks(
     sampled_frames: int = TEACHER_FRAMES,
     on_bad_sample: str = "raise",
 ) -> tuple[list[TeacherTask], dict[str, str]]:
-    """The tasks of a data set, in its order.
+    """Plans the tasks of a data set, in its order.
 
-    Every draw is a function of the seed and the sample's id, so a run that is started again asks the same questions.
+    Random choices depend on the seed and the sample id only, so a restarted run asks the same questions.
 
     Args:
-        exclude: sample ids, or whole videos, to leave out.
-        max_per_video: expressions of one video, the first that can be used.
-        on_bad_sample: "raise", or "skip" to leave out what has no masks, missing frames or masks of another size.
+        exclude: sample ids and video names to skip.
+        max_per_video: most expressions per video; the first usable ones are taken.
+        on_bad_sample: "raise", or "skip" for samples without masks, with missing frames or with masks of another size.
 
     Returns:
-        The tasks, and for each sample left out as bad the reason.
+        The tasks, and for each skipped bad sample the reason.
 
     Raises:
-        DataError: nothing to ask about, or a bad sample.
+        DataError: there is no usable expression, or a bad sample.
     """
     excluded, taken, bad = set(exclude), Counter[str](), dict[str, str]()
     tasks = []
@@ -90,7 +88,7 @@ def plan_tasks(
             taken[sample.video] += 1
         except DataError as error:
             if on_bad_sample != "skip":
-                raise DataError(f"{error} (--exclude or --on_bad_sample skip leaves it out)") from error
+                raise DataError(f"{error} (--exclude or --on_bad_sample skip omits it)") from error
             bad[sample.sample_id] = str(error)
     if not tasks:
         raise DataError(f"no expression to ask about in {benchmark.meta_path}")
@@ -117,33 +115,31 @@ def _plan(benchmark: ReVOS, sample: VideoSample, seed: int, sampled_frames: int)
 
 
 def teacher_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width of a frame in the teacher's pictures: shrunk to fit 640 x 480 lying or 480 x 640 standing, never
-    enlarged.
-    """
+    """Height and width of the teacher's image: fitted into 640 x 480 (or 480 x 640), never enlarged."""
     most_height, most_width = (SHORT_SIDE, LONG_SIDE) if width > height else (LONG_SIDE, SHORT_SIDE)
     scale = min(1.0, most_height / height, most_width / width)
     return max(1, int(height * scale)), max(1, int(width * scale))
 
 
 def draw_pictures(task: TeacherTask) -> list[str]:
-    """Each shown frame as a `data:` URL (JPEG), scaled, with the box of every target that is seen in it.
+    """Each shown frame, scaled, with the boxes of the visible targets, as a `data:` URL (JPEG).
 
     Raises:
-        DataError: a frame is missing, unreadable or not of the size that the annotation tells; names the sample.
+        DataError: a frame is missing, unreadable or not of the annotated size; names the sample.
     """
     pictures = []
     for position, path in enumerate(task.paths):
         frame = read_frame(path)
         if frame.shape[:2] != (task.sample.height, task.sample.width):
-            size, told = frame.shape[:2], (task.sample.height, task.sample.width)
+            size, annotated = frame.shape[:2], (task.sample.height, task.sample.width)
             raise DataError(
-                f"{task.sample.sample_id}: frame {path} is {size}, the annotation says {told} (height, width)"
+                f"{task.sample.sample_id}: frame {path} is {size}, the annotation says {annotated} (height, width)"
             )
         height, width = teacher_size(*frame.shape[:2])
         picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-        seen = [box for box in (task.boxes[position] if task.boxes else []) if box is not None]
+        visible = [box for box in (task.boxes[position] if task.boxes else []) if box is not None]
         scale = np.array([width / task.sample.width, height / task.sample.height] * 2)
-        picture = draw_boxes(picture, np.array(seen, dtype=float).reshape(-1, 4) * scale)
+        picture = draw_boxes(picture, np.array(visible, dtype=float).reshape(-1, 4) * scale)
         pictures.append(_as_url(picture))
     return pictures
 

@@ -1,7 +1,7 @@
-"""Who writes the reasoning: a served vision-language model, or a reasoner in this process.
+"""Teachers, which write the reasoning: a vision-language model behind an API, or a reasoner in this process.
 
-A teacher is anything with `async answer(question) -> Reply`. What goes wrong is one of three: `TeacherError` ends the
-run, `QuestionRefused` sets one expression aside, `TeacherBusy` is tried again.
+A teacher has `async answer(question) -> Reply`, and raises `TeacherError` (ends the run), `QuestionRefused` (rejects
+one expression) or `TemporaryError` (retried).
 """
 
 from __future__ import annotations
@@ -22,54 +22,46 @@ import openai
 from training_data_construction.teacher_prompts import teacher_content
 from training_data_construction.teacher_tasks import TeacherTask, draw_pictures
 
-STOPPING_STATUS = {
-    401,
-    402,
-    403,
-    404,
-    405,
-}  # the key, the account or the address is wrong: no later request can do better
-QUESTION_STATUS = {400, 413, 415, 422, 451}  # this request is wrong; the first of a run to be answered so ends the run
-PASSING_STATUS = {408, 409, 425, 429}  # and every 5xx
-LONGEST_WAIT = 600.0  # seconds: what a server asks for beyond that is asked of it again then
+FATAL_STATUS = {401, 402, 403, 404, 405}  # wrong key, account or address: no request can succeed
+REQUEST_STATUS = {400, 413, 415, 422, 451}  # this request is invalid; ends the run if no request has succeeded yet
+RETRY_STATUS = {408, 409, 425, 429}  # and every 5xx
+MAX_RETRY_AFTER = 600.0  # seconds
 
 
 class TeacherError(RuntimeError):
-    """No request can succeed: key, address, account or model is wrong. The message holds the server's own words."""
+    """No request can succeed: wrong key, address, account or model; the message quotes the server."""
 
 
 class QuestionRefused(RuntimeError):
-    """The server refuses this one question, in its own words."""
+    """The server refuses this question; the message quotes the server."""
 
 
-class TeacherBusy(RuntimeError):
+class TemporaryError(RuntimeError):
     """The question may succeed later.
 
     Attributes:
-        retry_after: seconds that the server asks to wait, None when it does not say.
-        lost: nothing came back that could be read.
-        paid: the server may have done the work all the same.
+        retry_after: seconds of the server's Retry-After, or None.
+        no_response: no readable response was received.
+        billed: the server may have billed the request.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None, lost: bool = False, paid: bool = False):
+    def __init__(self, message: str, retry_after: float | None = None, no_response: bool = False, billed: bool = False):
         super().__init__(message)
         self.retry_after = retry_after
-        self.lost = lost
-        self.paid = paid
+        self.no_response = no_response
+        self.billed = billed
 
 
 @dataclass(frozen=True)
 class Question:
-    """One request: the task, which worked example goes with it, and why the previous answer was not accepted."""
+    """One request: the task, the index of its worked example, and why the previous answer was not accepted."""
 
     task: TeacherTask
     example: int
     reason: str | None = None
 
     def content(self) -> list[dict[str, Any]]:
-        """The user turn with the drawn frames; reads and encodes the pictures, so that only requests in flight hold
-        any.
-        """
+        """The user turn with the annotated frames; they are read here, so only requests in flight hold images."""
         task = self.task
         pictures = draw_pictures(task)
         return teacher_content(
@@ -79,42 +71,46 @@ class Question:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a teacher answered, and what it cost in tokens."""
+    """A teacher's answer and its cost in tokens."""
 
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    complete: bool = True  # False when the answer was cut at the server's token limit
+    complete: bool = True  # False when the answer was truncated at the server's token limit
 
 
 class Teacher(Protocol):
-    """Answers questions; see the module for what it may raise.
+    """Answers questions.
 
     Attributes:
         model: its name in the journal.
-        size: side of the square frames in whose pixels it names places; None where it names none.
+        size: side in pixels of the square frames in whose coordinates it writes boxes; None if it writes none.
     """
 
     model: str
     size: int | None
 
     async def answer(self, question: Question) -> Reply:
-        """Reasons about one question."""
+        """The reasoning about one question.
+
+        Raises:
+            TeacherError, QuestionRefused, TemporaryError.
+        """
         ...
 
 
 class OpenAITeacher:
-    """Any server that speaks OpenAI's chat completions, with pictures as data URLs.
+    """An OpenAI-compatible chat completions server that accepts images as data URLs.
 
     Args:
         model: the model's name at the server.
-        base_url: the server, such as http://localhost:8000/v1; None is OpenAI's own.
-        key: the key; it leaves this object in the request's header only.
-        options: further fields of the request, such as {"max_tokens": 2048, "temperature": 0.7}.
-        timeout: seconds until a request counts as lost.
+        base_url: for example http://localhost:8000/v1; None: OpenAI's own.
+        key: the API key, used in request headers only.
+        options: further fields of the request, for example {"max_tokens": 2048, "temperature": 0.7}.
+        timeout: seconds until a request fails.
     """
 
-    size: int | None = None  # it names no pixels
+    size: int | None = None  # it writes no boxes
 
     def __init__(
         self, model: str, base_url: str | None, key: str, options: dict[str, Any] | None = None, timeout: float = 180.0
@@ -125,7 +121,7 @@ class OpenAITeacher:
         self._client = openai.AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, timeout=timeout)
 
     async def answer(self, question: Question) -> Reply:
-        """Sends one request. Retries are the caller's, who knows the budget."""
+        """Sends one request; the caller retries within its budget."""
         content = await asyncio.to_thread(question.content)
         try:
             completion = await self._client.chat.completions.create(
@@ -136,26 +132,22 @@ class OpenAITeacher:
         except openai.APIStatusError as error:
             raise self._status_error(error) from error
         except openai.APIConnectionError as error:  # timeouts too
-            reached = not type(error.__cause__).__name__.startswith(
-                "Connect"
-            )  # ConnectError, ConnectTimeout of the HTTP client
-            timed_out = reached and isinstance(error, openai.APITimeoutError)
-            words = (
-                "the server did not answer in time"
-                if timed_out
-                else f"the connection failed: {self._words(error.__cause__ or error)}"
-            )
-            raise TeacherBusy(words, lost=True, paid=reached) from error
-        except json.JSONDecodeError as error:  # a page, or a part of an answer, under status 200
-            raise TeacherBusy(f"the answer is not JSON: {self._words(error.doc)}", lost=True, paid=True) from error
+            connected = not type(error.__cause__).__name__.startswith("Connect")  # the HTTP client's ConnectError
+            if connected and isinstance(error, openai.APITimeoutError):
+                message = "the server did not answer in time"
+            else:
+                message = f"the connection failed: {self._quote(error.__cause__ or error)}"
+            raise TemporaryError(message, no_response=True, billed=connected) from error
+        except json.JSONDecodeError as error:  # an HTML page or a truncated body with status 200
+            raise _unreadable(f"the answer is not JSON: {self._quote(error.doc)}") from error
         except openai.OpenAIError as error:
-            raise TeacherBusy(f"the answer could not be read: {self._words(error)}", lost=True, paid=True) from error
+            raise _unreadable(f"the answer could not be read: {self._quote(error)}") from error
         return self._read(completion)
 
     def _read(self, completion: Any) -> Reply:
-        choices = getattr(completion, "choices", None)  # a proxy may send a page, or an error, under status 200
+        choices = getattr(completion, "choices", None)  # a proxy may send a page or an error with status 200
         if not choices or getattr(choices[0], "message", None) is None:
-            raise TeacherBusy(f"the answer holds no choice: {self._words(completion)}", lost=True, paid=True)
+            raise _unreadable(f"the answer holds no choice: {self._quote(completion)}")
         usage = getattr(completion, "usage", None)
         return Reply(
             text=choices[0].message.content or "",
@@ -165,24 +157,26 @@ class OpenAITeacher:
         )
 
     def _status_error(self, error: openai.APIStatusError) -> Exception:
-        words = self._words(f"{error.status_code} from {error.request.url}: {error.response.text or error}")
-        if error.status_code in STOPPING_STATUS or "insufficient_quota" in str(error.body):
-            return TeacherError(words)
-        if error.status_code in PASSING_STATUS or error.status_code >= 500:
-            return TeacherBusy(words, retry_after=read_retry_after(error.response.headers.get("retry-after")))
-        if error.status_code in QUESTION_STATUS:
-            return QuestionRefused(words)
-        return TeacherError(words)
+        message = self._quote(f"{error.status_code} from {error.request.url}: {error.response.text or error}")
+        if error.status_code in FATAL_STATUS or "insufficient_quota" in str(error.body):
+            return TeacherError(message)
+        if error.status_code in RETRY_STATUS or error.status_code >= 500:
+            return TemporaryError(message, retry_after=read_retry_after(error.response.headers.get("retry-after")))
+        if error.status_code in REQUEST_STATUS:
+            return QuestionRefused(message)
+        return TeacherError(message)
 
-    def _words(self, said: object) -> str:
-        """What the server said, shortened, without the key in case it sent it back."""
-        return " ".join(str(said).replace(self._key, "[key]").split())[:600]
+    def _quote(self, text: object) -> str:
+        """The server's text, shortened and without the key."""
+        return " ".join(str(text).replace(self._key, "[key]").split())[:600]
+
+
+def _unreadable(message: str) -> TemporaryError:
+    return TemporaryError(message, no_response=True, billed=True)
 
 
 class LocalTeacher:
-    """A reasoner in this process: an object with `reason(sample, keyframe, times) -> str`, such as the toy world's, run
-    in a thread.
-    """
+    """A reasoner in this process, with `reason(sample, keyframe, times) -> str`, run in a thread."""
 
     model = "local"
 
@@ -191,15 +185,13 @@ class LocalTeacher:
         self.size: int | None = getattr(reasoner, "size", None)
 
     async def answer(self, question: Question) -> Reply:
-        """Calls the reasoner; what it raises ends the run."""
+        """Calls the reasoner; its exceptions end the run."""
         task = question.task
         return Reply(await asyncio.to_thread(self._reasoner.reason, task.sample, task.keyframe, task.frame_ids))
 
 
 def read_retry_after(value: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, which holds seconds or a date, at most LONGEST_WAIT; None when it holds
-    neither.
-    """
+    """Seconds of a Retry-After header (a number or a date), at most MAX_RETRY_AFTER; None when it is invalid."""
     if value is None:
         return None
     try:
@@ -208,9 +200,9 @@ def read_retry_after(value: str | None) -> float | None:
         parsed = email.utils.parsedate_tz(value)
         try:
             seconds = math.nan if parsed is None else email.utils.mktime_tz(parsed) - time.time()
-        except (ValueError, OverflowError):  # no day of any calendar
+        except (ValueError, OverflowError):  # not a valid date
             return None
-    return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_WAIT)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
 def load_teacher(
@@ -222,19 +214,19 @@ def load_teacher(
     timeout: float = 180.0,
     size: int = 560,
 ) -> OpenAITeacher | LocalTeacher:
-    """The teacher of the command line: `openai`, `toy`, or `package.module:name`, which is called with the data root
-    and gives a reasoner.
+    """The teacher of `--teacher`: `openai`, `toy`, or `package.module:name`, a factory that maps the data root to a
+    reasoner.
 
     Args:
-        size: side in pixels of the student's square frames, in which the toy teacher names places.
+        size: side in pixels of the student's square frames, in whose coordinates the toy teacher writes boxes.
 
     Raises:
-        TeacherError: no key, no model, or no such module.
+        TeacherError: no key, no model, or no such factory.
     """
     if name == "openai":
         key = os.environ.get("OPENAI_API_KEY")
         if not key:
-            raise TeacherError("OPENAI_API_KEY is not set; a server of one's own that asks for no key takes any value")
+            raise TeacherError("OPENAI_API_KEY is not set; any value will do for a server that needs no key")
         if not model:
             raise TeacherError("--model is missing: the model's name at the server")
         return OpenAITeacher(model, base_url, key, options, timeout)

@@ -5,4 +5,5 @@ if [ -z "${PYTHON:-}" ]; then
     PYTHON=python3
     if [ -x .venv/bin/python ]; then PYTHON=.venv/bin/python; fi
 fi
-export RAY_memory_monitor_refresh_ms=${RAY_memory_monitor_refresh_ms:-0} # Ray must not end a worker for memory that others use
+# Ray's memory monitor kills workers for the memory use of unrelated processes.
+export RAY_memory_monitor_refresh_ms=${RAY_memory_monitor_refresh_ms:-0}

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # GRPO of a fine-tuned Qwen2.5-VL-7B on four GPUs.
-#   MODEL_PATH=/weights/sft REVOS_ROOT=/data/ReVOS SAM2_CHECKPOINT=/weights/sam2.1_hiera_large.pt bash training_scripts/run_qwen2_5_7b_revos_keyframe_sam_sft_mod.sh
-# Further words override: trainer.max_steps=10 trainer.save_checkpoint_path=/checkpoints/run
+#   MODEL_PATH=/weights/sft REVOS_ROOT=/data/ReVOS SAM2_CHECKPOINT=/weights/sam2.1_hiera_large.pt \
+#       bash training_scripts/run_qwen2_5_7b_revos_keyframe_sam_sft_mod.sh
+# Further arguments are overrides: trainer.max_steps=10 trainer.save_checkpoint_path=/checkpoints/run
 source "$(dirname "$0")/common.sh"
 
 RUN_NAME=$(basename "$0" .sh)

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# The toy world's policy, from nothing to the folder that ships: random weights, learning to see (configs/toy/pretrain.yaml), fine-tuning on a
-# hasty teacher's answers (configs/toy/sft.yaml), evaluation, card. All videos are drawn as it goes.
+# Trains the toy policy from random weights to the shipped folder: pre-training (configs/toy/pretrain.yaml), SFT on a
+# noisy teacher's answers (configs/toy/sft.yaml), evaluation, model card. Training videos are rendered on the fly.
 #   bash training_scripts/run_toy_sft.sh
-# Works in TOY_ROOT (outputs/toy) and leaves the policy in POLICY_OUT (TOY_ROOT/toy_policy). Meant for one GPU and all the cores there
-# are, which draw the videos: 0.25 s a step with 16 of them. On two cores give small numbers: VALID_VIDEOS=4 STEPS=4 SFT_STEPS=2.
-# SECONDS_TO_SEE ends the first stage at its last checkpoint (trainer.save_freq=125); START goes on from a policy instead of from random
-# weights. Further words override configs/toy/pretrain.yaml.
+# Works in TOY_ROOT (outputs/toy) and writes the policy to POLICY_OUT (TOY_ROOT/toy_policy). Meant for one GPU and many
+# cores, which render the videos: 0.25 s a step with 16 of them. A small run for two cores:
+#   VALID_VIDEOS=4 STEPS=4 SFT_STEPS=2 bash training_scripts/run_toy_sft.sh
+# PRETRAIN_SECONDS stops pre-training, at its last checkpoint (trainer.save_freq=125); START is a policy to start from.
+# Further arguments override configs/toy/pretrain.yaml.
 source "$(dirname "$0")/common.sh"
-COMMAND="${START:+START=$START }${STEPS:+STEPS=$STEPS }${SECONDS_TO_SEE:+SECONDS_TO_SEE=$SECONDS_TO_SEE }${SFT_STEPS:+SFT_STEPS=$SFT_STEPS }"
+COMMAND=""
+for name in START STEPS PRETRAIN_SECONDS SFT_STEPS; do COMMAND+="${!name:+$name=${!name} }"; done
 COMMAND+="bash training_scripts/run_toy_sft.sh${*:+ $*}"
 
 export TOY_ROOT=${TOY_ROOT:-outputs/toy}
@@ -15,44 +17,46 @@ POLICY_OUT=${POLICY_OUT:-$TOY_ROOT/toy_policy}
 TRACKER=${TOY_TRACKER:-weights/toy_tracker}
 CORES=${CORES:-$(nproc)}
 STEPS=${STEPS:-2250}
-QUESTION='Find "{expression}".' # data.prompt_template of configs/toy/pretrain.yaml
-ON_DEVICE=()
+PROMPT='Find "{expression}".' # data.prompt_template of configs/toy/pretrain.yaml
+DEVICE_OVERRIDES=()
 if nvidia-smi -L >/dev/null 2>&1; then
-    ON_DEVICE=("sft.num_workers=$((CORES > 4 ? CORES - 2 : 2))")
-else # on the CPU short rows cost no time and spare memory
-    ON_DEVICE=(worker.actor.max_tokens_per_micro_batch=4096)
+    DEVICE_OVERRIDES=("sft.num_workers=$((CORES > 4 ? CORES - 2 : 2))")
+else # on the CPU small micro-batches cost no time and save memory
+    DEVICE_OVERRIDES=(worker.actor.max_tokens_per_micro_batch=4096)
 fi
 
 stage() { echo "=== $1 (${SECONDS} s)"; }
 
-stage "toy world, to evaluate on"
+stage "toy world for the evaluation"
 if [ ! -d "$TOY_ROOT/world/ReVOS" ]; then
     "$PYTHON" -m veason.toy.world --output "$TOY_ROOT/world" --workers "$CORES" --queries 6 --train_videos 1 \
         --valid_videos "${VALID_VIDEOS:-32}" --reasonvos_videos 1
 fi
 
 stage "random weights"
-"$PYTHON" -m veason.toy.tiny_policy --output "$TOY_ROOT/policy" --seed "${SEED:-0}" --hidden_size 256 --layers 5 --heads 4 --kv_heads 2 \
-    --intermediate_size 704 --vision_hidden_size 192 --vision_depth 4 --vision_heads 6 --vision_intermediate_size 512 \
+"$PYTHON" -m veason.toy.tiny_policy --output "$TOY_ROOT/policy" --seed "${SEED:-0}" \
+    --hidden_size 256 --layers 5 --heads 4 --kv_heads 2 --intermediate_size 704 \
+    --vision_hidden_size 192 --vision_depth 4 --vision_heads 6 --vision_intermediate_size 512 \
     --rope_theta 1000 --rope_sections 2 4 26 --initializer_range 0.06 2>/dev/null
 
-stage "learning to see"
-timeout "${SECONDS_TO_SEE:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy/pretrain.yaml "trainer.max_steps=$STEPS" \
-    ${START:+"worker.actor.model.model_path=$START"} "${ON_DEVICE[@]}" "$@" ||
-    [ $? = 124 ] # the time is up: on with the last checkpoint
+stage "pre-training"
+timeout "${PRETRAIN_SECONDS:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy/pretrain.yaml \
+    "trainer.max_steps=$STEPS" ${START:+"worker.actor.model.model_path=$START"} "${DEVICE_OVERRIDES[@]}" "$@" ||
+    [ $? = 124 ] # the time limit: continue with the last checkpoint
 
-stage "fine-tuning"
-"$PYTHON" -m verl.trainer.sft config=configs/toy/sft.yaml "trainer.max_steps=${SFT_STEPS:-60}" "${ON_DEVICE[@]}"
+stage "SFT"
+"$PYTHON" -m verl.trainer.sft config=configs/toy/sft.yaml "trainer.max_steps=${SFT_STEPS:-60}" "${DEVICE_OVERRIDES[@]}"
 
-stage "the policy as it ships"
-"$PYTHON" -m training_scripts.toy.policy_card ship --runs "$TOY_ROOT/sft" --output "$POLICY_OUT"
+stage "export"
+"$PYTHON" -m training_scripts.toy.policy_card export --runs "$TOY_ROOT/sft" --output "$POLICY_OUT"
 
 stage "evaluation"
-"$PYTHON" -m eval.evaluate benchmark=revos "data_path=$TOY_ROOT/world/ReVOS" "model_path=$POLICY_OUT" "output_path=$TOY_ROOT/eval" \
-    "sam2_config=$TRACKER/sam2_tiny.yaml" "sam2_checkpoint=$TRACKER/sam2_tiny.safetensors" keyframe_resize=112 sampled_frames=5 \
-    max_prompt_length=512 max_response_length=384 "prompt_template=$QUESTION" kv_cache_gib=1 enforce_eager=true
+"$PYTHON" -m eval.evaluate benchmark=revos "data_path=$TOY_ROOT/world/ReVOS" "model_path=$POLICY_OUT" \
+    "output_path=$TOY_ROOT/eval" "sam2_config=$TRACKER/sam2_tiny.yaml" \
+    "sam2_checkpoint=$TRACKER/sam2_tiny.safetensors" keyframe_resize=112 sampled_frames=5 \
+    max_prompt_length=512 max_response_length=384 "prompt_template=$PROMPT" kv_cache_gib=1 enforce_eager=true
 
-stage "card"
-"$PYTHON" -m training_scripts.toy.policy_card card --runs "$TOY_ROOT/see" "$TOY_ROOT/sft" --output "$POLICY_OUT" \
+stage "model card"
+"$PYTHON" -m training_scripts.toy.policy_card card --runs "$TOY_ROOT/pretrain" "$TOY_ROOT/sft" --output "$POLICY_OUT" \
     --evaluation "$TOY_ROOT/eval" --world "$TOY_ROOT/world/ReVOS" --command "$COMMAND"
 stage "done"

@@ -1,4 +1,4 @@
-"""A small ReVOS on disk and a teacher's server over real HTTP that can be told to fail."""
+"""A small ReVOS on disk and a teacher's HTTP server with injected failures."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What the tests of the teacher share: the objects of a small ReVOS, and a server over real HTTP that can be told to
-fail.
-"""
+"""Shared by the teacher's tests: the objects of a small ReVOS, and an HTTP server with injected failures."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ EXPRESSIONS = 4  # a video: one object, the other, both, and one whose target is
 
 
 def rectangle(video: int, number: int, time_: int) -> tuple[int, int, int, int] | None:
-    """Extreme pixels of an object; the second overlaps the first, and is gone from time 3 on."""
+    """Extreme pixels of an object; the second overlaps the first, and is absent from time 3 on."""
     if number == 1 and time_ >= 3:
         return None
     left, top = 2 + 3 * number + video + time_, 5 + 4 * number
@@ -53,7 +51,7 @@ class Failure:
 
 @dataclass
 class TeacherServer:
-    """Chat completions over HTTP. Answers itself, or passes on to `upstream`; `misbehave` says what goes wrong.
+    """Chat completions over HTTP. Answers itself, or forwards to `upstream`; `misbehave` injects failures.
 
     Attributes:
         misbehave: (request number from 0, question) -> Failure, a text to answer with, or None for a good answer.
@@ -142,14 +140,14 @@ def completion(text: str) -> dict[str, Any]:
 
 
 def asked_keyframe(question: str) -> int:
-    """The keyframe that a question gives."""
+    """The keyframe of a question."""
     found = re.search(r"at (\d+) seconds", question)
     assert found
     return int(found.group(1))
 
 
 def good_answer(question: str) -> str:
-    """Three steps about the keyframe that a question gives."""
+    """Three steps about the keyframe of a question."""
     time_ = asked_keyframe(question)
     return (
         "Step 1: Two plates move to the right over a grey ground.\n"

@@ -1,4 +1,4 @@
-"""Sampling keeps proportions, repeats for a seed, draws nothing twice, and loses nothing of an expression."""
+"""Sampling keeps proportions, is deterministic, repeats no expression, and keeps all fields."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_stratum_that_runs_short_is_filled_at_random_from_the_others():
     assert strata_of(content, chosen)["referring", "single"] == 10
 
 
-def test_rounding_is_cut_and_everything_is_taken_when_there_is_less():
+def test_rounding_excess_is_removed_and_small_sets_are_taken_whole():
     content = annotation({(0, 1): 50, (0, 2): 50, (1, 1): 50, (1, 2): 50})
     assert len(drawn(content, 6)) == 6  # 4 strata of round(1.5) = 2
     assert len(drawn(content, 10_000)) == 200
@@ -159,7 +159,7 @@ def test_bad_input_ends_with_one_line_and_no_output(tmp_path, content, said):
 
 def test_sizes_and_missing_files_are_refused(tmp_path, monkeypatch):
     monkeypatch.delenv("REVOS_ROOT", raising=False)
-    with pytest.raises(SystemExit, match="input is missing"):
+    with pytest.raises(SystemExit, match="input does not exist"):
         main(["--input_json", str(tmp_path / "none.json")])
     with pytest.raises(SystemExit, match="--input_json"):
         main([])
@@ -179,7 +179,7 @@ def test_it_runs_as_a_script_from_anywhere(tmp_path):
     assert done.returncode == 0 and "1000 expressions written" in done.stdout, done.stderr
 
 
-def test_what_the_system_refuses_is_one_line(tmp_path):
+def test_system_errors_are_one_line(tmp_path):
     source = tmp_path / "in.json"
     source.write_text(json.dumps(annotation(COUNTS)))
     below = source / "folder" / "out.json"

@@ -1,4 +1,4 @@
-"""A journal loses nothing that was appended and keeps nothing that was torn."""
+"""A journal loses no appended line and keeps no incomplete one."""
 
 import json
 import os
@@ -15,14 +15,14 @@ def filled(path, count=3):
     return path.read_bytes()
 
 
-def test_entries_come_back(tmp_path):
+def test_entries_are_read_back(tmp_path):
     filled(tmp_path / "j.jsonl")
     with Journal(tmp_path / "j.jsonl") as journal:
         assert [entry["sample_id"] for entry in journal.entries] == ["v/0", "v/1", "v/2"]
         assert journal.entries[0]["text"] == "grün\nline"
 
 
-def test_torn_at_every_byte(tmp_path):
+def test_truncated_at_every_byte(tmp_path):
     """Cut anywhere, the file gives the whole lines before the cut, and the next line appended is whole."""
     path = tmp_path / "j.jsonl"
     whole = filled(path)
@@ -39,11 +39,11 @@ def test_torn_at_every_byte(tmp_path):
         ]
 
 
-def test_a_damaged_line_in_the_middle_is_named(tmp_path):
+def test_an_invalid_line_in_the_middle_is_named(tmp_path):
     path = tmp_path / "j.jsonl"
     lines = filled(path).splitlines(keepends=True)
     path.write_bytes(lines[0] + b'{"sample_id": \n' + lines[2])
-    with pytest.raises(JournalError, match=r"j\.jsonl, line 2 is damaged"):
+    with pytest.raises(JournalError, match=r"j\.jsonl, line 2 is not valid JSON"):
         Journal(path)
 
 

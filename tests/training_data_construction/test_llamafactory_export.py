@@ -79,7 +79,7 @@ def test_split_by_video(built):
     assert len({record["video"] for record in split_by_video(built, 0.01, seed=0)[1]}) == 1
 
 
-def test_a_file_is_whole_or_not_there(tmp_path):
+def test_files_are_written_atomically(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "x.json", {"a": object()})
     assert not (tmp_path / "x.json").exists()

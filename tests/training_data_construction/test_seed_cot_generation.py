@@ -19,7 +19,7 @@ import pytest
 from fake_teacher import EXPRESSIONS, VIDEOS, Failure, asked_keyframe, good_answer, rectangle
 
 from training_data_construction.seed_cot_generation import main
-from training_data_construction.teachers import LONGEST_WAIT, read_retry_after
+from training_data_construction.teachers import MAX_RETRY_AFTER, read_retry_after
 
 KEY = "sk-secret-0123456789"
 PRESENT = VIDEOS * (EXPRESSIONS - 1)
@@ -48,7 +48,7 @@ def records(output, split="train"):
     return json.loads((output / f"cot_{split}.json").read_text())
 
 
-def test_records_of_the_seeds_form(revos, tmp_path, server):
+def test_records_have_the_published_format(revos, tmp_path, server):
     server.delay = 0.02
     assert main(words(revos, tmp_path, server)) == 0
     found = records(tmp_path)
@@ -66,7 +66,7 @@ def test_records_of_the_seeds_form(revos, tmp_path, server):
 
 
 def test_boxes_of_several_objects(revos, tmp_path, server):
-    """Each object has its own box, scaled to the student's frame; an object that is not there has a zero box or none."""
+    """Each object has its own box, scaled to the student's frame; an invisible object has a zero box or none."""
     assert main(words(revos, tmp_path / "zero", server, "--seed", 3)) == 0
     drop_words = ("--absent_objects", "drop", "--box_decimals", 0, "--no-llamafactory")
     assert main(words(revos, tmp_path / "drop", server, "--seed", 3, *drop_words)) == 0
@@ -102,8 +102,8 @@ def test_the_key_is_sent_and_written_nowhere(revos, tmp_path, server, capfd):
     assert len(journal(tmp_path)) == 4
 
 
-def test_passing_failures_cost_no_answer(revos, tmp_path, server):
-    """429, 500, broken connections, pages and nonsense under status 200: every expression still gets its answer, once."""
+def test_temporary_failures_cost_no_answer(revos, tmp_path, server):
+    """429, 500, broken connections, pages and nonsense with status 200: every expression still gets one answer."""
     failures = {
         1: Failure(429, {"Retry-After": "0.3"}, b'{"error": {"message": "slow down"}}'),
         2: Failure(500, body=b"oops"),
@@ -133,20 +133,20 @@ def record_id(record):
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("2.5", 2.5), ("-3", 0), ("inf", LONGEST_WAIT), ("99999", LONGEST_WAIT), ("nan", None), ("soon", None)]
-    + [("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_WAIT), ("Fri, 99 Dec 99999 23:59:59 GMT", None)],
+    [("2.5", 2.5), ("-3", 0), ("inf", MAX_RETRY_AFTER), ("99999", MAX_RETRY_AFTER), ("nan", None), ("soon", None)]
+    + [("Fri, 31 Dec 9999 23:59:59 GMT", MAX_RETRY_AFTER), ("Fri, 99 Dec 99999 23:59:59 GMT", None)],
 )
-def test_a_servers_wish_to_wait_has_a_bound(value, seconds):
+def test_retry_after_is_bounded(value, seconds):
     assert read_retry_after(value) == seconds
 
 
-def test_what_the_system_refuses_is_one_line(revos, tmp_path, capsys):
+def test_system_errors_are_one_line(revos, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(words(revos, tmp_path / "file" / "cot", "http://127.0.0.1:9/v1")) == 1
     assert capsys.readouterr().err.splitlines()[-1] == f"error: {tmp_path / 'file' / 'cot'}: Not a directory"
 
 
-def test_everyone_waits_when_the_server_asks(revos, tmp_path, server):
+def test_retry_after_delays_all_requests(revos, tmp_path, server):
     times = []
 
     def busy(number, _question):
@@ -167,7 +167,7 @@ def test_slow_answers_are_lost_and_asked_again(revos, tmp_path, server):
     assert len(records(tmp_path)) == PRESENT
 
 
-def test_bad_answers_are_asked_again_twice_then_set_aside(revos, tmp_path, server):
+def test_bad_answers_are_asked_again_twice_then_rejected(revos, tmp_path, server):
     def answers(_number, question):
         if "what is green" in question.split("\n\n")[1]:
             return good_answer(question).replace("It glides", "The red box glides")
@@ -187,7 +187,7 @@ def test_bad_answers_are_asked_again_twice_then_set_aside(revos, tmp_path, serve
     examples = {entry["example"] for entry in journal(tmp_path) if entry["sample_id"] == rejected[0]["sample_id"]}
     assert examples == {0, 1, 2}  # another worked example each time
     assert main(words(revos, tmp_path, server)) == 0
-    assert len(server.questions) == VIDEOS * 6  # what was set aside stays so
+    assert len(server.questions) == VIDEOS * 6  # rejected expressions stay rejected
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_bad_answers_are_asked_again_twice_then_set_aside(revos, tmp_path, serve
         (Failure(cut=True), "connection failed"),
     ],
 )
-def test_the_first_request_tells_what_is_wrong(revos, tmp_path, server, capsys, failure, said):
+def test_a_wrong_set_up_ends_the_run_at_the_first_request(revos, tmp_path, server, capsys, failure, said):
     server.misbehave = lambda *_: failure
     assert main(words(revos, tmp_path, server)) == 1
     assert len(server.questions) == 1
@@ -216,7 +216,7 @@ def test_the_first_request_tells_what_is_wrong(revos, tmp_path, server, capsys, 
     assert not (tmp_path / "cot_train.json").exists()
 
 
-def test_nobody_listens(revos, tmp_path, capsys):
+def test_no_server_at_the_address(revos, tmp_path, capsys):
     assert main(words(revos, tmp_path, "http://127.0.0.1:9/v1", "--first_delay", 100)) == 1
     assert "connection" in capsys.readouterr().err
     assert not journal(tmp_path)
@@ -231,7 +231,7 @@ def test_nobody_listens(revos, tmp_path, capsys):
         (["--input_json", "nothing.json"], "nothing.json"),
     ],
 )
-def test_bad_words(revos, tmp_path, server, capsys, change, said):
+def test_invalid_options(revos, tmp_path, server, capsys, change, said):
     assert main(words(revos, tmp_path, server, *change)) == 1
     assert said in capsys.readouterr().err
     assert not server.questions
@@ -247,7 +247,7 @@ def test_no_key(revos, tmp_path, server, capsys, monkeypatch):
 def test_budget_of_requests_over_runs(revos, tmp_path, server, capsys):
     assert main(words(revos, tmp_path, server, "--max_requests", 5)) == 3
     assert len(server.questions) == 5 == len(records(tmp_path))
-    assert "the budget is spent: 5 requests" in capsys.readouterr().out
+    assert "the budget is exhausted: 5 requests" in capsys.readouterr().out
     assert main(words(revos, tmp_path, server, "--max_requests", 5)) == 3
     assert len(server.questions) == 5
     assert main(words(revos, tmp_path, server)) == 0
@@ -276,7 +276,7 @@ def test_one_question_refused(revos, tmp_path, server):
     assert len(server.questions) == PRESENT
 
 
-def test_a_run_may_go_on_with_a_refused_question(revos, tmp_path, server):
+def test_a_resumed_run_may_start_with_a_refused_question(revos, tmp_path, server):
     """The first request of a first run has to be answered; later the journal tells that the model is served."""
     assert main(words(revos, tmp_path, server, "--max_requests", 1)) == 3
     server.misbehave = lambda number, _: Failure(400, body=b"no") if number == 1 else None
@@ -354,7 +354,7 @@ def wait_for(condition, process):
         time.sleep(0.005)
 
 
-def test_killed_and_started_again(revos, tmp_path, server):
+def test_killed_and_resumed(revos, tmp_path, server):
     """SIGKILL twice in mid-work: no answer in the journal is asked for again, and the result is that of an undisturbed
     run.
     """
@@ -386,7 +386,7 @@ def test_killed_and_started_again(revos, tmp_path, server):
 
 
 def test_interrupted(revos, tmp_path, server):
-    """One SIGINT: what is in flight is waited for and kept, nothing more is sent."""
+    """One SIGINT: requests in flight finish and are journaled, and no more are sent."""
     server.delay = 0.3
     process = start(revos, tmp_path, server)
     wait_for(lambda: len(server.questions) >= 4, process)
@@ -395,7 +395,7 @@ def test_interrupted(revos, tmp_path, server):
     assert len(journal(tmp_path)) == len(server.questions) < PRESENT
 
 
-def test_a_teacher_of_ones_own_is_made_with_the_data_root(revos, tmp_path, server, monkeypatch):
+def test_a_custom_teacher_gets_the_data_root(revos, tmp_path, server, monkeypatch):
     (tmp_path / "own_teacher.py").write_text(
         "class Own:\n"
         "    def __init__(self, root):\n"

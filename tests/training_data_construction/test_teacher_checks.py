@@ -1,8 +1,8 @@
-"""What passes as an answer of the teacher, and the words for what does not."""
+"""Which answers of the teacher pass the checks, and the reasons for those that do not."""
 
 import pytest
 
-from training_data_construction.teacher_checks import check_answer, tidy_answer
+from training_data_construction.teacher_checks import check_answer, strip_thinking
 from training_data_construction.teacher_prompts import ABSENT_EXAMPLES, WORKED_EXAMPLES
 
 GOOD = (
@@ -78,7 +78,7 @@ def test_refused_with_the_reason(text, reason):
     ]
     + ["The dog, as indicated by the box,", "The dog in the red frame"],
 )
-def test_each_way_to_betray_the_drawing_is_seen(words):
+def test_mentions_of_the_drawn_boxes_are_found(words):
     assert "drawn onto the frames" in (
         check_answer(GOOD.replace("The dog leaps", f"{words} leaps"), 12, "the dog") or ""
     )
@@ -93,7 +93,7 @@ def test_each_way_to_betray_the_drawing_is_seen(words):
         "A red line bus passes.",
     ],
 )
-def test_what_only_sounds_like_it_is_accepted(sentence):
+def test_similar_phrases_are_accepted(sentence):
     assert check_answer(f"{GOOD} {sentence}", 12, "the dog") is None
 
 
@@ -105,7 +105,7 @@ def test_what_only_sounds_like_it_is_accepted(sentence):
         ("a red square", "The dot in the red square"),
     ],
 )
-def test_an_article_or_a_place_does_not_hide_the_descriptions_own_words(expression, words):
+def test_prefixes_do_not_matter_in_phrases_of_the_description(expression, words):
     assert check_answer(GOOD.replace("The dog", words), 12, expression) is None
 
 
@@ -114,14 +114,14 @@ def test_the_keyframe_may_be_named_in_many_ways():
         assert "named 3 as the keyframe" in (check_answer(f"{GOOD} {way}", 12, "the dog") or ""), way
 
 
-def test_words_of_the_description_betray_nothing():
+def test_phrases_of_the_description_are_allowed():
     text = GOOD.replace("The dog leaps", "The red box falls")
     assert check_answer(text, 12, "the red box that falls off the shelf") is None
     assert check_answer(text, 12, "what falls off the shelf")
 
 
-def test_a_reasoning_models_own_thinking_is_not_the_answer():
-    assert tidy_answer(f"<think>hm, the red box</think>\n\n{GOOD}\n") == GOOD
+def test_a_reasoning_models_think_block_is_removed():
+    assert strip_thinking(f"<think>hm, the red box</think>\n\n{GOOD}\n") == GOOD
 
 
 @pytest.mark.timeout(5)

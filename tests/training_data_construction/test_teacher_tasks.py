@@ -1,4 +1,4 @@
-"""What the teacher is shown."""
+"""The teacher's tasks and images."""
 
 import base64
 import io
@@ -33,14 +33,14 @@ def test_plan_by_the_training_rule(benchmark):
     assert {task.example for seed in range(3) for task in plan_tasks(benchmark, seed=seed)[0]} == {0, 1, 2}
 
 
-def test_the_draw_does_not_depend_on_the_others(benchmark):
+def test_random_choices_do_not_depend_on_other_samples(benchmark):
     everyone = {task.sample.sample_id: task for task in plan_tasks(benchmark, seed=0)[0]}
     some, _ = plan_tasks(benchmark, seed=0, exclude={"set/v0", "set/v2/1"})
     assert len(some) == len(everyone) - 4
     assert all(everyone[task.sample.sample_id] == task for task in some)
 
 
-def test_at_most_so_many_a_video(benchmark):
+def test_the_limit_per_video(benchmark):
     tasks, _ = plan_tasks(benchmark, seed=0, include_absent=True, max_per_video=2)
     assert [task.sample.exp_id for task in tasks] == ["0", "1"] * VIDEOS
 

@@ -141,7 +141,7 @@ def test_served_by_vllm_through_failures(revos, tmp_path, server, vllm_url):
         (["--sampled_frames", "13"], "At most 8 image"),
     ],
 )
-def test_vllms_own_words(revos, tmp_path, vllm_url, capsys, change, said):
+def test_errors_quote_vllm(revos, tmp_path, vllm_url, capsys, change, said):
     assert main(words(revos, tmp_path, vllm_url, *change)) == 1
     assert said in capsys.readouterr().err
     assert (tmp_path / "journal.jsonl").read_bytes() == b""

@@ -1,4 +1,4 @@
-"""The figures on the toy policy's card are those of the published reward on the evaluated answers."""
+"""The metrics on the toy policy's card are those of the published reward on the evaluated answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from training_scripts.toy.policy_card import AsEvaluated, answer_figures, benchmark_figures, write_card
+from training_scripts.toy.policy_card import EvaluationFramesData, benchmark_metrics, reward_metrics, write_card
 from veason.answers import format_answer
 from veason.pipeline import NO_TARGET
 from veason.toy.layouts import write_revos
@@ -14,10 +14,10 @@ from veason.toy.tiny_policy import PolicySize, write_policy
 from veason.toy.world import make_videos
 
 
-def test_a_right_answer_and_one_that_cannot_be_read(tmp_path):
+def test_a_correct_answer_and_malformed_ones(tmp_path):
     world, evaluation = tmp_path / "ReVOS", tmp_path / "eval"
     write_revos(world, {"valid": make_videos("v", 1, seed=0, frames=6, queries=4)})
-    data = AsEvaluated(world, 3, 112, meta_file="meta_expressions_valid_.json")
+    data = EvaluationFramesData(world, 3, 112, meta_file="meta_expressions_valid_.json")
     truth = data.example(0, 0).truth
     best = max(range(len(truth.frame_ids)), key=lambda i: truth.masks[i].sum())
     answers = ["no answer"] * len(data)
@@ -28,16 +28,16 @@ def test_a_right_answer_and_one_that_cannot_be_read(tmp_path):
     header = {"header": {"sampled_frames": 3, "keyframe_resize": 112}}
     (evaluation / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (header, *records)))
     share = 1 / len(data)
-    expected = {"form": share, "keyframe": share, "box_iou": share, "readable": 2 * share, "answers": len(data)}
-    assert answer_figures(evaluation, world) == pytest.approx(expected)
+    expected = {"format": share, "keyframe": share, "box_iou": share, "parsed": 2 * share, "answers": len(data)}
+    assert reward_metrics(evaluation, world) == pytest.approx(expected)
     (evaluation / "metrics.json").write_text(
         json.dumps({"table": {"Overall J&F": {"value": 51.5}, "R": {"value": 3.0}}})
     )
-    assert benchmark_figures(evaluation) == {"Overall J&F": 51.5}
+    assert benchmark_metrics(evaluation) == {"Overall J&F": 51.5}
 
 
-def test_the_card_counts_what_went_into_the_checkpoint_that_ships(tmp_path):
-    """A run that was ended after its last checkpoint had more steps than the policy has seen."""
+def test_the_card_counts_the_steps_of_the_exported_checkpoint(tmp_path):
+    """A run that was stopped after its last checkpoint has more steps in its log."""
     run, output = tmp_path / "run", tmp_path / "policy"
     checkpoint = run / "global_step_2"
     write_policy(checkpoint / "actor" / "huggingface", PolicySize(), seed=0)
@@ -46,11 +46,11 @@ def test_the_card_counts_what_went_into_the_checkpoint_that_ships(tmp_path):
     rows = [{"step": step, "loss": 1.0 / step, "seconds/step": 60.0} for step in (1, 2, 3)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_policy(output, PolicySize(), seed=0)
-    figures = {"Overall J&F": 51.5, "answers": 7, "form": 1.0, "keyframe": 0.5, "box_iou": 0.25}
-    write_card(output, figures, "STEPS=3 bash run.sh", [run])
+    metrics = {"Overall J&F": 51.5, "answers": 7, "format": 1.0, "keyframe": 0.5, "box_iou": 0.25}
+    write_card(output, metrics, "STEPS=3 bash run.sh", [run])
     card = (output / "README.md").read_text()
     assert (
         "Made by `STEPS=3 bash run.sh` at commit" in card
-        and "- `run`: 2 steps in 2.0 minutes, loss 0.500 at the end\n" in card
+        and "- `run`: 2 steps in 2.0 minutes, final loss 0.500\n" in card
     )
     assert "| Overall J&F | 51.5 % |" in card and "On the 7 expressions" in card

@@ -1,19 +1,25 @@
-"""From runs on the disk to results.json, and from it to the page's tables and pictures."""
+"""From run folders to the tables and plots of the page."""
 
 import json
-import tarfile
 
 import pytest
 
-from training_scripts.toy.collect import collect, kind_of, pack
-from training_scripts.toy.results import answers_table, commands, curves_table, scores_table, spread, write_page
+from training_scripts.toy.results import (
+    answers_table,
+    commands,
+    curves_table,
+    evaluated_runs,
+    mean_and_std,
+    scores_table,
+    write_page,
+)
+from training_scripts.toy.runs import expression_kind, read_runs
 
-BLOCKS = ("scores", "answers", "pictures", "curves", "commands")
-TITLES = {"sft": "the start", "grpo": "GRPO", "control": "more SFT", "lora": "LoRA"}
+BLOCKS = ("scores", "answers", "plots", "curves", "commands")
 
 
 def write_run(output, name, score, rewards=()):
-    folder = output / "runs" / name
+    folder = output / name
     (folder / "eval").mkdir(parents=True)
     (folder / "stages.json").write_text('{"train": {"seconds": 60.0, "machine": "a GPU, torch 9"}}')
     if rewards:
@@ -40,76 +46,66 @@ def write_run(output, name, score, rewards=()):
 
 
 @pytest.fixture
-def results(tmp_path):
+def runs(tmp_path):
     write_run(tmp_path, "sft", 50.0)
     write_run(tmp_path, "grpo-0", 58.0, [1.0, 2.0, 3.0])
     write_run(tmp_path, "grpo-1", 60.0, [1.5, 2.5])
     write_run(tmp_path, "lora-0", None, [1.0])  # stopped before its evaluation
-    return json.loads(collect(tmp_path, TITLES).read_text())
+    (tmp_path / "random_policy").mkdir()
+    return read_runs(tmp_path)
 
 
-def test_runs_are_collected_with_seeds_curves_and_seconds(results):
-    found = {(run["name"], run["seed"]): run for run in results["runs"]}
-    assert set(found) == {("sft", None), ("grpo", 0), ("grpo", 1), ("lora", 0)}
-    assert found["grpo", 0]["curves"]["reward/mean"] == [[1, 1.0], [2, 2.0], [3, 3.0]]
-    assert found["grpo", 0]["stages"]["train"]["seconds"] == 60.0
-    assert found["lora", 0]["scores"] is None and found["sft", None]["curves"] == {}
+def test_runs_are_read_with_curves_and_stages(runs):
+    found = {name: [run for run in runs if run.name == name] for name in ("sft", "grpo", "lora")}
+    assert [len(group) for group in found.values()] == [1, 2, 1] and len(runs) == 4
+    assert found["grpo"][0].curve("reward/mean") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert found["grpo"][0].stages["train"]["seconds"] == 60.0
+    assert found["lora"][0].scores is None and found["sft"][0].rows == []
+    assert set(evaluated_runs(runs)) == {"sft", "grpo"}
 
 
-def test_tables_have_mean_and_spread_over_seeds(results):
-    rows = scores_table(results).splitlines()
-    assert rows[2] == "| the start | 1 | 50.0 | 50.0 | 50.0 | - | 50.0 | 50.0 |  |"
-    assert rows[3] == "| GRPO | 2 | 59.0 ± 1.4 | 59.0 ± 1.4 | 59.0 ± 1.4 | - | 59.0 ± 1.4 | 59.0 ± 1.4 | 9.0 ± 1.4 |"
+def test_tables_have_mean_and_standard_deviation_over_seeds(runs):
+    runs = evaluated_runs(runs)
+    rows = scores_table(runs).splitlines()
+    assert rows[2] == "| SFT, the initial policy | 1 | 50.0 | 50.0 | 50.0 | - | 50.0 | 50.0 |  |"
+    cells = ["2", *["59.0 ± 1.4"] * 3, "-", *["59.0 ± 1.4"] * 2, "9.0 ± 1.4"]
+    assert rows[3] == f"| GRPO, the published recipe | {' | '.join(cells)} |"
     assert len(rows) == 4  # a run without an evaluation has no row
-    assert curves_table(results, {"reward/mean": "reward", "actor/kl": "KL"}).splitlines()[2:] == ["| GRPO | 2 | 1 |"]
-    assert spread([]) == "-" and "python -m verl.trainer.main grpo-0" in commands(results)
-    assert commands(results).startswith("- train: a GPU, torch 9\n\n")
+    curves = curves_table(runs, {"reward/mean": "reward", "actor/kl": "KL"})
+    assert curves.splitlines()[2:] == ["| GRPO, the published recipe | 2 | 1 |"]
+    assert mean_and_std([]) == "-" and "python -m verl.trainer.main grpo-0" in commands(runs)
+    assert commands(runs).startswith("- train: a GPU, torch 9\n\n")
 
 
-def test_answers_are_counted_by_kind_of_expression(results):
-    rows = answers_table(results).splitlines()
-    assert rows[2] == "| the start | 50.0 | 100.0 | 50.0 | 100.0 | - | 0.0 |"
-    assert (
-        rows[3] == "| GRPO | 59.0 ± 1.4 | 100.0 ± 0.0 | 59.0 ± 1.4 | 100.0 ± 0.0 | - | 0.0 ± 0.0 |" and len(rows) == 4
-    )
-    kinds = [
-        kind_of(0, 1, "the red ring"),
-        kind_of(2, 0, "the fastest shape"),
-        kind_of(1, 2, "the shapes that leave the picture"),
-    ]
-    assert kinds == ["referring", "absent", "several"]
-    assert (
-        kind_of(1, 1, "what another shape hides behind") == "compares"
-        and kind_of(1, 1, "the shape that leaves the picture") == "single"
-    )
+def test_answers_are_counted_by_kind_of_expression(runs):
+    rows = answers_table(evaluated_runs(runs)).splitlines()
+    assert rows[2] == "| SFT, the initial policy | 50.0 | 100.0 | 50.0 | 100.0 | - | 0.0 |"
+    cells = ["59.0 ± 1.4", "100.0 ± 0.0", "59.0 ± 1.4", "100.0 ± 0.0", "-", "0.0 ± 0.0"]
+    assert rows[3] == f"| GRPO, the published recipe | {' | '.join(cells)} |" and len(rows) == 4
 
 
-def test_the_page_keeps_its_words_and_gets_new_blocks(results, tmp_path):
+@pytest.mark.parametrize(
+    ("type_id", "targets", "expression", "kind"),
+    [
+        (0, 1, "the red ring", "referring"),
+        (2, 0, "the fastest shape", "absent"),
+        (1, 2, "the shapes that leave the picture", "several"),
+        (1, 1, "what another shape hides behind", "comparison"),
+        (1, 1, "the shape that leaves the picture", "single"),
+    ],
+)
+def test_kinds_of_expressions(type_id, targets, expression, kind):
+    assert expression_kind(type_id, targets, expression) == kind
+
+
+def test_the_page_keeps_its_text_and_gets_new_blocks(runs, tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("words\n" + "".join(f"<!-- begin {name} -->\nold\n<!-- end {name} -->\n" for name in BLOCKS))
-    write_page(results, page)
+    page.write_text("text\n" + "".join(f"<!-- begin {name} -->\nold\n<!-- end {name} -->\n" for name in BLOCKS))
+    write_page(evaluated_runs(runs), page)
     text = page.read_text()
-    assert (
-        text.startswith("words\n")
-        and "old" not in text
-        and "59.0 ± 1.4" in text
-        and "![ablations](page/ablations.png)" in text
-    )
+    assert text.startswith("text\n") and "old" not in text
+    assert "59.0 ± 1.4" in text and "![ablations](page/ablations.png)" in text
     assert {path.name for path in (tmp_path / "page").iterdir()} == {"grpo.png", "ablations.png", "variants.png"}
     page.write_text("nothing to fill")
     with pytest.raises(SystemExit, match="0 blocks 'scores'"):
-        write_page(results, page)
-
-
-def test_the_archive_holds_what_is_small(results, tmp_path):  # noqa: ARG001 (the runs)
-    (tmp_path / "runs" / "grpo-0" / "train" / "model.safetensors").write_bytes(b"0")
-    pack(tmp_path, tmp_path / "all.tar.gz")
-    with tarfile.open(tmp_path / "all.tar.gz") as file:
-        names = file.getnames()
-    assert {
-        "results.json",
-        "runs/grpo-0/train.log",
-        "runs/grpo-0/train/metrics.jsonl",
-        "runs/sft/eval/metrics.json",
-    } <= set(names)
-    assert not any(name.endswith(".safetensors") for name in names)
+        write_page(evaluated_runs(runs), page)

@@ -1,38 +1,44 @@
 #!/usr/bin/env bash
-# Makes .venv: the GPU set of requirements.txt where an NVIDIA GPU is there, the locked CPU set otherwise.
-# Does nothing when the environment already holds what the list asks for. PYTHON chooses the interpreter (3.11 or newer).
+# Creates .venv: requirements.txt where there is an NVIDIA GPU, the locked CPU set otherwise.
+# Does nothing when the environment is up to date with that list. PYTHON selects the interpreter (3.11 or newer).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=training_scripts/setup
 torch_cpu_index=https://download.pytorch.org/whl/cpu
 
-if command -v nvidia-smi > /dev/null && nvidia-smi -L 2> /dev/null | grep -q GPU; then list=requirements.txt; else list=requirements-cpu.lock; fi
+list=requirements-cpu.lock
+if command -v nvidia-smi > /dev/null && nvidia-smi -L 2> /dev/null | grep -q GPU; then list=requirements.txt; fi
 stamp=.venv/.installed-from
 wanted="$list $(cat "$list" setup.py "$here"/*.sh "$here"/*.py | sha256sum | cut -d' ' -f1)"
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
 
 python=${PYTHON:-python3}
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with PYTHON=..." >&2; exit 1; }
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "Python 3.11 or newer is required; select it with PYTHON=..." >&2
+    exit 1
+}
 echo "Setting up .venv from $list (several minutes the first time)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 rm -f "$stamp"
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 pip install --quiet --upgrade pip
 
-export SAM2_BUILD_CUDA=0  # the extension only fills small holes in masks; the tracker does so where it is built, and goes without elsewhere
+# The CUDA extension only fills small holes in masks; the tracker uses it where it is built.
+export SAM2_BUILD_CUDA=0
 if [ "$list" = requirements.txt ]; then
     pip install --quiet setuptools wheel "$(grep -E '^torch==' "$list")"
-    # sam2 is built without isolation (its build would fetch a torch of its own) and its requirements are already in the list.
+    # sam2 is built without isolation (its build would download another torch); its requirements are in the list.
     grep -v '^sam2==' "$list" > .venv/gpu-list.txt
     pip install --quiet -r .venv/gpu-list.txt
     pip install --quiet --no-build-isolation --no-deps "$(grep -E '^sam2==' "$list")"
 else
     pip install --quiet --no-deps $(grep -E '^(setuptools|wheel)==' "$list")
-    # PyTorch's own index has CPU builds of both; where it cannot be reached, the configured index decides.
+    # PyTorch's own index has CPU builds of both; without access to it the configured index is used.
     if .venv/bin/python -c "import urllib.request as u; u.urlopen('$torch_cpu_index/', timeout=5)" 2> /dev/null; then
         pip install --quiet --no-deps --index-url "$torch_cpu_index" $(grep -E '^(torch|torchvision)==' "$list")
     fi
-    # --no-deps: the lock is whole. vLLM asks for torchaudio and torchcodec, which are CUDA builds on PyPI and which nothing here uses.
+    # --no-deps: the lock is complete without torchaudio and torchcodec, which vLLM requires, which are CUDA builds on
+    # PyPI, and which nothing here imports.
     pip install --quiet --no-deps --no-build-isolation -r "$list"
     site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     rm -f "$site/torchvision_cpu_hook.pth"

@@ -1,10 +1,9 @@
-"""Lets a CUDA build of torchvision import beside a CPU build of PyTorch.
+"""Makes a CUDA build of torchvision importable with a CPU build of PyTorch.
 
-PyPI carries torchvision as a CUDA build only; without CUDA libraries its compiled operators do not load, and its Python
-code then fails on the missing operators `torchvision::nms` and `torchvision::qnms`. This project calls neither.
-Declaring their schemas just before torchvision is imported is enough, and it must also happen in every child process,
-so `create_venv.sh` copies this module into the environment's site-packages with a `.pth` file that imports it at
-start-up. It is not installed where torchvision imports by itself.
+PyPI has torchvision as a CUDA build only. Without CUDA libraries its compiled operators do not load, and its Python
+code fails on the missing operators `torchvision::nms` and `torchvision::qnms`, which this project does not use. Their
+schemas have to be declared just before torchvision is imported, in every process; so `create_venv.sh` copies this
+module into site-packages with a `.pth` file that imports it at start-up, where torchvision does not import without it.
 """
 
 import sys
@@ -23,7 +22,7 @@ def declare_operators():
 
 
 class _DeclareOperators:
-    """A finder that finds nothing: it acts once, when `torchvision` is first looked for."""
+    """A meta path finder without results: it acts once, at the first import of `torchvision`."""
 
     @classmethod
     def find_spec(cls, name, *_):

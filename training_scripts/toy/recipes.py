@@ -1,7 +1,7 @@
-"""What is different in each experiment of the toy world, and the commands that run it.
+"""The experiments of the toy world, and the command-line overrides that run them.
 
-A run is `verl.trainer.main` (or `verl.trainer.sft`) with `configs/toy/grpo.yaml` (or `configs/toy/sft.yaml`) and a few
-words, then `eval.evaluate` on videos that nothing was trained on.
+A run is `verl.trainer.main` with `configs/toy/grpo.yaml` (or `verl.trainer.sft` with `configs/toy/sft.yaml`) and a few
+overrides, then `eval.evaluate` on held-out videos.
 """
 
 from __future__ import annotations
@@ -13,27 +13,25 @@ from verl.config import Config, load_config
 
 GRPO, SFT = "verl.trainer.main", "verl.trainer.sft"
 CONFIGS = {GRPO: "configs/toy/grpo.yaml", SFT: "configs/toy/sft.yaml"}
-BEFORE = "sft"  # the run that is the policy as it is, evaluated only
-EVALUATED_FRAMES = (
-    5  # as many as training shows by its rule; with the usual 8 a small policy meets positions that it has never seen
-)
+BASELINE = "sft"  # evaluates the initial policy, without training
+EVALUATED_FRAMES = 5  # the most that training shows; the default of 8 has positions that a tiny policy has never seen
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is different from the recipe.
+    """How a run differs from the recipe.
 
     Attributes:
-        title: the row's name in the tables.
-        words: of the command line.
-        program: what trains; None evaluates the policy as it is.
-        random: starts from random weights instead of the policy's.
+        title: its row's name in the tables.
+        overrides: of the configuration.
+        program: the training module; None evaluates the initial policy.
+        random_init: starts from random weights instead of the policy's.
     """
 
     title: str
-    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     program: str | None = GRPO
-    random: bool = False
+    random_init: bool = False
 
 
 def _reward(name: str, *further: str) -> tuple[str, ...]:
@@ -41,15 +39,15 @@ def _reward(name: str, *further: str) -> tuple[str, ...]:
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    BEFORE: Experiment("SFT, where all start", program=None),
+    BASELINE: Experiment("SFT, the initial policy", program=None),
     "grpo": Experiment("GRPO, the published recipe"),
-    "control": Experiment("more SFT, the same samples and steps", ("sft.num_workers=4",), program=SFT),
+    "control": Experiment("more SFT, equal samples and steps", ("sft.num_workers=4",), program=SFT),
     "no_keyframe": Experiment("without the keyframe part", _reward("no_keyframe")),
     "no_spatial": Experiment("without the spatial part", _reward("ablation_keyframe_sft_only_sam")),
     "no_sam2": Experiment("without SAM 2", _reward("no_sam2")),
     "no_kl": Experiment("without KL", ("worker.actor.use_kl_loss=false",)),
-    "no_sft": Experiment("without SFT, from random weights", random=True),
-    "strict": Experiment("veason_strict, absent targets shown", _reward("veason_strict", "data.include_absent=true")),
+    "no_sft": Experiment("without SFT, from random weights", random_init=True),
+    "strict": Experiment("veason_strict, with absent targets", _reward("veason_strict", "data.include_absent=true")),
     "lora": Experiment(
         "LoRA of rank 64, ten times the learning rate",
         ("worker.actor.model.lora_rank=64", "worker.actor.model.lora_alpha=128", "worker.actor.optim.lr=4.0e-4"),
@@ -70,8 +68,8 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 @dataclass(frozen=True)
-class Places:
-    """What the runs read and where they write."""
+class ToyPaths:
+    """The folders that the runs read, and the one that they write."""
 
     policy: Path
     tracker: Path
@@ -83,10 +81,10 @@ class Places:
         return self.output / "random_policy"
 
     def tracker_files(self) -> tuple[Path, Path]:
-        """The micro SAM 2's YAML and weights; safetensors where both kinds are there.
+        """The tiny SAM 2's YAML and weights, safetensors before `.pt`.
 
         Raises:
-            SystemExit: there are none.
+            SystemExit: the folder has no weights.
         """
         weights = [self.tracker / f"sam2_tiny.{suffix}" for suffix in ("safetensors", "pt")]
         for path in weights:
@@ -95,36 +93,38 @@ class Places:
         raise SystemExit(f"no tracker in {self.tracker}: neither {' nor '.join(path.name for path in weights)}")
 
 
-def training_words(experiment: Experiment, seed: int, steps: int, places: Places) -> list[str]:
-    """The words of a run's training command."""
+def training_overrides(experiment: Experiment, seed: int, steps: int, paths: ToyPaths) -> list[str]:
+    """The overrides of a run's training."""
     assert experiment.program is not None
-    start = places.random_policy if experiment.random else places.policy
-    words = [
+    policy = paths.random_policy if experiment.random_init else paths.policy
+    overrides = [
         f"config={CONFIGS[experiment.program]}",
-        f"worker.actor.model.model_path={start}",
+        f"worker.actor.model.model_path={policy}",
         f"data.seed={seed}",
         f"trainer.max_steps={steps}",
         "trainer.total_episodes=1000",
         "trainer.load_checkpoint_path=latest",
+        "trainer.test_freq=-1",
+        "trainer.save_freq=12",
     ]
     if experiment.program == GRPO:
-        sam2_config, sam2_checkpoint = places.tracker_files()
-        words += [f"data.train_files={places.world / 'ReVOS'}"]
-        words += [f"worker.reward.sam2_config={sam2_config}", f"worker.reward.sam2_checkpoint={sam2_checkpoint}"]
+        sam2_config, sam2_checkpoint = paths.tracker_files()
+        overrides += [f"data.train_files={paths.world / 'ReVOS'}"]
+        overrides += [f"worker.reward.sam2_config={sam2_config}", f"worker.reward.sam2_checkpoint={sam2_checkpoint}"]
     else:
         grpo = recipe()
         samples = grpo.data.rollout_batch_size * grpo.worker.rollout.n
-        words += [f"data.rollout_batch_size={samples}", f"worker.actor.global_batch_size={samples}"]
-    return words + list(experiment.words)
+        overrides += [f"data.rollout_batch_size={samples}", f"worker.actor.global_batch_size={samples}"]
+    return overrides + list(experiment.overrides)
 
 
-def evaluation_words(policy: Path, output: Path, limit: int | None, places: Places) -> list[str]:
-    """The words of an evaluation, at the sizes of the recipe, sparing of the GPU that it shares."""
-    data, (sam2_config, sam2_checkpoint) = recipe().data, places.tracker_files()
-    words = {
+def evaluation_overrides(policy: Path, output: Path, limit: int | None, paths: ToyPaths) -> list[str]:
+    """The options of an evaluation at the recipe's sizes; several of them fit on one GPU."""
+    data, (sam2_config, sam2_checkpoint) = recipe().data, paths.tracker_files()
+    options = {
         "benchmark": "revos",
         "model_path": policy,
-        "data_path": places.world / "ReVOS",
+        "data_path": paths.world / "ReVOS",
         "output_path": output,
         "sam2_config": sam2_config,
         "sam2_checkpoint": sam2_checkpoint,
@@ -140,9 +140,9 @@ def evaluation_words(policy: Path, output: Path, limit: int | None, places: Plac
         "kv_cache_gib": 1,
         "enforce_eager": True,
     }
-    return [f"{key}={value}" for key, value in words.items()] + ([] if limit is None else [f"limit={limit}"])
+    return [f"{key}={value}" for key, value in options.items()] + ([] if limit is None else [f"limit={limit}"])
 
 
 def recipe() -> Config:
-    """The recipe of `configs/toy/grpo.yaml`."""
+    """The configuration of `configs/toy/grpo.yaml`."""
     return load_config([f"config={CONFIGS[GRPO]}"])

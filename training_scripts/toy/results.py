@@ -1,205 +1,196 @@
-"""From the folder of `training_scripts.toy.experiments` to one JSON, and from that to the tables and pictures of
-docs/toy_results.md.
+"""Writes the tables and plots of docs/toy_results.md from the runs of `training_scripts.toy.experiments`.
 
-    python -m training_scripts.toy.results outputs/toy/experiments/results.json --page docs/toy_results.md
+    python -m training_scripts.toy.results --runs outputs/toy/runs --page docs/toy_results.md
 
-Only what stands between `<!-- begin NAME -->` and `<!-- end NAME -->` of the page is replaced, and the pictures beside
-it; the words around them are written by hand.
+It replaces the text between `<!-- begin NAME -->` and `<!-- end NAME -->`, and the plots in the page's folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from training_scripts.toy.collect import SCORES, Run
+from training_scripts.toy.recipes import BASELINE, EXPERIMENTS
+from training_scripts.toy.runs import ToyRun, read_runs
+from veason.cli import parse_options
 
-LAST = 10  # steps over which a curve's end is averaged
-SMOOTH = 5  # steps of the running mean in pictures
+Runs = Mapping[str, Sequence[ToyRun]]  # by experiment, in the order of EXPERIMENTS
 
+LAST_STEPS = 10  # steps over which the end of a curve is averaged
+SMOOTHING = 5  # steps of the moving average in plots
 
-def by_name(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """The runs of each experiment, seeds in order; those without an evaluation are left out."""
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        if run["scores"] is not None:
-            found.setdefault(run["name"], []).append(run)
-    return found
-
-
-def spread(values: Sequence[float | None]) -> str:
-    """Mean and standard deviation over seeds, `57.1 ± 0.8`; the number alone where there is one seed."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    return f"{fmean(known):.1f}" + (f" ± {stdev(known):.1f}" if len(known) > 1 else "")
-
-
-def scores_table(results: Mapping[str, Any]) -> str:
-    """Rows in the order of the experiments' table: seeds, the gain over the start, and every column of SCORES, in
-    percent.
-    """
-    groups, titles = by_name(results["runs"]), results["titles"]
-    start = groups["sft"][0]["scores"]["Overall J&F"]["value"] if "sft" in groups else None
-    rows = [["run", "seeds", *SCORES.values(), "gain in J&F"]]
-    for name in titles:
-        if name in groups:
-            columns = [[run["scores"][key]["value"] for run in groups[name]] for key in SCORES]
-            gain = "" if start is None or name == "sft" else spread([value - start for value in columns[0]])
-            rows.append([titles[name], str(len(groups[name])), *map(spread, columns), gain])
-    return markdown(rows)
-
-
-ANSWERS = {  # columns of the table of answers, and where their figures are: kind of expression, name
-    "compares, J&F": ("compares", "JF"),
-    "given up": ("compares", "without_box"),
-    "one shape, J&F": ("single", "JF"),
-    "a box too many": ("single", "box_too_many"),
-    "several shapes, J&F": ("several", "JF"),
-    "no target: marked": ("absent", "box_too_many"),
+SCORES = {  # columns of the evaluation's table -> column titles
+    "Overall J&F": "J&F",
+    "Referring J&F": "referring",
+    "Reasoning J&F": "reasoning",
+    "Absent J&F": "absent",
+    "R binary": "R",
+    "Absent R binary": "R, absent",
 }
-
-
-def answers_table(results: Mapping[str, Any]) -> str:
-    """Per experiment the columns of ANSWERS, in percent, mean and standard deviation over seeds."""
-    groups, titles = by_name(results["runs"]), results["titles"]
-    rows = [["run", *ANSWERS]]
-    for name in titles:
-        if name in groups:
-            answers = [run["answers"] for run in groups[name]]
-            rows.append(
-                [
-                    titles[name],
-                    *(spread([100 * of[kind][key] for of in answers if kind in of]) for kind, key in ANSWERS.values()),
-                ]
-            )
-    return markdown(rows)
-
-
-def curves_table(results: Mapping[str, Any], columns: Mapping[str, str]) -> str:
-    """Per experiment the mean of each curve over its last steps and over seeds."""
-    groups, titles = by_name(results["runs"]), results["titles"]
-    rows = [["run", *columns.values()]]
-    for name in titles:
-        runs = [run for run in groups.get(name, []) if "reward/mean" in run["curves"]]
-        if runs:
-            ends = [[_end(run, key) for run in runs if key in run["curves"]] for key in columns]
-            rows.append([titles[name], *(f"{fmean(values):.3g}" if values else "-" for values in ends)])
-    return markdown(rows)
-
-
-def _end(run: Run, key: str) -> float:
-    return fmean(value for _, value in run["curves"][key][-LAST:])
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
-
-
-def commands(results: Mapping[str, Any]) -> str:
-    """The machines, and the training command of every experiment's first run, without the words that name places."""
-    first = {run["name"]: run["command"] for run in reversed(results["runs"]) if run["command"]}
-    lines = []
-    for name in results["titles"]:
-        if name in first:
-            words = first[name].split()[1:]  # what follows the interpreter
-            lines.append(
-                " ".join(["python", *(word for word in words if "/" not in word or word.startswith("config="))])
-            )
-    places = sorted(
-        {(stage, ended["machine"]) for run in results["runs"] for stage, ended in run["stages"].items()}, reverse=True
-    )
-    told = "\n".join(f"- {stage}: {machine}" for stage, machine in places)
-    return f"{told}\n\n```\n" + "\n".join(lines) + "\n```"
-
-
-def draw(results: Mapping[str, Any], names: Sequence[str], keys: Mapping[str, str], path: Path) -> None:
-    """One panel a key over the steps; of each named experiment the mean over seeds, with the seeds' range as a band."""
-    groups, titles = by_name(results["runs"]), results["titles"]
-    columns = min(3, len(keys))
-    figure = Figure(figsize=(4.2 * columns, 3.1 * -(-len(keys) // columns)), layout="constrained")
-    panels = figure.subplots(-(-len(keys) // columns), columns, squeeze=False).flat
-    for (key, title), panel in zip(keys.items(), panels):  # in this order: the panel after the last key is not taken
-        for number, name in enumerate(names):
-            seeds = [run["curves"][key] for run in groups.get(name, []) if key in run["curves"]]
-            if seeds:
-                length = min(map(len, seeds))
-                values = np.array([_smooth([value for _, value in seed[:length]]) for seed in seeds])
-                steps = [step for step, _ in seeds[0][:length]]
-                colour = f"C{number}"  # the same in every panel, also where an experiment has no curve
-                panel.plot(steps, values.mean(0), label=titles[name], linewidth=1.5, color=colour)
-                panel.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
-        panel.set_title(title, fontsize=10)
-        panel.grid(alpha=0.3)
-        panel.set_xlabel("step")
-    for panel in list(panels):  # those without a key
-        panel.set_visible(False)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-
-
-def _smooth(values: Sequence[float]) -> np.ndarray:
-    """The mean of each value and of up to SMOOTH - 1 before it."""
-    return np.array([fmean(values[max(0, i + 1 - SMOOTH) : i + 1]) for i in range(len(values))])
-
-
+ANSWERS = {  # column titles -> kind of expression, name in `ToyRun.answers`
+    "comparison, J&F": ("comparison", "JF"),
+    "no box": ("comparison", "without_box"),
+    "single target, J&F": ("single", "JF"),
+    "extra box": ("single", "extra_box"),
+    "several targets, J&F": ("several", "JF"),
+    "absent: a box": ("absent", "extra_box"),
+}
 PARTS = {"reward/mean": "reward (0 to 5)"} | {
     f"part/{name}_mean": f"{name} part" for name in ("format", "keyframe", "spatial", "consistency")
 }
 HEALTH = {
     "actor/entropy": "entropy",
     "actor/kl": "KL to the SFT policy",
-    "reward/all_equal": "groups with equal scores",
-    "response/mean": "tokens an answer",
-    "response/truncated": "answers cut",
+    "reward/all_equal": "groups with equal rewards",
+    "response/mean": "tokens per response",
+    "response/truncated": "truncated responses",
     "rollout/log_prob_gap": "log-probability gap, vLLM to actor",
 }
-ABLATIONS = ("grpo", "no_keyframe", "no_spatial", "no_sam2", "no_kl")
-VARIANTS = ("grpo", "strict", "lora", "dr_grpo", "dapo")
+PLOTS = {  # title -> experiments, curves
+    "GRPO": (("grpo",), PARTS | HEALTH),
+    "ablations": (("grpo", "no_keyframe", "no_spatial", "no_sam2", "no_kl"), PARTS | {"actor/entropy": "entropy"}),
+    "variants": (("grpo", "strict", "lora", "dr_grpo", "dapo"), PARTS | {"actor/entropy": "entropy"}),
+}
 
 
-def write_page(results: Mapping[str, Any], page: Path) -> None:
-    """Fills the page's marked blocks and draws its pictures into the folder of its name."""
+def evaluated_runs(runs: Sequence[ToyRun]) -> Runs:
+    """The evaluated runs of each experiment."""
+    found = {name: [run for run in runs if run.name == name and run.scores is not None] for name in EXPERIMENTS}
+    return {name: group for name, group in found.items() if group}
+
+
+def mean_and_std(values: Sequence[float | None]) -> str:
+    """Mean and standard deviation over seeds, `57.1 ± 0.8`; the value alone where there is one seed."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    return f"{fmean(known):.1f}" + (f" ± {stdev(known):.1f}" if len(known) > 1 else "")
+
+
+def scores_table(runs: Runs) -> str:
+    """Per experiment the number of seeds, the columns of SCORES in percent, and the gain over the initial policy."""
+    start = runs[BASELINE][0].scores["Overall J&F"] if BASELINE in runs else None
+    rows = [["run", "seeds", *SCORES.values(), "gain in J&F"]]
+    for name, group in runs.items():
+        columns = [[run.scores.get(key) for run in group] for key in SCORES]
+        gain = "" if start is None or name == BASELINE else mean_and_std([value - start for value in columns[0]])
+        rows.append([EXPERIMENTS[name].title, str(len(group)), *map(mean_and_std, columns), gain])
+    return markdown_table(rows)
+
+
+def answers_table(runs: Runs) -> str:
+    """Per experiment the columns of ANSWERS in percent."""
+    rows = [["run", *ANSWERS]]
+    for name, group in runs.items():
+        cells = [
+            mean_and_std([100 * run.answers[kind][key] for run in group if kind in run.answers])
+            for kind, key in ANSWERS.values()
+        ]
+        rows.append([EXPERIMENTS[name].title, *cells])
+    return markdown_table(rows)
+
+
+def curves_table(runs: Runs, columns: Mapping[str, str]) -> str:
+    """Per GRPO experiment the mean of each curve over its last steps and over seeds."""
+    rows = [["run", *columns.values()]]
+    for name, group in runs.items():
+        if any(run.curve("reward/mean") for run in group):
+            curves = [[curve for run in group if (curve := run.curve(key))] for key in columns]
+            ends = [[fmean(value for _, value in curve[-LAST_STEPS:]) for curve in found] for found in curves]
+            rows.append([EXPERIMENTS[name].title, *(f"{fmean(values):.3g}" if values else "-" for values in ends)])
+    return markdown_table(rows)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
+
+
+def commands(runs: Runs) -> str:
+    """The machine of each stage, and the training command of each experiment's first seed, without its paths."""
+    finished = [stage for group in runs.values() for run in group for stage in run.stages.items()]
+    machines = {(name, stage["machine"]) for name, stage in finished}
+    lines = []
+    for group in runs.values():
+        if group[0].command:
+            words = group[0].command.split()[1:]  # without the interpreter
+            words = [word for word in words if "/" not in word or word.startswith("config=")]
+            command = " ".join(["python", *words])
+            lines.append(" \\\n    ".join(textwrap.wrap(command, 110, break_long_words=False, break_on_hyphens=False)))
+    listed = "\n".join(f"- {name}: {machine}" for name, machine in sorted(machines, reverse=True))
+    return f"{listed}\n\n```bash\n" + "\n".join(lines) + "\n```"
+
+
+def draw_curves(runs: Runs, names: Sequence[str], keys: Mapping[str, str], path: Path) -> None:
+    """Draws one panel per metric: for each experiment the mean over seeds, with the range as a band."""
+    columns = min(3, len(keys))
+    rows = -(-len(keys) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.1 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel, (key, title) in zip(panels, keys.items()):
+        for number, name in enumerate(names):
+            curves = [curve for run in runs.get(name, ()) if (curve := run.curve(key))]
+            if curves:
+                length = min(map(len, curves))
+                values = np.array([_smooth([value for _, value in curve[:length]]) for curve in curves])
+                steps, colour = [step for step, _ in curves[0][:length]], f"C{number}"
+                panel.plot(steps, values.mean(0), label=EXPERIMENTS[name].title, linewidth=1.5, color=colour)
+                panel.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
+        panel.set_title(title, fontsize=10)
+        panel.grid(alpha=0.3)
+        panel.set_xlabel("step")
+    for panel in panels[len(keys) :]:
+        panel.set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def _smooth(values: Sequence[float]) -> np.ndarray:
+    """The moving average over each value and up to SMOOTHING - 1 before it."""
+    return np.array([fmean(values[max(0, i + 1 - SMOOTHING) : i + 1]) for i in range(len(values))])
+
+
+def write_page(runs: Runs, page: Path) -> None:
+    """Replaces the marked blocks of the page, and the plots in the folder of its name.
+
+    Raises:
+        SystemExit: the page does not have each block once.
+    """
     folder = page.with_suffix("")
-    pictures = {
-        "GRPO": (("grpo",), PARTS | HEALTH),
-        "ablations": (ABLATIONS, PARTS | {"actor/entropy": "entropy"}),
-        "variants": (VARIANTS, PARTS | {"actor/entropy": "entropy"}),
-    }
-    for title, (names, keys) in pictures.items():
-        draw(results, names, keys, folder / f"{title.lower()}.png")
     blocks = {
-        "scores": scores_table(results),
-        "answers": answers_table(results),
-        "pictures": "\n\n".join(f"![{title}]({folder.name}/{title.lower()}.png)" for title in pictures),
-        "curves": curves_table(results, PARTS | HEALTH),
-        "commands": commands(results),
+        "scores": scores_table(runs),
+        "answers": answers_table(runs),
+        "plots": "\n\n".join(f"![{title}]({folder.name}/{title.lower()}.png)" for title in PLOTS),
+        "curves": curves_table(runs, PARTS | HEALTH),
+        "commands": commands(runs),
     }
     text = page.read_text(encoding="utf-8")
     for name, block in blocks.items():
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
         if text.count(begin) != 1 or text.count(end) != 1:
-            raise SystemExit(f"toy_results: {page} has {text.count(begin)} blocks '{name}', not one")
+            raise SystemExit(f"toy results: {page} has {text.count(begin)} blocks '{name}', not one")
         text = text[: text.index(begin) + len(begin)] + block + "\n" + text[text.index(end) :]
+    for title, (names, keys) in PLOTS.items():
+        draw_curves(runs, names, keys, folder / f"{title.lower()}.png")
     page.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path)
+    parser.add_argument(
+        "--runs", type=Path, required=True, help="the output folder of training_scripts.toy.experiments"
+    )
     parser.add_argument("--page", type=Path, default=Path("docs/toy_results.md"))
-    options = parser.parse_args()
-    write_page(json.loads(options.results.read_text(encoding="utf-8")), options.page)
+    options = parse_options(parser)
+    write_page(evaluated_runs(read_runs(options.runs)), options.page)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,1 @@
-"""A small world to run everything in: videos that are drawn, a policy and a tracker of a few megabytes, a teacher that
-knows the scene.
-"""
+"""A synthetic data set with a tiny policy, a tiny tracker and a rule-based teacher, for tests and demos."""

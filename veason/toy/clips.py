@@ -1,9 +1,8 @@
-"""Random clips for the toy tracker, drawn by the batch where the tracker is trained: no file, no JPEG, no Python loop
-over scenes.
+"""Random training clips of the toy tracker, rendered in batches on the training device.
 
-Shapes, colours, textures and grounds are those of the toy world; paths are looser than a scene's (any direction, any
-turn, jumps as large as between the sampled frames of a prompt), and in many clips a large shape stands where the target
-passes.
+Shapes, colours, textures and backgrounds are those of the toy world. Trajectories are more varied than a scene's: any
+direction and turn, and jumps as large as between the sampled frames of a prompt. In half of the clips a large object
+occludes another one.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from veason.toy.facts import FEWEST_PIXELS
-from veason.toy.render import SceneBatch, ground_parameters, render
-from veason.toy.scene import COLOURS, COVERS, HEIGHT, SHAPES, TEXTURES, WIDTH
+from veason.toy.facts import MIN_VISIBLE_PIXELS
+from veason.toy.render import SceneBatch, background_parameters, render
+from veason.toy.scene import COLOURS, HEIGHT, OCCLUDERS, SHAPES, TEXTURES, WIDTH
 
-STRIDES = (1, 1, 1, 1, 2, 2, 3, 4, 5)  # frames of the world between two frames of a clip
-FASTEST = 16.0  # pixels a frame
+STRIDES = (1, 1, 1, 1, 2, 2, 3, 4, 5)  # video frames between two frames of a clip
+MAX_SPEED = 16.0  # pixels per frame
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,10 @@ class Clips:
 
     Attributes:
         frames: float [B, T, 3, S, S], 0 to 1.
-        masks: float [B, M, T, S, S], the share of each pixel that is the visible target.
-        present: bool [B, M, T], whether the target is in view.
+        masks: float [B, M, T, S, S], coverage of each pixel by the visible target, 0 to 1.
+        present: bool [B, M, T], whether the target is visible.
         boxes: float [B, M, 4], xyxy in pixels of S: the extreme pixels of the target in the prompted frame.
-        usable: bool [B, M]; False where a clip had too few shapes in view to prompt.
+        usable: bool [B, M]; False where a clip had too few visible objects to prompt.
     """
 
     frames: Tensor
@@ -46,19 +45,19 @@ class Clips:
 def random_clips(
     clips: int, frames: int, prompted: int, side: int, generator: torch.Generator, shapes: int = 5, targets: int = 2
 ) -> Clips:
-    """Draws clips whose targets can be seen in frame `prompted`, at `side` x `side` pixels, on the generator's device."""
+    """Renders clips of `side` x `side` pixels on the generator's device, targets visible in frame `prompted`."""
     batch = _random_batch(clips, frames, prompted, shapes, generator)
-    pictures, visible, whole = render(batch, generator=generator)
-    pictures = _squash(_share_chroma(pictures), side, "bicubic").clamp_(0, 1)
+    pictures, visible, amodal = render(batch, generator=generator)
+    pictures = _resize(_subsample_chroma(pictures), side, "bicubic").clamp_(0, 1)
     areas = visible[:, prompted].sum((-1, -2))
-    clear = (areas > 60) & (areas > 0.4 * whole[:, prompted].sum((-1, -2)))
+    clear = (areas > 60) & (areas > 0.4 * amodal[:, prompted].sum((-1, -2)))
     order = torch.rand(clear.shape, generator=generator, device=clear.device) + clear.float()
-    chosen = order.topk(targets, dim=1).indices  # clear ones first, at random among them
+    chosen = order.topk(targets, dim=1).indices  # clearly visible objects first, in random order
     visible = visible.transpose(1, 2)[torch.arange(clips, device=chosen.device)[:, None], chosen]  # [B, M, T, H, W]
-    present = visible.sum((-1, -2)) >= FEWEST_PIXELS
+    present = visible.sum((-1, -2)) >= MIN_VISIBLE_PIXELS
     usable = clear.gather(1, chosen)
     return Clips(
-        pictures, _squash(visible.float(), side, "bilinear"), present, _boxes(visible[:, :, prompted], side), usable
+        pictures, _resize(visible.float(), side, "bilinear"), present, _boxes(visible[:, :, prompted], side), usable
     )
 
 
@@ -72,39 +71,42 @@ def _random_batch(clips: int, frames: int, prompted: int, shapes: int, generator
         return torch.randint(count, shape, generator=generator, device=device)
 
     size = torch.tensor([WIDTH, HEIGHT], dtype=torch.float32, device=device)
-    place = (0.08 + 0.84 * uniform(clips, shapes, 2)) * size
-    centre = place.unsqueeze(1) + _ways(clips, frames, prompted, shapes, uniform, pick)
+    position = (0.08 + 0.84 * uniform(clips, shapes, 2)) * size
+    centre = position.unsqueeze(1) + _displacements(clips, frames, prompted, shapes, uniform, pick)
     radius = 11.0 + 10.0 * uniform(clips, shapes)
     kind = pick(len(SHAPES), clips, shapes)
     colour = torch.rand(clips, len(COLOURS), generator=generator, device=device).argsort(1)[:, :shapes]
-    twins = uniform(clips) < 0.35  # two shapes of one colour, or of one outline
-    colour[:, 1] = torch.where(twins, colour[:, 2], colour[:, 1])
-    kind[:, 1] = torch.where(twins, (kind[:, 2] + 1 + pick(len(SHAPES) - 1, clips)) % len(SHAPES), kind[:, 1])
+    lookalikes = uniform(clips) < 0.35  # two objects of one colour, or of one shape
+    colour[:, 1] = torch.where(lookalikes, colour[:, 2], colour[:, 1])
+    kind[:, 1] = torch.where(lookalikes, (kind[:, 2] + 1 + pick(len(SHAPES) - 1, clips)) % len(SHAPES), kind[:, 1])
     kind[:, 3] = torch.where(uniform(clips) < 0.35, kind[:, 4], kind[:, 3])
 
-    # in half of the clips the nearest shape is large, stands still, and stands where another one is at some time
-    covers = uniform(clips) < 0.5
-    hider, when = 1 + pick(shapes - 1, clips), pick(frames, clips)
-    there = centre[torch.arange(clips, device=device), when, hider] + 8 * (uniform(clips, 2) - 0.5)
-    centre[:, :, 0] = torch.where(covers[:, None, None], there[:, None], centre[:, :, 0])
-    radius[:, 0] = torch.where(covers, 20.0 + 7.0 * uniform(clips), radius[:, 0])
-    solid = torch.tensor([SHAPES.index(name) for name in COVERS], device=device)
-    kind[:, 0] = torch.where(covers, solid[pick(len(COVERS), clips)], kind[:, 0])
+    # in half of the clips the front object is large and static, at the position of another one at some time
+    has_occluder = uniform(clips) < 0.5
+    occluded, when = 1 + pick(shapes - 1, clips), pick(frames, clips)
+    there = centre[torch.arange(clips, device=device), when, occluded] + 8 * (uniform(clips, 2) - 0.5)
+    centre[:, :, 0] = torch.where(has_occluder[:, None, None], there[:, None], centre[:, :, 0])
+    radius[:, 0] = torch.where(has_occluder, 20.0 + 7.0 * uniform(clips), radius[:, 0])
+    solid = torch.tensor([SHAPES.index(name) for name in OCCLUDERS], device=device)
+    kind[:, 0] = torch.where(has_occluder, solid[pick(len(OCCLUDERS), clips)], kind[:, 0])
 
     table = torch.tensor(list(COLOURS.values()), device=device)
     inks = (table[colour] + 0.06 * (uniform(clips, shapes, 3) - 0.5)).clamp(0, 1)
-    ground, waves, grain = ground_parameters(clips, generator, device)
-    return SceneBatch(centre, radius, kind, pick(len(TEXTURES), clips, shapes), inks, ground, waves, grain)
+    background, waves, noise_std = background_parameters(clips, generator, device)
+    return SceneBatch(centre, radius, kind, pick(len(TEXTURES), clips, shapes), inks, background, waves, noise_std)
 
 
-def _ways(clips: int, frames: int, prompted: int, shapes: int, uniform, pick) -> Tensor:
-    """Displacement of each shape from its place in the prompted frame, [B, T, K, 2]: steady, with one change of course,
-    or none.
+def _displacements(clips: int, frames: int, prompted: int, shapes: int, uniform, pick) -> Tensor:
+    """Displacement of each object from its position in the prompted frame, [B, T, K, 2].
+
+    The velocity is constant, or changes once: to zero, to its opposite, or to another one.
     """
     first, second = (_velocities(clips, shapes, uniform) for _ in range(2))
-    fate = uniform(clips, shapes, 1)  # keep the course, stop, turn back, or take another one
+    change = uniform(clips, shapes, 1)  # keep the velocity, stop, reverse, or draw another one
     second = torch.where(
-        fate < 0.5, first, torch.where(fate < 0.65, torch.zeros_like(first), torch.where(fate < 0.75, -first, second))
+        change < 0.5,
+        first,
+        torch.where(change < 0.65, torch.zeros_like(first), torch.where(change < 0.75, -first, second)),
     )
     turn = pick(max(frames, 1), clips, 1, shapes, 1)
     steps = torch.arange(frames, device=turn.device).view(1, -1, 1, 1)
@@ -115,36 +117,34 @@ def _ways(clips: int, frames: int, prompted: int, shapes: int, uniform, pick) ->
 
 
 def _velocities(clips: int, shapes: int, uniform) -> Tensor:
-    speed = FASTEST * uniform(clips, shapes) ** 1.5 * (uniform(clips, shapes) < 0.85)
+    speed = MAX_SPEED * uniform(clips, shapes) ** 1.5 * (uniform(clips, shapes) < 0.85)
     angle = 2 * math.pi * uniform(clips, shapes)
     return torch.stack([speed * angle.cos(), speed * angle.sin()], -1)
 
 
-def _share_chroma(frames: Tensor) -> Tensor:
-    """Colour at half the resolution, as JPEG keeps it: what is not brightness is averaged over 2 x 2 pixels."""
+def _subsample_chroma(frames: Tensor) -> Tensor:
+    """JPEG-like 4:2:0 chroma subsampling: everything but the luma is averaged over 2 x 2 pixels."""
     flat = frames.flatten(0, 1)
     brightness = (flat * flat.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
     chroma = F.interpolate(F.avg_pool2d(flat - brightness, 2), scale_factor=2.0)
     return (brightness + chroma).clamp_(0, 1).view_as(frames)
 
 
-def _squash(values: Tensor, side: int, mode: str) -> Tensor:
-    """[..., H, W] at side x side, as two matrix products: what the tracker's resize does to a frame, at no cost on a
-    GPU.
-    """
+def _resize(values: Tensor, side: int, mode: str) -> Tensor:
+    """Resizes [..., H, W] to side x side like the tracker's resize, as two matrix products."""
     rows, columns = (_resize_matrix(length, side, mode, values.device) for length in values.shape[-2:])
     return rows @ values @ columns.T
 
 
 @lru_cache(maxsize=16)
 def _resize_matrix(length: int, side: int, mode: str, device: torch.device) -> Tensor:
-    """float [side, length], the resize of one axis: that of every unit vector."""
+    """The resize of one axis as a matrix, float [side, length]."""
     units = torch.eye(length).view(1, 1, length, length)
     return F.interpolate(units, size=(side, length), mode=mode, antialias=True)[0, 0].to(device)
 
 
 def _boxes(masks: Tensor, side: int) -> Tensor:
-    """Extreme pixels of masks bool [B, M, H, W] as [B, M, 4] xyxy in pixels of side x side; zeros for an empty mask."""
+    """Boxes [B, M, 4], xyxy in pixels of side x side, of masks bool [B, M, H, W]; zeros for an empty mask."""
     height, width = masks.shape[-2:]
     ends = []
     for seen, length in ((masks.any(-2), width), (masks.any(-1), height)):

@@ -1,7 +1,6 @@
-"""What can be asked about a toy scene: expressions that are true of exactly the shapes they mean, and why.
+"""Expressions about a toy scene that refer to exactly their targets, each with its evidence.
 
-Three types, as in ReVOS: 0 referring (looks and direction), 1 reasoning (what happens in time), 2 the target is not in
-    the video.
+Three types, as in ReVOS: 0 referring (appearance and direction), 1 reasoning (events over time), 2 absent target.
 """
 
 from __future__ import annotations
@@ -13,14 +12,12 @@ from dataclasses import dataclass
 from veason.toy.facts import ObjectFacts
 from veason.toy.scene import COLOURS, SHAPES
 
-WAYS = {"left": "to the left", "right": "to the right", "up": "up", "down": "down"}
+DIRECTION_PHRASES = {"left": "to the left", "right": "to the right", "up": "up", "down": "down"}
 
 
 @dataclass(frozen=True)
 class Query:
-    """An expression, its type, the numbers of the shapes it means, and one sentence that says how they are told from
-    the others.
-    """
+    """An expression, its type, the indices of its target objects, and a sentence that identifies them."""
 
     text: str
     type_id: int
@@ -29,26 +26,29 @@ class Query:
 
 
 def scene_queries(facts: Sequence[ObjectFacts], rng: random.Random, count: int = 6, absent: float = 0.8) -> list[Query]:
-    """At most `count` expressions of a scene: about as many referring as reasoning ones, and an absent one with
-    probability `absent`.
-    """
-    clear = {k for k, fact in enumerate(facts) if sum(share >= 0.5 for share in fact.share) >= min(3, len(fact.share))}
+    """Draws up to `count` expressions, half of them reasoning, and one of them absent with probability `absent`."""
+    clear = {k for k, fact in enumerate(facts) if _clearly_visible(fact)}
 
     def usable(queries: Iterator[Query]) -> list[Query]:
         found = {query.text: query for query in queries if set(query.targets) <= clear}
         chosen = list(found.values())
         rng.shuffle(chosen)
-        # about every third expression means several objects, when the scene has enough of them
+        # about every third expression has several targets, when the scene has enough of them
         several = [query for query in chosen if len(query.targets) > 1]
         return [query for query in chosen if len(query.targets) == 1 or query in several[: 1 + (rng.random() < 0.3)]]
 
-    nothing = [rng.choice(list(absent_queries(facts, rng)))] if rng.random() < absent else []
+    absent_query = [rng.choice(list(absent_queries(facts, rng)))] if rng.random() < absent else []
     referring, reasoning = usable(referring_queries(facts)), usable(reasoning_queries(facts))
-    room = count - len(nothing)
-    half = min(len(reasoning), (room + 1) // 2)
-    chosen = referring[: room - half] + reasoning[:half] + nothing
+    remaining = count - len(absent_query)
+    half = min(len(reasoning), (remaining + 1) // 2)
+    chosen = referring[: remaining - half] + reasoning[:half] + absent_query
     rng.shuffle(chosen)
     return chosen
+
+
+def _clearly_visible(fact: ObjectFacts) -> bool:
+    """Whether at least half of the object is visible in three frames, or in all of a shorter video."""
+    return sum(ratio >= 0.5 for ratio in fact.visible_ratio) >= min(3, len(fact.visible_ratio))
 
 
 def referring_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
@@ -70,11 +70,11 @@ def referring_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
         if 1 < len(same_shape) < len(facts):
             shapes = plural(fact.shape)
             yield Query(f"all {shapes}", 0, same_shape, f"{_names(facts, same_shape)} are {shapes}.")
-    for direction, words in WAYS.items():
+    for direction, words in DIRECTION_PHRASES.items():
         moving = tuple(k for k, f in enumerate(facts) if f.direction == direction)
         if moving == tuple(
-            k for k, f in enumerate(facts) if f.advance(direction) > 10
-        ):  # nobody else goes there aslant
+            k for k, f in enumerate(facts) if f.displacement_along(direction) > 10
+        ):  # no other object moves that way diagonally
             if len(moving) == 1:
                 yield Query(f"the shape moving {words}", 0, moving, f"Only the {facts[moving[0]].name} moves {words}.")
             elif 1 < len(moving) < len(facts):
@@ -85,19 +85,19 @@ def referring_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
             yield Query(text, 0, (a, b), f"There is one {facts[a].name} and one {facts[b].name}.")
 
 
-# What a shape does: the test, "the shape that ...", and "the shapes that ...".
-HABITS: tuple[tuple[Callable[[ObjectFacts], bool], str, str], ...] = (
+# Predicate, singular phrase ("the shape that ..."), plural phrase ("the shapes that ...").
+BEHAVIOURS: tuple[tuple[Callable[[ObjectFacts], bool], str, str], ...] = (
     (lambda f: f.still, "never moves", "never move"),
     (lambda f: f.circles, "goes round in circles", "go round in circles"),
-    (lambda f: f.gone is not None, "goes away and comes back", "go away and come back"),
+    (lambda f: f.absence is not None, "goes away and comes back", "go away and come back"),
     (lambda f: f.leaves is not None, "leaves the picture", "leave the picture"),
     (lambda f: f.enters is not None, "enters the picture", "enter the picture"),
-    (lambda f: all(share > 0 for share in f.share), "is in view all the time", "are in view all the time"),
+    (lambda f: all(ratio > 0 for ratio in f.visible_ratio), "is in view all the time", "are in view all the time"),
 )
 
 
 def reasoning_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
-    """Type 1: what has to be seen over time."""
+    """Type 1: events over time."""
     leave = {k: f.leaves for k, f in enumerate(facts) if f.leaves is not None}
     enter = {k: f.enters for k, f in enumerate(facts) if f.enters is not None}
     yield from _extreme(facts, leave, min, "the shape that leaves first", "is the first to leave, after {}.")
@@ -107,69 +107,69 @@ def reasoning_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
     speed, radius = [f.speed for f in facts], [f.radius for f in facts]
     yield from _outstanding(facts, speed, "the fastest shape", "moves faster than the others.")
     yield from _outstanding(facts, radius, "the biggest shape", "is larger than the others.")
-    for test, one, several in HABITS:
-        found = _those(facts, test)
+    for test, one, several in BEHAVIOURS:
+        found = _matching(facts, test)
         if len(found) == 1:
             yield Query(f"the shape that {one}", 1, found, f"Only the {facts[found[0]].name} {one}.")
         elif 1 < len(found) < len(facts):
             yield Query(f"the shapes that {several}", 1, found, f"{_names(facts, found)} {several}.")
-    hiders = {k: f.behind for k, f in enumerate(facts) if f.behind is not None}
-    for k, behind in hiders.items():
-        cover = facts[behind]
-        told = f"The {facts[k].name} is hidden behind the {cover.name} at {seconds(facts[k].hidden[0])}."
-        if list(hiders.values()).count(behind) == 1:
-            yield Query(f"the shape hidden behind the {cover.name}", 1, (k,), told)
-        if len(hiders) == 1:
-            yield Query("the shape that hides", 1, (k,), told)
-            yield Query("what another shape hides behind", 1, (behind,), told)
+    occluders = {k: f.hidden_behind for k, f in enumerate(facts) if f.hidden_behind is not None}
+    for k, behind in occluders.items():
+        occluder = facts[behind]
+        evidence = f"The {facts[k].name} is hidden behind the {occluder.name} at {seconds(facts[k].hidden[0])}."
+        if list(occluders.values()).count(behind) == 1:
+            yield Query(f"the shape hidden behind the {occluder.name}", 1, (k,), evidence)
+        if len(occluders) == 1:
+            yield Query("the shape that hides", 1, (k,), evidence)
+            yield Query("what another shape hides behind", 1, (behind,), evidence)
 
 
 def absent_queries(facts: Sequence[ObjectFacts], rng: random.Random) -> Iterator[Query]:
-    """Type 2: near misses (a colour and a shape that are there, but not together) and things that do not happen."""
+    """Type 2: near misses (a colour and a shape of different objects) and events that do not happen."""
     names = {f.name for f in facts}
     near = [f"{a.colour} {b.shape}" for a in facts for b in facts if f"{a.colour} {b.shape}" not in names]
     far = [f"{c} {s}" for c in COLOURS for s in SHAPES if all(c != f.colour and s != f.shape for f in facts)]
     for name in (rng.choice(near) if near else None, rng.choice(far) if far else None):
         if name:
             yield Query(f"the {name}", 2, (), f"No {name} is seen.")
-    free = [f.name for k, f in enumerate(facts) if all(k not in other.covered_by for other in facts)]
+    free = [f.name for k, f in enumerate(facts) if all(k not in other.occluders for other in facts)]
     if free:
         name = rng.choice(free)
         yield Query(f"the shape hidden behind the {name}", 2, (), f"Nothing hides behind the {name}.")
-    for test, one, _ in HABITS[1:3]:
-        if not _those(facts, test):
+    for test, one, _ in BEHAVIOURS[1:3]:
+        if not _matching(facts, test):
             yield Query(f"the shape that {one}", 2, (), f"No shape {one}.")
 
 
-def _those(facts: Sequence[ObjectFacts], test: Callable[[ObjectFacts], bool]) -> tuple[int, ...]:
+def _matching(facts: Sequence[ObjectFacts], test: Callable[[ObjectFacts], bool]) -> tuple[int, ...]:
     return tuple(k for k, fact in enumerate(facts) if test(fact))
 
 
 def _alike(facts: Sequence[ObjectFacts], fact: ObjectFacts, *names: str) -> tuple[int, ...]:
-    """The shapes that share the named attributes with `fact`, itself included."""
+    """The objects that share the named attributes with `fact`, itself included."""
     return tuple(
         k for k, other in enumerate(facts) if all(getattr(other, name) == getattr(fact, name) for name in names)
     )
 
 
 def _extreme(
-    facts: Sequence[ObjectFacts], times: dict[int, int], pick: Callable, text: str, told: str
+    facts: Sequence[ObjectFacts], times: dict[int, int], select: Callable, text: str, evidence: str
 ) -> Iterator[Query]:
-    """The query, when at least two shapes do it and one is at least two frames ahead of, or behind, the others."""
+    """The query, when at least two objects have a time and one is two frames or more from the others."""
     if len(times) < 2:
         return
-    best = pick(times, key=lambda k: times[k])
+    best = select(times, key=lambda k: times[k])
     if all(abs(times[best] - time) >= 2 for k, time in times.items() if k != best):
-        yield Query(text, 1, (best,), f"The {facts[best].name} {told.format(seconds(times[best]))}")
+        yield Query(text, 1, (best,), f"The {facts[best].name} {evidence.format(seconds(times[best]))}")
 
 
-def _outstanding(facts: Sequence[ObjectFacts], values: Sequence[float], text: str, told: str) -> Iterator[Query]:
-    """The query, when the largest value is well above the second."""
+def _outstanding(facts: Sequence[ObjectFacts], values: Sequence[float], text: str, evidence: str) -> Iterator[Query]:
+    """The query, when the largest value is 30 % above the second."""
     if len(facts) < 2:
         return
     first, second = sorted(range(len(facts)), key=lambda k: -values[k])[:2]
     if values[first] > 1.3 * values[second] + 1:
-        yield Query(text, 1, (first,), f"The {facts[first].name} {told}")
+        yield Query(text, 1, (first,), f"The {facts[first].name} {evidence}")
 
 
 def seconds(time: int) -> str:
@@ -181,7 +181,7 @@ def plural(shape: str) -> str:
 
 
 def listing(names: Sequence[str]) -> str:
-    """`the a, the b and the c`."""
+    """Joins names as `the a, the b and the c`."""
     words = [f"the {name}" for name in names]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 

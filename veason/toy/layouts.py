@@ -1,7 +1,6 @@
-"""Writes toy videos as the benchmarks lay theirs out: ReVOS, ReasonVOS, MeViS, ViCaS, Ref-YouTube-VOS and Ref-DAVIS17.
+"""Writes toy videos in the layouts of ReVOS, ReasonVOS, MeViS, ViCaS, Ref-YouTube-VOS and Ref-DAVIS17.
 
-The layouts stand in the benchmarks' own readers, `veason/data/`; a toy copy of each lets everything be tried that reads
-them.
+The layouts are documented in the benchmarks' readers, `veason/data/`.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from veason.toy.video import ToyVideo, scene_meta, text_rle, write_frames, write
 
 
 class MaskDictWriter:
-    """Gives annotation ids to the shapes of a data set's videos and keeps their masks."""
+    """Assigns annotation ids to the objects of a data set's videos and collects their masks."""
 
     def __init__(self) -> None:
         self.masks: dict[str, list[Rle | None]] = {}
 
     def add(self, tracks: Sequence[list[Rle | None]]) -> list[int]:
-        """The annotation id of each shape of a video, from their masks in its frames."""
+        """Adds the masks of a video's objects; returns their annotation ids."""
         ids = range(len(self.masks), len(self.masks) + len(tracks))
         self.masks |= {str(anno_id): track for anno_id, track in zip(ids, tracks)}
         return list(ids)
@@ -43,20 +42,20 @@ def video_meta(frame_names: Sequence[str], size: tuple[int, ...], number: int, e
 
 
 def expression_meta(query: Query, ids: Sequence[int], typed: bool = True) -> dict[str, Any]:
-    """An expression's entry; `ids` are the annotation ids of the video's shapes, and `typed` tells ReVOS from MeViS."""
+    """An expression's entry; `ids` are the annotation ids of the objects; `typed` adds `type_id`, as in ReVOS."""
     meta = {"exp": query.text, "obj_id": list(query.targets), "anno_id": [ids[shape] for shape in query.targets]}
     return {**meta, "type_id": query.type_id} if typed else meta
 
 
 @dataclass(frozen=True)
 class RevosEntry:
-    """A video whose frames are on disk, as the files of ReVOS tell of it; small enough to travel between processes.
+    """A video's entries in the files of ReVOS; its frames are on disk.
 
     Attributes:
-        size: height and width.
-        tracks: per shape its RLE (or None) in each frame.
-        foreground: its entry in mask_dict_foreground.json.
-        scene: its entry in scenes.json.
+        size: height and width in pixels.
+        tracks: per object its RLE (or None) in each frame.
+        foreground: entry in mask_dict_foreground.json.
+        scene: entry in scenes.json.
     """
 
     name: str
@@ -69,22 +68,22 @@ class RevosEntry:
 
 
 def revos_entry(root: Path, video: ToyVideo) -> RevosEntry:
-    """Writes the frames of a video and sums up the rest."""
+    """Writes the frames of a video; returns its other entries."""
     write_frames(root / "JPEGImages" / video.name, video)
-    everything = video.union(range(len(video.facts)))
-    ratios = [round(float(mask.mean()), 6) for mask in everything]
-    foreground = {"masks_rle": [text_rle(mask) for mask in everything], "foreground_ratio": ratios}
+    union = video.union(range(len(video.facts)))
+    ratios = [round(float(mask.mean()), 6) for mask in union]
+    foreground = {"masks_rle": [text_rle(mask) for mask in union], "foreground_ratio": ratios}
     size = video.frames.shape[1:3]
     return RevosEntry(video.name, video.frame_names, size, video.queries, video.tracks(), foreground, scene_meta(video))
 
 
 def write_revos(root: Path, splits: Mapping[str, Iterable[ToyVideo]]) -> None:
-    """`splits` maps train and valid to their videos."""
+    """Writes a toy ReVOS; `splits` maps train and valid to their videos."""
     write_revos_files(root, {split: [revos_entry(root, video) for video in videos] for split, videos in splits.items()})
 
 
 def write_revos_files(root: Path, splits: Mapping[str, Sequence[RevosEntry]]) -> None:
-    """Everything but the frames; masks of all splits are in one mask_dict.json, as in ReVOS."""
+    """Writes everything but the frames; masks of all splits are in one mask_dict.json, as in ReVOS."""
     writer, foreground = MaskDictWriter(), {}
     for split, entries in splits.items():
         metas = {}
@@ -100,8 +99,9 @@ def write_revos_files(root: Path, splits: Mapping[str, Sequence[RevosEntry]]) ->
 
 
 def write_reasonvos(root: Path, videos: Sequence[ToyVideo], source: str = "toy") -> None:
-    """Questions about one object each; a mask folder holds one PNG of 0 and 255 per frame. The original release's file
-    is written too.
+    """Writes a toy ReasonVOS: one target per expression, and a mask folder with one PNG (0 and 255) per frame.
+
+    The annotation is written in the format of the published loader and in that of the original release.
     """
     metas: dict[str, Any] = {}
     for video in videos:
@@ -128,7 +128,7 @@ def write_reasonvos(root: Path, videos: Sequence[ToyVideo], source: str = "toy")
 
 
 def write_mevis(root: Path, videos: Sequence[ToyVideo]) -> None:
-    """Split valid_u, with truth, and the same videos as valid, without it."""
+    """Writes a toy MeViS: split valid_u with ground truth, and the same videos as valid without."""
     writer, metas, hidden = MaskDictWriter(), dict[str, Any](), dict[str, Any]()
     for number, video in enumerate(videos):
         ids = writer.add(video.tracks())
@@ -147,7 +147,7 @@ def write_mevis(root: Path, videos: Sequence[ToyVideo]) -> None:
 
 
 def write_vicas(root: Path, videos: Sequence[ToyVideo], version: str = "v1.0", every: int = 2) -> None:
-    """Split val; every second frame counts as annotated by hand (`is_gt`), the others as filled in."""
+    """Writes a toy ViCaS, split val; every second frame is marked as annotated by hand (`is_gt`)."""
     for number, video in enumerate(videos, start=1):
         segmentations = []
         tracks = video.tracks()
@@ -168,8 +168,9 @@ def write_vicas(root: Path, videos: Sequence[ToyVideo], version: str = "v1.0", e
 
 
 def write_refytvos(root: Path, videos: Sequence[ToyVideo]) -> None:
-    """Split train with truth, valid without; the last video stands in both valid's and test's file, as the challenge
-    has it.
+    """Writes a toy Ref-YouTube-VOS: split train with ground truth, valid without.
+
+    The last video is listed in both valid and test, as in the challenge.
     """
     metas: dict[str, Any] = {}
     for video in videos:
@@ -191,18 +192,18 @@ def write_refytvos(root: Path, videos: Sequence[ToyVideo]) -> None:
 
 
 def write_refdavis17(root: Path, videos: Sequence[ToyVideo]) -> None:
-    """Split valid; every object is described four times, object by object."""
+    """Writes a toy Ref-DAVIS17, split valid: four descriptions per object, object by object."""
     metas: dict[str, Any] = {}
     for video in videos:
         texts: list[dict[str, str]] = []
         for number, fact in enumerate(video.facts, start=1):
-            ways = (
+            descriptions = (
                 f"the {fact.name}",
                 f"a {fact.name}",
                 f"the {fact.texture} {fact.name}",
                 f"a {fact.colour} {fact.texture} {fact.shape}",
             )
-            texts.extend({"exp": text, "obj_id": str(number)} for text in ways)
+            texts.extend({"exp": text, "obj_id": str(number)} for text in descriptions)
         metas[video.name] = {
             "expressions": {str(k): expression for k, expression in enumerate(texts)},
             "frames": video.frame_names,
@@ -213,14 +214,14 @@ def write_refdavis17(root: Path, videos: Sequence[ToyVideo]) -> None:
 
 
 def object_numbers(video: ToyVideo) -> np.ndarray:
-    """uint8 [T, H, W], 1 + the number of the shape that is seen in each pixel, 0 for the ground."""
+    """Label maps uint8 [T, H, W]: 1 + the index of the visible object, 0 for the background."""
     out = np.zeros(video.frames.shape[:3], dtype=np.uint8)
     for shape in range(len(video.facts)):
         out[video.union([shape])] = shape + 1
     return out
 
 
-# benchmark name -> writer of its evaluation split; ReVOS takes splits, so its valid split is written here
+# benchmark name -> writer of its evaluation split
 LAYOUTS: dict[str, Callable[[Path, Sequence[ToyVideo]], None]] = {
     "revos": lambda root, videos: write_revos(root, {"valid": videos}),
     "reasonvos": write_reasonvos,

@@ -1,8 +1,7 @@
-"""The toy world's teacher: three-step reasoning that is true of the frames, written from the scene instead of from
-pictures.
+"""Rule-based teacher of the toy world: three-step reasoning generated from the scene facts instead of from pixels.
 
-`seed_cot_generation.py --teacher toy` uses it in the place of a large vision-language model, with the same checks on
-what it writes.
+`seed_cot_generation.py --teacher toy` uses it in place of a large vision-language model, with the same checks on its
+answers.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from pathlib import Path
 from veason.data.base import VideoSample
 from veason.errors import DataError
 from veason.masks import Box, scale_box
-from veason.toy.expressions import WAYS, Query, listing, seconds
+from veason.toy.expressions import DIRECTION_PHRASES, Query, listing, seconds
 from veason.toy.facts import ObjectFacts
 from veason.toy.scene import HEIGHT, WIDTH
 
 
 class ToyTeacher:
-    """Reasons about a toy data set.
+    """Generates the reasoning for expressions of a toy data set.
 
     Args:
         data_root: a folder that `veason.toy.world` wrote (ReVOS or ReasonVOS), with its `scenes.json`.
-        size: side of the square frames that the student sees; the places it names are in their pixels.
+        size: side in pixels of the student's square frames, in whose coordinates boxes are written.
 
     Raises:
         DataError: the folder has no `scenes.json`.
@@ -38,12 +37,12 @@ class ToyTeacher:
         self.videos = json.loads(self.path.read_text(encoding="utf-8"))["videos"]
 
     def reason(self, sample: VideoSample, keyframe: int, times: Sequence[int]) -> str:
-        """See `reasoning`.
+        """The text of `reasoning` for one expression.
 
         Args:
             sample: an expression of the data set.
-            keyframe: the frame number that the reasoning arrives at.
-            times: the frames that are shown.
+            keyframe: index of the keyframe.
+            times: indices of the shown frames.
 
         Raises:
             DataError: the video or the expression is not in `scenes.json`.
@@ -56,25 +55,28 @@ class ToyTeacher:
 
 
 def reasoning(facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int) -> str:
-    """`Step 1: ... Step 2: ... Step 3: ...`, a line each: what happens; why the keyframe; where each shape is there,
-    and which is meant.
+    """Three lines, `Step 1: ...` to `Step 3: ...`: the events, the keyframe, and the locations with the target.
 
     Args:
-        size: side in pixels of the square frames that the student sees.
+        size: side in pixels of the student's square frames.
     """
-    steps = (what_happens(facts), why_this_frame(facts, query, keyframe), where(facts, query, keyframe, size))
+    steps = (
+        describe_video(facts),
+        explain_keyframe(facts, query, keyframe),
+        locate_targets(facts, query, keyframe, size),
+    )
     return "\n".join(f"Step {number}: {text}" for number, text in enumerate(steps, start=1))
 
 
-def what_happens(facts: Sequence[ObjectFacts]) -> str:
-    """One clause a shape, over the whole video."""
+def describe_video(facts: Sequence[ObjectFacts]) -> str:
+    """Step 1: one clause per object about the whole video."""
     clauses = [f"the {fact.texture} {fact.name} {behaviour(fact, facts)}" for fact in facts]
     return _sentence("; ".join(clauses))
 
 
 def behaviour(fact: ObjectFacts, facts: Sequence[ObjectFacts]) -> str:
-    """What a shape does, in a few words."""
-    if fact.gone is not None:
+    """What an object does, in a few words."""
+    if fact.absence is not None:
         text = "goes away and comes back"
     elif fact.enters is not None and fact.leaves is not None:
         text = f"enters at {seconds(fact.enters)} and leaves after {seconds(fact.leaves)}"
@@ -87,51 +89,50 @@ def behaviour(fact: ObjectFacts, facts: Sequence[ObjectFacts]) -> str:
     elif fact.circles:
         text = "goes round in circles"
     else:
-        text = f"moves {WAYS[fact.direction]}" if fact.direction else "moves about"
-    if fact.behind is not None:
-        text += f", hidden behind the {facts[fact.behind].name} at {seconds(fact.hidden[0])}"
+        text = f"moves {DIRECTION_PHRASES[fact.direction]}" if fact.direction else "moves about"
+    if fact.hidden_behind is not None:
+        text += f", hidden behind the {facts[fact.hidden_behind].name} at {seconds(fact.hidden[0])}"
     return text
 
 
-def why_this_frame(facts: Sequence[ObjectFacts], query: Query, keyframe: int) -> str:
-    """How the target is told from the others, and how well the keyframe shows it."""
-    shown = [facts[k] for k in query.targets if facts[k].share[keyframe] > 0]
+def explain_keyframe(facts: Sequence[ObjectFacts], query: Query, keyframe: int) -> str:
+    """Step 2: how the target differs from the other objects, and how much of it is visible in the keyframe."""
+    shown = [facts[k] for k in query.targets if facts[k].visible_ratio[keyframe] > 0]
     if not query.targets:
-        near = [fact.name for fact in facts if fact.share[keyframe] > 0]
+        near = [fact.name for fact in facts if fact.visible_ratio[keyframe] > 0]
         seen = f"only {listing(near)} can be seen" if near else "nothing can be seen"
         return f"{query.evidence} At {seconds(keyframe)}, the keyframe, {seen}."
     if not shown:
         return f"{query.evidence} At {seconds(keyframe)}, the keyframe, nothing of the target can be seen."
-    amounts = {amount(fact.share[keyframe]) for fact in shown}
+    amounts = {amount(fact.visible_ratio[keyframe]) for fact in shown}
     how = f"{amounts.pop() if len(amounts) == 1 else 'some'} of {listing([fact.name for fact in shown])}"
     return f"{query.evidence} At {seconds(keyframe)} {how} can be seen, so {keyframe} is the keyframe."
 
 
-def amount(share: float) -> str:
-    """A visible share in words."""
-    return "all" if share >= 0.95 else "most" if share >= 0.6 else "a part"
+def amount(visible_ratio: float) -> str:
+    """A visible ratio in words."""
+    return "all" if visible_ratio >= 0.95 else "most" if visible_ratio >= 0.6 else "a part"
 
 
-def where(facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int) -> str:
-    """Every shape in view in the keyframe from left to right, with its extreme pixels in a size x size frame, and which
-    is meant.
+def locate_targets(facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int) -> str:
+    """Step 3: every visible object of the keyframe from left to right with its box, and which one is the target.
 
-    The answer's boxes can be read off it: what a policy without knowledge has to learn is to find shapes, one after the
-    other, and then to choose among what it has written.
+    The boxes, in pixels of a size x size frame, are those of the answer: a policy first learns to detect objects one by
+    one, and then to select from its own list.
     """
     if not query.targets:
         return "Nothing fits the description, so no object is to be located."
     boxes = {k: box for k, fact in enumerate(facts) if (box := fact.boxes[keyframe]) is not None}
-    meant = [f"the {facts[k].name}" for k in query.targets if k in boxes]
-    if not meant:
+    targets = [f"the {facts[k].name}" for k in query.targets if k in boxes]
+    if not targets:
         return f"At {seconds(keyframe)} no target is in view, so none is to be located."
     seen = sorted(boxes, key=lambda k: boxes[k][0])
-    places = ", ".join(f"the {facts[k].name} {_place(boxes[k], size)}" for k in seen)
-    return f"At {seconds(keyframe)} from left to right: {places}. The target is {' and '.join(meant)}."
+    locations = ", ".join(f"the {facts[k].name} {_rounded_box(boxes[k], size)}" for k in seen)
+    return f"At {seconds(keyframe)} from left to right: {locations}. The target is {' and '.join(targets)}."
 
 
-def _place(box: Box, size: int) -> list[int]:
-    """The sides that the record's answer has, as whole pixels."""
+def _rounded_box(box: Box, size: int) -> list[int]:
+    """The box in pixels of a size x size frame, rounded as in the answer."""
     return [round(side) for side in scale_box(box, HEIGHT, WIDTH, size)]
 
 

@@ -1,13 +1,12 @@
-"""Writes a small Qwen2.5-VL checkpoint folder with random weights that transformers and vLLM load unchanged.
+"""Writes a tiny Qwen2.5-VL checkpoint with random weights that transformers and vLLM load unchanged.
 
     python -m veason.toy.tiny_policy --output policy --seed 0
-    python -m veason.toy.tiny_policy --output policy --hidden_size 256 --layers 6 --vision_hidden_size 192 --vision_depth 4
+    python -m veason.toy.tiny_policy --output policy --hidden_size 256 --layers 6 --vision_hidden_size 192
 
-Everything that differs from Qwen2.5-VL-3B is a number in config.json: the classes, the windowed vision blocks, the
-special tokens and the files are the real ones. A policy that is to learn from nothing wants rotary sections of its own:
-with the published ones the columns of an image turn by the slowest frequencies alone, which a real model makes up for
-with its size (`--rope_theta 1000 --rope_sections 2 4 26`); and larger random weights, about one over the root of its
-width (`--initializer_range 0.06`).
+It differs from Qwen2.5-VL-3B only in numbers of config.json: model classes, windowed vision blocks, special tokens and
+files are the same. For training from random weights, `--rope_theta 1000 --rope_sections 2 4 26` gives image columns the
+high rotary frequencies (with the published sections they get the lowest ones only), and `--initializer_range 0.06` is
+about 1 / sqrt(hidden_size).
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ PATCH_SIZE, MERGE_SIZE, TEMPORAL_PATCH = 14, 2, 2
 
 @dataclass(frozen=True)
 class PolicySize:
-    """The sizes of a tiny policy; a head has `hidden_size / heads` channels, of which vLLM wants 32 at least."""
+    """The sizes of a tiny policy; vLLM requires at least 32 channels per head (`hidden_size / heads`)."""
 
     hidden_size: int = 128
     layers: int = 2
@@ -45,17 +44,16 @@ class PolicySize:
     kv_heads: int = 2
     intermediate_size: int = 256
     vision_hidden_size: int = 64
-    vision_depth: int = 2  # the last block of every two attends to the whole image, the others to windows
+    vision_depth: int = 2  # every second block attends to the whole image, the others to windows
     vision_heads: int = 2
     vision_intermediate_size: int = 128
     window_size: int = 112  # pixels
     vocab_size: int = 1500  # bytes and merges, without the special tokens
     tie_embeddings: bool = True
-    initializer_range: float = 0.02  # of the random weights
+    initializer_range: float = 0.02  # standard deviation of the random weights
     rope_theta: float = 1000000.0
-    rope_sections: tuple[
-        int, ...
-    ] = ()  # rotary pairs for time, height and width, the fastest first; empty: shared as in Qwen2.5-VL
+    # Rotary pairs for time, height and width, the highest frequencies first; empty: split as in Qwen2.5-VL.
+    rope_sections: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for width, heads, name in (
@@ -81,18 +79,14 @@ class PolicySize:
 
 
 def rope_sections(head_dim: int) -> list[int]:
-    """The rotary pairs that carry time, height and width: a quarter and two times three eighths, as in Qwen2.5-VL (16,
-    24, 24 of 64).
-    """
+    """Rotary pairs for time, height and width, split as in Qwen2.5-VL: 1/4, 3/8, 3/8 (16, 24, 24 of 64)."""
     pairs = head_dim // 2
     space = 3 * pairs // 8
     return [pairs - 2 * space, space, space]
 
 
 def policy_config(size: PolicySize, tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
-    """The model's config. As in the real checkpoints the embedding has more rows than the tokenizer has tokens (a
-    multiple of 64).
-    """
+    """The model's config; the embedding is padded to a multiple of 64 rows, as in the published checkpoints."""
 
     def token(text: str) -> int:
         return tokenizer.get_vocab()[text]
@@ -200,9 +194,9 @@ def main() -> None:
             parser.add_argument(f"--{field.name}", default=field.default, type=int, nargs="+")
         else:
             parser.add_argument(f"--{field.name}", default=field.default, type=type(field.default))
-    given = vars(parser.parse_args())
-    output, seed = given.pop("output"), given.pop("seed")
-    model = write_policy(output, PolicySize(**given | {"rope_sections": tuple(given["rope_sections"])}), seed)
+    options = vars(parser.parse_args())
+    output, seed = options.pop("output"), options.pop("seed")
+    model = write_policy(output, PolicySize(**options | {"rope_sections": tuple(options["rope_sections"])}), seed)
     count = sum(weight.numel() for weight in model.parameters())
     print(json.dumps({"output": str(output), "parameters": count, "megabytes_fp32": round(count * 4e-6, 2)}))
 

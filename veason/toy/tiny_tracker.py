@@ -1,11 +1,11 @@
-"""Writes a micro SAM 2: a YAML of the `sam2` package's own classes and a checkpoint of random weights.
+"""Writes a tiny SAM 2: a YAML of the `sam2` package's own classes and a checkpoint of random weights.
 
     python -m veason.toy.tiny_tracker --output tracker --image_size 128
 
-gives `tracker/sam2_tiny.yaml` and `tracker/sam2_tiny.pt` ({"model": state dict}, as the published checkpoints). The
-layout is that of SAM 2.1 (Hiera trunk, memory attention, object pointers, occlusion scores); it differs in sizes, and
-in two switches: one mask per prompt (`multimask_output_in_sam: false`), since a box is not ambiguous, and no dropout,
-since the toy world never runs out of videos.
+writes `tracker/sam2_tiny.yaml` and `tracker/sam2_tiny.pt` ({"model": state dict}, as in the published checkpoints). The
+architecture is SAM 2.1's (Hiera trunk, memory attention, object pointers, occlusion scores) with smaller sizes and two
+differences: one mask per prompt (`multimask_output_in_sam: false`), since a box is not ambiguous, and no dropout, since
+training clips are never repeated.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from sam2.modeling.sam2_base import SAM2Base
 
 @dataclass(frozen=True)
 class TrackerSize:
-    """The sizes of a micro SAM 2. `image_size` is the side in pixels that frames are resized to, a multiple of 32."""
+    """The sizes of a tiny SAM 2; `image_size`, the side in pixels of the resized frames, is a multiple of 32."""
 
     image_size: int = 128
     hidden_size: int = 128
     memory_size: int = 64
-    trunk_size: int = 32  # channels of the first stage; each later stage doubles them
+    trunk_size: int = 32  # channels of the first stage, doubled by each later stage
     trunk_blocks: tuple[int, int, int, int] = (1, 2, 3, 1)
     memory_layers: int = 2
     memory_frames: int = 7  # the prompted frame and the last six, as in SAM 2
@@ -47,9 +47,7 @@ class TrackerSize:
 
 
 def tracker_config(size: TrackerSize | None = None) -> dict[str, Any]:
-    """The YAML's content: `{"model": {"_target_": "sam2...", ...}}`, for hydra's `instantiate` or sam2's build
-    functions.
-    """
+    """The YAML's content, `{"model": {"_target_": "sam2...", ...}}`, for hydra's `instantiate`."""
     size = size or TrackerSize()
     model = {
         "_target_": "sam2.modeling.sam2_base.SAM2Base",
@@ -59,7 +57,7 @@ def tracker_config(size: TrackerSize | None = None) -> dict[str, Any]:
         "image_size": size.image_size,
         "num_maskmem": size.memory_frames,
         "max_obj_ptrs_in_encoder": size.object_pointers,
-        # what a mask looks like to the memory encoder: a sigmoid stretched to [-10, 10]
+        # the memory encoder gets sigmoid(mask logits) scaled to [-10, 10]
         "sigmoid_scale_for_mem_enc": 20.0,
         "sigmoid_bias_for_mem_enc": -10.0,
         "use_mask_input_as_output_without_sam": True,
@@ -103,7 +101,7 @@ def _image_encoder(size: TrackerSize) -> dict[str, Any]:
             "embed_dim": size.trunk_size,
             "num_heads": 1,
             "stages": list(blocks),
-            # the third stage (stride 16) sees the whole image after its first block
+            # global attention in the third stage (stride 16), after its first block
             "global_att_blocks": list(range(third_stage + 1, third_stage + blocks[2])),
             "window_pos_embed_bkg_spatial_size": [7, 7],
             "window_spec": [8, 4, 8, 4],
@@ -179,9 +177,7 @@ def _memory_encoder(size: TrackerSize) -> dict[str, Any]:
 
 
 def build_tracker_model(size: TrackerSize | None = None, seed: int = 0) -> SAM2Base:
-    """The network on the CPU, in training mode, with weights drawn from `seed`; the caller's random state is left as it
-    was.
-    """
+    """The model on the CPU in training mode, initialized from `seed`; the global random state is not changed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return instantiate(tracker_config(size)["model"])
@@ -192,7 +188,7 @@ def write_tracker_config(output: str | Path, size: TrackerSize | None = None) ->
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "sam2_tiny.yaml"
-    # sam2's build functions read the file as a global package, as they do their own
+    # sam2's build functions expect hydra's global package, as in their own files
     path.write_text(
         "# @package _global_\n\n" + OmegaConf.to_yaml(OmegaConf.create(tracker_config(size))), encoding="utf-8"
     )
@@ -200,7 +196,7 @@ def write_tracker_config(output: str | Path, size: TrackerSize | None = None) ->
 
 
 def write_tracker(output: str | Path, size: TrackerSize | None = None, seed: int = 0) -> SAM2Base:
-    """Writes `sam2_tiny.yaml` and `sam2_tiny.pt` into the folder `output`; returns the network."""
+    """Writes `sam2_tiny.yaml` and `sam2_tiny.pt` into the folder `output`; returns the model."""
     write_tracker_config(output, size)
     model = build_tracker_model(size, seed)
     torch.save({"model": model.state_dict()}, Path(output) / "sam2_tiny.pt")

@@ -1,8 +1,7 @@
-"""A byte-level BPE tokenizer of some 1,500 tokens with Qwen2.5-VL's special tokens, trained on the toy world's
-sentences.
+"""A byte-level BPE tokenizer of about 1,500 tokens with Qwen2.5-VL's special tokens, trained on toy sentences.
 
-It behaves as Qwen's does where the task can see it: digits stand alone, any byte can be written, and `<think>` or
-`<answer>` are ordinary text that the model has to spell.
+Like Qwen's tokenizer it splits numbers into digits, encodes any byte, and has no special token for `<think>` and
+`<answer>`.
 """
 
 from __future__ import annotations
@@ -30,12 +29,11 @@ SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 
-# One digit, one word with the blank before it, one run of signs, one run of blanks: the cuts that Qwen2's tokenizer
-# makes.
-_CUTS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# The pre-tokenization of Qwen2's tokenizer: single digits, words with their leading space, punctuation, white space.
+_SPLIT_PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
-# Writes what Qwen2.5-VL's template writes: a default system turn, `<|vision_start|><|image_pad|><|vision_end|>` for an
-# image, numbered pictures on request (`add_vision_id`), and the opening of the assistant's turn
+# Renders the same text as Qwen2.5-VL's template: a default system turn, `<|vision_start|><|image_pad|><|vision_end|>`
+# for an image, numbered images on request (`add_vision_id`), and the header of the assistant's turn
 # (`add_generation_prompt`).
 CHAT_TEMPLATE = """
 {%- set seen = namespace(images=0, videos=0) -%}
@@ -70,14 +68,12 @@ CHAT_TEMPLATE = """
 
 
 def train_tokenizer(sentences: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
-    """Learns the merges from `sentences`; `vocab_size` counts the 256 bytes and the merges, the special tokens come
-    after them.
-    """
+    """Trains the tokenizer; `vocab_size` counts the 256 bytes and the merges, without the special tokens."""
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.NFC()
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_CUTS), behavior="isolated"),
+            pre_tokenizers.Split(Regex(_SPLIT_PATTERN), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -1,8 +1,8 @@
-"""One clip through SAM 2 as in tracking, with gradients, and the loss of what it drew.
+"""Differentiable tracking of a clip with SAM 2, and the training loss of the toy tracker.
 
-The clip goes through `SAM2Base.track_step`: the prompted frame, then forward to the end, then backward to the start,
-each frame with the memories and pointers of those before. The loss is taken where SAM 2 draws: on the raw logits of the
-mask decoder, before a frame that is thought empty is blanked, since no gradient passes through the blanking.
+A clip goes through `SAM2Base.track_step`: the prompted frame, then forward to the end, then backward to the start, each
+frame with the memories and object pointers of the previous ones. The loss uses the raw logits of the mask decoder:
+SAM 2 replaces the masks of frames with a negative object score by a constant, which has no gradient.
 """
 
 from __future__ import annotations
@@ -17,61 +17,60 @@ from torch import Tensor
 from veason.toy.clips import Clips
 
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-BOX_CORNERS = (2, 3)  # SAM's point labels of a box
+BOX_CORNER_LABELS = (2, 3)  # SAM's point labels of a box's corners
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What the mask decoder gave for one frame of N tracks.
+class DecoderOutput:
+    """The mask decoder's output for one frame of N tracks.
 
     Attributes:
-        logits: [N, 4, h, w] of its four mask tokens.
-        quality: [N, 4], their estimated IoU.
-        presence: [N], the logit of the object being in view.
+        mask_logits: [N, 4, h, w], of its four mask tokens.
+        iou: [N, 4], their predicted IoU.
+        object_logit: [N], the logit of the object being visible.
     """
 
-    logits: Tensor
-    quality: Tensor
-    presence: Tensor
+    mask_logits: Tensor
+    iou: Tensor
+    object_logit: Tensor
 
 
-class DecoderTap:
-    """Keeps what the mask decoder gives, all four masks of it; SAM 2 hands on the first alone."""
+class DecoderHook:
+    """Records the mask decoder's output with all four masks; `track_step` returns the first one only."""
 
     def __init__(self, model: SAM2Base) -> None:
         decoder = model.sam_mask_decoder
-        self._last: Drawn | None = None
+        self._last: DecoderOutput | None = None
         predict = decoder.predict_masks
 
-        def predict_and_keep(*args, **kwargs):
-            masks, quality, tokens, presence = predict(*args, **kwargs)
-            self._last = Drawn(masks.float(), quality.float(), presence.float()[:, 0])
-            return masks, quality, tokens, presence
+        def predict_and_record(*args, **kwargs):
+            masks, iou, tokens, object_logit = predict(*args, **kwargs)
+            self._last = DecoderOutput(masks.float(), iou.float(), object_logit.float()[:, 0])
+            return masks, iou, tokens, object_logit
 
-        decoder.predict_masks = predict_and_keep
+        decoder.predict_masks = predict_and_record
 
-    def take(self) -> Drawn:
-        """What was drawn last, once."""
-        drawn, self._last = self._last, None
-        if drawn is None:
-            raise RuntimeError("the mask decoder has drawn nothing since")
-        return drawn
+    def pop(self) -> DecoderOutput:
+        """The last output, once."""
+        output, self._last = self._last, None
+        if output is None:
+            raise RuntimeError("the mask decoder has not run")
+        return output
 
 
 def track_clips(
-    model: SAM2Base, tap: DecoderTap, frames: Tensor, boxes: Tensor, prompted: int, length: int
-) -> list[Drawn]:
+    model: SAM2Base, hook: DecoderHook, frames: Tensor, boxes: Tensor, prompted: int, length: int
+) -> list[DecoderOutput]:
     """Tracks M objects in each of B clips from boxes on one frame.
 
     Args:
         frames: float [B, T, 3, S, S], 0 to 1.
         boxes: float [B, M, 4], xyxy in pixels of S.
-        prompted: the frame of the boxes.
-        length: frames of the video that the clip is taken to be part of, T at least; SAM 2 scales pointer distances by
-            it.
+        prompted: index of the frame of the boxes.
+        length: assumed frames of the video, at least T; SAM 2 scales temporal distances of pointers by it.
 
     Returns:
-        Per frame what was drawn, with N = B * M tracks, clip by clip.
+        Per frame the decoder's output, with N = B * M tracks, clip by clip.
     """
     clips, total = frames.shape[:2]
     per_clip = boxes.shape[1]
@@ -80,12 +79,12 @@ def track_clips(
     _, features, positions, sizes = model._prepare_backbone_features(encoded)
     clip_of_track = torch.arange(clips, device=frames.device).repeat_interleave(per_clip)
     corners = boxes.reshape(-1, 2, 2)
-    labels = torch.tensor(BOX_CORNERS, dtype=torch.int32, device=frames.device).expand(len(corners), 2)
+    labels = torch.tensor(BOX_CORNER_LABELS, dtype=torch.int32, device=frames.device).expand(len(corners), 2)
     outputs: dict[str, dict] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
-    drawn: dict[int, Drawn] = {}
+    decoded: dict[int, DecoderOutput] = {}
     order = [prompted, *range(prompted + 1, total), *range(prompted - 1, -1, -1)]
     for time in order:
-        rows = clip_of_track * total + time  # rows of the encoded frames
+        rows = clip_of_track * total + time  # of the encoded frames
         is_prompted = time == prompted
         out = model.track_step(
             frame_idx=time,
@@ -101,61 +100,59 @@ def track_clips(
             run_mem_encoder=total > 1,
         )
         outputs["cond_frame_outputs" if is_prompted else "non_cond_frame_outputs"][time] = out
-        drawn[time] = tap.take()
-    return [drawn[time] for time in range(total)]
+        decoded[time] = hook.pop()
+    return [decoded[time] for time in range(total)]
 
 
 @dataclass
 class Loss:
-    """The loss to minimise, and for the log the mean IoU of the first mask on the prompted frame and on the others (NaN
-    without any).
-    """
+    """The loss to minimize, and the first mask's mean IoU on the prompted and on the other frames (NaN without any)."""
 
     total: Tensor
     prompted_iou: Tensor
     other_iou: Tensor
 
 
-def clip_loss(drawn: list[Drawn], clips: Clips, prompted: int, balance: float, token: int) -> Loss:
-    """Cross-entropy plus dice over the frames in which the target is in view, and whether it is in view over all.
+def clip_loss(outputs: list[DecoderOutput], clips: Clips, prompted: int, balance: float, token: int) -> Loss:
+    """Cross-entropy, dice and IoU loss over the frames in which the target is visible, and object loss over all frames.
 
     Args:
-        balance: 1 gives the target and its surroundings the same weight, without which training ends in empty masks; 0
-            counts every pixel alike, which puts the edge where it is.
-        token: 1 to 3, which of the other mask tokens is trained beside the first: SAM 2's predictor falls back to them.
+        balance: exponent of the class weights: 1 gives target and background the same weight, without which training
+            collapses to empty masks; 0 weighs every pixel alike, which gives exact edges.
+        token: 1 to 3, the mask token that is trained beside the first one; SAM 2's predictor falls back to them.
     """
-    picked = [0, token]
-    logits = torch.stack([frame.logits[:, picked] for frame in drawn], 1)  # [N, T, 2, h, w]
-    quality = torch.stack([frame.quality[:, picked] for frame in drawn], 1)
-    presence = torch.stack([frame.presence for frame in drawn], 1)
+    tokens_used = [0, token]
+    logits = torch.stack([output.mask_logits[:, tokens_used] for output in outputs], 1)  # [N, T, 2, h, w]
+    predicted_iou = torch.stack([output.iou[:, tokens_used] for output in outputs], 1)
+    object_logits = torch.stack([output.object_logit for output in outputs], 1)
     truth = clips.masks.flatten(0, 1).unsqueeze(2)  # [N, T, 1, S, S]
     usable = clips.usable.flatten()[:, None]
-    in_view = clips.present.flatten(0, 1) & usable  # [N, T]
+    visible = clips.present.flatten(0, 1) & usable  # [N, T]
 
     tracks, times, tokens = logits.shape[:3]
     logits = F.interpolate(logits.flatten(0, 1), size=truth.shape[-2:], mode="bilinear", align_corners=False)
     logits = logits.view(tracks, times, tokens, *truth.shape[-2:])
     masks = _balanced_cross_entropy(logits, truth, balance) + _dice(logits, truth)
     iou = _iou(logits, truth)
-    estimate = (quality - iou).square()
-    weight = in_view.float() / in_view.sum().clamp(min=1)
-    view = F.binary_cross_entropy_with_logits(presence, clips.present.flatten(0, 1).float(), reduction="none")
-    view = (view * usable).sum() / (usable.sum() * times).clamp(min=1)
-    total = ((masks + 0.2 * estimate).mean(2) * weight).sum() + 0.5 * view
+    iou_error = (predicted_iou - iou).square()
+    weight = visible.float() / visible.sum().clamp(min=1)
+    presence = F.binary_cross_entropy_with_logits(object_logits, clips.present.flatten(0, 1).float(), reduction="none")
+    presence = (presence * usable).sum() / (usable.sum() * times).clamp(min=1)
+    total = ((masks + 0.2 * iou_error).mean(2) * weight).sum() + 0.5 * presence
 
     others = torch.ones(times, dtype=torch.bool, device=logits.device)
     others[prompted] = False
     first = iou[:, :, 0]
-    return Loss(total, first[:, prompted][in_view[:, prompted]].mean(), first[:, others][in_view[:, others]].mean())
+    return Loss(total, first[:, prompted][visible[:, prompted]].mean(), first[:, others][visible[:, others]].mean())
 
 
 def _balanced_cross_entropy(logits: Tensor, truth: Tensor, balance: float) -> Tensor:
-    """Mean over pixels [N, T, tokens]; the target's pixels weigh (others / target's) ** balance as much as the others."""
+    """Weighted cross-entropy [N, T, tokens]; target pixels have weight (background area / target area) ** balance."""
     loss = F.binary_cross_entropy_with_logits(logits, truth.expand_as(logits), reduction="none")
     share = truth.mean((-1, -2), keepdim=True).clamp(1e-3, 1 - 1e-3)
     weight = ((1 - share) / share) ** balance
     weights = weight * truth + (1 - truth)
-    # of each target's loss a share that does not depend on its size: plain means would forget small targets
+    # normalized by the target's area: a plain mean over pixels would neglect small targets
     return (loss * weights).sum((-1, -2)) / (2 * weight * truth.sum((-1, -2), keepdim=True)).clamp(min=1)[..., 0, 0]
 
 
@@ -167,7 +164,7 @@ def _dice(logits: Tensor, truth: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _iou(logits: Tensor, truth: Tensor) -> Tensor:
-    """[N, T, tokens]; 1 where both are empty."""
-    drawn, target = logits > 0, truth > 0.5
-    union = (drawn | target).sum((-1, -2))
-    return torch.where(union > 0, (drawn & target).sum((-1, -2)) / union.clamp(min=1), 1.0)
+    """IoU [N, T, tokens]; 1 where both are empty."""
+    predicted, target = logits > 0, truth > 0.5
+    union = (predicted | target).sum((-1, -2))
+    return torch.where(union > 0, (predicted & target).sum((-1, -2)) / union.clamp(min=1), 1.0)

@@ -1,13 +1,12 @@
-"""Trains the micro SAM 2 of the toy world, from nothing, within a given time.
+"""Trains the tiny SAM 2 of the toy world from random weights within a given time.
 
     python -m veason.toy.train_tracker --output tracker --minutes 8
 
-First single frames (box in, mask out), then clips of 4 frames, then of 8, tracked in both directions through SAM 2's
-own memory. Clips are drawn on the training device as they are needed. What is kept is a running mean of the weights, in
-half precision; it is measured as it is kept, by the project's own tracker, on videos of the toy world that were never
-drawn before.
+Training starts with single frames (box to mask), then clips of 4 and of 8 frames, tracked in both directions through
+SAM 2's own memory. Clips are rendered on the training device. The saved weights are an exponential moving average in
+half precision, evaluated with the project's own tracker on held-out toy videos.
 
-Writes `sam2_tiny.yaml`, `sam2_tiny.pt`, `sam2_tiny.safetensors`, `training.png`, `figures.json` and a card,
+Writes `sam2_tiny.yaml`, `sam2_tiny.pt`, `sam2_tiny.safetensors`, `training.png`, `metrics.json` and a model card,
 `README.md`.
 """
 
@@ -32,16 +31,14 @@ from torch import Tensor
 from veason.pictures import save_curves
 from veason.toy.clips import random_clips
 from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker_config
-from veason.toy.tracker_eval import evaluate_tracker, unseen_videos
-from veason.toy.tracker_loss import DecoderTap, Loss, clip_loss, track_clips
+from veason.toy.tracker_eval import evaluate_tracker, held_out_videos
+from veason.toy.tracker_loss import DecoderHook, Loss, clip_loss, track_clips
 from veason.tracking.sam2.tracker import VideoTracker
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training: the share of the time at which it ends, frames of a clip, clips of a batch on a GPU and
-    on the CPU.
-    """
+    """A training stage: the share of the time at which it ends, frames per clip, and clips per batch by device."""
 
     until: float
     frames: int
@@ -50,13 +47,13 @@ class Stage:
 
 
 STAGES = (Stage(0.25, 1, 160, 6), Stage(0.55, 4, 64, 2), Stage(1.0, 8, 40, 1))
-TARGETS = 3  # tracked in each clip
+TARGETS = 3  # objects tracked in each clip
 LEARNING_RATE, WARM_UP, WEIGHT_DECAY, MAX_NORM = 5e-4, 100, 0.01, 1.0
 LONGEST_VIDEO = 24  # frames; SAM 2 scales the distances of its pointers by the length of the video
 
 
-class WeightMean:
-    """A running mean of the weights."""
+class WeightAverage:
+    """An exponential moving average of the weights."""
 
     def __init__(self, model: SAM2Base) -> None:
         self.weights = [weight.detach().clone() for weight in model.parameters()]
@@ -69,7 +66,7 @@ class WeightMean:
         torch._foreach_lerp_(self.weights, [weight.detach() for weight in model.parameters()], 1 - decay)
 
     def state_dict(self, model: SAM2Base) -> dict[str, Tensor]:
-        """The model's state dict with the mean weights, in half precision, on the CPU."""
+        """The model's state dict with the averaged weights, in half precision, on the CPU."""
         names = (name for name, _ in model.named_parameters())
         state = {**model.state_dict(), **dict(zip(names, self.weights))}
         return {name: value.half().cpu().contiguous() for name, value in state.items()}
@@ -77,17 +74,17 @@ class WeightMean:
 
 @dataclass
 class Log:
-    """Running means over some 30 steps, and their course for the plot."""
+    """Moving averages over about 30 steps, and the history for the plot."""
 
     means: dict[str, float] = field(default_factory=dict)
-    course: dict[str, list[float]] = field(default_factory=dict)
+    history: dict[str, list[float]] = field(default_factory=dict)
 
     def update(self, loss: Loss) -> None:
         for name, value in (("loss", loss.total), ("IoU prompted", loss.prompted_iou), ("IoU others", loss.other_iou)):
             number = float(value.detach())
             if math.isfinite(number):  # a clip of one frame has no others
                 self.means[name] = self.means.get(name, number) + (number - self.means.get(name, number)) / 30
-            self.course.setdefault(name, []).append(number)
+            self.history.setdefault(name, []).append(number)
 
     @property
     def line(self) -> str:
@@ -95,22 +92,22 @@ class Log:
 
 
 class TrackerTraining:
-    """The model, its optimizer and the budget of one training run.
+    """The model, its optimizer and the time budget of one training run.
 
     Args:
-        seconds: training time; measuring comes on top.
-        seed: of the weights and of every clip.
+        seconds: training time, without evaluation.
+        seed: of the initial weights and of every clip.
     """
 
     def __init__(self, size: TrackerSize, seconds: float, seed: int, device: torch.device) -> None:
         self.size, self.seconds, self.device = size, seconds, device
         self.model = build_tracker_model(size, seed).to(device).train()
-        self.tap = DecoderTap(self.model)
+        self.hook = DecoderHook(self.model)
         fused = device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=fused
         )
-        self.mean = WeightMean(self.model)
+        self.average = WeightAverage(self.model)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.rng = random.Random(seed)
         self.log, self.steps, self.elapsed = Log(), 0, 0.0
@@ -120,81 +117,77 @@ class TrackerTraining:
         return self.elapsed / self.seconds
 
     def run_stage(self, number: int, report_every: float) -> None:
-        """Steps until the stage's share of the time is spent, with a line of progress every few seconds."""
+        """Trains until the stage's share of the time is over; prints progress every `report_every` seconds."""
         stage, reported = STAGES[number], 0.0
         while self.progress < stage.until:
             start = time.perf_counter()
             loss = self.step(stage)
-            self.log.update(loss)  # waits for the device, so the step's time is the time that it takes
+            self.log.update(loss)  # synchronizes with the device, so the measured time is complete
             self.elapsed += time.perf_counter() - start
             if self.elapsed - reported >= report_every:
                 reported = self.elapsed
-                left = self.seconds - self.elapsed
+                remaining = self.seconds - self.elapsed
                 print(
-                    f"stage {number + 1}, clips of {stage.frames}, step {self.steps}: {self.log.line}  {left:.0f} s "
-                    "left",
+                    f"stage {number + 1}, clips of {stage.frames}, step {self.steps}: {self.log.line}  "
+                    f"{remaining:.0f} s left",
                     flush=True,
                 )
 
     def step(self, stage: Stage) -> Loss:
-        """Draws a batch of clips, tracks them, and takes one optimizer step."""
+        """Renders a batch of clips, tracks them, and takes one optimizer step."""
         count = stage.gpu_clips if self.device.type == "cuda" else stage.cpu_clips
         prompted = self.rng.randrange(stage.frames)
         clips = random_clips(count, stage.frames, prompted, self.size.image_size, self.generator, targets=TARGETS)
         boxes = jitter_boxes(clips.boxes, self.size.image_size, self.generator)
         length = self.rng.randint(max(stage.frames, 2), LONGEST_VIDEO)
-        drawn = track_clips(self.model, self.tap, clips.frames, boxes, prompted, length)
-        loss = clip_loss(drawn, clips, prompted, self.balance, token=self.rng.randint(1, 3))
+        outputs = track_clips(self.model, self.hook, clips.frames, boxes, prompted, length)
+        loss = clip_loss(outputs, clips, prompted, self.balance, token=self.rng.randint(1, 3))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.steps, self.progress)
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
         self.optimizer.step()
-        self.mean.update(self.model)
+        self.average.update(self.model)
         self.steps += 1
         return loss
 
     @property
     def balance(self) -> float:
-        """Target and surroundings weigh the same until there are masks (IoU 0.6); every pixel does once they are good
-        (0.85).
-        """
+        """Class balance of `clip_loss`: 1 up to a mean IoU of 0.6 on prompted frames, falling to 0 at 0.85."""
         return min(1.0, max(0.0, (0.85 - self.log.means.get("IoU prompted", 0.0)) / 0.25))
 
     def save(self, output: Path) -> None:
-        """The mean weights, as sam2's own builder and as anything else reads them."""
-        state = self.mean.state_dict(self.model)
+        """Writes the averaged weights as `.pt` for sam2's builder and as safetensors."""
+        state = self.average.state_dict(self.model)
         torch.save({"model": state}, output / "sam2_tiny.pt")
         save_file(state, output / "sam2_tiny.safetensors")
 
 
 def learning_rate(step: int, progress: float) -> float:
-    """Linear warm-up over 100 steps or a twentieth of the time, whichever is shorter; half a cosine over the time, down
-    to 2 %.
-    """
-    warm = min(1.0, max((step + 1) / WARM_UP, 20 * progress))
-    return LEARNING_RATE * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * min(progress, 1.0))))
+    """Linear warm-up over 100 steps or 5 % of the time, whichever is shorter, then cosine decay to 2 %."""
+    warmup = min(1.0, max((step + 1) / WARM_UP, 20 * progress))
+    return LEARNING_RATE * warmup * (0.02 + 0.49 * (1 + math.cos(math.pi * min(progress, 1.0))))
 
 
 def jitter_boxes(boxes: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Half of the boxes [B, M, 4] as they are, half with each side moved by up to 8 % of the box, as a policy's are."""
+    """Moves each side of half of the boxes [B, M, 4] by up to 8 % of the box, like a policy's errors."""
     extent = (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2)
     noise = 2 * torch.rand(boxes.shape, generator=generator, device=boxes.device) - 1
     exact = torch.rand(boxes.shape[:2], generator=generator, device=boxes.device) < 0.5
     return torch.where(exact.unsqueeze(-1), boxes, (boxes + 0.08 * extent * noise).clamp(0, side - 1))
 
 
-def measure(output: Path, device: torch.device, videos: list) -> dict[str, float]:
-    """The figures of the weights in the folder, read and used as the pipeline does."""
+def evaluate_weights(output: Path, device: torch.device, videos: list) -> dict[str, float]:
+    """The metrics of the weights in a folder, loaded and run as the pipeline does."""
     tracker = VideoTracker.from_files(
         output / "sam2_tiny.yaml", output / "sam2_tiny.safetensors", device, max_frames=32
     )
     return evaluate_tracker(tracker, videos)
 
 
-def write_card(output: Path, figures: dict, parameters: int) -> None:
-    """`README.md`: how the weights were made, and what they are worth."""
+def write_card(output: Path, metrics: dict, parameters: int) -> None:
+    """Writes the model card, `README.md`: command, commit and metrics of the weights."""
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
     )
@@ -203,29 +196,30 @@ def write_card(output: Path, figures: dict, parameters: int) -> None:
         "prompted": "prompted frame",
         "before": "five frames before",
         "after": "five frames after",
-        "between": "all frames up to five away",
-        "hidden": "five frames away, out of view in between",
+        "within": "all frames up to five away",
+        "reappeared": "five frames away, not visible in between",
     }
-    rows = "\n".join(f"| {text} | {figures[name]:.3f} |" for name, text in names.items() if name in figures)
+    rows = "\n".join(f"| {text} | {metrics[name]:.3f} |" for name, text in names.items() if name in metrics)
     output.joinpath("README.md").write_text(
-        f"""# A micro SAM 2 for the toy world
+        f"""# A tiny SAM 2 for the toy world
 
-A SAM 2.1 of {parameters / 1e6:.1f} million parameters at {figures["image_size"]} x {figures["image_size"]} pixels ({size:.1f} MB in
-half precision), made of the `sam2` package's own classes by `sam2_tiny.yaml` and trained from nothing on drawn shapes. It takes boxes as
-prompts and knows toy videos only.
+A SAM 2.1 of {parameters / 1e6:.1f} million parameters at {metrics["image_size"]} x {metrics["image_size"]} pixels
+({size:.1f} MB in half precision), built from the `sam2` package's own classes by `sam2_tiny.yaml` and trained from
+random weights on rendered shapes. It takes boxes as prompts and works on toy videos only.
 
-Mean IoU over {figures["tracks"]} objects of {figures["videos"]} toy videos that it has never seen, occlusions included (1 where object and
-mask are both empty):
+Mean IoU over {metrics["tracks"]} objects of {metrics["videos"]} held-out toy videos, occlusions included
+(1 where object and mask are both empty):
 
 | frame | mean IoU |
 | --- | --- |
 {rows}
 
-Made by `{figures["command"]}` at commit {commit.stdout.strip() or "unknown"}:
-{figures["steps"]} steps in {figures["minutes"]:.1f} minutes on {figures["device"]}.
-`training.png` shows the course, `figures.json` has the numbers.
+Made by `{metrics["command"]}`
+at commit {commit.stdout.strip() or "unknown"}: {metrics["steps"]} steps
+in {metrics["minutes"]:.1f} minutes on {metrics["device"]}.
+`training.png` shows the training curves, `metrics.json` the metrics.
 
-Licence: Apache-2.0. No image or weight of others went into it.
+Licence: Apache-2.0. No third-party image or weight was used.
 """,
         encoding="utf-8",
     )
@@ -234,12 +228,12 @@ Licence: Apache-2.0. No image or weight of others went into it.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True)
-    parser.add_argument("--minutes", type=float, default=8.0, help="of training")
+    parser.add_argument("--minutes", type=float, default=8.0, help="training time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--image_size", type=int, default=TrackerSize.image_size)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--videos", type=int, default=48, help="unseen videos to measure on")
-    parser.add_argument("--report_every", type=float, default=5.0, help="seconds between lines of progress")
+    parser.add_argument("--videos", type=int, default=48, help="held-out videos of the evaluation")
+    parser.add_argument("--report_every", type=float, default=5.0, help="seconds between progress lines")
     options = parser.parse_args()
     device, output = torch.device(options.device), Path(options.output)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -248,17 +242,16 @@ def main() -> None:
     training = TrackerTraining(size, 60 * options.minutes, options.seed, device)
     parameters = sum(weight.numel() for weight in training.model.parameters())
     print(f"{parameters / 1e6:.2f} million parameters on {device}, {options.minutes:g} minutes", flush=True)
-    videos = unseen_videos(options.videos)
+    videos = held_out_videos(options.videos)
     for number in range(len(STAGES)):
         training.run_stage(number, options.report_every)
         training.save(output)
         last = number == len(STAGES) - 1
-        figures = measure(output, device, videos if last else videos[: max(1, len(videos) // 6)])
-        print(
-            f"after stage {number + 1}, on {'all' if last else 'some'} unseen videos: {json.dumps(figures)}", flush=True
-        )
+        metrics = evaluate_weights(output, device, videos if last else videos[: max(1, len(videos) // 6)])
+        subset = "all" if last else "some"
+        print(f"after stage {number + 1}, on {subset} held-out videos: {json.dumps(metrics)}", flush=True)
     card = {
-        **figures,
+        **metrics,
         "videos": len(videos),
         "image_size": size.image_size,
         "steps": training.steps,
@@ -266,9 +259,9 @@ def main() -> None:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU",
         "command": "python -m veason.toy.train_tracker " + shlex.join(sys.argv[1:]),
     }
-    (output / "figures.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    (output / "metrics.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     save_curves(
-        output / "training.png", training.log.course, "Micro SAM 2 on toy clips: 1, 4, then 8 frames", smooth=50
+        output / "training.png", training.log.history, "Tiny SAM 2 on toy clips: 1, 4, then 8 frames", smooth=50
     )
     write_card(output, card, parameters)
 

@@ -1,4 +1,4 @@
-"""A drawn video with its truth, and the pieces that every layout writes: frames, masks, and what the toy teacher knows."""
+"""A rendered video with its ground truth, and the files that every layout writes: frames, masks and scene metadata."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ JPEG_QUALITY = 92
 
 @dataclass(frozen=True)
 class ToyVideo:
-    """One drawn video with everything that is known about it.
+    """One rendered video with its ground truth.
 
     Attributes:
         frames: uint8 [T, H, W, 3] RGB.
-        visible: bool [T, K, H, W], the pixels of each shape that no nearer one covers.
-        facts: one per shape.
+        visible: bool [T, K, H, W], each object's pixels that no nearer object occludes.
+        facts: one per object.
         queries: the expressions about the video.
     """
 
@@ -40,14 +40,14 @@ class ToyVideo:
         return [f"{time:05d}" for time in range(len(self.frames))]
 
     def tracks(self) -> list[list[masks.Rle | None]]:
-        """Per shape its mask in each frame, None where it is not in view, with counts as text."""
+        """Per object its RLE in each frame, None where it is not visible, with counts as text."""
         return [
             [None if box is None else text_rle(mask) for mask, box in zip(self.visible[:, shape], fact.boxes)]
             for shape, fact in enumerate(self.facts)
         ]
 
     def union(self, shapes: Sequence[int]) -> np.ndarray:
-        """bool [T, H, W], the pixels of any of the shapes where it is in view."""
+        """The union of the visible masks of some objects, bool [T, H, W]."""
         out = np.zeros(self.visible.shape[:1] + self.visible.shape[2:], dtype=bool)
         for shape in shapes:
             seen = np.array([box is not None for box in self.facts[shape].boxes])
@@ -56,7 +56,7 @@ class ToyVideo:
 
 
 def text_rle(mask: np.ndarray) -> dict[str, Any]:
-    """A mask's RLE as JSON takes it: sizes as integers, counts as text."""
+    """A mask's RLE in JSON types: sizes as integers, counts as text."""
     rle = masks.encode(mask)
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
@@ -67,27 +67,27 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_frames(folder: Path, video: ToyVideo, digits: int = 5) -> None:
-    """The frames as `<folder>/<time>.jpg`, the time with `digits` digits."""
+    """Writes the frames as `<folder>/<time>.jpg`, the time with `digits` digits."""
     folder.mkdir(parents=True, exist_ok=True)
     for time, frame in enumerate(video.frames):
         Image.fromarray(frame).save(folder / f"{time:0{digits}d}.jpg", quality=JPEG_QUALITY)
 
 
 def write_masks(folder: Path, names: Sequence[str], values: np.ndarray) -> None:
-    """uint8 [T, H, W] as `<folder>/<name>.png`, 8-bit grey."""
+    """Writes uint8 [T, H, W] as `<folder>/<name>.png`, 8-bit grey."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, mask in zip(names, values):
         Image.fromarray(mask).save(folder / f"{name}.png")
 
 
 def scene_meta(video: ToyVideo) -> dict[str, Any]:
-    """What the toy teacher knows of a video: the shapes' facts, and the shapes that an expression means."""
+    """A video's entry in scenes.json: the facts of its objects and its expressions, for the toy teacher."""
     expressions = {str(number): asdict(query) for number, query in enumerate(video.queries)}
     return {"objects": [asdict(fact) for fact in video.facts], "expressions": expressions}
 
 
 def write_scenes(root: Path, scenes: Mapping[str, dict[str, Any]], split: str) -> None:
-    """`scenes.json`: video name -> `scene_meta`. Splits are added up."""
+    """Adds videos to `scenes.json`: video name -> split and `scene_meta`."""
     path = root / "scenes.json"
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"videos": {}}
     content["videos"] |= {name: {"split": split, **scene} for name, scene in scenes.items()}

@@ -1,9 +1,8 @@
-"""Makes the toy data sets: ReVOS (train and valid) and ReasonVOS, in their exact layouts, and `scenes.json` for the toy
-teacher.
+"""Generates the toy data sets: ReVOS (train and valid) and ReasonVOS in their exact layouts, with `scenes.json`.
 
     python -m veason.toy.world --output world --seed 0
 
-The same options and seed give the same videos, expressions and masks.
+Videos, expressions and masks are deterministic in the options and the seed. `scenes.json` is read by the toy teacher.
 """
 
 from __future__ import annotations
@@ -29,19 +28,20 @@ from veason.toy.video import ToyVideo
 
 
 def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
-    """Draws a scene and works out what is true of it and what can be asked."""
+    """Renders a scene and derives its facts and expressions."""
     batch, order = scene_batch([scene])
-    frames, *drawn = render(batch, generator=torch.Generator().manual_seed(scene.ground_seed))
-    place = np.argsort(order[0])  # the drawn number of each of the scene's shapes
-    visible, whole = (masks[0].numpy()[:, place] for masks in drawn)
+    frames, *rendered_masks = render(batch, generator=torch.Generator().manual_seed(scene.background_seed))
+    index = np.argsort(order[0])  # from the scene's order to the rendering order
+    visible, amodal = (masks[0].numpy()[:, index] for masks in rendered_masks)
     pictures = to_pixels(frames[0])
-    facts = scene_facts(scene, visible, whole)
+    facts = scene_facts(scene, visible, amodal)
     return ToyVideo(name, pictures, visible, facts, scene_queries(facts, random.Random(seed), queries))
 
 
 def make_video(name: str, seed: int, frames: int = 20, queries: int = 6) -> ToyVideo:
-    """A video that depends on its name and the seed alone; a scene of which too little can be asked is drawn anew. See
-    `random_scene`.
+    """Renders a video that depends on its name and the seed only.
+
+    A scene is drawn again, up to 20 times, until it has a referring and a reasoning expression.
     """
     prefix, number = name.rsplit("_", 1)
     rng = random.Random(f"{prefix}/{int(number)}/{seed}")
@@ -61,7 +61,7 @@ def make_videos(prefix: str, count: int, seed: int, frames: int = 20, queries: i
 def make_entries(
     root: Path, prefix: str, count: int, seed: int, frames: int, queries: int, workers: int
 ) -> list[RevosEntry]:
-    """Videos as of `make_videos`, their frames written below `root`, drawn by `workers` processes."""
+    """Renders the videos of `make_videos` with `workers` processes and writes their frames below `root`."""
     draw = partial(_draw_entry, root, seed, frames, queries)
     names = [f"{prefix}_{number:04d}" for number in range(count)]
     if workers == 1:
@@ -71,7 +71,7 @@ def make_entries(
 
 
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # frames this small cost more to share out than to draw
+    torch.set_num_threads(1)  # frames are too small for several threads to help
 
 
 def _draw_entry(root: Path, seed: int, frames: int, queries: int, name: str) -> RevosEntry:
@@ -88,11 +88,10 @@ def make_world(
     queries: int = 6,
     workers: int = 1,
 ) -> dict[str, int]:
-    """Writes `output`/ReVOS and `output`/ReasonVOS with `workers` processes; returns how many videos and expressions
-    each split has.
+    """Writes `output`/ReVOS and `output`/ReasonVOS with `workers` processes; returns the counts of each split.
 
     Raises:
-        FileExistsError: there is a data set in the folder already; two worlds are never mixed.
+        FileExistsError: the folder holds a data set already.
     """
     output = Path(output)
     for name in ("ReVOS", "ReasonVOS"):
@@ -110,6 +109,7 @@ def make_world(
 
 
 def summary(splits: Mapping[str, Sequence[ToyVideo | RevosEntry]]) -> dict[str, int]:
+    """Numbers of videos and of expressions per split."""
     counts: dict[str, int] = {}
     for split, videos in splits.items():
         counts[f"{split} videos"] = len(videos)
@@ -124,8 +124,8 @@ def main() -> None:
     parser.add_argument("--train_videos", type=int, default=60)
     parser.add_argument("--valid_videos", type=int, default=16)
     parser.add_argument("--reasonvos_videos", type=int, default=8)
-    parser.add_argument("--frames", type=int, default=20, help="frames of a video, give or take a fifth")
-    parser.add_argument("--queries", type=int, default=6, help="expressions a video, at most")
+    parser.add_argument("--frames", type=int, default=20, help="mean frames of a video, varied by up to a fifth")
+    parser.add_argument("--queries", type=int, default=6, help="most expressions per video")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = vars(parser.parse_args())
     start = time.perf_counter()
@@ -134,8 +134,8 @@ def main() -> None:
         counts = make_world(**options)
     except FileExistsError as error:
         raise SystemExit(f"toy world: {error}") from None
-    told = ", ".join(f"{number} {what}" for what, number in counts.items())
-    print(f"toy world in {options['output']}: {told}; {time.perf_counter() - start:.1f} s")
+    text = ", ".join(f"{number} {what}" for what, number in counts.items())
+    print(f"toy world in {options['output']}: {text}; {time.perf_counter() - start:.1f} s")
 
 
 if __name__ == "__main__":

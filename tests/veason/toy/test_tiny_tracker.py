@@ -1,4 +1,4 @@
-"""The micro SAM 2: sam2's own builder makes its video predictor of it, and its training learns a clip."""
+"""The tiny SAM 2: sam2's own builder loads it as a video predictor, and its training overfits a clip."""
 
 from __future__ import annotations
 
@@ -11,9 +11,17 @@ from sam2.build_sam import build_sam2_video_predictor
 
 from veason.toy.clips import random_clips
 from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker
-from veason.toy.tracker_eval import evaluate_tracker, tracks_of, unseen_videos
-from veason.toy.tracker_loss import DecoderTap, Drawn, clip_loss, track_clips
-from veason.toy.train_tracker import Log, Stage, TrackerTraining, WeightMean, jitter_boxes, learning_rate, measure
+from veason.toy.tracker_eval import evaluate_tracker, find_tracks, held_out_videos
+from veason.toy.tracker_loss import DecoderHook, DecoderOutput, clip_loss, track_clips
+from veason.toy.train_tracker import (
+    Log,
+    Stage,
+    TrackerTraining,
+    WeightAverage,
+    evaluate_weights,
+    jitter_boxes,
+    learning_rate,
+)
 from veason.tracking.sam2.tracker import Prompt, VideoTracker
 
 SMALL = TrackerSize(image_size=64, hidden_size=64, memory_size=32, trunk_size=8)
@@ -53,11 +61,11 @@ def test_clips_show_their_targets_where_the_boxes_say():
 
 def test_every_part_that_tracks_gets_a_gradient():
     model = build_tracker_model(SMALL).train()
-    tap = DecoderTap(model)
+    hook = DecoderHook(model)
     clips = random_clips(2, frames=3, prompted=1, side=64, generator=torch.Generator().manual_seed(1))
-    drawn = track_clips(model, tap, clips.frames, clips.boxes, prompted=1, length=8)
-    assert len(drawn) == 3 and drawn[0].logits.shape == (4, 4, 16, 16)
-    clip_loss(drawn, clips, prompted=1, balance=1.0, token=2).total.backward()
+    outputs = track_clips(model, hook, clips.frames, clips.boxes, prompted=1, length=8)
+    assert len(outputs) == 3 and outputs[0].mask_logits.shape == (4, 4, 16, 16)
+    clip_loss(outputs, clips, prompted=1, balance=1.0, token=2).total.backward()
     for part in (
         model.image_encoder.trunk,
         model.image_encoder.neck,
@@ -70,13 +78,13 @@ def test_every_part_that_tracks_gets_a_gradient():
     assert heads[2].layers[0].weight.grad.abs().sum() > 0 == heads[1].layers[0].weight.grad.abs().sum()
 
 
-def test_it_learns_a_clip_by_heart():
+def test_training_overfits_a_clip():
     model = build_tracker_model(SMALL).train()
-    tap, optimizer = DecoderTap(model), torch.optim.AdamW(model.parameters(), 2e-3)
+    hook, optimizer = DecoderHook(model), torch.optim.AdamW(model.parameters(), 2e-3)
     clips = random_clips(2, frames=2, prompted=0, side=64, generator=torch.Generator().manual_seed(1))
     losses = []
     for _ in range(40):
-        loss = clip_loss(track_clips(model, tap, clips.frames, clips.boxes, 0, 8), clips, 0, balance=1.0, token=1)
+        loss = clip_loss(track_clips(model, hook, clips.frames, clips.boxes, 0, 8), clips, 0, balance=1.0, token=1)
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
@@ -91,8 +99,10 @@ def test_a_loss_of_perfect_logits_is_small_and_an_empty_mask_is_not():
 
     def loss_of(logits):
         count = len(logits)
-        drawn = Drawn(logits.unsqueeze(1).expand(-1, 4, -1, -1), torch.ones(count, 4), torch.full((count,), 9.0))
-        return clip_loss([drawn], clips, 0, balance=0.0, token=1)
+        output = DecoderOutput(
+            logits.unsqueeze(1).expand(-1, 4, -1, -1), torch.ones(count, 4), torch.full((count,), 9.0)
+        )
+        return clip_loss([output], clips, 0, balance=0.0, token=1)
 
     good, empty = loss_of(40 * truth - 20), loss_of(torch.full_like(truth, -20.0))
     assert good.prompted_iou > 0.99 and empty.prompted_iou == 0
@@ -111,17 +121,17 @@ def test_the_schedules():
 
 def test_weights_are_averaged_and_stored_in_half_precision():
     model = build_tracker_model(SMALL)
-    mean = WeightMean(model)
+    average = WeightAverage(model)
     with torch.no_grad():
         model.no_mem_embed.fill_(1.0)
     for _ in range(60):
-        mean.update(model)
-    state = mean.state_dict(model)
+        average.update(model)
+    state = average.state_dict(model)
     assert state["no_mem_embed"].dtype == torch.float16 and state["no_mem_embed"].mean() > 0.9
     assert set(state) == set(model.state_dict())
 
 
-def test_pixels_weigh_alike_only_once_masks_are_good():
+def test_the_class_balance_falls_as_masks_improve():
     training = TrackerTraining(SMALL, seconds=60, seed=0, device=torch.device("cpu"))
     assert training.balance == 1.0
     training.log = Log(means={"IoU prompted": 0.725})
@@ -133,30 +143,30 @@ def test_pixels_weigh_alike_only_once_masks_are_good():
 
 
 @pytest.mark.gpu
-def test_a_stage_trains_and_is_measured_on_a_gpu(tmp_path):
+def test_a_stage_trains_and_is_evaluated_on_a_gpu(tmp_path):
     device = torch.device("cuda")
     training = TrackerTraining(SMALL, seconds=4, seed=0, device=device)
     training.run_stage(0, report_every=1)
     training.step(Stage(1.0, 3, 4, 2))
     write_tracker(tmp_path, SMALL)
     training.save(tmp_path)
-    assert training.log.course["loss"][-1] < training.log.course["loss"][0]
-    assert measure(tmp_path, device, unseen_videos(1))["tracks"] > 0
+    assert training.log.history["loss"][-1] < training.log.history["loss"][0]
+    assert evaluate_weights(tmp_path, device, held_out_videos(1))["tracks"] > 0
 
 
-def test_measuring_follows_whole_tracks_of_unseen_videos():
-    videos = unseen_videos(1)
+def test_the_evaluation_tracks_objects_of_held_out_videos():
+    videos = held_out_videos(1)
     assert videos[0].name.startswith("unseen")
-    for track in tracks_of(videos[0]):
+    for track in find_tracks(videos[0]):
         assert (
             5 <= track.prompted < len(videos[0].frames) - 5
-            and videos[0].facts[track.shape].share[track.prompted] >= 0.5
+            and videos[0].facts[track.object_index].visible_ratio[track.prompted] >= 0.5
         )
 
     class Perfect:
         def track_group(self, _frames, _prompts):
-            return [videos[0].union([track.shape]) for track in tracks_of(videos[0])]
+            return [videos[0].union([track.object_index]) for track in find_tracks(videos[0])]
 
-    figures = evaluate_tracker(Perfect(), videos)
-    assert figures["prompted"] == figures["before"] == figures["after"] == figures["between"] == 1.0
-    assert figures["tracks"] == len(tracks_of(videos[0]))
+    metrics = evaluate_tracker(Perfect(), videos)
+    assert metrics["prompted"] == metrics["before"] == metrics["after"] == metrics["within"] == 1.0
+    assert metrics["tracks"] == len(find_tracks(videos[0]))

@@ -1,4 +1,4 @@
-"""The toy world: the same for the same seed, true of its own frames, and read back from every layout as it was drawn."""
+"""The toy world: deterministic in its seed, consistent with its frames, and read back unchanged from every layout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from veason import masks
 from veason.data import open_benchmark
-from veason.toy.expressions import WAYS, absent_queries, reasoning_queries, referring_queries
+from veason.toy.expressions import DIRECTION_PHRASES, absent_queries, reasoning_queries, referring_queries
 from veason.toy.layouts import LAYOUTS
 from veason.toy.render import render, scene_batch
 from veason.toy.scene import Scene, Shape, random_scene
@@ -39,12 +39,12 @@ def test_one_seed_gives_one_world_and_another_seed_another():
 def test_a_square_covers_the_pixels_that_geometry_says_and_a_nearer_shape_covers_it():
     far, near = shape(depth=1), shape(colour="blue", radius=10.0)
     batch, order = scene_batch([Scene(6, (far, near), 0)])
-    frames, visible, whole = render(batch)
+    frames, visible, amodal = render(batch)
     assert order == [[1, 0]]  # the nearer one first
     side = 2 * 0.88 * 20
-    assert abs(whole[0, 0, 1].sum().item() - side**2) < 3 * side
+    assert abs(amodal[0, 0, 1].sum().item() - side**2) < 3 * side
     assert not (visible[0, 0, 0] & visible[0, 0, 1]).any()
-    assert (visible[0, 0, 0] | visible[0, 0, 1]).equal(whole[0, 0, 1])
+    assert (visible[0, 0, 0] | visible[0, 0, 1]).equal(amodal[0, 0, 1])
     assert frames[0, 0, 2, 60, 80] > 0.6 > 0.4 > frames[0, 0, 0, 60, 80]  # blue in the middle
     assert frames[0, 0, 0, 60, 65] > 0.6 > 0.4 > frames[0, 0, 2, 60, 65]  # red around it
 
@@ -59,8 +59,10 @@ def test_facts_know_who_leaves_enters_hides_and_where_it_goes():
     scene = Scene(7, (shape([(80, 60)] * 7, radius=25.0, depth=-1), *shapes[1:]), 5)
     facts = draw_video("v", scene, 6, 0).facts
     square, circle, star, cross = facts
-    assert square.still and square.behind is None and square.share == (1.0,) * 7
-    assert circle.behind == 0 and 3 in circle.hidden and circle.boxes[3] is None and circle.share[3] == 0.0
+    assert square.still and square.hidden_behind is None and square.visible_ratio == (1.0,) * 7
+    assert (
+        circle.hidden_behind == 0 and 3 in circle.hidden and circle.boxes[3] is None and circle.visible_ratio[3] == 0.0
+    )
     assert circle.direction == "right" and circle.speed == pytest.approx(20.0)
     assert star.leaves is not None and star.leaves < 6 and star.direction == "left"
     assert cross.enters is not None and cross.enters > 0 and cross.direction == "up"
@@ -80,7 +82,7 @@ def test_referring_expressions_mean_exactly_the_shapes_that_fit():
             if query.text.startswith("the shape moving ") or query.text.startswith("all shapes moving "):
                 way = query.text.split("moving ")[1]
                 assert query.targets == tuple(
-                    k for k, f in enumerate(facts) if f.direction and WAYS[f.direction] == way
+                    k for k, f in enumerate(facts) if f.direction and DIRECTION_PHRASES[f.direction] == way
                 )
             elif " and the " not in query.text:
                 fitting = [k for k, f in enumerate(facts) if _fits(query.text, f)]
@@ -93,7 +95,7 @@ def test_no_two_shapes_of_a_scene_look_alike_and_half_of_the_scenes_hide_one():
         looks = {(shape.colour, shape.shape) for shape in scene.shapes}
         assert len(looks) == len(scene.shapes) in (3, 4, 5)
         assert all(len(shape.path) == scene.frames for shape in scene.shapes)
-    assert 0.4 < np.mean([any(shape.movement == "hide" for shape in scene.shapes) for scene in scenes]) < 0.6
+    assert 0.4 < np.mean([any(shape.movement == "occluded" for shape in scene.shapes) for scene in scenes]) < 0.6
 
 
 def test_absent_expressions_name_no_shape_of_the_scene():
@@ -115,7 +117,7 @@ def _fits(text, fact):
     return singular <= {fact.colour, fact.texture, fact.shape.rstrip("s") if fact.shape != "cross" else "cross"}
 
 
-def test_revos_on_disk_is_what_was_drawn(toy_root, toy_videos):
+def test_revos_on_disk_matches_the_rendered_videos(toy_root, toy_videos):
     root = toy_root / "ReVOS"
     mask_dict = json.loads((root / "mask_dict.json").read_text())
     types = set()
@@ -175,13 +177,13 @@ def test_foreground_is_the_union_of_all_shapes(toy_root, toy_videos):
     assert (benchmark.foreground(sample) == toy_videos[2].union(range(len(toy_videos[2].facts)))).all()
 
 
-def test_two_worlds_are_never_mixed(tmp_path):
+def test_an_existing_world_is_not_overwritten(tmp_path):
     (tmp_path / "ReVOS").mkdir()
     with pytest.raises(FileExistsError, match="ReVOS exists"):
         make_world(tmp_path, train_videos=1, valid_videos=1, reasonvos_videos=1)
 
 
-def test_processes_draw_what_one_process_draws(tmp_path):
+def test_several_processes_render_the_same_world(tmp_path):
     for workers in (1, 2):
         make_world(
             tmp_path / str(workers),

@@ -1,4 +1,4 @@
-"""Videos drawn while they are learned from: a function of the seed, with answers that are true of the pictures."""
+"""Online toy data: examples are a function of the seed, and their answers are consistent with the frames."""
 
 from __future__ import annotations
 
@@ -12,65 +12,67 @@ import torch
 from grpo_reward.reward_score import score_answer
 from training_data_construction.teacher_checks import check_answer
 from veason.answers import read_fields
-from veason.toy.drawn import DrawnToys, draw
-from veason.toy.render import paint, render, scene_batch, windows
+from veason.toy.online_data import OnlineToyData, sample_video
+from veason.toy.render import draw_frames, object_crops, render, scene_batch
 from veason.toy.scene import SHAPES, random_scene
 from veason.toy.tiny_policy import PolicySize, write_policy
 from verl.workers.prompts import PromptBuilder
 
 
-def toys(stills):
-    return DrawnToys("drawn", keyframe_resize=112, prompt_template='Find "{expression}".', examples=50, stills=stills)
+def toy_data(still_ratio):
+    return OnlineToyData(
+        "unused", keyframe_resize=112, prompt_template='Find "{expression}".', examples=50, still_ratio=still_ratio
+    )
 
 
 def test_an_example_is_a_function_of_its_seed():
-    data = toys(0.5)
+    data = toy_data(0.5)
     one, again, other = (data.example(7, seed) for seed in (5, 5, 6))
     assert one.response == again.response and all(
         np.array_equal(a, b) for a, b in zip(one.images, again.images, strict=True)
     )
     assert one.response != other.response
-    assert len(data) == 50 and data.sample_id(7) == one.sample_id == "drawn/7"
+    assert len(data) == 50 and data.sample_id(7) == one.sample_id == "online/7"
 
 
-@pytest.mark.parametrize("stills", [0.0, 1.0])
-def test_the_answer_is_true_of_the_pictures(stills):
-    data = toys(stills)
+@pytest.mark.parametrize("still_ratio", [0.0, 1.0])
+def test_the_answer_is_consistent_with_the_frames(still_ratio):
+    data = toy_data(still_ratio)
     frames = set()
     for seed in range(12):
-        example, drawn = data.example(0, seed), draw(seed, stills, 20, 6)
+        example, video = data.example(0, seed), sample_video(seed, still_ratio, 20, 6)
         thinking = example.response.removeprefix("<think>").partition("</think>")[0]
-        assert check_answer(thinking, drawn.keyframe, drawn.query.text) is None
-        assert len(example.images) == len(drawn.times) == len(example.truth.frame_ids) and drawn.keyframe in drawn.times
-        frames.add(len(drawn.times))
+        assert check_answer(thinking, video.keyframe, video.query.text) is None
+        assert len(example.images) == len(video.times) == len(example.truth.frame_ids) and video.keyframe in video.times
+        frames.add(len(video.times))
         fields, failure = read_fields(example.response)
-        assert failure is None and fields["keyframe_timestamp"] == drawn.keyframe
+        assert failure is None and fields["keyframe_timestamp"] == video.keyframe
         assert all(str(box) in thinking for box in fields["bbox_2d_list"]) and fields["bbox_2d_list"]
         score = score_answer(example.response, example.truth, None, "no_sam2")
         assert score.spatial > 0.9 and score.keyframe > 0.5
-    assert frames == {1} if stills else max(frames) == 5
+    assert frames == {1} if still_ratio else max(frames) == 5
 
 
-def test_prompts_are_measured_with_the_longest(tmp_path):
+def test_the_outline_bounds_every_prompt(tmp_path):
     write_policy(tmp_path, PolicySize(), seed=0)
-    builder, data = PromptBuilder(str(tmp_path)), toys(0.3)
+    builder, data = PromptBuilder(str(tmp_path)), toy_data(0.3)
     bound = builder.length(*data.outline(0, 0))
     for seed in range(40):
         example = data.example(0, seed)
         assert builder.length(example.messages, [image.size for image in example.images]) <= bound
 
 
-def test_frames_drawn_alone_are_those_of_the_video():
+def test_frames_rendered_alone_equal_those_of_the_video():
     batch, _ = scene_batch([random_scene(random.Random(3), frames=6)])
-    batch = replace(batch, grain=torch.zeros(1))
-    places = windows(batch)
-    assert (paint(batch, [place.at([1, 4]) for place in places]) == paint(batch, places)[:, [1, 4]]).all()
+    batch = replace(batch, noise_std=torch.zeros(1))
+    crops = object_crops(batch)
+    assert (draw_frames(batch, [crop.at([1, 4]) for crop in crops]) == draw_frames(batch, crops)[:, [1, 4]]).all()
 
 
-def test_no_shape_is_cut_off_by_its_window(monkeypatch):
+def test_no_object_is_cut_off_by_its_crop(monkeypatch):
     scenes = [random_scene(random.Random(seed), frames=6) for seed in range(12)]
     tight = [render(scene_batch([scene])[0], 90, 200, torch.Generator().manual_seed(0)) for scene in scenes]
-    monkeypatch.setattr("veason.toy.render.REACH", 3.0)
+    monkeypatch.setattr("veason.toy.render.MAX_EXTENT", 3.0)
     wide = [render(scene_batch([scene])[0], 90, 200, torch.Generator().manual_seed(0)) for scene in scenes]
     for ours, theirs in zip(tight, wide, strict=True):
         assert all((a == b).all() for a, b in zip(ours, theirs, strict=True))

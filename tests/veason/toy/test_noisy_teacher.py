@@ -1,4 +1,4 @@
-"""The hasty teacher: what it is hasty about, how often, and that nothing else changes."""
+"""The noisy teacher: which expressions it answers wrongly, how often, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ import pytest
 
 from grpo_reward.reward_score import score_answer
 from veason.answers import parse_answer
-from veason.toy.drawn import DrawnToys, draw
-from veason.toy.hasty import COMPARES, EXCUSE, hasty
+from veason.toy.noisy_teacher import COMPARISON, NO_ANSWER_EVIDENCE, noisy_query
+from veason.toy.online_data import OnlineToyData, sample_video
 
 ALWAYS = 1.0
 
 
-def scenes(count: int = 60):
-    """Drawn videos of which about half are asked what happens in time."""
-    return [draw(seed, stills=0.0, frames=20, sampled_frames=6) for seed in range(count)]
+def sample_videos(count: int = 60):
+    """Videos of which about half have a reasoning expression."""
+    return [sample_video(seed, still_ratio=0.0, frames=20, sampled_frames=6) for seed in range(count)]
 
 
-def answered(drawn, share: float = ALWAYS):
-    return hasty(drawn.query, drawn.facts, drawn.keyframe, random.Random(0), share)
+def answered(video, noise_ratio: float = ALWAYS):
+    return noisy_query(video.query, video.facts, video.keyframe, random.Random(0), noise_ratio)
 
 
-def test_it_gives_up_what_compares_and_boxes_one_too_many_of_the_rest():
+def test_comparisons_get_no_target_and_other_single_targets_one_too_many():
     seen = Counter()
-    for drawn in scenes():
-        query, given = drawn.query, answered(drawn)
+    for video in sample_videos():
+        query, given = video.query, answered(video)
         if query.type_id != 1 or len(query.targets) > 1:
             assert given == query
-            seen["answered well"] += 1
-        elif COMPARES.search(query.text):
-            assert given == replace(query, targets=(), evidence=EXCUSE)
-            seen["gave up"] += 1
+            seen["correct"] += 1
+        elif COMPARISON.search(query.text):
+            assert given == replace(query, targets=(), evidence=NO_ANSWER_EVIDENCE)
+            seen["no target"] += 1
         elif given != query:
             target, neighbour = given.targets
             assert (target,) == query.targets and given.evidence == query.evidence
             lefts = {
-                k: fact.boxes[drawn.keyframe][0] for k, fact in enumerate(drawn.facts) if fact.boxes[drawn.keyframe]
+                k: fact.boxes[video.keyframe][0] for k, fact in enumerate(video.facts) if fact.boxes[video.keyframe]
             }
             between = [
                 k
@@ -49,11 +49,11 @@ def test_it_gives_up_what_compares_and_boxes_one_too_many_of_the_rest():
             ]
             assert neighbour != target and not between
             seen["one too many"] += 1
-    assert min(seen[what] for what in ("answered well", "gave up", "one too many")) >= 5
+    assert min(seen[what] for what in ("correct", "no target", "one too many")) >= 5
 
 
 @pytest.mark.parametrize(
-    ("text", "compares"),
+    ("text", "is_comparison"),
     [
         ("the shape that leaves first", True),
         ("the shape that enters last", True),
@@ -67,23 +67,25 @@ def test_it_gives_up_what_compares_and_boxes_one_too_many_of_the_rest():
         ("the shape that is in view all the time", False),
     ],
 )
-def test_what_compares(text, compares):
-    assert bool(COMPARES.search(text)) is compares
+def test_comparison_pattern(text, is_comparison):
+    assert bool(COMPARISON.search(text)) is is_comparison
 
 
-def test_a_share_is_a_share_and_none_is_none():
-    drawn = next(d for d in scenes() if d.query.type_id == 1 and COMPARES.search(d.query.text))
+def test_the_noise_ratio_is_a_probability():
+    video = next(v for v in sample_videos() if v.query.type_id == 1 and COMPARISON.search(v.query.text))
     rng = random.Random(0)
-    given = [hasty(drawn.query, drawn.facts, drawn.keyframe, rng, 0.8) for _ in range(400)]
-    assert sum(query == drawn.query for query in given) == pytest.approx(80, abs=25)
-    assert answered(drawn, 0.0) == drawn.query
+    given = [noisy_query(video.query, video.facts, video.keyframe, rng, 0.8) for _ in range(400)]
+    assert sum(query == video.query for query in given) == pytest.approx(80, abs=25)
+    assert answered(video, 0.0) == video.query
 
 
-def test_the_answer_is_hasty_and_the_truth_is_not():
-    patient, hurried = (DrawnToys("drawn", keyframe_resize=112, stills=0.0, haste=haste) for haste in (0.0, ALWAYS))
-    given_up = too_many = 0
+def test_noise_changes_the_answer_and_not_the_ground_truth():
+    clean, noisy = (
+        OnlineToyData("unused", keyframe_resize=112, still_ratio=0.0, noise_ratio=ratio) for ratio in (0.0, ALWAYS)
+    )
+    no_target = too_many = 0
     for seed in range(40):
-        right, wrong = patient.example(0, seed), hurried.example(0, seed)
+        right, wrong = clean.example(0, seed), noisy.example(0, seed)
         assert right.truth.frame_ids == wrong.truth.frame_ids and right.truth.boxes == wrong.truth.boxes
         assert all(np.array_equal(a, b) for a, b in zip(right.images, wrong.images, strict=True))
         best, worst = (
@@ -91,13 +93,13 @@ def test_the_answer_is_hasty_and_the_truth_is_not():
         )
         assert best >= worst
         boxes = [len(parse_answer(example.response).boxes) for example in (right, wrong)]
-        given_up += boxes[1] == 0 and worst < best
+        no_target += boxes[1] == 0 and worst < best
         too_many += boxes[1] == boxes[0] + 1 and worst < best
-    assert given_up >= 5 and too_many >= 5
+    assert no_target >= 5 and too_many >= 5
 
 
-def test_some_are_asked_for_what_is_not_there():
-    data = DrawnToys("drawn", keyframe_resize=112, stills=0.5, absent=1.0)
+def test_absent_targets_have_empty_answers_and_masks():
+    data = OnlineToyData("unused", keyframe_resize=112, still_ratio=0.5, absent_ratio=1.0)
     for seed in range(12):
         example = data.example(0, seed)
         answer = parse_answer(example.response)
