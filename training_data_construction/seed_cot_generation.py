@@ -43,7 +43,7 @@ from training_data_construction.llamafactory_export import export_llamafactory
 from training_data_construction.teacher_progress import Progress, read_progress
 from training_data_construction.teacher_tasks import MAX_PER_VIDEO, TEACHER_FRAMES, TeacherTask, plan_tasks
 from training_data_construction.teachers import TeacherError, load_teacher
-from veason.cli import parse_options
+from veason.command_line import parse_arguments
 from veason.data.revos import ReVOS
 from veason.data.training import read_exclusions
 from veason.errors import DataError, describe
@@ -51,13 +51,13 @@ from veason.errors import DataError, describe
 STATUS_OPEN = 3  # exit status
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     _add_data_options(parser.add_argument_group("data"))
     _add_record_options(parser.add_argument_group("records"))
     _add_teacher_options(parser.add_argument_group("teacher"))
-    args = parse_options(parser, arguments)
+    args = parse_arguments(parser, arguments)
     if not args.data_root:
         parser.error("set --data_root, or REVOS_ROOT to the folder of ReVOS")
     if not args.output:
@@ -143,7 +143,7 @@ def _add_teacher_options(group: argparse._ArgumentGroup) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
-    args = parse_arguments(arguments)
+    args = read_options(arguments)
     try:
         benchmark = ReVOS(args.data_root, split="train", meta_file=_annotation(args.data_root, args.input_json))
         excluded = read_exclusions(args.exclude)

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from training_scripts.toy.recipes import ToyPaths, evaluation_overrides, recipe
-from veason.cli import parse_options
+from veason.command_line import parse_arguments
 from veason.data import open_benchmark
 from veason.frames import read_frame
 from veason.masks import read_mask
@@ -160,7 +160,7 @@ def main() -> None:
         help=f"initial policy of GRPO; default: {SHIPPED_POLICY}, or the demo's own SFT where that is missing",
     )
     parser.add_argument("--tracker", type=Path, default=Path("weights/toy_tracker"))
-    options = parse_options(parser)
+    options = parse_arguments(parser)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ["DEMO_ROOT"] = str(options.output)  # read by configs/toy/demo.yaml and configs/toy/sft_demo.yaml
     policy = options.policy or (SHIPPED_POLICY if SHIPPED_POLICY.is_dir() else options.output / "sft" / "huggingface")

@@ -36,7 +36,7 @@ from training_scripts.toy.recipes import (
     recipe,
     training_overrides,
 )
-from veason.cli import parse_options
+from veason.command_line import parse_arguments
 from veason.data import open_benchmark
 
 STAGES = ("train", "evaluate")
@@ -194,7 +194,7 @@ def main() -> int:
     parser.add_argument("--stages", default=",".join(STAGES), help="stages to run")
     parser.add_argument("--jobs", type=int, default=1, help="parallel runs")
     parser.add_argument("overrides", nargs="*", help="key=value overrides of every training")
-    options = parse_options(parser)
+    options = parse_arguments(parser)
     names, stages = select_experiments(options.runs), options.stages.split(",")
     paths = ToyPaths(options.policy, options.tracker, options.world, options.output)
     for split in ("train", "valid"):

@@ -21,7 +21,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from grpo_reward.reward_score import score_answer
-from veason.cli import parse_options
+from veason.command_line import parse_arguments
 from veason.data.base import VideoSample
 from veason.data.training import KeyframeTrainingData
 from veason.frames import evaluation_frames
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--evaluation", type=Path, help="output of eval.evaluate on the valid split by that policy")
     parser.add_argument("--world", type=Path, help="the toy ReVOS")
     parser.add_argument("--command", default="bash training_scripts/run_toy_sft.sh", help="recorded on the card")
-    options = parse_options(parser)
+    options = parse_arguments(parser)
     if options.action == "export":
         print(f"{export(options.runs[-1] / 'huggingface', options.output) / 1e6:.1f} MB in {options.output}")
         return

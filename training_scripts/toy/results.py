@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from training_scripts.toy.recipes import BASELINE, EXPERIMENTS
 from training_scripts.toy.runs import ToyRun, read_runs
-from veason.cli import parse_options
+from veason.command_line import parse_arguments
 
 Runs = Mapping[str, Sequence[ToyRun]]  # by experiment, in the order of EXPERIMENTS
 
@@ -189,7 +189,7 @@ def main() -> None:
         "--runs", type=Path, required=True, help="the output folder of training_scripts.toy.experiments"
     )
     parser.add_argument("--page", type=Path, default=Path("docs/toy_results.md"))
-    options = parse_options(parser)
+    options = parse_arguments(parser)
     write_page(evaluated_runs(read_runs(options.runs)), options.page)
 
 

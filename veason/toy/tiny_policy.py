@@ -28,6 +28,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from veason.command_line import parse_arguments
 from veason.toy.corpus import toy_sentences
 from veason.toy.tokenizer import train_tokenizer
 
@@ -194,7 +195,7 @@ def main() -> None:
             parser.add_argument(f"--{field.name}", default=field.default, type=int, nargs="+")
         else:
             parser.add_argument(f"--{field.name}", default=field.default, type=type(field.default))
-    options = vars(parser.parse_args())
+    options = vars(parse_arguments(parser))
     output, seed = options.pop("output"), options.pop("seed")
     model = write_policy(output, PolicySize(**options | {"rope_sections": tuple(options["rope_sections"])}), seed)
     count = sum(weight.numel() for weight in model.parameters())

@@ -21,6 +21,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 
+from veason.command_line import parse_arguments
+
 
 @dataclass(frozen=True)
 class TrackerSize:
@@ -209,7 +211,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--image_size", type=int, default=TrackerSize.image_size)
     parser.add_argument("--hidden_size", type=int, default=TrackerSize.hidden_size)
-    options = parser.parse_args()
+    options = parse_arguments(parser)
     model = write_tracker(
         options.output, TrackerSize(image_size=options.image_size, hidden_size=options.hidden_size), options.seed
     )

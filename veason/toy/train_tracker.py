@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
+from veason.command_line import parse_arguments
 from veason.pictures import save_curves
 from veason.toy.clips import random_clips
 from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker_config
@@ -234,7 +235,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--videos", type=int, default=48, help="held-out videos of the evaluation")
     parser.add_argument("--report_every", type=float, default=5.0, help="seconds between progress lines")
-    options = parser.parse_args()
+    options = parse_arguments(parser)
     device, output = torch.device(options.device), Path(options.output)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     size = TrackerSize(image_size=options.image_size)

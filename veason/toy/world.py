@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from veason.command_line import parse_arguments
 from veason.toy.expressions import scene_queries
 from veason.toy.facts import scene_facts
 from veason.toy.layouts import RevosEntry, revos_entry, write_reasonvos, write_revos_files
@@ -127,7 +128,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=20, help="mean frames of a video, varied by up to a fifth")
     parser.add_argument("--queries", type=int, default=6, help="most expressions per video")
     parser.add_argument("--workers", type=int, default=1, help="processes")
-    options = vars(parser.parse_args())
+    options = vars(parse_arguments(parser))
     start = time.perf_counter()
     _one_thread()
     try:

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from veason.cli import parse_options
+from veason.command_line import parse_arguments
 
 
 @pytest.fixture
@@ -19,17 +19,18 @@ def parser():
 
 
 @pytest.mark.parametrize(
-    "words", [["--output", "a=b", "--steps", "3"], ["--output=a=b", "--steps=3"], ["output=a=b", "steps=3"]]
+    "arguments",
+    [["--output", "steps=2", "--steps", "3"], ["--output=steps=2", "--steps=3"], ["output=steps=2", "steps=3"]],
 )
-def test_three_forms_of_an_option(parser, words):
-    options = parse_options(parser, words)
-    assert (options.output, options.steps, options.overrides) == ("a=b", 3, [])
+def test_three_forms_of_an_option(parser, arguments):
+    options = parse_arguments(parser, arguments)
+    assert (options.output, options.steps, options.overrides) == ("steps=2", 3, [])
 
 
 def test_switches_and_overrides(parser):
-    options = parse_options(parser, ["absent=true", "export=false", "trainer.steps=3", "model/lr=1e-6"])
+    options = parse_arguments(parser, ["absent=true", "export=false", "trainer.steps=3", "model/lr=1e-6"])
     assert options.absent and not options.export and options.overrides == ["trainer.steps=3", "model/lr=1e-6"]
-    options = parse_options(parser, ["absent=false", "export=true"])
+    options = parse_arguments(parser, ["absent=false", "export=true"])
     assert not options.absent and options.export
     with pytest.raises(SystemExit):
-        parse_options(parser, ["absent=maybe"])
+        parse_arguments(parser, ["absent=maybe"])

@@ -1,0 +1,42 @@
+"""One style of command line for argparse programs: `key=value`, `--key value` and `--key=value` mean the same."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """`parser.parse_args`, which also takes `key=value` for each of the parser's options.
+
+    An argument whose key is no option, such as a configuration override, is left as it is. Switches take `true` and
+    `false`.
+
+    Args:
+        arguments: of the command line; the process's own by default.
+    """
+    options = parser._option_string_actions
+    words: list[str] = []
+    takes_value = False  # the word before is an option that waits for its value
+    for word in sys.argv[1:] if arguments is None else arguments:
+        key, equals, value = word.partition("=")
+        option = options.get(f"--{key}") if equals and not takes_value else None
+        if option is None:
+            words.append(word)
+        elif option.nargs != 0:
+            words.append(f"--{word}")
+        else:
+            words += _switch(parser, key, value)
+        given = options.get(word)
+        takes_value = given is not None and given.nargs != 0
+    return parser.parse_args(words)
+
+
+def _switch(parser: argparse.ArgumentParser, key: str, value: str) -> list[str]:
+    """The flag of a switch, or none."""
+    if value not in ("true", "false"):
+        parser.error(f"{key}={value}: true or false")
+    if value == "true":
+        return [f"--{key}"]
+    return [f"--no-{key}"] if f"--no-{key}" in parser._option_string_actions else []
