@@ -1,51 +1,56 @@
-"""One self-contained page about a run: the table, distributions, and every sample with its reasoning and its pictures.
+"""One self-contained HTML page about a run: scores, distributions, and every sample with its reasoning and pictures.
 
     python -m eval.report outputs/reasonvos                       # writes outputs/reasonvos/report.html
     python -m eval.report outputs/reasonvos data=/elsewhere/ReasonVOS pictures=50
 
-The page loads nothing and runs one script, its own (its content security policy holds the script's hash). Whatever a
-policy or an annotation wrote is shown as text. Where the split has truth and the run was not scored since it ended, it
-is scored first.
+The page loads nothing and runs only its own script, whose hash is in its content security policy. Texts of a policy or
+an annotation are escaped by the template engine. A run with ground truth that has no current scores is scored first.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from omegaconf import MISSING
 
-from eval import metrics, report_page
+from eval import metrics
 from eval.options import name_places, read_words
-from eval.report_cards import TYPES, Record, anchor, objects, sample_card, sample_pictures
-from eval.report_page import text
+from eval.report_samples import TYPES, Record, SampleCard, draw_sample, make_card
 from eval.run_folder import PREDICTIONS, read_run
 from eval.tables import NOTES, PAPER
 from veason.data import Benchmark, open_benchmark
 from veason.errors import DataError
 from verl.config import ConfigError
 
-LISTED = 10  # samples in the lists of the best and of the worst
-BINS = 10  # of a distribution
+TEMPLATES = Path(__file__).with_name("templates")
+BINS = 10  # of a histogram
+BAR_WIDTH, CHART_HEIGHT = 22, 70  # pixels
 
 
 @dataclass
 class ReportConfig:
-    """What a report can be told."""
+    """Options of a report."""
 
-    run: str = MISSING  # a run's folder; the first word
-    data: str | None = None  # the benchmark's root folder; null: where the run found it
-    pictures: int = 200  # samples that get pictures, the worst and the best first; a page of 200 is about 15 MB
+    run: str = MISSING  # a run's folder; the first argument
+    data: str | None = None  # the benchmark's root folder; null: the run's own data_path
+    pictures: int = 200  # samples with pictures, the worst and the best first; a page of 200 is about 15 MB
     output: str | None = None  # null: report.html in the run's folder
 
 
-def main(words: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     try:
-        target = write_report(read_words(ReportConfig, name_places(ReportConfig, words, ("run",))))
+        target = write_report(read_words(ReportConfig, name_places(ReportConfig, arguments, ("run",))))
     except (ConfigError, DataError) as error:
         print(f"eval.report: {error}", file=sys.stderr)
         return 2
@@ -54,127 +59,113 @@ def main(words: Sequence[str]) -> int:
 
 
 def write_report(config: ReportConfig) -> Path:
-    """Write the page. Raises DataError when there is no run, or its data is gone."""
+    """Writes the page and returns its path.
+
+    Raises:
+        DataError: there is no run in the folder, or its data set is missing.
+    """
     run = Path(config.run)
     header, records = read_run(run)
     benchmark = open_benchmark(header["benchmark"], config.data or header["data_path"], header["split"], check=False)
-    table = read_scores(run, benchmark, records)
+    table, scores = read_scores(run, benchmark, records)
     samples = {sample.sample_id: sample for sample in benchmark.samples}
-    ranked = sorted(records, key=lambda record: record.get("JF", 0.0))
-    chosen = {record["sample_id"] for record in interleave(ranked, ranked[::-1])[: config.pictures]}
-
-    def card(record: Record) -> str:
-        sample = samples[record["sample_id"]]
-        pictures = sample_pictures(run, benchmark, sample, record) if record["sample_id"] in chosen else ("", "")
-        return sample_card(record, *pictures)
-
-    cards = [card(record) for record in ranked]
-    body = [
-        report_page.section("Results", results_table(header, table)),
-        report_page.section("Outcomes", outcomes(records)),
-        report_page.section("Distribution of J&F", distributions(records)) if table else "",
-        report_page.section("Worst and best", listings(ranked)) if table else "",
-        report_page.section("Samples", report_page.CONTROLS + '<div id="samples">' + "".join(cards) + "</div>"),
-        report_page.section("Run", settings(header)),
-    ]
+    ranked = sorted(records, key=lambda record: scores.get(record["sample_id"], {}).get("JF", 0.0))
+    names = [record["sample_id"] for record in ranked]
+    drawn = set(list(dict.fromkeys(name for pair in zip(names, names[::-1]) for name in pair))[: config.pictures])
+    cards = []
+    for record in ranked:
+        name = record["sample_id"]
+        pictures = draw_sample(run, benchmark, samples[name], record) if name in drawn else {}
+        cards.append(make_card(record, scores.get(name, {}), pictures))
+    page = render_page(
+        title=f"{header['benchmark']} {header['split'] or benchmark.split} \u00b7 {Path(header['model_path']).name}",
+        results=results_table(header, table) if table else None,
+        outcomes=Counter(card.failure or "tracked" for card in cards).most_common(),
+        histograms=histograms(cards) if table else [],
+        cards=cards,
+        settings=header,
+    )
     target = Path(config.output) if config.output else run / "report.html"
-    title = f"{header['benchmark']} {header['split'] or benchmark.split} \u00b7 {Path(header['model_path']).name}"
-    page = report_page.page(title, f"{len(records)} expressions, {header['started']}", "".join(body))
-    target.write_bytes(page.encode("utf-8", errors="replace"))  # a policy may write halves of characters
+    target.write_bytes(page.encode("utf-8", errors="replace"))  # a policy may write lone surrogates
     return target
 
 
-def read_scores(run: Path, benchmark: Benchmark, records: list[Record]) -> Record:
-    """The run's table; each record gets its sample's numbers. Empty where the split has no truth."""
+def read_scores(run: Path, benchmark: Benchmark, records: list[Record]) -> tuple[Record, dict[str, dict[str, float]]]:
+    """The run's table, and J, F and JF of each sample in [0, 1]; both empty where the split has no ground truth.
+
+    Scores that are older than the predictions, or of a part of them (`limit=`), are computed again.
+    """
     if not benchmark.has_truth:
-        return {}
+        return {}, {}
     path = run / "metrics.json"
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     if (
         content is None
-        or path.stat().st_mtime_ns < (run / PREDICTIONS).stat().st_mtime_ns  # the run went on since
-        or {score["sample_id"] for score in content["samples"]}
-        != {record["sample_id"] for record in records}  # of a part, with limit=
+        or path.stat().st_mtime_ns < (run / PREDICTIONS).stat().st_mtime_ns
+        or {score["sample_id"] for score in content["samples"]} != {record["sample_id"] for record in records}
     ):
         metrics.score(metrics.complete(metrics.MetricsConfig(str(run), str(benchmark.root))))
         content = json.loads(path.read_text(encoding="utf-8"))
-    by_id = {score["sample_id"]: score for score in content["samples"]}
-    for record in records:
-        record.update({key: by_id[record["sample_id"]][key] for key in ("J", "F", "JF")})
-    return content["table"]
+    scores = {score["sample_id"]: {key: score[key] for key in ("J", "F", "JF")} for score in content["samples"]}
+    return content["table"], scores
 
 
-def interleave(first: Sequence[Record], second: Sequence[Record]) -> list[Record]:
-    """One of each in turn, each record once."""
-    found = {record["sample_id"]: record for pair in zip(first, second) for record in pair}
-    return list(found.values())
-
-
-# -- pieces of the page; every text goes through `text` ---------------------------------------------------------------
-
-
-def results_table(header: Record, table: Record) -> str:
-    """The paper's rows, then ours with intervals."""
-    if not table:
-        return "<p>This split has no public truth.</p>"
+def results_table(header: Record, table: Record) -> dict[str, Any]:
+    """The paper's rows, and the run's scores with their confidence intervals, in percent."""
     paper = PAPER.get(header["benchmark"]) or PAPER.get(f"{header['benchmark']} {header['split'] or 'val'}") or ()
-    rows = [[method, *(f"{row[title]:.1f}" if title in row else "" for title in table)] for method, row in paper]
-    ours = ["this run", *(_interval(value) for value in table.values())]
-    note = f"<p>{text(NOTES[header['benchmark']])}</p>" if header["benchmark"] in NOTES else ""
-    return report_page.table(["", *map(text, table)], [[*map(text, row)] for row in rows], ours) + note
+    return {
+        "columns": list(table),
+        "paper": [(method, [f"{row[name]:.1f}" if name in row else "" for name in table]) for method, row in paper],
+        "this_run": [
+            (
+                "" if value["value"] is None else f"{value['value']:.1f}",
+                "" if value["low"] is None else f"{value['low']:.1f} to {value['high']:.1f}",
+            )
+            for value in table.values()
+        ],
+        "note": NOTES.get(header["benchmark"]),
+    }
 
 
-def _interval(value: Record) -> str:
-    if value["value"] is None:
-        return ""
-    return f"{value['value']:.1f}" + (
-        f"<small>{value['low']:.1f} to {value['high']:.1f}</small>" if value["low"] is not None else ""
+def histograms(cards: Sequence[SampleCard]) -> list[dict[str, Any]]:
+    """Histograms of J&F over all samples, by type and by number of objects."""
+    scored = [card for card in cards if card.scores]
+    groups = {"all": scored}
+    groups |= {
+        name: [card for card in scored if card.type == name] for number, name in TYPES.items() if number is not None
+    }
+    for count in sorted({card.objects for card in scored}):
+        name = f"{count} object{'' if count == 1 else 's'}"
+        groups[name] = [card for card in scored if card.objects == count]
+    return [histogram(name, [card.scores["JF"] for card in group]) for name, group in groups.items() if group]
+
+
+def histogram(name: str, values: Sequence[float]) -> dict[str, Any]:
+    """The bars of a histogram of values from 0 to 100, with their positions in pixels."""
+    counts, _ = np.histogram(values, bins=BINS, range=(0, 100))
+    bars = []
+    for number, count in enumerate(counts.tolist()):
+        height = round(CHART_HEIGHT * count / max(counts.max(), 1), 1)
+        if count:
+            bars.append({"x": BAR_WIDTH * number, "y": 12 + CHART_HEIGHT - height, "height": height, "count": count})
+    size = {"width": BAR_WIDTH * BINS, "height": CHART_HEIGHT}
+    return {"name": name, "count": len(values), "mean": float(np.mean(values)), "bars": bars, **size}
+
+
+def render_page(**context: Any) -> str:
+    """Renders templates/report.html; everything in the context is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-
-
-def outcomes(records: Sequence[Record]) -> str:
-    """How many answers were tracked, and why the others gave empty masks."""
-    counts = Counter(record["failure"] or "tracked" for record in records)
-    rows = [[text(name), f"{count}", f"{100 * count / len(records):.1f} %"] for name, count in counts.most_common()]
-    return report_page.table(["outcome", "expressions", "share"], rows)
-
-
-def distributions(records: Sequence[Record]) -> str:
-    """Histograms of J&F: all, by type, by number of objects."""
-    scored = [record for record in records if "JF" in record]
-    groups = [("all", scored)]
-    groups += [
-        (name, [r for r in scored if r["type_id"] == number]) for number, name in TYPES.items() if number is not None
-    ]
-    groups += [
-        (objects(count), [r for r in scored if r["num_objects"] == count])
-        for count in sorted({r["num_objects"] for r in scored})
-    ]
-    charts = [report_page.histogram(name, [100 * r["JF"] for r in group], BINS) for name, group in groups if group]
-    return f'<div class="charts">{"".join(charts)}</div>'
-
-
-def listings(ranked: Sequence[Record]) -> str:
-    """The names of the worst and of the best, which lead to their cards."""
-    columns = []
-    for title, some in (("Worst", ranked[:LISTED]), ("Best", ranked[::-1][:LISTED])):
-        items = "".join(
-            f'<li>{100 * r["JF"]:.1f} <a href="#{anchor(r)}">{text(r["expression"])}</a> <small>{text(r["failure"] or "")}</small></li>'
-            for r in some
-        )
-        columns.append(f"<div><h3>{title}</h3><ol>{items}</ol></div>")
-    return f'<div class="columns">{"".join(columns)}</div>'
-
-
-def settings(header: Record) -> str:
-    def shown(value: object) -> str:
-        return (
-            "\n".join(f"{key} {version}" for key, version in value.items()) if isinstance(value, dict) else str(value)
-        )
-
-    return report_page.table(
-        ["setting", "value"], [[text(key), f"<pre>{text(shown(value))}</pre>"] for key, value in header.items()]
-    )
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    template = environment.get_template("report.html")
+    return template.render(security_policy=policy, style=Markup(style), script=Markup(script), **context)
 
 
 if __name__ == "__main__":

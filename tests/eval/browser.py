@@ -1,6 +1,4 @@
-"""Headless Chromium for a test, driven over its debugging pipe (the Chrome DevTools Protocol): no driver, no package,
-no port.
-"""
+"""Headless Chromium driven over its debugging pipe by the Chrome DevTools Protocol, without a driver or a package."""
 
 from __future__ import annotations
 
@@ -16,21 +14,16 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 
 class Browser:
-    """One page in a browser of its own; `with Browser(profile) as browser: ...`"""
+    """A browser with one page: `with Browser(profile) as browser: ...`"""
 
     def __init__(self, profile: Path, width: int = 1280, height: int = 900) -> None:
         (reads, self.commands), (self.replies, writes) = os.pipe(), os.pipe()
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--window-size={width},{height}"]
         command = [str(CHROMIUM), *flags, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
-        placed = [
-            "bash",
-            "-c",
-            f'exec "$@" 3<&{reads} 4>&{writes}',
-            "-",
-            *command,
-        ]  # Chromium reads descriptor 3 and writes descriptor 4
+        # Chromium reads file descriptor 3 and writes file descriptor 4.
+        redirected = ["bash", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "-", *command]
         self.process = subprocess.Popen(
-            placed, pass_fds=(reads, writes), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            redirected, pass_fds=(reads, writes), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         os.close(reads)
         os.close(writes)
@@ -50,7 +43,7 @@ class Browser:
         os.close(self.replies)
 
     def call(self, method: str, **params: Any) -> Any:
-        """One command's result; what the browser reports meanwhile is kept in `events`."""
+        """A command's result; events received meanwhile are appended to `events`."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": params} | (
             {"sessionId": self.session} if self.session else {}
@@ -64,24 +57,24 @@ class Browser:
             self.events.append(reply)
 
     def open(self, page: Path) -> None:
-        """Load a file and wait until it is there."""
+        """Loads a file and waits for its load event."""
         self.call("Page.navigate", url=page.resolve().as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._read())
 
     def value(self, script: str) -> Any:
-        """What an expression of JavaScript comes to."""
+        """The value of a JavaScript expression."""
         found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def picture(self, path: Path, whole: bool = False) -> None:
+    def screenshot(self, path: Path, whole: bool = False) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]))
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self.waiting:
             piece = os.read(self.replies, 1 << 20)
-            assert piece, "Chromium has ended"
+            assert piece, "Chromium has exited"
             self.waiting += piece
         message, _, self.waiting = self.waiting.partition(b"\0")
         return json.loads(message)

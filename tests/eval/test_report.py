@@ -1,4 +1,4 @@
-"""The report as a browser's parser sees it: everything is there, and nothing that a policy wrote has become markup."""
+"""The report as an HTML parser sees it: it is complete, and a policy's text never becomes markup."""
 
 import base64
 import hashlib
@@ -85,14 +85,14 @@ def test_page(run, capsys):
     assert report.main([str(folder), "pictures=3"]) == 0
     assert "report.html" in capsys.readouterr().out
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
-    harmless = EVIL.replace("\ud800", "?")
+    escaped = EVIL.replace("\ud800", "?")
 
-    # What the policy wrote is text, whole, where it belongs.
-    assert page.texts["thinking"].count(harmless) == 1
-    assert any(text == harmless for text in page.texts["pre"])
+    # The policy's text is unchanged, as text of its element.
+    assert page.texts["thinking"].count(escaped) == 1
+    assert any(text == escaped for text in page.texts["pre"])
     assert {sample.expression for sample in benchmark.samples} <= set(page.texts["h3"])
 
-    # One script, the page's own, and the policy admits no other; no handler, nothing loaded from elsewhere.
+    # One script, the only one that the security policy allows; no event handlers and no external resources.
     (script,) = page.scripts
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     (security,) = [attrs["content"] for tag, attrs in page.tags if tag == "meta" and "http-equiv" in attrs]
@@ -118,12 +118,18 @@ def test_page(run, capsys):
         assert pixels.ndim == 3 and pixels.std() > 0
 
 
-def test_a_run_that_is_not_there_is_named(tmp_path, capsys):
+def test_every_value_is_escaped():
+    """Autoescaping covers the whole template: nothing is marked as safe in it."""
+    template = (report.TEMPLATES / "report.html").read_text(encoding="utf-8")
+    assert "safe" not in template and "autoescape" not in template
+
+
+def test_a_missing_run_is_named(tmp_path, capsys):
     assert report.main([str(tmp_path)]) == 2
     assert "no run in" in capsys.readouterr().err
 
 
-def test_numbers_are_those_of_the_table(run):
+def test_scores_are_those_of_the_table(run):
     folder, benchmark = run
     folder = folder.rename(folder.parent / "lr=1e-6")  # a path may hold an equals sign
     report.main([str(folder), "pictures=0"])
@@ -133,7 +139,7 @@ def test_numbers_are_those_of_the_table(run):
     assert len(content["samples"]) == len(benchmark.samples)
 
 
-def test_scores_of_a_part_or_of_an_earlier_state_are_made_again(run):
+def test_partial_and_outdated_scores_are_computed_again(run):
     folder, benchmark = run
     path, whole = folder / "metrics.json", len(benchmark.samples)
     assert metrics.main([str(folder), str(benchmark.root), "limit=3", "processes=1"]) == 0
@@ -143,6 +149,7 @@ def test_scores_of_a_part_or_of_an_earlier_state_are_made_again(run):
     assert len(content["samples"]) == whole
     content["table"] = {}
     path.write_text(json.dumps(content))
-    assert report.read_scores(folder, benchmark, read_run(folder)[1]) == {}  # newer than the run: taken as it is
+    records = read_run(folder)[1]
+    assert report.read_scores(folder, benchmark, records)[0] == {}  # newer than the predictions: used as they are
     os.utime(path, ns=(0, 0))
-    assert report.read_scores(folder, benchmark, read_run(folder)[1])
+    assert report.read_scores(folder, benchmark, records)[0]

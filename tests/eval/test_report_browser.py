@@ -1,6 +1,4 @@
-"""The report in a real browser: it filters and sorts, loads nothing, and whatever a policy or an annotation wrote stays
-text.
-"""
+"""The report in a real browser: it filters, sorts and loads nothing, and texts never become markup."""
 
 import json
 
@@ -24,7 +22,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
 @pytest.fixture(scope="module")
 def page(toy_world, tmp_path_factory, scripted):
-    """The report of a toy run whose policy, annotation and settings hold markup, and its records."""
+    """The report of a toy run whose answers, expressions and settings contain markup, and its records."""
     folder = tmp_path_factory.mktemp("run")
     config = EvaluateConfig("checkpoint", str(toy_world / "ReVOS"), str(folder), benchmark="revos")
     worker = EvaluationWorker(config, 0, scripted())
@@ -54,7 +52,7 @@ def page(toy_world, tmp_path_factory, scripted):
 
 
 def choose(browser, **values):
-    """Set the page's controls as a user does; returns the names of the samples that are shown, in order."""
+    """Sets the page's controls as a user does; returns the ids of the shown samples in order."""
     for control, value in values.items():
         browser.value(
             "(c => "
@@ -65,7 +63,7 @@ def choose(browser, **values):
     )
 
 
-def test_what_was_written_is_text(page):
+def test_texts_never_become_markup(page):
     browser, records = page
     assert browser.value("window.run") is None
     browser.value("document.querySelectorAll('article, article *, h1').forEach(part => part.click())")
@@ -90,7 +88,7 @@ def test_what_was_written_is_text(page):
     )
 
 
-def test_nothing_is_loaded_and_nothing_fails(page):
+def test_nothing_is_loaded_and_no_error_is_logged(page):
     browser, _ = page
     browser.value("document.querySelectorAll('img').forEach(image => image.scrollIntoView())")
     asked = [
@@ -112,24 +110,24 @@ def test_nothing_is_loaded_and_nothing_fails(page):
 def test_filter(page):
     browser, records = page
     names = {record["sample_id"] for record in records}
-    assert set(choose(browser, words="", type="", state="")) == names
+    assert set(choose(browser, search="", type="", outcome="")) == names
     empty = {record["sample_id"] for record in records if record["failure"]}
-    assert set(choose(browser, state="bad")) == empty and set(choose(browser, state="ok")) == names - empty
+    assert set(choose(browser, outcome="empty")) == empty and set(choose(browser, outcome="tracked")) == names - empty
     reasoning = {record["sample_id"] for record in records if record["type_id"] == 1}
-    assert set(choose(browser, state="", type="reasoning")) == reasoning
+    assert set(choose(browser, outcome="", type="reasoning")) == reasoning
     assert browser.value("document.getElementById('count').textContent") == f"{len(reasoning)} of {len(records)}"
     word = records[3]["expression"].split()[1].upper()
     fit = {
         r["sample_id"] for r in records if word.lower() in f"{r['expression']} {r['sample_id']} {r['answer']}".lower()
     }
-    assert set(choose(browser, type="", words=word)) == fit
-    assert choose(browser, words="nobody wrote this") == []
-    choose(browser, words="")
+    assert set(choose(browser, type="", search=word)) == fit
+    assert choose(browser, search="nobody wrote this") == []
+    choose(browser, search="")
 
 
 def test_sort(page):
     browser, records = page
-    worst = choose(browser, words="", type="", state="", order="worst")
+    worst = choose(browser, search="", type="", outcome="", order="worst")
     jf = browser.value(
         "Object.fromEntries([...document.querySelectorAll('article')].map(a => [a.dataset.id, +a.dataset.jf]))"
     )
@@ -138,18 +136,18 @@ def test_sort(page):
     count = {record["sample_id"]: record["num_objects"] for record in records}
     assert [count[name] for name in choose(browser, order="objects")] == sorted(count.values(), reverse=True)
     assert choose(browser, order="name") == sorted(count)
-    choose(browser, type="referring", order="worst")  # what is hidden is sorted too, and stays hidden
+    choose(browser, type="referring", order="worst")  # hidden samples are sorted too, and stay hidden
     assert len(choose(browser, order="best")) == sum(record["type_id"] == 0 for record in records)
     choose(browser, type="")
 
 
-def test_a_picture_of_it(page, tmp_path):
+def test_a_screenshot_fits_the_width(page, tmp_path):
     import cv2
 
     browser, _ = page
     browser.value("window.scrollTo(0, 0)")
-    browser.picture(tmp_path / "report.png")
+    browser.screenshot(tmp_path / "report.png")
     picture = cv2.imread(str(tmp_path / "report.png"))
     assert picture.shape[1] >= 1200 and picture.std() > 10
     wide = browser.value("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert wide[0] <= wide[1]  # nothing runs out of the page
+    assert wide[0] <= wide[1]  # no horizontal scrolling
