@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_teacher import FRAMES, HEIGHT, VIDEOS, WIDTH, TeacherServer, encoded, rectangle
+from fake_teacher import FRAMES, HEIGHT, KEY, VIDEOS, WIDTH, TeacherServer, encoded, rectangle
 from PIL import Image
 
 
@@ -51,6 +51,14 @@ def revos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "mask_dict.json").write_text(json.dumps(mask_dict))
     (root / "meta_expressions_train_select.json").write_text(json.dumps({"videos": meta}))
     return root
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key, and no proxy."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

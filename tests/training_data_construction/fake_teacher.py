@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,24 @@ import numpy as np
 from veason import masks
 
 VIDEOS, FRAMES, HEIGHT, WIDTH = 4, 12, 48, 64
-EXPRESSIONS = 4  # a video: one object, the other, both, and one whose target is absent
+EXPRESSIONS = 4  # per video: one object, the other, both, and an absent target
+PRESENT = VIDEOS * (EXPRESSIONS - 1)  # expressions with a target
+KEY = "sk-secret-0123456789"
+
+
+def arguments(revos: Path, output: Path, server: TeacherServer | str, *more: object) -> list[str]:
+    """The command line of a test: small images, short delays."""
+    url = server if isinstance(server, str) else server.url
+    fixed = ["--model", "teacher", "--keyframe_resize", "56", "--first_delay", "0.01", "--workers", "4"]
+    return ["--data_root", str(revos), "--output", str(output), "--base_url", url, *fixed, *map(str, more)]
+
+
+def read_journal(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "journal.jsonl").read_text().splitlines()]
+
+
+def read_records(output: Path, split: str = "train") -> list[dict[str, Any]]:
+    return json.loads((output / f"cot_{split}.json").read_text())
 
 
 def rectangle(video: int, number: int, time_: int) -> tuple[int, int, int, int] | None:
