@@ -107,10 +107,10 @@ def make_run(
     folder = paths.output / (name if experiment.program is None else f"{name}-{seed}")
     made, policy = [], paths.policy
     if experiment.program is not None:
-        words = training_overrides(experiment, seed, steps, paths)
-        words += [f"trainer.save_checkpoint_path={folder / 'train'}", *overrides]
+        arguments = training_overrides(experiment, seed, steps, paths)
+        arguments += [f"trainer.save_checkpoint_path={folder / 'train'}", *overrides]
         checkpoint = folder / "train" / f"global_step_{steps}"
-        made.append(Stage("train", [sys.executable, "-m", experiment.program, *words], checkpoint / "trainer.json"))
+        made.append(Stage("train", [sys.executable, "-m", experiment.program, *arguments], checkpoint / "trainer.json"))
         policy = checkpoint / "actor" / "huggingface"
     options = evaluation_overrides(policy, folder / "eval", limit, paths)
     made.append(Stage("evaluate", [sys.executable, "-m", "eval.evaluate", *options], folder / "eval" / "metrics.json"))

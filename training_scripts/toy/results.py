@@ -119,9 +119,9 @@ def commands(runs: Runs) -> str:
     lines = []
     for group in runs.values():
         if group[0].command:
-            words = group[0].command.split()[1:]  # without the interpreter
-            words = [word for word in words if "/" not in word or word.startswith("config=")]
-            command = " ".join(["python", *words])
+            arguments = group[0].command.split()[1:]  # without the interpreter
+            arguments = [argument for argument in arguments if "/" not in argument or argument.startswith("config=")]
+            command = " ".join(["python", *arguments])
             lines.append(" \\\n    ".join(textwrap.wrap(command, 110, break_long_words=False, break_on_hyphens=False)))
     listed = "\n".join(f"- {name}: {machine}" for name, machine in sorted(machines, reverse=True))
     return f"{listed}\n\n```bash\n" + "\n".join(lines) + "\n```"
