@@ -14,7 +14,8 @@ from veason.answers import format_answer
 EVIL = (
     "</p></pre></article></script><script>window.run = 1</script><img src=x onerror='window.run = 2'>"
     '<svg onload="window.run = 3"></svg><iframe srcdoc="<script>parent.run = 4</script>"></iframe>'
-    '<a href="javascript:window.run = 5">x</a><style>article { display: none }</style>" onclick="window.run = 6" \' &lt;b&gt; &amp;'
+    '<a href="javascript:window.run = 5">x</a><style>article { display: none }</style>'
+    '" onclick="window.run = 6" \' &lt;b&gt; &amp;'
 )
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -54,10 +55,8 @@ def page(toy_world, tmp_path_factory, scripted):
 def choose(browser, **values):
     """Sets the page's controls as a user does; returns the ids of the shown samples in order."""
     for control, value in values.items():
-        browser.value(
-            "(c => "
-            f"{{ c.value = {json.dumps(value)}; c.dispatchEvent(new Event('input')) }})(document.getElementById('{control}'))"
-        )
+        change = f"c.value = {json.dumps(value)}; c.dispatchEvent(new Event('input'))"
+        browser.value(f"(c => {{ {change} }})(document.getElementById('{control}'))")
     return browser.value(
         "[...document.querySelectorAll('article')].filter(a => a.checkVisibility()).map(a => a.dataset.id)"
     )
