@@ -31,9 +31,8 @@ from veason.toy.tiny_tracker import write_tracker
 from veason.toy.tokenizer import train_tokenizer
 from veason.tracking.sam2.loading import RANDOM
 from veason.tracking.sam2.tracker import Speed, VideoTracker
-from verl.config import Config, load_config
-from verl.protocol import Scorer
-from verl.trainer.main import Task
+from verl.config import Config, load_config, override
+from verl.protocol import Scorer, Task
 
 TIMES = [0, 7, 14, 21, 28, 35]
 POLICY_GIB = {"tiny": 1, "3b": 8, "7b": 16}  # on the disk
@@ -94,18 +93,16 @@ def write_policy(folder: Path, size: str) -> None:
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(folder)
     processor = build_processor(tokenizer)
-    for part in (
-        processor.image_processor,
-        processor.video_processor,
-    ):  # TRL lets vLLM try the largest image that is allowed
+    for part in (processor.image_processor, processor.video_processor):
+        # TRL lets vLLM try the largest image that is allowed
         part.size = {"shortest_edge": 56**2, "longest_edge": 1024**2}
     processor.save_pretrained(folder)
 
 
 @torch.no_grad()
 def fill_randomly(model: nn.Module, std: float) -> None:
-    """Matrices from one block of normal numbers, each from its own place there, which is quicker than new numbers;
-    norms 1, biases 0.
+    """Fills matrices from one block of normal numbers, each from its own offset, which is quicker than new numbers;
+    norms with 1, biases with 0.
 
     On the CPU: a driver that has touched the GPU would keep memory there.
     """
@@ -146,12 +143,12 @@ class BenchData:
         return Example(self.sample_id(index), messages, frames, GroundTruth(TIMES, [[box] for _ in TIMES], masks))
 
 
-class WellFormed:
+class WellFormedAnswers:
     """Scores made-up answers in place of what random weights write: a keyframe and one box of its own for each
     response.
 
     Args:
-        alone: each response by itself, as in the seed's schedule: its frames are encoded again, nothing is shared.
+        alone: each response by itself, as in the published code's schedule: its frames are encoded again, nothing is shared.
     """
 
     def __init__(self, scorer: GroupScorer, alone: bool = False) -> None:
@@ -190,16 +187,16 @@ class NoReward:
         return [Breakdown(draw.random(), {}, None) for _ in responses]
 
 
-def tracking_scorer(options: dict[str, Any], compiled: bool, device: str) -> Scorer:
+def tracking_scorer(sam2_config: str, compiled: bool, device: str) -> Scorer:
     """The reward of the recipe; SAM 2 is compiled on demand only."""
-    scorer = build_scorer(**options, device=device)
+    scorer = build_scorer(sam2_config=sam2_config, sam2_checkpoint=RANDOM, device=device)
     if not compiled:
-        scorer.tracker = plain_tracker(options["sam2_config"], device)
-    return WellFormed(scorer)
+        scorer.tracker = plain_tracker(sam2_config, device)
+    return WellFormedAnswers(scorer)
 
 
 def plain_tracker(sam2_config: str, device: str | torch.device, dtype: torch.dtype | None = None) -> VideoTracker:
-    """SAM 2 with random weights, nothing compiled; in fp32 as the seed's, or in the dtype that the device is best at."""
+    """SAM 2 with random weights, nothing compiled; in fp32 as the published code's, or in the dtype that the device is best at."""
     return VideoTracker.from_files(
         sam2_config, RANDOM, device, dtype, speed=Speed(compile_encoder=False, compile_steps=False)
     )
@@ -210,9 +207,9 @@ def make_config(job: Job, folder: Path, policy: Path, gpus: int, further: Sequen
     `folder`.
 
     Args:
-        further: words that replace keys.
+        further: overrides of the command line.
     """
-    words = {
+    overrides = {
         "data.train_files": "noise",
         "data.rollout_batch_size": job.prompts,
         "data.max_response_length": job.tokens,
@@ -234,13 +231,14 @@ def make_config(job: Job, folder: Path, policy: Path, gpus: int, further: Sequen
     }
     name = "7b" if job.size == "7b" else "3b"
     recipe = Path(__file__).parents[1] / "configs" / f"video_seg_zero_{name}_keyframe_sam_sft_mod.yaml"
-    config = load_config([f"config={recipe}", *(f"{key}={value}" for key, value in words.items()), *further])
+    config = load_config([f"config={recipe}", *(f"{key}={value}" for key, value in overrides.items()), *further])
     if job.size == "tiny":
         write_tracker(policy / "tracker")
-        config.worker.reward.sam2_config = str(policy / "tracker" / "sam2_tiny.yaml")
+        files = {"config": str(policy / "tracker" / "sam2_tiny.yaml"), "checkpoint": RANDOM}
+        config = override(config, {"worker.reward.tracker_options": files})
     return config
 
 
 def make_task(job: Job, config: Config) -> Task:
-    options = {"sam2_config": config.worker.reward.sam2_config, "sam2_checkpoint": RANDOM}
-    return Task(partial(BenchData, job.side), None, partial(tracking_scorer, options, job.compile_tracker))
+    sam2_config = config.worker.reward.tracker_options["config"]
+    return Task(partial(BenchData, job.side), scorer=partial(tracking_scorer, sam2_config, job.compile_tracker))

@@ -1,10 +1,10 @@
-"""One GRPO step, 3B by default: stage by stage, and against the seed's schedule, bare vLLM, TRL, and more GPUs.
+"""One GRPO step, 3B by default: stage by stage, and against the published schedule, bare vLLM, TRL, and more GPUs.
 
     python -m benchmarks.grpo_step                           # one GPU of 80 GB, about 10 minutes; prints the table
     python -m benchmarks.grpo_step --gpus 1,2                # the same job on one GPU and on two, about 8 minutes
     python -m benchmarks.grpo_step --gpus 1,2,4,8 --weak     # as many prompts on every GPU as one has
     python -m benchmarks.grpo_step --gpus 4,4 --size 7b      # the 7B recipe, twice: the same losses?
-    python -m benchmarks.grpo_step --size tiny               # the same code on a CPU (--parts ours,bare,seed where TRL is missing)
+    python -m benchmarks.grpo_step --size tiny               # the same code on a CPU (--parts ours,bare,published without TRL)
 
 The job is the published recipe: 16 prompts x 8 rollouts, 6 frames of 560 x 560, 512 tokens forced, 3B dimensions, full
 fine-tuning over fp32 master weights, KL and entropy terms, SAM 2.1 hiera-large in the reward. Weights are random (time
@@ -13,18 +13,17 @@ runs is the trainer's own step on its own workers. Several counts of --gpus run 
 responses, the same for each count, and are compared with the first: the whole batch with the GPUs as one
 tensor-parallel group, or, with --weak, each GPU with an engine and a batch of its own.
 
---parts on one GPU, comma-separated, all but shares by default:
-    ours   the step, mean of --steps after one that compiles
-    bare   `LLM.generate` on the requests of each step: same engine, weights and sampling, prompts and images ready in
-           memory; then a step whose rewards cost nothing, which tells what SAM 2 takes of the GPU while others are
-           still being generated. Needs `ours`
-    shares steps of a half, a quarter and an eighth of the prompts: what each of 2, 4 and 8 GPUs would have to do at
-    least. Needs `ours` seed   the seed's schedule: every response a sequence of its own in each pass (its prompt and
-    images computed again), old
-           log-probabilities in a pass of their own, SAM 2 in fp32, one response at a time. The seed's padding is left
-           out, which flatters it. --seed_prompts 4 takes a quarter of the prompts and multiplies what is proportional
-           to them. Needs `ours`
-    trl    TRL's GRPOTrainer at 4 x 8, 256 tokens, no reward on either side, in a process of its own once ours has ended
+--parts on one GPU, comma-separated, all but per_gpu by default; all but trl need ours:
+    ours       the step, mean of --steps after one that compiles
+    bare       `LLM.generate` on the requests of each step: same engine, weights and sampling, prompts and images ready
+               in memory; then a step whose rewards cost nothing, which tells what SAM 2 takes of the GPU while others
+               are still being generated
+    per_gpu    steps of a half, a quarter and an eighth of the prompts: what each of 2, 4 and 8 GPUs would do at least
+    published  the schedule of Veason-R1's code: every response a sequence of its own in each pass (its prompt and images
+               computed again), old log-probabilities in a pass of their own, SAM 2 in fp32, one response at a time. Its
+               padding is left out, which flatters it. --published_prompts 4 takes a quarter of the prompts and
+               multiplies what is proportional to them
+    trl        TRL's GRPOTrainer at 4 x 8, 256 tokens, no reward on either side, in a process of its own after ours
 """
 
 from __future__ import annotations
@@ -39,8 +38,10 @@ from statistics import fmean
 
 from benchmarks.grpo_engine import BenchEngine, open_loop
 from benchmarks.grpo_job import TINY, Job, make_config, make_task, scratch_folder, write_policy
-from benchmarks.grpo_table import Figures, Limits, Run, print_scaling, print_shares, print_table, stage_table
+from benchmarks.grpo_table import Limits, Run, print_per_gpu, print_scaling, print_table, stage_table
 from benchmarks.grpo_trl import Sizes, measure
+from verl.config import override
+from verl.metrics import Metrics, Peak
 from verl.trainer.grpo import GRPO
 
 START = time.perf_counter()
@@ -48,7 +49,7 @@ START = time.perf_counter()
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="ours,bare,seed,trl")
+    parser.add_argument("--parts", default="ours,bare,published,trl")
     parser.add_argument("--steps", type=int, default=2, help="timed steps of ours, after one that compiles")
     parser.add_argument(
         "--gpus", default="1", help="counts, comma-separated; other than 1: the job on each, no other part"
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument(
         "--size", default="3b", choices=("3b", "7b", "tiny"), help="of the policy; tiny: a small job, for a CPU"
     )
-    parser.add_argument("--seed_prompts", type=int, default=None, help="prompts of the seed's step; default: all")
+    parser.add_argument("--published_prompts", type=int, help="prompts of the published schedule's step; default: all")
     parser.add_argument(
         "--trl_seconds", type=int, default=240, help="after which TRL's process is ended, its start included"
     )
@@ -66,7 +67,7 @@ def main() -> None:
         action="store_true",
         help="as a real run does: two minutes at the start, a second less a step",
     )
-    parser.add_argument("words", nargs="*", help="key=value words that replace the recipe's")
+    parser.add_argument("overrides", nargs="*", help="key=value, over the recipe's")
     args = parser.parse_args()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -86,41 +87,38 @@ def main() -> None:
 def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
     """Every part on one GPU, then the table."""
     parts = args.parts.split(",")
-    if "ours" not in parts and {"bare", "shares", "seed"} & set(parts):
-        raise SystemExit("--parts: bare, shares and seed are compared with ours, name it too")
-    small = (
-        job if job.size == "tiny" else replace(job, prompts=4, rollouts=8, tokens=256)
-    )  # the job of the comparison with TRL
-    config = make_config(job, folder, folder / "policy", 1, args.words)
+    if "ours" not in parts and {"bare", "per_gpu", "published"} & set(parts):
+        raise SystemExit("--parts: bare, per_gpu and published are compared with ours, name it too")
+    # the job of the comparison with TRL
+    small = job if job.size == "tiny" else replace(job, prompts=4, rollouts=8, tokens=256)
+    config = make_config(job, folder, folder / "policy", 1, args.overrides)
     task = make_task(job, config)
-    with BenchEngine(config, task.data, task.scorer) as engine:
+    with BenchEngine(config, task) as engine:
         loop, device = open_loop(config, task, engine, folder / "log"), engine.device_name
-        found: dict[str, Figures] = {}
+        found: dict[str, Metrics] = {}
         if "ours" in parts:
             found["ours"] = ours(loop, engine, args.steps, "bare" in parts)
             if "bare" in parts:
-                engine.arrange("no reward", job.rollouts, job.tokens)
-                say(
-                    "generation with no SAM 2 beside it "
-                    f"{step(loop, 'a step without SAM 2')['seconds/rollout/generate']:.2f} s"
-                )
-                engine.arrange("ours", job.rollouts, job.tokens)
+                engine.configure("no_reward", job.rollouts, job.tokens)
+                seconds = step(loop, "a step without SAM 2")["seconds/rollout/generate"]
+                say(f"generation with no SAM 2 beside it {seconds:.2f} s")
+                engine.configure("ours", job.rollouts, job.tokens)
             stage_table("ours", found["ours"], limits_of(loop, engine))
             print_table(found, device)
-        if "shares" in parts:
-            shares = [gpus for gpus in (2, 4, 8) if gpus <= job.prompts]
+        if "per_gpu" in parts:
+            counts = [gpus for gpus in (2, 4, 8) if gpus <= job.prompts]
             steps = {
-                gpus: batch(loop, job.prompts // gpus, args.steps, f"the share of each of {gpus} GPUs")
-                for gpus in shares
+                gpus: batch(loop, job.prompts // gpus, args.steps, f"the prompts of each of {gpus} GPUs")
+                for gpus in counts
             }
-            print_shares(found["ours"], steps, job.prompts)
+            print_per_gpu(found["ours"], steps, job.prompts)
         if "trl" in parts:
-            engine.arrange("no reward", small.rollouts, small.tokens)
+            engine.configure("no_reward", small.rollouts, small.tokens)
             found["small"] = batch(loop, small.prompts, args.steps, "small job")
-        if "seed" in parts:
-            engine.arrange("seed", job.rollouts, job.tokens)
-            found["seed"] = seed(loop, job, args.seed_prompts or job.prompts, found["ours"])
-            stage_table("the seed's schedule", found["seed"])
+        if "published" in parts:
+            engine.configure("published", job.rollouts, job.tokens)
+            found["published"] = published(loop, job, args.published_prompts or job.prompts, found["ours"])
+            stage_table("the published schedule", found["published"])
             print_table(found, device)
     if "trl" in parts:
         sizes = Sizes(small.prompts, small.rollouts, small.tokens, steps=1, side=small.side)
@@ -129,7 +127,7 @@ def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
         print_table(found, device)
 
 
-def ours(loop: GRPO, engine: BenchEngine, steps: int, bare: bool) -> Figures:
+def ours(loop: GRPO, engine: BenchEngine, steps: int, bare: bool) -> Metrics:
     """Means over the timed steps; `bare` times vLLM by itself after each, on the same requests."""
     step(loop, "first step, compilation included")
     rows = []
@@ -146,22 +144,26 @@ def ours(loop: GRPO, engine: BenchEngine, steps: int, bare: bool) -> Figures:
     return mean(rows)
 
 
-def batch(loop: GRPO, prompts: int, steps: int, name: str) -> Figures:
+def batch(loop: GRPO, prompts: int, steps: int, name: str) -> Metrics:
     """Steps of `prompts` prompts, after one that warms up."""
-    loop.config.data.rollout_batch_size = loop.config.worker.actor.global_batch_size = prompts
+    set_prompts(loop, prompts)
     step(loop, f"{name}, warm-up")
     return mean([step(loop, name) for _ in range(steps)])
 
 
-def seed(loop: GRPO, job: Job, prompts: int, own: Figures) -> Figures:
-    """One step of the seed's schedule, after one of a single prompt; what is proportional to the prompts is scaled to
-    all of them.
+def set_prompts(loop: GRPO, prompts: int) -> None:
+    keys = ("data.rollout_batch_size", "worker.actor.global_batch_size")
+    loop.config = override(loop.config, dict.fromkeys(keys, prompts))
+
+
+def published(loop: GRPO, job: Job, prompts: int, own: Metrics) -> Metrics:
+    """One step of the published schedule, after one of a single prompt; what is proportional to the prompts is scaled
+    to all of them.
     """
-    actor, data = loop.config.worker.actor, loop.config.data
-    data.rollout_batch_size = actor.global_batch_size = 1
-    step(loop, "seed's schedule, warm-up with one prompt")
-    data.rollout_batch_size = actor.global_batch_size = prompts
-    row = step(loop, f"seed's schedule, {prompts} prompts")
+    set_prompts(loop, 1)
+    step(loop, "published schedule, warm-up with one prompt")
+    set_prompts(loop, prompts)
+    row = step(loop, f"published schedule, {prompts} prompts")
     if prompts == job.prompts:
         return row
     share = prompts / job.prompts
@@ -170,21 +172,23 @@ def seed(loop: GRPO, job: Job, prompts: int, own: Figures) -> Figures:
     return row | stages | {"seconds/step": sum(stages.values()), "share": share}
 
 
-def step(loop: GRPO, name: str) -> Figures:
-    """One step of the trainer; its figures with the seconds of its stages."""
+def step(loop: GRPO, name: str) -> Metrics:
+    """One step of the trainer; its metrics with the seconds of its stages."""
     since = time.perf_counter()
-    figures = loop.step()
-    figures = figures | loop.clock.read() | {"seconds/step": time.perf_counter() - since}
+    metrics = loop.step()
+    metrics = metrics | loop.clock.read() | {"seconds/step": time.perf_counter() - since}
     stages = ", ".join(
-        f"{stage} {figures[f'seconds/{stage}']:.2f}" for stage in ("rollout", "score", "reference", "update")
+        f"{stage} {metrics[f'seconds/{stage}']:.2f}" for stage in ("rollout", "score", "reference", "update")
     )
-    say(f"{name}: {figures['seconds/step']:.2f} s ({stages})")
-    return figures
+    say(f"{name}: {metrics['seconds/step']:.2f} s ({stages})")
+    return metrics
 
 
-def mean(rows: list[Figures]) -> Figures:
-    """The mean of each figure; of memory the largest."""
-    return {name: (max if name.startswith("memory/") else fmean)(row[name] for row in rows) for name in rows[0]}
+def mean(rows: list[Metrics]) -> Metrics:
+    """The mean of each metric; of peaks the largest."""
+    return {
+        name: (max if isinstance(value, Peak) else fmean)(row[name] for row in rows) for name, value in rows[0].items()
+    }
 
 
 def several_gpus(job: Job, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> None:
@@ -193,26 +197,26 @@ def several_gpus(job: Job, folder: Path, counts: Sequence[int], args: argparse.N
     """
     runs: list[Run] = []
     device = ""
-    for place, count in enumerate(counts):
-        share = replace(job, prompts=job.prompts * count) if args.weak else job
-        words = ["worker.rollout.tensor_parallel_size=1", *args.words] if args.weak else args.words
-        config = make_config(share, folder / str(place), folder / "policy", count, words)
-        task = make_task(share, config)
-        with BenchEngine(config, task.data, task.scorer) as engine:
+    for number, count in enumerate(counts):
+        whole = replace(job, prompts=job.prompts * count) if args.weak else job
+        overrides = ["worker.rollout.tensor_parallel_size=1", *args.overrides] if args.weak else args.overrides
+        config = make_config(whole, folder / str(number), folder / "policy", count, overrides)
+        task = make_task(whole, config)
+        with BenchEngine(config, task) as engine:
             engine.fix_responses()
-            loop = open_loop(config, task, engine, folder / f"log_{place}")
+            loop = open_loop(config, task, engine, folder / f"log_{number}")
             steps = [step(loop, f"{count} GPUs, step {number}") for number in range(1 + args.steps)]
             timed = mean(steps[1:])
             del timed["rollout/log_prob_gap"]  # vLLM wrote other responses
-            stage_table(f"{count} GPUs, {share.prompts} prompts", timed, limits_of(loop, engine))
+            stage_table(f"{count} GPUs, {whole.prompts} prompts", timed, limits_of(loop, engine))
             device = engine.device_name
-        runs.append(Run(count, share.prompts, steps))
+        runs.append(Run(count, whole.prompts, steps))
     print_scaling(runs, device)
 
 
 def limits_of(loop: GRPO, engine: BenchEngine) -> Limits:
     request, lengths = loop.prompts.order.request(0), loop.prompts.lengths
-    return Limits.of(loop.flops, engine.device_name, loop.config, lengths(request), lengths.patches(request))
+    return Limits.of(loop.flops, engine.device_name, loop.config, lengths(request), lengths.image_sizes(request))
 
 
 def say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What `benchmarks.grpo_step` prints: stages against physical limits, and every figure beside its bar."""
+"""What `benchmarks.grpo_step` prints: stages against physical limits, and every metric beside its target."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from statistics import fmean
 from transformers import AutoConfig
 
 from verl.config import Config
-from verl.trainer.throughput import ModelFlops, device_peak
-
-Figures = dict[str, float]
+from verl.metrics import Metrics
+from verl.models.flops import ModelFlops
+from verl.trainer.throughput import device_peak
 
 # Memory bandwidth in bytes/s by a part of the device's name, from the vendors' data sheets; the first match counts.
 BANDWIDTHS = {"B200": 8.0e12, "H200": 4.8e12, "H100": 3.35e12, "H800": 3.35e12, "A100": 2.0e12}
 MEMORY = ("memory/rollout_gib", "memory/reference_gib", "memory/update_gib")
-STAGES = ("rollout", "rollout/hand_over", "rollout/generate", "score", "reference", "advantage", "update")
+STAGES = ("rollout", "rollout/weight_sync", "rollout/generate", "score", "reference", "advantage", "update")
 SAME = {
     "actor/loss": 1e-3,
     "actor/entropy": 1e-3,
@@ -41,8 +41,10 @@ class Limits:
     forward: float
 
     @classmethod
-    def of(cls, flops: ModelFlops, device: str, config: Config, prompt: int, patches: int) -> Limits:
-        """Of a run on `device`s with prompts of `prompt` tokens and `patches` image patches."""
+    def of(
+        cls, flops: ModelFlops, device: str, config: Config, prompt: int, images: Sequence[tuple[int, int]]
+    ) -> Limits:
+        """Of a run on `device`s with prompts of `prompt` tokens and images of these heights and widths."""
         rollout, count = config.worker.rollout, config.data.rollout_batch_size
         peak, bandwidth = device_peak(device), next((rate for part, rate in BANDWIDTHS.items() if part in device), None)
         if peak is None or bandwidth is None:
@@ -57,18 +59,18 @@ class Limits:
         read = rollout.response_length * (weights + sequences * cached * (prompt + rollout.response_length / 2))
         responses = [rollout.response_length] * rollout.n
         return cls(
-            prompts=count * flops.group(prompt, [], patches) / (peak * gpus),
+            prompts=count * flops.group(prompt, [], images) / (peak * gpus),
             decode=read / (bandwidth * gpus),
-            forward=count * flops.group(prompt, responses, patches) / (peak * gpus),
+            forward=count * flops.group(prompt, responses, images) / (peak * gpus),
         )
 
 
 NONE = Limits(0.0, 0.0, 0.0)
 
 
-def stage_table(name: str, figures: Figures, limits: Limits = NONE) -> None:
+def stage_table(name: str, metrics: Metrics, limits: Limits = NONE) -> None:
     """The seconds of each stage, and what they would be at the device's full rate."""
-    share = figures.get("share", 1.0)
+    share = metrics.get("share", 1.0)
     ideal = {
         "rollout/generate": (
             limits.prompts + limits.decode,
@@ -80,38 +82,31 @@ def stage_table(name: str, figures: Figures, limits: Limits = NONE) -> None:
     scaled = f" (measured on {share:.0%} of the prompts)" if share != 1.0 else ""
     print(f"\n{name}{scaled}\n| stage | seconds | share of the physical limit | |\n| --- | --- | --- | --- |")
     for stage in STAGES:
-        seconds = figures.get(f"seconds/{stage}")
+        seconds = metrics.get(f"seconds/{stage}")
         if seconds is None:
             continue
         limit, what = ideal.get(stage, (0.0, ""))
         print(f"| {stage} | {seconds:.2f} | {f'{limit / seconds:.0%}' if limit else ''} | {what if limit else ''} |")
-    print(f"| whole step | {figures['seconds/step']:.2f} | | |")
-    rates = {name.removeprefix("perf/"): value for name, value in figures.items() if name.startswith("perf/")}
+    print(f"| whole step | {metrics['seconds/step']:.2f} | | |")
+    rates = {name.removeprefix("perf/"): value for name, value in metrics.items() if name.startswith("perf/")}
     print(", ".join(f"{name} {value:.3g}" for name, value in rates.items()))
-    print("peak GiB: " + ", ".join(f"{name[7:-4]} {figures[name]:.1f}" for name in MEMORY if name in figures))
-    if "rollout/log_prob_gap" in figures:
-        print(f"vLLM's log-probabilities differ from the actor's by {figures['rollout/log_prob_gap']:.1e} a token")
+    print("peak GiB: " + ", ".join(f"{name[7:-4]} {metrics[name]:.1f}" for name in MEMORY if name in metrics))
+    if "rollout/log_prob_gap" in metrics:
+        print(f"vLLM's log-probabilities differ from the actor's by {metrics['rollout/log_prob_gap']:.1e} a token")
     print(flush=True)
 
 
-def print_table(found: dict[str, Figures], device: str) -> None:
-    """Every figure of one GPU, as far as it is known, with its bar."""
+def print_table(found: dict[str, Metrics], device: str) -> None:
+    """Every metric of one GPU, as far as it was measured, with its target."""
     ours, rows = found.get("ours", {}), []
     if ours:
         rows.append(row("one step of ours, s", ours["seconds/step"], 35, "at most"))
-        rows.append(
-            row("peak memory, GiB", max((ours[name] for name in MEMORY if name in ours), default=0.0), 75, "at most")
-        )
+        peak = max((ours[name] for name in MEMORY if name in ours), default=0.0)
+        rows.append(row("peak memory, GiB", peak, 75, "at most"))
         rows.append(row("through the object store, MB a prompt", ours["ray/megabytes_per_prompt"], 1, "at most"))
-    if "seed" in found:
-        rows.append(
-            row(
-                "the seed's schedule, times as long",
-                found["seed"]["seconds/step"] / ours["seconds/step"],
-                4,
-                "at least",
-            )
-        )
+    if "published" in found:
+        slower = found["published"]["seconds/step"] / ours["seconds/step"]
+        rows.append(row("the published schedule, times as long", slower, 4, "at least"))
     if "bare" in ours:
         slower = 100 * (ours["seconds/rollout/generate"] / ours["bare"] - 1)
         rows.append(row("generation in the step, % slower than bare LLM.generate", slower, 5, "at most"))
@@ -124,19 +119,17 @@ def print_table(found: dict[str, Figures], device: str) -> None:
     finish(rows, device)
 
 
-def print_shares(ours: Figures, shares: dict[int, Figures], prompts: int) -> None:
+def print_per_gpu(ours: Metrics, parts: dict[int, Metrics], prompts: int) -> None:
     """Steps of fewer prompts on one GPU beside the whole step: the most that dividing the prompts over more GPUs could
     gain.
     """
-    print(
-        "\n| GPUs | prompts of each | seconds of its share | rollout | reference | update | at best, times one GPU |\n|"
-        + " --- |" * 7
-    )
-    for gpus, figures in {1: ours, **shares}.items():
+    print("\n| GPUs | prompts of each | seconds of its step | rollout | reference | update | at best, times one GPU |")
+    print("|" + " --- |" * 7)
+    for gpus, metrics in {1: ours, **parts}.items():
         stages = " | ".join(
-            f"{figures[f'seconds/{stage}']:.2f}" for stage in ("step", "rollout", "reference", "update")
+            f"{metrics[f'seconds/{stage}']:.2f}" for stage in ("step", "rollout", "reference", "update")
         )
-        print(f"| {gpus} | {prompts // gpus} | {stages} | {ours['seconds/step'] / figures['seconds/step']:.2f} |")
+        print(f"| {gpus} | {prompts // gpus} | {stages} | {ours['seconds/step'] / metrics['seconds/step']:.2f} |")
     print(flush=True)
 
 
@@ -146,7 +139,7 @@ class Run:
 
     gpus: int
     prompts: int
-    steps: list[Figures]
+    steps: list[Metrics]
 
     @property
     def throughput(self) -> float:
@@ -155,7 +148,7 @@ class Run:
 
 
 def print_scaling(runs: Sequence[Run], device: str) -> None:
-    """Throughput of every further run beside the first one's (bar: 85 % of linear), and its losses where the batch is
+    """Throughput of every further run beside the first one's (target: 85 % of linear), and its losses where the batch is
     the same.
     """
     first, rows = runs[0], []
@@ -171,15 +164,12 @@ def print_scaling(runs: Sequence[Run], device: str) -> None:
     finish(rows, device)
 
 
-def row(what: str, value: float, bar: float, side: str) -> str:
-    met = value <= bar if side == "at most" else value >= bar
-    return f"| {what} | {value:.3g} | {side} {bar:g} | {'met' if met else 'NOT MET'} |"
+def row(what: str, value: float, target: float, side: str) -> str:
+    met = value <= target if side == "at most" else value >= target
+    return f"| {what} | {value:.3g} | {side} {target:g} | {'met' if met else 'NOT MET'} |"
 
 
 def finish(rows: list[str], device: str) -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ray"))
-    print(
-        f"\n{device}, {packages}; the bars are those of 3B on an 80 GB H100\n\n| what | measured | bar | |\n| --- | "
-        "--- | --- | --- |"
-    )
-    print("\n".join(rows), flush=True)
+    print(f"\n{device}, {packages}; the targets are those of 3B on an 80 GB H100\n")
+    print("\n".join(["| what | measured | target | |", "| --- | --- | --- | --- |", *rows]), flush=True)

@@ -149,8 +149,8 @@ def watch_steps(trainer: Any, tell: Callable[..., None]) -> None:
     trainer.add_callback(Watcher())
 
 
-def command(words: list[str]) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.grpo_trl", *words]
+def command(arguments: list[str]) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.grpo_trl", *arguments]
 
 
 def measure(policy: Path, sizes: Sizes, limit: int, vllm: bool) -> tuple[dict[str, float], str]:
@@ -164,13 +164,10 @@ def measure(policy: Path, sizes: Sizes, limit: int, vllm: bool) -> tuple[dict[st
         return {}, "not installed: pip install trl==1.16.0"
     events, log = policy.parent / "trl.jsonl", policy.parent / "trl.log"
     events.unlink(missing_ok=True)
-    words = [word for name, value in asdict(sizes).items() for word in (f"--{name}", str(value))] + [
-        "--policy",
-        str(policy),
-    ]
-    words += ["--events", str(events), *([] if vllm else ["--transformers"])]
+    arguments = [f"--{name}={value}" for name, value in asdict(sizes).items()]
+    arguments += [f"--policy={policy}", "--events", str(events), *([] if vllm else ["--transformers"])]
     with log.open("w") as output:
-        process = subprocess.Popen(command(words), stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(command(arguments), stdout=output, stderr=output, start_new_session=True)
         start = time.time()
         try:
             process.wait(limit)

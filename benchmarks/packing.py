@@ -1,9 +1,9 @@
-"""One group as one row against its responses one at a time: forward and backward at 3B dimensions, random weights.
+"""One packed group against its responses one at a time: forward and backward at 3B dimensions, random weights.
 
     python -m benchmarks.packing              # one CUDA device, about 2 minutes; prints everything
     python -m benchmarks.packing --tiny       # the same code in seconds on a CPU
 
-The group is the seed's: 6 frames of 560 x 560, a prompt of about 2,600 tokens, 8 responses of 512 tokens; fp32 master
+The group is the published recipe's: 6 frames of 560 x 560, a prompt of about 2,600 tokens, 8 responses of 512 tokens; fp32 master
 weights under FSDP2, bf16 compute, gradient checkpointing. MFU counts what the mathematics needs (a prompt once per
 group), recomputation aside.
 """
@@ -25,12 +25,11 @@ from torch.nn.attention.flex_attention import BlockMask
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
 from verl.config.worker_sections import FSDPConfig
-from verl.models.attention import attend_row, row_mask
+from verl.models.attention import packed_attention, packed_mask
 from verl.models.log_probs import token_log_probs
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import Policy
-from verl.models.qwen2_5_vl.vision import encode_images
-from verl.trainer.throughput import ModelFlops, device_peak
+from verl.trainer.throughput import device_peak
 from verl.workers.sharding import shard
 
 
@@ -107,54 +106,53 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def both_ways(policy: Policy, group: Group, device: str) -> None:
-    batch = pack_groups([group], policy.config).to(device)
+def forward_backward(policy: Policy, group: Group, device: str) -> None:
+    batch = pack_groups([group], policy.family).to(device)
     policy(batch).log_probs.sum().backward()
 
 
 def one_by_one(policy: Policy, group: Group, device: str) -> None:
     for response in group.response_ids:
-        both_ways(policy, replace(group, response_ids=[response]), device)
+        forward_backward(policy, replace(group, response_ids=[response]), device)
 
 
 @torch.no_grad()
 def score(policy: Policy, group: Group, device: str) -> None:
-    policy(pack_groups([group], policy.config).to(device))
+    policy(pack_groups([group], policy.family).to(device))
 
 
 def measure_parts(policy: Policy, group: Group, device: str) -> None:
     """The tower, one layer's attention and the output layer, forward and backward, in the dtype that they compute in."""
-    batch = pack_groups([group], policy.config).to(device)
+    batch = pack_groups([group], policy.family).to(device)
     dtype = next(policy.parameters()).dtype
-    visual, text = policy.model.model.visual, policy.config.text_config
+    text = policy.config.text_config
 
     def tower() -> None:
-        encode_images(visual, batch.pixel_values, batch.vision).sum().backward()
+        policy.family.encode_images(policy.model, batch.pixel_values, batch.vision)[0].sum().backward()
 
     length, head_dim = batch.input_ids.shape[1], text.hidden_size // text.num_attention_heads
     heads = (text.num_attention_heads, text.num_key_value_heads, text.num_key_value_heads)
     tensors = [
         torch.randn(1, count, length, head_dim, device=device, dtype=dtype, requires_grad=True) for count in heads
     ]
-    mask = row_mask(batch)
+    mask = packed_mask(batch)
 
     def attention() -> None:
-        attend_row(*tensors, mask).sum().backward()
+        packed_attention(*tensors, mask).sum().backward()
 
     hidden = torch.randn(len(batch.labels), text.hidden_size, device=device, dtype=dtype, requires_grad=True)
 
     def output_layer() -> None:
         token_log_probs(hidden, policy.model.lm_head.weight, batch.labels)[0].sum().backward()
 
-    kept = f"{100 - mask.sparsity():.0f} % of the blocks" if isinstance(mask, BlockMask) else "by segments"
-    print(f"row of {length} tokens, {len(batch.labels)} labels; parts alone, forward + backward, {dtype}:")
+    computed = f"{100 - mask.sparsity():.0f} % of the blocks" if isinstance(mask, BlockMask) else "by segments"
+    print(f"sequence of {length} tokens, {len(batch.labels)} labels; parts alone, forward + backward, {dtype}:")
     print(
-        f"  packing and its plan on the host        {1e3 * seconds(lambda: pack_groups([group], policy.config)):9.1f} "
-        "ms"
+        f"  packing on the host                     {1e3 * seconds(lambda: pack_groups([group], policy.family)):9.1f} ms"
     )
-    print(f"  mask                                    {1e3 * seconds(lambda: row_mask(batch)):9.1f} ms")
+    print(f"  mask                                    {1e3 * seconds(lambda: packed_mask(batch)):9.1f} ms")
     print(f"  vision tower, no checkpointing          {1e3 * seconds(tower):9.1f} ms")
-    print(f"  attention of one layer, {kept:16s} {1e3 * seconds(attention):9.1f} ms")
+    print(f"  attention of one layer, {computed:16s} {1e3 * seconds(attention):9.1f} ms")
     print(f"  log-probabilities from hidden states    {1e3 * seconds(output_layer):9.1f} ms", flush=True)
 
 
@@ -207,42 +205,38 @@ def main() -> None:
 
 
 def compare(policy: Policy, group: Group, device: str, name: str, rows: int) -> None:
-    """Packed, scoring only, one by one, and rows whose length changes every time."""
-    frame = int(group.image_grid_thw[0].prod())
-    forward = ModelFlops.of(policy.config).group(
-        len(group.prompt_ids), [len(ids) for ids in group.response_ids], len(group.image_grid_thw) * frame
-    )
+    """Packed, scoring only, one by one, and sequences whose length changes every time."""
+    assert group.image_grid_thw is not None
+    patch = policy.config.vision_config.patch_size
+    images = [(height * patch, width * patch) for _, height, width in group.image_grid_thw.tolist()]
+    responses = [len(ids) for ids in group.response_ids]
+    forward = policy.family.flops().group(len(group.prompt_ids), responses, images)
     peak = device_peak(name)
     print()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    figures = {}
+    times = {}
     for label, run, passes in (
-        ("packed", both_ways, 3),
+        ("packed", forward_backward, 3),
         ("packed, score only", score, 1),
         ("one by one", one_by_one, 3),
     ):
-        figures[label] = spent = seconds(lambda run=run: run(policy, group, device))
+        times[label] = spent = seconds(lambda run=run: run(policy, group, device))
         mfu = f"{100 * passes * forward / spent / peak:5.1f} % MFU" if peak else ""
         print(f"  {label:20s} {spent:7.3f} s   {group.tokens / spent:8.0f} tokens/s   {mfu}", flush=True)
-    print(f"  packing gains        {figures['one by one'] / figures['packed']:7.2f} x")
+    print(f"  packing gains        {times['one by one'] / times['packed']:7.2f} x")
     changing = []
     for cut in (1, 37, 130, 255, 301):
-        shorter = Group(
-            group.prompt_ids,
-            [ids[: max(1, len(ids) - cut)] for ids in group.response_ids],
-            group.pixel_values,
-            group.image_grid_thw,
-        )
+        shorter = replace(group, response_ids=[ids[: max(1, len(ids) - cut)] for ids in group.response_ids])
         synchronize()
         start = time.perf_counter()
-        both_ways(policy, shorter, device)
+        forward_backward(policy, shorter, device)
         synchronize()
         changing.append(f"{time.perf_counter() - start:.2f}")
     print(f"  lengths that change  {' '.join(changing)} s, in order")
     if device == "cuda":
         print(f"  peak memory          {torch.cuda.max_memory_allocated() / 2**30:7.1f} GiB")
-    profile(lambda: both_ways(policy, group, device), rows)
+    profile(lambda: forward_backward(policy, group, device), rows)
 
 
 if __name__ == "__main__":

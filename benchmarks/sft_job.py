@@ -14,7 +14,7 @@ import torch
 from benchmarks.grpo_job import TIMES, BenchData
 from veason.data.examples import Example
 from veason.prompts import build_messages
-from verl.config import Config, load_config
+from verl.config import Config, load_config, override
 
 PHRASE = "it moves to the left while the other one stays behind, so "
 
@@ -23,12 +23,12 @@ PHRASE = "it moves to the left while the other one stays behind, so "
 class SFTData(BenchData):
     """`BenchData` with answers; questions and answers differ in length."""
 
-    words: int = 13  # repetitions of PHRASE, a quarter more or less: an answer of about 250 tokens
+    phrases: int = 13  # repetitions of PHRASE, a quarter more or less: a response of about 250 tokens
 
     def example(self, index: int, seed: int) -> Example:
         draw = random.Random(index)
         question = "the shape that leaves first " * draw.randint(1, 15)
-        answer = f"<think>{PHRASE * round(self.words * draw.uniform(0.75, 1.25))}</think><answer>{{}}</answer>"
+        answer = f"<think>{PHRASE * round(self.phrases * draw.uniform(0.75, 1.25))}</think><answer>{{}}</answer>"
         messages = build_messages(question, TIMES, size=(self.side, self.side))
         return replace(super().example(index, seed), messages=messages, response=answer)
 
@@ -39,23 +39,23 @@ class SFTJob:
 
     Attributes:
         batch: examples of an optimizer step; steps: timed, after those that warm up.
-        side: of a frame, pixels; words: what lengthens answers.
+        side: of a frame, pixels; phrases: of a response, about.
     """
 
     batch: int = 16
     steps: int = 4
     side: int = 560
-    words: int = 13
+    phrases: int = 13
 
     def data(self) -> SFTData:
-        return SFTData(self.side, self.words)
+        return SFTData(self.side, self.phrases)
 
 
-TINY = SFTJob(batch=4, steps=1, side=112, words=1)
+TINY = SFTJob(batch=4, steps=1, side=112, phrases=1)
 
 
-def make_config(job: SFTJob, folder: Path, words: list[str]) -> Config:
-    """The recipe for 3B; `words` replace keys of it."""
+def make_config(job: SFTJob, folder: Path, overrides: list[str]) -> Config:
+    """The recipe for 3B, with overrides."""
     os.environ |= {"REVOS_ROOT": "noise", "COT_ROOT": "noise", "MODEL_PATH": str(folder)}
     recipe = Path(__file__).parents[1] / "configs" / "sft_qwen2_5_vl_3b_lora.yaml"
     fixed = [
@@ -64,6 +64,5 @@ def make_config(job: SFTJob, folder: Path, words: list[str]) -> Config:
         f"trainer.device={'cuda' if torch.cuda.is_available() else 'cpu'}",
         "trainer.logger=[]",
     ]
-    config = load_config([f"config={recipe}", *fixed, *words])
-    config.worker.actor.optim.training_steps = 100
-    return config
+    config = load_config([f"config={recipe}", *fixed, *overrides])
+    return override(config, {"worker.actor.optim.training_steps": 100})

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from verl.models.attention import attend_row, row_mask
+from verl.models.attention import packed_attention, packed_mask
+from verl.models.families import load_family
 from verl.models.fused import ALIGNED
 from verl.models.log_probs import token_log_probs
 from verl.models.packing import PackedBatch
-from verl.models.qwen2_5_vl.vision import Segments, attend_segments
-from verl.trainer.throughput import ModelFlops
+from verl.models.vision import Segments, segment_attention
 
 BYTES = 2  # of a half-precision number
 
@@ -63,8 +63,8 @@ class Profile:
     parts: dict[str, float] = field(default_factory=dict)
     moved: float = 0.0  # bytes
 
-    def add_row(self, batch: PackedBatch) -> None:
-        """Counts a row of the step."""
+    def add_batch(self, batch: PackedBatch) -> None:
+        """Counts a micro-batch of the step."""
         text, tower = self.config.text_config, self.config.vision_config
         passes = 2 if self.recomputed else 1
         layers, tokens, patches = text.num_hidden_layers, batch.input_ids.shape[1], batch.pixel_values.shape[0]
@@ -75,7 +75,7 @@ class Profile:
         self._count("output layer", self._output_layer(len(batch.labels)))
         self._count("vision products", self._vision(patches))
         plain = tower.depth - len(tower.fullatt_block_indexes)
-        for segments, count in ((batch.vision.windows, plain), (batch.vision.frames, len(tower.fullatt_block_indexes))):
+        for segments, count in ((batch.vision.windows, plain), (batch.vision.images, len(tower.fullatt_block_indexes))):
             self._count("vision attention", count * self._segments(patches, segments))
         width, inner = text.hidden_size, text.intermediate_size
         kv = width // text.num_attention_heads * text.num_key_value_heads
@@ -141,12 +141,12 @@ class Profile:
         size, length = text.hidden_size // text.num_attention_heads, batch.input_ids.shape[1]
         tensors = [self._new(1, length, count, size).transpose(1, 2).requires_grad_() for count in heads]
         query, key, value = tensors
-        mask, direction = row_mask(batch), torch.randn_like(query)
+        mask, direction = packed_mask(batch), torch.randn_like(query)
 
         def both() -> None:  # a compiled backward pass cannot be run twice over one forward pass
-            torch.autograd.grad(attend_row(query, key, value, mask), tensors, direction)
+            torch.autograd.grad(packed_attention(query, key, value, mask), tensors, direction)
 
-        forward = seconds(lambda: attend_row(query, key, value, mask))
+        forward = seconds(lambda: packed_attention(query, key, value, mask))
         return forward, seconds(both) - forward
 
     def _output_layer(self, labels: int) -> float:
@@ -184,14 +184,14 @@ class Profile:
     def _segments(self, patches: int, segments: Segments) -> float:
         tower = self.config.vision_config
         query, key, value = self._new(3, patches, tower.num_heads, tower.hidden_size // tower.num_heads)
-        return seconds(lambda: attend_segments(query, key, value, segments))
+        return seconds(lambda: segment_attention(query, key, value, segments))
 
 
 def useful_flops(config: Any, rank: int, rows: Sequence[PackedBatch]) -> float:
     """What the mathematics of a step needs: language forward and backward to activations (its weights are frozen),
     adapters forward and both ways back, vision forward; recomputation aside.
     """
-    flops, text = ModelFlops.of(config), config.text_config
+    flops, text = load_family(config).flops(), config.text_config
     width, inner = text.hidden_size, text.intermediate_size
     kv = width // text.num_attention_heads * text.num_key_value_heads
     adapter = 2.0 * rank * text.num_hidden_layers * (2 * 2 * width + 2 * (width + kv) + 3 * (width + inner))
@@ -199,6 +199,6 @@ def useful_flops(config: Any, rank: int, rows: Sequence[PackedBatch]) -> float:
     for row in rows:
         for prompt, response in zip(row.spans[0::2], row.spans[1::2]):
             tokens = prompt.end - prompt.start, response.end - response.start
-            total += 2 * flops.group(tokens[0], [tokens[1]], 0) + 3 * adapter * sum(tokens)
+            total += 2 * flops.group(tokens[0], [tokens[1]], []) + 3 * adapter * sum(tokens)
         total += flops.patch * row.pixel_values.shape[0]
     return total

@@ -29,19 +29,19 @@ import torch
 from benchmarks.grpo_job import GIB, scratch_folder, write_policy
 from benchmarks.sft_job import TINY, SFTJob, make_config
 from benchmarks.sft_profile import Profile, synchronize, useful_flops
-from verl.models.packing import PackedBatch, fill_rows, pack_groups
-from verl.protocol import GroupRequest
+from verl.models.packing import PackedBatch, pack_groups
+from verl.protocol import GroupRequest, Task
 from verl.trainer.throughput import device_peak
+from verl.workers.groups import split_micro_batches
 from verl.workers.memory import training_env
-from verl.workers.reading import read_target
 from verl.workers.worker import Worker
 
 WARM_UP = 2  # steps: the second row length that is met makes compiled lengths symbolic
 RECIPE = "as the recipe"
-WAYS = {
+VARIANTS = {
     RECIPE: [],
     "layers compiled": ["worker.actor.use_torch_compile=true"],
-    "read by threads": ["sft.num_workers=0"],
+    "loaded by threads": ["sft.num_workers=0"],
     "with recomputation": ["worker.actor.model.enable_gradient_checkpointing=true"],
 }
 KINDS = {  # of kernels, by a part of their name; the first that fits
@@ -51,7 +51,7 @@ KINDS = {  # of kernels, by a part of their name; the first that fits
 }
 
 
-def measure_ours(job: SFTJob, policy: Path, way: str) -> dict[str, float]:
+def measure_ours(job: SFTJob, policy: Path, variant: str) -> dict[str, float]:
     """Steps of the real worker, then its profile."""
     os.environ |= {
         "RANK": "0",
@@ -60,50 +60,47 @@ def measure_ours(job: SFTJob, policy: Path, way: str) -> dict[str, float]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "29541",
     }
-    config = make_config(job, policy, WAYS[way])
-    worker = Worker(config, job.data, None)
+    config = make_config(job, policy, VARIANTS[variant])
+    worker = Worker(config, Task(job.data))
     start = time.perf_counter()
     sizes = worker.setup()
     shown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in sizes.items() if "/" not in name)
-    print(f"{way}: on {worker.device_name()}, ready in {time.perf_counter() - start:.1f} s; GiB: {shown}", flush=True)
+    print(
+        f"{variant}: on {worker.device_name()}, ready in {time.perf_counter() - start:.1f} s; GiB: {shown}", flush=True
+    )
 
     number = 0
 
     def step(count: int) -> float:
-        """Seconds of some steps; the next one's examples are read meanwhile, as the trainer has it."""
+        """Seconds of some steps; the next one's examples are loaded meanwhile, as the trainer does."""
         nonlocal number
         start = time.perf_counter()
         for _ in range(count):
             for coming in range(number, number + 1 + max(1, config.sft.num_workers)):
-                worker.read_ahead(requests(job, coming))
-            figures = worker.fine_tune(requests(job, number))
+                worker.prefetch(requests(job, coming))
+            metrics = worker.fine_tune(requests(job, number))
             number += 1
         synchronize()
         spent = time.perf_counter() - start
-        print(
-            f"  {count} steps in {spent:.2f} s, loss {figures['loss']:.3f}, tokens {figures['tokens']:.0f}", flush=True
-        )
+        shown = f"loss {metrics['loss']:.3f}, tokens {metrics['tokens']:.0f}"
+        print(f"  {count} steps in {spent:.2f} s, {shown}", flush=True)
         return spent
 
     for _ in range(WARM_UP):
         step(1)
     spent = step(job.steps) / job.steps
     kernels = kernel_times(lambda: step(1))
-    rows = packed_rows(worker, job, number - 1)
-    tokens, flops = sum(row.input_ids.shape[1] for row in rows), useful_flops(worker.actor.policy.config, 64, rows)
-    print(
-        f"  a step: {spent:.3f} s, {job.batch / spent:.2f} samples/s, {len(rows)} rows, {tokens / spent:.0f} tokens/s",
-        flush=True,
-    )
+    batches = packed_batches(worker, job, number - 1)
+    tokens = sum(batch.input_ids.shape[1] for batch in batches)
+    flops = useful_flops(worker.actor.policy.config, 64, batches)
+    rates = f"{job.batch / spent:.2f} samples/s, {len(batches)} micro-batches, {tokens / spent:.0f} tokens/s"
+    print(f"  a step: {spent:.3f} s, {rates}", flush=True)
     peak = device_peak(worker.device_name())
     if peak is not None:
-        print(
-            f"  {100 * flops / spent / peak:.1f} % of the device's matrix rate by what the mathematics needs",
-            flush=True,
-        )
+        print(f"  MFU {100 * flops / spent / peak:.1f} %")
         print(f"  peak memory {torch.cuda.max_memory_allocated() / GIB:.1f} GiB")
     print("  kernels of a step: " + ", ".join(f"{kind} {value:.3f} s" for kind, value in kernels.items()), flush=True)
-    profile = measure_profile(worker, rows)
+    profile = measure_profile(worker, batches)
     total = sum(profile.values())
     print("  the profile: " + ", ".join(f"{part} {value:.3f} s" for part, value in profile.items()))
     print(f"  profile {total:.3f} s, actual {spent:.3f} s: {100 * (spent / total - 1):+.1f} %", flush=True)
@@ -114,17 +111,15 @@ def requests(job: SFTJob, step: int) -> list[GroupRequest]:
     return [GroupRequest(uid, uid, 0) for uid in range(step * job.batch, (step + 1) * job.batch)]
 
 
-def packed_rows(worker: Worker, job: SFTJob, step: int) -> list[PackedBatch]:
-    """The rows of a step, as the actor makes them."""
-    limit, budget = worker.config.data.max_response_length, worker.actor.config.max_tokens_per_micro_batch
-    assert budget is not None
-    groups = [read_target(worker.data, worker.prompts, request, limit) for request in requests(job, step)]
-    rows = fill_rows([group.tokens for group in groups], budget)
-    return [pack_groups([groups[i] for i in members], worker.actor.policy.config) for members in rows]
+def packed_batches(worker: Worker, job: SFTJob, step: int) -> list[PackedBatch]:
+    """The micro-batches of a step, as the actor makes them."""
+    groups = worker.loader.take(tuple(requests(job, step)))
+    micro_batches = split_micro_batches(groups, worker.actor.config, update=True)
+    return [pack_groups([groups[i] for i in members], worker.actor.policy.family) for members in micro_batches]
 
 
-def measure_profile(worker: Worker, rows: Sequence[PackedBatch]) -> dict[str, float]:
-    """See `benchmarks.sft_profile`."""
+def measure_profile(worker: Worker, batches: Sequence[PackedBatch]) -> dict[str, float]:
+    """Seconds of the step's parts alone, by `benchmarks.sft_profile`."""
     model = worker.actor.config.model
     dtype = torch.bfloat16 if worker.device.type == "cuda" else torch.float32
     profile = Profile(
@@ -133,8 +128,8 @@ def measure_profile(worker: Worker, rows: Sequence[PackedBatch]) -> dict[str, fl
     trained = sum(parameter.numel() for parameter in worker.actor.policy.parameters() if parameter.requires_grad)
     if worker.device.type == "cuda":
         torch.cuda.empty_cache()
-    for row in rows:
-        profile.add_row(row.to(worker.device))
+    for batch in batches:
+        profile.add_batch(batch.to(worker.device))
     profile.finish(trained)
     return profile.parts
 
@@ -187,10 +182,10 @@ def print_gaps(events: Sequence[tuple[float, float, str]]) -> None:
     )
 
 
-def in_process(words: list[str], limit: float) -> list[dict[str, Any]]:
-    """Runs a module of this package and gives the JSON objects that it prints; its other lines are shown as they come."""
+def in_process(arguments: list[str], limit: float) -> list[dict[str, Any]]:
+    """Runs a module of this package; returns the JSON objects that it prints, and shows its other lines as they come."""
     process = subprocess.Popen(
-        [sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True, env=os.environ | training_env()
+        [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True, env=os.environ | training_env()
     )
     timer = threading.Timer(limit, process.kill)
     timer.start()
@@ -202,7 +197,7 @@ def in_process(words: list[str], limit: float) -> list[dict[str, Any]]:
         print(f"  {line.rstrip()}", flush=True)
     if process.wait() != 0:
         why = f"status {process.returncode}" if timer.is_alive() else f"its {limit:.0f} s were over"
-        print(f"  {words[0]} ended early: {why}", flush=True)
+        print(f"  {arguments[0]} ended early: {why}", flush=True)
     timer.cancel()
     return found
 
@@ -210,34 +205,35 @@ def in_process(words: list[str], limit: float) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--ways", default=",".join([*WAYS, "trl"]), help="what is measured, comma-separated")
+    parser.add_argument("--variants", default=",".join([*VARIANTS, "trl"]), help="what is measured, comma-separated")
     parser.add_argument("--steps", type=int, default=SFTJob.steps)
     parser.add_argument("--limit", type=float, default=110, help="seconds for each")
     parser.add_argument("--policy", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     job = TINY if args.tiny else SFTJob(steps=args.steps)
     if args.policy:
-        print(json.dumps({args.ways: measure_ours(job, args.policy, args.ways)}), flush=True)
+        print(json.dumps({args.variants: measure_ours(job, args.policy, args.variants)}), flush=True)
         return
     size = "tiny" if args.tiny else "3b"
-    words = ["--tiny"] if args.tiny else ["--steps", str(args.steps)]
+    arguments = ["--tiny"] if args.tiny else ["--steps", str(args.steps)]
     limit = args.limit * (4 if args.tiny else 1)  # a CPU may be busy
     best: dict[str, float] = {}
     with scratch_folder(size) as folder:
-        words += ["--policy", f"{folder}/policy"]
+        arguments += ["--policy", f"{folder}/policy"]
         start = time.perf_counter()
         write_policy(Path(folder) / "policy", size)
         print(f"policy written in {time.perf_counter() - start:.1f} s", flush=True)
-        for way in args.ways.split(","):
-            if way == "trl":
-                found = in_process(["benchmarks.sft_trl", *words], limit)
-                best[way] = max((each["samples"] for each in found if "samples" in each), default=float("nan"))
+        for variant in args.variants.split(","):
+            if variant == "trl":
+                found = in_process(["benchmarks.sft_trl", *arguments], limit)
+                best[variant] = max((each["samples"] for each in found if "samples" in each), default=float("nan"))
             else:
-                found = in_process(["benchmarks.sft_step", "--ways", way, *words], limit)
-                best[way] = found[-1][way]["samples"] if found else float("nan")
-    for way, samples in best.items():
+                found = in_process(["benchmarks.sft_step", "--variants", variant, *arguments], limit)
+                best[variant] = found[-1][variant]["samples"] if found else float("nan")
+    for variant, samples in best.items():
         print(
-            f"{way:20} {samples:8.2f} samples/s" + (f"   {samples / best['trl']:6.2f} x TRL" if "trl" in best else "")
+            f"{variant:20} {samples:8.2f} samples/s"
+            + (f"   {samples / best['trl']:6.2f} x TRL" if "trl" in best else "")
         )
 
 

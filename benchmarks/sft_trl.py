@@ -28,6 +28,7 @@ import torch
 from benchmarks.grpo_job import GIB
 from benchmarks.grpo_trl import attention
 from benchmarks.sft_job import TINY, SFTJob
+from verl.models.families import load_family
 from verl.models.lora import LoraOptions
 
 READERS = 4
@@ -96,7 +97,7 @@ def make_trainer(policy: Path, job: SFTJob, variant: Variant, output: str) -> An
         logging_strategy="no",
         disable_tqdm=True,
     )
-    lora = LoraOptions(64, 128).config()
+    lora = LoraOptions(64, 128, load_family(policy).lora_language).peft_config()
     return SFTTrainer(str(policy), config, train_dataset=make_dataset(job), peft_config=lora)
 
 
@@ -133,8 +134,8 @@ def measure(policy: Path, job: SFTJob, variant: Variant) -> None:
     say(variant=str(variant), peak_gib=peak, loss=trainer.state.log_history[-1].get("train_loss"))
 
 
-def say(**figures: Any) -> None:
-    print(json.dumps(figures), flush=True)
+def say(**metrics: Any) -> None:
+    print(json.dumps(metrics), flush=True)
 
 
 def main() -> None:

@@ -27,10 +27,11 @@ from veason.command_line import parse_arguments
 from veason.data import open_benchmark
 from veason.frames import read_frame
 from veason.masks import read_mask
-from veason.pictures import draw_boxes, overlay_masks, save_picture, strip
-from verl.trainer.curves import plot_metrics
+from veason.pictures import draw_boxes, overlay_masks, save_curves, save_picture, strip
 from verl.trainer.run_log import read_metrics
 
+PARTS = ("format", "keyframe", "spatial", "consistency")
+REWARD_METRICS = ("reward/mean", "val/reward/mean", *(f"part/{part}_mean" for part in PARTS))
 DEMO_MARKER = ".made-by-demo"  # a folder without it is never overwritten
 SHIPPED_POLICY = Path("weights/toy_policy")
 COLUMNS = {"Overall J": "J", "Overall F": "F", "Overall J&F": "J&F", "R binary": "R"}
@@ -178,6 +179,8 @@ def main() -> None:
 
 
 def report(demo: Demo) -> None:
+PARTS = ("format", "keyframe", "spatial", "consistency")
+REWARD_METRICS = ("reward/mean", "val/reward/mean", *(f"part/{part}_mean" for part in PARTS))
     """Prints scores, times, output paths and the summary; draws the reward curve and a prediction."""
     curve = plot_metrics(demo.output / "grpo", demo.output / "reward.png")
     overlay = draw_prediction(demo, demo.output / "prediction.png")

@@ -1,22 +1,25 @@
 """What the engine asks of a task, and the messages between the driver and its workers.
 
-The engine knows prompts with images and scored responses; it knows no video, no mask and no tracker. Pixels, token ids
-and log-probabilities stay on the worker that made them: a group (one prompt and its n responses) never leaves its
-worker, and what travels is below 1 MB a prompt.
+The engine knows prompts with images and scored responses; it knows no video, no mask and no tracker. A task is three
+factories (`Task`); a data set of your own has the methods of `TrainingData` and is named by
+`data.name=package.module:name`. Pixels, token ids and log-probabilities stay on the worker that made them: a group (one
+prompt and its n responses) never leaves its worker, and what travels is below 1 MB a prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL.Image import Image
 
+from verl.metrics import Metrics
+
 
 class Example(Protocol):
-    """One prompt: chat messages with bare image placeholders, and the images in that order."""
+    """One prompt: chat messages with one image placeholder per image, and the images in that order."""
 
     sample_id: str
     messages: list[dict[str, Any]]
@@ -28,8 +31,9 @@ class Example(Protocol):
 class TrainingData(Protocol):
     """A data set that driver and workers each open for themselves.
 
-    One that leaves bad samples out has them in `skipped`: sample id -> reason, of this process. One whose responses are
-    learned may give them alone, `response(index)`, so that too long a one is found before the run begins.
+    Optional attributes: `seeded`, False where a sample's prompt is the same in every episode; `skipped`, sample id ->
+    reason of the samples left out in this process; `response(index)`, the target of fine-tuning alone, so that too long
+    a one is found before the run begins.
     """
 
     def __len__(self) -> int: ...
@@ -54,7 +58,7 @@ class Score(Protocol):
 
     @property
     def failure(self) -> str | None:
-        """Why the response could not be read, None if it could."""
+        """Why the response could not be parsed, None if it could."""
 
 
 class Scorer(Protocol):
@@ -65,11 +69,31 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
-class GroupsScorer(Scorer, Protocol):
+class BatchScorer(Scorer, Protocol):
     """A scorer that is quicker with several groups at once."""
 
     def score_groups(self, groups: Sequence[tuple[Any, Sequence[str]]]) -> Sequence[Sequence[Score] | Exception]:
-        """What `score` gives for each (example, responses), or what it would raise."""
+        """What `score` returns for each (example, responses), or what it would raise."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as factories that can be pickled: driver and workers each make their own.
+
+    Attributes:
+        data: opens the training data.
+        validation: opens the validation data; None: validation prompts come from the training data.
+        scorer: makes the scorer on a device; None: nothing is generated, and no rollout engine is started.
+    """
+
+    data: Callable[[], TrainingData]
+    validation: Callable[[], TrainingData] | None = None
+    scorer: Callable[[str], Scorer] | None = None
+
+
+def missing_methods(data: object) -> list[str]:
+    """The methods of `TrainingData` that an object lacks."""
+    return [name for name in ("__len__", "sample_id", "outline", "example") if not callable(getattr(data, name, None))]
 
 
 @dataclass(frozen=True)
@@ -83,18 +107,23 @@ class GroupRequest:
 
 @dataclass(frozen=True)
 class GroupResult:
-    """Worker to driver: what the driver needs to compute advantages and to log. All lists have one entry per response."""
+    """Worker to driver: what the driver needs to compute advantages and to log. Lists have one entry per response.
+
+    Attributes:
+        truncated: the response hit the length limit.
+        baseline: score of the greedy response, where the estimator takes it (ReMax).
+    """
 
     uid: int
     sample_id: str
     prompt_tokens: int
     responses: list[str]
     response_tokens: list[int]
-    truncated: list[bool]  # the response hit the length limit
+    truncated: list[bool]
     totals: list[float]
     parts: list[dict[str, float]]
     failures: list[str | None]
-    baseline: float | None = None  # score of the greedy response, where the estimator asks for it (ReMax)
+    baseline: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,48 +137,52 @@ class GroupAdvantages:
 class Engine(Protocol):
     """The workers as a loop sees them: each call reaches every worker and returns when all are done.
 
-    A group stays on the place that generated it (a place is one worker, or the workers of one tensor-parallel engine)
-    until it is dropped. An error in a worker is raised here, with its rank; a worker that died or hangs likewise.
+    A group stays on the replica that generated it until it is dropped. An error in a worker is raised here, with its
+    rank; a worker that died or hangs likewise.
+
+    Attributes:
+        replicas: data-parallel rollout engines, each of `worker.rollout.tensor_parallel_size` workers.
+        device_name: of one worker's device, as its vendor names it.
     """
 
-    places: int  # workers / tensor_parallel_size
-    device_name: str  # of one worker's device, as its vendor names it
+    replicas: int
+    device_name: str
 
-    def rollout(self, shares: Sequence[Sequence[GroupRequest]], validation: bool = False) -> dict[str, float]:
-        """Generates the groups; `shares[p]` goes to place p. Validation samples by val_n and val_temperature. Gives
-        metrics.
+    def rollout(self, batches: Sequence[Sequence[GroupRequest]], validation: bool = False) -> Metrics:
+        """Generates the groups, `batches[r]` on replica r, and begins to score them. Validation samples by val_n and
+        val_temperature.
         """
 
-    def score(self, uids: Sequence[int]) -> list[GroupResult]:
-        """Scores groups that were generated; results in the order of `uids`."""
+    def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
+        """Waits until groups that were generated are scored; results in the order of `uids`."""
 
-    def reference(self, uids: Sequence[int], old: bool) -> dict[str, float]:
-        """Log-probabilities that the update needs and does not compute: the reference's (with a KL term) and, if `old`,
-        the actor's.
+    def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
+        """Computes the log-probabilities that the update takes as given: the reference's (with a KL term) and, if
+        `old`, the actor's.
         """
 
-    def certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
+    def compute_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
         """Per response the actor's mean over its tokens of log-sum-exp minus mean logit (for the estimator
         grpo_certainty).
         """
 
-    def update(self, advantages: Sequence[GroupAdvantages]) -> dict[str, float]:
-        """One optimizer step on these groups, all places together; the rollout engine gets the new weights before it
+    def update(self, advantages: Sequence[GroupAdvantages]) -> Metrics:
+        """One optimizer step on these groups, all replicas together; the rollout engine gets the new weights before it
         next generates.
         """
 
     def drop(self, uids: Sequence[int]) -> None:
         """Forgets groups."""
 
-    def read_ahead(self, shares: Sequence[Sequence[GroupRequest]]) -> None:
-        """Begins to read examples that a later `fine_tune` will ask for, and returns at once; those begun already are
-        not read twice.
+    def prefetch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        """Begins to load examples that a later `fine_tune` will ask for, and returns at once; those begun already are
+        not loaded twice.
         """
 
-    def fine_tune(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
+    def fine_tune(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:
         """One optimizer step of supervised fine-tuning on the examples at (index, seed)."""
 
-    def evaluate_loss(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
+    def evaluate_loss(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:
         """The fine-tuning loss without a step."""
 
     def skipped(self) -> dict[str, str]:

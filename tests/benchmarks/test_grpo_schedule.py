@@ -1,8 +1,8 @@
-"""The seed's schedule in the GRPO benchmark: every response is a group of its own, with its own advantages; nothing is
+"""The published schedule in the GRPO benchmark: every response is a group of its own, with its own advantages; nothing is
 left behind.
 """
 
-from concurrent.futures import Future
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,34 +13,30 @@ from verl.models.packing import Group
 from verl.protocol import GroupAdvantages
 from verl.workers.groups import StoredGroup
 from verl.workers.rollout import Completion
+from verl.workers.scoring import Completions
 from verl.workers.worker import Worker
 
 
 @pytest.fixture
 def worker():
     worker = object.__new__(BenchWorker)
-    worker.schedule, worker.groups = "seed", {}
+    worker.schedule, worker.groups = "published", {}
+    worker.scoring = SimpleNamespace(drop=lambda _: None)
     for uid in (3, 4):
-        result: Future = Future()
-        result.set_result(f"result {uid}")
         ids = [torch.tensor([uid, 1, 2]), torch.tensor([uid])]
-        worker.groups[uid] = StoredGroup(
-            f"bench/{uid}", Group(torch.tensor([7]), ids), [torch.zeros(3), torch.ones(1)], result
-        )
+        worker.groups[uid] = StoredGroup(Group(torch.tensor([7]), ids), [torch.zeros(3), torch.ones(1)])
     return worker
 
 
 def test_every_response_is_a_group_with_old_log_probabilities(worker, monkeypatch):
     seen = {}
-    monkeypatch.setattr(Worker, "reference", lambda _, uids, old: seen.update(uids=list(uids), old=old))
+    monkeypatch.setattr(Worker, "compute_log_probs", lambda _, uids, old: seen.update(uids=list(uids), old=old))
     monkeypatch.setattr(Worker, "update", lambda _, advantages: seen.update(advantages=advantages))
-    worker.reference([3, 4], old=False)
+    worker.compute_log_probs([3, 4], old=False)
     assert seen["old"] and len(set(seen["uids"])) == 4
     singles = [worker.groups[uid] for uid in seen["uids"]]
     assert [each.group.response_ids[0].tolist() for each in singles] == [[3, 1, 2], [3], [4, 1, 2], [4]]
-    assert [len(each.rollout_log_probs[0]) for each in singles] == [3, 1, 3, 1] and singles[
-        2
-    ].result.result() == "result 4"
+    assert [len(each.rollout_log_probs[0]) for each in singles] == [3, 1, 3, 1]
 
     worker.update([GroupAdvantages(uid, [np.full(3, uid, np.float32), np.full(1, -uid, np.float32)]) for uid in (3, 4)])
     assert [each.uid for each in seen["advantages"]] == seen["uids"]
@@ -52,8 +48,8 @@ def test_every_response_is_a_group_with_old_log_probabilities(worker, monkeypatc
 
 def test_fixed_responses_depend_on_the_sample_alone(worker, monkeypatch):
     stored = []
-    monkeypatch.setattr(Worker, "_store", lambda *args: stored.append(args[-1][False]))
+    monkeypatch.setattr(Worker, "_store", lambda *args: stored.append(args[-1].responses))
     worker.fixed = True
     for drawn in ([1, 2], [3, 4]):
-        worker._store(5, None, None, [], {False: [Completion(drawn, torch.zeros(2), True)]})
+        worker._store(5, None, None, [], Completions([Completion(drawn, torch.zeros(2), True)]))
     assert stored[0][0].ids == stored[1][0].ids and len(stored[0][0].ids) == 2

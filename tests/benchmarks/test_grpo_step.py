@@ -1,4 +1,4 @@
-"""The GRPO benchmark's own arithmetic: physical limits by hand, bars, what is scaled and what is not, and the data of
+"""The GRPO benchmark's own arithmetic: physical limits by hand, targets, what is scaled and what is not, and the data of
 the job.
 """
 
@@ -15,9 +15,10 @@ from transformers import AutoModelForImageTextToText
 
 from benchmarks import grpo_step, grpo_trl
 from benchmarks.grpo_job import TINY, BenchData, Job, make_config, write_policy
-from benchmarks.grpo_table import Limits, Run, print_scaling, print_shares, print_table, row, stage_table
+from benchmarks.grpo_table import Limits, Run, print_per_gpu, print_scaling, print_table, row, stage_table
 from benchmarks.packing import model_config
-from verl.trainer.throughput import ModelFlops
+from verl.config import Config
+from verl.models.families import load_family
 
 ROOT = Path(__file__).parents[2]
 OURS = {
@@ -44,26 +45,26 @@ def policy(tmp_path_factory):
 
 def test_limits_by_hand(policy):
     config = make_config(Job(), policy.parent, policy, gpus=2)
-    flops = ModelFlops.of(model_config("tiny"))
-    limits = Limits.of(flops, "NVIDIA H100 80GB HBM3", config, 100, 64)
+    flops, images = load_family(model_config("tiny")).flops(), [(112, 112)]
+    limits = Limits.of(flops, "NVIDIA H100 80GB HBM3", config, 100, images)
     weights = (
         2 * (2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 320)) / 2 + 2 * 256 * 151936
     )  # bytes in half precision
     weights += 2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 320)
     cache = 16 * 8 * (100 + 256) * (2 * 2 * 128 * 2)  # keys and values of 2 layers with one head of 128
     assert limits.decode == pytest.approx(512 * (weights + cache) / (2 * 3.35e12))
-    assert limits.forward == pytest.approx(16 * flops.group(100, [512] * 8, 64) / (2 * 989e12))
+    assert limits.forward == pytest.approx(16 * flops.group(100, [512] * 8, images) / (2 * 989e12))
     assert 0 < limits.prompts < limits.forward
-    assert Limits.of(flops, "CPU", config, 100, 64) == Limits(0.0, 0.0, 0.0)
+    assert Limits.of(flops, "CPU", config, 100, images) == Limits(0.0, 0.0, 0.0)
 
 
-def test_bars(capsys):
+def test_targets(capsys):
     assert row("seconds", 35.0, 35, "at most").endswith("| met |") and row("seconds", 35.1, 35, "at most").endswith(
         "| NOT MET |"
     )
     found = {
         "ours": OURS,
-        "seed": {"seconds/step": 210.0},
+        "published": {"seconds/step": 210.0},
         "small": {"seconds/step": 8.0},
         "trl": {"seconds/over": 100.0},
     }
@@ -77,7 +78,7 @@ def test_stages_without_limits_and_with(capsys):
     stage_table("ours", OURS, Limits(prompts=1.0, decode=2.0, forward=1.2))
     assert "| reference | 3.00 | 40% |" in (printed := capsys.readouterr().out)
     assert "| update | 12.00 | 30% |" in printed and "| rollout/generate | 8.32 | 36% |" in printed
-    stage_table("the seed's schedule", OURS | {"share": 0.25})
+    stage_table("the published schedule", OURS | {"share": 0.25})
     assert "25% of the prompts" in (printed := capsys.readouterr().out) and "| reference | 3.00 |  |" in printed
 
 
@@ -121,8 +122,8 @@ def test_weak_scaling_counts_prompts_and_a_second_run_only_its_losses(capsys):
     )
 
 
-def test_shares_stand_beside_the_whole_step(capsys):
-    print_shares(OURS, {2: OURS | {"seconds/step": 20.0}}, 16)
+def test_steps_of_fewer_prompts_stand_beside_the_whole_step(capsys):
+    print_per_gpu(OURS, {2: OURS | {"seconds/step": 20.0}}, 16)
     assert "| 2 | 8 | 20.00 | 9.00 | 3.00 | 12.00 | 1.50 |" in capsys.readouterr().out
 
 
@@ -145,11 +146,10 @@ def test_only_what_is_proportional_to_the_prompts_is_scaled(monkeypatch):
         "seconds/step": 54.0,
     }
     monkeypatch.setattr(grpo_step, "step", lambda *_: measured)
-    config = SimpleNamespace(data=SimpleNamespace(), worker=SimpleNamespace(actor=SimpleNamespace()))
-    loop = SimpleNamespace(config=config)
-    scaled = grpo_step.seed(loop, Job(), 4, OURS)
+    loop = SimpleNamespace(config=Config())
+    scaled = grpo_step.published(loop, Job(), 4, OURS)
     assert scaled["seconds/step"] == 9.0 + 4 * (12.0 + 9.0 + 28.0) and scaled["share"] == 0.25
-    assert grpo_step.seed(loop, Job(), 16, OURS) == measured and config.data.rollout_batch_size == 16
+    assert grpo_step.published(loop, Job(), 16, OURS) == measured and loop.config.data.rollout_batch_size == 16
 
 
 def test_the_policy_is_whole_and_random(policy):
@@ -176,23 +176,23 @@ def run_as_trl(monkeypatch, policy, times, ending, limit=60):
     text = "".join(json.dumps(each) + "\n" for each in events)
     script = f"import sys, time; open(sys.argv[sys.argv.index('--events') + 1], 'w').write({text!r}); {ending}"
     monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: True)
-    monkeypatch.setattr(grpo_trl, "command", lambda words: [sys.executable, "-c", script, *words])
+    monkeypatch.setattr(grpo_trl, "command", lambda arguments: [sys.executable, "-c", script, *arguments])
     return grpo_trl.measure(policy, grpo_trl.Sizes(4, 8, 256, 1, 560), limit, vllm=True)
 
 
 def test_what_trl_did_is_read_from_its_events(monkeypatch, policy):
-    figures, about = run_as_trl(monkeypatch, policy, [10.0, 50.0, 72.5], "pass")
-    assert figures == {"seconds/step": 22.5} and "steps of 40.0 s, 22.5 s" in about
-    figures, about = run_as_trl(monkeypatch, policy, [10.0, 50.0], "raise SystemExit('no memory')")
-    assert figures == {} and "it failed" in about and "no memory" in about
+    metrics, about = run_as_trl(monkeypatch, policy, [10.0, 50.0, 72.5], "pass")
+    assert metrics == {"seconds/step": 22.5} and "steps of 40.0 s, 22.5 s" in about
+    metrics, about = run_as_trl(monkeypatch, policy, [10.0, 50.0], "raise SystemExit('no memory')")
+    assert metrics == {} and "it failed" in about and "no memory" in about
 
 
 def test_trl_that_does_not_end_is_ended(monkeypatch, policy):
     now = time.time()
-    figures, about = run_as_trl(monkeypatch, policy, [now - 9, now], "time.sleep(60)", limit=1)
-    assert figures["seconds/over"] == pytest.approx(1.0, abs=0.5) and "ended after 1 s" in about
-    figures, about = run_as_trl(monkeypatch, policy, [], "time.sleep(60)", limit=1)
-    assert figures == {} and about.startswith("it did not start; ended after 1 s")  # its start is no step
+    metrics, about = run_as_trl(monkeypatch, policy, [now - 9, now], "time.sleep(60)", limit=1)
+    assert metrics["seconds/over"] == pytest.approx(1.0, abs=0.5) and "ended after 1 s" in about
+    metrics, about = run_as_trl(monkeypatch, policy, [], "time.sleep(60)", limit=1)
+    assert metrics == {} and about.startswith("it did not start; ended after 1 s")  # its start is no step
     monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: None)
     assert grpo_trl.measure(policy, grpo_trl.Sizes(4, 8, 256, 1, 560), 1, vllm=True) == (
         {},
@@ -207,9 +207,13 @@ def test_the_tiny_job_is_smaller_in_every_way():
 
 
 def test_the_tiny_job_runs_and_every_part_has_its_row():
-    words = ["--size", "tiny", "--steps", "1", "--parts", "ours,bare,shares,seed"]
+    arguments = ["--size", "tiny", "--steps", "1", "--parts", "ours,bare,per_gpu,published"]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.grpo_step", *words], capture_output=True, text=True, cwd=ROOT, timeout=900
+        [sys.executable, "-m", "benchmarks.grpo_step", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     table = done.stdout.rpartition("| what | measured |")[2]
@@ -217,7 +221,7 @@ def test_the_tiny_job_runs_and_every_part_has_its_row():
         "one step of ours",
         "peak memory",
         "through the object store",
-        "the seed's schedule",
+        "the published schedule",
         "generation in the step",
     ):
         assert f"| {row_name}" in table

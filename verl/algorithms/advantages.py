@@ -1,9 +1,9 @@
 """Advantages of outcome rewards, without a critic.
 
-Every estimator takes `rewards` [batch, length] (the score stands on a response's last token) and `mask`, plus what it
-names of: `index` [batch], equal for the responses of one prompt; `baselines` [batch], the score of the prompt's greedy
-response; `certainty` [batch], one number per response. It gives (advantages, returns), both [batch, length]. `estimate`
-hands each what it asks for.
+Every estimator takes `rewards` [batch, length] (the score stands on a response's last token) and `mask`, plus those of
+these inputs that its signature names: `index` [batch], equal for the responses of one prompt; `baselines` [batch], the
+score of the prompt's greedy response; `certainty` [batch], one number per response. It returns (advantages, returns),
+both [batch, length].
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verl.algorithms.registry import resolve
+from verl.registry import resolve
 
 Advantages = tuple[Tensor, Tensor]
 
@@ -26,7 +26,7 @@ def grpo(rewards: Tensor, mask: Tensor, index: Tensor, epsilon: float = 1e-6) ->
     Source: Shao et al., DeepSeekMath (arXiv 2402.03300), section 4.1.2; SitongGong/Veason-R1 verl/trainer/core_algos.py
     compute_grpo_outcome_advantage, and verl's function of that name.
     """
-    return _spread(normalise_by_group(rewards.sum(-1), index, epsilon), mask)
+    return _per_token(normalise_by_group(rewards.sum(-1), index, epsilon), mask)
 
 
 def dr_grpo(rewards: Tensor, mask: Tensor, index: Tensor) -> Advantages:
@@ -35,7 +35,7 @@ def dr_grpo(rewards: Tensor, mask: Tensor, index: Tensor) -> Advantages:
     Source: Liu et al., Understanding R1-Zero-Like Training (arXiv 2503.20783), section 3.1; volcengine/verl
     verl/trainer/ppo/core_algos.py compute_grpo_outcome_advantage with norm_adv_by_std_in_grpo=False.
     """
-    return _spread(normalise_by_group(rewards.sum(-1), index, None), mask)
+    return _per_token(normalise_by_group(rewards.sum(-1), index, None), mask)
 
 
 def rloo(rewards: Tensor, mask: Tensor, index: Tensor, refuse_single: bool = False) -> Advantages:
@@ -53,7 +53,7 @@ def rloo(rewards: Tensor, mask: Tensor, index: Tensor, refuse_single: bool = Fal
     if refuse_single and bool((sizes == 1).any()):
         raise ValueError("rloo compares a response with the others of its prompt: it needs worker.rollout.n above 1")
     others = (members @ scores - scores) / (sizes - 1).clamp(min=1)
-    return _spread(scores - others, mask)
+    return _per_token(scores - others, mask)
 
 
 def reinforce_plus_plus(rewards: Tensor, mask: Tensor, gamma: float = 1.0, keep_masked: bool = False) -> Advantages:
@@ -95,13 +95,13 @@ def grpo_certainty(
 ) -> Advantages:
     """The group-normalised score plus the group-normalised certainty of the response.
 
-    `certainty` is the mean over a response's tokens (the seed: those of its reasoning, where it can be found) of
+    `certainty` is the mean over a response's tokens (Veason-R1: of its reasoning alone, where that is found) of
     log-sum-exp minus mean logit. Up to a constant that is the divergence of the uniform distribution from the policy's:
     self-certainty, Kang et al., arXiv 2502.18581. `Policy.forward(..., certainty=True)` gives it per token.
 
     Source: SitongGong/Veason-R1 verl/trainer/ray_trainer.py compute_advantage, branch "grpo_certainty".
     """
-    return _spread(
+    return _per_token(
         normalise_by_group(rewards.sum(-1), index, epsilon) + normalise_by_group(certainty, index, epsilon), mask
     )
 
@@ -130,7 +130,7 @@ def _groups(scores: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     return members, members.sum(-1)
 
 
-def _spread(scores: Tensor, mask: Tensor) -> Advantages:
+def _per_token(scores: Tensor, mask: Tensor) -> Advantages:
     """One number per response on each of its tokens."""
     tokens = scores[:, None] * mask
     return tokens, tokens
@@ -146,8 +146,8 @@ ADVANTAGES: Mapping[str, Callable[..., Advantages]] = {
 }
 
 
-def needs(name: str) -> frozenset[str]:
-    """What an estimator asks for besides rewards and mask, such as {"index", "baselines"}."""
+def required_inputs(name: str) -> frozenset[str]:
+    """What an estimator takes besides rewards and mask, such as {"index", "baselines"}."""
     parameters = inspect.signature(resolve(name, ADVANTAGES, "advantage estimator")).parameters.values()
     return frozenset(p.name for p in parameters if p.default is p.empty) - {"rewards", "mask"}
 
@@ -158,16 +158,16 @@ def estimate(
     """Advantages by an estimator's name.
 
     Args:
-        inputs: what is at hand of `index`, `baselines`, `certainty`, or whatever an estimator of one's own names.
+        inputs: those that this run computes of `index`, `baselines`, `certainty`; None counts as not computed.
         options: the estimator's own settings, such as gamma.
 
     Raises:
-        ValueError: the estimator asks for something that is not at hand.
+        ValueError: the estimator takes an input that this run does not compute.
     """
     function = resolve(name, ADVANTAGES, "advantage estimator")
-    asked = {key: inputs.get(key) for key in needs(name)}
-    missing = sorted(key for key, value in asked.items() if value is None)
+    chosen = {key: inputs.get(key) for key in required_inputs(name)}
+    missing = sorted(key for key, value in chosen.items() if value is None)
     if missing:
         raise ValueError(f"advantage estimator {name!r} asks for {', '.join(missing)}, which this run does not compute")
     with torch.no_grad():
-        return function(rewards, mask, **asked, **options)
+        return function(rewards, mask, **chosen, **options)

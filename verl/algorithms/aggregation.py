@@ -1,4 +1,4 @@
-"""From a loss per token to one number, with the denominators in the open.
+"""From a loss per token to one number, with explicit denominators.
 
 A batch that is cut into micro-batches or over ranks gives the same update only if every part divides by the whole
 batch's tokens or sequences: hand those over as `batch_tokens` and `batch_sequences`, and add the parts up.
@@ -30,7 +30,7 @@ def aggregate(
     Args:
         mode: `token-mean`: over all tokens (DAPO, arXiv 2503.14476, equation 12). `seq-mean-token-sum`,
             `seq-mean-token-mean`: a sum or mean over each response, then the mean over responses (the latter is GRPO's,
-            arXiv 2402.03300, equation 3, and what the seed's micro-batches of one sequence come to).
+            arXiv 2402.03300, equation 3, and what Veason-R1's micro-batches of one sequence come to).
             `seq-mean-token-sum-norm`: the sum over all tokens, divided by a constant (Dr. GRPO, arXiv 2503.20783).
         batch_tokens, batch_sequences: denominators of the whole batch; by default those of `mask`.
         norm: that constant; by default the length of `mask`.

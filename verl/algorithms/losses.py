@@ -1,4 +1,4 @@
-"""Policy losses per token: minus what the update should raise. `aggregate` makes one number of them."""
+"""Policy losses per token; `verl.algorithms.aggregation` makes one number of them."""
 
 from __future__ import annotations
 
@@ -52,30 +52,12 @@ def vanilla(
         bound: the log-ratio is held within [-bound, bound] before exp; None for not.
         weights: [batch, length], multiplies the loss (`truncated_importance_weights`).
 
-    Source: volcengine/verl verl/trainer/ppo/core_algos.py compute_policy_loss_vanilla; without dual clip and bound it
-    is SitongGong/Veason-R1 verl/trainer/core_algos.py compute_policy_loss.
+    Source: volcengine/verl verl/trainer/ppo/core_algos.py compute_policy_loss_vanilla; without dual clip and bound
+    SitongGong/Veason-R1 verl/trainer/core_algos.py compute_policy_loss.
     """
     del mask  # the ratio of a token needs no other
     log_ratio = _bounded(log_probs - old_log_probs, bound)
     return _clipped(log_ratio, -log_ratio.detach(), advantages, clip_low, clip_high, clip_dual, weights)
-
-
-def seed(
-    log_probs: Tensor,
-    old_log_probs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    *,
-    clip_low: float = 0.2,
-    clip_high: float = 0.2,
-) -> PolicyLoss:
-    """The seed's loss: the clipped ratio and nothing else.
-
-    Source: SitongGong/Veason-R1 verl/trainer/core_algos.py compute_policy_loss.
-    """
-    return vanilla(
-        log_probs, old_log_probs, advantages, mask, clip_low=clip_low, clip_high=clip_high, clip_dual=None, bound=None
-    )
 
 
 def gspo(
@@ -171,7 +153,6 @@ def truncated_importance_weights(old_log_probs: Tensor, rollout_log_probs: Tenso
 
 POLICY_LOSSES: Mapping[str, Callable[..., PolicyLoss]] = {
     "vanilla": vanilla,
-    "seed": seed,
     "gspo": gspo,
     "gspo_sequence": gspo_sequence,
 }

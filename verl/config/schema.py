@@ -1,30 +1,24 @@
-"""The root of the configuration, the error that every part of it raises, and the nearest valid word for one that is
-misspelt.
-"""
+"""The root of the configuration, changes to a key, and the error that every part of it raises."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from verl.config.sections import AlgorithmConfig, DataConfig, SFTConfig, TrainerConfig
 from verl.config.worker_sections import WorkerConfig
 
-FREE_FORM = (
-    "data.options",
-    "worker.reward.options",
-    "worker.actor.model.override_config",
-)  # dictionaries with keys of the user's own
+T = TypeVar("T")
 
 
 class ConfigError(ValueError):
     """A configuration that cannot run; the message is one line for the person who wrote it."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Config:
-    """A run."""
+    """A run. Frozen: what follows from other keys is derived once, by `verl.config.derive`."""
 
     data: DataConfig = field(default_factory=DataConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
@@ -33,12 +27,17 @@ class Config:
     sft: SFTConfig = field(default_factory=SFTConfig)
 
 
-def nearest(word: str, valid: Sequence[str]) -> str:
-    """The valid word that was probably meant: " (did you mean X?)", or "" when none is near."""
-    leaf = word.rsplit(".", 1)[-1]
-    same_leaf = [path for path in valid if path.rsplit(".", 1)[-1] == leaf]
-    found = difflib.get_close_matches(word, same_leaf or valid, n=1, cutoff=0.0 if same_leaf else 0.6)
-    if not found:  # a misspelt leaf in the wrong section
-        by_leaf = {path.rsplit(".", 1)[-1]: path for path in valid}
-        found = [by_leaf[name] for name in difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.75)]
-    return f" (did you mean {found[0]}?)" if found else ""
+def override(config: T, changes: Mapping[str, Any]) -> T:
+    """A copy of a section with other values at dotted keys: `override(config, {"trainer.device": "cpu"})`."""
+    for key, value in changes.items():
+        head, _, rest = key.partition(".")
+        value = override(getattr(config, head), {rest: value}) if rest else value
+        config = replace(config, **{head: value})  # type: ignore[type-var]
+    return config
+
+
+def value_of(config: Any, key: str) -> Any:
+    """The value at a dotted key."""
+    for part in key.split("."):
+        config = getattr(config, part)
+    return config

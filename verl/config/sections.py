@@ -1,4 +1,4 @@
-"""What a run can be told beside its workers: the data, the estimator, the loop, supervised fine-tuning."""
+"""Sections of the configuration beside the workers': data, advantages, loop, supervised fine-tuning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass
+@dataclass(frozen=True)
 class DataConfig:
     """The data set and the prompt; everything but the batching is handed to the task's data set as keyword arguments."""
 
@@ -33,11 +33,11 @@ class DataConfig:
     options: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of a data set of your own
 
 
-@dataclass
+@dataclass(frozen=True)
 class AlgorithmConfig:
     """From scores to advantages, on the driver."""
 
-    adv_estimator: str = "grpo"  # by name (verl.algorithms.advantages)
+    adv_estimator: str = "grpo"  # by name (verl.algorithms.advantages), or package.module:name
     gamma: float = 1.0  # discount of reinforce_plus_plus
     kl_coef: float = 0.0  # KL in the reward: only 0 is possible, the KL term is in the loss (worker.actor.use_kl_loss)
     dynamic_sampling: bool = False  # DAPO: draw further prompts in place of groups whose scores are all equal
@@ -46,7 +46,7 @@ class AlgorithmConfig:
     overlong_penalty: float = 1.0  # what a response at the limit loses
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainerConfig:
     """The loop, its machines, its records."""
 
@@ -58,12 +58,10 @@ class TrainerConfig:
     max_steps: int | None = None  # stop after so many steps; null: at the end of the last episode
     project_name: str = "veason_r1"  # wandb project
     experiment_name: str = "run"  # wandb run; last part of the default save_checkpoint_path
-    logger: list[str] = field(
-        default_factory=lambda: ["console"]
-    )  # console, wandb, tensorboard; metrics.jsonl is always written
-    val_generations_to_log_to_wandb: int = (
-        0  # validation answers kept per validation (a table in wandb, and in generations.jsonl)
-    )
+    # console, wandb, tensorboard, or package.module:name (verl.trainer.loggers); metrics.jsonl is always written
+    logger: list[str] = field(default_factory=lambda: ["console"])
+    # validation answers kept per validation (a table in wandb, and in generations.jsonl)
+    val_generations_to_log_to_wandb: int = 0
     val_before_train: bool = False  # validate once before the first step
     val_only: bool = False  # validate and end
     test_freq: int = -1  # validate every so many steps and at the end; -1: never
@@ -71,16 +69,15 @@ class TrainerConfig:
     save_limit: int = -1  # checkpoints kept, the last up to the step that was saved; -1: all
     remove_previous_ckpt: bool = False  # the same as save_limit: 1
     save_checkpoint_path: str | None = None  # null: checkpoints/<project_name>/<experiment_name>
-    load_checkpoint_path: str | None = (
-        None  # a global_step_N folder, a run's folder (its latest), or "latest" of save_checkpoint_path
-    )
+    # a global_step_N folder, a run's folder (its latest), or "latest" of save_checkpoint_path
+    load_checkpoint_path: str | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class SFTConfig:
     """Supervised fine-tuning (`verl.trainer.sft`) alone."""
 
     val_ratio: float = 0.05  # share of the training records held out where data.val_files is null
-    # processes of each worker that read coming steps' examples, a step each; 0: threads, which slow its launches down
+    # processes of each worker that load coming steps' examples, a step each; 0: threads, which slow its launches down
     num_workers: int = 0
     generate: int = 0  # held-out prompts whose greedy answers are scored at each validation; 0: none

@@ -1,5 +1,5 @@
-"""What a worker can be told: the actor, the reference model, the rollout engine, the reward. The names are the
-published recipe's.
+"""Sections of a worker's configuration: actor, reference model, rollout engine, reward. The names are the published
+recipe's.
 """
 
 from __future__ import annotations
@@ -8,28 +8,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass
+@dataclass(frozen=True)
 class ModelConfig:
     """The policy's checkpoint and how it is wrapped."""
 
-    model_path: str | None = None  # Hugging Face folder or hub name of a Qwen2.5-VL checkpoint
+    model_path: str | None = None  # Hugging Face folder or hub name of a checkpoint (verl.models.families)
     tokenizer_path: str | None = None  # folder of the tokenizer and processor; model_path when null
-    override_config: dict[str, Any] = field(
-        default_factory=dict
-    )  # entries that replace those of the checkpoint's config.json
+    # entries that replace those of the checkpoint's config.json
+    override_config: dict[str, Any] = field(default_factory=dict)
     enable_gradient_checkpointing: bool = True  # recompute activations in the backward pass
     trust_remote_code: bool = False  # run Python that a checkpoint brings along
     freeze_vision_tower: bool = False  # train the language model only
     lora_rank: int = 0  # 0 trains every weight; above it, a peft adapter of this rank
     lora_alpha: float = 32.0  # the adapter's output is scaled by lora_alpha / lora_rank
     lora_dropout: float = 0.0  # dropout in front of the adapter
-    lora_target_modules: str = (
-        "all-linear"  # "all-linear" (of the language model), or names of linear layers, comma-separated
-    )
+    # "all-linear" (of the language model), or names of linear layers, comma-separated
+    lora_target_modules: str = "all-linear"
     lora_merge: bool = True  # checkpoints hold the merged model in huggingface/ beside the adapter
 
 
-@dataclass
+@dataclass(frozen=True)
 class OptimConfig:
     """AdamW and the schedule of its learning rate."""
 
@@ -40,57 +38,52 @@ class OptimConfig:
     lr_warmup_steps_ratio: float = 0.0  # share of all updates over which the rate rises linearly from 0
     lr_scheduler_type: str = "constant"  # after the warm-up: constant, cosine or linear
     min_lr_ratio: float = 0.0  # where cosine and linear end, as a share of lr
-    training_steps: int = -1  # updates in the whole run; filled in by the trainer
+    training_steps: int = -1  # updates in the whole run; derived by the trainer
 
 
-@dataclass
+@dataclass(frozen=True)
 class FSDPConfig:
     """How FSDP2 shards and casts a model."""
 
-    torch_dtype: str | None = (
-        None  # dtype of the stored weights; null is fp32 for what is trained, mp_param_dtype for a frozen model
-    )
+    # dtype of the stored weights; null is fp32 for what is trained, mp_param_dtype for a frozen model
+    torch_dtype: str | None = None
     mp_param_dtype: str = "bf16"  # dtype of the gathered weights and of the computation
     mp_reduce_dtype: str = "fp32"  # dtype in which gradients are summed over ranks
     # ranks that share one copy of the weights, such as a machine's; -1: all. Copies sum their gradients once an update
     fsdp_size: int = -1
-    enable_full_shard: bool = (
-        True  # ZeRO-3: free gathered weights after a block; false: after a step (ZeRO-2), frozen ones stay whole
-    )
+    # ZeRO-3: free gathered weights after a block; false: after a step (ZeRO-2), frozen ones stay unsharded
+    enable_full_shard: bool = True
     param_offload: bool = False  # FSDP's own CPU offload: weights live on the host and are fetched block by block
     optimizer_offload: bool = False  # the actor's: as offload.optimizer_offload
 
 
-@dataclass
+@dataclass(frozen=True)
 class OffloadConfig:
-    """What leaves the GPU, as a whole, while another phase needs the memory."""
+    """What is offloaded to the host, as a whole, while another phase uses the GPU."""
 
-    param_offload: bool = False  # weights (and gradients) to the host between phases
-    optimizer_offload: bool = False  # optimizer state to the host outside the update
+    param_offload: bool = False  # weights (and gradients) between phases
+    optimizer_offload: bool = False  # optimizer state outside the update
 
 
-@dataclass
+@dataclass(frozen=True)
 class ActorConfig:
     """The policy update."""
 
     global_batch_size: int = 16  # prompts (groups of rollout.n responses) per optimizer step
     micro_batch_size_per_device_for_update: int = 1  # groups packed into one forward and backward pass
-    micro_batch_size_per_device_for_experience: int = (
-        1  # groups packed into one pass that only computes log-probabilities
-    )
+    # groups packed into one pass that only computes log-probabilities
+    micro_batch_size_per_device_for_experience: int = 1
     max_tokens_per_micro_batch: int | None = None  # token budget of a pass; set, it replaces the two counts above
     max_grad_norm: float = 1.0  # the gradient is scaled down to this norm
     use_kl_loss: bool = True  # add the KL term to the loss; needs the reference model
     kl_loss_coef: float = 1e-3  # weight of the KL term
-    kl_loss_type: str = "low_var_kl"  # estimator by name (verl.algorithms.kl)
+    kl_loss_type: str = "low_var_kl"  # estimator by name (verl.algorithms.kl), or package.module:name
     entropy_coeff: float = 1e-3  # weight of the entropy bonus; 0 skips its computation
-    policy_loss: str = "vanilla"  # by name (verl.algorithms.losses): vanilla, gspo
-    loss_agg_mode: str = (
-        "seq-mean-token-mean"  # token-mean, seq-mean-token-sum, seq-mean-token-mean, seq-mean-token-sum-norm
-    )
-    clip_ratio: float = (
-        0.2  # the ratio is clipped to [1 - clip_ratio_low, 1 + clip_ratio_high]; for gspo set those to 3e-4 and 4e-4
-    )
+    policy_loss: str = "vanilla"  # by name (verl.algorithms.losses), or package.module:name
+    # token-mean, seq-mean-token-sum, seq-mean-token-mean, seq-mean-token-sum-norm
+    loss_agg_mode: str = "seq-mean-token-mean"
+    # the ratio is clipped to [1 - clip_ratio_low, 1 + clip_ratio_high]; for gspo set those to 3e-4 and 4e-4
+    clip_ratio: float = 0.2
     clip_ratio_low: float | None = None  # null: clip_ratio
     clip_ratio_high: float | None = None  # null: clip_ratio; larger is DAPO's clip-higher
     clip_ratio_dual: float | None = None  # dual clip's bound for negative advantages (above 1); null: off
@@ -103,17 +96,15 @@ class ActorConfig:
     offload: OffloadConfig = field(default_factory=OffloadConfig)
 
 
-@dataclass
+@dataclass(frozen=True)
 class RefConfig:
-    """The frozen reference model; with LoRA it is the actor with its adapter switched off, and this section has nothing
-    to place.
-    """
+    """The frozen reference model; with LoRA it is the actor with its adapter disabled, and this section has no effect."""
 
     fsdp: FSDPConfig = field(default_factory=FSDPConfig)
     offload: OffloadConfig = field(default_factory=OffloadConfig)
 
 
-@dataclass
+@dataclass(frozen=True)
 class RolloutConfig:
     """Generation by vLLM."""
 
@@ -128,39 +119,34 @@ class RolloutConfig:
     tensor_parallel_size: int = 1  # GPUs that share one engine
     gpu_memory_utilization: float = 0.5  # share of the GPU for the engine's weights and cache while it is awake
     cpu_kv_cache_gib: float = 0.25  # the cache's size on a machine without a GPU
-    kv_cache_gib: float | None = (
-        None  # the cache's size on a GPU; null: what gpu_memory_utilization leaves, measured at the start
-    )
-    sleep: bool = (
-        True  # give the GPU's memory back between rollouts; false, with kv_cache_gib, where several runs share one GPU
-    )
+    # the cache's size on a GPU; null: what gpu_memory_utilization leaves, measured at the start
+    kv_cache_gib: float | None = None
+    # give the GPU's memory back between rollouts; false, with kv_cache_gib, where several runs share one GPU
+    sleep: bool = True
     dtype: str = "bf16"  # dtype of the engine's weights
     enforce_eager: bool = False  # no CUDA graphs
     enable_chunked_prefill: bool = True  # mix prompt chunks with decoding
-    max_num_batched_tokens: int | None = (
-        None  # tokens per engine step; null: vLLM's own choice, at least one whole prompt
-    )
+    max_num_batched_tokens: int | None = None  # per engine step; null: vLLM's own choice, at least one whole prompt
     max_num_seqs: int = 256  # sequences decoded at once
     max_model_len: int | None = None  # null: max_prompt_length + max_response_length
-    prompt_length: int = -1  # data.max_prompt_length; filled in by the trainer
-    response_length: int = -1  # data.max_response_length; filled in by the trainer
+    prompt_length: int = -1  # data.max_prompt_length; derived
+    response_length: int = -1  # data.max_response_length; derived
 
 
-@dataclass
+@dataclass(frozen=True)
 class RewardConfig:
-    """Which score, and what it needs; handed to the task's scorer as keyword arguments."""
+    """Which score, and what it takes; handed to the task's scorer as keyword arguments."""
 
     reward_type: str = "function"  # kept from the published YAML; a function is what there is
     compute_score: str = "video_match_keyframe_sft_sam_mod"  # rule by name, or package.module:name
+    weights: dict[str, float] = field(default_factory=dict)  # part -> its factor in the score; 1 where not named
+    tracker: str = "sam2"  # by name, or package.module:name; only rules that compare masks load it
+    tracker_options: dict[str, Any] = field(default_factory=dict)  # the tracker's own keyword arguments
     on_tracker_error: str = "raise"  # raise ends the run; skip leaves the group out, counted and reported
-    sam2_config: str | None = (
-        None  # SAM 2 model file (path, or name inside the sam2 package); null where the rule needs none
-    )
-    sam2_checkpoint: str | None = None  # SAM 2 weights; "random" for a test without
-    options: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of a rule of your own
+    options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of a rule of your own
 
 
-@dataclass
+@dataclass(frozen=True)
 class WorkerConfig:
     """Everything that one worker (one GPU) holds."""
 

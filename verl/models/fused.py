@@ -1,9 +1,10 @@
 """What stands between the matrix products of a block, as single kernels on CUDA: norms, the gated activation, rotary
 embeddings.
 
-transformers writes each as a handful of element-wise kernels, which together take about a quarter of a training pass in
-half precision. Compiled are pure functions of tensors, not the blocks: one compilation serves every layer, whatever
-hooks sharding puts around it. The modules hold the parameters of those that they stand for, under the same names.
+transformers computes each with a handful of element-wise kernels, which together take about a quarter of a training
+pass in half precision. Pure functions of tensors are compiled, not the blocks: one compilation serves every layer,
+whatever hooks sharding puts around it. The modules hold the parameters of those that they replace, under the same
+names.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from torch import Tensor, nn
 
 # half-precision numbers in the 16 bytes that a matrix's rows have to start at for Hopper's and Ampere's fast kernels
 ALIGNED = 8
-CACHE_ENTRIES = 64  # gradients on or off, dtypes, ranks and single-block rows each take one; dynamo's default is 8
+RECOMPILE_LIMIT = 64  # gradients on or off, dtypes, ranks and single-block batches each take one; dynamo's default is 8
 
 
-def allow_entries() -> None:
-    """Lets dynamo keep `CACHE_ENTRIES` of a function."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, CACHE_ENTRIES)
+def raise_recompile_limit() -> None:
+    """Lets dynamo keep `RECOMPILE_LIMIT` variants of a function."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
 
 
 @cache
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """torch.compile, once per function."""
-    allow_entries()
+    raise_recompile_limit()
     return torch.compile(function, **options)
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of tensors that is compiled where they are on CUDA; lengths are symbolic."""
+    """Compiles a function of tensors where they are on CUDA; lengths are symbolic."""
 
     @wraps(function)
     def call(first: Tensor, *others: Tensor) -> Any:
@@ -46,29 +47,29 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @fused
-def gate(activated: Tensor, linear: Tensor) -> Tensor:
-    """silu(activated) * linear."""
-    return F.silu(activated) * linear
+def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up."""
+    return F.silu(gate) * up
 
 
 @fused
-def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotary embedding of query and key [..., head_dim]: the first half of the channels pairs with the second. Summed
-    in fp32.
+def apply_rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotary embedding of query and key [..., head_dim], computed in fp32: the first half of the channels pairs with
+    the second.
     """
 
-    def turned(x: Tensor) -> Tensor:
+    def rotated(x: Tensor) -> Tensor:
         first, second = x.float().chunk(2, dim=-1)
         return (x.float() * cos.float() + torch.cat([-second, first], dim=-1) * sin.float()).to(x.dtype)
 
-    return turned(query), turned(key)
+    return rotated(query), rotated(key)
 
 
 class GatedMLP(nn.Module):
     """down(silu(gate(x)) * up(x)), holding the projections of transformers' module.
 
-    The vision tower of Qwen2.5-VL is 3,420 channels wide inside, which is not `ALIGNED`: on a GPU zeros are put behind
-    them, which change nothing.
+    On a GPU zero channels are appended where their number is no multiple of `ALIGNED` (3,420 in the vision tower of
+    Qwen2.5-VL); they change nothing.
     """
 
     def __init__(self, mlp: Any) -> None:
@@ -77,27 +78,24 @@ class GatedMLP(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         projections = (self.gate_proj, self.up_proj, self.down_proj)
-        if (
-            hidden_states.is_cuda
-            and all(type(each) is nn.Linear for each in projections)
-            and self.gate_proj.out_features % ALIGNED
-        ):
-            return padded_mlp(hidden_states, *projections)
-        return self.down_proj(gate(self.gate_proj(hidden_states), self.up_proj(hidden_states)))
+        plain = all(type(each) is nn.Linear for each in projections)
+        if hidden_states.is_cuda and plain and self.gate_proj.out_features % ALIGNED:
+            return padded_gated_mlp(hidden_states, *projections)
+        return self.down_proj(silu_mul(self.gate_proj(hidden_states), self.up_proj(hidden_states)))
 
 
-def padded_mlp(hidden_states: Tensor, gate_proj: nn.Linear, up_proj: nn.Linear, down_proj: nn.Linear) -> Tensor:
+def padded_gated_mlp(hidden_states: Tensor, gate_proj: nn.Linear, up_proj: nn.Linear, down_proj: nn.Linear) -> Tensor:
     """down(silu(gate(x)) * up(x)) with as many zero channels inside as bring their number to a multiple of `ALIGNED`."""
     spare = -gate_proj.out_features % ALIGNED
 
-    def widened(projection: nn.Linear) -> Tensor:
+    def padded(projection: nn.Linear) -> Tensor:
         bias = None if projection.bias is None else F.pad(projection.bias, (0, spare))
         return F.linear(hidden_states, F.pad(projection.weight, (0, 0, 0, spare)), bias)
 
-    return F.linear(gate(widened(gate_proj), widened(up_proj)), F.pad(down_proj.weight, (0, spare)), down_proj.bias)
+    return F.linear(silu_mul(padded(gate_proj), padded(up_proj)), F.pad(down_proj.weight, (0, spare)), down_proj.bias)
 
 
-def torch_norm(norm: Any) -> nn.RMSNorm:
+def fused_rms_norm(norm: Any) -> nn.RMSNorm:
     """PyTorch's RMSNorm, one kernel each way, with the weight of transformers' module."""
     replacement = nn.RMSNorm(norm.weight.shape[0], eps=norm.variance_epsilon, device="meta")
     replacement.weight = norm.weight

@@ -1,9 +1,8 @@
-"""Low-rank adapters (peft) inside the policy, and what leaves it: the adapter alone, or weights with the adapter
-merged.
+"""LoRA adapters (peft) in the policy: their layers, their weights, and the model's weights with the adapter merged.
 
-peft draws the adapter's weights and names them. What it computes is done by `AdaptedLinear`, in fewer passes over
-memory: at a width of 11,008 and rank 64, scaling and adding the adapter's part as separate kernels takes nearly as long
-as the layer's own product.
+peft initializes the adapter's weights and names them; `AdaptedLinear` computes the layer in fewer passes over memory.
+At a width of 11,008 and rank 64, scaling and adding the adapter's part as separate kernels takes nearly as long as the
+layer's own product.
 """
 
 from __future__ import annotations
@@ -21,31 +20,31 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 ADAPTER = "default"
-LANGUAGE = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-VISION = r"model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(gate|up|down)_proj)"
 
 
 @dataclass(frozen=True)
 class LoraOptions:
-    """The adapter's shape: W + (alpha / rank) B A on the language model's linear layers (arXiv 2106.09685).
+    """The adapter's shape: W + (alpha / rank) B A on linear layers (arXiv 2106.09685).
 
     Attributes:
-        rank, alpha: as above; dropout: on the adapter's input, in train mode.
-        vision: adapt the vision tower's linear layers too.
-        target: a regular expression over full module names that replaces the choice above.
+        rank, alpha: as above.
+        target: a regular expression over full module names (`ModelFamily.lora_targets`).
+        dropout: on the adapter's input, in train mode.
     """
 
     rank: int
-    alpha: int = 32
+    alpha: float
+    target: str
     dropout: float = 0.0
-    vision: bool = False
-    target: str | None = None
 
-    def config(self) -> LoraConfig:
+    def peft_config(self) -> LoraConfig:
         """peft's own configuration, as written beside a saved adapter."""
-        target = self.target or (f"{LANGUAGE}|{VISION}" if self.vision else LANGUAGE)
         return LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=target, task_type="CAUSAL_LM"
+            r=self.rank,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft takes any number
+            lora_dropout=self.dropout,
+            target_modules=self.target,
+            task_type="CAUSAL_LM",
         )
 
 
@@ -56,7 +55,7 @@ def add_lora(model: nn.Module, options: LoraOptions) -> None:
     The adapter's weights are fp32 whatever the model's: they are trained in small steps.
     """
     model.requires_grad_(False)
-    inject_adapter_in_model(options.config(), model, adapter_name=ADAPTER)
+    inject_adapter_in_model(options.peft_config(), model, adapter_name=ADAPTER)
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
     for name, layer in layers:
         model.set_submodule(name, AdaptedLinear(layer))
@@ -81,35 +80,36 @@ class AdaptedLinear(nn.Module):
         """x [..., in_features] to [..., out_features]."""
         if not self.adapted:
             return self.base_layer(x)
-        low = self.dropout(x)
+        dropped = self.dropout(x)
         down, up = (part[ADAPTER].weight.to(x.dtype) for part in (self.lora_A, self.lora_B))
         return _Adapted.apply(
-            x, None if low is x else low, self.base_layer.weight, self.base_layer.bias, down, up, self.scaling
+            x, None if dropped is x else dropped, self.base_layer.weight, self.base_layer.bias, down, up, self.scaling
         )
 
 
 class _Adapted(torch.autograd.Function):
-    """x W^T + bias + s (low A^T) B^T for a frozen W; `low` is None where it is x. The adapter's part is added inside
-    its product.
+    """x W^T + bias + s (dropped A^T) B^T for a frozen W, the adapter's part added inside its product.
+
+    `dropped` is x after dropout, None without dropout.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
-        low: Tensor | None,
+        dropped: Tensor | None,
         weight: Tensor,
         bias: Tensor | None,
         down: Tensor,
         up: Tensor,
         scaling: float,
     ) -> Tensor:
-        source = (x if low is None else low).flatten(0, -2)
+        source = (x if dropped is None else dropped).flatten(0, -2)
         middle = source @ down.T
         output = F.linear(x, weight, bias)
         output.flatten(0, -2).addmm_(middle, up.T, alpha=scaling)
         ctx.save_for_backward(source, middle, weight, down, up)
-        ctx.shared, ctx.scaling = low is None, scaling
+        ctx.shared, ctx.scaling = dropped is None, scaling
         return output
 
     @staticmethod
@@ -117,15 +117,15 @@ class _Adapted(torch.autograd.Function):
         source, middle, weight, down, up = ctx.saved_tensors
         grad = grads[0].flatten(0, -2)
         grad_middle = (grad @ up).mul_(ctx.scaling)
-        grad_x = grad_low = None
+        grad_x = grad_dropped = None
         if ctx.needs_input_grad[0]:
             grad_x = grad @ weight
             if ctx.shared:
                 grad_x.addmm_(grad_middle, down)
             else:
-                grad_low = (grad_middle @ down).unflatten(0, grads[0].shape[:-1])
+                grad_dropped = (grad_middle @ down).unflatten(0, grads[0].shape[:-1])
             grad_x = grad_x.unflatten(0, grads[0].shape[:-1])
-        return grad_x, grad_low, None, None, grad_middle.T @ source, (grad.T @ middle).mul_(ctx.scaling), None
+        return grad_x, grad_dropped, None, None, grad_middle.T @ source, (grad.T @ middle).mul_(ctx.scaling), None
 
 
 def lora_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
@@ -134,7 +134,7 @@ def lora_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
 
 
 @contextmanager
-def adapter_off(model: nn.Module) -> Iterator[None]:
+def disable_adapter(model: nn.Module) -> Iterator[None]:
     """The base model inside the block: the reference policy of a LoRA run."""
     layers = lora_layers(model).values()
     try:

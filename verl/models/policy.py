@@ -1,4 +1,5 @@
-"""The policy: Qwen2.5-VL behind one call that takes a packed row and gives the log-probabilities of its responses.
+"""The policy: a vision-language model behind one call that takes a packed batch and gives the log-probabilities of its
+responses.
 
 Everything happens inside `Policy.forward`, so FSDP2 sees one root and its blocks:
 
@@ -8,7 +9,7 @@ Everything happens inside `Policy.forward`, so FSDP2 sees one root and its block
 
 with `mixed = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)`.
 Activations follow the weights' dtype by themselves, and what stays fp32 on its way into a block (the tower's rotary
-angles) must not be cast.
+embeddings) must not be cast.
 """
 
 from __future__ import annotations
@@ -18,119 +19,95 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
-from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
-from verl.models.attention import TextAttention, row_mask
-from verl.models.fused import GatedMLP, allow_entries, torch_norm
+from verl.models.attention import packed_mask
+from verl.models.families import load_family
+from verl.models.fused import raise_recompile_limit
 from verl.models.log_probs import TokenScores, token_log_probs
 from verl.models.lora import LoraOptions, add_lora
 from verl.models.packing import PackedBatch
-from verl.models.qwen2_5_vl.vision import VisionAttention, encode_images
 
 
 class Policy(nn.Module):
     """Scores the responses of packed groups.
 
     Attributes:
-        model: transformers' `Qwen2_5_VLForConditionalGeneration`; its parameters keep their names, with LoRA those that
-            peft gives them.
-        config: the model's `Qwen2_5_VLConfig`.
+        model: transformers' model; its parameters keep their names, with LoRA those that peft gives them.
+        family, config: of the model.
     """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        layer_types = set(model.config.text_config.layer_types)
-        if layer_types != {"full_attention"}:
-            raise ValueError(f"packed rows need full attention in every layer, the config has {sorted(layer_types)}")
-        self._exchange_parts(model.model.visual, model.model.language_model)
+        self.family = load_family(model.config)
+        self.family.replace_modules(model)
         self.model = model
         self.config = model.config
         self.lora: LoraOptions | None = None
 
-    @staticmethod
-    def _exchange_parts(visual: Any, language: Any) -> None:
-        """Puts this package's attention, norms and gated products in the place of transformers', with the same
-        parameters and names.
-        """
-        if visual.config.hidden_act != "silu" or language.config.hidden_act != "silu":
-            raise ValueError("Qwen2.5-VL's blocks are gated by silu; the config names another activation")
-        for block in visual.blocks:
-            block.attn, block.mlp = VisionAttention(block.attn), GatedMLP(block.mlp)
-            block.norm1, block.norm2 = torch_norm(block.norm1), torch_norm(block.norm2)
-        visual.merger.ln_q = torch_norm(visual.merger.ln_q)
-        for layer in language.layers:
-            layer.self_attn, layer.mlp = TextAttention(layer.self_attn), GatedMLP(layer.mlp)
-            layer.input_layernorm = torch_norm(layer.input_layernorm)
-            layer.post_attention_layernorm = torch_norm(layer.post_attention_layernorm)
-        language.norm = torch_norm(language.norm)
-
     def forward(
         self, batch: PackedBatch, temperature: float = 1.0, entropy: bool = False, certainty: bool = False
     ) -> TokenScores:
-        """Log-probabilities of the row's response tokens, in the order of `PackedBatch.labels`.
+        """Log-probabilities of the response tokens, in the order of `PackedBatch.labels`.
 
         Args:
             batch: on the model's device.
             temperature: logits are divided by it, as in sampling.
             entropy, certainty: also these of each token's distribution.
         """
-        hidden = self._hidden_states(batch)[batch.predictors]
+        hidden = self._hidden_states(batch)[batch.logit_positions]
         return token_log_probs(hidden, self.model.lm_head.weight, batch.labels, temperature, entropy, certainty)
 
     def _hidden_states(self, batch: PackedBatch) -> Tensor:
         """The language model's last hidden states [L, hidden_size]."""
-        base = self.model.model
-        embeddings = base.language_model.embed_tokens(batch.input_ids[0])
-        images = self._image_features(batch).to(embeddings.dtype)
-        if len(batch.image_positions):
-            embeddings = embeddings.index_copy(0, batch.image_positions, images)
-        else:  # only the blank image: it adds nothing but its place in the graph
-            embeddings = embeddings + 0 * images.sum()
-        output = base.language_model(
-            inputs_embeds=embeddings[None],
-            position_ids=batch.position_ids,
-            attention_mask={"full_attention": row_mask(batch)},
-            use_cache=False,
-        )
-        return output.last_hidden_state[0]
+        language, positions = self.family.language_model(self.model), batch.image_positions
+        hidden = language.embed_tokens(batch.input_ids[0])
+        images, levels = self._encode_images(batch)
+        if len(positions):
+            hidden = hidden.index_copy(0, positions, images.to(hidden.dtype))
+        else:  # the blank image adds nothing but its place in the graph
+            hidden = hidden + 0 * sum(tokens.to(hidden.dtype).sum() for tokens in (images, *levels))
+        hidden, mask = hidden[None], packed_mask(batch)
+        rotary = language.rotary_emb(hidden, batch.position_ids)
+        for number, layer in enumerate(language.layers):
+            hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary)
+            if number < len(levels) and len(positions):
+                hidden = hidden.index_add(1, positions, levels[number][None].to(hidden.dtype))
+        return language.norm(hidden)[0]
 
-    def _image_features(self, batch: PackedBatch) -> Tensor:
-        visual = self.model.model.visual
-        trained = any(parameter.requires_grad for parameter in visual.parameters())
+    def _encode_images(self, batch: PackedBatch) -> tuple[Tensor, list[Tensor]]:
+        tower = self.family.vision_tower(self.model)
+        trained = any(parameter.requires_grad for parameter in tower.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
-            return encode_images(visual, batch.pixel_values, batch.vision)
+            return self.family.encode_images(self.model, batch.pixel_values, batch.vision)
 
     def blocks(self) -> list[nn.Module]:
         """The units of sharding, in the order of the forward pass: the tower's blocks, then the language model's
         layers.
         """
-        return [*self.model.model.visual.blocks, *self.model.model.language_model.layers]
+        return [*self.family.vision_tower(self.model).blocks, *self.family.language_model(self.model).layers]
 
     def freeze_vision(self) -> None:
         """Takes the vision tower out of training; its pass then keeps no activations."""
-        self.model.model.visual.requires_grad_(False)
+        self.family.vision_tower(self.model).requires_grad_(False)
 
     def checkpoint_activations(self) -> None:
-        """Keeps only each block's input for the backward pass. In effect in train mode."""
+        """Keeps only each block's input for the backward pass, in train mode."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
     def compile_layers(self, backend: str = "inductor") -> None:
         """Makes each language layer one compiled function, hooks of sharding left outside. One compilation serves all
-        layers; the first length of a row that is met takes one, the second one that all others share. For CUDA:
-        elsewhere attention differs with every row.
+        layers; the first length that is met takes one, the second one that all others share. For CUDA: elsewhere
+        attention differs with every batch.
         """
-        allow_entries()
-        for layer in self.model.model.language_model.layers:
+        raise_recompile_limit()
+        for layer in self.family.language_model(self.model).layers:
             layer.forward = torch.compile(layer.forward, backend=backend, fullgraph=True)
 
     @classmethod
-    def from_config(
-        cls, config: Qwen2_5_VLConfig, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-    ) -> Policy:
+    def from_config(cls, config: Any, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Policy:
         """A policy with random weights, made on the device; on `meta` it has shapes only."""
         with torch.device(device):
-            return cls(Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=dtype))
+            return cls(load_family(config).from_config(dtype))
 
 
 def load_policy(
@@ -154,21 +131,8 @@ def load_policy(
         FileNotFoundError: no checkpoint there.
         ValueError: another architecture, or weights missing from the checkpoint.
     """
-    if not (Path(path) / "config.json").is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: it has no config.json")
-    config: Any = AutoConfig.from_pretrained(path, **(overrides or {}))
-    if config.model_type != "qwen2_5_vl":
-        raise ValueError(f"{path} holds a {config.model_type} model; the engine trains qwen2_5_vl")
     with torch.device(device):
-        loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            path, config=config, dtype=dtype, output_loading_info=True
-        )
-    model, report = loaded
-    if report["missing_keys"]:
-        raise ValueError(
-            f"{path} lacks {len(report['missing_keys'])} weights, among them {sorted(report['missing_keys'])[0]}"
-        )
-    policy = Policy(model)
+        policy = Policy(load_family(path, **(overrides or {})).from_pretrained(path, dtype))
     if freeze_vision:
         policy.freeze_vision()
     if lora is not None:

@@ -1,33 +1,31 @@
-"""Host tensors on their way to a GPU that goes on computing.
+"""Copies of host tensors to a GPU that goes on computing.
 
-A copy from ordinary memory waits until the GPU has done all that was launched before it, and then the GPU waits for the
-next launches. A copy from page-locked memory takes its turn among the launches.
+A copy from pageable memory blocks the host until the GPU has run everything launched before it, and the GPU then waits
+for new launches. A copy from pinned memory is queued among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 T = TypeVar("T")
 
 
-def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """The tensor on the device; the host does not wait for it."""
-    if torch.device(device).type == "cuda" and tensor.device.type == "cpu" and not tensor.is_pinned():
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+def to_device(value: T, device: torch.device | str) -> T:
+    """A tensor, or every tensor of a pytree, on the device; the host does not wait for the copies."""
+
+    def copy(tensor: Tensor) -> Tensor:
+        if torch.device(device).type == "cuda" and tensor.device.type == "cpu" and not tensor.is_pinned():
+            tensor = tensor.pin_memory()
+        return tensor.to(device, non_blocking=True)
+
+    return pytree.tree_map_only(Tensor, copy, value)
 
 
-def mapped(value: T, function: Callable[[Tensor], Tensor]) -> T:
-    """A dataclass with the function applied to every tensor in it, however deep; other values as they are."""
-    if isinstance(value, Tensor):
-        return function(value)  # type: ignore[return-value]
-    if not is_dataclass(value):
-        return value
-    changed: dict[str, Any] = {field.name: mapped(getattr(value, field.name), function) for field in fields(value)}
-    return replace(value, **changed)  # type: ignore[type-var]
+def pin_memory(value: T) -> T:
+    """Every tensor of a pytree in pinned memory, from which a GPU copies while it computes."""
+    return pytree.tree_map_only(Tensor, Tensor.pin_memory, value)

@@ -143,7 +143,7 @@ class WorkerGroup:
             raise ValueError(f"{method}: {len(values)} arguments for {len(self)} workers")
         return self._run(method, [((value,), kwargs) for value in values])
 
-    def take_traffic(self) -> int:
+    def take_transferred_bytes(self) -> int:
         """Bytes of arguments and results, pickled, since this was last asked."""
         traffic, self._traffic = self._traffic, 0
         return traffic

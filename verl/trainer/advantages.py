@@ -37,15 +37,12 @@ def group_advantages(
     rewards = torch.zeros_like(mask)
     rewards[torch.arange(len(lengths)), torch.tensor(lengths) - 1] = torch.tensor(scores, dtype=torch.float32)
     sizes = torch.tensor([len(group.totals) for group in groups])
-    inputs = {
-        "index": torch.arange(len(groups)).repeat_interleave(sizes),
-        "baselines": None
-        if any(group.baseline is None for group in groups)
-        else _repeated([group.baseline for group in groups], sizes),
-        "certainty": None
-        if certainty is None
-        else torch.tensor([value for group in groups for value in certainty[group.uid]]),
-    }
+    inputs: dict[str, torch.Tensor | None] = {"index": torch.arange(len(groups)).repeat_interleave(sizes)}
+    baselines = [group.baseline for group in groups if group.baseline is not None]
+    if len(baselines) == len(groups):
+        inputs["baselines"] = torch.tensor(baselines, dtype=torch.float32).repeat_interleave(sizes)
+    if certainty is not None:
+        inputs["certainty"] = torch.tensor([value for group in groups for value in certainty[group.uid]])
     options = {"gamma": config.gamma} if config.adv_estimator == "reinforce_plus_plus" else {}
     advantages, _ = estimate(config.adv_estimator, rewards, mask, inputs, **options)
     rows = iter(row[:length].numpy().copy() for row, length in zip(advantages, lengths))
@@ -56,12 +53,6 @@ def shaped_scores(group: GroupResult, config: AlgorithmConfig, limit: int) -> li
     """The group's scores, less the penalty for length where `algorithm.overlong_buffer` asks for it."""
     if not config.overlong_buffer:
         return group.totals
-    penalties = [
-        overlong_penalty(tokens, limit, config.overlong_buffer, config.overlong_penalty)
-        for tokens in group.response_tokens
-    ]
+    buffer, factor = config.overlong_buffer, config.overlong_penalty
+    penalties = [overlong_penalty(tokens, limit, buffer, factor) for tokens in group.response_tokens]
     return [total + penalty for total, penalty in zip(group.totals, penalties)]
-
-
-def _repeated(values: Sequence[float | None], sizes: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float32).repeat_interleave(sizes)

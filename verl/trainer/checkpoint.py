@@ -1,11 +1,10 @@
-"""Checkpoints on disk: `<run>/global_step_N`, written to the side and renamed, so that a folder of that name is always
-whole.
+"""Checkpoints on disk: `<run>/global_step_N`, written aside and renamed, so that a folder of that name is always whole.
 
-global_step_N/actor/huggingface/   weights (safetensors), config, tokenizer and processor: what from_pretrained and vLLM
-read global_step_N/actor/...            optimizer, scheduler, random state of every rank global_step_N/trainer.json
-step, place in the data, the configuration latest                             the name of the folder that was written
-last huggingface                        link to its weights; not there where it has none of the whole model (LoRA
-without merging)
+global_step_N/actor/huggingface/   weights (safetensors), config, tokenizer and processor, for transformers and vLLM
+global_step_N/actor/...            optimizer, scheduler, random state of every rank
+global_step_N/trainer.json         step, position in the data, configuration
+latest                             the name of the folder that was written last
+huggingface                        link to its weights, where it has the whole model's (LoRA: if lora_merge)
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from verl.files import write_text
 from verl.protocol import Engine
 
 _NAME = re.compile(r"global_step_(\d+)")
@@ -38,37 +38,30 @@ def save_checkpoint(engine: Engine, root: str | Path, step: int, state: dict[str
         CheckpointError: the folder cannot be written; what was saved before is untouched.
     """
     root = Path(root)
-    final, partial, replaced = (
-        root / f"global_step_{step}",
-        root / f".global_step_{step}.partial",
-        root / f".global_step_{step}.replaced",
-    )
+    final = root / f"global_step_{step}"
+    partial, replaced = root / f".{final.name}.partial", root / f".{final.name}.replaced"
     try:
         _restore(root)
-        for left in [
-            *root.glob(".global_step_*.partial"),
-            *root.glob(".global_step_*.replaced"),
-        ]:  # by a run that was ended while it saved
-            shutil.rmtree(left)
+        for kind in ("partial", "replaced"):  # left by a run that was ended while it saved
+            for folder in root.glob(f".global_step_*.{kind}"):
+                shutil.rmtree(folder)
         partial.mkdir(parents=True)
         engine.save(str(partial))
-        _write(partial / "trainer.json", json.dumps({"step": step} | state, indent=1))
+        write_text(partial / "trainer.json", json.dumps({"step": step} | state, indent=1))
         if final.exists():  # a resumed run saves the same step again
             os.replace(final, replaced)
         os.replace(partial, final)
-        _write(root / "latest", final.name)
+        write_text(root / "latest", final.name)
         _link_weights(root, final)
         if replaced.exists():
             shutil.rmtree(replaced)
     except OSError as error:
-        raise CheckpointError(
-            f"cannot write the checkpoint {final}: {error}; the checkpoints before it are whole"
-        ) from error
-    done = [number for number in sorted(saved_checkpoints(root)) if number <= step]
-    for number in done[: -limit if limit > 0 else 0]:
-        removed = (
-            root / f".global_step_{number}.partial"
-        )  # under this name it is no checkpoint, however much of it is left
+        whole = "the checkpoints before it are whole"
+        raise CheckpointError(f"cannot write the checkpoint {final}: {error}; {whole}") from error
+    saved = [number for number in sorted(saved_checkpoints(root)) if number <= step]
+    for number in saved[: -limit if limit > 0 else 0]:
+        # under this name it is no checkpoint, however much of it is left
+        removed = root / f".global_step_{number}.partial"
         os.replace(root / f"global_step_{number}", removed)
         shutil.rmtree(removed)
     return final
@@ -76,13 +69,8 @@ def save_checkpoint(engine: Engine, root: str | Path, step: int, state: dict[str
 
 def saved_checkpoints(root: str | Path) -> dict[int, Path]:
     """The whole checkpoints of a run, by step."""
-    root = Path(root)
-    found = (
-        {int(match[1]): path for path in root.glob("global_step_*") if (match := _NAME.fullmatch(path.name))}
-        if root.is_dir()
-        else {}
-    )
-    return {step: path for step, path in found.items() if (path / "trainer.json").is_file()}
+    folders = ((_NAME.fullmatch(path.name), path) for path in Path(root).glob("global_step_*"))
+    return {int(match[1]): path for match, path in folders if match and (path / "trainer.json").is_file()}
 
 
 def find_checkpoint(where: str | None, root: str | Path) -> Path | None:
@@ -102,9 +90,8 @@ def find_checkpoint(where: str | None, root: str | Path) -> Path | None:
     if where is None:
         if own:
             raise CheckpointError(
-                f"{root} holds checkpoints up to step {max(own)}: set trainer.load_checkpoint_path=latest to go on "
-                "from there, "
-                "or another trainer.save_checkpoint_path"
+                f"{root} holds checkpoints up to step {max(own)}: set trainer.load_checkpoint_path=latest to resume "
+                "from there, or another trainer.save_checkpoint_path"
             )
         return None
     if where == "latest":
@@ -121,7 +108,7 @@ def find_checkpoint(where: str | None, root: str | Path) -> Path | None:
 
 
 def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
-    """Puts the engine back, and returns the loop's state with its `step`."""
+    """Restores the engine, and returns the loop's state with its `step`."""
     engine.load(str(path))
     return read_state(path)
 
@@ -142,38 +129,24 @@ def _latest(root: Path, saved: dict[int, Path]) -> Path:
     for path in saved.values():
         if path.name == name:
             return path
-    there = ", ".join(path.name for _, path in sorted(saved.items()))
-    raise CheckpointError(
-        f"{pointer} names {name}, which is no whole checkpoint: name the folder to go on from, one of {there}"
-    )
+    known = ", ".join(path.name for _, path in sorted(saved.items()))
+    raise CheckpointError(f"{pointer} names {name}, which is no whole checkpoint: name the folder, one of {known}")
 
 
 def _restore(root: Path) -> None:
-    """Puts a checkpoint back that a run had set aside to replace it, where the run was ended before the new one took
-    its place.
-    """
-    for aside in root.glob(".global_step_*.replaced"):
-        final = root / aside.name[1:].removesuffix(".replaced")
+    """Puts a checkpoint back that a run was about to replace, where the run was ended before the new one was in place."""
+    for replaced in root.glob(".global_step_*.replaced"):
+        final = root / replaced.name[1:].removesuffix(".replaced")
         if not final.exists():
-            os.replace(aside, final)
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a small file whole or not at all."""
-    aside = path.with_name(f".{path.name}.partial")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+            os.replace(replaced, final)
 
 
 def _link_weights(root: Path, checkpoint: Path) -> None:
-    """Points `root`/huggingface at the checkpoint's weights in one step; where it has none, an older link goes too."""
-    link, aside = root / "huggingface", root / ".huggingface.partial"
+    """Points `root`/huggingface at the checkpoint's weights in one step; removes an older link where it has none."""
+    link, partial = root / "huggingface", root / ".huggingface.partial"
     if not any((checkpoint / "actor" / "huggingface").glob("*.safetensors")):
         link.unlink(missing_ok=True)
         return
-    aside.unlink(missing_ok=True)
-    aside.symlink_to(Path(checkpoint.name, "actor", "huggingface"))
-    os.replace(aside, link)
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(Path(checkpoint.name, "actor", "huggingface"))
+    os.replace(partial, link)

@@ -1,4 +1,4 @@
-"""Which prompt comes when: an order that is a function of (seed, position), so that one number resumes it exactly."""
+"""The order of the prompts: a function of (seed, position), so that one number resumes it exactly."""
 
 from __future__ import annotations
 
@@ -56,31 +56,29 @@ class DataOrder:
         return [self.request(position) for position in range(count)]
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on at the same place."""
+        """What `load_state_dict` needs to resume at the same position."""
         return {"position": self.position, "seed": self.seed, "samples": len(self), "shuffle": self.shuffle}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes to the saved place. Raises OrderChanged where the data or its order is another one than the
+        """Resumes at the saved position. Raises OrderChanged where the data or its order is another than the
         checkpoint's.
         """
         now = self.state_dict() | {"position": state["position"]}
         if now != state:
             changed = ", ".join(f"{key} {state[key]} -> {now[key]}" for key in state if state[key] != now[key])
-            raise OrderChanged(
-                f"the checkpoint was trained on another order of the data ({changed}): resume with the data and seed "
-                "it had"
-            )
+            order = f"another order of the data ({changed})"
+            raise OrderChanged(f"the checkpoint was trained on {order}: resume with the data and seed it had")
         self.position = state["position"]
 
     def request(self, position: int) -> GroupRequest:
         """Request number `position`, which is its uid."""
-        episode, place = divmod(position, len(self))
+        episode, offset = divmod(position, len(self))
         if episode != self._episode:
             self._episode = episode
             self._order = (
                 np.random.default_rng([self.seed, episode]).permutation(self.indices) if self.shuffle else self.indices
             )
-        index = int(self._order[place])
+        index = int(self._order[offset])
         return GroupRequest(uid=position, index=index, seed=request_seed(self.seed, episode, index))
 
 
@@ -97,33 +95,32 @@ def validation_requests(indices: Sequence[int], seed: int, limit: int | None = N
     return [GroupRequest(uid=-1 - i, index=index, seed=request_seed(seed, 0, index)) for i, index in enumerate(chosen)]
 
 
-def split(count: int, held_out: float, seed: int) -> tuple[list[int], list[int]]:
+def hold_out(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
     """Indices to train on, and the share that is held out, drawn once by `seed`; both in ascending order."""
     order = np.random.default_rng(seed).permutation(count)
-    kept_back = round(count * held_out)
-    return sorted(order[kept_back:].tolist()), sorted(order[:kept_back].tolist())
+    held_out = round(count * share)
+    return sorted(order[held_out:].tolist()), sorted(order[:held_out].tolist())
 
 
-def share_out(items: Sequence[T], costs: Sequence[int], places: int) -> list[list[T]]:
-    """Shares items among places: counts differ by one at most, and the sums of the costs are near each other.
+def balance_by_length(items: Sequence[T], lengths: Sequence[int], replicas: int) -> list[list[T]]:
+    """Divides items among replicas: counts differ by one at most, and the sums of the lengths are near each other.
 
-    Largest first, to the lightest place with room.
-
-    The result depends on nothing but the arguments; ties go to the earlier item and place.
+    Largest first, to the replica with the smallest sum that has room. The result depends on nothing but the arguments;
+    ties go to the earlier item and replica.
     """
-    most = -(-len(items) // places)
-    spare = len(items) - (most - 1) * places if items else 0  # places that may hold `most` items
-    shares: list[list[int]] = [[] for _ in range(places)]
-    loads = [0] * places
-    for i in sorted(range(len(items)), key=lambda i: (-costs[i], i)):
-        full = sum(len(share) == most for share in shares)
-        room = [p for p in range(places) if len(shares[p]) < (most if full < spare else most - 1)]
-        lightest = min(room, key=lambda p: (loads[p], len(shares[p]), p))
-        shares[lightest].append(i)
-        loads[lightest] += costs[i]
-    return [[items[i] for i in sorted(share)] for share in shares]
+    most = -(-len(items) // replicas)
+    spare = len(items) - (most - 1) * replicas if items else 0  # replicas that may hold `most` items
+    chosen: list[list[int]] = [[] for _ in range(replicas)]
+    sums = [0] * replicas
+    for i in sorted(range(len(items)), key=lambda i: (-lengths[i], i)):
+        full = sum(len(each) == most for each in chosen)
+        room = [r for r in range(replicas) if len(chosen[r]) < (most if full < spare else most - 1)]
+        smallest = min(room, key=lambda r: (sums[r], len(chosen[r]), r))
+        chosen[smallest].append(i)
+        sums[smallest] += lengths[i]
+    return [[items[i] for i in sorted(each)] for each in chosen]
 
 
-def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
+def batched(items: Sequence[T], size: int) -> list[Sequence[T]]:
     """Consecutive slices of `size`; the last may be shorter."""
     return [items[start : start + size] for start in range(0, len(items), size)]

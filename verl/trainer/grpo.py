@@ -1,4 +1,4 @@
-"""Group Relative Policy Optimization (arXiv:2402.03300): sample, rollout, score, reference, advantage, update, log,
+"""Group Relative Policy Optimization (arXiv 2402.03300): sample, rollout, score, reference, advantage, update, log,
 save.
 
 Deviates from the published loop where that loses data: the last step runs, a resumed run equals the uninterrupted one,
@@ -13,17 +13,17 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import AutoConfig
-
-from verl.algorithms.advantages import needs
+from verl.algorithms.advantages import required_inputs
 from verl.algorithms.dapo import informative
+from verl.metrics import Metrics, reduce_over_step
+from verl.models.families import load_family
 from verl.protocol import GroupRequest, GroupResult
 from verl.trainer.advantages import group_advantages
-from verl.trainer.data_order import batches
+from verl.trainer.data_order import batched
 from verl.trainer.loop import Loop
 from verl.trainer.prompt_lengths import PromptLengths
-from verl.trainer.step_metrics import group_metrics, is_computed, over_parts
-from verl.trainer.throughput import ModelFlops, device_peak, throughput_metrics
+from verl.trainer.step_metrics import group_metrics, is_computed
+from verl.trainer.throughput import device_peak, throughput_metrics
 
 log = logging.getLogger(__name__)
 
@@ -33,97 +33,94 @@ class GRPO(Loop):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.flops = ModelFlops.of(AutoConfig.from_pretrained(self.config.worker.actor.model.model_path or ""))
         model = self.config.worker.actor.model
         adapter = model.lora_rank > 0
-        self.update_flops = self.flops.with_backward(adapter, tower=not (adapter or model.freeze_vision_tower))
-        self.needs_certainty = "certainty" in needs(self.config.algorithm.adv_estimator)
+        self.flops = load_family(model.model_path, **model.override_config).flops()
+        self.update_flops = self.flops.with_backward(adapter, vision=not (adapter or model.freeze_vision_tower))
+        self.uses_certainty = "certainty" in required_inputs(self.config.algorithm.adv_estimator)
         peak = device_peak(self.engine.device_name)
         self.peak = peak and peak * self.plan.workers
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> Metrics:
         clock, actor = self.clock, self.config.worker.actor
 
-        groups, seen, figures = self.sample()
+        groups, seen, metrics = self.sample()
+        uids = [group.uid for group in groups]
 
         if self.plan.passes["reference"] and groups:
             with clock("reference"):
-                figures |= self.engine.reference([group.uid for group in groups], old=self.plan.updates_per_step > 1)
+                metrics |= self.engine.compute_log_probs(uids, old=self.plan.updates_per_step > 1)
 
         with clock("advantage"):
-            certainty = self.engine.certainty([group.uid for group in groups]) if self.needs_certainty else None
-            advantages = group_advantages(
-                groups, self.config.algorithm, self.config.data.max_response_length, certainty
-            )
+            certainty = self.engine.compute_certainty(uids) if self.uses_certainty else None
+            limit = self.config.data.max_response_length
+            advantages = group_advantages(groups, self.config.algorithm, limit, certainty)
 
         with clock("update"):
-            minibatches = batches(advantages, actor.global_batch_size)
+            minibatches = batched(advantages, actor.global_batch_size)
             updates = [self.engine.update(minibatch) for _ in range(actor.ppo_epochs) for minibatch in minibatches]
 
-        self.engine.drop([group.uid for group in groups])
-        return figures | over_parts(updates) | group_metrics(seen) | self.rates(seen, groups)
+        self.engine.drop(uids)
+        return metrics | reduce_over_step(updates) | group_metrics(seen) | self.rates(seen, groups)
 
-    def sample(self) -> tuple[list[GroupResult], list[GroupResult], dict[str, float]]:
-        """Draws, generates and scores a batch; gives the groups to train on, all groups seen, and figures.
+    def sample(self) -> tuple[list[GroupResult], list[GroupResult], Metrics]:
+        """Draws, generates and scores a batch; returns the groups to train on, all groups seen, and metrics.
 
-        With dynamic sampling (DAPO, arXiv:2503.14476) groups whose scores are all equal are replaced, over a few
+        With dynamic sampling (DAPO, arXiv 2503.14476) groups whose scores are all equal are replaced, over a few
         rounds.
         """
         algorithm, batch = self.config.algorithm, self.config.data.rollout_batch_size
-        kept: list[GroupResult] = []
+        selected: list[GroupResult] = []
         seen: list[GroupResult] = []
-        rounds: list[dict[str, float]] = []
+        rounds: list[Metrics] = []
         for _ in range(algorithm.max_sampling_rounds if algorithm.dynamic_sampling else 1):
-            requests = self.prompts.order.draw(batch - len(kept))
-            groups, figures = self.generate(requests, self.prompts.lengths)
-            rounds.append(figures)
+            requests = self.prompts.order.draw(batch - len(selected))
+            groups, metrics = self.generate(requests, self.prompts.lengths)
+            rounds.append(metrics)
             useful = [
                 group
                 for group in groups
                 if is_computed(group) and (not algorithm.dynamic_sampling or informative(group.totals))
             ]
             self.engine.drop(sorted({group.uid for group in groups} - {group.uid for group in useful}))
-            kept, seen = kept + useful, seen + groups
-            if len(kept) == batch:
+            selected, seen = selected + useful, seen + groups
+            if len(selected) == batch:
                 break
-        if len(kept) < batch:
-            log.warning(
-                "this step trains on %d groups instead of %d: the others have no score, or the same one throughout",
-                len(kept),
-                batch,
-            )
-        return kept, seen, over_parts(rounds)
+        if len(selected) < batch:
+            message = "this step trains on %d groups instead of %d: the others have no score, or equal scores"
+            log.warning(message, len(selected), batch)
+        return selected, seen, reduce_over_step(rounds)
 
     def generate(
         self, requests: Sequence[GroupRequest], lengths: PromptLengths, validation: bool = False
-    ) -> tuple[list[GroupResult], dict[str, float]]:
+    ) -> tuple[list[GroupResult], Metrics]:
         """Rollout and score. Each minibatch is balanced by itself, so its members do not depend on the number of
-        places.
+        replicas.
         """
-        shares: list[list[GroupRequest]] = [[] for _ in range(self.engine.places)]
-        for minibatch in batches(requests, self.config.worker.actor.global_batch_size):
-            for share, part in zip(shares, self.share(minibatch, lengths)):
-                share.extend(part)
+        batches: list[list[GroupRequest]] = [[] for _ in range(self.engine.replicas)]
+        for minibatch in batched(requests, self.config.worker.actor.global_batch_size):
+            for batch, part in zip(batches, self.balance(minibatch, lengths)):
+                batch.extend(part)
         kind = "validation " if validation else ""
         with self.clock(f"{kind}rollout"):
-            figures = self.engine.rollout(shares, validation=validation)
+            metrics = self.engine.rollout(batches, validation=validation)
         with self.clock(f"{kind}score"):
-            return self.engine.score([request.uid for request in requests]), figures
+            return self.engine.collect_scores([request.uid for request in requests]), metrics
 
-    def validate(self, step: int) -> dict[str, float]:
+    def validate(self, step: int) -> Metrics:
         """Scores answers to the validation prompts."""
         groups: list[GroupResult] = []
-        for requests in batches(self.prompts.validation, self.config.data.val_batch_size):
+        for requests in batched(self.prompts.validation, self.config.data.val_batch_size):
             results, _ = self.generate(requests, self.prompts.val_lengths, validation=True)
             self.engine.drop([group.uid for group in results])
             groups += results
         self.run_log.generations(step, groups[: self.config.trainer.val_generations_to_log_to_wandb])
         return group_metrics(groups, "val/")
 
-    def rates(self, seen: Sequence[GroupResult], trained: Sequence[GroupResult]) -> dict[str, float]:
+    def rates(self, seen: Sequence[GroupResult], trained: Sequence[GroupResult]) -> Metrics:
         """Tokens per second and MFU of the step's stages so far."""
         order, lengths = self.prompts.order, self.prompts.lengths
-        patches = {group.uid: lengths.patches(order.request(group.uid)) for group in seen}
+        images = {group.uid: lengths.image_sizes(order.request(group.uid)) for group in seen}
         return throughput_metrics(
-            seen, trained, patches, self.clock.seconds, self.plan.passes, self.flops, self.update_flops, self.peak
+            seen, trained, images, self.clock.seconds, self.plan.passes, self.flops, self.update_flops, self.peak
         )

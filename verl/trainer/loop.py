@@ -1,52 +1,36 @@
-"""What GRPO and fine-tuning share: steps, validation, checkpoints, figures, and going on after an interruption."""
+"""What GRPO and fine-tuning share: steps, validation, checkpoints, metrics, and resuming after an interruption."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import ClassVar
 
 from verl.config import Config
+from verl.metrics import Metrics
 from verl.protocol import Engine, GroupRequest
 from verl.trainer.checkpoint import load_checkpoint, save_checkpoint
-from verl.trainer.data_order import DataOrder, share_out
+from verl.trainer.data_order import balance_by_length
 from verl.trainer.plan import Plan
+from verl.trainer.prompt_data import Prompts
 from verl.trainer.prompt_lengths import PromptLengths
 from verl.trainer.run_log import RunLog
 from verl.trainer.step_metrics import Clock
 
 
-@dataclass
-class Prompts:
-    """The prompts of a run.
-
-    Attributes:
-        order: of the training prompts.
-        lengths: their tokens, for balancing.
-        validation: the prompts of a validation; empty: there is none.
-        val_lengths: their tokens.
-    """
-
-    order: DataOrder
-    lengths: PromptLengths
-    validation: list[GroupRequest]
-    val_lengths: PromptLengths
-
-
 class Loop(ABC):
-    """Runs `step` until the plan is done. The state that a checkpoint keeps is the step, the place in the data and the
-    engine's own.
+    """Runs `step` until the plan is done. A checkpoint keeps the step, the position in the data and the engine's state.
 
     Args:
         config: the run's configuration.
-        plan: steps and checkpoint, settled before the workers started.
+        plan: its steps and checkpoint.
         engine: the workers.
         prompts: what is trained on and validated with.
-        run_log: where figures go.
+        run_log: where metrics go.
     """
 
-    learns_responses: ClassVar[bool] = False  # whether the data's own responses are trained on
+    trains_on_targets: ClassVar[bool] = False  # whether the data's own responses are trained on
 
     def __init__(self, config: Config, plan: Plan, engine: Engine, prompts: Prompts, run_log: RunLog) -> None:
         self.config, self.plan, self.engine, self.prompts, self.run_log = config, plan, engine, prompts, run_log
@@ -54,12 +38,12 @@ class Loop(ABC):
         self.done = 0  # steps of the run so far, those before its checkpoint too
 
     @abstractmethod
-    def step(self) -> dict[str, float]:
-        """One training step; gives its figures."""
+    def step(self) -> Metrics:
+        """One training step; returns its metrics."""
 
     @abstractmethod
-    def validate(self, step: int) -> dict[str, float]:
-        """A validation; gives its figures, under `val/`."""
+    def validate(self, step: int) -> Metrics:
+        """A validation; returns its metrics, under `val/`."""
 
     def fit(self) -> None:
         """Runs every step of the plan, the last one too."""
@@ -74,29 +58,29 @@ class Loop(ABC):
             return
         for step in range(start + 1, self.plan.steps + 1):
             with self.clock("step"):
-                figures = self.step()
+                metrics = self.step()
             self.done = step
             if self.plan.validates(step):
-                figures |= self.validate(step)
+                metrics |= self.validate(step)
             if self.plan.saves(step):
                 with self.clock("save"):
                     self.save(step)
-            self.run_log.metrics(step, figures | self.count_skipped() | self.clock.read())
+            self.run_log.metrics(step, metrics | self.count_skipped() | self.clock.read())
 
-    def count_skipped(self) -> dict[str, float]:
+    def count_skipped(self) -> Metrics:
         """With data.on_bad_sample=skip how many samples were left out since the run was started; the log names them."""
         if self.config.data.on_bad_sample != "skip":
             return {}
         skipped = self.engine.skipped()
-        self.run_log.skipped(skipped)
+        self.run_log.record_skipped(skipped)
         return {"data/skipped": float(len(skipped))}
 
     def save(self, step: int) -> None:
         """Writes a checkpoint of the workers and of this loop."""
         trainer = self.config.trainer
-        state = {"order": self.prompts.order.state_dict(), "config": self.plan.config}
+        state = {"order": self.prompts.order.state_dict(), "config": asdict(self.config)}
         save_checkpoint(self.engine, trainer.save_checkpoint_path or "", step, state, trainer.save_limit)
 
-    def share(self, requests: Sequence[GroupRequest], lengths: PromptLengths) -> list[list[GroupRequest]]:
-        """Balances prompts over the engine's places."""
-        return share_out(requests, [lengths(request) for request in requests], self.engine.places)
+    def balance(self, requests: Sequence[GroupRequest], lengths: PromptLengths) -> list[list[GroupRequest]]:
+        """One batch per replica, of about as many prompt tokens each."""
+        return balance_by_length(requests, [lengths(request) for request in requests], self.engine.replicas)

@@ -1,4 +1,4 @@
-"""How many tokens a prompt has, before a pixel is read: too long a prompt is refused by name, and ranks are balanced."""
+"""Tokens of the prompts, before a pixel is read: too long a prompt is refused by name, and replicas are balanced."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 from tqdm import tqdm
 
 from verl.protocol import GroupRequest, TrainingData
-
-PATCH_AREA = 14 * 14  # pixels
 
 
 class PromptTooLong(ValueError):
@@ -35,7 +33,7 @@ class PromptLengths:
     def __init__(self, data: TrainingData, count: Callable[..., int], limit: int) -> None:
         self.data, self.count, self.limit = data, count, limit
         self.seeded: bool = getattr(data, "seeded", True)
-        self._known: dict[tuple[int, int], tuple[int, int]] = {}
+        self._known: dict[tuple[int, int], tuple[int, list[tuple[int, int]]]] = {}
 
     def __call__(self, request: GroupRequest) -> int:
         """Tokens of the prompt, images expanded. Raises PromptTooLong, which names the sample."""
@@ -44,20 +42,18 @@ class PromptLengths:
             name = self.data.sample_id(request.index)
             raise PromptTooLong(
                 f"{name}: the prompt has {tokens} tokens, data.max_prompt_length is {self.limit}; raise it, lower "
-                "data.keyframe_resize or "
-                "data.sampled_frames, or name the sample in data.exclude"
+                "data.keyframe_resize or data.sampled_frames, or name the sample in data.exclude"
             )
         return tokens
 
-    def patches(self, request: GroupRequest) -> int:
-        """Image patches of the prompt, 14 x 14 pixels each."""
+    def image_sizes(self, request: GroupRequest) -> list[tuple[int, int]]:
+        """(height, width) of the prompt's images, in pixels."""
         return self._count(request)[1]
 
     def check(self, requests: Iterable[GroupRequest]) -> int:
-        """Counts all of them, with a bar once it takes seconds, and returns the longest."""
-        return max(
-            (self(request) for request in tqdm(requests, desc="prompt lengths", delay=3, leave=False)), default=0
-        )
+        """Counts all of them, with a progress bar once it takes seconds, and returns the longest."""
+        shown = tqdm(requests, desc="prompt lengths", delay=3, leave=False)
+        return max((self(request) for request in shown), default=0)
 
     def check_responses(self, indices: Iterable[int], count: Callable[[str], int], limit: int) -> None:
         """Refuses a response to learn that is longer than `limit`, before a run meets it. What a data set only makes on
@@ -75,15 +71,15 @@ class PromptLengths:
         for index in tqdm(indices, desc="response lengths", delay=3, leave=False):
             text = response(index)
             if text is not None and (tokens := count(text)) > limit:
+                name = self.data.sample_id(index)
                 raise ResponseTooLong(
-                    f"{self.data.sample_id(index)}: its response has {tokens} tokens, data.max_response_length is "
-                    f"{limit}; raise it, or "
+                    f"{name}: its response has {tokens} tokens, data.max_response_length is {limit}; raise it, or "
                     "name the sample in data.exclude"
                 )
 
-    def _count(self, request: GroupRequest) -> tuple[int, int]:
+    def _count(self, request: GroupRequest) -> tuple[int, list[tuple[int, int]]]:
         key = (request.index, request.seed if self.seeded else 0)
         if key not in self._known:
             messages, sizes = self.data.outline(request.index, request.seed)
-            self._known[key] = self.count(messages, sizes), sum(height * width // PATCH_AREA for height, width in sizes)
+            self._known[key] = self.count(messages, sizes), list(sizes)
         return self._known[key]

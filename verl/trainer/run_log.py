@@ -1,125 +1,86 @@
-"""Where a run's figures go: the console, metrics.jsonl in the run's folder, and wandb or TensorBoard on request."""
+"""The records of a run: metrics.jsonl, generations.jsonl and skipped.txt in its folder, and the loggers of
+`trainer.logger`.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import netrc
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlparse
+from typing import Any
 
+from verl.config import Config
+from verl.config.checks import LOGGERS
+from verl.files import write_text
+from verl.metrics import Metrics
 from verl.protocol import GroupResult
+from verl.registry import resolve
+from verl.trainer.loggers import Logger
 from verl.trainer.plan import Plan
 
 log = logging.getLogger(__name__)
 
-# What the console shows of a step, and how; the files hold everything.
-CONSOLE = {
-    "reward/mean": ("reward", "{:.3f}"),
-    "loss": ("loss", "{:.4f}"),
-    "val/loss": ("val loss", "{:.4f}"),
-    "val/reward/mean": ("val reward", "{:.3f}"),
-    "actor/kl": ("kl", "{:.2e}"),
-    "actor/grad_norm": ("grad norm", "{:.3f}"),
-    "rollout/log_prob_gap": ("log-prob gap", "{:.1e}"),
-    "response/mean": ("tokens", "{:.0f}"),
-    "response/truncated": ("cut", "{:.0%}"),
-    "failure/any": ("unread", "{:.0%}"),
-    "actor/lr": ("lr", "{:.2e}"),
-    "perf/tokens_per_second": ("tokens/s", "{:.0f}"),
-    "data/skipped": ("skipped", "{:.0f}"),
-    "seconds/step": ("s", "{:.1f}"),
-}
-
 
 class RunLog:
-    """Writes figures step by step; `metrics.jsonl` and `generations.jsonl` are always kept in `folder`.
-
-    Attributes:
-        left_out: sample id -> reason, of the samples that were skipped.
+    """Writes metrics step by step. A context manager: loggers are closed at its end.
 
     Args:
-        folder: the run's folder.
-        sinks: any of console, wandb, tensorboard.
-        project, experiment: names in wandb.
-        plan: its steps are shown on the console, its configuration is kept by wandb. Figures beyond its start, from
-            before an interruption, are removed from the files, unless it only validates.
+        plan: rows of steps after its start, from before an interruption, are removed from the files, unless it only
+            validates.
+
+    Attributes:
+        folder: trainer.save_checkpoint_path.
+        skipped: sample id -> reason, of the samples that were left out.
     """
 
-    def __init__(self, folder: str | Path, sinks: Sequence[str], project: str, experiment: str, plan: Plan) -> None:
-        self.folder = Path(folder)
+    def __init__(self, config: Config, plan: Plan) -> None:
+        self.folder = Path(config.trainer.save_checkpoint_path or "")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.sinks, self.steps = sinks, plan.steps
-        self.left_out: dict[str, str] = {}
+        self.skipped: dict[str, str] = {}
         if not plan.val_only:
             for name in ("metrics.jsonl", "generations.jsonl"):
-                _keep_until(self.folder / name, plan.start)
-        self._wandb = _open_wandb(self.folder, project, experiment, plan.config) if "wandb" in sinks else None
-        self._tensorboard = _open_tensorboard(self.folder) if "tensorboard" in sinks else None
+                _remove_after(self.folder / name, plan.start)
+        kinds = [resolve(name, LOGGERS, "logger") for name in config.trainer.logger]
+        self.loggers: list[Logger] = [kind(self.folder, config, plan.steps) for kind in kinds]
 
-    def metrics(self, step: int, figures: dict[str, float]) -> None:
-        """Writes the figures of one step everywhere."""
-        _append(self.folder / "metrics.jsonl", {"step": step} | figures)
-        if "console" in self.sinks:
-            shown = [
-                f"{label} {form.format(figures[name])}" for name, (label, form) in CONSOLE.items() if name in figures
-            ]
-            print(f"step {step}/{self.steps}  " + "  ".join(shown), flush=True)
-        if self._wandb is not None:
-            self._wandb.log(figures, step=step)
-        if self._tensorboard is not None:
-            for name, value in figures.items():
-                self._tensorboard.add_scalar(name, value, step)
+    def metrics(self, step: int, metrics: Metrics) -> None:
+        """Writes the metrics of one step everywhere."""
+        metrics = {name: float(value) for name, value in metrics.items()}
+        _append(self.folder / "metrics.jsonl", {"step": step} | metrics)
+        for logger in self.loggers:
+            logger.metrics(step, metrics)
 
     def generations(self, step: int, groups: Sequence[GroupResult]) -> None:
         """Keeps some answers with their scores: the first response of each group."""
         rows = [
             {
-                "sample_id": g.sample_id,
-                "response": g.responses[0],
-                "total": g.totals[0],
-                "failure": g.failures[0],
-                **g.parts[0],
+                "sample_id": group.sample_id,
+                "response": group.responses[0],
+                "total": group.totals[0],
+                "failure": group.failures[0],
+                **group.parts[0],
             }
-            for g in groups
+            for group in groups
         ]
         for row in rows:
             _append(self.folder / "generations.jsonl", {"step": step} | row)
-        if self._wandb is not None and rows:
-            import wandb
+        for logger in self.loggers if rows else ():
+            logger.generations(step, rows)
 
-            columns: list[str | int] = list(rows[0])
-            self._wandb.log(
-                {
-                    "val/generations": wandb.Table(
-                        columns=columns, data=[[row.get(str(column)) for column in columns] for row in rows]
-                    )
-                },
-                step=step,
-            )
-
-    def skipped(self, samples: dict[str, str]) -> None:
-        """Keeps the names and reasons of samples that were left out in `skipped.txt`, which data.exclude takes."""
-        if samples != self.left_out:
+    def record_skipped(self, samples: dict[str, str]) -> None:
+        """Keeps the names and reasons of samples that were left out in skipped.txt, which data.exclude takes."""
+        if samples != self.skipped:
             lines = (f"{name}  # {reason}\n" for name, reason in sorted(samples.items()))
-            (self.folder / "skipped.txt").write_text("".join(lines), encoding="utf-8")
-            self.left_out = samples
+            write_text(self.folder / "skipped.txt", "".join(lines))
+            self.skipped = samples
 
     def __enter__(self) -> RunLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Flushes what is open."""
-        if self._wandb is not None:
-            self._wandb.finish()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        for logger in self.loggers:
+            logger.close()
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, float]]:
@@ -132,8 +93,8 @@ def _append(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def _keep_until(path: Path, step: int) -> None:
-    """Drops rows after `step`, and a last line that an interruption cut short."""
+def _remove_after(path: Path, step: int) -> None:
+    """Removes rows after `step`, and a last line that an interruption cut short."""
     if not path.is_file():
         return
     kept = []
@@ -141,46 +102,8 @@ def _keep_until(path: Path, step: int) -> None:
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
-            log.warning("%s: dropped a line that was cut short", path)
+            log.warning("%s: removed a line that was cut short", path)
             continue
         if row["step"] <= step:
-            kept.append(line)
-    aside = path.with_suffix(".partial")
-    aside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    os.replace(aside, path)
-
-
-def _open_wandb(folder: Path, project: str, experiment: str, config: dict[str, Any]) -> Any:
-    """A wandb run in `folder`/wandb; offline where WANDB_MODE says so, or where nobody is logged in (wandb would stop
-    to ask).
-    """
-    import wandb
-
-    mode: Literal["offline"] | None = None
-    if "WANDB_MODE" not in os.environ and not _logged_in():
-        log.warning(
-            "wandb: nobody is logged in, the run is kept offline in %s (`wandb login`, later `wandb sync`)",
-            folder / "wandb",
-        )
-        mode = "offline"
-    return wandb.init(project=project, name=experiment, dir=str(folder), config=config, mode=mode)
-
-
-def _logged_in() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    try:
-        return host is not None and netrc.netrc().authenticators(host) is not None
-    except FileNotFoundError:  # nobody ever logged in anywhere on this machine
-        return False
-
-
-def _open_tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise RuntimeError(
-            "trainer.logger names tensorboard, which is not installed: pip install tensorboard"
-        ) from error
-    return SummaryWriter(str(folder / "tensorboard"))
+            kept.append(f"{line}\n")
+    write_text(path, "".join(kept))

@@ -1,11 +1,11 @@
-"""Supervised fine-tuning on the answers of a data set: the workers, the packing and the checkpoints of GRPO, without
+"""Supervised fine-tuning on the responses of a data set: the workers, the packing and the checkpoints of GRPO, without
 rollouts and rewards.
 
     python3 -m verl.trainer.sft config=configs/sft_qwen2_5_vl_3b_lora.yaml
     python3 -m verl.trainer.sft config=configs/toy/sft_demo.yaml trainer.load_checkpoint_path=latest
 
-Prompts carry no loss, only the answers do. `sft.generate` also lets the policy answer some held-out prompts, scored by
-`worker.reward.compute_score`, which should be a rule that needs no SAM 2 (no_sam2).
+Prompts carry no loss, only the responses do. `sft.generate` also lets the policy answer some held-out prompts, scored by
+`worker.reward.compute_score`, which should be a rule without a tracker (no_sam2).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections import deque
 from functools import cached_property
 from typing import ClassVar
 
-from verl.config import Config
+from verl.config import Config, override
+from verl.metrics import Metrics
 from verl.protocol import GroupRequest
 from verl.trainer.loop import Loop
 from verl.trainer.step_metrics import group_metrics
@@ -24,55 +25,60 @@ from verl.trainer.step_metrics import group_metrics
 class SFT(Loop):
     """One step is one optimizer step on `data.rollout_batch_size` examples."""
 
-    learns_responses: ClassVar[bool] = True
+    trains_on_targets: ClassVar[bool] = True
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> Metrics:
         order, size = self.prompts.order, self.config.data.rollout_batch_size
-        for _ in range(len(self.coming), min(self.plan.steps - self.done, 1 + max(1, self.config.sft.num_workers))):
-            position = order.position + len(self.coming) * size
-            requests = [order.request(place) for place in range(position, position + size)]
-            self.coming.append(self.share(requests, self.prompts.lengths))
-            self.engine.read_ahead(self.coming[-1])  # coming steps' examples are read while this one computes
+        ahead = min(self.plan.steps - self.done, 1 + max(1, self.config.sft.num_workers))
+        for _ in range(len(self.prefetched), ahead):
+            start = order.position + len(self.prefetched) * size
+            requests = [order.request(position) for position in range(start, start + size)]
+            self.prefetched.append(self.balance(requests, self.prompts.lengths))
+            self.engine.prefetch(self.prefetched[-1])  # coming steps' examples are loaded while this one computes
         order.draw(size)
-        return self.engine.fine_tune(self.coming.popleft())
+        return self.engine.fine_tune(self.prefetched.popleft())
 
     @cached_property
-    def coming(self) -> deque[list[list[GroupRequest]]]:
-        """The shares of the steps that are being read."""
+    def prefetched(self) -> deque[list[list[GroupRequest]]]:
+        """The batches of this and coming steps that are being loaded."""
         return deque()
 
-    def validate(self, step: int) -> dict[str, float]:
-        """The loss on the held-out answers and, on request, the score of generated ones."""
+    def validate(self, step: int) -> Metrics:
+        """The loss on the held-out responses and, on request, the score of generated ones."""
         held_out, lengths = self.prompts.validation, self.prompts.val_lengths
-        figures: dict[str, float] = {}
+        metrics: Metrics = {}
         if held_out:
             with self.clock("validation loss"):
-                loss = self.engine.evaluate_loss(self.share(held_out, lengths))
-            figures = {name if name.startswith("memory/") else f"val/{name}": value for name, value in loss.items()}
+                losses = self.engine.evaluate_loss(self.balance(held_out, lengths))
+            metrics = {name if name.startswith("memory/") else f"val/{name}": value for name, value in losses.items()}
         asked = held_out[: self.config.sft.generate]
         if asked:
+            uids = [request.uid for request in asked]
             with self.clock("validation answers"):
-                self.engine.rollout(self.share(asked, lengths), validation=True)
-                groups = self.engine.score([request.uid for request in asked])
-            self.engine.drop([request.uid for request in asked])
+                self.engine.rollout(self.balance(asked, lengths), validation=True)
+                groups = self.engine.collect_scores(uids)
+            self.engine.drop(uids)
             self.run_log.generations(step, groups)
-            figures |= group_metrics(groups, "val/")
-        return figures
+            metrics |= group_metrics(groups, "val/")
+        return metrics
 
 
 def train(config: Config) -> None:
     """Fine-tunes as configured."""
     from verl.trainer.main import check_reward, compose, run_loop
 
-    actor = config.worker.actor
-    actor.global_batch_size, actor.ppo_epochs = (
-        config.data.rollout_batch_size,
-        1,
-    )  # a step is one update, which the schedule counts
-    actor.use_kl_loss = False  # so that generating for validation loads no reference model
+    config = override(
+        config,
+        {
+            # a step is one update, which the learning-rate schedule counts
+            "worker.actor.global_batch_size": config.data.rollout_batch_size,
+            "worker.actor.ppo_epochs": 1,
+            "worker.actor.use_kl_loss": False,  # so that generating for validation loads no reference model
+        },
+    )
     generates = config.sft.generate > 0
     packages = {"vllm": "sft.generate"} | check_reward(config) if generates else {}
-    run_loop(config, SFT, compose(config), packages, rollouts=generates, held_out=config.sft.val_ratio)
+    run_loop(config, SFT, compose(config, generates), packages, held_out=config.sft.val_ratio)
 
 
 if __name__ == "__main__":

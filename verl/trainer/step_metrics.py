@@ -7,13 +7,13 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from statistics import fmean
 
 import numpy as np
 
 from verl.algorithms.dapo import informative
+from verl.metrics import Metrics
 from verl.protocol import GroupResult
 
 
@@ -32,18 +32,18 @@ class Clock:
         finally:
             self.seconds[stage] += time.perf_counter() - start
 
-    def read(self) -> dict[str, float]:
+    def read(self) -> Metrics:
         """`seconds/<stage>` of all stages, and starts again."""
         seconds = {f"seconds/{stage}": value for stage, value in self.seconds.items()}
         self.seconds.clear()
         return seconds
 
 
-def group_metrics(groups: Sequence[GroupResult], prefix: str = "") -> dict[str, float]:
+def group_metrics(groups: Sequence[GroupResult], prefix: str = "") -> Metrics:
     """Scores, their parts, failures and lengths over all responses of some groups.
 
-    Gives, with `prefix` in front: reward/mean, std, min, max (over responses), group_std (mean of the groups' own),
-    all_equal (share of groups without a signal), uncomputed (share of groups whose score could not be computed);
+    With `prefix` in front: reward/mean, std, min, max (over responses), group_std (mean of the groups' own), all_equal
+    (share of groups without a signal), uncomputed (share of groups whose score could not be computed);
     part/<name>_mean, _std, _zero (share); failure/<cause> and failure/any (shares); response/mean, max (tokens),
     truncated (share); prompt/mean, max (tokens).
     """
@@ -69,7 +69,7 @@ def group_metrics(groups: Sequence[GroupResult], prefix: str = "") -> dict[str, 
     return {f"{prefix}{name}": float(value) for name, value in values.items()}
 
 
-def _score_metrics(groups: Sequence[GroupResult]) -> dict[str, float]:
+def _score_metrics(groups: Sequence[GroupResult]) -> Metrics:
     totals = np.array([total for group in groups for total in group.totals])
     parts: dict[str, list[float]] = defaultdict(list)
     for group in groups:
@@ -86,31 +86,12 @@ def _score_metrics(groups: Sequence[GroupResult]) -> dict[str, float]:
     }
     for name, numbers in parts.items():
         column = np.array(numbers)
-        values |= {
-            f"part/{name}_mean": column.mean(),
-            f"part/{name}_std": column.std(),
-            f"part/{name}_zero": np.mean(column == 0),
-        }
+        values[f"part/{name}_mean"] = column.mean()
+        values[f"part/{name}_std"] = column.std()
+        values[f"part/{name}_zero"] = np.mean(column == 0)
     return values
 
 
 def is_computed(group: GroupResult) -> bool:
     """Whether every response of the group has a score; a NaN anywhere leaves the whole group out."""
     return all(math.isfinite(total) for total in group.totals)
-
-
-def over_parts(parts: Sequence[dict[str, float]]) -> dict[str, float]:
-    """One figure per name over the parts of one training step (optimizer steps, sampling rounds): the sum of a
-    `seconds/` figure, the largest of a `memory/` or `.../max` figure, and the mean of any other.
-    """
-    columns: dict[str, list[float]] = defaultdict(list)
-    for part in parts:
-        for name, value in part.items():
-            columns[name].append(value)
-    return {name: float(_reduction(name)(values)) for name, values in columns.items()}
-
-
-def _reduction(name: str) -> Callable[[list[float]], float]:
-    if name.startswith("seconds/"):
-        return sum
-    return max if name.startswith("memory/") or name.endswith("/max") else fmean

@@ -1,9 +1,9 @@
-"""What of a worker lasts: weights anyone can load, and what this engine needs to go on to the bit.
+"""A worker's checkpoint: weights that transformers and vLLM load, and what this engine needs to resume to the bit.
 
-huggingface/     config, tokenizer, processor and the whole model as safetensors (with LoRA: the merged model, where
-asked for) adapter/         with LoRA: the adapter as peft writes it optimizer/       the optimizer's shards
-(torch.distributed.checkpoint), readable with another number of ranks rank_<r>.pt      learning-rate schedule and random
-state of each rank
+huggingface/    config, tokenizer, processor and the whole model as safetensors (LoRA: merged, if lora_merge)
+adapter/        LoRA: the adapter as peft writes it
+optimizer/      the optimizer's shards (torch.distributed.checkpoint), readable with another number of ranks
+rank_<r>.pt     learning-rate schedule and random state of each rank
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from torch import Tensor
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from verl.models.lora import ADAPTER, adapter_weights, merged_weights
 from verl.models.policy import Policy
-from verl.workers.sharding import fill, gatherer
+from verl.workers.sharding import copy_into_shard, make_gather
 
 
 def save_weights(policy: Policy, processor: Any, folder: Path, device: torch.device, merge: bool = True) -> None:
@@ -37,27 +36,20 @@ def save_weights(policy: Policy, processor: Any, folder: Path, device: torch.dev
         merge: with LoRA, also write the merged model.
     """
     first = dist.get_rank() == 0
-    gather = gatherer(device)
+    gather = make_gather(device)
     if policy.lora is not None:
         adapter = {name: weight.cpu() for name, weight in adapter_weights(policy.model, gather).items()}
         if first:
             (folder / "adapter").mkdir(parents=True, exist_ok=True)
             save_file(adapter, folder / "adapter" / "adapter_model.safetensors")
-            policy.lora.config().save_pretrained(str(folder / "adapter"))
+            policy.lora.peft_config().save_pretrained(str(folder / "adapter"))
     if policy.lora is None or merge:
         weights: dict[str, Tensor] = {}
         for name, weight in merged_weights(policy.model, gather):
             if first:
                 weights[name] = weight.cpu()
         if first:
-            with torch.device("meta"):  # a plain model of this config, since FSDP2 renames the class of its own
-                plain = Qwen2_5_VLForConditionalGeneration._from_config(
-                    policy.config, dtype=next(iter(weights.values())).dtype
-                )
-            if policy.config.tie_word_embeddings:
-                weights["lm_head.weight"] = weights["model.language_model.embed_tokens.weight"]
-            plain.generation_config = policy.model.generation_config
-            plain.save_pretrained(folder / "huggingface", state_dict=weights)
+            policy.family.save(weights, policy.model.generation_config, folder / "huggingface")
     if first:
         processor.save_pretrained(folder / "huggingface")
 
@@ -74,17 +66,12 @@ def load_weights(policy: Policy, folder: Path) -> None:
         wanted = {name for name in parameters if ".lora_" in name}
     else:
         dtype = next(iter(parameters.values())).dtype
-        full = dict(
-            Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "huggingface", dtype=dtype).named_parameters()
-        )
+        full = dict(policy.family.from_pretrained(folder / "huggingface", dtype).named_parameters())
         wanted = set(parameters)
-    if wanted != set(full):
-        odd = sorted(wanted ^ set(full))
-        raise ValueError(
-            f"{folder} does not fit the model: {len(odd)} weights are on one side only, among them {odd[0]}"
-        )
+    if odd := sorted(wanted ^ set(full)):
+        raise ValueError(f"{folder} does not fit the model: {len(odd)} weights are on one side only, such as {odd[0]}")
     for name in sorted(wanted):
-        fill(parameters[name], full[name])
+        copy_into_shard(parameters[name], full[name])
 
 
 def save_state(policy: Policy, optimizer: Optimizer, schedule: LRScheduler, folder: Path) -> None:
@@ -96,12 +83,11 @@ def save_state(policy: Policy, optimizer: Optimizer, schedule: LRScheduler, fold
 
 
 def load_state(policy: Policy, optimizer: Optimizer, schedule: LambdaLR, folder: Path) -> None:
-    """Reads optimizer/ and rank_<r>.pt. Rates, betas, epsilon and weight decay are those that the optimizer was built
-    with, not the checkpoint's, so a run that goes on with other ones has them from its first update.
+    """Reads optimizer/ and rank_<r>.pt. Learning rate, betas, epsilon and weight decay are those that the optimizer was
+    built with, not the checkpoint's, so a run that resumes with others has them from its first update.
 
     Raises:
-        ValueError: another number of ranks wrote the checkpoint; weights and optimizer could be read, the random states
-            could not.
+        ValueError: another number of ranks wrote the checkpoint, so that the random states do not fit.
     """
     ranks = json.loads((folder / "ranks.json").read_text())["world_size"]
     if ranks != dist.get_world_size():
@@ -114,9 +100,8 @@ def load_state(policy: Policy, optimizer: Optimizer, schedule: LambdaLR, folder:
     state = {"optimizer": get_optimizer_state_dict(policy, optimizer)}
     dcp.load(state, checkpoint_id=str(folder / "optimizer"))
     set_optimizer_state_dict(policy, optimizer, state["optimizer"])
-    own = torch.load(
-        folder / f"rank_{dist.get_rank()}.pt", weights_only=False
-    )  # written by this program: numpy and Python state too
+    # weights_only=False: it holds numpy's and Python's random state; this program wrote it
+    own = torch.load(folder / f"rank_{dist.get_rank()}.pt", weights_only=False)
     schedule.load_state_dict(own["schedule"])
     schedule.base_lrs = [each["initial_lr"] for each in given]
     for group, each, factor in zip(optimizer.param_groups, given, schedule.lr_lambdas):

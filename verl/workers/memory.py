@@ -11,23 +11,25 @@ from contextlib import contextmanager
 
 import torch
 
+from verl.metrics import Metrics, Peak
+
 GIB = float(1 << 30)
-PERIOD = 0.05  # seconds between two looks at the device
+PERIOD = 0.05  # seconds between two samples
 
 
 def training_env() -> dict[str, str]:
-    """What a process that only trains is started with, unless the user has said otherwise.
+    """The environment of a process that only trains, unless the user has set it.
 
-    Rows of unequal length leave holes in PyTorch's memory, 30 of 80 GiB in fine-tuning a 3B model, unless its blocks
-    can grow. Not where vLLM runs as well: its sleep mode is refused with them.
+    Batches of unequal length fragment PyTorch's memory, 30 of 80 GiB in fine-tuning a 3B model, unless its segments can
+    expand. Not where vLLM runs as well: its sleep mode is refused with them.
     """
     name = "PYTORCH_CUDA_ALLOC_CONF"  # read before the first allocation
     return {name: os.environ.get(name, "expandable_segments:True")}
 
 
 def used_bytes(device: torch.device) -> int:
-    """What is taken of the device by everyone, vLLM's own pools included; on the CPU this process's largest resident
-    size so far.
+    """Bytes of the device in use by all processes, vLLM's own pools included; on the CPU this process's largest
+    resident size so far.
     """
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
@@ -36,8 +38,8 @@ def used_bytes(device: torch.device) -> int:
 
 
 @contextmanager
-def resident_bytes(device: torch.device, sizes: dict[str, float], name: str) -> Iterator[None]:
-    """Notes in `sizes` how many bytes the block has added, and under `seconds/<name>` how long it took."""
+def measure_bytes(device: torch.device, sizes: dict[str, float], name: str) -> Iterator[None]:
+    """Records in `sizes` how many bytes the block has added, and under `seconds/<name>` how long it took."""
     before, start = used_bytes(device), time.perf_counter()
     yield
     if device.type == "cuda":
@@ -47,33 +49,31 @@ def resident_bytes(device: torch.device, sizes: dict[str, float], name: str) -> 
 
 
 class PeakMeter:
-    """The peak of the device's memory during a phase, by looking at it all the while: PyTorch's own count does not see
-    vLLM's pools leave.
-    """
+    """The peak of the device's memory during a phase, sampled: PyTorch's own count does not see vLLM's pools."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     @contextmanager
-    def watch(self, phase: str) -> Iterator[dict[str, float]]:
-        """Gives a dictionary that holds `memory/<phase>_gib` after the block."""
-        figures: dict[str, float] = {}
+    def watch(self, phase: str) -> Iterator[Metrics]:
+        """Yields metrics that hold `memory/<phase>_gib` after the block."""
+        metrics: Metrics = {}
         peak, done = [used_bytes(self.device)], threading.Event()
 
-        def look() -> None:
+        def sample() -> None:
             while not done.wait(PERIOD):
                 peak[0] = max(peak[0], used_bytes(self.device))
 
-        watcher = threading.Thread(target=look, daemon=True)
+        sampler = threading.Thread(target=sample, daemon=True)
         if self.device.type == "cuda":
-            watcher.start()
+            sampler.start()
         try:
-            yield figures
+            yield metrics
         finally:
             done.set()
-            if watcher.ident is not None:
-                watcher.join()
-            figures[f"memory/{phase}_gib"] = max(peak[0], used_bytes(self.device)) / GIB
+            if sampler.ident is not None:
+                sampler.join()
+            metrics[f"memory/{phase}_gib"] = Peak(max(peak[0], used_bytes(self.device)) / GIB)
 
 
 def memory_plan(sizes: dict[str, float], offload: dict[str, bool], device: str) -> list[str]:
@@ -81,7 +81,7 @@ def memory_plan(sizes: dict[str, float], offload: dict[str, bool], device: str) 
 
     Args:
         sizes: bytes of engine, scorer, weights, reference, gradients, optimizer.
-        offload: whether weights, optimizer, reference and engine leave the GPU outside the phases that use them; they
+        offload: whether weights, optimizer, reference and engine are offloaded outside the phases that use them; they
             stay by default.
     """
     stay = {part for part in ("weights", "optimizer", "reference", "engine") if not offload.get(part)} | {"scorer"}

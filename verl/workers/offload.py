@@ -1,4 +1,4 @@
-"""Tensors that wait on the host while another phase needs the GPU."""
+"""GPU tensors that wait in host memory while another phase uses the GPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 
-class HostShelf:
+class CPUOffloader:
     """Moves the storage of GPU tensors to pinned host memory and back. The tensor objects stay what they are, so
     parameters keep their optimizer state, their place in FSDP2 and their views of the same storage. Host buffers are
     kept for the next time. Tensors on the CPU are left alone.
@@ -21,15 +21,15 @@ class HostShelf:
 
     def __init__(self, constant: bool = False) -> None:
         self.constant = constant
-        self._away: list[tuple[torch.UntypedStorage, Tensor]] = []
+        self._offloaded: list[tuple[torch.UntypedStorage, Tensor]] = []
         self._buffers: dict[int, list[Tensor]] = {}  # spare ones, by their bytes
         self._copies: dict[int, Tensor] = {}  # of constant tensors, by their storage
 
     @property
-    def is_full(self) -> bool:
-        return bool(self._away)
+    def offloaded(self) -> bool:
+        return bool(self._offloaded)
 
-    def put(self, tensors: Iterable[Tensor]) -> None:
+    def offload(self, tensors: Iterable[Tensor]) -> None:
         """Copies the tensors to the host and frees their GPU memory."""
         seen: set[int] = set()
         for tensor in tensors:
@@ -43,26 +43,26 @@ class HostShelf:
                 spare = self._buffers.setdefault(storage.nbytes(), [])
                 buffer = spare.pop() if spare else torch.empty(storage.nbytes(), dtype=torch.uint8, pin_memory=True)
                 buffer.copy_(_bytes(storage), non_blocking=True)
-            self._away.append((storage, buffer))
-        if self._away:
+            self._offloaded.append((storage, buffer))
+        if self._offloaded:
             torch.cuda.synchronize()
-            for storage, _ in self._away:
+            for storage, _ in self._offloaded:
                 storage.resize_(0)
             torch.cuda.empty_cache()
 
-    def take(self) -> None:
-        """Brings everything back to where it was."""
-        for storage, buffer in self._away:
+    def reload(self) -> None:
+        """Copies everything back to where it was."""
+        for storage, buffer in self._offloaded:
             storage.resize_(buffer.numel())
             _bytes(storage).copy_(buffer, non_blocking=True)
-        if self._away:
+        if self._offloaded:
             torch.cuda.synchronize()
-        for storage, buffer in self._away:
+        for storage, buffer in self._offloaded:
             if self.constant:
                 self._copies[storage._cdata] = buffer
             else:
                 self._buffers[buffer.numel()].append(buffer)
-        self._away = []
+        self._offloaded = []
 
 
 def _bytes(storage: torch.UntypedStorage) -> Tensor:

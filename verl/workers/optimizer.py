@@ -1,4 +1,4 @@
-"""AdamW, its learning rate over the run, and the clipped step."""
+"""AdamW, its learning-rate schedule, and the clipped step."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from verl.config.worker_sections import OptimConfig
+from verl.metrics import Mean, Metrics
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> AdamW:
@@ -27,7 +28,7 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> 
 
 
 def rate_factor(update: int, config: OptimConfig) -> float:
-    """The learning rate of an update (0 for the first) as a share of its peak."""
+    """The learning rate of an update (0 for the first) as a share of its peak, `lr`."""
     total = config.training_steps
     warmup = int(config.lr_warmup_steps_ratio * max(total, 0))
     if update < warmup:
@@ -35,22 +36,22 @@ def rate_factor(update: int, config: OptimConfig) -> float:
     if config.lr_scheduler_type == "constant":
         return 1.0
     if total < 1:
-        raise ValueError(
-            f"a {config.lr_scheduler_type} schedule needs the number of updates of the run "
-            "(worker.actor.optim.training_steps)"
-        )
+        kind = config.lr_scheduler_type
+        raise ValueError(f"a {kind} schedule needs the updates of the whole run (worker.actor.optim.training_steps)")
     progress = min(1.0, (update - warmup) / max(1, total - warmup))
-    fall = {"cosine": 0.5 * (1.0 + math.cos(math.pi * progress)), "linear": 1.0 - progress}[config.lr_scheduler_type]
-    return config.min_lr_ratio + (1.0 - config.min_lr_ratio) * fall
+    decay = {"cosine": 0.5 * (1.0 + math.cos(math.pi * progress)), "linear": 1.0 - progress}[config.lr_scheduler_type]
+    return config.min_lr_ratio + (1.0 - config.min_lr_ratio) * decay
 
 
 def build_schedule(optimizer: AdamW, config: OptimConfig) -> LambdaLR:
     return LambdaLR(optimizer, lambda update: rate_factor(update, config))
 
 
-def clipped_step(optimizer: AdamW, schedule: LambdaLR, max_norm: float) -> dict[str, float]:
-    """Clips the gradient to `max_norm` over all ranks, steps, and forgets the gradient. A gradient that is not finite
-    ends the run.
+def clipped_step(optimizer: AdamW, schedule: LambdaLR, max_norm: float) -> Metrics:
+    """Clips the gradient to `max_norm` over all ranks, steps, and clears the gradient.
+
+    Raises:
+        FloatingPointError: the gradient is not finite.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, max_norm)
@@ -62,4 +63,4 @@ def clipped_step(optimizer: AdamW, schedule: LambdaLR, max_norm: float) -> dict[
     optimizer.step()
     schedule.step()
     optimizer.zero_grad(set_to_none=True)
-    return {"actor/grad_norm": norm.item(), "actor/lr": rate}
+    return {"actor/grad_norm": Mean(norm.item()), "actor/lr": Mean(rate)}

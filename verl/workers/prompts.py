@@ -8,24 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AutoProcessor
 
+from verl.models.families import ModelFamily, load_family
 from verl.protocol import Example
-
-VISION_TOKENS = (
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)  # what a policy must never write: an image token without an image breaks every later pass over the sequence
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as the actor wants it.
+    """A prompt as the actor takes it.
 
     Attributes:
-        ids: int64 [P], one `<|image_pad|>` per visual token.
+        ids: int64 [P], one image token per visual token.
         pixel_values: float32 [patches, channels * temporal_patch * patch * patch], on the CPU, pinned where a GPU will
             read it.
         image_grid_thw: int64 [images, 3].
@@ -37,62 +31,62 @@ class Prompt:
 
 
 class PromptBuilder:
-    """Wraps a Qwen2.5-VL processor: the chat template, the tokenizer and the image processor, each called once per
+    """Wraps a checkpoint's processor: the chat template, the tokenizer and the image processor, each called once per
     prompt.
 
     Args:
         path: folder of the processor.
         min_pixels, max_pixels: bounds of the smart resizing; None keeps the checkpoint's.
         pin: keep the patches in pinned memory.
+        family: of the model; by default that of the config.json at `path`.
     """
 
     def __init__(
-        self, path: str, min_pixels: int | None = None, max_pixels: int | None = None, pin: bool = False
+        self,
+        path: str,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        pin: bool = False,
+        family: ModelFamily | None = None,
     ) -> None:
-        from transformers import AutoProcessor
-
-        bounds = {
-            name: value for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)) if value is not None
-        }
-        self.processor: Any = AutoProcessor.from_pretrained(path, **bounds)
+        self.family = family or load_family(path)
+        self.pixel_bounds = self.family.pixel_bounds(min_pixels, max_pixels)
+        self.processor: Any = AutoProcessor.from_pretrained(path, **self.pixel_bounds)
         self.tokenizer: Any = self.processor.tokenizer
         self.pin = pin
-        self.image_token: int = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
-        self.units = self.processor.image_processor.merge_size**2
+        self.image_token: int = self.tokenizer.convert_tokens_to_ids(self.family.image_token)
+        self.patches_per_token = self.processor.image_processor.merge_size**2
 
     @property
     def forbidden_tokens(self) -> list[int]:
         """Ids of the image, video and vision-control tokens of this vocabulary."""
         vocabulary = self.tokenizer.get_vocab()
-        return [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
+        return [vocabulary[token] for token in self.family.vision_tokens if token in vocabulary]
 
     def length(self, messages: Sequence[dict[str, Any]], image_sizes: Sequence[tuple[int, int]]) -> int:
         """Tokens of the expanded prompt, from the (height, width) of each image; no pixel is read."""
-        patches = sum(
-            self.processor.image_processor.get_number_of_image_patches(height, width) for height, width in image_sizes
-        )
-        return len(self._tokenize(messages)) - len(image_sizes) + patches // self.units
+        count = self.processor.image_processor.get_number_of_image_patches
+        patches = sum(count(height, width) for height, width in image_sizes)
+        return len(self._tokenize(messages)) - len(image_sizes) + patches // self.patches_per_token
 
-    def bare_ids(self, example: Example) -> list[int]:
-        """The prompt with one `<|image_pad|>` per image, for vLLM. Raises ValueError, naming the sample, where they do
-        not match.
+    def raw_prompt_ids(self, example: Example) -> list[int]:
+        """The prompt with one image token per image, for vLLM. Raises ValueError, naming the sample, where they do not
+        match.
         """
-        bare = self._tokenize(example.messages)
-        if bare.count(self.image_token) != len(example.images):
-            raise ValueError(
-                f"{example.sample_id}: {bare.count(self.image_token)} image placeholders for {len(example.images)} "
-                "images"
-            )
-        return bare
+        ids = self._tokenize(example.messages)
+        placeholders, images = ids.count(self.image_token), len(example.images)
+        if placeholders != images:
+            raise ValueError(f"{example.sample_id}: {placeholders} image placeholders for {images} images")
+        return ids
 
     def build(self, example: Example) -> Prompt:
-        """The prompt with its images' patches. Raises as `bare_ids`."""
-        bare = self.bare_ids(example)
+        """The prompt with its images' patches. Raises as `raw_prompt_ids`."""
+        raw = self.raw_prompt_ids(example)
         if not example.images:
-            return Prompt(torch.tensor(bare), None, None)
+            return Prompt(torch.tensor(raw), None, None)
         features = self.processor.image_processor(images=list(example.images), return_tensors="pt")
         pixels, grid = features["pixel_values"].float(), features["image_grid_thw"]
-        return Prompt(self._expand(bare, grid), pixels.pin_memory() if self.pin else pixels, grid)
+        return Prompt(self._expand(raw, grid), pixels.pin_memory() if self.pin else pixels, grid)
 
     def response_ids(self, text: str) -> Tensor:
         """The ids of a target response, closed by the token that ends an assistant's turn."""
@@ -105,12 +99,9 @@ class PromptBuilder:
         text = self.processor.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _expand(self, bare: list[int], grid: Tensor) -> Tensor:
-        counts = iter((grid.prod(-1) // self.units).tolist())
-        return torch.tensor(
-            [
-                token
-                for bare_token in bare
-                for token in [bare_token] * (next(counts) if bare_token == self.image_token else 1)
-            ]
-        )
+    def _expand(self, raw: list[int], grid: Tensor) -> Tensor:
+        counts = iter((grid.prod(-1) // self.patches_per_token).tolist())
+        expanded: list[int] = []
+        for token in raw:
+            expanded += [token] * (next(counts) if token == self.image_token else 1)
+        return torch.tensor(expanded)

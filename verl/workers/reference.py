@@ -1,4 +1,4 @@
-"""The frozen model that the KL term measures from."""
+"""The frozen reference model of the KL term."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from verl.config.worker_sections import RefConfig
-from verl.models.lora import adapter_off
+from verl.models.lora import disable_adapter
 from verl.models.packing import Group
 from verl.models.policy import load_policy
 from verl.workers.actor import Actor
-from verl.workers.offload import HostShelf
+from verl.workers.offload import CPUOffloader
 from verl.workers.sharding import DTYPES, shard
 
 
 class Reference:
-    """A sharded copy of the checkpoint that the run started from; with LoRA the actor itself with its adapter off,
+    """A sharded copy of the checkpoint that the run started from; with LoRA the actor itself with its adapter disabled,
     which takes no memory.
 
     The copy is held in `worker.ref.fsdp.torch_dtype`: by default the dtype that it computes in,
-        `worker.ref.fsdp.mp_param_dtype`.
+    `worker.ref.fsdp.mp_param_dtype`.
     """
 
     def __init__(self, actor: Actor, config: RefConfig, mesh: DeviceMesh) -> None:
-        self.actor, self.shelf, self.leaves = actor, HostShelf(constant=True), config.offload.param_offload
+        self.actor, self.offloader, self.offloads = actor, CPUOffloader(constant=True), config.offload.param_offload
         self.policy = actor.policy
         if actor.policy.lora is not None:
             return
         cuda = mesh.device_type == "cuda"
-        computed = config.fsdp.torch_dtype or (config.fsdp.mp_param_dtype if cuda else "fp32")
+        dtype = config.fsdp.torch_dtype or (config.fsdp.mp_param_dtype if cuda else "fp32")
         model = actor.config.model
         assert model.model_path is not None
         self.policy = load_policy(
-            model.model_path, DTYPES[computed], gradient_checkpointing=False, overrides=model.override_config
+            model.model_path, DTYPES[dtype], gradient_checkpointing=False, overrides=model.override_config
         )
         self.policy.requires_grad_(False).eval()
         shard(self.policy, config.fsdp, mesh)
         if actor.config.use_torch_compile and cuda:
             self.policy.compile_layers()
-        self.leave()
-
-    def leave(self) -> None:
-        if self.leaves and not self.shelf.is_full:
-            self.shelf.put(self.policy.parameters())
+        self._offload()
 
     def log_probs(self, groups: Sequence[Group]) -> list[list[Tensor]]:
-        """Per group and response fp32 [R_i] on the CPU, at the sampling temperature."""
+        """fp32 [R_i] per group and response, on the CPU, at the sampling temperature."""
         if self.policy.lora is not None:
-            with adapter_off(self.policy.model):
+            with disable_adapter(self.policy.model):
                 return self.actor.log_probs(groups)
-        self.shelf.take()
+        self.offloader.reload()
         with torch.no_grad():
-            scores = self.actor.log_probs(groups, self.policy)
-        self.leave()
-        return scores
+            log_probs = self.actor.log_probs(groups, self.policy)
+        self._offload()
+        return log_probs
+
+    def _offload(self) -> None:
+        if self.offloads and not self.offloader.offloaded:
+            self.offloader.offload(self.policy.parameters())

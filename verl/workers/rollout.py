@@ -1,4 +1,4 @@
-"""vLLM inside the worker's own process: generation with the actor's weights, handed over in memory.
+"""vLLM inside the worker's own process: generation with the actor's weights, synchronized in memory.
 
 The engine is started as an external launcher would: it joins the process group that the worker has already opened, one
 engine per tensor-parallel group, every rank of a group submitting the same requests. Works with vLLM 0.26 to 0.32, on
@@ -7,7 +7,6 @@ CUDA and on the CPU.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -18,18 +17,18 @@ import torch
 from torch import Tensor
 
 from verl.config.worker_sections import ModelConfig, RolloutConfig
-from verl.workers.shared_memory import forget_names, named_after_this_group
-from verl.workers.weight_copies import WeightCopies
-
-log = logging.getLogger(__name__)
+from verl.workers.prompts import PromptBuilder
+from verl.workers.sharding import DTYPES
+from verl.workers.shared_memory import unique_shared_memory_names, unlink_shared_memory
+from verl.workers.weight_loader import RecordedWeightLoader
 
 GIB = 1 << 30
-IN_FLIGHT = 4  # steps whose images vLLM may hold at a time: two are under way at once, and it frees late
+IN_FLIGHT = 4  # engine steps whose images vLLM may hold at a time: two are under way at once, and it frees late
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How responses are drawn. `seed` fixes them, whatever else the engine is doing at the time."""
+    """How responses are sampled. `seed` fixes them, whatever else the engine is doing at the time."""
 
     n: int
     temperature: float
@@ -50,64 +49,57 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Generation:
-    """A request to the engine.
+class GenerationRequest:
+    """One prompt for the engine.
 
     Attributes:
-        key: comes back with the completions.
+        uid, greedy: come back with the completions: the group, and whether this is its greedy response.
         prompt: as `RolloutEngine.render` gives it.
     """
 
-    key: Any
+    uid: int
     prompt: Any
     sampling: Sampling
+    greedy: bool = False
+
+
+OnFinished = Callable[[GenerationRequest, Sequence[int], list[Completion]], None]
 
 
 class RolloutEngine:
-    """A vLLM engine. It starts with the checkpoint's weights (random ones would also overwrite its buffers) and takes
+    """A vLLM engine. It starts with the checkpoint's weights (random ones would also overwrite its buffers) and gets
     the actor's from then on.
 
     Args:
         config: worker.rollout. model: worker.actor.model.
         device: "cuda" or "cpu". On the CPU the engine computes in fp32 and has no sleep mode.
-        forbidden: token ids that are never sampled, at any temperature.
-        pixel_bounds: min_pixels and max_pixels of the image processor, None for the checkpoint's own.
+        prompts: for the tokens that are never sampled, at any temperature, and the image processor's options.
 
     Attributes:
         log_probs_exact: the reported log-probabilities are those of the whole softmax at the sampling temperature, as
-        the actor's are. With a temperature other than 1 or a truncated nucleus vLLM can only report the distribution
-        that it drew from, without the forbidden tokens.
+            the actor's are. With a temperature other than 1 or a truncated nucleus vLLM can only report the
+            distribution that it sampled from, without the forbidden tokens.
     """
 
-    def __init__(
-        self,
-        config: RolloutConfig,
-        model: ModelConfig,
-        device: str,
-        forbidden: Sequence[int],
-        pixel_bounds: tuple[int | None, int | None] = (None, None),
-    ) -> None:
+    def __init__(self, config: RolloutConfig, model: ModelConfig, device: str, prompts: PromptBuilder) -> None:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine's core in this process, where the weights are
         from vllm import LLM
 
-        self.config, self.on_gpu = config, device == "cuda"
+        self.config, self.family, self.on_gpu = config, prompts.family, device == "cuda"
         self.can_sleep = self.on_gpu and config.sleep
-        self.dtype = (
-            {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[config.dtype]
-            if self.on_gpu
-            else torch.float32
-        )
-        self.forbidden = {token: float("-inf") for token in forbidden}
+        self.dtype = DTYPES[config.dtype] if self.on_gpu else torch.float32
+        self.forbidden = {token: float("-inf") for token in prompts.forbidden_tokens}
         self.log_probs_exact = config.temperature == 1.0 and config.top_p == 1.0 and config.top_k <= 0
-        with nullcontext() if self.on_gpu else named_after_this_group():
-            self.llm = LLM(**self._arguments(model, pixel_bounds))
-        forget_names()
+        with nullcontext() if self.on_gpu else unique_shared_memory_names():
+            self.llm = LLM(**self._arguments(model, prompts.pixel_bounds))
+        unlink_shared_memory()
         self.asleep = False
-        self.copies: WeightCopies | None = None  # recorded at the first load; on a GPU
+        self.weight_loader: RecordedWeightLoader | None = None  # recorded at the first load; on a GPU
 
-    def _arguments(self, model: ModelConfig, pixel_bounds: tuple[int | None, int | None]) -> dict[str, Any]:
+    def _arguments(self, model: ModelConfig, pixel_bounds: dict[str, int]) -> dict[str, Any]:
         config = self.config
         length = config.max_model_len or config.prompt_length + config.response_length
+        batched = config.max_num_batched_tokens or (None if config.enable_chunked_prefill else max(length, 8192))
         arguments: dict[str, Any] = {
             "model": model.model_path,
             "tokenizer": model.tokenizer_path or model.model_path,
@@ -120,8 +112,7 @@ class RolloutEngine:
             "disable_custom_all_reduce": True,  # it maps memory of processes that vLLM has started itself
             "max_model_len": length,
             "max_num_seqs": config.max_num_seqs,
-            "max_num_batched_tokens": config.max_num_batched_tokens
-            or (None if config.enable_chunked_prefill else max(length, 8192)),
+            "max_num_batched_tokens": batched,
             "enable_chunked_prefill": config.enable_chunked_prefill,
             "enable_prefix_caching": True,  # the n responses of a prompt share its cache
             "logprobs_mode": "raw_logprobs" if self.log_probs_exact else "processed_logprobs",
@@ -131,38 +122,35 @@ class RolloutEngine:
             "enforce_eager": config.enforce_eager or not self.on_gpu,
             "disable_log_stats": True,
         }
-        bounds = {name: value for name, value in zip(("min_pixels", "max_pixels"), pixel_bounds) if value is not None}
-        if bounds:
-            arguments["mm_processor_kwargs"] = bounds
-        if self.on_gpu:
-            # vLLM measures the free memory of the whole GPU, at its start and when it sleeps, and ends when another
-            # process moves it
-            cache = {} if config.kv_cache_gib is None else {"kv_cache_memory_bytes": int(config.kv_cache_gib * GIB)}
-            return (
-                arguments
-                | {"enable_sleep_mode": self.can_sleep, "gpu_memory_utilization": config.gpu_memory_utilization}
-                | cache
-            )
-        return arguments | {"kv_cache_memory_bytes": int(config.cpu_kv_cache_gib * GIB), "gpu_memory_utilization": 0.01}
+        if pixel_bounds:
+            arguments["mm_processor_kwargs"] = pixel_bounds
+        if not self.on_gpu:
+            cache = int(config.cpu_kv_cache_gib * GIB)
+            return arguments | {"kv_cache_memory_bytes": cache, "gpu_memory_utilization": 0.01}
+        # without a size of the cache vLLM measures the free memory of the whole GPU, at its start and when it sleeps,
+        # and ends when another process changes it
+        cache_options = {} if config.kv_cache_gib is None else {"kv_cache_memory_bytes": int(config.kv_cache_gib * GIB)}
+        memory = {"enable_sleep_mode": self.can_sleep, "gpu_memory_utilization": config.gpu_memory_utilization}
+        return arguments | memory | cache_options
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Takes new weights, one full tensor at a time, under the checkpoint's names. `wake_cache` has to follow."""
+        """Takes new weights, one full tensor at a time, under the checkpoint's names. `wake_kv_cache` has to follow."""
         if self.asleep:
             self.llm.wake_up(tags=["weights"])
-        if (
-            not self.on_gpu
-        ):  # its layers multiply with packed copies of their weights, which vLLM's own reload makes anew
+            self.llm.apply_model(self.family.after_wake_up)
+        if not self.on_gpu:
+            # layers multiply with packed copies of their weights, which vLLM's own reload makes anew
             self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
             self.llm.apply_model(_pack_tied_head)
-        elif self.copies is None:
-            (self.copies,) = self.llm.apply_model(
-                lambda model: WeightCopies.record(model.load_weights, weights, model.parameters())
+        elif self.weight_loader is None:
+            (self.weight_loader,) = self.llm.apply_model(
+                lambda model: RecordedWeightLoader.record(model.load_weights, weights, model.parameters())
             )
         else:
-            self.copies.load(weights)
+            self.weight_loader.load(weights)
 
-    def wake_cache(self) -> None:
-        """Takes the memory of the cache, and forgets everything computed with old weights."""
+    def wake_kv_cache(self) -> None:
+        """Allocates the cache, and clears everything computed with old weights."""
         if self.asleep:
             self.llm.wake_up(tags=["kv_cache"])
             self.asleep = False
@@ -170,60 +158,55 @@ class RolloutEngine:
         core.reset_mm_cache()
         core.reset_encoder_cache()
         if not core.reset_prefix_cache():
-            raise RuntimeError(
-                "vLLM kept its prefix cache, so keys and values of the old weights: a request is still running"
-            )
+            raise RuntimeError("vLLM kept its prefix cache, computed with old weights: a request is still running")
 
     def sleep(self) -> None:
-        """Gives weights and cache back to the GPU; `load_weights` and `wake_cache` wake the engine. Does nothing where
-        it cannot sleep.
+        """Frees weights and cache; `load_weights` and `wake_kv_cache` wake the engine. Does nothing where it cannot
+        sleep.
         """
         if self.can_sleep and not self.asleep:
             self.llm.sleep(level=2)  # level 2 keeps no copy: the actor has the weights
             self.asleep = True
 
-    def render(self, bare_ids: list[int], images: Sequence[Any]) -> Any:
+    def render(self, raw_prompt_ids: list[int], images: Sequence[Any]) -> Any:
         """A prompt in vLLM's own form, its images processed; threads may do this side by side, while others generate.
 
         Args:
-            bare_ids: with one `<|image_pad|>` per image, which vLLM expands itself.
+            raw_prompt_ids: with one image token per image, which vLLM expands itself.
         """
-        (rendered,) = self.llm.llm_engine.renderer.render_cmpl([engine_prompt(bare_ids, images)])
+        (rendered,) = self.llm.llm_engine.renderer.render_cmpl([vllm_prompt(raw_prompt_ids, images)])
         return rendered
 
-    def generate(
-        self, requests: Iterable[Generation], finished: Callable[[Generation, Sequence[int], list[Completion]], None]
-    ) -> None:
-        """Runs all requests. Calls `finished(request, prompt's ids as vLLM expanded them, completions)` for each as
+    def generate(self, requests: Iterable[GenerationRequest], on_finished: OnFinished) -> None:
+        """Runs all requests. Calls `on_finished(request, prompt's ids as vLLM expanded them, completions)` for each as
         soon as its last response is complete, while the others go on.
 
         Every rank of a tensor-parallel group calls this with the same requests.
         """
         engine = self.llm.llm_engine
-        running: dict[str, Generation] = {}
+        running: dict[str, GenerationRequest] = {}
 
         def step() -> None:
             for output in engine.step() if engine.has_unfinished_requests() else ():
                 if output.finished:
-                    completions = [
-                        self._completion(completion) for completion in sorted(output.outputs, key=lambda o: o.index)
-                    ]
-                    finished(running.pop(output.request_id), output.prompt_token_ids, completions)
+                    outputs = sorted(output.outputs, key=lambda each: each.index)
+                    completions = [self._completion(each) for each in outputs]
+                    on_finished(running.pop(output.request_id), output.prompt_token_ids, completions)
 
-        # vLLM looks for a shared prefix once, when it first takes a request up. Handed over all together, prompts whose images find its
-        # encoder cache full would be taken up as far as their first image, and each response would then compute its
-        # prompt by itself.
+        # vLLM looks for a shared prefix once, when it first schedules a request. Submitted all together, prompts whose
+        # images find its encoder cache full would be computed up to their first image, and each response would then
+        # compute its prompt by itself.
         room = engine.vllm_config.scheduler_config.encoder_cache_size // IN_FLIGHT
-        taken = 0
+        submitted = 0
         for number, request in enumerate(requests):
             tokens = len(request.prompt["prompt_token_ids"])
-            if taken and taken + tokens > room:
-                for _ in range(-(-taken // room)):
+            if submitted and submitted + tokens > room:
+                for _ in range(-(-submitted // room)):
                     step()
-                taken = 0
+                submitted = 0
             running[str(number)] = request
             engine.add_request(str(number), request.prompt, self.sampling_params(request.sampling))
-            taken += tokens
+            submitted += tokens
         while engine.has_unfinished_requests():
             step()
 
@@ -250,15 +233,13 @@ class RolloutEngine:
     @staticmethod
     def _completion(output: Any) -> Completion:
         ids = list(output.token_ids)
-        log_probs = torch.tensor(
-            [position[token].logprob for position, token in zip(output.logprobs, ids)], dtype=torch.float32
-        )
-        return Completion(ids, log_probs, output.finish_reason == "length")
+        log_probs = [position[token].logprob for position, token in zip(output.logprobs, ids)]
+        return Completion(ids, torch.tensor(log_probs, dtype=torch.float32), output.finish_reason == "length")
 
 
-def engine_prompt(bare_ids: list[int], images: Sequence[Any]) -> dict[str, Any]:
+def vllm_prompt(raw_prompt_ids: list[int], images: Sequence[Any]) -> dict[str, Any]:
     """A prompt as `LLM.generate` takes it."""
-    return {"prompt_token_ids": bare_ids} | ({"multi_modal_data": {"image": list(images)}} if len(images) else {})
+    return {"prompt_token_ids": raw_prompt_ids} | ({"multi_modal_data": {"image": list(images)}} if len(images) else {})
 
 
 def _pack_tied_head(model: Any) -> None:

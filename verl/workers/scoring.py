@@ -9,52 +9,60 @@ from dataclasses import dataclass, field
 
 import torch
 
-from verl.protocol import Example, GroupResult, GroupsScorer, Score, Scorer
+from verl.protocol import BatchScorer, Example, GroupResult, Score, Scorer
 from verl.workers.rollout import Completion
 
-TOGETHER = 4  # groups that are handed to the scorer at once
+SCORE_BATCH = 4  # groups that are handed to the scorer at once
 
 
 @dataclass(frozen=True)
-class Unscored:
-    """A group as it was generated.
-
-    Attributes:
-        greedy: the response that the baseline is the score of, or none.
-        result: what the driver hears of the group, once it is scored.
+class Completions:
+    """What was generated for one prompt: the responses, and the greedy one that the estimator's baseline is the score
+    of (ReMax), None where there is none.
     """
+
+    responses: list[Completion]
+    greedy: Completion | None = None
+
+    @property
+    def all(self) -> list[Completion]:
+        return self.responses if self.greedy is None else [*self.responses, self.greedy]
+
+
+@dataclass(frozen=True)
+class PendingGroup:
+    """A group between its rollout and its score."""
 
     uid: int
     example: Example
     prompt_tokens: int
-    responses: list[Completion]
-    greedy: list[Completion]
+    completions: Completions
     result: Future[GroupResult] = field(default_factory=Future)
 
-    def finish(self, texts: list[str], scores: Sequence[Score]) -> GroupResult:
-        """`texts` and `scores` of the responses, then of the greedy one."""
+    def finish(self, texts: list[str], scores: Sequence[Score]) -> None:
+        """Sets the result, from the texts and scores of the responses, then of the greedy one."""
         if len(scores) != len(texts):
-            raise RuntimeError(
-                f"{self.example.sample_id}: the scorer gave {len(scores)} scores for {len(texts)} responses"
-            )
-        n = len(self.responses)
-        return GroupResult(
+            name = self.example.sample_id
+            raise RuntimeError(f"{name}: the scorer gave {len(scores)} scores for {len(texts)} responses")
+        responses, n = self.completions.responses, len(self.completions.responses)
+        result = GroupResult(
             uid=self.uid,
             sample_id=self.example.sample_id,
             prompt_tokens=self.prompt_tokens,
             responses=texts[:n],
-            response_tokens=[len(response.ids) for response in self.responses],
-            truncated=[response.truncated for response in self.responses],
+            response_tokens=[len(response.ids) for response in responses],
+            truncated=[response.truncated for response in responses],
             totals=[float(score.total) for score in scores[:n]],
             parts=[dict(score.parts) for score in scores[:n]],
             failures=[score.failure for score in scores[:n]],
-            baseline=float(scores[n].total) if self.greedy else None,
+            baseline=None if self.completions.greedy is None else float(scores[n].total),
         )
+        self.result.set_result(result)
 
 
 class ScoringThread:
-    """Hands groups to a scorer, those that were asked for together at once: in what order they come depends on the
-    clock, and the last bits of what a network computes depend on what is computed beside it.
+    """Hands groups to a scorer in fixed batches: in what order they come depends on timing, and the last bits of what a
+    network computes depend on what is computed beside it. Keeps the results until they are dropped.
 
     Args:
         scorer: of this worker; on a GPU its kernels go to a stream of their own.
@@ -65,54 +73,67 @@ class ScoringThread:
     def __init__(self, scorer: Scorer, decode: Callable[[Sequence[int]], str], device: torch.device) -> None:
         self.scorer, self.decode = scorer, decode
         self.stream = torch.cuda.Stream() if device.type == "cuda" else None
-        self.together: dict[int, tuple[int, ...]] = {}  # uid -> those that it is scored with
-        self.waiting: dict[int, Unscored] = {}
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="score")
+        self._batches: dict[int, tuple[int, ...]] = {}  # uid -> its batch, until that is handed over
+        self._waiting: dict[int, PendingGroup] = {}
+        self._results: dict[int, Future[GroupResult]] = {}
 
     def expect(self, uids: Sequence[int]) -> None:
-        """Announces groups, in the order in which they are asked for."""
-        for first in range(0, len(uids), TOGETHER):
-            some = tuple(uids[first : first + TOGETHER])
-            self.together |= dict.fromkeys(some, some)
+        """Announces groups, in the order in which they are batched."""
+        for first in range(0, len(uids), SCORE_BATCH):
+            batch = tuple(uids[first : first + SCORE_BATCH])
+            self._batches |= dict.fromkeys(batch, batch)
 
-    def submit(self, group: Unscored) -> Future[GroupResult]:
-        """The result of a group that was announced; an error of the scorer comes back from it, with the sample's name."""
-        self.waiting[group.uid] = group
-        some = self.together[group.uid]
-        if all(uid in self.waiting for uid in some):
-            self.thread.submit(self._score, [self.waiting.pop(uid) for uid in some])
-            for uid in some:
-                del self.together[uid]
-        return group.result
+    def submit(self, group: PendingGroup) -> None:
+        """Takes a group that was announced; hands its batch to the scorer once that is complete."""
+        self._waiting[group.uid], self._results[group.uid] = group, group.result
+        batch = self._batches[group.uid]
+        if all(uid in self._waiting for uid in batch):
+            self.thread.submit(self._score, [self._waiting.pop(uid) for uid in batch])
+            for uid in batch:
+                del self._batches[uid]
 
-    def _score(self, groups: Sequence[Unscored]) -> None:
-        """In the thread: gives each group its result, or the error that is in its way; nobody waits for ever."""
+    def results(self, uids: Sequence[int]) -> list[GroupResult]:
+        """Waits for the results of those of the groups that are here; raises the scorer's error with the sample's
+        name.
+        """
+        return [self._results[uid].result() for uid in uids if uid in self._results]
+
+    def wait(self) -> None:
+        """Waits until nothing is being scored; raises as `results`."""
+        self.results(list(self._results))
+
+    def drop(self, uids: Sequence[int]) -> None:
+        """Forgets results."""
+        for uid in uids:
+            self._results.pop(uid, None)
+
+    def _score(self, groups: Sequence[PendingGroup]) -> None:
+        """In the thread: gives each group its result or its error, so that nobody waits for ever."""
         try:
-            self._resolve(groups)
+            self._finish(groups)
         except Exception as error:
             for group in groups:
                 if not group.result.done():
                     group.result.set_exception(error)
 
-    def _resolve(self, groups: Sequence[Unscored]) -> None:
-        texts = [[self.decode(response.ids) for response in [*group.responses, *group.greedy]] for group in groups]
+    def _finish(self, groups: Sequence[PendingGroup]) -> None:
+        texts = [[self.decode(response.ids) for response in group.completions.all] for group in groups]
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():
             for group, answers, scores in zip(groups, texts, self._scores(groups, texts), strict=True):
                 try:
                     if isinstance(scores, Exception):
-                        name = group.example.sample_id
-                        raise RuntimeError(
-                            f"{name}: its responses could not be scored: {type(scores).__name__}: {scores}"
-                        ) from scores
-                    group.result.set_result(group.finish(answers, scores))
+                        what = f"{group.example.sample_id}: its responses could not be scored"
+                        raise RuntimeError(f"{what}: {type(scores).__name__}: {scores}") from scores
+                    group.finish(answers, scores)
                 except Exception as error:
                     group.result.set_exception(error)
 
     def _scores(
-        self, groups: Sequence[Unscored], texts: Sequence[Sequence[str]]
+        self, groups: Sequence[PendingGroup], texts: Sequence[Sequence[str]]
     ) -> Iterator[Sequence[Score] | Exception]:
         """Of each group, or why it has none."""
-        if len(groups) > 1 and isinstance(self.scorer, GroupsScorer):
+        if len(groups) > 1 and isinstance(self.scorer, BatchScorer):
             try:
                 found = self.scorer.score_groups([(group.example, answers) for group, answers in zip(groups, texts)])
             except Exception as error:

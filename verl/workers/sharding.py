@@ -1,4 +1,4 @@
-"""FSDP2 around the policy, and whole tensors out of it again."""
+"""FSDP2 around the policy, and full tensors out of it again."""
 
 from __future__ import annotations
 
@@ -14,19 +14,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from verl.config.worker_sections import FSDPConfig
 from verl.models.policy import Policy
 
-DTYPES = {
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-    "fp32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float32": torch.float32,
-}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def sharding_mesh(device_type: str, world: int, size: int = -1) -> DeviceMesh:
-    """All ranks in one dimension, or in two (copies of the model, shards of a copy) where `size` neighbours hold a
-    copy: hybrid sharding.
+    """All ranks in one dimension, or in two (replicate, shard) where `size` neighbours share one copy of the weights:
+    hybrid sharding.
 
     Raises:
         ValueError: the ranks are no whole number of copies.
@@ -35,73 +28,65 @@ def sharding_mesh(device_type: str, world: int, size: int = -1) -> DeviceMesh:
         return init_device_mesh(device_type, (world,))
     if size < 1 or world % size:
         raise ValueError(f"fsdp.fsdp_size={size} does not divide the {world} workers")
-    return init_device_mesh(device_type, (world // size, size), mesh_dim_names=("copies", "shards"))
+    return init_device_mesh(device_type, (world // size, size), mesh_dim_names=("replicate", "shard"))
 
 
 def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> None:
-    """Shards the policy in place over the mesh (see sharding_mesh): its blocks one by one, then what is left as the
-    root.
+    """Shards the policy in place over the mesh of `sharding_mesh`: its blocks one by one, then what is left as the
+    root. `unsharded_parameters` are left out.
 
     On CUDA the gathered weights and the computation have `mp_param_dtype`, over the master weights that the policy
-    holds; on the CPU everything stays in the dtype that it has, which is fp32: half precision is slower there and
-    vLLM's log-probabilities could not be compared with the actor's.
-
-    What `whole_weights` names is left out of it.
+    holds; on the CPU everything keeps its dtype, fp32: half precision is slower there, and vLLM's log-probabilities
+    could not be compared with the actor's.
     """
     cuda = mesh.device_type == "cuda"
-    whole = whole_weights(policy, config, mesh)
+    unsharded = unsharded_parameters(policy, config, mesh)
+    # cast_forward_inputs would round what has to stay fp32 on its way into a block, such as rotary embeddings
+    mixed = MixedPrecisionPolicy(
+        DTYPES[config.mp_param_dtype], DTYPES[config.mp_reduce_dtype], cast_forward_inputs=False
+    )
     options: dict[str, Any] = {
         "mesh": mesh,
         "reshard_after_forward": config.enable_full_shard,
-        # cast_forward_inputs would round what has to stay fp32 on its way into a block, such as rotary angles
-        "mp_policy": MixedPrecisionPolicy(
-            DTYPES[config.mp_param_dtype], DTYPES[config.mp_reduce_dtype], cast_forward_inputs=False
-        )
-        if cuda
-        else MixedPrecisionPolicy(),
-        "ignored_params": whole,
+        "mp_policy": mixed if cuda else MixedPrecisionPolicy(),
+        "ignored_params": unsharded,
     }
     if config.param_offload and cuda:
         options["offload_policy"] = CPUOffloadPolicy()
-    for parameter in whole:  # FSDP2 moves what it shards
+    for parameter in unsharded:  # FSDP2 moves what it shards
         parameter.data = parameter.data.to(mesh.device_type)
     for block in policy.blocks():
-        if not whole.issuperset(block.parameters()):
+        if not unsharded.issuperset(block.parameters()):
             fully_shard(block, **options)
     fully_shard(policy, **options)
 
 
-def whole_weights(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> set[nn.Parameter]:
-    """Weights that every rank holds as they are, so that nothing of them is gathered: those that are never trained and
-    need no cast, where gathered weights stay for a step anyway (`enable_full_shard` off; a shard and a gathered copy
-    take more) or one rank has all shards.
+def unsharded_parameters(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> set[nn.Parameter]:
+    """Weights that every rank holds in full, so that nothing of them is gathered: those that are never trained and need
+    no cast, where gathered weights stay for a step anyway (`enable_full_shard` off; a shard and a gathered copy take
+    more) or one rank has all shards.
     """
     cuda = mesh.device_type == "cuda"
     if (config.enable_full_shard and mesh.shape[-1] > 1) or (config.param_offload and cuda):
         return set()
-    dtype = DTYPES[config.mp_param_dtype]
-    return {
-        parameter
-        for parameter in policy.parameters()
-        if not parameter.requires_grad and (parameter.dtype == dtype or not cuda)
-    }
+    frozen = {parameter for parameter in policy.parameters() if not parameter.requires_grad}
+    return {parameter for parameter in frozen if parameter.dtype == DTYPES[config.mp_param_dtype] or not cuda}
 
 
-def drop_gathered(policy: nn.Module) -> None:
-    """Leaves the shards alone in memory. Weights that are not fully sharded stay gathered after a pass without a
-    backward pass, and what looks at the policy's parameters then (a checkpoint, the hand-over, offloading) would find
-    the gathered copies.
+def reshard(policy: nn.Module) -> None:
+    """Frees gathered weights. Those that are not fully sharded stay gathered after a pass without a backward pass, and
+    what reads the policy's parameters then (a checkpoint, the weight sync, offloading) would find the gathered copies.
     """
     for module in policy.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 
 
-def gatherer(device: torch.device, dtype: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:
+def make_gather(device: torch.device, dtype: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:
     """A function from a sharded parameter to the full tensor on `device`; a collective that every rank has to join.
 
     Args:
-        dtype: cast the shard to it first, so that what travels is already small; None keeps the parameter's.
+        dtype: the shard is cast to it before it is sent; None keeps the parameter's.
     """
 
     def gather(parameter: Tensor) -> Tensor:
@@ -112,8 +97,8 @@ def gatherer(device: torch.device, dtype: torch.dtype | None = None) -> Callable
 
 
 @torch.no_grad()
-def fill(parameter: nn.Parameter, full: Tensor) -> None:
-    """Writes this rank's part of a full tensor, which every rank holds, into its shard."""
+def copy_into_shard(parameter: nn.Parameter, full: Tensor) -> None:
+    """Copies this rank's part of a full tensor, which every rank holds, into its shard."""
     if tuple(parameter.shape) != tuple(full.shape):
         raise ValueError(f"a weight of shape {tuple(full.shape)} does not fit into {tuple(parameter.shape)}")
     if isinstance(parameter, DTensor):

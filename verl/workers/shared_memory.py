@@ -1,9 +1,9 @@
-"""The shared memory through which the ranks of one vLLM engine talk: named for this process group alone, nameless once
-all have it.
+"""The shared memory through which the ranks of one vLLM engine communicate: its names are unique to this process group,
+and unlinked once all ranks have mapped it.
 
-vLLM removes its segments when an engine ends in peace. A worker that is killed would leave them in /dev/shm, and on the
-CPU their name is the same for every engine that an external launcher starts: the next such run on the machine, or one
-beside this, could not start.
+vLLM unlinks its segments when an engine shuts down. A worker that is killed would leave them in /dev/shm, and on the CPU
+their name is the same for every engine that an external launcher starts: the next such run on the machine, or one beside
+this, could not start.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ FOLDER = Path("/dev/shm")
 
 
 @contextmanager
-def named_after_this_group() -> Iterator[None]:
-    """For the CPU: an engine started inside names its segments after its group's address. (On CUDA the names are
+def unique_shared_memory_names() -> Iterator[None]:
+    """For the CPU: an engine started in the block names its segments after its group's address. (On CUDA the names are
     random.)
 
-    vLLM takes the names on the CPU from the end of the address at which a process group would be opened
-    (`CPUWorker.init_device`). Ours is open already, so that the address serves for nothing else; the port is this
-    group's for as long as it lives.
+    vLLM takes the names on the CPU from the end of the address at which it would open a process group
+    (`CPUWorker.init_device`). Ours is open already, so the address has no other use; the port is this group's for as
+    long as it lives.
     """
     from vllm.v1.executor.uniproc_executor import ExecutorWithExternalLauncher as Executor
 
@@ -38,9 +38,9 @@ def named_after_this_group() -> Iterator[None]:
         Executor._distributed_args = original
 
 
-def forget_names() -> None:
-    """Removes the segments' names as soon as every rank of this tensor-parallel group has mapped them: the kernel frees
-    the memory with the last process, however it ends. Every rank of the group calls it.
+def unlink_shared_memory() -> None:
+    """Unlinks the segments once every rank of this tensor-parallel group has mapped them: the kernel frees the memory
+    with the last process, however it ends. Every rank of the group calls it.
     """
     from vllm.distributed.parallel_state import get_tp_group
 
@@ -52,8 +52,7 @@ def forget_names() -> None:
     if queue is not None and queue.is_creator:
         queue.shared_memory.unlink()
         queue.is_creator = False  # it would unlink the name a second time
-    name = getattr(
-        getattr(group.device_communicator, "dist_module", None), "group_name", None
-    )  # on the CPU, all ranks on one node
+    # on the CPU, where all ranks are on one node
+    name = getattr(getattr(group.device_communicator, "dist_module", None), "group_name", None)
     if name is not None:
         (FOLDER / f"{name}_{group.rank_in_group}").unlink()

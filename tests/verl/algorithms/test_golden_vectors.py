@@ -95,7 +95,8 @@ def policy_loss(case: dict[str, Any]) -> tuple[str, dict[str, Any], str, str]:
     """The loss's name, its options, the aggregation and what it does to empty rows."""
     params = case["params"]
     if case["group"] == "veason_policy_loss":
-        return "seed", {"clip_low": params["cliprange"], "clip_high": params["cliprange"]}, "token-mean", "nan"
+        options = {"clip_low": params["cliprange"], "clip_high": params["cliprange"], "clip_dual": None, "bound": None}
+        return "vanilla", options, "token-mean", "nan"
     clip = {"clip_low": params["clip_ratio_low"], "clip_high": params["clip_ratio_high"]}
     if case["group"] == "verl_policy_loss_vanilla":
         return "vanilla", clip | {"clip_dual": params["clip_ratio_c"]}, params["loss_agg_mode"], "skip"

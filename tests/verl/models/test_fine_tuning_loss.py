@@ -1,4 +1,4 @@
-"""The loss of LoRA fine-tuning and its gradient: packed rows against peft and transformers on one padded batch."""
+"""The loss of LoRA fine-tuning and its gradient: packed sequences against peft and transformers on one padded batch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from peft import get_peft_model, inject_adapter_in_model
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from tests.verl.models.tiny_qwen import IMAGE, random_group, tiny_model
+from tests.verl.models.tiny_qwen import IMAGE, LORA_LANGUAGE_AND_VISION, random_group, tiny_model
 from verl.models.lora import ADAPTER, AdaptedLinear, LoraOptions, adapter_weights, add_lora
-from verl.models.packing import fill_rows, pack_groups
+from verl.models.packing import first_fit_decreasing, pack_groups
 from verl.models.policy import Policy
 
 EXAMPLES = [
@@ -18,13 +18,13 @@ EXAMPLES = [
     random_group([4], [(1, 6, 10), (1, 10, 4)], 2),
     random_group([14], [(1, 4, 4)], 3),
 ]
-OPTIONS = LoraOptions(rank=4, alpha=8, vision=True)
+OPTIONS = LoraOptions(rank=4, alpha=8, target=LORA_LANGUAGE_AND_VISION)
 
 
 @pytest.fixture(scope="module")
 def padded() -> tuple[dict[str, Tensor], float, dict[str, Tensor]]:
     """An adapter, and transformers' loss and gradient with it; labels are the answers alone."""
-    model = get_peft_model(tiny_model(), OPTIONS.config()).eval()
+    model = get_peft_model(tiny_model(), OPTIONS.peft_config()).eval()
     torch.manual_seed(5)
     adapter = {name: parameter for name, parameter in model.named_parameters() if "lora_" in name}
     with torch.no_grad():
@@ -65,8 +65,8 @@ def test_loss_and_gradient(padded: tuple[dict[str, Tensor], float, dict[str, Ten
 
     tokens = sum(len(group.response_ids[0]) for group in EXAMPLES)
     total = 0.0
-    for row in fill_rows([group.tokens for group in EXAMPLES], budget):
-        loss = -policy(pack_groups([EXAMPLES[i] for i in row], policy.config)).log_probs.sum() / tokens
+    for members in first_fit_decreasing([group.tokens for group in EXAMPLES], budget):
+        loss = -policy(pack_groups([EXAMPLES[i] for i in members], policy.family)).log_probs.sum() / tokens
         loss.backward()
         total += loss.item()
     assert total == pytest.approx(expected, rel=1e-5)
@@ -79,7 +79,7 @@ def test_an_adapted_layer_is_that_of_peft(dropout: float) -> None:
     options = LoraOptions(rank=4, alpha=12, dropout=dropout, target="0")
     torch.manual_seed(3)
     model = inject_adapter_in_model(
-        options.config(), nn.Sequential(nn.Linear(24, 40)).requires_grad_(False), adapter_name=ADAPTER
+        options.peft_config(), nn.Sequential(nn.Linear(24, 40)).requires_grad_(False), adapter_name=ADAPTER
     )
     nn.init.normal_(model[0].lora_B[ADAPTER].weight)
     x = torch.randn(2, 5, 24, requires_grad=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,17 +9,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.nn.attention.flex_attention import create_block_mask
+from torch.utils import _pytree as pytree
 
-from tests.verl.models.tiny_qwen import IMAGE, VIDEO, alone, random_group, tiny_config, tiny_model
+from tests.verl.models.tiny_qwen import (
+    FAMILY,
+    IMAGE,
+    LORA_LANGUAGE_AND_VISION,
+    VIDEO,
+    alone,
+    random_group,
+    tiny_config,
+    tiny_model,
+)
 from verl.models import attention
-from verl.models.attention import block_mask, count_pairs, row_mask
-from verl.models.fused import GatedMLP, padded_mlp
+from verl.models.attention import block_mask, count_pairs, packed_mask
+from verl.models.fused import GatedMLP, padded_gated_mlp
 from verl.models.log_probs import token_log_probs
 from verl.models.lora import LoraOptions, adapter_weights, add_lora, merged_weights
-from verl.models.packing import Group, PackedBatch, fill_rows, mrope_positions, pack_groups
+from verl.models.packing import Group, PackedBatch, first_fit_decreasing, pack_groups
 from verl.models.policy import Policy, load_policy
-from verl.models.qwen2_5_vl.vision import encode_images, plan_vision
-from verl.models.transfer import mapped
 
 CONFIG = tiny_config()
 GRIDS = [(1, 8, 8), (2, 6, 10), (1, 2, 14), (1, 8, 4)]
@@ -32,7 +39,7 @@ def test_positions_equal_transformers() -> None:
     expected, delta = tiny_model().model.get_rope_index(
         ids, mm_token_type_ids=(ids == IMAGE).int(), image_grid_thw=group.image_grid_thw
     )
-    found, following = mrope_positions(group.prompt_ids, group.image_grid_thw, CONFIG)
+    found, following = FAMILY.positions(group.prompt_ids, group.image_grid_thw)
     assert torch.equal(found, expected[:, 0])
     assert following == len(group.prompt_ids) + delta.item()
 
@@ -43,8 +50,9 @@ def test_vision_tower_equals_transformers() -> None:
     with torch.no_grad():
         expected = torch.cat(model.model.get_image_features(group.pixel_values, group.image_grid_thw).pooler_output)
         policy = Policy(model)
-        found = encode_images(policy.model.model.visual, group.pixel_values, plan_vision(GRIDS, CONFIG.vision_config))
+        found, levels = policy.family.encode_images(policy.model, group.pixel_values, FAMILY.plan_vision(GRIDS))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert levels == []
 
 
 def test_zero_channels_change_nothing() -> None:
@@ -53,7 +61,7 @@ def test_zero_channels_change_nothing() -> None:
     plain = SimpleNamespace(gate_proj=layers[0], up_proj=layers[1], down_proj=layers[2])
     inputs, direction = torch.randn(5, 16), torch.randn(5, 16)
     results = []
-    for output in (GatedMLP(plain)(inputs), padded_mlp(inputs, *layers)):
+    for output in (GatedMLP(plain)(inputs), padded_gated_mlp(inputs, *layers)):
         gradients = torch.autograd.grad(
             (output * direction).sum(), [weight for layer in layers for weight in layer.parameters()]
         )
@@ -64,30 +72,24 @@ def test_zero_channels_change_nothing() -> None:
 def dense_mask(batch: PackedBatch) -> torch.Tensor:
     """By definition, bool [L, L]: a token (row) sees its own segment up to itself, and its group's prompt."""
     causal = torch.ones(len(batch.segments), len(batch.segments), dtype=torch.bool).tril()
-    return causal & ((batch.segments[:, None] == batch.segments) | (batch.parents[:, None] == batch.segments))
+    return causal & ((batch.segments[:, None] == batch.segments) | (batch.prompt_segments[:, None] == batch.segments))
 
 
 def tensors_of(value: object) -> list[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        return [value]
-    return (
-        [found for field in fields(value) for found in tensors_of(getattr(value, field.name))]
-        if is_dataclass(value)
-        else []
-    )
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
-def test_every_tensor_of_a_row_is_taken_along() -> None:
-    batch = pack_groups([random_group([3, 5], GRIDS, 2)], CONFIG)
-    assert batch.vision.windows.padding is not None and len(tensors_of(batch)) == 20
-    other = mapped(batch, lambda tensor: tensor + 1)
+def test_every_tensor_of_a_packed_batch_is_taken_along() -> None:
+    batch = pack_groups([random_group([3, 5], GRIDS, 2)], FAMILY)
+    assert batch.vision.windows.padding is not None and len(tensors_of(batch)) == 19
+    other = pytree.tree_map_only(torch.Tensor, lambda tensor: tensor + 1, batch)
     assert all(torch.equal(a + 1, b) for a, b in zip(tensors_of(batch), tensors_of(other), strict=True))
-    assert (other.spans, other.vision.grids) == (batch.spans, batch.vision.grids)
+    assert (other.spans, other.lengths) == (batch.spans, batch.lengths) and type(other.spans[0]) is type(batch.spans[0])
 
 
 @pytest.mark.gpu
-def test_rows_go_to_the_gpu_from_pinned_memory() -> None:
-    batch = pack_groups([random_group([3, 5], GRIDS, 2)], CONFIG)
+def test_packed_batches_go_to_the_gpu_from_pinned_memory() -> None:
+    batch = pack_groups([random_group([3, 5], GRIDS, 2)], FAMILY)
     pinned = batch.pinned()
     assert all(tensor.is_pinned() for tensor in tensors_of(pinned))
     for there in (batch.to("cuda"), pinned.to("cuda")):
@@ -99,7 +101,7 @@ def test_rows_go_to_the_gpu_from_pinned_memory() -> None:
 @pytest.mark.parametrize("multiple", [1, 128])
 def test_block_mask_equals_the_dense_mask(multiple: int) -> None:
     groups = [random_group([200, 1, 300, 0, 90], [(1, 16, 16)], 2, text=60), random_group([140], [], 3, text=300)]
-    batch = pack_groups(groups, CONFIG, multiple=multiple)
+    batch = pack_groups(groups, FAMILY, multiple=multiple)
     dense = dense_mask(batch)
     length = len(batch.segments)
 
@@ -108,7 +110,7 @@ def test_block_mask_equals_the_dense_mask(multiple: int) -> None:
     padded[:length, :length] = dense
     assert torch.equal(count_pairs(batch.spans, length), padded.view(blocks, 128, blocks, 128).sum(dim=(1, 3)))
 
-    mask = block_mask(batch.spans, batch.segments, batch.parents)
+    mask = block_mask(batch.spans, batch.segments, batch.prompt_segments)
     reference = create_block_mask(mask.mask_mod, None, None, length, length, device="cpu")
     assert torch.equal(mask.to_dense(), reference.to_dense())
     for ours, theirs in (
@@ -122,17 +124,17 @@ def test_block_mask_equals_the_dense_mask(multiple: int) -> None:
 def test_attention_by_segments_and_flex_attention_equal_the_dense_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "compiled", lambda function, **_: function)
     groups = [random_group([70, 1, 0, 130], [(1, 8, 8)], 2, text=60), random_group([40], [], 3)]
-    batch = pack_groups(groups, CONFIG, multiple=128)
+    batch = pack_groups(groups, FAMILY, multiple=128)
     tensors = [torch.randn(1, heads, len(batch.segments), 32, requires_grad=True) for heads in (4, 2, 2)]
     query, key, value = tensors
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=dense_mask(batch), enable_gqa=True)
     direction = torch.randn_like(expected)
-    segments = attention.attend_row(query, key, value, row_mask(batch))
+    segments = attention.packed_attention(query, key, value, packed_mask(batch))
     torch.testing.assert_close(segments, expected, atol=1e-5, rtol=1e-5)
     gradients = [torch.autograd.grad((output * direction).sum(), tensors) for output in (segments, expected)]
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
     detached = (tensor.detach() for tensor in tensors)  # the CPU has no backward pass of it
-    flex = attention.attend_row(*detached, block_mask(batch.spans, batch.segments, batch.parents))
+    flex = attention.packed_attention(*detached, block_mask(batch.spans, batch.segments, batch.prompt_segments))
     torch.testing.assert_close(flex, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -158,18 +160,17 @@ def test_predictors_and_labels() -> None:
         Group(torch.tensor([5, 6, 7]), [torch.tensor([1, 2]), torch.tensor([3])]),
         Group(torch.tensor([8]), [torch.tensor([4, 9])]),
     ]
-    batch = pack_groups(groups, CONFIG, multiple=8)
+    batch = pack_groups(groups, FAMILY, multiple=8)
     assert batch.input_ids.tolist() == [[5, 6, 7, 1, 2, 3, 8, 4, 9, 0, 0, 0, 0, 0, 0, 0]]
     assert batch.position_ids[0, 0, :9].tolist() == [0, 1, 2, 3, 4, 3, 0, 1, 2]
-    assert batch.predictors.tolist() == [2, 3, 2, 6, 7]
+    assert batch.logit_positions.tolist() == [2, 3, 2, 6, 7]
     assert batch.labels.tolist() == [1, 2, 3, 4, 9]
-    assert batch.response_of.tolist() == [0, 0, 1, 2, 2]
-    assert (batch.lengths, batch.group_sizes) == ((2, 1, 2), (2, 1))
+    assert batch.lengths == (2, 1, 2)
     assert [part.tolist() for part in batch.split(batch.labels)] == [[1, 2], [3], [4, 9]]
 
 
-def test_rows_hold_whole_groups_within_the_budget() -> None:
-    assert fill_rows([5, 9, 4, 30, 1], budget=10) == [[0, 2], [1, 4], [3]]
+def test_micro_batches_hold_whole_groups_within_the_budget() -> None:
+    assert first_fit_decreasing([5, 9, 4, 30, 1], budget=10) == [[0, 2], [1, 4], [3]]
 
 
 @pytest.mark.parametrize(
@@ -187,12 +188,12 @@ def test_prompts_that_do_not_match_their_images(
     pixels = torch.zeros(sum(t * h * w for t, h, w in grids), 96) if grids else None
     group = Group(torch.tensor(prompt), [torch.tensor([1])], pixels, torch.tensor(grids) if grids else None)
     with pytest.raises(ValueError, match=words):
-        pack_groups([group], CONFIG)
+        pack_groups([group], FAMILY)
 
 
 def test_merged_adapter_is_the_adapted_policy() -> None:
     policy = Policy(tiny_model())
-    add_lora(policy.model, LoraOptions(rank=4, alpha=8, vision=True))
+    add_lora(policy.model, LoraOptions(rank=4, alpha=8, target=LORA_LANGUAGE_AND_VISION))
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
             if "lora_B" in name:
@@ -208,22 +209,25 @@ def test_merged_adapter_is_the_adapted_policy() -> None:
     assert report.missing_keys == ["lm_head.weight"]  # tied
     group = random_group([4, 6], [(1, 8, 8)], 4)
     with torch.no_grad():
-        found = policy(pack_groups([group], CONFIG)).log_probs
+        found = policy(pack_groups([group], FAMILY)).log_probs
         torch.testing.assert_close(found, torch.cat(alone(merged, group, 60)), atol=1e-5, rtol=0.0)
 
 
 def test_checkpoint_folder(tmp_path: Path) -> None:
     model = tiny_model()
     model.save_pretrained(tmp_path)
-    policy = load_policy(tmp_path, lora=LoraOptions(rank=2), freeze_vision=True)
+    policy = load_policy(tmp_path, lora=LoraOptions(2, 32, FAMILY.lora_language), freeze_vision=True)
     group = random_group([4, 6], [(1, 8, 8)], 4)
-    scores = policy(pack_groups([group], policy.config))
+    scores = policy(pack_groups([group], policy.family))
     with torch.no_grad():
         torch.testing.assert_close(scores.log_probs, torch.cat(alone(model, group, 60)), atol=1e-5, rtol=0.0)
     scores.log_probs.sum().backward()
     assert {name.split(".")[-3] for name, p in policy.named_parameters() if p.grad is not None} == {"lora_A", "lora_B"}
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         load_policy(tmp_path / "nothing")
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
+    with pytest.raises(ValueError, match="no model family for model_type 'qwen2'; known: qwen2_5_vl"):
+        load_policy(tmp_path)
 
 
 def test_shapes_without_memory() -> None:

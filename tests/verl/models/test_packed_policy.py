@@ -1,4 +1,4 @@
-"""A packed row against plain transformers, one padded sequence at a time."""
+"""A packed sequence against plain transformers, one padded sequence at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.verl.models.tiny_qwen import IMAGE, alone, random_group, tiny_model
-from verl.models.packing import Group, fill_rows, pack_groups
+from verl.models.packing import Group, first_fit_decreasing, pack_groups
 from verl.models.policy import Policy
 
 SQUARE, WIDE, TALL = (1, 8, 8), (1, 6, 10), (1, 10, 4)
@@ -37,7 +37,7 @@ def compare(groups: list[Group], device: str, tied: bool = True, compiled: str |
 
     expected = torch.cat([scores for group in groups for scores in alone(plain, group, pad_to=group.tokens + 3)])
     (expected * weights).sum().backward()
-    batch = pack_groups(groups, policy.config).to(device)
+    batch = pack_groups(groups, policy.family).to(device)
     found = policy(batch).log_probs
     (found * weights).sum().backward()
 
@@ -50,7 +50,7 @@ def compare(groups: list[Group], device: str, tied: bool = True, compiled: str |
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_packed_row_equals_single_sequences(case: str) -> None:
+def test_packed_sequence_equals_single_sequences(case: str) -> None:
     compare(CASES[case], "cpu")
 
 
@@ -67,7 +67,7 @@ def test_compiled_layers_give_the_same(case: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [None, "inductor"])
 @pytest.mark.parametrize("case", CASES)
-def test_packed_row_equals_single_sequences_on_cuda(case: str, compiled: str | None) -> None:
+def test_packed_sequence_equals_single_sequences_on_cuda(case: str, compiled: str | None) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     compare(CASES[case], "cuda", compiled=compiled)
@@ -78,18 +78,20 @@ def test_any_packing_gives_the_same(budget: int) -> None:
     groups = [random_group([4, 9], [SQUARE], 3), random_group([3, 3, 8], [WIDE], 4), random_group([11], [TALL], 5)]
     policy = Policy(tiny_model())
     with torch.no_grad():
-        whole = policy(pack_groups(groups, policy.config)).log_probs.split([13, 14, 11])
-        for row in fill_rows([group.tokens for group in groups], budget):
-            batch = pack_groups([groups[i] for i in row], policy.config)
-            torch.testing.assert_close(policy(batch).log_probs, torch.cat([whole[i] for i in row]), atol=5e-6, rtol=0.0)
+        whole = policy(pack_groups(groups, policy.family)).log_probs.split([13, 14, 11])
+        for members in first_fit_decreasing([group.tokens for group in groups], budget):
+            batch = pack_groups([groups[i] for i in members], policy.family)
+            torch.testing.assert_close(
+                policy(batch).log_probs, torch.cat([whole[i] for i in members]), atol=5e-6, rtol=0.0
+            )
 
 
-def test_an_image_token_in_a_response_is_a_word() -> None:
+def test_an_image_token_in_a_response_is_text() -> None:
     group = random_group([6], [SQUARE], 2)
     group.response_ids[0][3] = IMAGE
     policy = Policy(tiny_model())
     with torch.no_grad():
-        assert policy(pack_groups([group], policy.config)).log_probs.isfinite().all()
+        assert policy(pack_groups([group], policy.family)).log_probs.isfinite().all()
 
 
 def test_checkpointing_reaches_every_block() -> None:
@@ -98,9 +100,9 @@ def test_checkpointing_reaches_every_block() -> None:
     assert all(block.gradient_checkpointing for block in policy.blocks())
 
 
-def test_an_empty_row_joins_the_pass() -> None:
+def test_a_batch_without_responses_joins_the_pass() -> None:
     policy = Policy(tiny_model())
-    scores = policy(pack_groups([Group(torch.tensor([1]), [])], policy.config), entropy=True)
+    scores = policy(pack_groups([Group(torch.tensor([1]), [])], policy.family), entropy=True)
     (scores.log_probs.sum() + scores.entropy.sum()).backward()
     assert scores.log_probs.shape == (0,)
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in policy.parameters())
@@ -116,7 +118,7 @@ def test_half_precision_on_cuda() -> None:
     policy.checkpoint_activations()
     policy.train()
     for groups in CASES.values():
-        batch = pack_groups(groups, policy.config).to("cuda")
+        batch = pack_groups(groups, policy.family).to("cuda")
         results = []
         for each in (policy, exact):
             each.zero_grad()

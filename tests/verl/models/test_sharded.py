@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-from tests.verl.models.tiny_qwen import random_group, tiny_model
-from verl.models.lora import LoraOptions, adapter_off, add_lora
+from tests.verl.models.tiny_qwen import LORA_LANGUAGE_AND_VISION, random_group, tiny_model
+from verl.models.lora import LoraOptions, add_lora, disable_adapter
 from verl.models.packing import pack_groups
 from verl.models.policy import Policy
 
@@ -37,7 +37,7 @@ def shard(policy: Policy, dtype: torch.dtype | None) -> Policy:
 
 
 def loss_of(policy: Policy) -> torch.Tensor:
-    scores = policy(pack_groups(GROUPS, policy.config), entropy=True)
+    scores = policy(pack_groups(GROUPS, policy.family), entropy=True)
     assert scores.log_probs.dtype == torch.float32
     return scores.log_probs.mean() - 0.1 * scores.entropy.mean()
 
@@ -72,7 +72,7 @@ def test_half_precision_compute_over_full_precision_weights() -> None:
 def test_reference_pass_first_leaves_the_adapter_trainable() -> None:
     base = Policy(tiny_model())
     policy = Policy(tiny_model())
-    add_lora(policy.model, LoraOptions(rank=4, vision=True))
+    add_lora(policy.model, LoraOptions(rank=4, alpha=32, target=LORA_LANGUAGE_AND_VISION))
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
             if "lora_B" in name:
@@ -80,7 +80,7 @@ def test_reference_pass_first_leaves_the_adapter_trainable() -> None:
     policy = shard(policy, None)
     with torch.no_grad():
         expected = loss_of(base)
-        with adapter_off(policy.model):
+        with disable_adapter(policy.model):
             torch.testing.assert_close(loss_of(policy), expected)
         assert abs(loss_of(policy) - expected) > 1e-3
     loss_of(policy).backward()

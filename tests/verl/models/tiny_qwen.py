@@ -6,6 +6,7 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
+from verl.models.families import load_family
 from verl.models.packing import Group
 
 IMAGE, VIDEO, START, END = 250, 251, 252, 253
@@ -43,6 +44,10 @@ def tiny_config(tied: bool = True) -> Qwen2_5_VLConfig:
         vision_end_token_id=END,
         tie_word_embeddings=tied,
     )
+
+
+FAMILY = load_family(tiny_config())
+LORA_LANGUAGE_AND_VISION = f"{FAMILY.lora_language}|{FAMILY.lora_vision}"
 
 
 def tiny_model(seed: int = 0, tied: bool = True) -> Qwen2_5_VLForConditionalGeneration:

@@ -57,7 +57,7 @@ def test_calls_reach_every_rank_in_order_with_its_environment():
         assert (first["RANK"], second["RANK"]) == ("0", "1")
         assert first["WORLD_SIZE"] == "2" and first["LOCAL_RANK"] == second["LOCAL_RANK"] == "0"
         assert first["MASTER_PORT"] == second["MASTER_PORT"] and first["OMP_NUM_THREADS"] == first["EXTRA"] == "1"
-        assert 0 < group.take_traffic() < 4000 and group.take_traffic() == 0
+        assert 0 < group.take_transferred_bytes() < 4000 and group.take_transferred_bytes() == 0
         with pytest.raises(ValueError, match="3 arguments for 2 workers"):
             group.scatter("add", [1, 2, 3])
 

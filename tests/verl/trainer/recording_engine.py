@@ -1,4 +1,4 @@
-"""A small data set in memory, and an engine in this process that keeps the protocol and no model."""
+"""A small data set in memory, and an engine in this process that follows the protocol without a model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from verl.metrics import Metrics, Peak
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult
 
 
@@ -35,25 +36,25 @@ def count_words(messages: Sequence[dict[str, Any]], sizes: Sequence[tuple[int, i
 class RecordingEngine:
     """Scores are a function of (index, response); the weight is the sum of all first advantages it was updated with."""
 
-    places, device_name = 2, "cpu"
+    replicas, device_name = 2, "cpu"
 
     def __init__(self, n: int = 4, equal: Sequence[int] = (), uncomputed: Sequence[int] = ()) -> None:
         self.n, self.equal, self.uncomputed = n, equal, uncomputed
         self.calls: list[tuple[str, Any]] = []
-        self.kept: dict[int, GroupRequest] = {}
+        self.stored: dict[int, GroupRequest] = {}
         self.weight = 0.0
 
-    def rollout(self, shares: Sequence[Sequence[GroupRequest]], validation: bool = False) -> dict[str, float]:
-        self.calls.append(("rollout", [[request.uid for request in share] for share in shares]))
-        self.kept |= {request.uid: request for share in shares for request in share}
+    def rollout(self, batches: Sequence[Sequence[GroupRequest]], validation: bool = False) -> Metrics:
+        self.calls.append(("rollout", [[request.uid for request in batch] for batch in batches]))
+        self.stored |= {request.uid: request for batch in batches for request in batch}
         self.validation = validation
         return {"rollout/seen": 1.0}
 
-    def score(self, uids: Sequence[int]) -> list[GroupResult]:
+    def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
         return [self.result(uid, 1 if self.validation else self.n) for uid in uids]
 
     def result(self, uid: int, n: int) -> GroupResult:
-        index = self.kept[uid].index
+        index = self.stored[uid].index
         totals = [float((index + response) % 5) for response in range(n)]
         if index in self.equal:
             totals = [1.0] * n
@@ -71,36 +72,36 @@ class RecordingEngine:
             failures=["no answer" if total == 0 else None for total in totals],
         )
 
-    def reference(self, uids: Sequence[int], old: bool) -> dict[str, float]:
-        self.calls.append(("reference", (list(uids), old)))
+    def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
+        self.calls.append(("compute_log_probs", (list(uids), old)))
         return {}
 
-    def update(self, advantages: Sequence[GroupAdvantages]) -> dict[str, float]:
-        assert all(each.uid in self.kept for each in advantages)
+    def update(self, advantages: Sequence[GroupAdvantages]) -> Metrics:
+        assert all(each.uid in self.stored for each in advantages)
         self.calls.append(("update", [each.uid for each in advantages]))
         self.weight += float(
             sum(np.sum(values) * (each.uid + 1) for each in advantages for values in each.advantages[:1])
         )
-        return {"actor/loss": self.weight, "memory/update_gib": 1.0}
+        return {"actor/loss": self.weight, "memory/update_gib": Peak(1.0)}
 
-    def read_ahead(self, shares: Sequence[Sequence[GroupRequest]]) -> None:
-        self.calls.append(("read_ahead", [[request.uid for request in share] for share in shares]))
+    def prefetch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        self.calls.append(("prefetch", [[request.uid for request in batch] for batch in batches]))
 
     def skipped(self) -> dict[str, str]:
         return {"video/3": "no frame 7"}
 
-    def fine_tune(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
-        self.calls.append(("fine_tune", [[request.uid for request in share] for share in shares]))
-        self.weight += sum(request.seed % 1000 for share in shares for request in share)
+    def fine_tune(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:
+        self.calls.append(("fine_tune", [[request.uid for request in batch] for batch in batches]))
+        self.weight += sum(request.seed % 1000 for batch in batches for request in batch)
         return {"loss": self.weight}
 
-    def evaluate_loss(self, shares: Sequence[Sequence[GroupRequest]]) -> dict[str, float]:
-        self.calls.append(("evaluate_loss", [[request.uid for request in share] for share in shares]))
+    def evaluate_loss(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:
+        self.calls.append(("evaluate_loss", [[request.uid for request in batch] for batch in batches]))
         return {"loss": self.weight}
 
     def drop(self, uids: Sequence[int]) -> None:
         for uid in uids:
-            del self.kept[uid]
+            del self.stored[uid]
 
     def save(self, folder: str) -> None:
         path = Path(folder, "actor", "huggingface")

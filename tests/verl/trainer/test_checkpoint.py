@@ -86,7 +86,7 @@ def test_a_kill_while_a_step_is_replaced_loses_nothing(tmp_path: Path, monkeypat
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "replace", killed)
-        patch.setattr("verl.trainer.checkpoint._write", lambda path, text: path.write_text(text))
+        patch.setattr("verl.trainer.checkpoint.write_text", lambda path, text: path.write_text(text))
         save_checkpoint(OneFile(2), tmp_path, 5, {})
     assert not path.exists()
     assert (

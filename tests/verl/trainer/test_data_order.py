@@ -1,4 +1,4 @@
-"""The order of the data is a function of the seed and the position, and groups are shared out evenly."""
+"""The order of the data is a function of the seed and the position, and groups are divided evenly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl.trainer.data_order import DataOrder, batches, share_out, split, validation_requests
+from verl.trainer.data_order import DataOrder, balance_by_length, batched, hold_out, validation_requests
 
 
 def test_an_episode_shows_every_sample_once_and_the_next_in_another_order() -> None:
@@ -54,19 +54,19 @@ def test_no_data_is_refused() -> None:
         DataOrder([], seed=0)
 
 
-@given(costs=st.lists(st.integers(1, 10_000), max_size=40), places=st.integers(1, 9))
-def test_shares_are_even_in_number_and_near_in_cost(costs: list[int], places: int) -> None:
-    shares = share_out(range(len(costs)), costs, places)
-    counts = [len(share) for share in shares]
-    assert sorted(i for share in shares for i in share) == list(range(len(costs)))
+@given(lengths=st.lists(st.integers(1, 10_000), max_size=40), replicas=st.integers(1, 9))
+def test_batches_are_even_in_number_and_near_in_length(lengths: list[int], replicas: int) -> None:
+    divided = balance_by_length(range(len(lengths)), lengths, replicas)
+    counts = [len(each) for each in divided]
+    assert sorted(i for each in divided for i in each) == list(range(len(lengths)))
     assert max(counts) - min(counts) <= 1
-    if len(costs) % places == 0 and costs:
-        loads = [sum(costs[i] for i in share) for share in shares]
-        assert max(loads) - min(loads) <= max(costs) * 2
+    if len(lengths) % replicas == 0 and lengths:
+        loads = [sum(lengths[i] for i in each) for each in divided]
+        assert max(loads) - min(loads) <= max(lengths) * 2
 
 
 def test_the_longest_prompts_are_spread() -> None:
-    assert share_out("abcd", [100, 90, 10, 9], 2) == [["a", "d"], ["b", "c"]]
+    assert balance_by_length("abcd", [100, 90, 10, 9], 2) == [["a", "d"], ["b", "c"]]
 
 
 def test_validation_is_the_same_each_time_and_apart_from_training() -> None:
@@ -75,11 +75,11 @@ def test_validation_is_the_same_each_time_and_apart_from_training() -> None:
     assert all(request.uid < 0 for request in once)
 
 
-def test_split_keeps_parts_apart() -> None:
-    trained, held_out = split(40, 0.1, seed=42)
+def test_held_out_prompts_are_not_trained_on() -> None:
+    trained, held_out = hold_out(40, 0.1, seed=42)
     assert len(held_out) == 4 and sorted(trained + held_out) == list(range(40))
-    assert split(40, 0.0, seed=42) == (list(range(40)), [])
+    assert hold_out(40, 0.0, seed=42) == (list(range(40)), [])
 
 
-def test_batches_keep_the_rest() -> None:
-    assert batches([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]]
+def test_the_last_slice_is_shorter() -> None:
+    assert batched([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]]

@@ -1,4 +1,4 @@
-"""What the loops ask of the engine, step by step, and that an interruption changes nothing."""
+"""What the loops call, step by step, and that an interruption changes nothing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from recording_engine import ListData, RecordingEngine, count_words
 
-from verl.config import Config
+from verl.config import Config, override
 from verl.trainer.checkpoint import saved_checkpoints
 from verl.trainer.data_order import DataOrder, validation_requests
 from verl.trainer.grpo import GRPO
-from verl.trainer.loop import Loop, Prompts
+from verl.trainer.loop import Loop
 from verl.trainer.plan import make_plan
+from verl.trainer.prompt_data import Prompts
 from verl.trainer.prompt_lengths import PromptLengths, PromptTooLong, ResponseTooLong
 from verl.trainer.run_log import RunLog, read_metrics
 from verl.trainer.sft import SFT
@@ -29,7 +30,7 @@ def loop_of(
     lengths = PromptLengths(data, count_words, config.data.max_prompt_length)
     order = DataOrder(range(len(data)), config.data.seed)
     plan = make_plan(config, len(data))
-    log = RunLog(config.trainer.save_checkpoint_path or "", config.trainer.logger, "project", "run", plan)
+    log = RunLog(config, plan)
     return kind(config, plan, engine, Prompts(order, lengths, validation_requests(range(validated), 0), lengths), log)
 
 
@@ -38,28 +39,33 @@ def test_every_step_runs_and_every_prompt_is_seen_once_an_episode(config: Config
     loop_of(GRPO, config, engine).fit()
     assert len(engine.updates()) == 6
     assert sorted(uid for update in engine.updates() for uid in update) == list(range(24))
-    assert not engine.kept
+    assert not engine.stored
     assert [row["step"] for row in read_metrics(config.trainer.save_checkpoint_path)] == [1, 2, 3, 4, 5, 6]
     assert list(saved_checkpoints(config.trainer.save_checkpoint_path)) == [6]
 
 
 @pytest.mark.parametrize("kind", [GRPO, SFT])
 def test_resumed_equals_uninterrupted(kind: type[Loop], config: Config, tmp_path: Path) -> None:
-    config.trainer.save_freq = 2
+    config = override(config, {"trainer.save_freq": 2})
     whole = RecordingEngine()
     loop_of(kind, config, whole).fit()
-    config.trainer.load_checkpoint_path = str(tmp_path / "run" / "global_step_2")
-    config.trainer.save_checkpoint_path = str(tmp_path / "resumed")
+    config = override(
+        config,
+        {
+            "trainer.load_checkpoint_path": str(tmp_path / "run" / "global_step_2"),
+            "trainer.save_checkpoint_path": str(tmp_path / "resumed"),
+        },
+    )
     resumed = RecordingEngine()
     loop_of(kind, config, resumed).fit()
     assert resumed.weight == whole.weight != 0
-    done, expected = ([call for call in each.calls if call[0] != "read_ahead"] for each in (resumed, whole))
+    done, expected = ([call for call in each.calls if call[0] != "prefetch"] for each in (resumed, whole))
     assert done == expected[-len(done) :]
     assert [row["step"] for row in read_metrics(tmp_path / "resumed")] == [3, 4, 5, 6]
 
 
 def test_going_on_in_place_rewrites_the_lost_steps(config: Config) -> None:
-    config.trainer.save_freq = 2
+    config = override(config, {"trainer.save_freq": 2})
 
     class Dies(RecordingEngine):
         def update(self, advantages):
@@ -71,7 +77,7 @@ def test_going_on_in_place_rewrites_the_lost_steps(config: Config) -> None:
         loop_of(GRPO, config, Dies()).fit()
     folder = config.trainer.save_checkpoint_path
     assert list(saved_checkpoints(folder)) == [2] and [row["step"] for row in read_metrics(folder)] == [1, 2, 3]
-    config.trainer.load_checkpoint_path = "latest"
+    config = override(config, {"trainer.load_checkpoint_path": "latest"})
     loop_of(GRPO, config, RecordingEngine()).fit()
     assert [row["step"] for row in read_metrics(folder)] == [1, 2, 3, 4, 5, 6]
 
@@ -79,24 +85,28 @@ def test_going_on_in_place_rewrites_the_lost_steps(config: Config) -> None:
 def test_one_update_needs_no_old_log_probabilities_and_several_do(config: Config) -> None:
     engine = RecordingEngine()
     loop_of(GRPO, config, engine).fit()
-    assert all(not old for name, value in engine.calls if name == "reference" for old in value[1:])
+    assert all(not old for name, value in engine.calls if name == "compute_log_probs" for old in value[1:])
 
-    config.worker.actor.global_batch_size, config.worker.actor.ppo_epochs = 2, 2
-    config.trainer.save_checkpoint_path += "_several"
+    folder = f"{config.trainer.save_checkpoint_path}_several"
+    changes = {
+        "worker.actor.global_batch_size": 2,
+        "worker.actor.ppo_epochs": 2,
+        "trainer.save_checkpoint_path": folder,
+    }
+    config = override(config, changes)
     engine = RecordingEngine()
     loop = loop_of(GRPO, config, engine)
-    assert loop.plan.updates_per_step == 4 and config.worker.actor.optim.training_steps == 24
+    assert loop.plan.updates_per_step == 4 and loop.plan.updates == 24
     loop.step()
     assert engine.updates() == [[0, 1], [2, 3], [0, 1], [2, 3]]
-    assert ("reference", ([0, 1, 2, 3], True)) in engine.calls
-    shares = next(value for name, value in engine.calls if name == "rollout")
-    assert all(
-        len([uid for uid in share if uid < 2]) == 1 for share in shares
-    )  # each minibatch is spread over the places
+    assert ("compute_log_probs", ([0, 1, 2, 3], True)) in engine.calls
+    batches = next(value for name, value in engine.calls if name == "rollout")
+    # each minibatch is spread over the replicas
+    assert all(len([uid for uid in batch if uid < 2]) == 1 for batch in batches)
 
 
-def test_without_a_kl_term_there_is_no_reference_pass(config: Config) -> None:
-    config.worker.actor.use_kl_loss = False
+def test_without_a_kl_term_there_is_no_pass_of_the_reference_model(config: Config) -> None:
+    config = override(config, {"worker.actor.use_kl_loss": False})
     engine = RecordingEngine()
     loop_of(GRPO, config, engine).step()
     assert [name for name, _ in engine.calls] == ["rollout", "update"]
@@ -105,40 +115,37 @@ def test_without_a_kl_term_there_is_no_reference_pass(config: Config) -> None:
 def test_a_group_without_a_score_is_left_out_and_counted(config: Config) -> None:
     engine = RecordingEngine(uncomputed=[0, 1, 2])
     loop = loop_of(GRPO, config, engine)
-    figures = [loop.step() for _ in range(3)]
-    assert sum(len(update) for update in engine.updates()) == 9 and not engine.kept
-    assert sum(row["reward/uncomputed"] for row in figures) == pytest.approx(3 / 4)
-    assert all(math.isfinite(value) for row in figures for value in row.values())
+    metrics = [loop.step() for _ in range(3)]
+    assert sum(len(update) for update in engine.updates()) == 9 and not engine.stored
+    assert sum(row["reward/uncomputed"] for row in metrics) == pytest.approx(3 / 4)
+    assert all(math.isfinite(value) for row in metrics for value in row.values())
 
 
 def test_a_step_without_any_score_updates_nothing(config: Config) -> None:
     engine = RecordingEngine(uncomputed=range(12))
-    figures = loop_of(GRPO, config, engine).step()
-    assert engine.updates() == [] and figures["reward/uncomputed"] == 1 and "reward/mean" not in figures
+    metrics = loop_of(GRPO, config, engine).step()
+    assert engine.updates() == [] and metrics["reward/uncomputed"] == 1 and "reward/mean" not in metrics
 
 
 def test_dynamic_sampling_replaces_groups_without_a_signal(config: Config) -> None:
-    config.algorithm.dynamic_sampling = True
+    config = override(config, {"algorithm.dynamic_sampling": True})
     engine = RecordingEngine(equal=range(6))
     loop = loop_of(GRPO, config, engine)
-    figures = loop.step()
+    metrics = loop.step()
     (trained,) = engine.updates()
     assert len(trained) == 4 and all(loop.prompts.order.request(uid).index >= 6 for uid in trained)
-    assert figures["reward/all_equal"] > 0 and not engine.kept
+    assert metrics["reward/all_equal"] > 0 and not engine.stored
 
-    config.algorithm.max_sampling_rounds = 2
+    folder = f"{config.trainer.save_checkpoint_path}_none"
+    config = override(config, {"algorithm.max_sampling_rounds": 2, "trainer.save_checkpoint_path": folder})
     engine = RecordingEngine(equal=range(12))
-    config.trainer.save_checkpoint_path += "_none"
     loop_of(GRPO, config, engine).step()
     assert engine.updates() == [] and sum(name == "rollout" for name, _ in engine.calls) == 2
 
 
 def test_validation_is_scored_at_its_steps_and_after_the_last(config: Config) -> None:
-    config.trainer.test_freq, config.trainer.val_before_train, config.trainer.val_generations_to_log_to_wandb = (
-        4,
-        True,
-        2,
-    )
+    changes = {"test_freq": 4, "val_before_train": True, "val_generations_to_log_to_wandb": 2}
+    config = override(config, {f"trainer.{key}": value for key, value in changes.items()})
     loop_of(GRPO, config, RecordingEngine(), validated=5).fit()
     rows = read_metrics(config.trainer.save_checkpoint_path)
     assert [row["step"] for row in rows if "val/reward/mean" in row] == [0, 4, 6]
@@ -149,8 +156,8 @@ def test_validation_is_scored_at_its_steps_and_after_the_last(config: Config) ->
     assert [row["step"] for row in kept] == [0, 0, 4, 4, 6, 6] and kept[0]["response"] == "text"
 
 
-def test_figures_of_a_step(config: Config) -> None:
-    config.trainer.max_steps = 1
+def test_metrics_of_a_step(config: Config) -> None:
+    config = override(config, {"trainer.max_steps": 1})
     loop_of(GRPO, config, RecordingEngine()).fit()
     (row,) = read_metrics(config.trainer.save_checkpoint_path)
     stages = {name for name in row if name.startswith("seconds/")}
@@ -179,7 +186,7 @@ def test_figures_of_a_step(config: Config) -> None:
 
 
 def test_fine_tuning_validates_on_what_it_does_not_train_on(config: Config) -> None:
-    config.trainer.test_freq, config.sft.generate = 3, 2
+    config = override(config, {"trainer.test_freq": 3, "sft.generate": 2})
     engine = RecordingEngine()
     loop_of(SFT, config, engine, validated=4).fit()
     rows = read_metrics(config.trainer.save_checkpoint_path)
@@ -188,33 +195,37 @@ def test_fine_tuning_validates_on_what_it_does_not_train_on(config: Config) -> N
         == [3, 6]
         == [row["step"] for row in rows if "val/reward/mean" in row]
     )
-    assert sum(name == "fine_tune" for name, _ in engine.calls) == 6 and not engine.kept
+    assert sum(name == "fine_tune" for name, _ in engine.calls) == 6 and not engine.stored
 
 
-def test_fine_tuning_reads_one_step_ahead_and_not_beyond_the_end(config: Config) -> None:
-    config.trainer.max_steps = 3
+def test_fine_tuning_prefetches_one_step_and_not_beyond_the_end(config: Config) -> None:
+    config = override(config, {"trainer.max_steps": 3})
     engine = RecordingEngine()
     loop_of(SFT, config, engine).fit()
 
     def asked(kind: str) -> list[list[int]]:
-        return [sorted(uid for share in shares for uid in share) for name, shares in engine.calls if name == kind]
+        return [sorted(uid for batch in batches for uid in batch) for name, batches in engine.calls if name == kind]
 
-    read, trained = asked("read_ahead"), asked("fine_tune")
+    loaded, trained = asked("prefetch"), asked("fine_tune")
     assert trained == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
-    assert read == trained
-    order = [name for name, _ in engine.calls if name in ("read_ahead", "fine_tune")]
-    assert order == ["read_ahead", "read_ahead", "fine_tune", "read_ahead", "fine_tune", "fine_tune"]
+    assert loaded == trained
+    order = [name for name, _ in engine.calls if name in ("prefetch", "fine_tune")]
+    assert order == ["prefetch", "prefetch", "fine_tune", "prefetch", "fine_tune", "fine_tune"]
 
 
 def test_fine_tuning_goes_on_with_smaller_steps(config: Config, tmp_path: Path) -> None:
-    config.trainer.save_freq, config.trainer.max_steps = 2, 5
+    config = override(config, {"trainer.save_freq": 2, "trainer.max_steps": 5})
     loop_of(SFT, config, RecordingEngine()).fit()
-    config.trainer.load_checkpoint_path, config.trainer.save_checkpoint_path = (
-        str(tmp_path / "run" / "global_step_4"),
-        str(tmp_path / "more"),
+    config = override(
+        config,
+        {
+            "trainer.load_checkpoint_path": str(tmp_path / "run" / "global_step_4"),
+            "trainer.save_checkpoint_path": str(tmp_path / "more"),
+            "data.rollout_batch_size": 1,
+            "worker.actor.global_batch_size": 1,
+            "trainer.max_steps": 9,
+        },
     )
-    config.data.rollout_batch_size = config.worker.actor.global_batch_size = 1
-    config.trainer.max_steps = 9
     engine = RecordingEngine()
     loop_of(SFT, config, engine).fit()
     assert [name for name, _ in engine.calls].count("fine_tune") == 5
@@ -222,11 +233,11 @@ def test_fine_tuning_goes_on_with_smaller_steps(config: Config, tmp_path: Path) 
 
 
 def test_skipped_samples_are_counted_and_named(config: Config) -> None:
-    config.data.on_bad_sample = "skip"
+    config = override(config, {"data.on_bad_sample": "skip"})
     loop = loop_of(SFT, config, RecordingEngine())
     loop.fit()
     assert {row["data/skipped"] for row in read_metrics(config.trainer.save_checkpoint_path)} == {1.0}
-    assert loop.run_log.left_out == {"video/3": "no frame 7"}
+    assert loop.run_log.skipped == {"video/3": "no frame 7"}
     assert (loop.run_log.folder / "skipped.txt").read_text() == "video/3  # no frame 7\n"
 
 
@@ -239,7 +250,7 @@ def test_too_long_a_prompt_is_refused_by_name(config: Config) -> None:
 
 def test_a_checkpoint_of_other_data_is_refused(config: Config, tmp_path: Path) -> None:
     loop_of(GRPO, config, RecordingEngine()).fit()
-    config.trainer.load_checkpoint_path = str(tmp_path / "run")
+    config = override(config, {"trainer.load_checkpoint_path": str(tmp_path / "run")})
     with pytest.raises(ValueError, match=r"samples 12 -> 16"):
         loop_of(GRPO, config, RecordingEngine(), data=ListData(16)).fit()
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from verl.config import Config, ConfigError
+from verl.config import Config, ConfigError, load_config, override
+from verl.protocol import Task
 from verl.trainer import sft
-from verl.trainer.main import QUIET, check_validation, compose, prepare_environment, run
+from verl.trainer.main import QUIET, check_frames, compose, prepare_environment, run
 from verl.trainer.plan import make_plan
+from verl.trainer.prompt_data import check_validation, open_prompts
 
 GRPO, SFT = "verl.trainer.main", "verl.trainer.sft"
 ROOT = Path(__file__).parents[3]
@@ -101,19 +103,16 @@ def test_a_variable_that_vllm_refuses_is_dropped_with_one_line(
 def test_factories_travel_and_find_their_module(config: Config) -> None:
     import pickle
 
-    config.data.val_files, config.data.val_meta_file, config.data.options = (
-        "/val",
-        "meta_expressions_valid_.json",
-        {"extra": 1},
-    )
+    files = {"data.val_files": "/val", "data.val_meta_file": "meta_expressions_valid_.json"}
+    config = override(config, files | {"data.options": {"extra": 1}})
     task = pickle.loads(pickle.dumps(compose(config)))
     assert task.data.keywords["options"] == {"extra": 1}
     assert (
         task.validation.keywords["train_files"] == "/val"
         and task.validation.keywords["meta_file"] == "meta_expressions_valid_.json"
     )
-    config.worker.reward.compute_score = "no_sam2"
-    assert compose(config).scorer("cpu").tracker is None
+    plain = override(config, {"worker.reward.compute_score": "no_sam2"})
+    assert compose(plain).scorer("cpu").tracker is None and compose(plain, generates=False).scorer is None
 
 
 PIPELINES = {"run_toy_sft.sh"}  # draws its videos before anything is trained
@@ -143,7 +142,7 @@ def test_a_validation_with_nothing_to_validate_is_refused() -> None:
     config = Config()
     prompts: Any = SimpleNamespace(validation=[])
     check_validation(config, prompts)
-    config.trainer.val_only = True
+    config = override(config, {"trainer.val_only": True})
     with pytest.raises(ConfigError, match=r"trainer\.val_only=true needs data\.val_files"):
         check_validation(config, prompts)
     prompts.validation = [None]
@@ -153,7 +152,34 @@ def test_a_validation_with_nothing_to_validate_is_refused() -> None:
 def test_a_step_of_fine_tuning_is_one_update_whatever_the_published_keys_say(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Config] = []
     monkeypatch.setattr("verl.trainer.main.run_loop", lambda config, *_, **__: seen.append(config))
-    config = Config()
-    config.data.rollout_batch_size, config.worker.actor.global_batch_size, config.worker.actor.ppo_epochs = 64, 16, 2
-    sft.train(config)
-    assert make_plan(seen[0], samples=640).updates_per_step == 1 and seen[0].worker.actor.optim.training_steps == 10
+    batches = {"worker.actor.global_batch_size": 16, "worker.actor.ppo_epochs": 2}
+    sft.train(override(Config(), batches | {"data.rollout_batch_size": 64}))
+    plan = make_plan(seen[0], samples=640)
+    assert (plan.updates_per_step, plan.updates) == (1, 10)
+
+
+def test_frames_fit_the_visual_tokens_of_the_policy(config: Config) -> None:
+    check_frames(config)
+    with pytest.raises(ConfigError, match=r"data\.keyframe_resize=500 is not a multiple of 28, .*; nearest: 504"):
+        check_frames(override(config, {"data.keyframe_resize": 500}))
+
+
+def test_a_data_set_that_lacks_a_method_is_named(config: Config) -> None:
+    class Mine:
+        def example(self, index: int, seed: int) -> None: ...
+
+    lacking = override(config, {"data.name": "my:Mine"})
+    with pytest.raises(
+        ConfigError, match=r"data\.name=my:Mine gives a Mine, which has no __len__, sample_id, outline: "
+    ):
+        open_prompts(lacking, Task(Mine))  # type: ignore[arg-type]
+
+
+def test_the_published_names_of_the_tracker_s_files_are_handed_to_it() -> None:
+    words = ["worker.reward.sam2_config=sam2.yaml", "--worker.reward.sam2_checkpoint", "random"]
+    reward = load_config([*words, "worker.reward.tracker_options.max_frames=8"]).worker.reward
+    assert reward.tracker_options == {"config": "sam2.yaml", "checkpoint": "random", "max_frames": 8}
+    assert load_config([*words, "worker.reward.sam2_config=null"]).worker.reward.tracker_options == {
+        "checkpoint": "random"
+    }
+    assert load_config(["worker.reward.weights.spatial=2"]).worker.reward.weights == {"spatial": 2.0}

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from verl.config import Config, ConfigError
+from verl.config import Config, ConfigError, override
 from verl.trainer.checkpoint import CheckpointError
-from verl.trainer.plan import check_machine, make_plan
+from verl.trainer.machine import MODEL_PATH, resolve_on_machine
+from verl.trainer.plan import make_plan
 
 
 def refusal(config: Config, packages: dict[str, str] | None = None) -> str:
     with pytest.raises(ConfigError) as error:
-        check_machine(config, packages or {})
+        resolve_on_machine(config, packages or {})
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -27,8 +28,7 @@ def whole(config: Config, tmp_path: Path) -> Config:
     folder.mkdir()
     for name in ("config.json", "model.safetensors"):
         (folder / name).touch()
-    config.worker.actor.model.model_path = str(folder)
-    return config
+    return override(config, {MODEL_PATH: str(folder)})
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,14 @@ def whole(config: Config, tmp_path: Path) -> Config:
 def test_missing_gpus(whole: Config, monkeypatch: pytest.MonkeyPatch, present: int, parts: list[str]) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: present)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    whole.trainer.device = "cuda"
-    message = refusal(whole)
+    message = refusal(override(whole, {"trainer.device": "cuda"}))
     assert all(part in message for part in parts), message
 
 
 def test_auto_takes_what_there_is(whole: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    whole.trainer.device = "auto"
-    check_machine(whole, {"torch": "everything"})
-    assert whole.trainer.device == "cpu"
+    auto = override(whole, {"trainer.device": "auto"})
+    assert resolve_on_machine(auto, {"torch": "everything"}).trainer.device == "cpu" and auto.trainer.device == "auto"
 
 
 def test_a_missing_package(whole: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,29 +56,30 @@ def test_a_missing_package(whole: Config, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_missing_checkpoint(whole: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = whole.worker.actor.model
-    model.model_path = None
-    assert "worker.actor.model.model_path is not set" in refusal(whole)
-    model.model_path = str(tmp_path / "nowhere")
-    assert f"no checkpoint at worker.actor.model.model_path={tmp_path / 'nowhere'}" in refusal(whole)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    model.model_path = "nobody/nothing-of-that-name"
-    assert "nobody/nothing-of-that-name, neither a folder nor on the hub" in refusal(whole)
-    model.model_path = str(tmp_path)
-    assert "has no config.json and no *.safetensors" in refusal(whole)
+    for path, part in (
+        (None, f"{MODEL_PATH} is not set"),
+        (tmp_path / "nowhere", f"no checkpoint at {MODEL_PATH}={tmp_path / 'nowhere'}"),
+        ("nobody/nothing-of-that-name", "nobody/nothing-of-that-name, neither a folder nor on the hub"),
+        (tmp_path, "has no config.json and no *.safetensors"),
+    ):
+        assert part in refusal(override(whole, {MODEL_PATH: path and str(path)}))
+
+
+def test_a_download_is_found_by_model_and_tokenizer(whole: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name: f"/cache/{name}")
+    hub = {MODEL_PATH: "owner/policy", "worker.actor.model.tokenizer_path": "owner/policy"}
+    model = resolve_on_machine(override(whole, hub), {}).worker.actor.model
+    assert model.model_path == model.tokenizer_path == "/cache/owner/policy"
 
 
 def test_steps_and_updates(config: Config) -> None:
     plan = make_plan(config, samples=13)
     assert plan.steps == 2 * 13 // 4 and plan.passes == {"reference": 1, "update": 1}
-    config.data.rollout_batch_size, config.trainer.max_steps, config.trainer.test_freq, config.trainer.save_freq = (
-        8,
-        3,
-        2,
-        2,
-    )
+    changes = {"data.rollout_batch_size": 8, "trainer.max_steps": 3, "trainer.test_freq": 2, "trainer.save_freq": 2}
+    config = override(config, changes)
     plan = make_plan(config, samples=13)
-    assert (plan.steps, plan.updates_per_step, config.worker.actor.optim.training_steps) == (3, 2, 6)
+    assert (plan.steps, plan.updates_per_step, plan.updates) == (3, 2, 6)
     assert (
         [plan.validates(step) for step in (1, 2, 3)] == [plan.saves(step) for step in (1, 2, 3)] == [False, True, True]
     )
@@ -93,12 +92,10 @@ def test_the_step_to_go_on_from_is_the_checkpoints_own(config: Config, tmp_path:
     folder = tmp_path / "best"
     folder.mkdir()
     (folder / "trainer.json").write_text('{"step": 4}')
-    config.trainer.load_checkpoint_path = str(folder)
-    plan = make_plan(config, samples=13)
+    plan = make_plan(override(config, {"trainer.load_checkpoint_path": str(folder)}), samples=13)
     assert (plan.checkpoint, plan.start) == (folder, 4)
 
 
 def test_a_wrong_checkpoint_to_go_on_from(config: Config) -> None:
-    config.trainer.load_checkpoint_path = "/nowhere/global_step_3"
     with pytest.raises(CheckpointError, match="/nowhere/global_step_3 does not exist"):
-        make_plan(config, samples=13)
+        make_plan(override(config, {"trainer.load_checkpoint_path": "/nowhere/global_step_3"}), samples=13)

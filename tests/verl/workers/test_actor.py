@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from tests.verl.workers.toy_groups import ROLLOUT, config, rank_main, stored_groups, updated
 from verl.config.worker_sections import FSDPConfig, ModelConfig, OptimConfig, RefConfig
+from verl.models.families import load_family
 from verl.models.lora import LoraOptions
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import load_policy
@@ -24,7 +25,7 @@ from verl.workers.checkpoint import load_state, load_weights, save_state, save_w
 from verl.workers.optimizer import rate_factor
 from verl.workers.prompts import PromptBuilder
 from verl.workers.reference import Reference
-from verl.workers.sharding import gatherer, sharding_mesh, whole_weights
+from verl.workers.sharding import make_gather, sharding_mesh, unsharded_parameters
 
 pytestmark = pytest.mark.usefixtures("lone_rank")
 LEARNING_RATE = 1e-2  # of toy_groups.config
@@ -37,7 +38,7 @@ CUTS = [
 
 
 def assert_same(one, other):
-    """Figures within 1e-5, the weights within 1e-6 of their norm, no weight further off than 1e-5 of its steps or two
+    """Metrics within 1e-5, the weights within 1e-6 of their norm, no weight further off than 1e-5 of its steps or two
     roundings.
     """
     assert one[0].keys() == other[0].keys()
@@ -71,7 +72,7 @@ def on_ranks(count, configs, output):
     return torch.load(output)
 
 
-def test_two_ranks_give_the_same_update_and_uneven_shares_do_not_hang(policy_folder, whole, tmp_path):
+def test_two_ranks_give_the_same_update_and_uneven_batches_do_not_hang(policy_folder, whole, tmp_path):
     kept = FSDPConfig(enable_full_shard=False)
     configs = [
         config(policy_folder),
@@ -81,7 +82,7 @@ def test_two_ranks_give_the_same_update_and_uneven_shares_do_not_hang(policy_fol
         assert_same(whole, result)
 
 
-def test_frozen_weights_that_every_rank_holds_whole_give_the_same_update(policy_folder, tmp_path):
+def test_unsharded_frozen_weights_give_the_same_update(policy_folder, tmp_path):
     model = ModelConfig(model_path=policy_folder, lora_rank=4, lora_alpha=8.0)
     configs = [config(policy_folder, model=model, fsdp=FSDPConfig(enable_full_shard=full)) for full in (True, False)]
     alone = updated(configs[0])
@@ -90,11 +91,12 @@ def test_frozen_weights_that_every_rank_holds_whole_give_the_same_update(policy_
 
 
 @pytest.mark.parametrize(("full", "expected"), [(True, False), (False, True)])
-def test_what_is_frozen_stays_whole_where_weights_are_kept_for_a_step(policy_folder, full, expected):
-    policy = load_policy(policy_folder, lora=LoraOptions(4))
+def test_what_is_frozen_is_not_sharded_where_weights_stay_gathered_for_a_step(policy_folder, full, expected):
+    lora = LoraOptions(4, 32, load_family(policy_folder).lora_language)
+    policy = load_policy(policy_folder, lora=lora)
     mesh = SimpleNamespace(device_type="cpu", shape=(2,))
-    assert bool(whole_weights(policy, FSDPConfig(enable_full_shard=full), mesh)) == expected
-    kept = whole_weights(policy, FSDPConfig(enable_full_shard=False), mesh)
+    assert bool(unsharded_parameters(policy, FSDPConfig(enable_full_shard=full), mesh)) == expected
+    kept = unsharded_parameters(policy, FSDPConfig(enable_full_shard=False), mesh)
     assert kept == {weight for weight in policy.parameters() if not weight.requires_grad}
 
 
@@ -116,7 +118,7 @@ def test_the_loss_is_the_mean_over_responses_of_their_token_means(policy_folder)
     losses, entropies = [], []
     for stored, advantages in groups:
         for number, ids in enumerate(stored.group.response_ids):
-            alone = pack_groups([replace(stored.group, response_ids=[ids])], policy.config)
+            alone = pack_groups([replace(stored.group, response_ids=[ids])], policy.family)
             with torch.no_grad():
                 scores = policy(alone, entropy=True)
             ratio = stored.reference[number] - scores.log_probs
@@ -134,8 +136,8 @@ def test_the_loss_is_the_mean_over_responses_of_their_token_means(policy_folder)
 
 def test_old_log_probs_of_the_actor_change_nothing_at_the_first_update(policy_folder):
     mesh = init_device_mesh("cpu", (1,))
-    shares = stored_groups(policy_folder)
-    stored, advantages = [each for each, _ in shares], [each for _, each in shares]
+    pairs = stored_groups(policy_folder)
+    stored, advantages = [each for each, _ in pairs], [each for _, each in pairs]
     results = []
     for computed in (False, True):
         actor = Actor(config(policy_folder, kl_loss_coef=0.0, entropy_coeff=0.0), ROLLOUT, mesh)
@@ -149,9 +151,9 @@ def test_old_log_probs_of_the_actor_change_nothing_at_the_first_update(policy_fo
 
 def test_importance_weights_are_capped(policy_folder):
     mesh = init_device_mesh("cpu", (1,))
-    shares = stored_groups(policy_folder)
+    pairs = stored_groups(policy_folder)
     actor = Actor(config(policy_folder, tis_cap=2.0), ROLLOUT, mesh)
-    metrics = actor.update([each for each, _ in shares], [each for _, each in shares])
+    metrics = actor.update([each for each, _ in pairs], [each for _, each in pairs])
     assert 0 < metrics["rollout/importance_weight"] <= 2.0
 
 
@@ -193,11 +195,11 @@ def test_a_run_of_five_updates_is_the_recorded_one(policy_folder):
     """Losses of a fixed trajectory. To record anew after a deliberate change: RECORD_TRAJECTORY=1."""
     recorded = Path(__file__).parents[2] / "assets" / "update_trajectory.json"
     actor = Actor(config(policy_folder), ROLLOUT, init_device_mesh("cpu", (1,)))
-    shares = stored_groups(policy_folder)
-    figures = [actor.update([each for each, _ in shares], [each for _, each in shares]) for _ in range(5)]
+    pairs = stored_groups(policy_folder)
+    metrics = [actor.update([each for each, _ in pairs], [each for _, each in pairs]) for _ in range(5)]
     if os.environ.get("RECORD_TRAJECTORY"):
-        recorded.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
-    for step, expected in zip(figures, json.loads(recorded.read_text()), strict=True):
+        recorded.write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
+    for step, expected in zip(metrics, json.loads(recorded.read_text()), strict=True):
         for name, value in expected.items():
             assert step[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
 
@@ -224,8 +226,8 @@ def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_fold
     torch.manual_seed(0)
     actor = Actor(config(policy_folder, model=model), ROLLOUT, mesh)
     reference = Reference(actor, RefConfig(), mesh)
-    shares = stored_groups(policy_folder)
-    groups = [stored.group for stored, _ in shares]
+    pairs = stored_groups(policy_folder)
+    groups = [stored.group for stored, _ in pairs]
     start = reference.log_probs(groups)
     frozen = {
         name: weight.clone() for name, weight in actor.policy.model.named_parameters() if not weight.requires_grad
@@ -233,7 +235,7 @@ def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_fold
     assert all("lora" not in name for name in frozen)
     assert not any(isinstance(weight, DTensor) for weight in frozen.values())  # one rank has nobody to share them with
     for _ in range(2):
-        actor.update([each for each, _ in shares], [each for _, each in shares])
+        actor.update([each for each, _ in pairs], [each for _, each in pairs])
     assert all(
         torch.equal(weight, frozen[name]) for name, weight in actor.policy.model.named_parameters() if name in frozen
     )
@@ -245,7 +247,7 @@ def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_fold
     save_weights(actor.policy, PromptBuilder(policy_folder).processor, tmp_path, actor.device)
     merged = load_policy(tmp_path / "huggingface", gradient_checkpointing=False).eval()
     with torch.no_grad():
-        scores = merged(pack_groups(groups, merged.config)).log_probs
+        scores = merged(pack_groups(groups, merged.family)).log_probs
     trained = torch.cat([values for each in actor.log_probs(groups) for values in each])
     assert (scores - trained).abs().max() < 1e-5
     again = Actor(config(policy_folder, model=model), ROLLOUT, mesh)
@@ -260,8 +262,8 @@ def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_fold
 @pytest.mark.parametrize("rank", [0, 4], ids=["full", "lora"])
 def test_the_optimizer_goes_on_where_it_was_saved(policy_folder, tmp_path, rank):
     mesh = init_device_mesh("cpu", (1,))
-    shares = stored_groups(policy_folder)
-    batch = [each for each, _ in shares], [each for _, each in shares]
+    pairs = stored_groups(policy_folder)
+    batch = [each for each, _ in pairs], [each for _, each in pairs]
     model = ModelConfig(model_path=policy_folder, lora_rank=rank, lora_alpha=8.0)
     first, second = (Actor(config(policy_folder, model=model), ROLLOUT, mesh) for _ in range(2))
     first.update(*batch)
@@ -270,7 +272,7 @@ def test_the_optimizer_goes_on_where_it_was_saved(policy_folder, tmp_path, rank)
     load_weights(second.policy, tmp_path)
     load_state(second.policy, second.optimizer, second.schedule, tmp_path)
     assert first.update(*batch) == second.update(*batch)
-    gather = gatherer(first.device)
+    gather = make_gather(first.device)
     assert all(torch.equal(gather(a), gather(b)) for a, b in zip(first.policy.parameters(), second.policy.parameters()))
     (tmp_path / "ranks.json").write_text('{"world_size": 4}')
     with pytest.raises(ValueError, match="written by 4 workers"):
@@ -279,8 +281,8 @@ def test_the_optimizer_goes_on_where_it_was_saved(policy_folder, tmp_path, rank)
 
 def test_a_run_that_goes_on_has_its_own_rate_at_once(policy_folder, tmp_path):
     mesh = init_device_mesh("cpu", (1,))
-    shares = stored_groups(policy_folder)
-    batch = [each for each, _ in shares], [each for _, each in shares]
+    pairs = stored_groups(policy_folder)
+    batch = [each for each, _ in pairs], [each for _, each in pairs]
     first = Actor(config(policy_folder, optim=OptimConfig(lr=1e-3, weight_decay=0.1)), ROLLOUT, mesh)
     first.update(*batch)
     save_state(first.policy, first.optimizer, first.schedule, tmp_path)
@@ -293,8 +295,8 @@ def test_a_run_that_goes_on_has_its_own_rate_at_once(policy_folder, tmp_path):
 
 def test_weights_that_stay_gathered_are_looked_at_as_shards_after_a_validation(policy_folder, tmp_path):
     mesh = init_device_mesh("cpu", (1,))
-    shares = stored_groups(policy_folder)
-    batch = [each for each, _ in shares], [each for _, each in shares]
+    pairs = stored_groups(policy_folder)
+    batch = [each for each, _ in pairs], [each for _, each in pairs]
     kept, plain = (
         Actor(config(policy_folder, fsdp=FSDPConfig(enable_full_shard=full)), ROLLOUT, mesh) for full in (False, True)
     )

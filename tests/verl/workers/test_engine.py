@@ -1,4 +1,4 @@
-"""Two Ray workers with everything real: rollout, score, reference, update, hand-over, checkpoint, and going on from it
+"""Two Ray workers with everything real: rollout, score, reference, update, weight sync, checkpoint, and resuming from it
 bit for bit.
 """
 
@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from tests.verl.workers import toy_task
 from tests.verl.workers.toy_task import ToyData, make_scorer
-from verl.config import Config
-from verl.protocol import GroupAdvantages, GroupRequest
+from verl.config import Config, override
+from verl.protocol import GroupAdvantages, GroupRequest, Task
 from verl.single_controller import WorkerError
 from verl.workers.engine import RayEngine
 from verl.workers.prompts import PromptBuilder
@@ -32,36 +32,46 @@ def cluster():
 
 
 def toy_config(folder):
-    config = Config()
-    config.data.seed, config.trainer.device, config.trainer.n_gpus_per_node = 3, "cpu", 2
-    config.data.max_response_length = 24
-    config.worker.actor.model.model_path = config.worker.actor.model.tokenizer_path = folder
-    config.worker.actor.optim.lr = 1e-3
-    config.worker.actor.max_tokens_per_micro_batch = 400
-    rollout = config.worker.rollout
-    rollout.n, rollout.prompt_length, rollout.response_length, rollout.max_num_seqs = 4, 600, 24, 16
-    return config
+    return override(
+        Config(),
+        {
+            "data.seed": 3,
+            "trainer.device": "cpu",
+            "trainer.n_gpus_per_node": 2,
+            "data.max_response_length": 24,
+            "worker.actor.model.model_path": folder,
+            "worker.actor.model.tokenizer_path": folder,
+            "worker.actor.optim.lr": 1e-3,
+            "worker.actor.max_tokens_per_micro_batch": 400,
+            "worker.rollout.n": 4,
+            "worker.rollout.prompt_length": 600,
+            "worker.rollout.response_length": 24,
+            "worker.rollout.max_num_seqs": 16,
+        },
+    )
 
 
 def step(engine, number):
-    """One GRPO step; the groups' results and the figures."""
+    """One GRPO step; the groups' results and the metrics."""
     requests = [
         GroupRequest(uid=number * PROMPTS + i, index=number * PROMPTS + i, seed=100 + i) for i in range(PROMPTS)
     ]
-    figures = engine.rollout([requests[place :: engine.places] for place in range(engine.places)])
-    groups = engine.score([request.uid for request in requests])
+    metrics = engine.rollout([requests[replica :: engine.replicas] for replica in range(engine.replicas)])
+    groups = engine.collect_scores([request.uid for request in requests])
     used = [group for group in groups if np.isfinite(group.totals).all()]
-    figures |= engine.reference([group.uid for group in used], old=False)
+    metrics |= engine.compute_log_probs([group.uid for group in used], old=False)
     advantages = []
     for group in used:
-        gains = (np.array(group.totals) - np.mean(group.totals)) / (np.std(group.totals, ddof=1) + 1e-6)
+        normalised = (np.array(group.totals) - np.mean(group.totals)) / (np.std(group.totals, ddof=1) + 1e-6)
         advantages.append(
-            GroupAdvantages(group.uid, [np.full(n, gain, np.float32) for n, gain in zip(group.response_tokens, gains)])
+            GroupAdvantages(
+                group.uid, [np.full(n, value, np.float32) for n, value in zip(group.response_tokens, normalised)]
+            )
         )
-    figures |= engine.update(advantages)
-    assert 0 < figures["ray/megabytes_per_prompt"] < 0.1
+    metrics |= engine.update(advantages)
+    assert 0 < metrics["ray/megabytes_per_prompt"] < 0.1
     engine.drop([group.uid for group in groups])
-    return groups, {name: value for name, value in figures.items() if name.startswith(("actor/", "rollout/"))}
+    return groups, {name: value for name, value in metrics.items() if name.startswith(("actor/", "rollout/"))}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +79,7 @@ def run(policy_folder, tmp_path_factory):
     """Six steps, saved after three (greedy answers follow) and after six; then three more from the first checkpoint."""
     folder, config = tmp_path_factory.mktemp("run"), toy_config(policy_folder)
     results = {"folder": folder}
-    with RayEngine(config, ToyData, partial(make_scorer, nan_at=(5,))) as engine:
+    with RayEngine(config, Task(ToyData, scorer=partial(make_scorer, nan_at=(5,)))) as engine:
         results["whole"] = []
         for number in range(STEPS):
             results["whole"].append(step(engine, number))
@@ -77,11 +87,11 @@ def run(policy_folder, tmp_path_factory):
                 engine.save(str(folder / "middle"))
                 results["greedy"] = []
                 for uid in (1000, 2000):
-                    engine.rollout([[GroupRequest(uid + place, 7, 0)] for place in range(2)], validation=True)
-                    results["greedy"] += engine.score([uid, uid + 1])
+                    engine.rollout([[GroupRequest(uid + replica, 7, 0)] for replica in range(2)], validation=True)
+                    results["greedy"] += engine.collect_scores([uid, uid + 1])
                     engine.drop([uid, uid + 1])
         engine.save(str(folder / "end"))
-    with RayEngine(config, ToyData, partial(make_scorer, nan_at=(5,))) as engine:
+    with RayEngine(config, Task(ToyData, scorer=partial(make_scorer, nan_at=(5,)))) as engine:
         engine.load(str(folder / "middle"))
         results["resumed"] = [step(engine, number) for number in range(3, STEPS)]
         engine.save(str(folder / "resumed"))
@@ -89,9 +99,9 @@ def run(policy_folder, tmp_path_factory):
 
 
 def test_vllm_and_actor_agree_before_and_after_updates(run):
-    gaps = [figures["rollout/log_prob_gap"] for _, figures in run["whole"]]
+    gaps = [metrics["rollout/log_prob_gap"] for _, metrics in run["whole"]]
     assert max(gaps) < 1e-3 and len(gaps) == STEPS
-    assert all(figures["actor/grad_norm"] > 0 for _, figures in run["whole"])
+    assert all(metrics["actor/grad_norm"] > 0 for _, metrics in run["whole"])
     assert run["whole"][0][1]["actor/kl"] == pytest.approx(0.0, abs=1e-6) and run["whole"][2][1]["actor/kl"] > 1e-6
 
 
@@ -115,9 +125,9 @@ def test_validation_is_greedy(run):
 
 
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(run):
-    for (groups, figures), (groups_again, figures_again) in zip(run["whole"][3:], run["resumed"], strict=True):
+    for (groups, metrics), (groups_again, metrics_again) in zip(run["whole"][3:], run["resumed"], strict=True):
         assert [group.responses for group in groups] == [group.responses for group in groups_again]
-        assert figures == figures_again
+        assert metrics == metrics_again
     one, other = (
         load_file(next((run["folder"] / name / "actor/huggingface").glob("*.safetensors")))
         for name in ("end", "resumed")
@@ -143,32 +153,31 @@ def test_tensor_parallel_engine_with_lora_and_a_scorer_that_fails(policy_folder)
     engine.
     """
     segments = {path.name for path in Path("/dev/shm").iterdir()}
-    config = toy_config(policy_folder)
-    config.worker.rollout.tensor_parallel_size = 2
-    config.worker.actor.model.lora_rank = 4
-    with RayEngine(config, ToyData, partial(make_scorer, fail_at=9)) as engine:
-        assert engine.places == 1
+    parallel = {"worker.rollout.tensor_parallel_size": 2, "worker.actor.model.lora_rank": 4}
+    config = override(toy_config(policy_folder), parallel)
+    with RayEngine(config, Task(ToyData, scorer=partial(make_scorer, fail_at=9))) as engine:
+        assert engine.replicas == 1
         named = {path.name for path in Path("/dev/shm").iterdir()} - segments
         assert not [name for name in named if name.startswith("psm_") or "cpushm" in name]
-        figures = [step(engine, number)[1] for number in range(2)]
-        assert max(each["rollout/log_prob_gap"] for each in figures) < 1e-3
-        assert figures[0]["actor/kl"] == pytest.approx(0.0, abs=1e-6) and figures[1]["actor/kl"] > 1e-7
+        metrics = [step(engine, number)[1] for number in range(2)]
+        assert max(each["rollout/log_prob_gap"] for each in metrics) < 1e-3
+        assert metrics[0]["actor/kl"] == pytest.approx(0.0, abs=1e-6) and metrics[1]["actor/kl"] > 1e-7
         engine.rollout([[GroupRequest(100, 8, 0), GroupRequest(101, 9, 0)]])
         with pytest.raises(
             WorkerError,
-            match="rank 1 failed in `score`: RuntimeError: toy/9: its responses could not be scored: OSError",
+            match="rank 1 failed in `collect_scores`: RuntimeError: toy/9: its responses could not be scored: OSError",
         ):
-            engine.score([100, 101])
+            engine.collect_scores([100, 101])
 
 
 def test_fine_tuning_needs_no_rollout_engine(policy_folder):
     config = toy_config(policy_folder)
-    with RayEngine(config, lambda: ToyData(with_response=True, skipped={"toy/40": "no picture"}), None) as engine:
+    with RayEngine(config, Task(partial(ToyData, with_response=True, skipped={"toy/40": "no picture"}))) as engine:
         assert engine.skipped() == {"toy/40": "no picture"}
-        shares = [[GroupRequest(i, i, 0) for i in range(place, 6, 2)] for place in range(2)]
-        before = engine.evaluate_loss(shares)["loss"]
-        engine.read_ahead(shares)
-        losses = [engine.fine_tune(shares)["loss"] for _ in range(4)]
+        batches = [[GroupRequest(i, i, 0) for i in range(replica, 6, 2)] for replica in range(2)]
+        before = engine.evaluate_loss(batches)["loss"]
+        engine.prefetch(batches)
+        losses = [engine.fine_tune(batches)["loss"] for _ in range(4)]
         assert losses[0] == pytest.approx(before, rel=1e-5) and losses[-1] < losses[0]
         with pytest.raises(WorkerError, match="was started without a scorer"):
-            engine.rollout(shares)
+            engine.rollout(batches)

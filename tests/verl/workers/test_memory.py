@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from verl.workers.memory import GIB, memory_plan
-from verl.workers.offload import HostShelf
+from verl.workers.offload import CPUOffloader
 
 
 def test_tensors_on_the_cpu_stay():
-    shelf, tensor = HostShelf(), torch.arange(4.0)
-    shelf.put([tensor])
-    assert not shelf.is_full and tensor.tolist() == [0, 1, 2, 3]
+    offloader, tensor = CPUOffloader(), torch.arange(4.0)
+    offloader.offload([tensor])
+    assert not offloader.offloaded and tensor.tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.gpu
@@ -18,13 +18,15 @@ def test_tensors_on_the_cpu_stay():
 def test_the_gpu_is_freed_and_filled_again_in_place(constant):
     tensor = torch.randn(1 << 20, device="cuda")
     view, before = tensor[100:200], tensor.clone().cpu()
-    shelf = HostShelf(constant)
+    offloader = CPUOffloader(constant)
     for _ in range(2):  # the second time with the host buffers of the first
         held = torch.cuda.memory_allocated()
-        shelf.put([tensor, view])
-        assert shelf.is_full and torch.cuda.memory_allocated() <= held - (1 << 22)
-        shelf.take()
-        assert not shelf.is_full and torch.equal(tensor.cpu(), before) and torch.equal(view.cpu(), before[100:200])
+        offloader.offload([tensor, view])
+        assert offloader.offloaded and torch.cuda.memory_allocated() <= held - (1 << 22)
+        offloader.reload()
+        assert (
+            not offloader.offloaded and torch.equal(tensor.cpu(), before) and torch.equal(view.cpu(), before[100:200])
+        )
 
 
 def test_the_plan_names_what_is_resident_when():

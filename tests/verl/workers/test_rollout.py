@@ -16,17 +16,17 @@ from tests.verl.workers.toy_task import ToyData
 pytestmark = pytest.mark.timeout(600)
 
 
-def generated(engine, bare_ids, images, *samplings):
+def generated(engine, raw_prompt_ids, images, *samplings):
     """Per sampling its completions, all requests in the engine at once."""
-    from verl.workers.rollout import Generation
+    from verl.workers.rollout import GenerationRequest
 
     done = {}
     with ThreadPoolExecutor(4) as pool:  # as a worker's readers do
-        prompts = list(pool.map(lambda _: engine.render(bare_ids, images), samplings))
+        prompts = list(pool.map(lambda _: engine.render(raw_prompt_ids, images), samplings))
     requests = [
-        Generation(number, prompt, sampling) for number, (prompt, sampling) in enumerate(zip(prompts, samplings))
+        GenerationRequest(number, prompt, sampling) for number, (prompt, sampling) in enumerate(zip(prompts, samplings))
     ]
-    engine.generate(requests, lambda request, _ids, completions: done.update({request.key: completions}))
+    engine.generate(requests, lambda request, _ids, completions: done.update({request.uid: completions}))
     return [done[number] for number in range(len(samplings))]
 
 
@@ -37,7 +37,7 @@ def gap(policy, prompt, completions):
         prompt.ids, [torch.tensor(each.ids) for each in completions], prompt.pixel_values, prompt.image_grid_thw
     )
     with torch.no_grad():
-        log_probs = policy(pack_groups([group], policy.config)).log_probs
+        log_probs = policy(pack_groups([group], policy.family)).log_probs
     return (log_probs - torch.cat([each.log_probs for each in completions])).abs().max().item()
 
 
@@ -68,17 +68,17 @@ def engine_main(_, folder, port, plain):
         layers.dispatch_cpu_unquantized_gemm = lambda layer, **_: setattr(
             layer, "cpu_linear", torch.nn.functional.linear
         )
-    engine = RolloutEngine(config, ModelConfig(model_path=folder), "cpu", forbidden)
+    engine = RolloutEngine(config, ModelConfig(model_path=folder), "cpu", builder)
     engine.on_gpu = plain
     policy = load_policy(folder, gradient_checkpointing=False).eval()
     example = ToyData().example(2, 0)
-    prompt, bare_ids = builder.build(example), builder.bare_ids(example)
+    prompt, raw_prompt_ids = builder.build(example), builder.raw_prompt_ids(example)
 
     engine.load_weights(merged_weights(policy.model))
-    engine.wake_cache()
+    engine.wake_kv_cache()
     first, second, other, greedy = generated(
         engine,
-        bare_ids,
+        raw_prompt_ids,
         example.images,
         Sampling(4, 1.0, 7),
         Sampling(4, 1.0, 7),
@@ -95,15 +95,15 @@ def engine_main(_, folder, port, plain):
             head[token] = sign * 30 * head[forbidden[0]]
         policy.model.model.visual.merger.mlp[0].weight.mul_(2)  # so that stale image features would show
     engine.load_weights(merged_weights(policy.model))
-    engine.wake_cache()
-    drawn, best = generated(engine, bare_ids, example.images, Sampling(8, 1.0, 7), Sampling(1, 0.0, 7))
+    engine.wake_kv_cache()
+    drawn, best = generated(engine, raw_prompt_ids, example.images, Sampling(8, 1.0, 7), Sampling(1, 0.0, 7))
     assert not set(forbidden) & {token for each in (*drawn, *best) for token in each.ids}
     assert gap(policy, prompt, drawn) < 1e-3
-    assert (engine.copies is not None) is plain
+    assert (engine.weight_loader is not None) is plain
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("plain", [False, True], ids=["reload", "recorded_copies"])
+@pytest.mark.parametrize("plain", [False, True], ids=["reload", "recorded"])
 def test_forbidden_tokens_seeds_and_new_weights(policy_folder, plain):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -119,7 +119,7 @@ def test_an_engine_on_a_shared_gpu_measures_and_frees_nothing():
     engine.on_gpu, engine.dtype, engine.asleep, engine.log_probs_exact = True, torch.bfloat16, False, True
     for engine.config in (RolloutConfig(), RolloutConfig(kv_cache_gib=0.5, sleep=False)):
         engine.can_sleep = engine.config.sleep
-        arguments = engine._arguments(ModelConfig(model_path="policy"), (None, None))
+        arguments = engine._arguments(ModelConfig(model_path="policy"), {})
         assert arguments["enable_sleep_mode"] is engine.config.sleep
         assert arguments.get("kv_cache_memory_bytes") == (None if engine.config.sleep else 1 << 29)
     engine.sleep()
@@ -153,15 +153,16 @@ class StubEngine:
 
 def test_prompts_are_handed_over_as_their_images_are_taken_up():
     """Otherwise vLLM admits responses before the prompt that they share is in its cache."""
-    from verl.workers.rollout import Generation, RolloutEngine, Sampling
+    from verl.workers.rollout import GenerationRequest, RolloutEngine, Sampling
 
     stub, done = StubEngine(), {}
     engine = object.__new__(RolloutEngine)
     engine.llm, engine.sampling_params = SimpleNamespace(llm_engine=stub), lambda sampling: sampling
     lengths = [10, 10, 10, 90, 5, 20, 1]
     requests = [
-        Generation(key, {"prompt_token_ids": [0] * length}, Sampling(2, 1.0, 0)) for key, length in enumerate(lengths)
+        GenerationRequest(key, {"prompt_token_ids": [0] * length}, Sampling(2, 1.0, 0))
+        for key, length in enumerate(lengths)
     ]
-    engine.generate(iter(requests), lambda request, ids, completions: done.update({request.key: (ids, completions)}))
+    engine.generate(iter(requests), lambda request, ids, completions: done.update({request.uid: (ids, completions)}))
     assert " ".join(stub.calls) == "add 0 add 1 step add 2 step add 3 step step add 4 add 5 step add 6 step step"
     assert done == {key: ([key], []) for key in range(7)}

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from verl.workers.rollout import Completion
-from verl.workers.scoring import ScoringThread, Unscored
+from verl.workers.scoring import Completions, PendingGroup, ScoringThread
 
 
 def group(uid, texts=("a", "bb"), greedy=()):
-    completions = [
+    responses, greedy = (
         [Completion([ord(letter) for letter in text], torch.zeros(len(text)), False) for text in some]
         for some in (texts, greedy)
-    ]
-    return Unscored(uid, SimpleNamespace(sample_id=f"video/{uid}"), 5, *completions)
+    )
+    return PendingGroup(uid, SimpleNamespace(sample_id=f"video/{uid}"), 5, Completions(responses, *greedy))
 
 
 def lengths(responses):
@@ -50,18 +50,20 @@ def test_groups_are_scored_as_they_were_asked_for_whenever_they_come(order):
     scorer = Scorer()
     thread = ScoringThread(scorer, decode, torch.device("cpu"))
     thread.expect(range(5))
-    results = {uid: thread.submit(group(uid, greedy=("ccc",) if uid == 3 else ())) for uid in order}
-    assert results[4].result(10).totals == [1.0, 2.0] and results[4].result().responses == ["a", "bb"]
-    assert results[0].result(10).totals == [1.0, 2.0] and results[0].result().baseline is None
-    with pytest.raises(RuntimeError, match="video/2: its responses could not be scored: ValueError: no frames"):
-        results[2].result(10)
-    assert (
-        results[3].result(10).baseline == 3.0
-        and results[3].result().totals == [1.0, 2.0]
-        and results[3].result().response_tokens == [1, 2]
-    )
+    for uid in order:
+        thread.submit(group(uid, greedy=("ccc",) if uid == 3 else ()))
+    last, first, third = thread.results([4, 0, 3, 17])  # 17 is on another worker
+    assert last.totals == [1.0, 2.0] and last.responses == ["a", "bb"]
+    assert first.totals == [1.0, 2.0] and first.baseline is None
+    assert (third.baseline, third.totals, third.response_tokens) == (3.0, [1.0, 2.0], [1, 2])
+    for wait in (thread.wait, lambda: thread.results([2])):
+        with pytest.raises(RuntimeError, match="video/2: its responses could not be scored: ValueError: no frames"):
+            wait()
+    thread.drop([2, 3])
+    thread.wait()
+    assert thread.results([2, 3]) == []
     assert sorted(scorer.calls) == [["video/0", "video/1", "video/2", "video/3"], ["video/4"]]
-    assert not thread.waiting and not thread.together
+    assert not thread._waiting and not thread._batches
 
 
 def test_nobody_waits_for_a_group_that_the_scorer_forgot():
@@ -71,10 +73,11 @@ def test_nobody_waits_for_a_group_that_the_scorer_forgot():
 
     thread = ScoringThread(Forgetful(), decode, torch.device("cpu"))
     thread.expect([0, 1])
-    results = [thread.submit(group(uid)) for uid in (0, 1)]
-    assert results[0].result(10).totals == [1.0, 2.0]
+    for uid in (0, 1):
+        thread.submit(group(uid))
+    assert thread.results([0])[0].totals == [1.0, 2.0]
     with pytest.raises(ValueError, match="shorter"):
-        results[1].result(10)
+        thread.results([1])
 
 
 def test_a_scorer_of_single_groups_and_one_that_miscounts():
@@ -84,7 +87,8 @@ def test_a_scorer_of_single_groups_and_one_that_miscounts():
 
     thread = ScoringThread(Single(), decode, torch.device("cpu"))
     thread.expect([0, 1])
-    results = [thread.submit(group(uid)) for uid in (0, 1)]
-    assert results[0].result(10).totals == [1.0, 2.0]
+    for uid in (0, 1):
+        thread.submit(group(uid))
+    assert thread.results([0])[0].totals == [1.0, 2.0]
     with pytest.raises(RuntimeError, match="video/1: the scorer gave 1 scores for 2 responses"):
-        results[1].result(10)
+        thread.results([1])

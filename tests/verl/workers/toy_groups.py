@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,7 @@ from verl.models.packing import Group
 from verl.workers.actor import Actor
 from verl.workers.groups import StoredGroup
 from verl.workers.prompts import PromptBuilder
-from verl.workers.sharding import gatherer, sharding_mesh
+from verl.workers.sharding import make_gather, sharding_mesh
 
 ROLLOUT = RolloutConfig(prompt_length=600, response_length=16)
 
@@ -44,19 +43,21 @@ def stored_groups(folder: str, count: int = 4, responses: int = 3) -> list[tuple
         group = Group(prompt.ids, ids, prompt.pixel_values, prompt.image_grid_thw)
         others = [[torch.from_numpy(rng.normal(-6, 0.5, len(x)).astype(np.float32)) for x in ids] for _ in range(2)]
         advantages = [np.full(len(x), rng.normal(), np.float32) for x in ids]
-        result.append((StoredGroup(f"toy/{index}", group, others[0], Future(), reference=others[1]), advantages))
+        result.append((StoredGroup(group, others[0], reference=others[1]), advantages))
     return result
 
 
 def updated(actor_config: ActorConfig, steps: int = 2) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    """Figures of the last of some updates on all ranks' shares of the same batch, and the weights after it."""
+    """Metrics of the last of some updates on all ranks' parts of the same batch, and the weights after it."""
     torch.manual_seed(0)
     mesh = sharding_mesh("cpu", dist.get_world_size(), actor_config.fsdp.fsdp_size)
     actor = Actor(actor_config, ROLLOUT, mesh)
-    share = stored_groups(actor_config.model.model_path)[dist.get_rank() :: dist.get_world_size()]
+    own = stored_groups(actor_config.model.model_path)[dist.get_rank() :: dist.get_world_size()]
     for _ in range(steps):
-        metrics = actor.update([stored for stored, _ in share], [advantages for _, advantages in share])
-    return metrics, dict(merged_weights(actor.policy.model, gatherer(torch.device("cpu"))))
+        metrics = actor.update([stored for stored, _ in own], [advantages for _, advantages in own])
+    return {name: float(value) for name, value in metrics.items()}, dict(
+        merged_weights(actor.policy.model, make_gather(torch.device("cpu")))
+    )
 
 
 def rank_main(rank: int, world: int, port: int, actor_configs: list[ActorConfig], output: str) -> None:

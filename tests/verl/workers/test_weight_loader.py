@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from verl.workers.weight_copies import WeightCopies
+from verl.workers.weight_loader import RecordedWeightLoader
 
 RANK = 1  # of two that share the model
 
@@ -36,7 +36,7 @@ def make_weights(seed):
 
 
 def record(model, weights):
-    return WeightCopies.record(model.load_weights, weights.items(), model.parameters())
+    return RecordedWeightLoader.record(model.load_weights, weights.items(), model.parameters())
 
 
 def test_recorded_copies_are_the_loaders():

@@ -1,0 +1,47 @@
+"""Steps that processes load and pack are those that threads load and the actor packs."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+import torch
+from toy_task import ToyData
+
+from verl.config.worker_sections import ActorConfig
+from verl.models.packing import pack_groups
+from verl.protocol import GroupRequest
+from verl.workers.prefetch import LoaderSpec, ProcessPrefetcher, ThreadPrefetcher, load_target
+from verl.workers.prompts import PromptBuilder
+
+COMPARED = ("input_ids", "position_ids", "segments", "prompt_segments", "image_positions", "logit_positions", "labels")
+
+
+def test_processes_load_and_pack_what_threads_load_and_their_errors_come_back(policy_folder):
+    make_data = partial(ToyData, with_response=True, skipped={"toy/40": "no picture"})
+    make_prompts = partial(PromptBuilder, policy_folder)
+    actor = ActorConfig(micro_batch_size_per_device_for_update=2)
+    requests = tuple(GroupRequest(uid=n, index=n, seed=5) for n in range(3))
+    threads, prompts = ThreadPoolExecutor(2), make_prompts()
+    loader = ThreadPrefetcher(threads, make_data(), prompts, 60)
+    loader.prefetch(requests[:2])
+    groups = loader.take(requests)
+    longest = max(len(group.response_ids[0]) for group in groups)
+    spec = LoaderSpec(make_data, make_prompts, longest, actor, 8, torch.bfloat16)
+    processes = ProcessPrefetcher(spec, 1, threads, pin=False)
+    processes.prefetch(requests)
+    batches = processes.take(requests)
+    assert processes.skipped == {"toy/40": "no picture"}
+    for batch, members in zip(batches, (groups[:2], groups[2:]), strict=True):
+        expected = pack_groups(members, prompts.family, 8)
+        for name in COMPARED:
+            assert getattr(batch, name).equal(getattr(expected, name)), name
+        assert (batch.spans, batch.lengths) == (expected.spans, expected.lengths)
+        assert batch.vision.order.equal(expected.vision.order)
+        assert batch.pixel_values.dtype == torch.bfloat16
+        assert batch.pixel_values.equal(expected.pixel_values.bfloat16())
+    too_long = rf"toy/11: its response has \d+ tokens, data.max_response_length is {longest}"
+    with pytest.raises(ValueError, match=too_long):
+        processes.take((GroupRequest(uid=4, index=11, seed=5),))  # a longer number in it
+    with pytest.raises(ValueError, match="toy/1 has no response to learn"):
+        load_target(ToyData(), prompts, requests[1], 60)
+    processes.pool.shutdown()

@@ -1,0 +1,51 @@
+"""Keys of the published YAML and command lines, and of the EasyR1 releases it grew from, that have another name or no
+effect here.
+"""
+
+from __future__ import annotations
+
+RENAMED = {
+    "worker.reward.sam2_config": "worker.reward.tracker_options.config",
+    "worker.reward.sam2_checkpoint": "worker.reward.tracker_options.checkpoint",
+}
+
+NO_EFFECT = {
+    "data.prompt_key": "a data set builds its own prompt",
+    "data.answer_key": "a data set keeps its own truth",
+    "data.image_key": "a data set finds its own images",
+    "data.other_train_files": "name a data set of your own in data.name",
+    "data.reference_image_resize": "boxes and masks are at data.keyframe_resize",
+    "data.sam2_mode": "worker.reward.compute_score and tracker decide",
+    "data.sam3_mode": "worker.reward.compute_score and tracker decide",
+    "data.return_raw_*": "prompts are built on the worker that needs them",
+    "data.system_prompt*": "use data.prompt_template",
+    "data.use_text_prompt": "use data.prompt_template",
+    "data.gpus_to_use": "CUDA_VISIBLE_DEVICES decides",
+    "algorithm.lam": "there is no critic",
+    "algorithm.kl_penalty": "the KL term is in the loss: worker.actor.kl_loss_type",
+    "algorithm.kl_type": "the KL term is in the loss with a fixed coefficient",
+    "algorithm.kl_horizon": "the KL term is in the loss with a fixed coefficient",
+    "algorithm.kl_target": "the KL term is in the loss with a fixed coefficient",
+    "worker.hybrid_engine": "actor and rollout always share a worker",
+    "worker.critic": "there is no critic",
+    "worker.critic.*": "there is no critic",
+    "worker.*.strategy": "sharding is FSDP2",
+    "worker.*.padding_free": "nothing is padded",
+    "worker.*.ulysses_sequence_parallel_size": "a group is one sequence on one GPU",
+    "worker.*.fsdp.enable_cpu_offload": "use param_offload",
+    "worker.*.fsdp.enable_rank0_init": "every rank reads its own shard",
+    "worker.*.fsdp.use_orig_params": "FSDP2 always keeps the parameters",
+    "worker.*.fsdp.mp_buffer_dtype": "buffers keep their dtype",
+    "worker.ref.micro_batch_size_per_device_for_experience": "the actor's decides",
+    "worker.rollout.name": "the engine is vLLM",
+    "worker.rollout.load_format": "weights are synchronized in memory",
+    "worker.rollout.free_cache_engine": "worker.rollout.sleep decides",
+    "worker.rollout.disable_log_stats": "the run's own metrics show them",
+    "worker.rollout.disable_tqdm": "the run shows a progress bar of its own",
+    "worker.rollout.do_sample": "temperature decides",
+    "worker.rollout.limit_images": "the data set decides",
+    "worker.rollout.val_override_config": "use worker.rollout.val_temperature and val_n",
+    "worker.rollout.trust_remote_code": "worker.actor.model.trust_remote_code decides",
+    "trainer.critic_warmup": "there is no critic",
+    "trainer.del_local_ckpt_after_load": "a checkpoint that was loaded is kept",
+}

@@ -1,0 +1,87 @@
+"""What a run asks of this machine, checked before any model is loaded: packages, GPUs, the checkpoint."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from verl.config import Config, ConfigError, override
+
+INSTALL = "run `make venv`, or pip install -r requirements.txt"
+DOWNLOAD = "download one (hf download Qwen/Qwen2.5-VL-3B-Instruct --local-dir ...)"
+MODEL_PATH = "worker.actor.model.model_path"
+
+
+def resolve_on_machine(config: Config, packages: Mapping[str, str]) -> Config:
+    """A copy with the device of trainer.device=auto and the folder of the model's download filled in.
+
+    Args:
+        packages: import name -> what needs it.
+
+    Raises:
+        ConfigError: something is missing here; one line that says how to get it.
+    """
+    import torch  # here: see verl.trainer.main
+
+    for package, purpose in packages.items():
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(f"{package} is not installed ({purpose}): {INSTALL}")
+    trainer, device = config.trainer, config.trainer.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    one_machine = trainer.nnodes == 1 and "RAY_ADDRESS" not in os.environ  # a cluster's GPUs are Ray's to count
+    if device == "cuda" and one_machine:
+        _check_gpus(trainer.n_gpus_per_node, torch.cuda.device_count())
+    model = config.worker.actor.model
+    folder = _find_model(model.model_path)
+    tokenizer = folder if model.tokenizer_path == model.model_path else model.tokenizer_path
+    return override(
+        config,
+        {"trainer.device": device, MODEL_PATH: folder, "worker.actor.model.tokenizer_path": tokenizer},
+    )
+
+
+def _check_gpus(wanted: int, present: int) -> None:
+    if present == 0:
+        raise ConfigError(
+            f"this recipe needs {wanted} CUDA GPU{'s' * (wanted > 1)} and this machine shows none: run it where they "
+            "are, or on the CPU with trainer.device=cpu (config=configs/toy/demo.yaml is sized for that)"
+        )
+    if present < wanted:
+        raise ConfigError(
+            f"trainer.n_gpus_per_node={wanted}, but this machine shows {present}: set "
+            f"trainer.n_gpus_per_node={present} (and worker.rollout.tensor_parallel_size to a divisor of it), or widen "
+            "CUDA_VISIBLE_DEVICES"
+        )
+
+
+def _find_model(path: str | None) -> str:
+    """The checkpoint's folder, which for a hub name is that of its download."""
+    if not path:
+        raise ConfigError(f"{MODEL_PATH} is not set: add {MODEL_PATH}=... to the command")
+    folder = Path(path)
+    if not folder.exists():
+        hub_name = not path.startswith(("/", ".", "~")) and path.count("/") == 1 and not folder.parent.exists()
+        if hub_name:  # owner/name
+            return _download(path)
+        tune = "fine-tune one (python3 -m verl.trainer.sft)"
+        raise ConfigError(f"no checkpoint at {MODEL_PATH}={path}: {tune} or {DOWNLOAD}")
+    missing = [what for what in ("config.json", "*.safetensors") if not any(folder.glob(what))]
+    if missing:
+        lacking = " and no ".join(missing)
+        raise ConfigError(f"{MODEL_PATH}={path} is no Hugging Face checkpoint, it has no {lacking}: {DOWNLOAD}")
+    return path
+
+
+def _download(name: str) -> str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return snapshot_download(name)
+    except (OSError, HfHubHTTPError) as error:
+        reason = str(error).strip().splitlines()[0]
+        where = f"neither a folder nor on the hub ({reason})"
+        raise ConfigError(f"no checkpoint at {MODEL_PATH}={name}, {where}: {DOWNLOAD}") from error

@@ -1,0 +1,148 @@
+"""Loads coming steps' examples of fine-tuning while the model computes: by threads, or by processes that pack them too.
+
+A small model takes a step faster than one interpreter loads and packs its examples; then `sft.num_workers` processes do,
+a step each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+import torch.multiprocessing as multiprocessing  # tensors that come back lie in shared memory
+
+from verl.config.worker_sections import ActorConfig
+from verl.models.packing import Group, PackedBatch, pack_groups
+from verl.protocol import GroupRequest, TrainingData
+from verl.workers.groups import split_micro_batches
+from verl.workers.prompts import PromptBuilder
+
+Requests = tuple[GroupRequest, ...]
+
+
+def load_target(data: TrainingData, prompts: PromptBuilder, request: GroupRequest, limit: int) -> Group:
+    """The prompt of an example with its response.
+
+    Args:
+        limit: data.max_response_length, tokens.
+
+    Raises:
+        ValueError: the example has no response, or one beyond the limit; names it.
+    """
+    example = data.example(request.index, request.seed)
+    prompt = prompts.build(example)
+    if not example.response:
+        raise ValueError(f"{example.sample_id} has no response to learn")
+    ids = prompts.response_ids(example.response)
+    if len(ids) > limit:
+        name = example.sample_id
+        raise ValueError(f"{name}: its response has {len(ids)} tokens, data.max_response_length is {limit}")
+    return Group(prompt.ids, [ids], prompt.pixel_values, prompt.image_grid_thw)
+
+
+class ThreadPrefetcher:
+    """Loads examples by threads of this process.
+
+    Args:
+        data, prompts: of this worker. limit: data.max_response_length.
+    """
+
+    def __init__(self, threads: Executor, data: TrainingData, prompts: PromptBuilder, limit: int) -> None:
+        self.threads, self.data, self.prompts, self.limit = threads, data, prompts, limit
+        self._loading: dict[GroupRequest, Future[Group]] = {}
+
+    def prefetch(self, requests: Requests) -> None:
+        """Begins to load what is not being loaded yet."""
+        for request in requests:
+            if request not in self._loading:
+                self._loading[request] = self.submit(self.data, request)
+
+    def take(self, requests: Requests) -> list[Group]:
+        """The examples of a step, in order."""
+        self.prefetch(requests)
+        return [self._loading.pop(request).result() for request in requests]
+
+    def submit(self, data: TrainingData, request: GroupRequest) -> Future[Group]:
+        return self.threads.submit(load_target, data, self.prompts, request, self.limit)
+
+
+@dataclass(frozen=True)
+class LoaderSpec:
+    """What a loading process is made from.
+
+    Attributes:
+        make_data: opens the training data.
+        make_prompts: makes the prompt builder.
+        limit: data.max_response_length.
+        actor: worker.actor, for how groups are divided into micro-batches.
+        multiple: of `pack_groups`, which a process that sees no GPU cannot tell.
+        dtype: of the patches; on a GPU that of the computation, to which they would only be rounded later.
+    """
+
+    make_data: Callable[[], TrainingData]
+    make_prompts: Callable[[], PromptBuilder]
+    limit: int
+    actor: ActorConfig
+    multiple: int
+    dtype: torch.dtype
+
+
+class PackedStep(NamedTuple):
+    """The packed micro-batches of a step, and the samples that their process has left out of the data so far, with the
+    reasons.
+    """
+
+    batches: list[PackedBatch]
+    skipped: dict[str, str]
+
+
+class ProcessPrefetcher:
+    """Loads and packs examples by `count` processes, each one step at a time; they end with this process.
+
+    Attributes:
+        skipped: sample id -> reason, of what the processes have left out.
+    """
+
+    def __init__(self, spec: LoaderSpec, count: int, threads: Executor, pin: bool) -> None:
+        self.pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _open, (spec,))
+        self.threads, self.pin = threads, pin
+        self.skipped: dict[str, str] = {}
+        self._loading: dict[Requests, Future[PackedStep]] = {}
+
+    def prefetch(self, requests: Requests) -> None:
+        """Begins to load and pack a step that is not being loaded yet."""
+        if requests not in self._loading:
+            self._loading[requests] = self.threads.submit(self._receive, self.pool.submit(_load_step, requests))
+
+    def take(self, requests: Requests) -> list[PackedBatch]:
+        """The micro-batches of a step, on the CPU. An error comes back with its own type and message."""
+        self.prefetch(requests)
+        step = self._loading.pop(requests).result()
+        self.skipped |= step.skipped
+        return step.batches
+
+    def _receive(self, loading: Future[PackedStep]) -> PackedStep:
+        step = loading.result()
+        return step._replace(batches=[batch.pinned() for batch in step.batches]) if self.pin else step
+
+
+_loader: tuple[LoaderSpec, TrainingData, PromptBuilder] | None = None  # of this loading process
+
+
+def _open(spec: LoaderSpec) -> None:
+    global _loader
+    torch.set_num_threads(1)
+    _loader = spec, spec.make_data(), spec.make_prompts()
+
+
+def _load_step(requests: Requests) -> PackedStep:
+    assert _loader is not None
+    spec, data, prompts = _loader
+    groups = [load_target(data, prompts, request, spec.limit) for request in requests]
+    micro_batches = split_micro_batches(groups, spec.actor, update=True)
+    batches = [pack_groups([groups[i] for i in members], prompts.family, spec.multiple) for members in micro_batches]
+    batches = [replace(batch, pixel_values=batch.pixel_values.to(spec.dtype)) for batch in batches]
+    return PackedStep(batches, dict(getattr(data, "skipped", {})))
