@@ -64,20 +64,15 @@ class BenchWorker(Worker):
             options = self.config.worker.reward.tracker_options
             tracker = plain_tracker(options["config"], self.device, torch.float32)
             self.scoring.scorer = WellFormedAnswers(GroupScorer(real.scorer.rule, tracker), alone=True)
-            self.actor.config = replace(
-                self.actor.config, max_tokens_per_micro_batch=None, micro_batch_size_per_device_for_update=1
-            )
+            single = {"max_tokens_per_micro_batch": None, "micro_batch_size_per_device_for_update": 1}
+            self.actor.config = override(self.actor.config, single)
 
     def fix_responses(self) -> None:
-        """From now on the groups hold made-up responses, the same for any number of GPUs. All else stays, generation
-        included.
-        """
+        """Makes the groups hold made-up responses, the same for any number of GPUs; vLLM generates all the same."""
         self.fixed = True
 
     def generate_bare(self, requests: Sequence[GroupRequest]) -> float:
-        """Seconds of `LLM.generate` on requests that are ready in memory, with the weights and sampling parameters of
-        the rollout.
-        """
+        """Seconds of `LLM.generate` on requests ready in memory, with the rollout's weights and sampling parameters."""
         engine = self.rollout_engine
         assert engine is not None
         with self.enter_rollout():

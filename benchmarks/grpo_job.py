@@ -66,9 +66,7 @@ TINY = Job(prompts=2, rollouts=2, tokens=8, side=112, budget=2000, size="tiny")
 
 
 def scratch_folder(size: str) -> tempfile.TemporaryDirectory[str]:
-    """A temporary folder, in memory where there is room for the policy: a disk takes a quarter of a minute to write one
-    of 3B.
-    """
+    """A temporary folder, in memory where it has room: a disk takes 15 s to write a policy of 3B."""
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * POLICY_GIB[size] * GIB
     return tempfile.TemporaryDirectory(prefix="grpo_step_", dir=memory if roomy else None)
@@ -148,7 +146,7 @@ class WellFormedAnswers:
     response.
 
     Args:
-        alone: each response by itself, as in the published code's schedule: its frames are encoded again, nothing is shared.
+        alone: each response by itself, as in the published schedule: its frames are encoded again, nothing is shared.
     """
 
     def __init__(self, scorer: GroupScorer, alone: bool = False) -> None:
@@ -165,9 +163,8 @@ class WellFormedAnswers:
     ) -> Sequence[Sequence[Breakdown] | Exception]:
         if self.alone:
             return [self.score(*group) for group in groups]
-        return self.scorer.score_groups(
-            [(example, self._answers(example, len(responses))) for example, responses in groups]
-        )
+        answers = [(example, self._answers(example, len(responses))) for example, responses in groups]
+        return self.scorer.score_groups(answers)
 
     @staticmethod
     def _answers(example: Example, count: int) -> list[str]:
@@ -196,10 +193,9 @@ def tracking_scorer(sam2_config: str, compiled: bool, device: str) -> Scorer:
 
 
 def plain_tracker(sam2_config: str, device: str | torch.device, dtype: torch.dtype | None = None) -> VideoTracker:
-    """SAM 2 with random weights, nothing compiled; in fp32 as the published code's, or in the dtype that the device is best at."""
-    return VideoTracker.from_files(
-        sam2_config, RANDOM, device, dtype, speed=Speed(compile_encoder=False, compile_steps=False)
-    )
+    """SAM 2 with random weights, nothing compiled, in the dtype that the device is best at unless one is named."""
+    speed = Speed(compile_encoder=False, compile_steps=False)
+    return VideoTracker.from_files(sam2_config, RANDOM, device, dtype, speed=speed)
 
 
 def make_config(job: Job, folder: Path, policy: Path, gpus: int, further: Sequence[str] = ()) -> Config:

@@ -4,7 +4,7 @@
     python -m benchmarks.grpo_step --gpus 1,2                # the same job on one GPU and on two, about 8 minutes
     python -m benchmarks.grpo_step --gpus 1,2,4,8 --weak     # as many prompts on every GPU as one has
     python -m benchmarks.grpo_step --gpus 4,4 --size 7b      # the 7B recipe, twice: the same losses?
-    python -m benchmarks.grpo_step --size tiny               # the same code on a CPU (--parts ours,bare,published without TRL)
+    python -m benchmarks.grpo_step --size tiny               # the same code on a CPU
 
 The job is the published recipe: 16 prompts x 8 rollouts, 6 frames of 560 x 560, 512 tokens forced, 3B dimensions, full
 fine-tuning over fp32 master weights, KL and entropy terms, SAM 2.1 hiera-large in the reward. Weights are random (time
@@ -19,9 +19,9 @@ tensor-parallel group, or, with --weak, each GPU with an engine and a batch of i
                in memory; then a step whose rewards cost nothing, which tells what SAM 2 takes of the GPU while others
                are still being generated
     per_gpu    steps of a half, a quarter and an eighth of the prompts: what each of 2, 4 and 8 GPUs would do at least
-    published  the schedule of Veason-R1's code: every response a sequence of its own in each pass (its prompt and images
-               computed again), old log-probabilities in a pass of their own, SAM 2 in fp32, one response at a time. Its
-               padding is left out, which flatters it. --published_prompts 4 takes a quarter of the prompts and
+    published  the schedule of Veason-R1's code: every response is a sequence of its own in each pass (its prompt and
+               images computed again), old log-probabilities in a pass of their own, SAM 2 in fp32, one response at a time.
+               Its padding is left out, which flatters it. --published_prompts 4 takes a quarter of the prompts and
                multiplies what is proportional to them
     trl        TRL's GRPOTrainer at 4 x 8, 256 tokens, no reward on either side, in a process of its own after ours
 """
@@ -51,22 +51,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="ours,bare,published,trl")
     parser.add_argument("--steps", type=int, default=2, help="timed steps of ours, after one that compiles")
-    parser.add_argument(
-        "--gpus", default="1", help="counts, comma-separated; other than 1: the job on each, no other part"
-    )
+    parser.add_argument("--gpus", default="1", help="counts, comma-separated; other than 1: the job alone, on each")
     parser.add_argument("--weak", action="store_true", help="with several counts: the job's prompts on every GPU")
-    parser.add_argument(
-        "--size", default="3b", choices=("3b", "7b", "tiny"), help="of the policy; tiny: a small job, for a CPU"
-    )
+    parser.add_argument("--size", default="3b", choices=("3b", "7b", "tiny"), help="tiny: a small job, for a CPU")
     parser.add_argument("--published_prompts", type=int, help="prompts of the published schedule's step; default: all")
-    parser.add_argument(
-        "--trl_seconds", type=int, default=240, help="after which TRL's process is ended, its start included"
-    )
-    parser.add_argument(
-        "--compile_tracker",
-        action="store_true",
-        help="as a real run does: two minutes at the start, a second less a step",
-    )
+    parser.add_argument("--trl_seconds", type=int, default=240, help="after which TRL's process is ended")
+    parser.add_argument("--compile_tracker", action="store_true", help="two minutes at the start, a second less a step")
     parser.add_argument("overrides", nargs="*", help="key=value, over the recipe's")
     args = parser.parse_args()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -157,9 +147,7 @@ def set_prompts(loop: GRPO, prompts: int) -> None:
 
 
 def published(loop: GRPO, job: Job, prompts: int, own: Metrics) -> Metrics:
-    """One step of the published schedule, after one of a single prompt; what is proportional to the prompts is scaled
-    to all of them.
-    """
+    """One step of the published schedule, after a warm-up; what is proportional to the prompts is scaled to all."""
     set_prompts(loop, 1)
     step(loop, "published schedule, warm-up with one prompt")
     set_prompts(loop, prompts)
@@ -177,24 +165,20 @@ def step(loop: GRPO, name: str) -> Metrics:
     since = time.perf_counter()
     metrics = loop.step()
     metrics = metrics | loop.clock.read() | {"seconds/step": time.perf_counter() - since}
-    stages = ", ".join(
-        f"{stage} {metrics[f'seconds/{stage}']:.2f}" for stage in ("rollout", "score", "reference", "update")
-    )
+    shown = ("rollout", "score", "reference", "update")
+    stages = ", ".join(f"{stage} {metrics[f'seconds/{stage}']:.2f}" for stage in shown)
     say(f"{name}: {metrics['seconds/step']:.2f} s ({stages})")
     return metrics
 
 
 def mean(rows: list[Metrics]) -> Metrics:
     """The mean of each metric; of peaks the largest."""
-    return {
-        name: (max if isinstance(value, Peak) else fmean)(row[name] for row in rows) for name, value in rows[0].items()
-    }
+    reductions = {name: max if isinstance(value, Peak) else fmean for name, value in rows[0].items()}
+    return {name: reduction([row[name] for row in rows]) for name, reduction in reductions.items()}
 
 
 def several_gpus(job: Job, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> None:
-    """The job on each count of GPUs, on the same responses: all as one tensor-parallel group, or each with a batch of
-    its own.
-    """
+    """The job on each count of GPUs, same responses: one tensor-parallel group, or each with its own batch."""
     runs: list[Run] = []
     device = ""
     for number, count in enumerate(counts):

@@ -51,9 +51,8 @@ class Limits:
             return NONE
         gpus = config.trainer.n_gpus_per_node
         text = AutoConfig.from_pretrained(config.worker.actor.model.model_path or "").text_config
-        cached = (
-            2 * 2 * text.num_hidden_layers * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads)
-        )  # bytes a token
+        head_dim = text.hidden_size // text.num_attention_heads
+        cached = 2 * 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim  # bytes a token
         weights = flops.token + flops.head  # 2 FLOPs and 2 bytes a weight
         sequences = count * rollout.n
         read = rollout.response_length * (weights + sequences * cached * (prompt + rollout.response_length / 2))
@@ -120,15 +119,12 @@ def print_table(found: dict[str, Metrics], device: str) -> None:
 
 
 def print_per_gpu(ours: Metrics, parts: dict[int, Metrics], prompts: int) -> None:
-    """Steps of fewer prompts on one GPU beside the whole step: the most that dividing the prompts over more GPUs could
-    gain.
-    """
+    """Steps of fewer prompts on one GPU: the most that dividing the prompts over more GPUs could gain."""
     print("\n| GPUs | prompts of each | seconds of its step | rollout | reference | update | at best, times one GPU |")
     print("|" + " --- |" * 7)
     for gpus, metrics in {1: ours, **parts}.items():
-        stages = " | ".join(
-            f"{metrics[f'seconds/{stage}']:.2f}" for stage in ("step", "rollout", "reference", "update")
-        )
+        shown = ("step", "rollout", "reference", "update")
+        stages = " | ".join(f"{metrics[f'seconds/{stage}']:.2f}" for stage in shown)
         print(f"| {gpus} | {prompts // gpus} | {stages} | {ours['seconds/step'] / metrics['seconds/step']:.2f} |")
     print(flush=True)
 
@@ -148,9 +144,7 @@ class Run:
 
 
 def print_scaling(runs: Sequence[Run], device: str) -> None:
-    """Throughput of every further run beside the first one's (target: 85 % of linear), and its losses where the batch is
-    the same.
-    """
+    """Throughput of further runs over the first's (target: 85 % of linear), and losses where the batch is the same."""
     first, rows = runs[0], []
     for run in runs[1:]:
         if run.gpus != first.gpus:

@@ -200,9 +200,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--steps", type=int, default=1, help="timed, after one that warms up")
     parser.add_argument("--side", type=int, default=560)
-    parser.add_argument(
-        "--events", type=Path, required=True, help="file to which a JSON object is added for each event"
-    )
+    parser.add_argument("--events", type=Path, required=True, help="file that gets a JSON object for each event")
     parser.add_argument("--transformers", action="store_true", help="generate with transformers instead of vLLM")
     args = parser.parse_args()
     sizes = Sizes(args.prompts, args.rollouts, args.tokens, args.steps, args.side)

@@ -3,9 +3,9 @@
     python -m benchmarks.packing              # one CUDA device, about 2 minutes; prints everything
     python -m benchmarks.packing --tiny       # the same code in seconds on a CPU
 
-The group is the published recipe's: 6 frames of 560 x 560, a prompt of about 2,600 tokens, 8 responses of 512 tokens; fp32 master
-weights under FSDP2, bf16 compute, gradient checkpointing. MFU counts what the mathematics needs (a prompt once per
-group), recomputation aside.
+The group is the published recipe's: 6 frames of 560 x 560, a prompt of about 2,600 tokens, 8 responses of 512 tokens;
+fp32 master weights under FSDP2, bf16 compute, gradient checkpointing. MFU counts what the mathematics needs (a prompt
+once per group), recomputation aside.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def score(policy: Policy, group: Group, device: str) -> None:
 
 
 def measure_parts(policy: Policy, group: Group, device: str) -> None:
-    """The tower, one layer's attention and the output layer, forward and backward, in the dtype that they compute in."""
+    """The tower, one layer's attention and the output layer, forward and backward."""
     batch = pack_groups([group], policy.family).to(device)
     dtype = next(policy.parameters()).dtype
     text = policy.config.text_config
@@ -132,9 +132,8 @@ def measure_parts(policy: Policy, group: Group, device: str) -> None:
 
     length, head_dim = batch.input_ids.shape[1], text.hidden_size // text.num_attention_heads
     heads = (text.num_attention_heads, text.num_key_value_heads, text.num_key_value_heads)
-    tensors = [
-        torch.randn(1, count, length, head_dim, device=device, dtype=dtype, requires_grad=True) for count in heads
-    ]
+    options = {"device": device, "dtype": dtype, "requires_grad": True}
+    tensors = [torch.randn(1, count, length, head_dim, **options) for count in heads]
     mask = packed_mask(batch)
 
     def attention() -> None:
@@ -147,9 +146,8 @@ def measure_parts(policy: Policy, group: Group, device: str) -> None:
 
     computed = f"{100 - mask.sparsity():.0f} % of the blocks" if isinstance(mask, BlockMask) else "by segments"
     print(f"sequence of {length} tokens, {len(batch.labels)} labels; parts alone, forward + backward, {dtype}:")
-    print(
-        f"  packing on the host                     {1e3 * seconds(lambda: pack_groups([group], policy.family)):9.1f} ms"
-    )
+    host = seconds(lambda: pack_groups([group], policy.family))
+    print(f"  packing on the host                     {1e3 * host:9.1f} ms")
     print(f"  mask                                    {1e3 * seconds(lambda: packed_mask(batch)):9.1f} ms")
     print(f"  vision tower, no checkpointing          {1e3 * seconds(tower):9.1f} ms")
     print(f"  attention of one layer, {computed:16s} {1e3 * seconds(attention):9.1f} ms")
@@ -190,9 +188,8 @@ def main() -> None:
     measure_parts(Policy.from_config(config, compute, device), group, device)
 
     with tempfile.TemporaryDirectory() as folder:
-        dist.init_process_group(
-            "nccl" if device == "cuda" else "gloo", init_method=f"file://{folder}/store", rank=0, world_size=1
-        )
+        backend = "nccl" if device == "cuda" else "gloo"
+        dist.init_process_group(backend, init_method=f"file://{folder}/store", rank=0, world_size=1)
         mesh = dist.device_mesh.init_device_mesh(device, (1,))
         start = time.perf_counter()
         policy = Policy.from_config(config, torch.float32, device)

@@ -100,9 +100,7 @@ class Profile:
         return torch.randn(*shape, device=self.device, dtype=self.dtype)
 
     def _language(self, tokens: int) -> tuple[float, float]:
-        """Seconds of the products of all layers, with their adapters: forward, and backward to activations and
-        adapters.
-        """
+        """Seconds of all layers' products, adapters included: forward, and backward to activations and adapters."""
         text, rank = self.config.text_config, self.rank
         width, inner = text.hidden_size, text.intermediate_size
         kv = width // text.num_attention_heads * text.num_key_value_heads

@@ -65,9 +65,8 @@ def measure_ours(job: SFTJob, policy: Path, variant: str) -> dict[str, float]:
     start = time.perf_counter()
     sizes = worker.setup()
     shown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in sizes.items() if "/" not in name)
-    print(
-        f"{variant}: on {worker.device_name()}, ready in {time.perf_counter() - start:.1f} s; GiB: {shown}", flush=True
-    )
+    ready = f"ready in {time.perf_counter() - start:.1f} s"
+    print(f"{variant}: on {worker.device_name()}, {ready}; GiB: {shown}", flush=True)
 
     number = 0
 
@@ -122,9 +121,8 @@ def measure_profile(worker: Worker, batches: Sequence[PackedBatch]) -> dict[str,
     """Seconds of the step's parts alone, by `benchmarks.sft_profile`."""
     model = worker.actor.config.model
     dtype = torch.bfloat16 if worker.device.type == "cuda" else torch.float32
-    profile = Profile(
-        worker.actor.policy.config, model.lora_rank, model.enable_gradient_checkpointing, worker.device.type, dtype
-    )
+    config, recomputed = worker.actor.policy.config, model.enable_gradient_checkpointing
+    profile = Profile(config, model.lora_rank, recomputed, worker.device.type, dtype)
     trained = sum(parameter.numel() for parameter in worker.actor.policy.parameters() if parameter.requires_grad)
     if worker.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -135,7 +133,7 @@ def measure_profile(worker: Worker, batches: Sequence[PackedBatch]) -> dict[str,
 
 
 def kernel_times(run: Any) -> dict[str, float]:
-    """Device seconds of one run by kind of kernel; prints the longest kernels, and where the device had nothing to do."""
+    """Device seconds of one run by kind of kernel; prints the longest kernels and the idle gaps."""
     if not torch.cuda.is_available():
         return {}
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as record:
@@ -145,9 +143,8 @@ def kernel_times(run: Any) -> dict[str, float]:
     times: dict[str, float] = {}
     kernels = sorted(record.key_averages(), key=lambda event: -event.self_device_time_total)
     for event in kernels:
-        kind = next(
-            (kind for kind, parts in KINDS.items() if any(part in event.key.lower() for part in parts)), "others"
-        )
+        key = event.key.lower()
+        kind = next((kind for kind, parts in KINDS.items() if any(part in key for part in parts)), "others")
         times[kind] = times.get(kind, 0.0) + event.self_device_time_total / 1e6
     for event in kernels[:20]:
         print(f"    {event.self_device_time_total / 1e3:9.1f} ms {event.count:6d} x {event.key[:110]}")
@@ -164,29 +161,24 @@ def print_gaps(events: Sequence[tuple[float, float, str]]) -> None:
             busy_until, last = end, name
     idle = sum(gap for gap, *_ in gaps)
     span = (busy_until - events[0][0]) / 1e3
-    print(
-        f"    {len(events)} kernels and copies in {span:.0f} ms, idle {idle / 1e3:.0f} ms in {len(gaps)} gaps; the "
-        "longest:"
-    )
+    idle_in_gaps = f"idle {idle / 1e3:.0f} ms in {len(gaps)} gaps"
+    print(f"    {len(events)} kernels and copies in {span:.0f} ms, {idle_in_gaps}; the longest:")
     for gap, at, before, after in sorted(gaps, reverse=True)[:8]:
         print(f"    {gap / 1e3:9.1f} ms at {at / 1e3:6.0f} ms between {before[:50]} and {after[:50]}")
     for low, high in ((0, 10), (10, 50), (50, 200), (200, 1000), (1000, 1e9)):
         some = [gap for gap, *_ in gaps if low <= gap < high]
         print(f"    gaps of {low:.0f} to {high:.0f} microseconds: {len(some)}, {sum(some) / 1e3:.0f} ms in all")
     width = span * 1e3 / 20
-    idle_in = [
-        sum(max(0.0, min(at + gap, (i + 1) * width) - max(at, i * width)) for gap, at, *_ in gaps) for i in range(20)
-    ]
-    print(
-        "    idle share of each twentieth of the time, %: " + " ".join(f"{100 * each / width:.0f}" for each in idle_in)
-    )
+    parts = [(i * width, (i + 1) * width) for i in range(20)]
+    idle_in = [sum(max(0.0, min(at + gap, end) - max(at, start)) for gap, at, *_ in gaps) for start, end in parts]
+    shares = " ".join(f"{100 * each / width:.0f}" for each in idle_in)
+    print(f"    idle share of each twentieth of the time, %: {shares}")
 
 
 def in_process(arguments: list[str], limit: float) -> list[dict[str, Any]]:
-    """Runs a module of this package; returns the JSON objects that it prints, and shows its other lines as they come."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True, env=os.environ | training_env()
-    )
+    """Runs a module of this package; returns the JSON objects that it prints, and shows its other lines."""
+    command, env = [sys.executable, "-m", *arguments], os.environ | training_env()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
     timer = threading.Timer(limit, process.kill)
     timer.start()
     found = []

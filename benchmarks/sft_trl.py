@@ -37,7 +37,7 @@ EXAMPLES = 4096
 
 @dataclass(frozen=True)
 class Variant:
-    """How TRL is set: Liger's kernels, gradient checkpointing, sequences of a forward pass (and of an optimizer step)."""
+    """How TRL is set: Liger's kernels, gradient checkpointing, sequences of a pass (and of an optimizer step)."""
 
     liger: bool
     checkpointing: bool
@@ -45,9 +45,8 @@ class Variant:
 
     def __str__(self) -> str:
         kernels = "with Liger's kernels" if self.liger else "without Liger's kernels"
-        return (
-            f"{kernels}, {'' if self.checkpointing else 'no '}gradient checkpointing, {self.sequences} sequences a pass"
-        )
+        checkpointing = f"{'' if self.checkpointing else 'no '}gradient checkpointing"
+        return f"{kernels}, {checkpointing}, {self.sequences} sequences a pass"
 
 
 def variants() -> list[Variant]:

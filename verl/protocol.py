@@ -48,7 +48,7 @@ class TrainingData(Protocol):
 
 
 class Score(Protocol):
-    """The score of one response. A NaN total means that it could not be computed: its group is left out of the update."""
+    """The score of one response. A NaN total could not be computed: its group is left out of the update."""
 
     @property
     def total(self) -> float: ...
@@ -149,35 +149,25 @@ class Engine(Protocol):
     device_name: str
 
     def rollout(self, batches: Sequence[Sequence[GroupRequest]], validation: bool = False) -> Metrics:
-        """Generates the groups, `batches[r]` on replica r, and begins to score them. Validation samples by val_n and
-        val_temperature.
-        """
+        """Generates `batches[r]` on replica r and begins to score; validation samples by val_n and val_temperature."""
 
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
         """Waits until groups that were generated are scored; results in the order of `uids`."""
 
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
-        """Computes the log-probabilities that the update takes as given: the reference's (with a KL term) and, if
-        `old`, the actor's.
-        """
+        """Computes what the update takes as given: the reference's log-probabilities and, if `old`, the actor's."""
 
     def compute_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
-        """Per response the actor's mean over its tokens of log-sum-exp minus mean logit (for the estimator
-        grpo_certainty).
-        """
+        """Per response the mean over its tokens of log-sum-exp minus mean logit (estimator grpo_certainty)."""
 
     def update(self, advantages: Sequence[GroupAdvantages]) -> Metrics:
-        """One optimizer step on these groups, all replicas together; the rollout engine gets the new weights before it
-        next generates.
-        """
+        """One optimizer step on these groups; the rollout engine gets the new weights before it next generates."""
 
     def drop(self, uids: Sequence[int]) -> None:
         """Forgets groups."""
 
     def prefetch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
-        """Begins to load examples that a later `fine_tune` will ask for, and returns at once; those begun already are
-        not loaded twice.
-        """
+        """Begins to load examples for later calls of `fine_tune`, and returns at once; none is loaded twice."""
 
     def fine_tune(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:
         """One optimizer step of supervised fine-tuning on the examples at (index, seed)."""
@@ -189,9 +179,7 @@ class Engine(Protocol):
         """The samples that the workers' data has left out so far, with the reasons (data.on_bad_sample=skip)."""
 
     def save(self, folder: str) -> None:
-        """Writes `folder`/actor: huggingface/ (weights, config, processor), optimizer and scheduler, every rank's
-        random state.
-        """
+        """Writes `folder`/actor: weights, config, processor, optimizer, scheduler, every rank's random state."""
 
     def load(self, folder: str) -> None:
         """Reads what `save` wrote, to the bit."""

@@ -1,6 +1,4 @@
-"""The published schedule in the GRPO benchmark: every response is a group of its own, with its own advantages; nothing is
-left behind.
-"""
+"""The published schedule in the GRPO benchmark: every response is a group of its own, with its own advantages."""
 
 from types import SimpleNamespace
 

@@ -1,6 +1,4 @@
-"""The GRPO benchmark's own arithmetic: physical limits by hand, targets, what is scaled and what is not, and the data of
-the job.
-"""
+"""The GRPO benchmark's own arithmetic: physical limits by hand, targets, what is scaled, and the data of the job."""
 
 import json
 import subprocess

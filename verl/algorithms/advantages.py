@@ -101,15 +101,12 @@ def grpo_certainty(
 
     Source: SitongGong/Veason-R1 verl/trainer/ray_trainer.py compute_advantage, branch "grpo_certainty".
     """
-    return _per_token(
-        normalise_by_group(rewards.sum(-1), index, epsilon) + normalise_by_group(certainty, index, epsilon), mask
-    )
+    scores, certain = (normalise_by_group(each, index, epsilon) for each in (rewards.sum(-1), certainty))
+    return _per_token(scores + certain, mask)
 
 
 def normalise_by_group(scores: Tensor, index: Tensor, epsilon: float | None) -> Tensor:
-    """Scores [batch] minus their group's mean, over its unbiased std + epsilon unless that is None. A group of one
-    stays as it is.
-    """
+    """Scores [batch] minus their group's mean, over its unbiased std + epsilon unless None; a group of one stays."""
     members, sizes = _groups(scores, index)
     single = sizes == 1
     mean = (members @ scores / sizes).masked_fill(single, 0.0)

@@ -27,7 +27,7 @@ LOGGERS = {
     "wandb": "verl.trainer.loggers:WandbLogger",
     "tensorboard": "verl.trainer.loggers:TensorBoardLogger",
 }
-AT_LEAST_ONE = (
+AT_LEAST_ONE = [
     "data.sampled_frames",
     "data.keyframe_resize",
     "data.max_prompt_length",
@@ -35,8 +35,8 @@ AT_LEAST_ONE = (
     "data.rollout_batch_size",
     "data.val_batch_size",
     "worker.actor.global_batch_size",
-    "worker.actor.micro_batch_size_per_device_for_update",
     "worker.actor.ppo_epochs",
+    "worker.actor.micro_batch_size_per_device_for_update",
     "worker.actor.micro_batch_size_per_device_for_experience",
     "worker.rollout.n",
     "worker.rollout.val_n",
@@ -46,7 +46,7 @@ AT_LEAST_ONE = (
     "trainer.n_gpus_per_node",
     "trainer.total_episodes",
     "algorithm.max_sampling_rounds",
-)
+]
 
 
 def check_config(config: Config) -> None:
@@ -79,9 +79,7 @@ def _check_values(config: Config) -> None:
             raise ConfigError(f"{key} must be at least 1, not {value_of(config, key)}")
     steps = config.trainer.max_steps
     if steps is not None and steps < 1:
-        raise ConfigError(
-            f"trainer.max_steps must be at least 1, not {steps}; null trains as many episodes as configured"
-        )
+        raise ConfigError(f"trainer.max_steps must be at least 1, not {steps}; null trains trainer.total_episodes")
 
 
 def _check_actor(config: Config) -> None:
@@ -105,18 +103,12 @@ def _check_actor(config: Config) -> None:
 def _check_sampling(config: Config) -> None:
     rollout = config.worker.rollout
     if rollout.val_n > 1 and rollout.val_temperature == 0:
-        raise ConfigError(
-            f"worker.rollout.val_n={rollout.val_n} answers would all be the greedy one: set "
-            "worker.rollout.val_temperature"
-        )
+        answers = f"worker.rollout.val_n={rollout.val_n} answers"
+        raise ConfigError(f"{answers} would all be the greedy one: set worker.rollout.val_temperature")
     if rollout.temperature <= 0:
-        raise ConfigError(
-            "worker.rollout.temperature must be above 0 in training; worker.rollout.val_temperature may be 0 (greedy)"
-        )
+        raise ConfigError("worker.rollout.temperature must be above 0 in training; val_temperature may be 0 (greedy)")
     if config.algorithm.dynamic_sampling and rollout.n == 1:
-        raise ConfigError(
-            "algorithm.dynamic_sampling leaves out groups with equal scores, and worker.rollout.n=1 has no others"
-        )
+        raise ConfigError("algorithm.dynamic_sampling leaves out equal scores, and worker.rollout.n=1 has no others")
 
 
 def _check_names(config: Config) -> None:
@@ -170,14 +162,11 @@ def _check_lengths(config: Config) -> None:
     data, length = config.data, config.worker.rollout.max_model_len
     needed = data.max_prompt_length + data.max_response_length
     if length is not None and length < needed:
-        raise ConfigError(
-            f"worker.rollout.max_model_len={length} is below max_prompt_length + max_response_length = {needed}"
-        )
+        lengths = f"max_prompt_length + max_response_length = {needed}"
+        raise ConfigError(f"worker.rollout.max_model_len={length} is below {lengths}")
     if not data.min_pixels <= data.keyframe_resize**2 <= data.max_pixels:
-        raise ConfigError(
-            f"data.keyframe_resize={data.keyframe_resize} gives {data.keyframe_resize**2} pixels, outside "
-            f"data.min_pixels={data.min_pixels} and data.max_pixels={data.max_pixels}: the model would see another "
-            "size than its boxes are in"
-        )
+        side, bounds = data.keyframe_resize, f"data.min_pixels={data.min_pixels} and data.max_pixels={data.max_pixels}"
+        resized = "the model would see another size than its boxes are in"
+        raise ConfigError(f"data.keyframe_resize={side} gives {side**2} pixels, outside {bounds}: {resized}")
     if not 0 <= config.algorithm.overlong_buffer <= data.max_response_length:
         raise ConfigError("algorithm.overlong_buffer must lie between 0 and data.max_response_length")

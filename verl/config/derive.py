@@ -30,9 +30,7 @@ PATH_KEYS = (  # files and folders, or names that something else looks up
 
 
 def derive(config: Config) -> Config:
-    """A copy with one spelling of each dtype, absolute paths (a worker has another current folder), lengths, offloading
-    and the run's folder filled in.
-    """
+    """A copy with what is derived: dtypes in one spelling, absolute paths (workers run in another folder), lengths."""
     changes: dict[str, Any] = {key: DTYPES.get(str(value_of(config, key)), value_of(config, key)) for key in DTYPE_KEYS}
     changes |= {key: _absolute(value_of(config, key)) for key in PATH_KEYS}
     given = config.worker.reward.tracker_options

@@ -62,9 +62,7 @@ def load_config(words: Sequence[str]) -> Config:
 
 
 def read_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Keys and values of `key=value`, `--key=value` and `--key value`, in order. Blank words are ignored: bash passes
-    one for a comment after a line's backslash.
-    """
+    """Keys and values, in order. Blank words are ignored: bash passes one for a comment after a backslash."""
     found, rest = [], iter(word for word in words if word.strip())
     for word in rest:
         key, equals, value = word.partition("=")

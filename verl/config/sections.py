@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The data set and the prompt; everything but the batching is handed to the task's data set as keyword arguments."""
+    """The data set and the prompt; handed to the task's data set as keyword arguments, batching aside."""
 
     name: str = "video_seg_keyframe_sft_base_mod"  # data set by name, or package.module:name
     train_files: str | None = None  # root folder of the training set

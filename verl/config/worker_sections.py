@@ -98,7 +98,7 @@ class ActorConfig:
 
 @dataclass(frozen=True)
 class RefConfig:
-    """The frozen reference model; with LoRA it is the actor with its adapter disabled, and this section has no effect."""
+    """The reference model; with LoRA it is the actor with its adapter disabled, and this has no effect."""
 
     fsdp: FSDPConfig = field(default_factory=FSDPConfig)
     offload: OffloadConfig = field(default_factory=OffloadConfig)

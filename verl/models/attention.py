@@ -41,9 +41,7 @@ class PackedAttention(nn.Module):
         attention_mask: BlockMask | Spans,
         **_: Any,
     ) -> tuple[Tensor, None]:
-        """hidden_states [1, L, hidden_size]; position_embeddings: cos and sin [1, L, head_dim]; attention_mask: of
-        `packed_mask`.
-        """
+        """hidden_states [1, L, hidden_size]; position_embeddings: cos and sin [1, L, head_dim]; mask: `packed_mask`."""
         query, key, value = (
             project(hidden_states).unflatten(-1, (-1, self.head_dim))
             for project in (self.q_proj, self.k_proj, self.v_proj)
@@ -58,9 +56,7 @@ class PackedAttention(nn.Module):
 
 
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask | Spans) -> Tensor:
-    """softmax(q k^T / sqrt(head_dim)) v under the mask; query [1, heads, L, head_dim], key and value [1, kv_heads, L,
-    head_dim].
-    """
+    """softmax(q k^T / sqrt(head_dim)) v under the mask; query [1, heads, L, head_dim], key and value with kv_heads."""
     grouped = query.shape[1] != key.shape[1]
     if isinstance(mask, BlockMask):
         # without `dynamic`, the second length that is met makes the kernel's length symbolic, and nothing else;

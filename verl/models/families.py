@@ -1,7 +1,7 @@
 """Model families: what the engine needs to know of a vision-language architecture.
 
-A new family is a folder beside this file with a subclass of `ModelFamily`, and a line in `FAMILIES`. Packing, attention,
-log-probabilities, LoRA, sharding, checkpoints and rollouts then work as they are.
+A new family is a folder beside this file with a subclass of `ModelFamily`, and a line in `FAMILIES`. Packing,
+attention, log-probabilities, LoRA, sharding, checkpoints and rollouts then work as they are.
 """
 
 from __future__ import annotations
@@ -52,17 +52,9 @@ class ModelFamily(ABC):
         lora_language, lora_vision: regular expressions over full names of linear layers.
     """
 
-    image_token: ClassVar[str] = "<|image_pad|>"
-    vision_tokens: ClassVar[tuple[str, ...]] = (
-        "<|vision_start|>",
-        "<|vision_end|>",
-        "<|vision_pad|>",
-        "<|image_pad|>",
-        "<|video_pad|>",
-    )
-    lora_language: ClassVar[str] = (
-        r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-    )
+    image_token = "<|image_pad|>"
+    vision_tokens = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+    lora_language = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
     lora_vision: ClassVar[str]
 
     def __init__(self, config: Any) -> None:
@@ -76,9 +68,8 @@ class ModelFamily(ABC):
 
     def from_pretrained(self, path: str | Path, dtype: torch.dtype) -> Any:
         """transformers' model with the weights of a checkpoint folder. Raises ValueError where some are missing."""
-        model, report = AutoModelForImageTextToText.from_pretrained(
-            path, config=self.config, dtype=dtype, output_loading_info=True
-        )
+        options = {"config": self.config, "dtype": dtype, "output_loading_info": True}
+        model, report = AutoModelForImageTextToText.from_pretrained(path, **options)
         if missing := sorted(report["missing_keys"]):
             raise ValueError(f"{path} lacks {len(missing)} weights, among them {missing[0]}")
         return model
@@ -126,9 +117,7 @@ class ModelFamily(ABC):
         return vision.patch_size * vision.spatial_merge_size
 
     def pixel_bounds(self, min_pixels: int | None, max_pixels: int | None) -> dict[str, int]:
-        """Options of the image processor (transformers' and vLLM's) that bound its resizing; None keeps the
-        checkpoint's.
-        """
+        """Options of the image processor (transformers' and vLLM's) that bound its resizing; None: the checkpoint's."""
         bounds = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         return {name: value for name, value in bounds.items() if value is not None}
 

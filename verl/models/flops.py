@@ -49,9 +49,7 @@ class ModelFlops:
         )
 
     def group(self, prompt: int, responses: Sequence[int], images: Sequence[tuple[int, int]]) -> float:
-        """One pass over one packed group: tokens of the prompt and of each response, (height, width) of each image in
-        pixels.
-        """
+        """One pass over a packed group: tokens of prompt and responses, (height, width) of each image in pixels."""
         patches = [height * width // self.patch_size**2 for height, width in images]
         written = sum(responses)
         pairs = prompt * prompt / 2 + sum(length * prompt + length * length / 2 for length in responses)

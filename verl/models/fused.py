@@ -54,9 +54,7 @@ def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
 
 @fused
 def apply_rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotary embedding of query and key [..., head_dim], computed in fp32: the first half of the channels pairs with
-    the second.
-    """
+    """Rotary embedding of query and key [..., head_dim] in fp32; the two halves of the channels are paired."""
 
     def rotated(x: Tensor) -> Tensor:
         first, second = x.float().chunk(2, dim=-1)
@@ -85,7 +83,7 @@ class GatedMLP(nn.Module):
 
 
 def padded_gated_mlp(hidden_states: Tensor, gate_proj: nn.Linear, up_proj: nn.Linear, down_proj: nn.Linear) -> Tensor:
-    """down(silu(gate(x)) * up(x)) with as many zero channels inside as bring their number to a multiple of `ALIGNED`."""
+    """down(silu(gate(x)) * up(x)), zero channels inside up to a multiple of `ALIGNED`."""
     spare = -gate_proj.out_features % ALIGNED
 
     def padded(projection: nn.Linear) -> Tensor:

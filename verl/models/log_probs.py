@@ -47,9 +47,8 @@ def token_log_probs(
     """
     if temperature <= 0:
         raise ValueError(f"log-probabilities need a temperature above 0, got {temperature}")
-    log_probs, entropies, certainties = _ChunkedLogProbs.apply(
-        hidden, weight, labels, temperature, entropy, certainty, chunk
-    )
+    scores = _ChunkedLogProbs.apply(hidden, weight, labels, temperature, entropy, certainty, chunk)
+    log_probs, entropies, certainties = scores
     return TokenScores(log_probs, entropies if entropy else None, certainties if certainty else None)
 
 

@@ -80,11 +80,10 @@ class AdaptedLinear(nn.Module):
         """x [..., in_features] to [..., out_features]."""
         if not self.adapted:
             return self.base_layer(x)
-        dropped = self.dropout(x)
+        base, dropped = self.base_layer, self.dropout(x)
         down, up = (part[ADAPTER].weight.to(x.dtype) for part in (self.lora_A, self.lora_B))
-        return _Adapted.apply(
-            x, None if dropped is x else dropped, self.base_layer.weight, self.base_layer.bias, down, up, self.scaling
-        )
+        dropped = None if dropped is x else dropped
+        return _Adapted.apply(x, dropped, base.weight, base.bias, down, up, self.scaling)
 
 
 class _Adapted(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Multimodal rotary positions (mRoPE) of a prompt of text and still images, as Qwen2-VL and its successors number them."""
+"""Multimodal rotary positions (mRoPE) of text and still images, as Qwen2-VL and its successors number them."""
 
 from __future__ import annotations
 

@@ -48,9 +48,7 @@ class Group:
 
 
 class Span(NamedTuple):
-    """A segment [start, end) of the packed sequence, and the prompt [prompt_start, prompt_end) that it sees besides
-    itself (empty for a prompt).
-    """
+    """A segment [start, end), and the prompt [prompt_start, prompt_end) that it sees too (empty for a prompt)."""
 
     start: int
     end: int
@@ -192,16 +190,14 @@ def number_segments(spans: Sequence[Span]) -> tuple[Tensor, Tensor]:
 def join_images(groups: Sequence[Group], family: ModelFamily) -> tuple[Tensor, list[tuple[int, int, int]]]:
     """The patches of all groups and their grids; one blank image where no group has any."""
     pixels = [group.pixel_values for group in groups if group.pixel_values is not None]
+    grids = [group.image_grid_thw.tolist() for group in groups if group.image_grid_thw is not None]
     if not pixels:
         blank, grid = family.blank_image()
         return blank, [grid]
-    grids = [
-        tuple(row) for group in groups if group.image_grid_thw is not None for row in group.image_grid_thw.tolist()
-    ]
     # in pinned memory where they are: the GPU copies them while it computes
     patches, dtype = sum(map(len, pixels)), pixels[0].dtype
     joined = torch.empty(patches, pixels[0].shape[1], dtype=dtype, pin_memory=pixels[0].is_pinned())
-    return torch.cat(pixels, out=joined), grids
+    return torch.cat(pixels, out=joined), [tuple(grid) for own in grids for grid in own]
 
 
 def first_fit_decreasing(tokens: Sequence[int], budget: int) -> list[list[int]]:

@@ -81,9 +81,7 @@ class Policy(nn.Module):
             return self.family.encode_images(self.model, batch.pixel_values, batch.vision)
 
     def blocks(self) -> list[nn.Module]:
-        """The units of sharding, in the order of the forward pass: the tower's blocks, then the language model's
-        layers.
-        """
+        """The units of sharding, in the order of the forward pass: the tower's blocks, then the language layers."""
         return [*self.family.vision_tower(self.model).blocks, *self.family.language_model(self.model).layers]
 
     def freeze_vision(self) -> None:

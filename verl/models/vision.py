@@ -66,9 +66,7 @@ for _node in (Padding, Segments):
 
 
 class VisionAttention(nn.Module):
-    """Attention of one vision block over runs of patches. It holds the block's own projections, so that weights keep
-    their names.
-    """
+    """Attention of one vision block over runs of patches, with the block's own projections under their names."""
 
     def __init__(self, attention: Any) -> None:
         super().__init__()
@@ -101,8 +99,7 @@ def segment_attention(query: Tensor, key: Tensor, value: Tensor, segments: Segme
 
 
 def rotary_embedding_2d(rows_columns: Tensor, vision_config: Any) -> tuple[Tensor, Tensor]:
-    """cos and sin of the 2D rotary embedding, fp32 [patches, head_dim]: half of the frequencies turn with the row, half
-    with the column.
+    """cos and sin of the 2D rotary embedding, fp32 [patches, head_dim]: half of the channels by row, half by column.
 
     Args:
         rows_columns: int64 [patches, 2].

@@ -5,7 +5,7 @@
     group.scatter("rollout", [requests_0, requests_1])   # one list of arguments per rank
 
 The workers fail together: when one raises or dies, the others are ended and `WorkerError` names the rank and its last
-    error.
+error.
 """
 
 from __future__ import annotations
@@ -63,9 +63,7 @@ class WorkerSpec:
 
 
 def connect_ray(spec: WorkerSpec, nodes: int = 1, **options: Any) -> None:
-    """Joins the running Ray cluster of `nodes` machines, or starts one on this machine; does nothing inside an open Ray
-    session.
-    """
+    """Joins the Ray cluster of `nodes` machines, or starts one here; does nothing in an open Ray session."""
     if ray.is_initialized():
         return
     if nodes > 1 or os.environ.get("RAY_ADDRESS"):
@@ -75,8 +73,8 @@ def connect_ray(spec: WorkerSpec, nodes: int = 1, **options: Any) -> None:
     ray.init(num_cpus=max(spec.count, os.cpu_count() or 1), include_dashboard=False, **options)
 
 
-class _Host:
-    """What every worker actor can do before its own work begins."""
+class _RayActor:
+    """What every actor can do before its worker is created, and calls of that."""
 
     def node(self) -> str:
         return ray.get_runtime_context().get_node_id()
@@ -106,26 +104,17 @@ class WorkerGroup:
 
     def __init__(self, worker_class: type, spec: WorkerSpec, *args: Any, **kwargs: Any) -> None:
         self.spec = spec
-        self._traffic = 0
+        self._transferred = 0
         self._placement: Any = None
-        self._hosts: list[Any] = []
+        self._actors: list[Any] = []
         try:
-            self._place()
-            ((address, port),) = self._collect("address", [self._hosts[0].address.remote()])
-            ranks = [
-                {
-                    "RANK": str(r),
-                    "WORLD_SIZE": str(spec.count),
-                    "LOCAL_RANK": "0",
-                    "MASTER_ADDR": address,
-                    "MASTER_PORT": str(port),
-                }
-                for r in range(spec.count)
-            ]  # LOCAL_RANK is 0 everywhere: a worker sees one GPU, its own
-            self._collect(
-                "create",
-                [host.create.remote(worker_class, ranks[r], args, kwargs) for r, host in enumerate(self._hosts)],
-            )
+            self._start_actors()
+            ((address, port),) = self._collect("address", [self._actors[0].address.remote()])
+            shared = {"WORLD_SIZE": str(spec.count), "MASTER_ADDR": address, "MASTER_PORT": str(port)}
+            shared["LOCAL_RANK"] = "0"  # everywhere: a worker sees one GPU, its own
+            ranks = [shared | {"RANK": str(rank)} for rank in range(spec.count)]
+            pairs = zip(self._actors, ranks)
+            self._collect("create", [actor.create.remote(worker_class, env, args, kwargs) for actor, env in pairs])
         except BaseException:
             self.stop()
             raise
@@ -145,16 +134,16 @@ class WorkerGroup:
 
     def take_transferred_bytes(self) -> int:
         """Bytes of arguments and results, pickled, since this was last asked."""
-        traffic, self._traffic = self._traffic, 0
-        return traffic
+        transferred, self._transferred = self._transferred, 0
+        return transferred
 
     def stop(self) -> None:
         """Ends the workers and frees what Ray had set apart for them. Safe to call twice."""
-        for host in self._hosts:
-            ray.kill(host)
+        for actor in self._actors:
+            ray.kill(actor)
         if self._placement is not None:
             remove_placement_group(self._placement)
-        self._hosts, self._placement = [], None
+        self._actors, self._placement = [], None
 
     def __enter__(self) -> WorkerGroup:
         return self
@@ -162,50 +151,37 @@ class WorkerGroup:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _place(self) -> None:
-        """Starts one empty actor per bundle, then orders them by machine so that neighbours in rank are neighbours in
-        space.
-        """
+    def _start_actors(self) -> None:
+        """Starts one empty actor per bundle, and orders them so that adjacent ranks share a machine."""
         spec = self.spec
         resources = {"CPU": 1.0, "GPU": 1.0} if spec.device == "cuda" else {"CPU": 1.0}
         self._placement = placement_group([resources] * spec.count, strategy="PACK")
         if not self._placement.wait(START_TIMEOUT):
-            raise WorkerError(
-                f"{spec.count} workers with {resources} each were asked for, the cluster has {ray.cluster_resources()}"
-            )
+            asked = f"{spec.count} workers with {resources} each were asked for"
+            raise WorkerError(f"{asked}, the cluster has {ray.cluster_resources()}")
         cores, neighbours = len(os.sched_getaffinity(0)), -(-spec.count // len(ray.nodes()))
-        threads = (
-            spec.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, cores // neighbours - spec.processes)
-        )
+        own = max(1, cores // neighbours - spec.processes)
+        threads = spec.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or own
         env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true", **spec.env}
-        # max_concurrency 1: a worker does one thing at a time; max_restarts 0: a worker that died would have lost its
-        # weights.
-        actor = ray.remote(num_cpus=1, num_gpus=resources.get("GPU", 0), max_restarts=0, runtime_env={"env_vars": env})(
-            _Host
-        )
-        hosts: list[Any] = [
-            actor.options(
-                scheduling_strategy=PlacementGroupSchedulingStrategy(self._placement, placement_group_bundle_index=i)
-            ).remote()
-            for i in range(spec.count)
-        ]
-        self._hosts = hosts
-        nodes = self._collect("start", [host.node.remote() for host in hosts])
+        # one call at a time (Ray's default); no restarts: a worker that died would have lost its weights
+        gpus = resources.get("GPU", 0)
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": env})(_RayActor)
+        bundles = (PlacementGroupSchedulingStrategy(self._placement, index) for index in range(spec.count))
+        actors: list[Any] = [remote.options(scheduling_strategy=bundle).remote() for bundle in bundles]
+        self._actors = actors
+        nodes = self._collect("start", [actor.node.remote() for actor in actors])
         order = sorted(range(spec.count), key=lambda i: (nodes.index(nodes[i]), i))
-        self._hosts = [hosts[i] for i in order]
+        self._actors = [actors[i] for i in order]
 
     def _run(self, method: str, calls: Sequence[tuple[tuple, dict[str, Any]]]) -> list[Any]:
-        self._traffic += sum(len(cloudpickle.dumps(call)) for call in calls)
-        results = self._collect(
-            method, [host.run.remote(method, *call) for host, call in zip(self._hosts, calls)], self.spec.timeout
-        )
-        self._traffic += sum(len(cloudpickle.dumps(result)) for result in results)
+        self._transferred += sum(len(cloudpickle.dumps(call)) for call in calls)
+        refs = [actor.run.remote(method, *call) for actor, call in zip(self._actors, calls)]
+        results = self._collect(method, refs, self.spec.timeout)
+        self._transferred += sum(len(cloudpickle.dumps(result)) for result in results)
         return results
 
     def _collect(self, what: str, refs: list[Any], timeout: float = START_TIMEOUT) -> list[Any]:
-        """The results in order. The first failure ends the group: the others may wait for the failed rank in a
-        collective for ever.
-        """
+        """The results in order. The first failure ends the group: others may wait for that rank in a collective."""
         rank_of = {ref: rank for rank, ref in enumerate(refs)}
         results: list[Any] = [None] * len(refs)
         pending, deadline = list(refs), time.monotonic() + timeout
@@ -218,9 +194,8 @@ class WorkerGroup:
             for ref in ready:
                 try:
                     results[rank_of[ref]] = ray.get(ref)
-                except (
-                    RayError
-                ) as error:  # the method raised (RayTaskError), or the actor, its memory or its machine is gone
+                except RayError as error:
+                    # the method raised (RayTaskError), or the actor, its memory or its machine is gone
                     failure = self._describe(what, rank_of[ref], error, pending, rank_of)
                     self.stop()
                     raise failure from error
@@ -229,9 +204,7 @@ class WorkerGroup:
     def _describe(
         self, what: str, rank: int, error: Exception, pending: list[Any], rank_of: dict[Any, int]
     ) -> WorkerError:
-        """Names the cause. A rank that reports a broken connection is often the victim of one that died: look for that
-        one for a moment.
-        """
+        """Names the cause. A broken connection often means that another rank died: waits a moment for that one."""
         if isinstance(error, RayTaskError) and pending:
             ready, _ = ray.wait(pending, num_returns=len(pending), timeout=2.0)
             for ref in ready:

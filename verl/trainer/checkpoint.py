@@ -119,9 +119,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def _latest(root: Path, saved: dict[int, Path]) -> Path:
-    """The checkpoint that the file `latest` names (after a branch not the highest step); without such a file the
-    highest.
-    """
+    """The checkpoint that the file `latest` names (after a branch not the highest step), else the highest."""
     pointer = root / "latest"
     if not pointer.is_file():
         return saved[max(saved)]
@@ -134,7 +132,7 @@ def _latest(root: Path, saved: dict[int, Path]) -> Path:
 
 
 def _restore(root: Path) -> None:
-    """Puts a checkpoint back that a run was about to replace, where the run was ended before the new one was in place."""
+    """Puts a checkpoint back that a run was about to replace when it was ended."""
     for replaced in root.glob(".global_step_*.replaced"):
         final = root / replaced.name[1:].removesuffix(".replaced")
         if not final.exists():

@@ -60,9 +60,7 @@ class DataOrder:
         return {"position": self.position, "seed": self.seed, "samples": len(self), "shuffle": self.shuffle}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resumes at the saved position. Raises OrderChanged where the data or its order is another than the
-        checkpoint's.
-        """
+        """Resumes at the saved position. Raises OrderChanged where the checkpoint's data or order is another."""
         now = self.state_dict() | {"position": state["position"]}
         if now != state:
             changed = ", ".join(f"{key} {state[key]} -> {now[key]}" for key in state if state[key] != now[key])
@@ -75,9 +73,8 @@ class DataOrder:
         episode, offset = divmod(position, len(self))
         if episode != self._episode:
             self._episode = episode
-            self._order = (
-                np.random.default_rng([self.seed, episode]).permutation(self.indices) if self.shuffle else self.indices
-            )
+            generator = np.random.default_rng([self.seed, episode])
+            self._order = generator.permutation(self.indices) if self.shuffle else self.indices
         index = int(self._order[offset])
         return GroupRequest(uid=position, index=index, seed=request_seed(self.seed, episode, index))
 
@@ -88,9 +85,7 @@ def request_seed(seed: int, episode: int, index: int) -> int:
 
 
 def validation_requests(indices: Sequence[int], seed: int, limit: int | None = None) -> list[GroupRequest]:
-    """The same requests at every validation: the first `limit` of a fixed shuffle. Negative uids are no training
-    group's.
-    """
+    """The same requests at every validation: the first `limit` of a fixed shuffle, with negative uids."""
     chosen = np.random.default_rng(seed).permutation(np.asarray(indices))[:limit].tolist()
     return [GroupRequest(uid=-1 - i, index=index, seed=request_seed(seed, 0, index)) for i, index in enumerate(chosen)]
 

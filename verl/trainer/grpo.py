@@ -33,13 +33,13 @@ class GRPO(Loop):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        model = self.config.worker.actor.model
+        model, trainer = self.config.worker.actor.model, self.config.trainer
         adapter = model.lora_rank > 0
         self.flops = load_family(model.model_path, **model.override_config).flops()
         self.update_flops = self.flops.with_backward(adapter, vision=not (adapter or model.freeze_vision_tower))
         self.uses_certainty = "certainty" in required_inputs(self.config.algorithm.adv_estimator)
         peak = device_peak(self.engine.device_name)
-        self.peak = peak and peak * self.plan.workers
+        self.peak = peak and peak * trainer.nnodes * trainer.n_gpus_per_node
 
     def step(self) -> Metrics:
         clock, actor = self.clock, self.config.worker.actor
@@ -94,9 +94,7 @@ class GRPO(Loop):
     def generate(
         self, requests: Sequence[GroupRequest], lengths: PromptLengths, validation: bool = False
     ) -> tuple[list[GroupResult], Metrics]:
-        """Rollout and score. Each minibatch is balanced by itself, so its members do not depend on the number of
-        replicas.
-        """
+        """Rollout and score. Each minibatch is balanced alone, so that replicas do not change its members."""
         batches: list[list[GroupRequest]] = [[] for _ in range(self.engine.replicas)]
         for minibatch in batched(requests, self.config.worker.actor.global_batch_size):
             for batch, part in zip(batches, self.balance(minibatch, lengths)):

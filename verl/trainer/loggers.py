@@ -68,9 +68,7 @@ class ConsoleLogger(Logger):
 
 
 class WandbLogger(Logger):
-    """A wandb run in `folder`/wandb; offline where WANDB_MODE says so, or where nobody is logged in (wandb would stop
-    to ask).
-    """
+    """A wandb run in `folder`/wandb; offline by WANDB_MODE, or where nobody is logged in (wandb would prompt)."""
 
     def __init__(self, folder: Path, config: Config, steps: int) -> None:
         import wandb

@@ -1,7 +1,7 @@
 """Trains a policy by GRPO. The composition root: here, and only here, the engine meets the task.
 
     python3 -m verl.trainer.main config=configs/toy/demo.yaml trainer.max_steps=3
-    python3 -m verl.trainer.main config=configs/video_seg_zero_3b_keyframe_sam_sft_mod.yaml worker.actor.model.model_path=...
+    python3 -m verl.trainer.main config=configs/grpo_3b_one_gpu.yaml worker.actor.model.model_path=...
 
 `data.name` and `worker.reward.compute_score` pick the task's parts by name or as package.module:name. Torch, Ray and
 the task are imported where they are used, so that a wrong key is refused in a second.

@@ -21,8 +21,6 @@ class Plan:
         checkpoint: what the run resumes; None starts afresh.
         start: steps that the checkpoint already has.
         test_freq, save_freq: every so many steps; -1 is never.
-        val_only: nothing is trained.
-        workers: in all.
     """
 
     steps: int
@@ -32,8 +30,6 @@ class Plan:
     start: int
     test_freq: int
     save_freq: int
-    val_only: bool
-    workers: int
 
     @property
     def updates(self) -> int:
@@ -79,6 +75,4 @@ def make_plan(config: Config, samples: int) -> Plan:
         start=read_state(checkpoint)["step"] if checkpoint is not None else 0,
         test_freq=trainer.test_freq,
         save_freq=trainer.save_freq,
-        val_only=trainer.val_only,
-        workers=trainer.nnodes * trainer.n_gpus_per_node,
     )

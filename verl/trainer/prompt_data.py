@@ -49,9 +49,8 @@ def open_prompts(config: Config, task: Task, held_out: float = 0.0, targets: boo
     builder = PromptBuilder(model.tokenizer_path or model.model_path or "", *bounds, family=family)
     lengths = PromptLengths(data, builder.length, options.max_prompt_length)
     if targets:
-        lengths.check_responses(
-            range(len(data)), lambda text: len(builder.response_ids(text)), options.max_response_length
-        )
+        limit = options.max_response_length
+        lengths.check_responses(range(len(data)), lambda text: len(builder.response_ids(text)), limit)
     trained, validated = hold_out(len(data), 0.0 if task.validation else held_out, options.seed)
     val_lengths = lengths
     if task.validation is not None:

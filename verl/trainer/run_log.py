@@ -38,7 +38,7 @@ class RunLog:
         self.folder = Path(config.trainer.save_checkpoint_path or "")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.skipped: dict[str, str] = {}
-        if not plan.val_only:
+        if not config.trainer.val_only:
             for name in ("metrics.jsonl", "generations.jsonl"):
                 _remove_after(self.folder / name, plan.start)
         kinds = [resolve(name, LOGGERS, "logger") for name in config.trainer.logger]

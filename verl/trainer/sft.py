@@ -4,8 +4,8 @@ rollouts and rewards.
     python3 -m verl.trainer.sft config=configs/sft_qwen2_5_vl_3b_lora.yaml
     python3 -m verl.trainer.sft config=configs/toy/sft_demo.yaml trainer.load_checkpoint_path=latest
 
-Prompts carry no loss, only the responses do. `sft.generate` also lets the policy answer some held-out prompts, scored by
-`worker.reward.compute_score`, which should be a rule without a tracker (no_sam2).
+Prompts carry no loss, only the responses do. With `sft.generate` the policy also answers some held-out prompts, scored
+by `worker.reward.compute_score`, which should be a rule without a tracker (no_sam2).
 """
 
 from __future__ import annotations

@@ -61,9 +61,8 @@ def throughput_metrics(
         def cost(groups: Sequence[GroupResult], of: ModelFlops) -> float:
             return sum(of.group(group.prompt_tokens, group.response_tokens, images[group.uid]) for group in groups)
 
-        done = {
-            stage: passes[stage] * cost(trained, of) for stage, of in (("reference", flops), ("update", update_flops))
-        }
+        of_stage = {"reference": flops, "update": update_flops}
+        done = {stage: passes[stage] * cost(trained, of) for stage, of in of_stage.items()}
         metrics["perf/mfu"] = (cost(seen, flops) + sum(done.values())) / (total * peak)
         for stage, work in done.items():
             if seconds.get(stage):

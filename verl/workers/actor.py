@@ -73,9 +73,8 @@ class Actor:
 
     def training_bytes(self) -> dict[str, float]:
         """Bytes of the gradients and of the optimizer's state on this rank's device once training has begun."""
-        trained = local_bytes(
-            p for p in self.policy.parameters() if p.requires_grad and p.device.type == self.device.type
-        )
+        parameters = (p for p in self.policy.parameters() if p.requires_grad)
+        trained = local_bytes(p for p in parameters if p.device.type == self.device.type)
         return {"gradients": float(trained), "optimizer": 2.0 * trained}
 
     def reload(self, optimizer: bool = False) -> None:
@@ -151,14 +150,11 @@ class Actor:
         return metrics | all_reduce_sum(sums, self.device)
 
     def fine_tune(self, groups: Sequence[Group], step: bool) -> Metrics:
-        """The negative log-likelihood of the responses, averaged over all tokens of all ranks; with `step`, an
-        optimizer step on it.
-        """
+        """The mean negative log-likelihood over all ranks' response tokens; with `step`, an optimizer step on it."""
         lengths = [len(ids) for group in groups for ids in group.response_ids]
         micro_batches = split_micro_batches(groups, self.config, update=True)
-        return self._fine_tune(
-            [partial(self._pack, [groups[i] for i in members]) for members in micro_batches], lengths, step
-        )
+        batches = [partial(self._pack, [groups[i] for i in members]) for members in micro_batches]
+        return self._fine_tune(batches, lengths, step)
 
     def fine_tune_packed(self, batches: Sequence[PackedBatch]) -> Metrics:
         """`fine_tune`, with an optimizer step, on groups that are packed already."""
@@ -191,9 +187,7 @@ class Actor:
         return metrics | {"loss": Mean(summed.item()), "tokens": Mean(counts.tokens)}
 
     def _begin_micro_batch(self, last: bool) -> None:
-        """Postpones to a step's last micro-batch what can wait: summing the gradients of several copies of the model,
-        and freeing gathered weights.
-        """
+        """Defers all-reduces between copies of the model, and freeing gathered weights, to the last micro-batch."""
         policy = cast(FSDPModule, self.policy)
         policy.set_requires_all_reduce(last)
         if not self.config.fsdp.enable_full_shard:

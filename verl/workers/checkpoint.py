@@ -91,12 +91,10 @@ def load_state(policy: Policy, optimizer: Optimizer, schedule: LambdaLR, folder:
     """
     ranks = json.loads((folder / "ranks.json").read_text())["world_size"]
     if ranks != dist.get_world_size():
-        raise ValueError(
-            f"{folder} was written by {ranks} workers and is read by {dist.get_world_size()}: go on with {ranks}"
-        )
-    given = [
-        {key: group[key] for key in ("initial_lr", "betas", "eps", "weight_decay")} for group in optimizer.param_groups
-    ]
+        readers = dist.get_world_size()
+        raise ValueError(f"{folder} was written by {ranks} workers and is read by {readers}: resume with {ranks}")
+    keys = ("initial_lr", "betas", "eps", "weight_decay")
+    given = [{key: group[key] for key in keys} for group in optimizer.param_groups]
     state = {"optimizer": get_optimizer_state_dict(policy, optimizer)}
     dcp.load(state, checkpoint_id=str(folder / "optimizer"))
     set_optimizer_state_dict(policy, optimizer, state["optimizer"])

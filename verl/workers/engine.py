@@ -98,12 +98,10 @@ class RayEngine:
     def evaluate_loss(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:
         """In rounds, so that a worker never holds the pixels of more than EVALUATED examples."""
         per_worker = self._per_worker(batches)
-        rounds = [
-            reduce_over_ranks(
-                self.workers.scatter("evaluate_loss", [requests[start : start + EVALUATED] for requests in per_worker])
-            )
-            for start in range(0, max(len(requests) for requests in per_worker), EVALUATED)
-        ]
+        rounds: list[Metrics] = []
+        for start in range(0, max(map(len, per_worker)), EVALUATED):
+            some = [requests[start : start + EVALUATED] for requests in per_worker]
+            rounds.append(reduce_over_ranks(self.workers.scatter("evaluate_loss", some)))
         tokens = sum(each["tokens"] for each in rounds)
         loss = sum(each["loss"] * each["tokens"] for each in rounds) / max(tokens, 1.0)
         return reduce_over_step(rounds) | {"loss": Mean(loss), "tokens": Mean(tokens)}

@@ -55,7 +55,7 @@ class GroupRollout:
         self._rendered = threads.map(self._render, requests)
 
     def run(self, on_complete: OnComplete) -> None:
-        """Calls `on_complete(uid, example, prompt, prompt ids as vLLM expanded them, completions)` for each own group."""
+        """Calls `on_complete(uid, example, prompt, prompt ids as vLLM expanded them, completions)` for own groups."""
 
         def finished(request: GenerationRequest, prompt_ids: Sequence[int], completions: list[Completion]) -> None:
             uid = request.uid

@@ -28,9 +28,7 @@ def training_env() -> dict[str, str]:
 
 
 def used_bytes(device: torch.device) -> int:
-    """Bytes of the device in use by all processes, vLLM's own pools included; on the CPU this process's largest
-    resident size so far.
-    """
+    """Bytes in use on the device, by all processes and vLLM's pools; on the CPU this process's peak so far."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return total - free
@@ -95,7 +93,6 @@ def memory_plan(sizes: dict[str, float], offload: dict[str, bool], device: str) 
     for part in parts:
         marks = "  ".join(f"{'resident' if part in resident else '-':>9}" for resident in phases.values())
         lines.append(f"{'':27}{part:>12} {sizes[part] / GIB:7.2f}  {marks}")
-    sums = "  ".join(
-        f"{sum(sizes[part] for part in parts if part in resident) / GIB:9.2f}" for resident in phases.values()
-    )
+    totals = (sum(sizes[part] for part in parts if part in resident) for resident in phases.values())
+    sums = "  ".join(f"{total / GIB:9.2f}" for total in totals)
     return [*lines, f"{'':27}{'sum':>12} {'':7}  {sums}   (activations come on top)"]

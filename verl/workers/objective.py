@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,9 +26,7 @@ from verl.workers.groups import StoredGroup
 
 @dataclass(frozen=True)
 class GlobalTokenCounts:
-    """What the whole batch holds, over all ranks: the denominators that make an update independent of micro-batches and
-    ranks.
-    """
+    """Denominators over all ranks, which make an update independent of micro-batches and ranks."""
 
     tokens: int  # of the responses
     sequences: int
@@ -63,54 +62,46 @@ def policy_objective(
     Returns:
         A scalar, and the micro-batch's part of each metric.
     """
-    device = scores.log_probs.device
-
-    def padded(tensors: Sequence[Tensor]) -> Tensor:  # [responses, longest], 0 behind a response's end
-        return to_device(pad_sequence(list(tensors), batch_first=True), device)
+    padded = partial(_padded, device=scores.log_probs.device)
 
     def stored(name: str) -> Tensor:  # log-probabilities that the members carry
         if not members:
             return log_probs.detach()
         return padded([values for member in members for values in getattr(member, name)])
 
-    log_probs = padded(batch.split(scores.log_probs))
-    mask = padded([torch.full((length,), float(bool(members))) for length in batch.lengths])
-    gain = torch.zeros_like(mask)
-    if members:
-        gain = padded([torch.tensor(values) for each in advantages for values in each])
-    old = stored("old") if members and members[0].old is not None else log_probs.detach()
-    sampled = stored("rollout_log_probs")
-
-    def reduced(values: Tensor) -> Tensor:
-        return aggregate(
-            values,
-            mask,
-            config.loss_agg_mode,
-            batch_tokens=counts.tokens,
-            batch_sequences=counts.sequences,
-            norm=response_length * counts.sequences,
-        )
-
     def token_mean(values: Tensor) -> Tensor:
         return (values.detach() * mask).sum() / counts.tokens
+
+    log_probs = padded(batch.split(scores.log_probs))
+    mask = padded([torch.full((length,), float(bool(members))) for length in batch.lengths])
+    gain = padded([torch.tensor(x) for each in advantages for x in each]) if members else torch.zeros_like(mask)
+    old = stored("old") if members and members[0].old is not None else log_probs.detach()
+    sampled = stored("rollout_log_probs")
+    norm = response_length * counts.sequences
+    whole_batch = partial(aggregate, batch_tokens=counts.tokens, batch_sequences=counts.sequences, norm=norm)
 
     weights = truncated_importance_weights(old, sampled, config.tis_cap) if config.tis_cap is not None else None
     policy_loss = resolve(config.policy_loss, POLICY_LOSSES, "policy loss")
     policy = policy_loss(log_probs, old, gain, mask, **loss_options(config, weights))
-    loss = reduced(policy.values)
+    loss = whole_batch(policy.values, mask, config.loss_agg_mode)
     metrics = {"actor/pg_loss": loss.detach(), "rollout/log_prob_gap": token_mean((sampled - old).abs())}
     metrics |= {f"actor/{name}": token_mean(values) for name, values in policy.metrics().items()}
     if weights is not None:
         metrics["rollout/importance_weight"] = token_mean(weights)
     if config.use_kl_loss and config.kl_loss_coef != 0:
         divergence = resolve(config.kl_loss_type, KL_PENALTIES, "KL penalty")(log_probs, stored("reference"))
-        loss = loss + config.kl_loss_coef * reduced(divergence)
+        loss = loss + config.kl_loss_coef * whole_batch(divergence, mask, config.loss_agg_mode)
         metrics["actor/kl"] = token_mean(divergence)
     if scores.entropy is not None:
         entropy = padded(batch.split(scores.entropy))
-        loss = loss - config.entropy_coeff * reduced(entropy)
+        loss = loss - config.entropy_coeff * whole_batch(entropy, mask, config.loss_agg_mode)
         metrics["actor/entropy"] = token_mean(entropy)
     return loss, metrics | {"actor/loss": loss.detach()}
+
+
+def _padded(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
+    """[responses, longest], 0 behind a response's end."""
+    return to_device(pad_sequence(list(tensors), batch_first=True), device)
 
 
 def loss_options(config: ActorConfig, weights: Tensor | None) -> dict[str, object]:
@@ -124,9 +115,7 @@ def loss_options(config: ActorConfig, weights: Tensor | None) -> dict[str, objec
 
 
 def all_reduce_sum(sums: dict[str, Tensor], device: torch.device) -> Metrics:
-    """The metrics of the whole batch. A collective; every rank has the same names, since each has passed at least one
-    micro-batch, if only the dummy one.
-    """
+    """The whole batch's metrics. A collective; ranks have the same names, if only from a dummy micro-batch."""
     names = sorted(sums)
     values = torch.stack([sums[name].double() for name in names]).to(device)
     dist.all_reduce(values)

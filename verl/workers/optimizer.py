@@ -20,11 +20,8 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> 
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
         raise ValueError("nothing is trained: every weight is frozen")
-    fused = trained[0].is_cuda
-    beta1, beta2 = config.betas
-    return AdamW(
-        trained, lr=config.lr, betas=(beta1, beta2), eps=config.eps, weight_decay=config.weight_decay, fused=fused
-    )
+    (beta1, beta2), decay, fused = config.betas, config.weight_decay, trained[0].is_cuda
+    return AdamW(trained, lr=config.lr, betas=(beta1, beta2), eps=config.eps, weight_decay=decay, fused=fused)
 
 
 def rate_factor(update: int, config: OptimConfig) -> float:

@@ -1,7 +1,7 @@
 """Loads coming steps' examples of fine-tuning while the model computes: by threads, or by processes that pack them too.
 
-A small model takes a step faster than one interpreter loads and packs its examples; then `sft.num_workers` processes do,
-a step each.
+A small model takes a step faster than one interpreter loads and packs its examples; then `sft.num_workers` processes
+do, a step each.
 """
 
 from __future__ import annotations
@@ -91,9 +91,7 @@ class LoaderSpec:
 
 
 class PackedStep(NamedTuple):
-    """The packed micro-batches of a step, and the samples that their process has left out of the data so far, with the
-    reasons.
-    """
+    """The packed micro-batches of a step; sample id -> reason of what its process has left out so far."""
 
     batches: list[PackedBatch]
     skipped: dict[str, str]

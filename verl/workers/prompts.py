@@ -70,9 +70,7 @@ class PromptBuilder:
         return len(self._tokenize(messages)) - len(image_sizes) + patches // self.patches_per_token
 
     def raw_prompt_ids(self, example: Example) -> list[int]:
-        """The prompt with one image token per image, for vLLM. Raises ValueError, naming the sample, where they do not
-        match.
-        """
+        """The prompt with one image token per image, for vLLM; a ValueError names a sample where they do not match."""
         ids = self._tokenize(example.messages)
         placeholders, images = ids.count(self.image_token), len(example.images)
         if placeholders != images:

@@ -39,9 +39,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """One response: its ids, the end-of-sequence token included; fp32 log-probabilities of the same length; whether the
-    length limit cut it.
-    """
+    """One response: ids, end-of-sequence included; fp32 log-probabilities; whether the length limit cut it."""
 
     ids: list[int]
     log_probs: Tensor
@@ -161,9 +159,7 @@ class RolloutEngine:
             raise RuntimeError("vLLM kept its prefix cache, computed with old weights: a request is still running")
 
     def sleep(self) -> None:
-        """Frees weights and cache; `load_weights` and `wake_kv_cache` wake the engine. Does nothing where it cannot
-        sleep.
-        """
+        """Frees weights and cache, where it can; `load_weights` and `wake_kv_cache` wake the engine."""
         if self.can_sleep and not self.asleep:
             self.llm.sleep(level=2)  # level 2 keeps no copy: the actor has the weights
             self.asleep = True

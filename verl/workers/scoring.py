@@ -17,9 +17,7 @@ SCORE_BATCH = 4  # groups that are handed to the scorer at once
 
 @dataclass(frozen=True)
 class Completions:
-    """What was generated for one prompt: the responses, and the greedy one that the estimator's baseline is the score
-    of (ReMax), None where there is none.
-    """
+    """The responses to one prompt, and the greedy one whose score is the baseline (ReMax), if any."""
 
     responses: list[Completion]
     greedy: Completion | None = None
@@ -94,9 +92,7 @@ class ScoringThread:
                 del self._batches[uid]
 
     def results(self, uids: Sequence[int]) -> list[GroupResult]:
-        """Waits for the results of those of the groups that are here; raises the scorer's error with the sample's
-        name.
-        """
+        """Waits for those results that are here; raises the scorer's error with the sample's name."""
         return [self._results[uid].result() for uid in uids if uid in self._results]
 
     def wait(self) -> None:

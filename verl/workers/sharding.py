@@ -42,9 +42,8 @@ def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> None:
     cuda = mesh.device_type == "cuda"
     unsharded = unsharded_parameters(policy, config, mesh)
     # cast_forward_inputs would round what has to stay fp32 on its way into a block, such as rotary embeddings
-    mixed = MixedPrecisionPolicy(
-        DTYPES[config.mp_param_dtype], DTYPES[config.mp_reduce_dtype], cast_forward_inputs=False
-    )
+    param, reduce = DTYPES[config.mp_param_dtype], DTYPES[config.mp_reduce_dtype]
+    mixed = MixedPrecisionPolicy(param, reduce, cast_forward_inputs=False)
     options: dict[str, Any] = {
         "mesh": mesh,
         "reshard_after_forward": config.enable_full_shard,

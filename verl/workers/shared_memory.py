@@ -1,9 +1,9 @@
-"""The shared memory through which the ranks of one vLLM engine communicate: its names are unique to this process group,
-and unlinked once all ranks have mapped it.
+"""The shared memory of one vLLM engine's ranks: its names are unique to the process group, and unlinked once all ranks
+have mapped it.
 
-vLLM unlinks its segments when an engine shuts down. A worker that is killed would leave them in /dev/shm, and on the CPU
-their name is the same for every engine that an external launcher starts: the next such run on the machine, or one beside
-this, could not start.
+vLLM unlinks its segments when an engine shuts down. A worker that is killed would leave them in /dev/shm, and on the
+CPU their name is the same for every engine that an external launcher starts: the next such run on the machine, or one
+beside this, could not start.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ def unique_shared_memory_names() -> Iterator[None]:
 
 
 def unlink_shared_memory() -> None:
-    """Unlinks the segments once every rank of this tensor-parallel group has mapped them: the kernel frees the memory
-    with the last process, however it ends. Every rank of the group calls it.
-    """
+    """Unlinks the segments once every rank of this engine has mapped them: they go with the last process."""
     from vllm.distributed.parallel_state import get_tp_group
 
     group = get_tp_group()

@@ -18,7 +18,7 @@ Weights = Iterable[tuple[str, Tensor]]
 
 
 class Copy(NamedTuple):
-    """A part of a parameter, and the part of a checkpoint's tensor that it takes: a view of the tensor's own elements."""
+    """A part of a parameter, and the view of a checkpoint's tensor that is copied into it."""
 
     target: Tensor
     size: Sequence[int]
@@ -70,9 +70,8 @@ class RecordedWeightLoader:
             load(watched())
         if watch.copied:
             raise RuntimeError(f"the loader makes {len(watch.copied)} copies that belong to no tensor")
-        loaded = sum(copy.target.numel() for parts in copies.values() for copy in parts) + sum(
-            target.numel() for target, _ in watch.filled
-        )
+        loaded = sum(copy.target.numel() for parts in copies.values() for copy in parts)
+        loaded += sum(target.numel() for target, _ in watch.filled)
         if loaded != sum(owned.values()):
             raise RuntimeError(f"the loader writes {loaded} elements of {sum(owned.values())}")
         return cls(copies, watch.filled)

@@ -1,8 +1,8 @@
 """One GPU's worker: the actor (FSDP2), the reference model, the vLLM engine and the scorer in one process, taking turns
 with its memory.
 
-A group stays here from its rollout to its drop: pixels are read and turned into patches once, and what leaves the worker
-are `verl.protocol` messages. `verl.workers.engine.RayEngine` leads the workers; this class knows no Ray.
+A group stays here from its rollout to its drop: pixels are read and turned into patches once, and what leaves the
+worker are `verl.protocol` messages. `verl.workers.engine.RayEngine` leads the workers; this class knows no Ray.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Worker:
         self.peak = PeakMeter(self.device)
 
     def setup(self) -> Metrics:
-        """Builds everything; returns the measured bytes of each part on this rank, for the memory plan, and its seconds."""
+        """Builds everything; returns each part's measured bytes on this rank, for the memory plan, and seconds."""
         config, model = self.config, self.config.worker.actor.model
         self.data = self.task.data()
         self.validation = self.task.validation() if self.task.validation else self.data
@@ -114,8 +114,8 @@ class Worker:
 
     @contextmanager
     def enter_rollout(self) -> Iterator[Metrics]:
-        """The rollout engine is awake and holds the actor's present weights; what is trained is offloaded as configured.
-        Yields metrics that hold the phase's peak memory and seconds after the block.
+        """The rollout engine is awake with the actor's present weights; the actor is offloaded as configured. Yields
+        metrics that get the block's peak memory and seconds.
         """
         start = time.perf_counter()
         with self.peak.watch("rollout") as metrics:
@@ -127,9 +127,7 @@ class Worker:
 
     @contextmanager
     def enter_training(self, phase: str) -> Iterator[Metrics]:
-        """The scorer has finished, and the rollout engine sleeps. Yields metrics that hold the peak memory after the
-        block.
-        """
+        """The scorer has finished, the rollout engine sleeps. Yields metrics that get the block's peak memory."""
         if self.rollout_engine is not None:
             self.scoring.wait()
             self.rollout_engine.sleep()

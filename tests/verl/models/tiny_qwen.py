@@ -85,7 +85,7 @@ def random_group(responses: list[int], grids: list[tuple[int, int, int]], seed: 
 
 
 def alone(model: Qwen2_5_VLForConditionalGeneration, group: Group, pad_to: int) -> list[torch.Tensor]:
-    """Log-probabilities of each response through plain transformers: one sequence at a time, right-padded to `pad_to`."""
+    """Log-probabilities of each response by transformers: one sequence at a time, right-padded to `pad_to`."""
     scores = []
     device = model.device
     for response in group.response_ids:

@@ -31,12 +31,12 @@ def test_any_death_names_rank_and_cause(answers: list[Any], message: str, monkey
             raise answers[ref]
         return answers[ref]
 
-    def wait(refs: list[int], num_returns: int = 1, timeout: float | None = None) -> tuple[list[int], list[int]]:  # noqa: ARG001
+    def wait(refs: list[int], num_returns: int = 1, **_: Any) -> tuple[list[int], list[int]]:
         return refs[:num_returns], refs[num_returns:]
 
     monkeypatch.setattr(ray, "get", get)
     monkeypatch.setattr(ray, "wait", wait)
     group = object.__new__(WorkerGroup)
-    group.spec, group._hosts, group._placement = WorkerSpec(2, "cpu"), [], None
+    group.spec, group._actors, group._placement = WorkerSpec(2, "cpu"), [], None
     with pytest.raises(WorkerError, match=message):
         group._collect("update", [0, 1])

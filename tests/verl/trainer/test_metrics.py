@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from transformers import Qwen2_5_VLConfig
 
-from verl.config import Config, ConfigError, load_config
+from verl.config import Config, ConfigError, load_config, override
 from verl.metrics import Mean, Peak, Seconds, reduce_over_ranks, reduce_over_step
 from verl.models.families import load_family
 from verl.models.flops import ModelFlops
@@ -22,7 +22,7 @@ from verl.trainer.run_log import RunLog, read_metrics
 from verl.trainer.step_metrics import Clock, group_metrics
 from verl.trainer.throughput import device_peak, throughput_metrics
 
-PLAN: Any = SimpleNamespace(start=0, steps=3, val_only=False)
+PLAN: Any = SimpleNamespace(start=0, steps=3)
 
 
 def run_config(folder: Path, *loggers: str) -> Config:
@@ -127,9 +127,10 @@ def test_files_survive_an_interruption(tmp_path: Path) -> None:
             log.metrics(step, {"reward/mean": step / 2})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "rew')
-    with RunLog(run_config(tmp_path), SimpleNamespace(start=1, steps=3, val_only=True)):  # type: ignore[arg-type]
+    validating = override(run_config(tmp_path), {"trainer.val_only": True})
+    with RunLog(validating, SimpleNamespace(start=1, steps=3)):  # type: ignore[arg-type]
         assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4  # what only validates removes nothing
-    resumed: Any = SimpleNamespace(start=2, steps=3, val_only=False)
+    resumed: Any = SimpleNamespace(start=2, steps=3)
     with RunLog(run_config(tmp_path), resumed) as log:
         log.metrics(3, {"reward/mean": 9.0})
     assert read_metrics(tmp_path) == [

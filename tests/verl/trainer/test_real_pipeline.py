@@ -21,9 +21,10 @@ from verl.trainer.run_log import read_metrics
 ROOT = Path(__file__).parents[3]
 GRPO = shlex.split(
     """
-    verl.trainer.main config=configs/toy/demo.yaml worker.reward.compute_score=letters_rule:RULE worker.reward.sam2_config=null
-    worker.actor.optim.lr=3e-3 worker.rollout.n=3 data.rollout_batch_size=2 worker.actor.global_batch_size=2 data.max_response_length=12
-    data.val_files=null trainer.test_freq=-1 trainer.max_steps=6 trainer.save_freq=3 trainer.save_limit=-1
+    verl.trainer.main config=configs/toy/demo.yaml worker.reward.compute_score=letters_rule:RULE
+    worker.reward.sam2_config=null worker.actor.optim.lr=3e-3 worker.rollout.n=3 data.rollout_batch_size=2
+    worker.actor.global_batch_size=2 data.max_response_length=12 data.val_files=null
+    trainer.test_freq=-1 trainer.max_steps=6 trainer.save_freq=3 trainer.save_limit=-1
     """
 )
 SFT = shlex.split(
@@ -67,7 +68,7 @@ def train(words: list[str], toy: Path, folder: str, *more: str) -> Path:
 
 
 def steps(folder: Path) -> list[dict[str, float]]:
-    """The run's figures, less those that depend on the machine's speed and memory."""
+    """The run's metrics, less those that depend on the machine's speed and memory."""
     machine = ("seconds/", "perf/", "memory/", "ray/")
     return [
         {name: value for name, value in row.items() if not name.startswith(machine)} for row in read_metrics(folder)
@@ -75,7 +76,7 @@ def steps(folder: Path) -> list[dict[str, float]]:
 
 
 def assert_same_end(whole: Path, resumed: Path) -> None:
-    """Figures of steps 4 to 6 and the weights after them, bit for bit."""
+    """Metrics of steps 4 to 6 and the weights after them, bit for bit."""
     assert steps(resumed) == steps(whole)[3:]
     last = "global_step_6/actor/huggingface/model.safetensors"
     weights, others = load_file(whole / last), load_file(resumed / last)

@@ -1,6 +1,4 @@
-"""Two Ray workers with everything real: rollout, score, reference, update, weight sync, checkpoint, and resuming from it
-bit for bit.
-"""
+"""Two Ray workers with everything real: rollout, score, reference, update, weight sync, checkpoint, exact resume."""
 
 from functools import partial
 from pathlib import Path

@@ -127,7 +127,7 @@ def test_an_engine_on_a_shared_gpu_measures_and_frees_nothing():
 
 
 class StubEngine:
-    """Takes requests and ends all of them in the second step without a new one; a step with nothing to do is an error."""
+    """Ends all requests in the second step without a new one; a step with nothing to do is an error."""
 
     def __init__(self):
         self.calls, self.open = [], []

@@ -10,7 +10,7 @@ RANK = 1  # of two that share the model
 
 
 class Model(nn.Module):
-    """As vLLM has it: q and k in one parameter, each rank its half of the rows, and a vocabulary padded to eight rows."""
+    """As in vLLM: q and k in one parameter, each rank half of the rows, a vocabulary padded to eight rows."""
 
     def __init__(self):
         super().__init__()
