@@ -46,7 +46,7 @@ class Job:
     Attributes:
         prompts, rollouts: per step and per prompt; tokens: of every response.
         side: of a frame, pixels; at 560 a prompt has about 2,650 tokens.
-        budget: tokens of a packed row.
+        budget: tokens of a micro-batch.
         cache_gib: keys and values of the rollout engine.
         size: of the policy: "3b", "7b", or "tiny" for a machine without a GPU.
         compile_tracker: compile SAM 2, as a real run does: two more minutes at the start, a second less a step.

@@ -20,9 +20,9 @@ tensor-parallel group, or, with --weak, each GPU with an engine and a batch of i
                are still being generated
     per_gpu    steps of a half, a quarter and an eighth of the prompts: what each of 2, 4 and 8 GPUs would do at least
     published  the schedule of Veason-R1's code: every response is a sequence of its own in each pass (its prompt and
-               images computed again), old log-probabilities in a pass of their own, SAM 2 in fp32, one response at a time.
-               Its padding is left out, which flatters it. --published_prompts 4 takes a quarter of the prompts and
-               multiplies what is proportional to them
+               images computed again), old log-probabilities in a pass of their own, SAM 2 in fp32, one response at a
+               time. Its padding is left out, which flatters it. --published_prompts 4 takes a quarter of the prompts
+               and multiplies what is proportional to them
     trl        TRL's GRPOTrainer at 4 x 8, 256 tokens, no reward on either side, in a process of its own after ours
 """
 

@@ -133,7 +133,7 @@ class Profile:
         return seconds(forward, 1), seconds(backward, 1)
 
     def _attention(self, batch: PackedBatch) -> tuple[float, float]:
-        """Seconds of one layer's attention over the row, forward and backward."""
+        """Seconds of one layer's attention over a packed sequence, forward and backward."""
         text = self.config.text_config
         heads = (text.num_attention_heads, text.num_key_value_heads, text.num_key_value_heads)
         size, length = text.hidden_size // text.num_attention_heads, batch.input_ids.shape[1]
@@ -185,7 +185,7 @@ class Profile:
         return seconds(lambda: segment_attention(query, key, value, segments))
 
 
-def useful_flops(config: Any, rank: int, rows: Sequence[PackedBatch]) -> float:
+def useful_flops(config: Any, rank: int, batches: Sequence[PackedBatch]) -> float:
     """What the mathematics of a step needs: language forward and backward to activations (its weights are frozen),
     adapters forward and both ways back, vision forward; recomputation aside.
     """
@@ -194,9 +194,9 @@ def useful_flops(config: Any, rank: int, rows: Sequence[PackedBatch]) -> float:
     kv = width // text.num_attention_heads * text.num_key_value_heads
     adapter = 2.0 * rank * text.num_hidden_layers * (2 * 2 * width + 2 * (width + kv) + 3 * (width + inner))
     total = 0.0
-    for row in rows:
-        for prompt, response in zip(row.spans[0::2], row.spans[1::2]):
+    for batch in batches:
+        for prompt, response in zip(batch.spans[0::2], batch.spans[1::2]):
             tokens = prompt.end - prompt.start, response.end - response.start
             total += 2 * flops.group(tokens[0], [tokens[1]], []) + 3 * adapter * sum(tokens)
-        total += flops.patch * row.pixel_values.shape[0]
+        total += flops.patch * batch.pixel_values.shape[0]
     return total

@@ -36,7 +36,7 @@ from verl.workers.groups import split_micro_batches
 from verl.workers.memory import training_env
 from verl.workers.worker import Worker
 
-WARM_UP = 2  # steps: the second row length that is met makes compiled lengths symbolic
+WARM_UP = 2  # steps: the second length that is met makes compiled lengths symbolic
 RECIPE = "as the recipe"
 VARIANTS = {
     RECIPE: [],

@@ -30,9 +30,9 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def refusal(*words: str) -> str:
+def refusal(*overrides: str) -> str:
     with pytest.raises(ConfigError) as error:
-        load_config([f"config={PUBLISHED}", *words])
+        load_config([f"config={PUBLISHED}", *overrides])
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -101,7 +101,7 @@ def test_the_published_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "word",
+    "text",
     [
         "data.prompt_key=problem",
         "data.sam2_mode=video",
@@ -110,11 +110,11 @@ def test_the_published_values() -> None:
         "algorithm.lam=1.0",
     ],
 )
-def test_a_key_without_effect_is_taken_with_one_line(word: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_without_effect_is_taken_with_one_line(text: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        load_config([f"config={PUBLISHED}", word])
+        load_config([f"config={PUBLISHED}", text])
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        f"{word.split('=')[0].split('.optim')[0]} has no effect here"
+        f"{text.split('=')[0].split('.optim')[0]} has no effect here"
     ]
 
 
@@ -131,7 +131,7 @@ def test_no_key_without_effect_has_a_field() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "named", "nearest"),
+    ("text", "named", "nearest"),
     [
         ("worker.rolout.n=8", "worker.rolout", "worker.rollout?"),
         (
@@ -144,13 +144,13 @@ def test_no_key_without_effect_has_a_field() -> None:
         ("total_episodes=3", "total_episodes", "trainer.total_episodes?"),
     ],
 )
-def test_an_unknown_key_is_named_with_the_nearest(word: str, named: str, nearest: str) -> None:
-    message = refusal(word)
+def test_an_unknown_key_is_named_with_the_nearest(text: str, named: str, nearest: str) -> None:
+    message = refusal(text)
     assert f"unknown key {named} " in message and nearest in message
 
 
 @pytest.mark.parametrize(
-    ("word", "named"),
+    ("text", "named"),
     [
         ("worker.rollout.n=eight", "worker.rollout.n"),
         ("worker.rollout.n=2.5", "worker.rollout.n"),
@@ -160,12 +160,12 @@ def test_an_unknown_key_is_named_with_the_nearest(word: str, named: str, nearest
         ("worker.rollout=3", "worker.rollout"),
     ],
 )
-def test_a_wrong_type_is_named(word: str, named: str) -> None:
-    assert refusal(word).startswith(named)
+def test_a_wrong_type_is_named(text: str, named: str) -> None:
+    assert refusal(text).startswith(named)
 
 
 @pytest.mark.parametrize(
-    ("words", "parts"),
+    ("overrides", "parts"),
     [
         (
             ["data.rollout_batch_size=15"],
@@ -198,8 +198,8 @@ def test_a_wrong_type_is_named(word: str, named: str) -> None:
         (["worker.ref.fsdp.torch_dtype=fp8"], ["worker.ref.fsdp.torch_dtype"]),
     ],
 )
-def test_an_impossible_combination_is_named(words: list[str], parts: list[str]) -> None:
-    message = refusal(*words)
+def test_an_impossible_combination_is_named(overrides: list[str], parts: list[str]) -> None:
+    message = refusal(*overrides)
     assert all(part in message for part in parts), message
 
 
@@ -210,13 +210,13 @@ def test_a_missing_variable_says_what_to_set(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
-    for words, part in (
+    for overrides, part in (
         (["config=configs/toy/demoo.yaml"], "did you mean configs/toy/demo.yaml?"),
         (["config=configs/toy/demo.yaml", "config=configs/toy/demo.yaml"], "name one file"),
         (["trainer.max_steps"], "write key=value"),
     ):
         with pytest.raises(ConfigError, match=part.replace("?", r"\?").replace(".", r"\.")):
-            load_config(words)
+            load_config(overrides)
     broken = tmp_path / "broken.yaml"
     broken.write_text("data: [1\n")
     with pytest.raises(ConfigError, match=r"broken\.yaml is not YAML") as error:
@@ -254,8 +254,8 @@ def test_a_configuration_is_frozen_and_changes_are_copies() -> None:
 
 
 def test_flags_are_overrides() -> None:
-    words = ["--config", PUBLISHED, "--trainer.max_steps", "3", "--worker.rollout.n=4"]
-    config = load_config(words)
+    overrides = ["--config", PUBLISHED, "--trainer.max_steps", "3", "--worker.rollout.n=4"]
+    config = load_config(overrides)
     assert (config.trainer.max_steps, config.worker.rollout.n) == (3, 4)
     with pytest.raises(ConfigError, match=r"cannot read '--trainer\.max_steps': write key=value"):
         load_config(["--trainer.max_steps"])

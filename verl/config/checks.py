@@ -27,7 +27,7 @@ LOGGERS = {
     "wandb": "verl.trainer.loggers:WandbLogger",
     "tensorboard": "verl.trainer.loggers:TensorBoardLogger",
 }
-AT_LEAST_ONE = [
+AT_LEAST_ONE = (
     "data.sampled_frames",
     "data.keyframe_resize",
     "data.max_prompt_length",
@@ -46,7 +46,7 @@ AT_LEAST_ONE = [
     "trainer.n_gpus_per_node",
     "trainer.total_episodes",
     "algorithm.max_sampling_rounds",
-]
+)
 
 
 def check_config(config: Config) -> None:

@@ -30,22 +30,22 @@ from verl.registry import nearest
 log = logging.getLogger(__name__)
 
 
-def load_config(words: Sequence[str]) -> Config:
+def load_config(overrides: Sequence[str]) -> Config:
     """Merges a YAML file and overrides over the defaults; later ones win.
 
     Args:
-        words: of the command line, `config=file.yaml` among them.
+        overrides: of the command line, `config=file.yaml` among them.
 
     Raises:
         ConfigError: an unreadable file, an unknown key, a wrong type, a variable that is not set, or an impossible
             combination.
     """
-    overrides = read_overrides(words)
-    files = [value for key, value in overrides if key == "config"]
+    pairs = _read_overrides(overrides)
+    files = [value for key, value in pairs if key == "config"]
     if len(files) > 1:
         raise ConfigError(f"config= is given {len(files)} times: {', '.join(files)}; name one file")
     layers = [("", _read_yaml(Path(name))) for name in files]
-    layers += [(f"{key}={value}", _nest(key, value)) for key, value in overrides if key != "config"]
+    layers += [(f"{key}={value}", _nest(key, value)) for key, value in pairs if key != "config"]
     merged = OmegaConf.structured(Config)
     _allow_writing(merged)
     keys = dict(_keys(merged))
@@ -61,17 +61,17 @@ def load_config(words: Sequence[str]) -> Config:
     return config
 
 
-def read_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Keys and values, in order. Blank words are ignored: bash passes one for a comment after a backslash."""
-    found, rest = [], iter(word for word in words if word.strip())
-    for word in rest:
-        key, equals, value = word.partition("=")
+def _read_overrides(overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """Keys and values, in order. Blank ones are ignored: bash passes one for a comment after a backslash."""
+    found, rest = [], (text for text in overrides if text.strip())
+    for text in rest:
+        key, equals, value = text.partition("=")
         if not equals and key.startswith("--"):
             value = next(rest, "")
             equals = value and "="
         if not equals or not key.lstrip("-"):
             example = "write key=value, for example trainer.max_steps=10, or config=configs/toy/demo.yaml"
-            raise ConfigError(f"cannot read {word!r}: {example}")
+            raise ConfigError(f"cannot read {text!r}: {example}")
         found.append((key.lstrip("-"), value))
     return found
 

@@ -1,1 +1,1 @@
-"""The policy: one packed row per forward, its log-probabilities, and what they cost."""
+"""The policy: one packed sequence per forward pass, its log-probabilities, and their FLOPs."""

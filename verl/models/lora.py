@@ -49,8 +49,7 @@ class LoraOptions:
 
 
 def add_lora(model: nn.Module, options: LoraOptions) -> None:
-    """Puts the adapter into the model in place and freezes everything else. B starts at 0, so the policy starts as the
-    base.
+    """Adds the adapter in place and freezes everything else. B starts at 0: the policy starts as the base.
 
     The adapter's weights are fp32 whatever the model's: they are trained in small steps.
     """

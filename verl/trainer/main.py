@@ -123,18 +123,15 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[str
         print(f"{len(run_log.skipped)} bad samples were skipped, see {run_log.folder / 'skipped.txt'}", flush=True)
 
 
-def run(words: Sequence[str], program: str) -> int:
+def run(overrides: Sequence[str], program: str) -> int:
     """Loads the configuration and calls `train(config)` of the module `program`; returns the exit status.
 
     What a person can correct ends in one line on stderr; anything else is a defect and shows its traceback.
-
-    Args:
-        words: of the command line.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     prepare_environment()
     try:
-        config = load_config(words)
+        config = load_config(overrides)
     except ConfigError as error:
         return _refuse(error)
     from veason.errors import DataError

@@ -43,10 +43,9 @@ LOADER_THREADS = 8  # they read and process images while others wait for the dis
 
 
 class Worker:
-    """The parts of one rank, and what the engine calls on every rank at once.
+    """One rank. Methods named as those of `verl.protocol.Engine` do that for this rank's groups.
 
-    RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are set before it is created. Methods that are also the
-    engine's do that engine's method on this rank's groups (verl.protocol.Engine).
+    RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are set before it is created.
     """
 
     def __init__(self, config: Config, task: Task) -> None:

@@ -23,6 +23,7 @@ from tests.verl.models.tiny_qwen import (
 )
 from verl.models import attention
 from verl.models.attention import block_mask, count_pairs, packed_mask
+from verl.models.families import load_family
 from verl.models.fused import GatedMLP, padded_gated_mlp
 from verl.models.log_probs import token_log_probs
 from verl.models.lora import LoraOptions, adapter_weights, add_lora, merged_weights
@@ -138,6 +139,28 @@ def test_attention_by_segments_and_flex_attention_equal_the_dense_mask(monkeypat
     torch.testing.assert_close(flex, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_attention_with_norms_of_queries_and_keys() -> None:
+    torch.manual_seed(0)
+    layers = {name: torch.nn.Linear(24, 32, bias=False) for name in ("q_proj", "k_proj", "v_proj")}
+    norms = {
+        name: SimpleNamespace(weight=torch.nn.Parameter(torch.randn(8)), variance_epsilon=1e-6)
+        for name in ("q_norm", "k_norm")
+    }
+    plain = SimpleNamespace(**layers, o_proj=torch.nn.Identity(), head_dim=8)
+    hidden, unturned = torch.randn(1, 5, 24), (torch.ones(1, 5, 8), torch.zeros(1, 5, 8))
+    span = (attention.Span(0, 5, 0, 0),)
+    query, key, value = (layer(hidden).unflatten(-1, (4, 8)) for layer in layers.values())
+    query, key = (F.rms_norm(x, (8,), norms[name].weight, 1e-6) for x, name in ((query, "q_norm"), (key, "k_norm")))
+    expected = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (query, key, value)), is_causal=True)
+    found, _ = attention.PackedAttention(SimpleNamespace(**vars(plain), **norms))(hidden, unturned, span)
+    torch.testing.assert_close(found, expected.transpose(1, 2).flatten(2))
+    assert not torch.allclose(found, attention.PackedAttention(plain)(hidden, unturned, span)[0])
+
+
+def test_pixels_of_a_visual_token() -> None:
+    assert FAMILY.pixel_multiple == 8 and load_family(type(CONFIG)()).pixel_multiple == 28
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_log_probs_and_entropy_by_chunks(temperature: float) -> None:
     torch.manual_seed(0)
@@ -174,7 +197,7 @@ def test_micro_batches_hold_whole_groups_within_the_budget() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "grids", "words"),
+    ("prompt", "grids", "message"),
     [
         ([1, IMAGE], [(1, 4, 4)], "holds 1 image tokens"),
         ([1, IMAGE], [], "holds 1 image"),
@@ -183,11 +206,11 @@ def test_micro_batches_hold_whole_groups_within_the_budget() -> None:
     ],
 )
 def test_prompts_that_do_not_match_their_images(
-    prompt: list[int], grids: list[tuple[int, int, int]], words: str
+    prompt: list[int], grids: list[tuple[int, int, int]], message: str
 ) -> None:
     pixels = torch.zeros(sum(t * h * w for t, h, w in grids), 96) if grids else None
     group = Group(torch.tensor(prompt), [torch.tensor([1])], pixels, torch.tensor(grids) if grids else None)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         pack_groups([group], FAMILY)
 
 

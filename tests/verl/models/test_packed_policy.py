@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from tests.verl.models.tiny_qwen import IMAGE, alone, random_group, tiny_model
 from verl.models.packing import Group, first_fit_decreasing, pack_groups
 from verl.models.policy import Policy
+from verl.models.qwen2_5_vl import Qwen2_5VL
 
 SQUARE, WIDE, TALL = (1, 8, 8), (1, 6, 10), (1, 10, 4)
 CASES = {
@@ -106,6 +108,30 @@ def test_a_batch_without_responses_joins_the_pass() -> None:
     (scores.log_probs.sum() + scores.entropy.sum()).backward()
     assert scores.log_probs.shape == (0,)
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in policy.parameters())
+
+
+class Deepstack(Qwen2_5VL):
+    """A family that adds to its visual tokens once more, after the first language layer."""
+
+    def encode_images(
+        self, model: Any, pixel_values: torch.Tensor, plan: Any
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        tokens, _ = super().encode_images(model, pixel_values, plan)
+        return tokens, [0.5 * tokens]
+
+
+def test_a_family_may_add_to_its_visual_tokens_between_language_layers() -> None:
+    policy, plain = Policy(tiny_model()), Policy(tiny_model())
+    policy.family = Deepstack(policy.config)
+    batch = pack_groups([random_group([4, 9], [SQUARE, TALL], 3), random_group([3], [], 4)], policy.family)
+    tokens, _ = plain.family.encode_images(plain.model, batch.pixel_values, batch.vision)
+    layer = plain.family.language_model(plain.model).layers[0]
+    before = plain(batch).log_probs
+    layer.register_forward_hook(lambda _, __, hidden: hidden.index_add(1, batch.image_positions, 0.5 * tokens[None]))
+    torch.testing.assert_close(policy(batch).log_probs, plain(batch).log_probs)
+    assert (policy(batch).log_probs - before).abs().max() > 1e-3
+    policy(pack_groups([random_group([4], [], 6)], policy.family)).log_probs.sum().backward()
+    assert all(parameter.grad is not None for parameter in policy.parameters())  # FSDP2 waits for all of them
 
 
 @pytest.mark.gpu

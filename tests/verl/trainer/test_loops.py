@@ -149,11 +149,11 @@ def test_validation_is_scored_at_its_steps_and_after_the_last(config: Config) ->
     loop_of(GRPO, config, RecordingEngine(), validated=5).fit()
     rows = read_metrics(config.trainer.save_checkpoint_path)
     assert [row["step"] for row in rows if "val/reward/mean" in row] == [0, 4, 6]
-    kept = [
+    logged = [
         json.loads(line)
         for line in Path(config.trainer.save_checkpoint_path, "generations.jsonl").read_text().splitlines()
     ]
-    assert [row["step"] for row in kept] == [0, 0, 4, 4, 6, 6] and kept[0]["response"] == "text"
+    assert [row["step"] for row in logged] == [0, 0, 4, 4, 6, 6] and logged[0]["response"] == "text"
 
 
 def test_metrics_of_a_step(config: Config) -> None:

@@ -37,7 +37,7 @@ def test_what_is_missing_ends_in_one_line(
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    words = [
+    overrides = [
         PUBLISHED,
         "worker.actor.model.model_path=/nowhere",
         "worker.reward.sam2_checkpoint=/nowhere",
@@ -47,20 +47,20 @@ def test_what_is_missing_ends_in_one_line(
     demo = [no_sam2, "config=configs/toy/demo.yaml", f"worker.actor.model.model_path={tmp_path}/policy"]
     for program, given, part in (
         (GRPO, [PUBLISHED], "error: data.train_files is not set: export REVOS_ROOT=..."),
-        (GRPO, [*words, "worker.rollout.m=8"], "error: unknown key worker.rollout.m"),
+        (GRPO, [*overrides, "worker.rollout.m=8"], "error: unknown key worker.rollout.m"),
         (
             GRPO,
-            [*words, "worker.reward.compute_score=veason_strikt"],
+            [*overrides, "worker.reward.compute_score=veason_strikt"],
             "error: worker.reward.compute_score: no rule is named",
         ),
-        (GRPO, [*words, "worker.reward.sam2_config=null"], "error: worker.reward.sam2_config is not set"),
-        (GRPO, [*words, "worker.reward.sam2_checkpoint=null"], "error: worker.reward.sam2_checkpoint is not set"),
-        (GRPO, [*words, "worker.reward.sam2_checkpoint=random"], "error: this recipe needs 2 CUDA GPUs"),
-        (GRPO, words, "error: no SAM 2 weights at worker.reward.sam2_checkpoint=/nowhere"),
-        (GRPO, [*words, no_sam2], "error: this recipe needs 2 CUDA GPUs"),
+        (GRPO, [*overrides, "worker.reward.sam2_config=null"], "error: worker.reward.sam2_config is not set"),
+        (GRPO, [*overrides, "worker.reward.sam2_checkpoint=null"], "error: worker.reward.sam2_checkpoint is not set"),
+        (GRPO, [*overrides, "worker.reward.sam2_checkpoint=random"], "error: this recipe needs 2 CUDA GPUs"),
+        (GRPO, overrides, "error: no SAM 2 weights at worker.reward.sam2_checkpoint=/nowhere"),
+        (GRPO, [*overrides, no_sam2], "error: this recipe needs 2 CUDA GPUs"),
         (
             GRPO,
-            [*words, no_sam2, "trainer.device=cpu"],
+            [*overrides, no_sam2, "trainer.device=cpu"],
             "error: no checkpoint at worker.actor.model.model_path=/nowhere",
         ),
         (
@@ -77,13 +77,13 @@ def test_what_is_missing_ends_in_one_line(
 
 def test_missing_data_is_named(policy_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (policy_folder / "model.safetensors").touch()
-    words = [
+    overrides = [
         "config=configs/toy/demo.yaml",
         "worker.reward.compute_score=no_sam2",
         f"worker.actor.model.model_path={policy_folder}",
         f"data.train_files={tmp_path}/ReVOS",
     ]
-    assert run([*words, "trainer.device=cpu"], GRPO) == 1
+    assert run([*overrides, "trainer.device=cpu"], GRPO) == 1
     message = capsys.readouterr().err.strip()
     assert str(tmp_path / "ReVOS") in message and "\n" not in message
 
@@ -122,7 +122,7 @@ PIPELINES = {"run_toy_sft.sh"}  # draws its videos before anything is trained
     "script", sorted({path.name for path in (ROOT / "training_scripts").glob("run_*.sh")} - PIPELINES)
 )
 def test_launchers_reach_their_program(script: str) -> None:
-    """Each passes its words on: a wrong one is refused by name."""
+    """Each passes its overrides on: a wrong one is refused by name."""
     result = subprocess.run(
         ["bash", str(ROOT / "training_scripts" / script), "trainer.no_such_key=1"],
         capture_output=True,
@@ -176,10 +176,10 @@ def test_a_data_set_that_lacks_a_method_is_named(config: Config) -> None:
 
 
 def test_the_published_names_of_the_tracker_s_files_are_handed_to_it() -> None:
-    words = ["worker.reward.sam2_config=sam2.yaml", "--worker.reward.sam2_checkpoint", "random"]
-    reward = load_config([*words, "worker.reward.tracker_options.max_frames=8"]).worker.reward
+    overrides = ["worker.reward.sam2_config=sam2.yaml", "--worker.reward.sam2_checkpoint", "random"]
+    reward = load_config([*overrides, "worker.reward.tracker_options.max_frames=8"]).worker.reward
     assert reward.tracker_options == {"config": "sam2.yaml", "checkpoint": "random", "max_frames": 8}
-    assert load_config([*words, "worker.reward.sam2_config=null"]).worker.reward.tracker_options == {
+    assert load_config([*overrides, "worker.reward.sam2_config=null"]).worker.reward.tracker_options == {
         "checkpoint": "random"
     }
     assert load_config(["worker.reward.weights.spatial=2"]).worker.reward.weights == {"spatial": 2.0}

@@ -44,24 +44,24 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("demo")
     make_world(root / "world", train_videos=4, valid_videos=1, reasonvos_videos=1)
     write_policy(root / "policy")
-    words = (
+    overrides = (
         f"--data_root {root}/world/ReVOS --input_json meta_expressions_train_.json --output {root}/cot "
         "--teacher toy --keyframe_resize 112"
     )
-    assert teach(words.split()) == 0
+    assert teach(overrides.split()) == 0
     return root
 
 
-def train(words: list[str], toy: Path, folder: str, *more: str) -> Path:
+def train(overrides: list[str], toy: Path, folder: str, *more: str) -> Path:
     """One run on `toy`'s policy; gives its folder."""
     path = toy / folder
-    places = [f"worker.actor.model.model_path={toy / 'policy'}", f"trainer.save_checkpoint_path={path}"]
+    paths = [f"worker.actor.model.model_path={toy / 'policy'}", f"trainer.save_checkpoint_path={path}"]
     env = os.environ | {
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}",
         "DEMO_ROOT": str(toy),
     }
-    command = [sys.executable, "-m", *words, *places, *more]
+    command = [sys.executable, "-m", *overrides, *paths, *more]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=600, check=False)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
     return path

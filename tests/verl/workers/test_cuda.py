@@ -67,13 +67,13 @@ def test_five_steps_with_everything_offloaded(policy_folder, tmp_path):
         }
         worker.compute_log_probs([group.uid for group in groups], old=False)
         assert worker.rollout_engine.asleep
-        gains = [
+        normalised = [
             (np.array(group.totals) - np.mean(group.totals)) / (np.std(group.totals, ddof=1) + 1e-6) for group in groups
         ]
         metrics = worker.update(
             [
-                GroupAdvantages(g.uid, [np.full(n, gain, np.float32) for n, gain in zip(g.response_tokens, each)])
-                for g, each in zip(groups, gains)
+                GroupAdvantages(g.uid, [np.full(n, value, np.float32) for n, value in zip(g.response_tokens, each)])
+                for g, each in zip(groups, normalised)
             ]
         )
         worker.drop([group.uid for group in groups])

@@ -44,7 +44,7 @@ def test_recorded_copies_are_the_loaders():
     copies = record(model, make_weights(0))
     expected.load_weights(make_weights(0).items())
     assert all(map(torch.equal, model.parameters(), expected.parameters()))
-    places = [parameter.data_ptr() for parameter in model.parameters()]
+    addresses = [parameter.data_ptr() for parameter in model.parameters()]
     for parameter in model.parameters():
         parameter.data.fill_(float("nan"))  # as after a sleep
     new = make_weights(1)
@@ -55,7 +55,7 @@ def test_recorded_copies_are_the_loaders():
     copies.load(new.items())
     expected.load_weights(new.items())
     assert all(map(torch.equal, model.parameters(), expected.parameters()))
-    assert places == [parameter.data_ptr() for parameter in model.parameters()]
+    assert addresses == [parameter.data_ptr() for parameter in model.parameters()]
 
 
 def test_other_tensors_are_refused():
