@@ -40,6 +40,7 @@ from benchmarks.grpo_engine import BenchEngine, open_loop
 from benchmarks.grpo_job import TINY, Job, make_config, make_task, scratch_folder, write_policy
 from benchmarks.grpo_table import Limits, Run, print_per_gpu, print_scaling, print_table, stage_table
 from benchmarks.grpo_trl import Sizes, measure
+from veason.command_line import parse_arguments
 from verl.config import override
 from verl.metrics import Metrics, Peak
 from verl.trainer.grpo import GRPO
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--trl_seconds", type=int, default=240, help="after which TRL's process is ended")
     parser.add_argument("--compile_tracker", action="store_true", help="two minutes at the start, a second less a step")
     parser.add_argument("overrides", nargs="*", help="key=value, over the recipe's")
-    args = parser.parse_args()
+    args = parse_arguments(parser)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     job = replace(TINY if args.size == "tiny" else Job(size=args.size), compile_tracker=args.compile_tracker)

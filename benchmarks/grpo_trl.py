@@ -29,6 +29,7 @@ from typing import Any
 import torch
 
 from benchmarks.grpo_job import GIB, BenchData
+from veason.command_line import parse_arguments
 from verl.workers.prompts import PromptBuilder
 
 ENGINE_GIB = 24  # for vLLM: weights, cache, activations
@@ -202,7 +203,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=560)
     parser.add_argument("--events", type=Path, required=True, help="file that gets a JSON object for each event")
     parser.add_argument("--transformers", action="store_true", help="generate with transformers instead of vLLM")
-    args = parser.parse_args()
+    args = parse_arguments(parser)
     sizes = Sizes(args.prompts, args.rollouts, args.tokens, args.steps, args.side)
     import trl
 

@@ -24,6 +24,7 @@ import transformers
 from torch.nn.attention.flex_attention import BlockMask
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
+from veason.command_line import parse_arguments
 from verl.config.worker_sections import FSDPConfig
 from verl.models.attention import packed_attention, packed_mask
 from verl.models.log_probs import token_log_probs
@@ -174,7 +175,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--side", type=int, default=560, help="pixels")
     parser.add_argument("--rows", type=int, default=25, help="kernels in the profile")
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, transformers {transformers.__version__}", flush=True)

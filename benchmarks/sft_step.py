@@ -29,6 +29,7 @@ import torch
 from benchmarks.grpo_job import GIB, scratch_folder, write_policy
 from benchmarks.sft_job import TINY, SFTJob, make_config
 from benchmarks.sft_profile import Profile, synchronize, useful_flops
+from veason.command_line import parse_arguments
 from verl.models.packing import PackedBatch, pack_groups
 from verl.protocol import GroupRequest, Task
 from verl.trainer.throughput import device_peak
@@ -201,7 +202,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=SFTJob.steps)
     parser.add_argument("--limit", type=float, default=110, help="seconds for each")
     parser.add_argument("--policy", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parse_arguments(parser)
     job = TINY if args.tiny else SFTJob(steps=args.steps)
     if args.policy:
         print(json.dumps({args.variants: measure_ours(job, args.policy, args.variants)}), flush=True)

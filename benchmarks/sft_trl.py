@@ -28,6 +28,7 @@ import torch
 from benchmarks.grpo_job import GIB
 from benchmarks.grpo_trl import attention
 from benchmarks.sft_job import TINY, SFTJob
+from veason.command_line import parse_arguments
 from verl.models.families import load_family
 from verl.models.lora import LoraOptions
 
@@ -142,7 +143,7 @@ def main() -> None:
     parser.add_argument("--policy", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=2, help="timed, after one that warms up; two at most")
     parser.add_argument("--tiny", action="store_true")
-    args = parser.parse_args()
+    args = parse_arguments(parser)
     import trl
 
     job = TINY if args.tiny else SFTJob(steps=min(args.steps, 2))

@@ -179,10 +179,11 @@ def main() -> None:
 
 
 def report(demo: Demo) -> None:
-PARTS = ("format", "keyframe", "spatial", "consistency")
-REWARD_METRICS = ("reward/mean", "val/reward/mean", *(f"part/{part}_mean" for part in PARTS))
     """Prints scores, times, output paths and the summary; draws the reward curve and a prediction."""
-    curve = plot_metrics(demo.output / "grpo", demo.output / "reward.png")
+    rows = read_metrics(demo.output / "grpo")
+    points = {name: [(row["step"], row[name]) for row in rows if name in row] for name in REWARD_METRICS}
+    curves = {name: tuple(zip(*found)) for name, found in points.items() if found}
+    curve = save_curves(demo.output / "reward.png", curves)
     overlay = draw_prediction(demo, demo.output / "prediction.png")
     before, after = demo.scores("before"), demo.scores("after")
     print("\n| held-out videos, percent  | J    | F    | J&F  | R    |")
@@ -194,7 +195,7 @@ REWARD_METRICS = ("reward/mean", "val/reward/mean", *(f"part/{part}_mean" for pa
     for stage, seconds in [*demo.seconds.items(), ("total", sum(demo.seconds.values()))]:
         print(f"| {stage:25} | {seconds:7.1f} |")
     print(f"\nreward curve: {curve}\nprediction: {overlay}\npolicy after GRPO: {demo.trained_policy}\n")
-    first, *_, last = (row["val/reward/mean"] for row in read_metrics(demo.output / "grpo") if "val/reward/mean" in row)
+    first, *_, last = (row["val/reward/mean"] for row in rows if "val/reward/mean" in row)
     print(f"GRPO started from {demo.paths.policy}.")
     print("\n".join(summary((first, last), (before["J&F"] or 0.0, after["J&F"] or 0.0))))
 
