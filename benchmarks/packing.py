@@ -155,18 +155,6 @@ def measure_parts(policy: Policy, group: Group, device: str) -> None:
     print(f"  log-probabilities from hidden states    {1e3 * seconds(output_layer):9.1f} ms", flush=True)
 
 
-def profile(run: Callable[[], object], rows: int) -> None:
-    """The kernels that take most of the device's time in one run."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if torch.cuda.is_available():
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as record:
-        run()
-        synchronize()
-    order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-    print(record.key_averages().table(sort_by=order, row_limit=rows, max_name_column_width=70), flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="small dimensions, for a machine without a GPU")
@@ -174,7 +162,6 @@ def main() -> None:
     parser.add_argument("--response_tokens", type=int, default=512)
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--side", type=int, default=560, help="pixels")
-    parser.add_argument("--rows", type=int, default=25, help="kernels in the profile")
     arguments = parse_arguments(parser)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
@@ -198,11 +185,11 @@ def main() -> None:
         shard(policy, FSDPConfig(), mesh)
         policy.train()
         print(f"weights made and sharded in {time.perf_counter() - start:.1f} s", flush=True)
-        compare(policy, group, device, name, arguments.rows)
+        compare(policy, group, device, name)
         dist.destroy_process_group()
 
 
-def compare(policy: Policy, group: Group, device: str, name: str, rows: int) -> None:
+def compare(policy: Policy, group: Group, device: str, name: str) -> None:
     """Packed, scoring only, one by one, and sequences whose length changes every time."""
     assert group.image_grid_thw is not None
     patch = policy.config.vision_config.patch_size
@@ -234,7 +221,6 @@ def compare(policy: Policy, group: Group, device: str, name: str, rows: int) -> 
     print(f"  lengths that change  {' '.join(changing)} s, in order")
     if device == "cuda":
         print(f"  peak memory          {torch.cuda.max_memory_allocated() / 2**30:7.1f} GiB")
-    profile(lambda: forward_backward(policy, group, device), rows)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ profile: copies of weights by FSDP2, transfers from the host, launches. So a ste
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.packing import seconds
 from verl.models.attention import packed_attention, packed_mask
 from verl.models.families import load_family
 from verl.models.fused import ALIGNED
@@ -26,22 +26,6 @@ from verl.models.packing import PackedBatch
 from verl.models.vision import Segments, segment_attention
 
 BYTES = 2  # of a half-precision number
-
-
-def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def seconds(run: Callable[[], object], repeats: int = 3) -> float:
-    """The mean of a few runs after one that warms up."""
-    run()
-    synchronize()
-    start = time.perf_counter()
-    for _ in range(repeats):
-        run()
-    synchronize()
-    return (time.perf_counter() - start) / repeats
 
 
 @dataclass

@@ -27,8 +27,9 @@ from typing import Any
 import torch
 
 from benchmarks.grpo_job import GIB, scratch_folder, write_policy
+from benchmarks.packing import synchronize
 from benchmarks.sft_job import TINY, SFTJob, make_config
-from benchmarks.sft_profile import Profile, synchronize, useful_flops
+from benchmarks.sft_profile import Profile, useful_flops
 from veason.command_line import parse_arguments
 from verl.models.packing import PackedBatch, pack_groups
 from verl.protocol import GroupRequest, Task
