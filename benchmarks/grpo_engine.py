@@ -15,7 +15,7 @@ import torch
 from benchmarks.grpo_job import NoReward, WellFormedAnswers, plain_tracker
 from grpo_reward.scorer import GroupScorer
 from verl.config import Config, override
-from verl.metrics import Metrics
+from verl.metric_types import Metrics
 from verl.protocol import Example, GroupAdvantages, GroupRequest, Task
 from verl.trainer.grpo import GRPO
 from verl.trainer.plan import make_plan

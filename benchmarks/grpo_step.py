@@ -42,7 +42,7 @@ from benchmarks.grpo_table import Limits, Run, print_per_gpu, print_scaling, pri
 from benchmarks.grpo_trl import Sizes, measure
 from veason.command_line import parse_arguments
 from verl.config import override
-from verl.metrics import Metrics, Peak
+from verl.metric_types import Metrics, Peak
 from verl.trainer.grpo import GRPO
 
 START = time.perf_counter()

@@ -10,7 +10,7 @@ from statistics import fmean
 from transformers import AutoConfig
 
 from verl.config import Config
-from verl.metrics import Metrics
+from verl.metric_types import Metrics
 from verl.models.flops import ModelFlops
 from verl.trainer.throughput import device_peak
 

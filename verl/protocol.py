@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL.Image import Image
 
-from verl.metrics import Metrics
+from verl.metric_types import Metrics
 
 
 class Example(Protocol):

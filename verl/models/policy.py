@@ -111,7 +111,6 @@ class Policy(nn.Module):
 def load_policy(
     path: str | Path,
     dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
     lora: LoraOptions | None = None,
     gradient_checkpointing: bool = True,
     freeze_vision: bool = False,
@@ -129,7 +128,7 @@ def load_policy(
         FileNotFoundError: no checkpoint there.
         ValueError: another architecture, or weights missing from the checkpoint.
     """
-    with torch.device(device):
+    with torch.device("cpu"):
         policy = Policy(load_family(path, **(overrides or {})).from_pretrained(path, dtype))
     if freeze_vision:
         policy.freeze_vision()

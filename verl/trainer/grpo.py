@@ -15,7 +15,7 @@ from typing import Any
 
 from verl.algorithms.advantages import required_inputs
 from verl.algorithms.dapo import informative
-from verl.metrics import Metrics, reduce_over_step
+from verl.metric_types import Metrics, reduce_over_step
 from verl.models.families import load_family
 from verl.protocol import GroupRequest, GroupResult
 from verl.trainer.advantages import group_advantages

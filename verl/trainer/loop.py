@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import ClassVar
 
 from verl.config import Config
-from verl.metrics import Metrics
+from verl.metric_types import Metrics
 from verl.protocol import Engine, GroupRequest
 from verl.trainer.checkpoint import load_checkpoint, save_checkpoint
 from verl.trainer.data_order import balance_by_length

@@ -13,7 +13,7 @@ from typing import Any
 from verl.config import Config
 from verl.config.checks import LOGGERS
 from verl.files import write_text
-from verl.metrics import Metrics
+from verl.metric_types import Metrics
 from verl.protocol import GroupResult
 from verl.registry import resolve
 from verl.trainer.loggers import Logger

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from verl.config import Config, override
-from verl.metrics import Metrics
+from verl.metric_types import Metrics
 from verl.protocol import GroupRequest
 from verl.trainer.loop import Loop
 from verl.trainer.step_metrics import group_metrics

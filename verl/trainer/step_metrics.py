@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from verl.algorithms.dapo import informative
-from verl.metrics import Metrics
+from verl.metric_types import Metrics
 from verl.protocol import GroupResult
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from verl.metrics import Metrics
+from verl.metric_types import Metrics
 from verl.models.flops import ModelFlops
 from verl.protocol import GroupResult
 

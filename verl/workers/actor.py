@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 
 from verl.config.worker_sections import ActorConfig, ModelConfig, RolloutConfig
-from verl.metrics import Mean, Metrics
+from verl.metric_types import Mean, Metrics
 from verl.models.families import load_family
 from verl.models.lora import LoraOptions
 from verl.models.packing import Group, PackedBatch, pack_groups

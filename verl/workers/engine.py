@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from verl.config import Config
-from verl.metrics import Mean, Metrics, reduce_over_ranks, reduce_over_step
+from verl.metric_types import Mean, Metrics, reduce_over_ranks, reduce_over_step
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult, Task
 from verl.single_controller import WorkerGroup, WorkerSpec, connect_ray
 from verl.workers.memory import memory_plan, training_env

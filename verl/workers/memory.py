@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import torch
 
-from verl.metrics import Metrics, Peak
+from verl.metric_types import Metrics, Peak
 
 GIB = float(1 << 30)
 PERIOD = 0.05  # seconds between two samples

@@ -16,7 +16,7 @@ from verl.algorithms.aggregation import aggregate
 from verl.algorithms.kl import KL_PENALTIES
 from verl.algorithms.losses import POLICY_LOSSES, truncated_importance_weights
 from verl.config.worker_sections import ActorConfig
-from verl.metrics import Mean, Metrics
+from verl.metric_types import Mean, Metrics
 from verl.models.log_probs import TokenScores
 from verl.models.packing import PackedBatch
 from verl.models.transfer import to_device

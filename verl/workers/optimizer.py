@@ -12,7 +12,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from verl.config.worker_sections import OptimConfig
-from verl.metrics import Mean, Metrics
+from verl.metric_types import Mean, Metrics
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> AdamW:

@@ -22,7 +22,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from verl.algorithms.advantages import required_inputs
 from verl.config import Config
 from verl.config.worker_sections import FSDPConfig
-from verl.metrics import Metrics, Seconds
+from verl.metric_types import Metrics, Seconds
 from verl.models.families import load_family
 from verl.models.lora import merged_weights
 from verl.models.packing import Group, padding_multiple

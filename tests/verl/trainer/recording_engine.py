@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from verl.metrics import Metrics, Peak
+from verl.metric_types import Metrics, Peak
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult
 
 

@@ -13,7 +13,7 @@ import pytest
 from transformers import Qwen2_5_VLConfig
 
 from verl.config import Config, ConfigError, load_config, override
-from verl.metrics import Mean, Peak, Seconds, reduce_over_ranks, reduce_over_step
+from verl.metric_types import Mean, Peak, Seconds, reduce_over_ranks, reduce_over_step
 from verl.models.families import load_family
 from verl.models.flops import ModelFlops
 from verl.protocol import GroupResult
@@ -169,10 +169,10 @@ class Counting(Logger):
 
 def test_a_logger_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    from test_metrics import Counting as Chosen  # as the path leads to it
+    from test_step_metrics import Counting as Chosen  # as the path leads to it
 
-    with RunLog(run_config(tmp_path, "test_metrics:Counting"), PLAN) as log:
+    with RunLog(run_config(tmp_path, "test_step_metrics:Counting"), PLAN) as log:
         log.metrics(1, {"reward/mean": Mean(1.0)})
     assert Chosen.seen == [(1, {"reward/mean": 1.0})]
-    with pytest.raises(ConfigError, match=r"trainer.logger 'test_metrics:Counted' cannot be imported"):
-        run_config(tmp_path, "test_metrics:Counted")
+    with pytest.raises(ConfigError, match=r"trainer.logger 'test_step_metrics:Counted' cannot be imported"):
+        run_config(tmp_path, "test_step_metrics:Counted")
