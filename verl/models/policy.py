@@ -128,8 +128,7 @@ def load_policy(
         FileNotFoundError: no checkpoint there.
         ValueError: another architecture, or weights missing from the checkpoint.
     """
-    with torch.device("cpu"):
-        policy = Policy(load_family(path, **(overrides or {})).from_pretrained(path, dtype))
+    policy = Policy(load_family(path, **(overrides or {})).from_pretrained(path, dtype))
     if freeze_vision:
         policy.freeze_vision()
     if lora is not None:

@@ -1,7 +1,9 @@
-"""Stands in for functions of the task until they are there."""
+"""The task's functions, or stand-ins until grpo_reward.scorer and veason.model_info have them."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 from pathlib import Path
@@ -48,3 +50,9 @@ def build_scorer(
 def read_model_info(path: str) -> Any:
     vision = json.loads(Path(path, "config.json").read_text())["vision_config"]
     return SimpleNamespace(pixel_multiple=vision.get("patch_size", 14) * vision.get("spatial_merge_size", 2))
+
+
+with contextlib.suppress(ImportError, AttributeError):
+    _scorer = importlib.import_module("grpo_reward.scorer")
+    check_reward, build_scorer = _scorer.check_reward, _scorer.build_scorer
+    read_model_info = importlib.import_module("veason.model_info").read_model_info
