@@ -1,11 +1,11 @@
 """Opening ReVOS and preparing a training sample: the index against loading mask_dict.json whole, side by side in one
 run.
 
-    python benchmarks/data_loading.py --folder /path/with/6GB            # makes its own ReVOS there, once; about 2 minutes on one core
+    python benchmarks/data_loading.py --folder /path/with/6GB     # makes its own ReVOS there, once; 2 minutes
 
 The generated set has the real one's proportions: 1,042 videos of 100 frames at 1280 x 720, twelve objects a video,
 21,000 training expressions, a mask_dict.json of 2 GB (`--objects` scales it). Both ways run in processes of their own.
-The loading way does what the seed's data set does: json.load of everything, then for each sample every mask of every
+The loading way does what the published data set does: json.load of everything, then for each sample every mask of every
 frame decoded, stacked and measured. Times are CPU time of one thread, so that neighbours on the machine do not matter;
 files are warm.
 """
@@ -31,9 +31,7 @@ PICTURE_FOLDERS = 4  # the other videos link to these
 
 
 def generate(root: Path, objects: int) -> None:
-    """A ReVOS of real proportions. A bank of moving blobs with ragged borders is encoded once and dealt out to all
-    tracks.
-    """
+    """A ReVOS of real proportions; all tracks take their masks from a bank of moving blobs with ragged borders."""
     rng = np.random.default_rng(0)
     bank = [blob_track(rng) for _ in range(12)]
     root.mkdir(parents=True)
@@ -104,12 +102,11 @@ def blob_track(rng: np.random.Generator) -> list[str]:
     return track
 
 
-# --- one way each, in a process of its own
-# -----------------------------------------------------------------------------------------
+# --- one way each, in a process of its own ---
 
 
 def resident_mb() -> float:
-    """What this process alone holds, in MB: resident memory that is its own, not shared with others."""
+    """Resident memory of this process that is not shared with others, in MB."""
     fields = {
         line.split(":")[0]: int(line.split()[1])
         for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
@@ -153,9 +150,7 @@ def run_loading(root: Path, count: int) -> dict:
 
 
 def prepare_by_decoding(mask_dict: dict, sample: dict, rng: np.random.Generator) -> list[int]:
-    """Six frames with their boxes and masks at 560 x 560, by way of every mask of every frame, in the seed's order of
-    work.
-    """
+    """Six frames with their boxes and masks at 560 x 560, decoding every mask of every frame, as the published code."""
     paths = sample["paths"]
     height, width = np.asarray(Image.open(paths[0]).convert("RGB")).shape[:2]
     unions, objects = [], []
@@ -201,7 +196,7 @@ def prepare_by_decoding(mask_dict: dict, sample: dict, rng: np.random.Generator)
 
 
 def run_index(root: Path, count: int) -> dict:
-    """The index, and only what the sampled frames need."""
+    """The index, reading only what the sampled frames need."""
     from veason.data.mask_index import MaskIndex
     from veason.data.training import KeyframeTrainingData
 
@@ -285,8 +280,8 @@ def main() -> None:
     speed = size * 1e3 / build["seconds"]
     print(f"mask_dict.json {size:.2f} GB, index {stored:.2f} GB, {index['samples']} training expressions")
     print(f"building the index, once: {build['seconds']:.1f} s, {speed:.0f} MB/s, peak memory {build['peak']:.0f} MB")
-    print(f"{'':34}{'loading':>12}{'index':>12}{'ratio':>10}   bar")
-    for label, key, unit, scale, bar in (
+    print(f"{'':34}{'loading':>12}{'index':>12}{'ratio':>10}   target")
+    for label, key, unit, scale, target in (
         ("opening the masks", "masks", "ms", 1e3, 100),
         ("opening all, every list checked", "opening", "ms", 1e3, None),
         ("resident memory of a worker", "memory", "MB", 1, 20),
@@ -295,7 +290,7 @@ def main() -> None:
         ratio = loading[key] / index[key]
         print(
             f"{label:34}{loading[key] * scale:>9.2f} {unit:<2}{index[key] * scale:>9.2f} {unit:<2}{ratio:>9.1f}x   "
-            f"{bar or '-'}"
+            f"{target or '-'}"
         )
 
 

@@ -1,12 +1,11 @@
-"""Samples a second of an evaluation: the published loop and this repository's, on the same clips in one process.
+"""Samples per second of an evaluation: the published loop and this repository's, on the same clips in one process.
 
-    python -m benchmarks.evaluation                      # one H100, about 4 minutes: 3B dimensions, hiera-large, random weights
-    python -m benchmarks.evaluation --smoke              # the same code with tiny models on the CPU, to see that it runs
+    python -m benchmarks.evaluation             # one H100, about 4 minutes: 3B dimensions, hiera-large, random weights
+    python -m benchmarks.evaluation --smoke     # the same code with tiny models on the CPU, to check that it runs
 
 Clips of 60 frames of 480 x 854, two expressions each: one is answered with one box, the other with three. (The real
-    sets ask more of a
-video: ReasonVOS about 5 expressions, MeViS valid_u 16, ReVOS 20.) Weights are random, so both ways generate the same
-fixed number of tokens and then track the same boxes from the same keyframe, from JPEG files to PNG files.
+sets have more per video: ReasonVOS about 5 expressions, MeViS valid_u 16, ReVOS 20.) Weights are random, so both ways
+generate the same fixed number of tokens and then track the same boxes from the same keyframe, from JPEG to PNG files.
 
 The published loop: one sample after the other, transformers `generate`, then sam2's own video predictor from the clip's
 folder, object by object, under bf16 autocast; its data loader prepares the next prompts meanwhile. Ours: `eval.worker`,
@@ -39,32 +38,34 @@ from eval.worker import EvaluationWorker
 from veason.metrics.segmentation import jaccard
 from veason.pipeline import Segmenter
 from veason.policy import Question, Sampling, VLLMPolicy
-from veason.tracking.sam2.tracker import VideoTracker
+from veason.tracking.sam2.tracker import Sam2Tracker
 
-BAR = 8.0  # times the published loop's samples a second
+TARGET = 8.0  # times the published loop's samples per second
 
 
-class ToldPolicy(VLLMPolicy):
-    """Generates for real, then says what it is told to: the weights are random."""
+class ScriptedPolicy(VLLMPolicy):
+    """Generates, then returns given answers: the weights are random."""
 
     keyframe = 0
 
-    def answers(self, questions: Sequence[Question]) -> list[str]:
-        super().answers(questions)
+    def generate(self, questions: Sequence[Question]) -> list[str]:
+        super().generate(questions)
         return [expected_answer(question.name, self.keyframe) for question in questions]
 
     def _sampling_params(self, question: Question) -> Any:
-        how = super()._sampling_params(question)
-        how.detokenize = False  # the toy tokenizer has no text for most of the 151,936 ids
-        return how
+        parameters = super()._sampling_params(question)
+        parameters.detokenize = False  # the toy tokenizer has no text for most of the 151,936 ids
+        return parameters
 
 
 def build_ours(options: argparse.Namespace, worker: EvaluationWorker) -> None:
     sampling = Sampling(max_tokens=options.tokens, ignore_eos=True)
     eager = not options.graphs
-    policy = ToldPolicy(options.policy, sampling, memory=0.5, enforce_eager=eager, load_format="dummy", max_images=8)
+    policy = ScriptedPolicy(
+        options.policy, sampling, memory=0.5, enforce_eager=eager, load_format="dummy", max_images=8
+    )
     policy.keyframe = options.frames // 2
-    tracker = VideoTracker.from_files(options.sam2_config, options.sam2_weights, options.device, max_frames=64)
+    tracker = Sam2Tracker.from_files(options.sam2_config, options.sam2_weights, options.device, max_frames=64)
     worker.segmenter = Segmenter(policy, tracker, size=worker.segmenter.size)
 
 
@@ -96,9 +97,9 @@ def main() -> None:
         size = 112 if options.smoke else 560
         config = EvaluateConfig(options.policy, str(root), str(Path(work) / "ours"))
         worker = EvaluationWorker(config, 0, Segmenter(None, None, size=size))  # type: ignore[arg-type]
-        theirs = measure_published(options, worker)
+        published = measure_published(options, worker)
         ours = measure_ours(options, worker)
-        report(options, theirs, ours, agreement(options, worker))
+        report(options, published, ours, agreement(options, worker))
 
 
 def measure_published(options: argparse.Namespace, worker: EvaluationWorker) -> dict[str, float]:
@@ -128,7 +129,7 @@ def measure_ours(options: argparse.Namespace, worker: EvaluationWorker) -> dict[
     journal = (Path(worker.folder.path) / JOURNAL / "0.jsonl").read_text(encoding="ascii").splitlines()
     spent = [json.loads(line)["seconds"] for line in journal[-samples:]]
     parts = {
-        f"{part} (others go on)" if part == "write" else part: float(np.mean([s[part] for s in spent]))
+        f"{part} (overlapped)" if part == "write" else part: float(np.mean([s[part] for s in spent]))
         for part in spent[0]
     }
     return {**parts, "total": total}
@@ -138,8 +139,8 @@ def agreement(options: argparse.Namespace, worker: EvaluationWorker) -> float:
     """Mean J of the masks that the two ways wrote for the same samples."""
     scores = []
     for sample in worker.benchmark.samples[: 2 * options.published_clips]:
-        theirs, ours = (read_predictions(Path(options.work) / way, sample)[0] for way in ("published", "ours"))
-        scores.append(jaccard(ours, theirs).mean())
+        published, ours = (read_predictions(Path(options.work) / way, sample)[0] for way in ("published", "ours"))
+        scores.append(jaccard(ours, published).mean())
     return float(np.mean(scores))
 
 
@@ -147,11 +148,11 @@ def replace_tokens(options: argparse.Namespace, tokens: int) -> argparse.Namespa
     return argparse.Namespace(**{**vars(options), "tokens": min(tokens, options.tokens)})
 
 
-def report(options: argparse.Namespace, theirs: dict[str, float], ours: dict[str, float], agree: float) -> None:
-    times = theirs["total"] / ours["total"]
-    parts = ({key: round(value, 3) for key, value in way.items()} for way in (theirs, ours))
-    print("\n| way | seconds a sample | samples/s | parts |\n| --- | --- | --- | --- |")
-    for name, way, part in zip(("published loop", "this repository"), (theirs, ours), parts):
+def report(options: argparse.Namespace, published: dict[str, float], ours: dict[str, float], agree: float) -> None:
+    times = published["total"] / ours["total"]
+    parts = ({key: round(value, 3) for key, value in way.items()} for way in (published, ours))
+    print("\n| way | seconds per sample | samples/s | parts |\n| --- | --- | --- | --- |")
+    for name, way, part in zip(("published loop", "this repository"), (published, ours), parts):
         print(f"| {name} | {way['total']:.3f} | {1 / way['total']:.3f} | {part} |")
     device = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
     job = {
@@ -161,7 +162,7 @@ def report(options: argparse.Namespace, theirs: dict[str, float], ours: dict[str
         "device": device,
         "torch": torch.__version__,
     }
-    verdict = "" if options.smoke else f"; bar {BAR}: {'met' if times >= BAR else 'MISSED'}"
+    verdict = "" if options.smoke else f"; target {TARGET}: {'met' if times >= TARGET else 'MISSED'}"
     print(f"\nmasks of the two ways agree to J = {agree:.3f} (random weights)")
     print(f"{times:.2f} times as fast{verdict}\n{json.dumps(job)}; the whole comparison took {options.elapsed()}")
 

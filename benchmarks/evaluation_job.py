@@ -1,4 +1,4 @@
-"""The job of `benchmarks.evaluation`: clips on the disk, and the folders of a policy and a tracker of random weights."""
+"""The job of `benchmarks.evaluation`: clips on the disk, and a policy and a tracker of random weights."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The published evaluation loop, for `benchmarks.evaluation`: one sample after the other, `generate`, then sam2's own
-video predictor.
-"""
+"""The published evaluation loop: one sample after the other, `generate`, then sam2's own video predictor."""
 
 from __future__ import annotations
 
@@ -15,14 +13,14 @@ import torch
 from PIL import Image
 
 from benchmarks.evaluation_job import BOXES
-from benchmarks.reward_throughput import PublishedSchedule
+from benchmarks.reward_job import PublishedSchedule
 from eval.worker import EvaluationWorker
 from veason.policy import Question
 from veason.video import open_folder
 
 
 class Prompts(torch.utils.data.Dataset):
-    """What the published data loader prepares: the processor's tensors of one sample."""
+    """The processor's tensors of one sample, as the published data loader prepares them."""
 
     def __init__(self, questions: Sequence[Any], processor: Any) -> None:
         self.questions, self.processor = questions, processor
@@ -42,12 +40,12 @@ def published_loop(
     """Seconds of each part, and `total`, over samples one after the other."""
     device = options.device
     samples = [worker.benchmark.samples[index] for index in indices]
-    asked = [
+    questions = [
         lambda sample=sample: worker.segmenter.questions(open_folder(sample.frame_dir), [sample.expression])[0]
         for sample in samples
     ]
     loader = torch.utils.data.DataLoader(
-        Prompts(asked, options.processor), batch_size=None, num_workers=0 if options.smoke else 8
+        Prompts(questions, options.processor), batch_size=None, num_workers=0 if options.smoke else 8
     )
     seconds = {"generate": 0.0, "track": 0.0, "write": 0.0}
     started = time.perf_counter()
@@ -94,7 +92,7 @@ def build_published(options: argparse.Namespace) -> tuple[Any, Any]:
     from sam2.utils import misc
     from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
-    misc.tqdm = lambda frames, **_: frames  # no bar for every clip
+    misc.tqdm = lambda frames, **_: frames  # no progress bar for every clip
     attention = "sdpa"
     if options.device == "cuda":
         from transformers.utils import is_flash_attn_2_available

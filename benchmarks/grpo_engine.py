@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.grpo_job import NoReward, WellFormedAnswers, plain_tracker
-from grpo_reward.scorer import GroupScorer
+from grpo_reward.scorer import RewardScorer
 from verl.config import Config, override
 from verl.metric_types import Metrics
 from verl.protocol import Example, GroupAdvantages, GroupRequest, Task
@@ -63,7 +63,7 @@ class BenchWorker(Worker):
             assert isinstance(real, WellFormedAnswers)
             options = self.config.worker.reward.tracker_options
             tracker = plain_tracker(options["config"], self.device, torch.float32)
-            self.scoring.scorer = WellFormedAnswers(GroupScorer(real.scorer.rule, tracker), alone=True)
+            self.scoring.scorer = WellFormedAnswers(RewardScorer(real.scorer.rule, tracker), alone=True)
             single = {"max_tokens_per_micro_batch": None, "micro_batch_size_per_device_for_update": 1}
             self.actor.config = override(self.actor.config, single)
 

@@ -21,7 +21,7 @@ from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.packing import model_config
 from grpo_reward.reward_score import Breakdown
-from grpo_reward.scorer import GroupScorer, build_scorer
+from grpo_reward.scorer import RewardScorer, build_scorer
 from veason.answers import format_answer
 from veason.data.examples import Example, GroundTruth
 from veason.prompts import build_messages
@@ -29,8 +29,9 @@ from veason.toy.corpus import toy_sentences
 from veason.toy.tiny_policy import build_processor
 from veason.toy.tiny_tracker import write_tracker
 from veason.toy.tokenizer import train_tokenizer
+from veason.tracking.sam2.compilation import CompileOptions
 from veason.tracking.sam2.loading import RANDOM
-from veason.tracking.sam2.tracker import Speed, VideoTracker
+from veason.tracking.sam2.tracker import Sam2Tracker
 from verl.config import Config, load_config, override
 from verl.protocol import Scorer, Task
 
@@ -149,7 +150,7 @@ class WellFormedAnswers:
         alone: each response by itself, as in the published schedule: its frames are encoded again, nothing is shared.
     """
 
-    def __init__(self, scorer: GroupScorer, alone: bool = False) -> None:
+    def __init__(self, scorer: RewardScorer, alone: bool = False) -> None:
         self.scorer, self.alone = scorer, alone
 
     def score(self, example: Example, responses: Sequence[str]) -> list[Breakdown]:
@@ -192,10 +193,10 @@ def tracking_scorer(sam2_config: str, compiled: bool, device: str) -> Scorer:
     return WellFormedAnswers(scorer)
 
 
-def plain_tracker(sam2_config: str, device: str | torch.device, dtype: torch.dtype | None = None) -> VideoTracker:
+def plain_tracker(sam2_config: str, device: str | torch.device, dtype: torch.dtype | None = None) -> Sam2Tracker:
     """SAM 2 with random weights, nothing compiled, in the dtype that the device is best at unless one is named."""
-    speed = Speed(compile_encoder=False, compile_steps=False)
-    return VideoTracker.from_files(sam2_config, RANDOM, device, dtype, speed=speed)
+    options = CompileOptions(image_encoder=False, steps=False)
+    return Sam2Tracker.from_files(sam2_config, RANDOM, device, dtype, compile_options=options)
 
 
 def make_config(job: Job, folder: Path, policy: Path, gpus: int, further: Sequence[str] = ()) -> Config:

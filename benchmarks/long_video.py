@@ -1,7 +1,7 @@
 """Memory of a long video: from a video file to masks, records and overlays, with the resident memory as it goes.
 
-    python -m benchmarks.long_video                                   # 2,000 frames of 240 x 320 and two expressions, on the CPU
-    python -m benchmarks.long_video --sam2_config configs/sam2.1/sam2.1_hiera_l.yaml --height 1080 --width 1920        # on a GPU
+    python -m benchmarks.long_video             # 2,000 frames of 240 x 320 and two expressions, on the CPU
+    python -m benchmarks.long_video --sam2_config configs/sam2.1/sam2.1_hiera_l.yaml --height 1080 --width 1920  # a GPU
 
 `veason.predict` with every part but the policy, whose two answers are given: boxes on an early and on a late frame, so
 that one expression is tracked mostly forward and the other mostly backward. Weights are random; neither time nor memory
@@ -25,18 +25,18 @@ import torch
 from veason.answers import format_answer
 from veason.pipeline import Segmenter
 from veason.policy import Question
-from veason.predict import HELD, predict, read_input
+from veason.predict import MAX_FRAMES, predict, read_input
 from veason.toy import tiny_tracker
-from veason.tracking.sam2.tracker import VideoTracker
+from veason.tracking.sam2.tracker import Sam2Tracker
 
 
-class Told:
-    """A policy that answers with boxes on an early and on a late frame."""
+class ScriptedPolicy:
+    """Answers with boxes on an early and on a late frame."""
 
     def __init__(self, frames: int) -> None:
         self.keyframes = (frames // 10, frames - frames // 10)
 
-    def answers(self, questions: Sequence[Question]) -> list[str]:
+    def generate(self, questions: Sequence[Question]) -> list[str]:
         boxes = [[100, 100, 300, 300], [320, 80, 500, 400]]
         return [format_answer("It is there.", keyframe, boxes) for keyframe, _ in zip(self.keyframes, questions)]
 
@@ -60,17 +60,17 @@ def resident() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-class Watch(threading.Thread):
-    """Notes the resident memory ten times a second."""
+class MemoryMonitor(threading.Thread):
+    """Records the resident memory ten times a second."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.seen: list[float] = []
-        self.over = threading.Event()
+        self.samples: list[float] = []
+        self.stopped = threading.Event()
 
     def run(self) -> None:
-        while not self.over.wait(0.1):
-            self.seen.append(resident())
+        while not self.stopped.wait(0.1):
+            self.samples.append(resident())
 
 
 def main() -> None:
@@ -86,24 +86,24 @@ def main() -> None:
         write_video(folder / "clip.mp4", options.frames, options.height, options.width)
         if options.sam2_config is None:
             tiny_tracker.write_tracker(folder, tiny_tracker.TrackerSize(image_size=64))
-        tracker = VideoTracker.from_files(
-            options.sam2_config or folder / "sam2_tiny.yaml", "random", device, max_frames=HELD
+        tracker = Sam2Tracker.from_files(
+            options.sam2_config or folder / "sam2_tiny.yaml", "random", device, max_frames=MAX_FRAMES
         )
         print(f"loaded: {resident():.0f} MB", flush=True)
-        watch, started = Watch(), time.perf_counter()
-        watch.start()
+        monitor, started = MemoryMonitor(), time.perf_counter()
+        monitor.start()
         frames, fps = read_input(str(folder / "clip.mp4"), None, folder)
         predict(
-            Segmenter(Told(options.frames), tracker),
+            Segmenter(ScriptedPolicy(options.frames), tracker),
             frames,
             ["the first thing", "the second thing"],
             folder / "out",
             fps,
         )
         seconds = time.perf_counter() - started
-        watch.over.set()
+        monitor.stopped.set()
         masks = sum(1 for _ in (folder / "out").glob("*/masks/*.png"))
-    tenths = [max(part) for part in np.array_split(watch.seen, 10)]
+    tenths = [max(part) for part in np.array_split(monitor.samples, 10)]
     print(
         f"{masks} masks of {options.height} x {options.width} in {seconds:.0f} s on {device}, torch {torch.__version__}"
     )

@@ -1,6 +1,4 @@
-"""Where the time of scoring a group goes: stage by stage, kernel by kernel, and attention kernel against attention
-kernel.
-"""
+"""Profiles the scoring of a group: time by stage, by kernel, and by attention kernel."""
 
 from __future__ import annotations
 
@@ -13,14 +11,14 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
-    from benchmarks.reward_throughput import Job
-    from grpo_reward.scorer import GroupScorer
+    from benchmarks.reward_job import Job
+    from grpo_reward.scorer import RewardScorer
 
-STAGES = ("see", "look", "recall", "segment", "remember")
+STAGES = ("encode_images", "self_attend", "attend_memory", "decode_masks", "encode_memory")
 
 
-def stage_times(scorer: GroupScorer, job: Job) -> dict[str, float]:
-    """Milliseconds of each of the network's steps in one group, each waited for; `see` includes `look`."""
+def stage_times(scorer: RewardScorer, job: Job) -> dict[str, float]:
+    """Milliseconds of each of the network's steps in one group, synchronized; encode_images includes self_attend."""
     network, spent, calls = scorer.tracker.network, defaultdict(float), defaultdict(int)
 
     def timed(name: str, call):
@@ -52,7 +50,7 @@ def stage_times(scorer: GroupScorer, job: Job) -> dict[str, float]:
     return dict(spent)
 
 
-def print_profile(scorer: GroupScorer, job: Job, rows: int = 30) -> None:
+def print_profile(scorer: RewardScorer, job: Job, rows: int = 30) -> None:
     """The kernels that take most of the device's time in one group."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:

@@ -1,11 +1,11 @@
 """Runs a policy over a benchmark: masks of every sample, one record each, and the table.
 
-    python -m eval.evaluate benchmark=reasonvos model_path=CHECKPOINT data_path=ReasonVOS output_path=outputs/reasonvos \\
+    python -m eval.evaluate benchmark=reasonvos model_path=CHECKPOINT data_path=ReasonVOS output_path=outputs/run \\
         sam2_checkpoint=sam2.1_hiera_large.pt
 
-One Ray actor a GPU (or `workers=` CPU processes) takes samples from one queue; SAM 2 follows the boxes through the
-whole video. A run that was stopped goes on when the same command is given again. What a policy writes never ends a run;
-what the disk or a GPU does wrong does.
+One Ray actor per GPU (or `workers=` CPU processes) takes samples from one queue; the tracker follows the boxes through
+the whole video. A run that was stopped is continued by the same command. What a policy writes never ends a run; what
+the disk or a GPU does wrong does.
 """
 
 from __future__ import annotations
@@ -27,18 +27,21 @@ from ray.exceptions import RayActorError, RayTaskError
 from tqdm import tqdm
 
 from eval.metrics import MetricsConfig, complete, score
-from eval.options import EvaluateConfig, read_words
+from eval.options import EvaluateConfig, parse_overrides
+from eval.records import PredictionRecord
 from eval.run_folder import RunFolder
 from eval.worker import EvaluationWorker
 from veason.data import open_benchmark
 from veason.errors import DataError
 from veason.frames import check_side
+from veason.model_info import read_model_info
 from veason.policy import check_checkpoint
 from veason.prompts import load_template
-from veason.tracking.sam2.loading import RANDOM, find_config
+from veason.tracking import check_tracker
 from verl.config import ConfigError
 
-PACKAGES = (
+# Distributions whose versions a run's header records; vllm has another name on the CPU.
+PACKAGES = [
     "open-veason-r1",
     "torch",
     "vllm",
@@ -48,42 +51,42 @@ PACKAGES = (
     "ray",
     "numpy",
     "opencv-python-headless",
-)
-PLACING = ("workers", "batch_size", "tracker_frames", "gpu_memory_utilization", "kv_cache_gib", "enforce_eager")
-NOT_RECORDED = (*PLACING, "score", "output_path", "prompt_template")
-SMALLEST_PORTION = 4  # samples; a policy is hardly faster at one than at four
+]
+# Options that do not change the results, and those that the header records in another form.
+EXECUTION = ("workers", "batch_size", "tracker_frames", "gpu_memory_utilization", "kv_cache_gib", "enforce_eager")
+NOT_RECORDED = (*EXECUTION, "score", "output_path", "prompt_template")
+MIN_BATCH = 4  # samples; a policy is hardly faster at one than at four
 
 
-def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
-    """Run, or go on with, one evaluation. Returns its records in the benchmark's order.
+def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
+    """Run or continue one evaluation. Returns its records in the benchmark's order.
 
     Raises:
-        DataError: no checkpoint, a frame size that the policy would not see, a benchmark that does not fit its
-            annotation, or an output folder that holds another run or in which one is at work.
+        DataError: no checkpoint, no tracker, a frame size that the policy would not see, a benchmark that does not fit
+            its annotation, or an output folder that holds another run or in which one is at work.
         RuntimeError: a worker died; what is done stays done.
     """
     check_checkpoint(config.model_path)
-    check_tracker(config.sam2_config, config.sam2_checkpoint)
-    check_side(config.keyframe_resize)
+    check_tracker(config.tracker, config.all_tracker_options)
+    check_side(config.keyframe_resize, read_model_info(config.model_path).pixel_multiple)
     benchmark = open_benchmark(config.benchmark, config.data_path, config.split)
     samples = benchmark.samples[: config.limit]
     folder = RunFolder(config.output_path)
-    with folder.held():
+    with folder.locked():
         done = folder.begin(make_header(config, benchmark.split, len(samples)))
         left = [index for index, sample in enumerate(samples) if sample.sample_id not in done]
         print(f"{config.benchmark} ({benchmark.split}): {len(samples)} samples, {len(done)} done before", flush=True)
         if left:
             run_workers(config, left)
         records = folder.finish(sample.sample_id for sample in samples)
-    failures = Counter(record["failure"] for record in records if record["failure"])
-    told = ", ".join(f"{count} {cause}" for cause, count in failures.most_common()) or "none"
-    print(f"empty masks: {told}; everything in {config.output_path}", flush=True)
+    failures = Counter(record.failure for record in records if record.failure)
+    causes = ", ".join(f"{count} {cause}" for cause, count in failures.most_common()) or "none"
+    print(f"empty masks: {causes}; everything in {config.output_path}", flush=True)
     return records
 
 
 def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
-    """Hand the samples out to one actor a GPU, or to `config.workers` processes, from one queue. None of them outlives
-    the call.
+    """Distribute the samples over one actor per GPU, or `config.workers` processes; all of them end with the call.
 
     Raises:
         DataError: as a worker raised it.
@@ -97,17 +100,17 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
     count = min(config.workers or gpus or 1, len(indices))
     actor = ray.remote(num_gpus=1 if gpus else 0, num_cpus=0)(EvaluationWorker)
     workers = [actor.remote(config, rank) for rank in range(count)]
-    queue = portions(indices, config.batch_size, count)
+    queue = sample_batches(indices, config.batch_size, count)
     busy: dict[ray.ObjectRef, int] = {}
-    started: set[int] = set()  # workers that have given something back
+    started: set[int] = set()  # workers that have finished a batch
 
-    def hand_out(rank: int) -> None:
-        if portion := next(queue, None):
-            busy[workers[rank].run.remote(portion)] = rank
+    def submit(rank: int) -> None:
+        if batch := next(queue, None):
+            busy[workers[rank].run.remote(batch)] = rank
 
     try:
         for rank in range(count):
-            hand_out(rank)
+            submit(rank)
         with tqdm(total=len(indices), unit="sample", smoothing=0.1) as bar:
             while busy:
                 (ready,), _ = ray.wait(list(busy), num_returns=1)
@@ -119,43 +122,39 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
                         raise error.cause from None
                     raise
                 except RayActorError as error:
-                    how = (
-                        "died; what is done stays done, the same command goes on"
-                        if rank in started
-                        else "could not start"
-                    )
-                    raise RuntimeError(f"worker {rank} of {count} {how}. {error}") from error
+                    state = "died; finished samples are kept, the same command continues"
+                    state = state if rank in started else "could not start"
+                    raise RuntimeError(f"worker {rank} of {count} {state}. {error}") from error
                 started.add(rank)
-                hand_out(rank)
+                submit(rank)
     finally:
         for worker in workers:
             ray.kill(worker)
 
 
-def portions(indices: Sequence[int], largest: int, workers: int) -> Iterator[list[int]]:
-    """Runs of neighbouring samples, smaller towards the end so that no worker is left with much when the others have
-    nothing.
-    """
-    shares = 1 if workers == 1 else 2 * workers
+def sample_batches(indices: Sequence[int], largest: int, workers: int) -> Iterator[list[int]]:
+    """Runs of neighbouring samples, smaller towards the end so that all workers finish at about the same time."""
+    divisor = 1 if workers == 1 else 2 * workers
     start = 0
     while start < len(indices):
-        size = min(largest, max(SMALLEST_PORTION, (len(indices) - start) // shares))
+        size = min(largest, max(MIN_BATCH, (len(indices) - start) // divisor))
         yield list(indices[start : start + size])
         start += size
 
 
 def make_header(config: EvaluateConfig, split: str, samples: int) -> dict[str, Any]:
-    """What a reader needs to trust and to repeat a run."""
+    """What is needed to repeat a run: settings, prompt, hashes of the weights, versions."""
     settings = asdict(config)
     for key in NOT_RECORDED:
         settings.pop(key)
+    weights = Path(config.sam2_checkpoint or "")
     return {
         **settings,
         "split": split,
         "samples": samples,
         "prompt": load_template(config.prompt_template),
         "model_sha256": folder_hash(config.model_path),
-        "sam2_sha256": None if config.sam2_checkpoint in (None, RANDOM) else file_hash(str(config.sam2_checkpoint)),
+        "sam2_sha256": file_hash(weights) if config.tracker == "sam2" and weights.is_file() else None,
         "versions": {"python": platform.python_version(), **dict(_installed())},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "workers": config.workers,
@@ -176,28 +175,17 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_tracker(sam2_config: str, checkpoint: str | None) -> None:
-    """Refuse a run without SAM 2's model file and weights before anything is loaded."""
-    find_config(sam2_config)
-    if checkpoint is None:
-        raise DataError(
-            "sam2_checkpoint is not set: add sam2_checkpoint=sam2.1_hiera_large.pt, or export SAM2_CHECKPOINT"
-        )
-    if checkpoint != RANDOM and not Path(checkpoint).is_file():
-        raise DataError(f"no SAM 2 checkpoint at {checkpoint}: fit is a file such as sam2.1_hiera_large.pt")
-
-
 def _installed() -> Iterator[tuple[str, str]]:
     for package in PACKAGES:
         try:
             yield package, importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            continue  # vllm has another name on the CPU
+            continue
 
 
-def main(words: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     try:
-        config = read_words(EvaluateConfig, words)
+        config = parse_overrides(EvaluateConfig, arguments)
         evaluate(config)
         if config.score and open_benchmark(config.benchmark, config.data_path, config.split, check=False).has_truth:
             print(score(complete(MetricsConfig(config.output_path, config.data_path))))

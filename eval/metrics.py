@@ -1,7 +1,7 @@
-"""Scores predictions, ours or anybody's PNGs, and prints the table.
+"""Scores predictions, of a run or of any other method, and prints the table.
 
-    python -m eval.metrics outputs/revos /data/ReVOS                          # a run of eval.evaluate: it knows its benchmark
-    python -m eval.metrics my_masks /data/ReVOS                               # PNGs at <video>/<exp_id>/<frame>.png, not 0 is the object
+    python -m eval.metrics outputs/revos /data/ReVOS      # a run of eval.evaluate: it knows its benchmark
+    python -m eval.metrics my_masks /data/ReVOS           # PNGs at <video>/<exp_id>/<frame>.png, not 0 is the object
     python -m eval.metrics outputs/mevis /data/MeViS split=valid archive=mevis.zip      # for a server
 
 A missing prediction counts as 0 and is named. Everything is also written to PREDICTIONS/metrics.json (or `output=`).
@@ -9,7 +9,6 @@ A missing prediction counts as 0 and is named. Everything is also written to PRE
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -20,27 +19,29 @@ from typing import Any
 from omegaconf import MISSING
 
 from eval.archive import write_archive
-from eval.options import check_limit, name_places, read_words
+from eval.options import check_limit, parse_overrides
 from eval.run_folder import PREDICTIONS, read_run
-from eval.scores import SampleScore, as_json, score_benchmark
+from eval.scores import as_json, score_benchmark
 from eval.tables import Value, markdown, summarize
-from veason.data import BENCHMARKS, load_class, open_benchmark
+from veason.data import detect_benchmark, find_benchmark, open_benchmark
 from veason.errors import DataError
+from veason.files import write_json
+from veason.metrics.scores import SampleScore
 from verl.config import ConfigError
 
-NAMED = 10  # missing predictions that are named one by one
+MAX_NAMED = 10  # missing predictions that are named one by one
 
 
 @dataclass
 class MetricsConfig:
-    """What a scoring can be told."""
+    """The options of a scoring."""
 
-    predictions: str = MISSING  # a run's folder, or a folder of PNGs; the first word
-    data: str = MISSING  # the benchmark's root folder; the second word
+    predictions: str = MISSING  # a run's folder, or a folder of PNGs; the first argument
+    data: str = MISSING  # the benchmark's root folder; the second argument
     benchmark: str | None = None  # null: that of the run, or the one whose files the data folder holds
     split: str | None = None  # null: that of the run, or the benchmark's usual one
     limit: int | None = None  # only the first so many samples; null: those of the run, or all
-    processes: int | None = None  # null: one a core, where there are videos enough
+    processes: int | None = None  # null: one per core, where there are videos enough
     output: str | None = None  # null: metrics.json in the predictions' folder
     archive: str | None = None  # write a server's archive to this file
     name: str = "this run"  # the row's title
@@ -49,9 +50,9 @@ class MetricsConfig:
         check_limit(self.limit)
 
 
-def main(words: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     try:
-        config = complete(read_words(MetricsConfig, name_places(MetricsConfig, words, ("predictions", "data"))))
+        config = complete(parse_overrides(MetricsConfig, arguments, ("predictions", "data")))
         if config.archive:
             if config.limit:
                 raise ConfigError(
@@ -71,29 +72,15 @@ def main(words: Sequence[str]) -> int:
 
 
 def complete(config: MetricsConfig) -> MetricsConfig:
-    """Fill in what the run's header knows. Raises ConfigError when neither the run nor the data tell which benchmark it
-    is.
-    """
+    """Fill in what the run's header, or else the data's files, tell. Raises DataError when the benchmark stays open."""
     if (Path(config.predictions) / PREDICTIONS).is_file():
         header = read_run(config.predictions)[0]
         for key in ("benchmark", "split", "limit"):
             if getattr(config, key) is None:
                 setattr(config, key, header.get(key))
     if config.benchmark is None:
-        fit = fitting_benchmarks(Path(config.data))
-        if len(fit) != 1:
-            holds = f"the files of {' and '.join(fit)}" if fit else "no benchmark's files"
-            raise ConfigError(
-                f"{config.predictions} is no run of eval.evaluate and {config.data} holds {holds}: add benchmark=NAME"
-            )
-        (config.benchmark,) = fit
+        config.benchmark = detect_benchmark(config.data)
     return config
-
-
-def fitting_benchmarks(data: Path) -> list[str]:
-    """The benchmarks whose main annotation file a folder holds."""
-    files = {name: next(iter(load_class(name, BENCHMARKS, "benchmark").splits.values())) for name in BENCHMARKS}  # type: ignore[attr-defined]
-    return [name for name, file in files.items() if any(data.glob(file.format(version="*")))]
 
 
 def score(config: MetricsConfig) -> str:
@@ -101,23 +88,23 @@ def score(config: MetricsConfig) -> str:
     predictions = Path(config.predictions)
     if not predictions.is_dir():
         raise DataError(f"no predictions at {predictions}")
-    benchmark = str(config.benchmark)
-    scores = score_benchmark(benchmark, config.data, config.split, predictions, config.processes, config.limit)
+    name, split = str(config.benchmark), config.split
+    benchmark = find_benchmark(name)
+    scores = score_benchmark(name, config.data, split, predictions, config.processes, config.limit)
     values = summarize(benchmark, scores)
     target = Path(config.output) if config.output else predictions / "metrics.json"
-    content = {"benchmark": benchmark, "split": config.split, "table": _finite(values), "samples": as_json(scores)}
-    target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return "\n".join(
-        [markdown(benchmark, config.split or "val", values, config.name), "", *_missing(scores), f"written to {target}"]
-    )
+    content = {"benchmark": name, "split": split, "table": _finite(values), "samples": as_json(scores)}
+    write_json(target, content, indent=1)
+    table = markdown(benchmark, split, values, config.name)
+    return "\n".join([table, "", *_missing(scores), f"written to {target}"])
 
 
 def _missing(scores: Sequence[SampleScore]) -> list[str]:
     missing = [score for score in scores if score.missing]
     if not missing:
         return [f"{len(scores)} expressions, no prediction is missing"]
-    named = ", ".join(f"{score.sample_id} ({score.missing} frames)" for score in missing[:NAMED])
-    more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    named = ", ".join(f"{score.sample_id} ({score.missing} frames)" for score in missing[:MAX_NAMED])
+    more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
     return [f"missing, counted as 0: {len(missing)} of {len(scores)} expressions: {named}{more}"]
 
 

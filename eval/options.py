@@ -1,15 +1,16 @@
-"""What an evaluation can be told: `key=value` words over these defaults, checked before anything is loaded."""
+"""The options of an evaluation, and how they are read from the command line, before anything is loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from verl.config import ConfigError, nearest
+from veason.resolve import nearest
+from verl.config import ConfigError
 
 T = TypeVar("T")
 
@@ -18,12 +19,15 @@ T = TypeVar("T")
 class EvaluateConfig:
     """One run of a policy over one benchmark."""
 
-    model_path: str = MISSING  # the policy's checkpoint folder
+    # the policy's checkpoint folder
+    model_path: str = field(default=MISSING, metadata={"published": "reasoning_model_path"})
     data_path: str = MISSING  # the benchmark's root folder
-    output_path: str = MISSING  # masks and predictions.jsonl; a run that was stopped goes on there
+    output_path: str = MISSING  # masks and predictions.jsonl; a run that was stopped is continued there
     benchmark: str = "reasonvos"  # revos, reasonvos, mevis, vicas, refytvos, refdavis17, or package.module:Class
-    split: str | None = None  # null: the benchmark's usual one
+    split: str | None = None  # null: the benchmark's main one
     limit: int | None = None  # only the first so many samples
+    tracker: str = "sam2"  # or package.module:name
+    tracker_options: dict[str, Any] = field(default_factory=dict)  # of the tracker
     sam2_config: str = "configs/sam2.1/sam2.1_hiera_l.yaml"  # a YAML file, or one that the sam2 package ships
     sam2_checkpoint: str | None = "${oc.env:SAM2_CHECKPOINT,null}"  # weights of SAM 2; "random" for a test without
     sampled_frames: int = 8  # frames that the policy sees
@@ -35,15 +39,11 @@ class EvaluateConfig:
     max_prompt_length: int = 7100  # tokens; a longer prompt is refused by name
     max_response_length: int = 1024  # tokens
     seed: int = 0
-    workers: int | None = None  # processes; null: one a GPU, or one on a machine without
-    batch_size: int = 64  # samples that a worker's policy is asked about at once
-    tracker_frames: int = (
-        256  # frames whose features the tracker holds, 16 MB each; expressions about a shorter video share them
-    )
+    workers: int | None = None  # processes; null: one per GPU, or one on a machine without
+    batch_size: int = 64  # samples that a worker's policy answers at once
+    tracker_frames: int = 256  # a video of up to so many frames is encoded once for all its expressions, 16 MB a frame
     gpu_memory_utilization: float = 0.5  # the policy engine's share; the tracker has the rest
-    kv_cache_gib: float | None = (
-        None  # the engine's cache, fixed where others share the GPU; null: what its share leaves, measured
-    )
+    kv_cache_gib: float | None = None  # the engine's cache, fixed where others share the GPU; null: measured
     enforce_eager: bool | None = None  # no CUDA graphs: a small policy starts sooner; null: on the CPU alone
     dtype: str = "auto"  # of the policy: bfloat16 on a GPU, float32 on the CPU
     score: bool = True  # print the table at the end, where the split has truth
@@ -51,51 +51,59 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         check_limit(self.limit)
 
+    @property
+    def all_tracker_options(self) -> dict[str, Any]:
+        """`tracker_options` with the published keys of sam2."""
+        return {"sam2_config": self.sam2_config, "sam2_checkpoint": self.sam2_checkpoint} | self.tracker_options
+
 
 def check_limit(limit: int | None) -> None:
     if limit is not None and limit < 1:
         raise ConfigError(f"limit={limit}: at least 1 sample, or null for all")
 
 
-def name_places(schema: type, words: Sequence[str], places: Sequence[str]) -> list[str]:
-    """Words for `read_words`: one whose left side is no field is the next of `places`, since a path may hold "="
-    (outputs/lr=1e-6).
+def parse_overrides(schema: type[T], arguments: Sequence[str], positional: Sequence[str] = ()) -> T:
+    """Merge command-line arguments over the defaults of a dataclass.
 
-    Raises:
-        ConfigError: more such words than places.
-    """
-    known = {item.name for item in fields(schema)}
-    keyed = [word for word in words if "=" in word and word.lstrip("-").partition("=")[0] in known]
-    bare = [word for word in words if word not in keyed]
-    if len(bare) > len(places):
-        raise ConfigError(
-            f"too many words without a key, which are {' and '.join(places)}: {' '.join(bare)}; the keys are "
-            f"{', '.join(known)}"
-        )
-    return [*(f"{key}={value}" for key, value in zip(places, bare)), *keyed]
-
-
-def read_words(schema: type[T], words: Sequence[str]) -> T:
-    """Merge `key=value` words over the defaults of a dataclass.
+    Args:
+        arguments: `key=value`, `--key value` or `--key=value`; a key of a dictionary is `field.key=value`.
+        positional: fields that arguments without a key fill in order; a path may hold "=" (outputs/lr=1e-6).
 
     Raises:
         ConfigError: an unknown key (the nearest one is named), a wrong type, or a key without which nothing can run.
     """
-    known = [item.name for item in fields(schema)]  # type: ignore[arg-type]
     config = OmegaConf.structured(schema)
-    for word in words:
-        key, equals, value = word.lstrip("-").partition("=")
-        if not equals:
-            raise ConfigError(f"cannot read {word!r}: write key=value; the keys are {', '.join(known)}")
-        if key not in known:
-            raise ConfigError(f"unknown key {key}{nearest(key, known)}")
+    for key, value in _pairs(schema, arguments, positional):
         try:
-            OmegaConf.update(
-                config, key, None if value in ("null", "None") else value
-            )  # the field's type reads the text
+            if "." in key:  # an untyped entry of a dictionary, read as YAML
+                config.merge_with(OmegaConf.from_dotlist([f"{key}={value}"]))
+            else:  # the field's type parses the text
+                OmegaConf.update(config, key, None if value in ("null", "None") else value)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
-    missing = [key for key in known if OmegaConf.is_missing(config, key)]
+    missing = [item.name for item in fields(schema) if OmegaConf.is_missing(config, item.name)]  # type: ignore[arg-type]
     if missing:
         raise ConfigError(f"missing: {' '.join(f'{key}=...' for key in missing)}")
     return OmegaConf.to_object(config)  # type: ignore[return-value]
+
+
+def _pairs(schema: type, arguments: Sequence[str], positional: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(key, value) of every argument."""
+    known = {item.name: item.name for item in fields(schema)}
+    published = {item.metadata["published"]: item.name for item in fields(schema) if "published" in item.metadata}
+    names = known | published
+    words, free = iter(arguments), iter(positional)
+    for word in words:
+        flag = word.startswith("--")
+        key, equals, value = word.removeprefix("--").partition("=")
+        head, dot, rest = key.partition(".")
+        if head in names and (flag or equals):
+            if not equals and (value := next(words, "")) == "":
+                raise ConfigError(f"{word} needs a value")
+            yield names[head] + dot + rest, value
+        elif not flag and (name := next(free, None)):
+            yield name, word
+        elif flag or equals:
+            raise ConfigError(f"unknown key {key}{nearest(head, known)}")
+        else:
+            raise ConfigError(f"cannot parse {word!r}: write key=value; the keys are {', '.join(known)}")

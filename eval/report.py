@@ -25,10 +25,9 @@ from markupsafe import Markup
 from omegaconf import MISSING
 
 from eval import metrics
-from eval.options import name_places, read_words
+from eval.options import parse_overrides
 from eval.report_samples import TYPES, Record, SampleCard, draw_sample, make_card
 from eval.run_folder import PREDICTIONS, read_run
-from eval.tables import NOTES, PAPER
 from veason.data import Benchmark, open_benchmark
 from veason.errors import DataError
 from verl.config import ConfigError
@@ -50,7 +49,7 @@ class ReportConfig:
 
 def main(arguments: Sequence[str]) -> int:
     try:
-        target = write_report(read_words(ReportConfig, name_places(ReportConfig, arguments, ("run",))))
+        target = write_report(parse_overrides(ReportConfig, arguments, ("run",)))
     except (ConfigError, DataError) as error:
         print(f"eval.report: {error}", file=sys.stderr)
         return 2
@@ -65,7 +64,8 @@ def write_report(config: ReportConfig) -> Path:
         DataError: there is no run in the folder, or its data set is missing.
     """
     run = Path(config.run)
-    header, records = read_run(run)
+    header, found = read_run(run)
+    records = [record.to_json() for record in found]
     benchmark = open_benchmark(header["benchmark"], config.data or header["data_path"], header["split"], check=False)
     table, scores = read_scores(run, benchmark, records)
     samples = {sample.sample_id: sample for sample in benchmark.samples}
@@ -79,7 +79,7 @@ def write_report(config: ReportConfig) -> Path:
         cards.append(make_card(record, scores.get(name, {}), pictures))
     page = render_page(
         title=f"{header['benchmark']} {header['split'] or benchmark.split} \u00b7 {Path(header['model_path']).name}",
-        results=results_table(header, table) if table else None,
+        results=results_table(benchmark, table) if table else None,
         outcomes=Counter(card.failure or "tracked" for card in cards).most_common(),
         histograms=histograms(cards) if table else [],
         cards=cards,
@@ -110,9 +110,9 @@ def read_scores(run: Path, benchmark: Benchmark, records: list[Record]) -> tuple
     return content["table"], scores
 
 
-def results_table(header: Record, table: Record) -> dict[str, Any]:
+def results_table(benchmark: Benchmark, table: Record) -> dict[str, Any]:
     """The paper's rows, and the run's scores with their confidence intervals, in percent."""
-    paper = PAPER.get(header["benchmark"]) or PAPER.get(f"{header['benchmark']} {header['split'] or 'val'}") or ()
+    paper = benchmark.paper_rows(benchmark.split)
     return {
         "columns": list(table),
         "paper": [(method, [f"{row[name]:.1f}" if name in row else "" for name in table]) for method, row in paper],
@@ -123,7 +123,7 @@ def results_table(header: Record, table: Record) -> dict[str, Any]:
             )
             for value in table.values()
         ],
-        "note": NOTES.get(header["benchmark"]),
+        "note": benchmark.note,
     }
 
 

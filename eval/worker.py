@@ -1,4 +1,4 @@
-"""What each process of an evaluation does: one policy, one tracker, and the samples that it is handed."""
+"""One process of an evaluation: a policy, a tracker, and the samples that it is given."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from eval.options import EvaluateConfig
+from eval.records import PredictionRecord
 from eval.run_folder import RunFolder
 from veason.data import VideoSample, open_benchmark
 from veason.errors import DataError
-from veason.frames import evaluation_frames
-from veason.pipeline import Frames, Reading, Segmenter
+from veason.pipeline import Frames, Prediction, Segmenter
 from veason.policy import Question, Sampling, VLLMPolicy
+from veason.tracking import build_tracker
 from veason.video import FrameFiles
 
 READERS = 8  # threads that read the frames of the next questions
-MASK_BYTES = (
-    2 << 30
-)  # masks of one video that are tracked at once, at a byte a pixel; with the last one's, twice as much is held
+MASK_BYTES = 2 << 30  # of one video's masks that are tracked at once, a byte per pixel; twice as much is held
 GIB = 1 << 30
 
 
-class Tracked(NamedTuple):
-    """A sample on its way to the disk: its masks as (index, bool [H, W]), each index once."""
+class TrackedSample(NamedTuple):
+    """A sample whose masks are to be written: (index, bool [H, W]), each index once."""
 
     sample: VideoSample
-    reading: Reading
+    prediction: Prediction
     masks: Iterator[tuple[int, np.ndarray]]
     seconds: dict[str, float]
 
@@ -41,35 +40,36 @@ class EvaluationWorker:
 
     Args:
         config: of the run.
-        rank: this worker's number, also its name in the run's folder.
+        rank: this worker's number, which names its files in the run's folder.
         segmenter: built from `config` unless given.
     """
 
     def __init__(self, config: EvaluateConfig, rank: int, segmenter: Segmenter | None = None) -> None:
         self.rank = rank
-        self.benchmark = open_benchmark(
-            config.benchmark, config.data_path, config.split, check=False
-        )  # the driver has checked it
+        # the driver has checked it
+        self.benchmark = open_benchmark(config.benchmark, config.data_path, config.split, check=False)
         self.folder = RunFolder(config.output_path)
         self.segmenter = segmenter or build_segmenter(config)
 
     def run(self, indices: Sequence[int]) -> list[str]:
-        """Segment the samples at these places in the benchmark; the policy is asked about all of them at once. Returns
-        their ids.
+        """Segment the samples at these indices of the benchmark; the policy answers all of them as one batch.
+
+        Returns:
+            Their ids.
         """
         samples = [self.benchmark.samples[index] for index in indices]
-        # Samples of one video stand together. While the tracker has one, the next is read and the last one's masks are
-        # written.
+        # Samples of one video are grouped. While one group is tracked, the next one's frames are read and the last
+        # one's masks are written.
         videos = groupby(samples, key=lambda sample: (sample.frame_dir, sample.frames))
-        groups = [part for _, group in videos for part in parts(list(group))]
+        groups = [part for _, group in videos for part in split_by_memory(list(group))]
         with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as writer:
-            answers, share = self._ask(groups, readers)
+            answers, seconds = self._answer(groups, readers)
             written: Future[None] | None = None
-            ahead = self._read(groups[0], readers)
+            prefetched = self._prefetch(groups[0], readers)
             for number, group in enumerate(groups):
-                frames = [frame.result() for frame in ahead] if ahead else self._frames(group[0])
-                ahead = self._read(groups[number + 1], readers) if number + 1 < len(groups) else None
-                tracked = self._track(group, frames, answers, share)
+                frames = [frame.result() for frame in prefetched] if prefetched else self._frames(group[0])
+                prefetched = self._prefetch(groups[number + 1], readers) if number + 1 < len(groups) else None
+                tracked = self._track(group, frames, answers, seconds)
                 if written:
                     written.result()  # so no more than two videos' masks are held
                 written = writer.submit(self._write, tracked)
@@ -79,26 +79,27 @@ class EvaluationWorker:
                 written.result()
         return [sample.sample_id for sample in samples]
 
-    def _ask(
+    def _answer(
         self, groups: Sequence[Sequence[VideoSample]], readers: ThreadPoolExecutor
     ) -> tuple[dict[str, str], float]:
-        """The policy's answers by sample_id, and the seconds of each one's share."""
+        """The policy's answers by sample_id, and the seconds per answer."""
         started = time.perf_counter()
 
         def questions(group: Sequence[VideoSample]) -> list[Question]:
             expressions, names = [sample.expression for sample in group], [sample.sample_id for sample in group]
             return self.segmenter.questions(self._frames(group[0]), expressions, names)
 
-        asked = [question for several in readers.map(questions, groups) for question in several]
-        answers = self.segmenter.policy.answers(asked)
-        return dict(zip((question.name for question in asked), answers)), (time.perf_counter() - started) / len(asked)
+        batch = [question for several in readers.map(questions, groups) for question in several]
+        answers = self.segmenter.policy.generate(batch)
+        by_id = dict(zip((question.name for question in batch), answers))
+        return by_id, (time.perf_counter() - started) / len(batch)
 
     def _is_long(self, group: Sequence[VideoSample]) -> bool:
-        """Whether a group's video is too long to hold."""
+        """Whether a group's video is streamed instead of held."""
         return len(group[0].frames) > self.segmenter.tracker.max_frames
 
-    def _read(self, group: Sequence[VideoSample], readers: ThreadPoolExecutor) -> list[Future[np.ndarray]] | None:
-        """The frames of a group's video, on their way; None for a long one."""
+    def _prefetch(self, group: Sequence[VideoSample], readers: ThreadPoolExecutor) -> list[Future[np.ndarray]] | None:
+        """Begin to read the frames of a group's video; None for a long one."""
         if self._is_long(group):
             return None
         files = self._frames(group[0])
@@ -106,8 +107,8 @@ class EvaluationWorker:
 
     def _track(
         self, group: Sequence[VideoSample], frames: Frames, answers: dict[str, str], policy_seconds: float
-    ) -> list[Tracked]:
-        """Track the samples of one video. Raises DataError when its files have another size than its annotation says."""
+    ) -> list[TrackedSample]:
+        """Track the samples of one video. Raises DataError when its frames are not of the annotated size."""
         started = time.perf_counter()
         first, shape = group[0], (len(frames), group[0].height, group[0].width)
         if (found := frames[0].shape[:2]) != shape[1:]:  # boxes would be scaled to one size and tracked in another
@@ -115,27 +116,28 @@ class EvaluationWorker:
             raise DataError(
                 f"{first.sample_id}: {path} is {found[0]}x{found[1]}, its annotation says {first.height}x{first.width}"
             )
-        readings = [self.segmenter.read(answers[sample.sample_id], shape) for sample in group]
-        masks = self.segmenter.track_all(frames, readings)
+        predictions = [self.segmenter.parse(answers[sample.sample_id], shape) for sample in group]
+        masks = self.segmenter.track_all(frames, predictions)
         seconds = {
             "policy": round(policy_seconds, 4),
             "tracker": round((time.perf_counter() - started) / len(group), 4),
         }
-        return [Tracked(*parts, seconds) for parts in zip(group, readings, masks)]
+        return [TrackedSample(*parts, seconds) for parts in zip(group, predictions, masks)]
 
-    def _write(self, tracked: Sequence[Tracked]) -> None:
-        """Masks, then records, of one video; through a long one the tracker works meanwhile."""
-        for sample, reading, masks, seconds in tracked:
+    def _write(self, tracked: Sequence[TrackedSample]) -> None:
+        """Write masks, then records, of one video; the masks of a long one are tracked as they are written."""
+        for sample, prediction, masks, seconds in tracked:
             started = time.perf_counter()
             self.folder.write_masks(sample.result_dir, sample.frames, masks, self.rank)
             took = {**seconds, "write": round(time.perf_counter() - started, 4)}
-            self.folder.append(make_record(sample, reading, self.segmenter.sampled_frames, took), self.rank)
+            record = PredictionRecord.make(sample, prediction, self.segmenter.sampled_frames, took)
+            self.folder.append(record, self.rank)
 
     def _frames(self, sample: VideoSample) -> FrameFiles:
         return FrameFiles([self.benchmark.frame_path(sample, index) for index in range(len(sample.frames))])
 
 
-def parts(group: list[VideoSample]) -> Iterator[list[VideoSample]]:
+def split_by_memory(group: list[VideoSample]) -> Iterator[list[VideoSample]]:
     """The samples of one video, so many at a time that their masks fit into `MASK_BYTES`."""
     first = group[0]
     size = max(1, MASK_BYTES // (len(first.frames) * first.height * first.width))
@@ -144,8 +146,6 @@ def parts(group: list[VideoSample]) -> Iterator[list[VideoSample]]:
 
 def build_segmenter(config: EvaluateConfig) -> Segmenter:
     """The policy and the tracker of a run, on this process's GPU or on the CPU."""
-    from veason.tracking.sam2.tracker import VideoTracker
-
     sampling = Sampling(
         config.temperature,
         config.top_p,
@@ -153,11 +153,9 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
         max_tokens=config.max_response_length,
         seed=config.seed,
     )
-    fixed = (
-        {}
-        if config.kv_cache_gib is None
-        else {"kv_cache_memory_bytes": int(config.kv_cache_gib * GIB), "skip_mm_profiling": True}
-    )
+    cache = {}
+    if config.kv_cache_gib is not None:
+        cache = {"kv_cache_memory_bytes": int(config.kv_cache_gib * GIB), "skip_mm_profiling": True}
     policy = VLLMPolicy(
         config.model_path,
         sampling,
@@ -166,34 +164,8 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
         max_images=config.sampled_frames,
         memory=config.gpu_memory_utilization,
         enforce_eager=config.enforce_eager,
-        **fixed,
+        **cache,
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tracker = VideoTracker.from_files(
-        config.sam2_config, config.sam2_checkpoint, device, max_frames=config.tracker_frames
-    )
+    tracker = build_tracker(config.tracker, device, config.tracker_frames, **config.all_tracker_options)
     return Segmenter(policy, tracker, config.sampled_frames, config.keyframe_resize, config.prompt_template)
-
-
-def make_record(
-    sample: VideoSample, reading: Reading, sampled_frames: int, seconds: dict[str, float]
-) -> dict[str, Any]:
-    """One line of predictions.jsonl."""
-    return {
-        "sample_id": sample.sample_id,
-        "video": sample.video,
-        "exp_id": sample.exp_id,
-        "expression": sample.expression,
-        "type_id": sample.type_id,
-        "num_objects": sample.num_objects,
-        "frames": len(sample.frames),
-        "size": [sample.height, sample.width],
-        "result_dir": sample.result_dir,
-        "shown": evaluation_frames(len(sample.frames), sampled_frames),
-        "answer": reading.text,
-        "thinking": reading.thinking,
-        "keyframe": reading.keyframe,
-        "boxes": [list(box) for box in reading.boxes],  # pixels of the video
-        "failure": reading.failure,
-        "seconds": seconds,
-    }

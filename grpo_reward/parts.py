@@ -1,66 +1,94 @@
-"""The four parts of the score, each a pure function of what was read, the truth and the tracked masks.
+"""The four parts of the published reward, each a pure function of one response.
 
-A part never raises for what the policy wrote and never leaves its range. Boxes are in pixels of the truth's masks.
+    def brevity_part(context: RewardContext) -> float:
+        return 1.0 if len(context.response) < 400 else 0.0
+
+A part never raises for what the policy wrote and never leaves its range. Boxes are in pixels of the true masks.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from grpo_reward.reading import Reading
+from grpo_reward.parsing import ParsedResponse
 from veason.answers import MAX_BOXES
 from veason.data.examples import GroundTruth
 
-Masks: TypeAlias = np.ndarray | torch.Tensor
+MaskArray: TypeAlias = np.ndarray | torch.Tensor  # [T, H, W]; every value but 0 is the object
 
 
-def format_part(reading: Reading, _truth: GroundTruth, _masks: Masks | None) -> float:
-    """0 to 2: one point for the layout of the tags, one for the share of well-formed boxes."""
-    return float(reading.layout) + reading.well_formed
+@dataclass(frozen=True)
+class RewardContext:
+    """What a part sees of one response.
 
-
-def keyframe_part(reading: Reading, truth: GroundTruth, _masks: Masks | None) -> float:
-    """0 to 1: the target's area on the chosen frame over its largest area; 0 for a time not shown, or a target in no
-    frame.
+    Attributes:
+        response: the whole text that the policy wrote.
+        parsed: the response as the rule parses it.
+        truth: the sample's true boxes and masks.
+        masks: the tracked masks on the sampled frames; None where nothing was tracked.
+        sample_id: `<video>/<exp_id>`.
+        expression: as it stands in the data set.
     """
-    position = keyframe_position(reading, truth)
-    areas = [np.count_nonzero(mask) for mask in truth.masks]
+
+    response: str
+    parsed: ParsedResponse
+    truth: GroundTruth
+    masks: MaskArray | None = None
+    sample_id: str = ""
+    expression: str = ""
+
+
+def format_part(context: RewardContext) -> float:
+    """0 to 2: one point for the layout of the tags, one for the share of well-formed boxes."""
+    return float(context.parsed.has_layout) + context.parsed.well_formed
+
+
+def keyframe_part(context: RewardContext) -> float:
+    """0 to 1: the target's area on the chosen frame over its largest area.
+
+    0 for a time that was not shown, or a target in no frame.
+    """
+    position = keyframe_position(context)
+    areas = [np.count_nonzero(mask) for mask in context.truth.masks]
     return 0.0 if position is None or max(areas) == 0 else areas[position] / max(areas)
 
 
-def spatial_part(reading: Reading, truth: GroundTruth, _masks: Masks | None) -> float:
+def spatial_part(context: RewardContext) -> float:
     """0 to 1: sum of the matched boxes' IoU over the larger of both counts."""
-    position, matched = keyframe_position(reading, truth), match_boxes(reading, truth)
+    position, matched = keyframe_position(context), match_boxes(context)
     if position is None or matched is None:
         return 0.0
-    count = max(reading.predicted, min(len(truth.boxes[position]), MAX_BOXES))
-    return unit(float(matched[1].sum()) / count)
+    count = max(context.parsed.num_predicted, min(len(context.truth.boxes[position]), MAX_BOXES))
+    return clip01(float(matched[1].sum()) / count)
 
 
-def consistency_part(_reading: Reading, truth: GroundTruth, masks: Masks | None) -> float:
-    """0 to 1: mean over frames of the IoU between tracked and true masks, 1 where both are empty; 0 where nothing was
-    tracked.
+def consistency_part(context: RewardContext) -> float:
+    """0 to 1: mean over frames of the IoU of tracked and true masks, 1 where both are empty; 0 without tracking."""
+    return 0.0 if context.masks is None else float(frame_ious(context.masks, context.truth.masks).mean())
+
+
+def keyframe_position(context: RewardContext) -> int | None:
+    """The position of the answer's time among the sampled frames."""
+    time, frame_ids = context.parsed.time, context.truth.frame_ids
+    return frame_ids.index(time) if time in frame_ids else None
+
+
+def match_boxes(context: RewardContext) -> tuple[np.ndarray, np.ndarray] | None:
+    """Hungarian matching of predicted and true boxes on the chosen frame.
+
+    Returns:
+        The numbers of the matched predicted boxes and their IoU; None where no matching is possible.
     """
-    return 0.0 if masks is None else float(frame_ious(masks, truth.masks).mean())
-
-
-def keyframe_position(reading: Reading, truth: GroundTruth) -> int | None:
-    """Where among the sampled frames the answer's time stands."""
-    return truth.frame_ids.index(reading.time) if reading.time in truth.frame_ids else None
-
-
-def match_boxes(reading: Reading, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray] | None:
-    """Hungarian matching on the chosen frame: (numbers of the matched predicted boxes, their IoU), or None where none
-    is possible.
-    """
-    position = keyframe_position(reading, truth)
-    if position is None or reading.boxes is None:
+    position = keyframe_position(context)
+    if position is None or context.parsed.boxes is None:
         return None
-    ious = box_ious(reading.boxes, np.array(truth.boxes[position], dtype=np.float64).reshape(-1, 4)[:MAX_BOXES])
+    true = np.array(context.truth.boxes[position], dtype=np.float64).reshape(-1, 4)[:MAX_BOXES]
+    ious = box_ious(context.parsed.boxes, true)
     if np.isnan(ious).any() or np.isinf(ious).any():
         return None
     rows, columns = linear_sum_assignment(1.0 - ious)
@@ -73,14 +101,13 @@ def box_ious(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
         low = np.maximum(predicted[:, None, :2], true[None, :, :2])
         high = np.minimum(predicted[:, None, 2:], true[None, :, 2:])
         shared = np.clip(high - low + 1, 0, None).prod(-1)
-        area = (predicted[:, 2:] - predicted[:, :2] + 1).prod(-1)[:, None] + (true[:, 2:] - true[:, :2] + 1).prod(-1)[
-            None
-        ]
+        predicted_area, true_area = ((boxes[:, 2:] - boxes[:, :2] + 1).prod(-1) for boxes in (predicted, true))
+        area = predicted_area[:, None] + true_area[None]
         return shared / (area - shared)
 
 
-def frame_ious(masks: Masks, truth: np.ndarray) -> torch.Tensor:
-    """IoU per frame, float64 [T] on the CPU, of two mask sequences [T, H, W], counted where `masks` lives.
+def frame_ious(masks: MaskArray, truth: np.ndarray) -> torch.Tensor:
+    """IoU per frame, float64 [T] on the CPU, of two mask sequences [T, H, W], counted on the device of `masks`.
 
     Raises:
         ValueError: the shapes differ, which is the tracker's fault and not the answer's.
@@ -95,6 +122,6 @@ def frame_ious(masks: Masks, truth: np.ndarray) -> torch.Tensor:
     return torch.where(union == 0, 1.0, shared.double() / union.clamp(min=1)).cpu()
 
 
-def unit(value: float) -> float:
-    """`value` inside [0, 1]; boxes turned inside out, or too large for a float, can leave it."""
+def clip01(value: float) -> float:
+    """`value` clipped to [0, 1], which inverted boxes, or boxes too large for a float, can leave."""
     return min(max(value, 0.0), 1.0)

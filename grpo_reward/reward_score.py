@@ -1,47 +1,49 @@
-"""The score of one answer, 0 to 5.
+"""The score of one response, 0 to 5.
 
 | part | range | what |
 | --- | --- | --- |
 | format | 0-2 | the layout of the tags, and the share of well-formed boxes |
 | keyframe | 0-1 | the target's area on the chosen frame over its largest area |
 | spatial | 0-1 | IoU of predicted and true boxes on the chosen frame, matched one to one |
-| consistency | 0-1 | IoU of the masks that SAM 2 tracks from the boxes with the true masks, over all sampled frames |
+| consistency | 0-1 | IoU of the masks tracked from the boxes with the true masks, over all sampled frames |
 
-What the policy writes never raises; it scores 0. What the tracker does wrong always raises; it is not the policy's
-fault.
+The parts are functions in `grpo_reward/parts.py`, the rules that sum them are in `grpo_reward/rules.py`. What the
+policy writes never raises; it scores 0. What the tracker does wrong always raises.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from grpo_reward.parts import Masks
-from grpo_reward.reading import Reading
+from grpo_reward.parts import MaskArray, RewardContext
 from grpo_reward.rules import Rule, find_rule
 from veason.data.examples import GroundTruth
 
-__all__ = ["DEFAULT_RULE", "Breakdown", "GroundTruth", "Tracker", "score_answer", "score_reading"]
+__all__ = ["DEFAULT_RULE", "Breakdown", "GroundTruth", "TrackBoxes", "score_answer", "score_context"]
 
 DEFAULT_RULE = "video_match_keyframe_sft_sam_mod"
 
-# (boxes float64 [K, 4], the keyframe's position among the sampled frames) -> masks [T, H, W]; None: the tracker has no
-# masks to give
-Tracker = Callable[[np.ndarray, int], Masks | None]
+# (boxes float64 [K, 4], the keyframe's position among the sampled frames) -> masks [T, H, W], or None
+TrackBoxes = Callable[[np.ndarray, int], MaskArray | None]
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """The score of one answer, part by part; a part that the rule does not have reads as 0. A NaN total could not be
-    computed.
+    """The score of one response, part by part.
+
+    Attributes:
+        total: the weighted sum; NaN where it could not be computed.
+        parts: name -> value, unweighted; a part that the rule does not have reads as 0 below.
+        failure: why the answer could not be parsed, None if it could.
     """
 
     total: float
     parts: dict[str, float] = field(default_factory=dict)
-    failure: str | None = None  # why the answer could not be read, None if it could
+    failure: str | None = None
 
     @property
     def format(self) -> float:
@@ -61,31 +63,42 @@ class Breakdown:
 
 
 def score_answer(
-    response: str, truth: GroundTruth, tracker: Tracker | None, rule: str | Rule = DEFAULT_RULE
+    response: str,
+    truth: GroundTruth,
+    track_boxes: TrackBoxes | None,
+    rule: str | Rule = DEFAULT_RULE,
+    sample_id: str = "",
+    expression: str = "",
 ) -> Breakdown:
-    """Score one answer.
+    """Score one response.
 
     Args:
         response: the whole text that the policy wrote.
         truth: what it is compared with.
-        tracker: called at most once, when the rule has a use for its masks and the answer names boxes on a frame that
-            was shown.
+        track_boxes: called at most once, when the rule compares masks and the answer names boxes on a frame that was
+            shown.
         rule: a name in `grpo_reward.rules.RULES`, `package.module:name`, or a `Rule`.
+        sample_id, expression: handed to the parts.
     """
     rule = rule if isinstance(rule, Rule) else find_rule(rule)
-    reading = rule.read(response)
-    prompt = rule.prompt(reading, truth)
-    if prompt is None:
-        return score_reading(rule, reading, truth, None)
-    if tracker is None:
-        raise ValueError("this rule compares tracked masks and was given no tracker")
-    return score_reading(rule, reading, truth, tracker(prompt.boxes, prompt.keyframe))
+    context = RewardContext(response, rule.parse(response), truth, None, sample_id, expression)
+    prompt = rule.box_prompt(context)
+    if prompt is not None:
+        if track_boxes is None:
+            raise ValueError("this rule compares tracked masks and was given no tracker")
+        context = replace(context, masks=track_boxes(prompt.boxes, prompt.keyframe))
+    return score_context(rule, context)
 
 
-def score_reading(rule: Rule, reading: Reading, truth: GroundTruth, masks: Masks | None) -> Breakdown:
-    """Sum a rule's parts over an answer that was read and tracked."""
-    parts = {name: part(reading, truth, masks) for name, part in rule.parts.items()}
+def score_context(rule: Rule, context: RewardContext) -> Breakdown:
+    """Sum a rule's parts over a response that was parsed and tracked.
+
+    Raises:
+        ValueError: a part gave a value that is not finite.
+    """
+    parts = {name: part(context) for name, part in rule.parts.items()}
     for name, value in parts.items():
         if not math.isfinite(value):
-            raise ValueError(f"reward part {name!r} gave {value}; a part is a finite number for every answer")
-    return Breakdown(sum(parts.values()), parts, reading.failure)
+            raise ValueError(f"reward part {name!r} gave {value}; a part is a finite number for every response")
+    total = sum(rule.weights.get(name, 1) * value for name, value in parts.items())
+    return Breakdown(total, parts, context.parsed.failure)

@@ -1,20 +1,27 @@
-"""The scores that can be asked for, by name: which reading, which parts, and which boxes SAM 2 is given.
+"""Rules by name: how a response is parsed, which parts are summed with which weights, which boxes are tracked.
 
-A rule of your own is one more entry, or a `Rule` (or a function that makes one from `worker.reward.options`) anywhere
-that `worker.reward.compute_score=package.module:name` points to.
+A rule of your own is one file: parts, and a `Rule` (or a function that makes one from `worker.reward.options`), chosen
+by `worker.reward.compute_score=package.module:name`:
+
+    def brevity(context: RewardContext) -> float:
+        return 1.0 if len(context.response) < 400 else 0.0
+
+    RULE = Rule(parse_published, {**PARTS, "brevity": brevity}, matched_boxes)
 """
 
 from __future__ import annotations
 
-import importlib
+import inspect
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from grpo_reward.parsing import ParsedResponse, parse_published, parse_strict
 from grpo_reward.parts import (
-    Masks,
+    RewardContext,
     consistency_part,
     format_part,
     keyframe_part,
@@ -22,47 +29,63 @@ from grpo_reward.parts import (
     match_boxes,
     spatial_part,
 )
-from grpo_reward.reading import Reading, read_as_published, read_strictly
 from grpo_reward.strict import strict_boxes, strict_consistency_part, strict_keyframe_part, strict_spatial_part
-from veason.data.examples import GroundTruth
-from veason.tracking.sam2.tracker import Prompt
+from veason.errors import DataError
+from veason.resolve import nearest, resolve
+from veason.tracking.base import BoxPrompt
 
-Part = Callable[[Reading, GroundTruth, Masks | None], float]
+Part = Callable[[RewardContext], float]
+SelectBoxes = Callable[[RewardContext], np.ndarray | None]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A score as the sum of its parts.
+    """A score as the weighted sum of its parts.
 
     Attributes:
-        read: text -> Reading; never raises.
-        parts: name -> part; each is logged under its name.
-        boxes: which of the read boxes prompt the tracker on the chosen frame, float64 [K, 4]; None for a rule without
-            SAM 2.
+        parse: response -> ParsedResponse; never raises.
+        parts: name -> part; each is logged under its name, unweighted.
+        boxes: which of the parsed boxes the tracker is given on the chosen frame, float64 [K, 4]; None for a rule that
+            tracks nothing.
+        weights: part -> its factor in the sum; 1 for a part that is not named.
     """
 
-    read: Callable[[str], Reading]
+    parse: Callable[[str], ParsedResponse]
     parts: Mapping[str, Part]
-    boxes: Callable[[Reading, GroundTruth], np.ndarray | None] | None = None
+    boxes: SelectBoxes | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
 
-    def prompt(self, reading: Reading, truth: GroundTruth) -> Prompt | None:
+    def box_prompt(self, context: RewardContext) -> BoxPrompt | None:
         """What the tracker is asked for, or None where nothing is to be tracked."""
-        position = keyframe_position(reading, truth)
+        position = keyframe_position(context)
         if self.boxes is None or position is None:
             return None
-        boxes = self.boxes(reading, truth)
-        return None if boxes is None or not len(boxes) else Prompt(position, boxes)
+        boxes = self.boxes(context)
+        return None if boxes is None or not len(boxes) else BoxPrompt(position, boxes)
+
+    def with_weights(self, weights: Mapping[str, float]) -> Rule:
+        """The rule with other factors for some of its parts.
+
+        Raises:
+            DataError: a weight for a part that the rule does not have, or one that is not a finite number.
+        """
+        for name, weight in weights.items():
+            if name not in self.parts:
+                raise DataError(f"worker.reward.weights: no part is named {name!r}{nearest(name, self.parts)}")
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise DataError(f"worker.reward.weights.{name} is {weight!r}; a weight is a finite number")
+        return replace(self, weights={**self.weights, **weights}) if weights else self
 
 
-def matched_boxes(reading: Reading, truth: GroundTruth) -> np.ndarray | None:
+def matched_boxes(context: RewardContext) -> np.ndarray | None:
     """The predicted boxes that the matching pairs with a true one, in the order they were predicted."""
-    matched = match_boxes(reading, truth)
-    return None if matched is None or reading.boxes is None else reading.boxes[matched[0]]
+    matched, boxes = match_boxes(context), context.parsed.boxes
+    return None if matched is None or boxes is None else boxes[matched[0]]
 
 
-def all_boxes(reading: Reading, _truth: GroundTruth) -> np.ndarray | None:
+def all_boxes(context: RewardContext) -> np.ndarray | None:
     """Every predicted box, as at inference."""
-    return reading.boxes
+    return context.parsed.boxes
 
 
 PARTS: dict[str, Part] = {
@@ -71,7 +94,7 @@ PARTS: dict[str, Part] = {
     "spatial": spatial_part,
     "consistency": consistency_part,
 }
-STRICT: dict[str, Part] = {
+STRICT_PARTS: dict[str, Part] = {
     "format": format_part,
     "keyframe": strict_keyframe_part,
     "spatial": strict_spatial_part,
@@ -79,9 +102,9 @@ STRICT: dict[str, Part] = {
 }
 
 
-def published(*names: str, boxes: Callable[[Reading, GroundTruth], np.ndarray | None] | None = None) -> Rule:
+def published(*names: str, boxes: SelectBoxes | None = None) -> Rule:
     """The published parts of these names."""
-    return Rule(read_as_published, {name: PARTS[name] for name in names}, boxes)
+    return Rule(parse_published, {name: PARTS[name] for name in names}, boxes)
 
 
 RULES: dict[str, Rule] = {
@@ -92,38 +115,42 @@ RULES: dict[str, Rule] = {
     "ablation_keyframe_sft_only_sam": published("format", "keyframe", "consistency", boxes=matched_boxes),
     "ablation_keyframe_sft_only_external": published("format", "keyframe", "consistency", boxes=all_boxes),
     "boxes_only": published("format", "spatial"),
-    # all predicted boxes are propagated, absent objects are absent, refusing is rewarded, boxes are finite and ordered
-    "veason_strict": Rule(read_strictly, STRICT, strict_boxes),
+    # all predicted boxes are tracked, absent objects are absent, refusing is rewarded, boxes are finite and ordered
+    "veason_strict": Rule(parse_strict, STRICT_PARTS, strict_boxes),
 }
 RULES["no_keyframe"] = RULES["ablation_no_keyframe_reward"]
 RULES["no_sam2"] = RULES["ablation_keyframe_sft_sam_mod_compute_score"]
+
+KEY = "worker.reward.compute_score"
 
 
 def find_rule(name: str, **options: Any) -> Rule:
     """A rule by its name in `RULES`, or by `package.module:name`; a function found there is called with `options`.
 
     Raises:
-        ValueError: there is no such rule; the message lists those there are.
-        TypeError: the path leads to something else, or there are options where none are taken.
+        DataError: there is no such rule, the path leads to something else, or an option is not taken.
     """
-    if ":" not in name:
-        if name not in RULES:
-            raise ValueError(
-                f"worker.reward.compute_score: no rule is named {name!r}; choose {', '.join(RULES)} or "
-                "package.module:name"
-            )
+    found = resolve(name, RULES, KEY)
+    if isinstance(found, Rule):
         if options:
-            raise TypeError(f"worker.reward.options: {name} takes none, got {', '.join(options)}")
-        return RULES[name]
-    module, attribute = name.split(":", 1)
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"worker.reward.compute_score: {name!r} cannot be imported: {error}") from error
-    if not isinstance(found, Rule) and callable(found):
-        found = found(**options)
-    if not isinstance(found, Rule):
-        raise TypeError(
-            f"worker.reward.compute_score: {name!r} is a {type(found).__name__}, not a grpo_reward.rules.Rule"
+            raise DataError(f"worker.reward.options: {name} takes none, got {', '.join(options)}")
+        return found
+    if not callable(found):
+        raise DataError(f"{KEY}: {name} is a {type(found).__name__}, not a grpo_reward.rules.Rule")
+    parameters = inspect.signature(found).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if missing := [parameter for parameter in needed if parameter not in options]:
+        raise DataError(
+            f"{KEY}: {name} is a function of ({', '.join(needed)}), and {', '.join(missing)} is not in "
+            "worker.reward.options; a function there makes a Rule from its options. A scoring function becomes a part: "
+            'RULE = Rule(parse_published, {"name": part}), see grpo_reward/rules.py'
         )
-    return found
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        known = [p.name for p in parameters]
+        for key in options:
+            if key not in known:
+                raise DataError(f"worker.reward.options.{key}: {name} does not take it{nearest(key, known)}")
+    rule = found(**options)
+    if not isinstance(rule, Rule):
+        raise DataError(f"{KEY}: {name} gave a {type(rule).__name__}, not a grpo_reward.rules.Rule")
+    return rule

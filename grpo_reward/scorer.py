@@ -1,188 +1,243 @@
-"""Scores the answers of a group together, or of several: frames are encoded once and all boxes are tracked as one
-batch.
-"""
+"""Scores the responses of whole groups: frames are encoded once, and all boxes are tracked as one batch."""
 
 from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from grpo_reward.reward_score import DEFAULT_RULE, Breakdown, score_reading
+from grpo_reward.parts import RewardContext
+from grpo_reward.reward_score import DEFAULT_RULE, Breakdown, score_context
 from grpo_reward.rules import Rule, find_rule
-from veason.data.examples import Example, GroundTruth
-from veason.tracking.sam2.tracker import Prompt, VideoTracker
+from veason.data.examples import Example
+from veason.errors import DataError
+from veason.resolve import nearest
+from veason.tracking import DEFAULT, PACKAGES, build_tracker, check_tracker
+from veason.tracking.base import BoxPrompt, Tracker
 
 log = logging.getLogger(__name__)
 
 TRACKER_ERRORS = ("raise", "skip")
-Masks = list[torch.Tensor | None]  # of a group: [T, H, W] per response, None where nothing was tracked
 
 
-class TrackerFailed(RuntimeError):
-    """SAM 2 failed twice on one sample; the message names it."""
+class TrackerError(RuntimeError):
+    """The tracker failed twice on one sample; the message names it."""
 
 
-class GroupScorer:
-    """The engine's scorer.
+class RewardScorer:
+    """Scores groups by one rule; the engine's scorer (verl.protocol).
 
     Args:
-        rule: how answers are scored.
+        rule: how responses are scored.
         tracker: needed by rules that compare masks.
         on_tracker_error: what a second failure of the tracker on the same sample does: `raise` ends the run with the
             sample's name; `skip` gives the whole group NaN, which leaves it out of the update, and counts it in
             `skipped`.
     """
 
-    def __init__(self, rule: Rule, tracker: VideoTracker | None, on_tracker_error: str = "raise"):
-        if on_tracker_error not in TRACKER_ERRORS:
-            raise ValueError(
-                f"worker.reward.on_tracker_error is {on_tracker_error!r}; choose {' or '.join(TRACKER_ERRORS)}"
-            )
+    def __init__(self, rule: Rule, tracker: Tracker | None, on_tracker_error: str = "raise"):
+        check_on_tracker_error(on_tracker_error)
         if rule.boxes is not None and tracker is None:
-            raise ValueError("worker.reward.sam2_config: the rule compares tracked masks and needs a SAM 2 model")
+            raise ValueError("worker.reward.tracker: the rule compares tracked masks and needs a tracker")
         self.rule, self.tracker, self.on_tracker_error = rule, tracker, on_tracker_error
         self.skipped = 0
 
     def score(self, example: Example, responses: Sequence[str]) -> list[Breakdown]:
         """Score the responses to one prompt, in order."""
         (scores,) = self.score_groups([(example, responses)])
-        if isinstance(scores, TrackerFailed):
+        if isinstance(scores, TrackerError):
             raise scores
         return scores
 
-    def score_groups(self, groups: Sequence[tuple[Example, Sequence[str]]]) -> list[list[Breakdown] | TrackerFailed]:
-        """Score several prompts' responses, their clips tracked together; in a group's place the failure that would end
-        the run.
-        """
-        asked = [_Asked.of(self.rule, example, responses) for example, responses in groups]
-        tracked = self._track_together(asked)
-        return [self._finish(group, masks) for group, masks in zip(asked, tracked, strict=True)]
+    def score_groups(self, groups: Sequence[tuple[Example, Sequence[str]]]) -> list[list[Breakdown] | TrackerError]:
+        """Score several prompts' responses, their clips tracked together.
 
-    def _finish(self, group: _Asked, masks: Masks | TrackerFailed) -> list[Breakdown] | TrackerFailed:
-        if not isinstance(masks, TrackerFailed):
-            return [
-                score_reading(self.rule, reading, group.truth, mask)
-                for reading, mask in zip(group.readings, masks, strict=True)
-            ]
+        Returns:
+            Per group its scores, or the failure that should end the run.
+        """
+        parsed = [ParsedGroup.parse(self.rule, example, responses) for example, responses in groups]
+        tracked = self._track_groups(parsed)
+        return [self._score_group(group, masks) for group, masks in zip(parsed, tracked, strict=True)]
+
+    def _score_group(
+        self, group: ParsedGroup, masks: list[torch.Tensor] | TrackerError
+    ) -> list[Breakdown] | TrackerError:
+        if not isinstance(masks, TrackerError):
+            return [score_context(self.rule, context) for context in group.with_masks(masks)]
         if self.on_tracker_error == "raise":
             return masks
         self.skipped += 1
         log.warning("%s; its group is left out of the update (%d so far)", masks, self.skipped)
-        return [
-            Breakdown(float("nan"), dict.fromkeys(self.rule.parts, float("nan")), reading.failure)
-            for reading in group.readings
-        ]
+        nan = float("nan")
+        parts = dict.fromkeys(self.rule.parts, nan)
+        return [Breakdown(nan, parts, context.parsed.failure) for context in group.contexts]
 
-    def _track_together(self, asked: Sequence[_Asked]) -> list[Masks | TrackerFailed]:
-        """Masks [T, H, W] per prompt on the tracker's device, groups of one size at once; what fails is tried once more
-        by itself.
-        """
-        found: list[Masks | TrackerFailed] = [[None] * len(group.prompts) for group in asked]
-        tracking = [number for number, group in enumerate(asked) if group.wanted and self.tracker is not None]
-        for size in {asked[number].size for number in tracking}:
-            members = [number for number in tracking if asked[number].size == size]
+    def _track_groups(self, groups: Sequence[ParsedGroup]) -> list[list[torch.Tensor] | TrackerError]:
+        """Per group the masks of its prompts, groups of one mask size at once; a failure is retried group by group."""
+        found: list[list[torch.Tensor] | TrackerError] = [[] for _ in groups]
+        tracking = [number for number, group in enumerate(groups) if group.box_prompts and self.tracker is not None]
+        for size in {groups[number].size for number in tracking}:
+            members = [number for number in tracking if groups[number].size == size]
             masks: list[list[torch.Tensor]] | None = None
             try:
-                masks = self._track([asked[number] for number in members], size)
+                masks = self._track([groups[number] for number in members], size)
             except Exception as error:
-                names = ", ".join(asked[number].sample_id for number in members)
-                log.warning(
-                    "SAM 2 failed on %s, once more: %s", names, repr(error)
-                )  # as text: a log record keeps what it is given
+                names = ", ".join(groups[number].sample_id for number in members)
+                log.warning("the tracker failed on %s, retried: %s", names, repr(error))  # as text: logs keep arguments
             for position, number in enumerate(members):
-                own = self._once_more(asked[number]) if masks is None else masks[position]
-                found[number] = own if isinstance(own, TrackerFailed) else asked[number].spread(own)
+                found[number] = self._retry(groups[number]) if masks is None else masks[position]
         return found
 
-    def _once_more(self, group: _Asked) -> list[torch.Tensor] | TrackerFailed:
-        """On a fresh state, as every call is: the caller has let go of the error, and with it of the failed attempt's
-        features.
-        """
+    def _retry(self, group: ParsedGroup) -> list[torch.Tensor] | TrackerError:
+        """Track one group alone; the first error, and the features that it held, are gone by now."""
         gc.collect()
         torch.cuda.empty_cache()  # nothing where CUDA is not in use
         try:
             return self._track([group], group.size)[0]
         except Exception as error:
-            failed = TrackerFailed(f"SAM 2 failed twice on {group.sample_id}: {error!r}")
+            failed = TrackerError(f"the tracker failed twice on {group.sample_id}: {error!r}")
             failed.__cause__ = error
             return failed
 
-    def _track(self, groups: Sequence[_Asked], size: tuple[int, int]) -> list[list[torch.Tensor]]:
+    def _track(self, groups: Sequence[ParsedGroup], size: tuple[int, int]) -> list[list[torch.Tensor]]:
         assert self.tracker is not None
-        return self.tracker.track_groups_on_device([(group.frames(), group.wanted) for group in groups], size)
+        return self.tracker.track_groups_on_device([(group.frames(), group.box_prompts) for group in groups], size)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A group as the rule reads it: one reading, and one prompt or None, per response."""
+class ParsedGroup:
+    """The responses to one prompt as the rule parses them, with one box prompt or None per response."""
 
     example: Example
-    truth: GroundTruth
-    readings: list[Any]
-    prompts: list[Prompt | None]
+    contexts: list[RewardContext]
+    prompts: list[BoxPrompt | None]
 
     @classmethod
-    def of(cls, rule: Rule, example: Example, responses: Sequence[str]) -> _Asked:
-        if example.truth is None:
+    def parse(cls, rule: Rule, example: Example, responses: Sequence[str]) -> ParsedGroup:
+        """Raises ValueError when the example has no truth."""
+        truth = example.truth
+        if truth is None:
             raise ValueError(f"{example.sample_id} has no truth to score against")
-        readings = [rule.read(response) for response in responses]
-        return cls(example, example.truth, readings, [rule.prompt(reading, example.truth) for reading in readings])
+        contexts = [
+            RewardContext(response, rule.parse(response), truth, None, example.sample_id, example.expression)
+            for response in responses
+        ]
+        return cls(example, contexts, [rule.box_prompt(context) for context in contexts])
 
     @property
     def sample_id(self) -> str:
         return self.example.sample_id
 
     @property
-    def wanted(self) -> list[Prompt]:
+    def box_prompts(self) -> list[BoxPrompt]:
+        """The prompts of the responses that have one."""
         return [prompt for prompt in self.prompts if prompt is not None]
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the true masks, and so of the tracked ones."""
-        height, width = self.truth.masks.shape[1:]
+        assert self.example.truth is not None
+        height, width = self.example.truth.masks.shape[1:]
         return height, width
 
     def frames(self) -> list[np.ndarray]:
         return [np.asarray(image.convert("RGB")) for image in self.example.images]
 
-    def spread(self, masks: Sequence[torch.Tensor]) -> Masks:
-        """The masks of the prompts that there are, None for the others."""
+    def with_masks(self, masks: Sequence[torch.Tensor]) -> list[RewardContext]:
+        """The contexts with the masks of `box_prompts`; None for a response without one."""
+        if not masks:
+            return self.contexts
         tracked = iter(masks)
-        return [None if prompt is None else next(tracked) for prompt in self.prompts]
+        return [
+            context if prompt is None else replace(context, masks=next(tracked))
+            for context, prompt in zip(self.contexts, self.prompts, strict=True)
+        ]
+
+
+def check_on_tracker_error(value: str) -> None:
+    if value not in TRACKER_ERRORS:
+        raise DataError(f"worker.reward.on_tracker_error is {value!r}{nearest(value, TRACKER_ERRORS)}")
+
+
+def check_reward(
+    compute_score: str = DEFAULT_RULE,
+    weights: Mapping[str, float] | None = None,
+    on_tracker_error: str = "raise",
+    tracker: str = DEFAULT,
+    tracker_options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    reward_type: str = "function",
+    sam2_config: str | None = None,
+    sam2_checkpoint: str | None = None,
+) -> dict[str, str]:
+    """Check `worker.reward` before anything is loaded.
+
+    Args:
+        compute_score: the rule, by name or by `package.module:name`.
+        weights: part -> its factor in the sum.
+        on_tracker_error: see `RewardScorer`.
+        tracker, tracker_options: see `veason.tracking`; read only where the rule tracks.
+        options: what a rule of your own is made from.
+        reward_type: "function" is what there is.
+        sam2_config, sam2_checkpoint: the published names of two of sam2's options.
+
+    Returns:
+        Import name of a package that is needed -> what needs it.
+
+    Raises:
+        DataError: in one line that names the key.
+    """
+    rule = _find_rule(compute_score, weights, options, reward_type)
+    check_on_tracker_error(on_tracker_error)
+    if rule.boxes is None:
+        return {}
+    need = f"worker.reward.compute_score={compute_score} tracks masks"
+    try:
+        check_tracker(tracker, _tracker_options(tracker_options, sam2_config, sam2_checkpoint))
+    except DataError as error:
+        raise DataError(f"worker.reward.{error}; {need}") from error
+    return dict.fromkeys(PACKAGES.get(tracker, ()), need)
 
 
 def build_scorer(
     compute_score: str = DEFAULT_RULE,
+    weights: Mapping[str, float] | None = None,
     on_tracker_error: str = "raise",
+    tracker: str = DEFAULT,
+    tracker_options: Mapping[str, Any] | None = None,
+    device: str | torch.device = "cpu",
+    options: Mapping[str, Any] | None = None,
+    reward_type: str = "function",
     sam2_config: str | None = None,
     sam2_checkpoint: str | None = None,
-    device: str | torch.device = "cpu",
-    options: dict[str, Any] | None = None,
-    reward_type: str = "function",
-) -> GroupScorer:
-    """The scorer that `worker.reward` asks for, its tracker loaded on `device`.
+) -> RewardScorer:
+    """The scorer that `worker.reward` asks for, its tracker loaded on `device`; arguments as in `check_reward`."""
+    rule = _find_rule(compute_score, weights, options, reward_type)
+    check_on_tracker_error(on_tracker_error)
+    if rule.boxes is None:
+        return RewardScorer(rule, None, on_tracker_error)
+    try:
+        built = build_tracker(tracker, device, **_tracker_options(tracker_options, sam2_config, sam2_checkpoint))
+    except DataError as error:
+        raise DataError(f"worker.reward.{error}; worker.reward.compute_score={compute_score} tracks masks") from error
+    return RewardScorer(rule, built, on_tracker_error)
 
-    Args:
-        compute_score: the rule, by name or by `package.module:name`.
-        sam2_config: SAM 2 model file, or its name inside the sam2 package; only read where the rule tracks.
-        sam2_checkpoint: its weights, which must be named; "random" is for a test without.
-        options: what a rule of your own is made from.
-        reward_type: "function" is what there is.
-    """
+
+def _find_rule(
+    name: str, weights: Mapping[str, float] | None, options: Mapping[str, Any] | None, reward_type: str
+) -> Rule:
     if reward_type != "function":
-        raise ValueError(f"worker.reward.reward_type is {reward_type!r}; there is only 'function'")
-    rule = find_rule(compute_score, **(options or {}))
-    tracker = None
-    if rule.boxes is not None:
-        if sam2_config is None:
-            raise ValueError(f"worker.reward.sam2_config is not set, and {compute_score} compares tracked masks")
-        if sam2_checkpoint is None:  # random masks would be scored, and nothing would show it
-            raise ValueError(f"worker.reward.sam2_checkpoint is not set, and {compute_score} compares tracked masks")
-        tracker = VideoTracker.from_files(sam2_config, sam2_checkpoint, device)
-    return GroupScorer(rule, tracker, on_tracker_error)
+        raise DataError(f"worker.reward.reward_type is {reward_type!r}; there is only 'function'")
+    return find_rule(name, **(options or {})).with_weights(weights or {})
+
+
+def _tracker_options(
+    options: Mapping[str, Any] | None, sam2_config: str | None, sam2_checkpoint: str | None
+) -> dict[str, Any]:
+    published = {"sam2_config": sam2_config, "sam2_checkpoint": sam2_checkpoint}
+    return {key: value for key, value in published.items() if value is not None} | dict(options or {})

@@ -1,4 +1,4 @@
-"""Parts that correct the published reward, under names of their own; `veason_strict` is made of them."""
+"""Parts that correct the published reward, under names of their own; the rule `veason_strict` is made of them."""
 
 from __future__ import annotations
 
@@ -6,51 +6,48 @@ from dataclasses import replace
 
 import numpy as np
 
-from grpo_reward.parts import Masks, consistency_part, keyframe_part, keyframe_position, spatial_part
-from grpo_reward.reading import Reading
-from veason.data.examples import GroundTruth
+from grpo_reward.parts import RewardContext, consistency_part, keyframe_part, keyframe_position, spatial_part
 
 
-def strict_keyframe_part(reading: Reading, truth: GroundTruth, masks: Masks | None) -> float:
-    """As published, and for a target in no frame 1 when the answer names no box."""
-    if not truth.masks.any():
-        return float(refuses(reading))
-    return keyframe_part(reading, truth, masks)
+def strict_keyframe_part(context: RewardContext) -> float:
+    """As published; for a target in no frame 1 when the answer names no box."""
+    return keyframe_part(context) if is_present(context) else refusal(context)
 
 
-def strict_spatial_part(reading: Reading, truth: GroundTruth, masks: Masks | None) -> float:
-    """As published over the objects in the frame: [0, 0, 0, 0] is no box. For a target in no frame 1 when the answer
-    names none.
+def strict_spatial_part(context: RewardContext) -> float:
+    """As published over the objects in the frame: [0, 0, 0, 0] is no box.
+
+    For a target in no frame 1 when the answer names no box.
     """
-    if not truth.masks.any():
-        return float(refuses(reading))
-    position = keyframe_position(reading, truth)
-    if position is None or reading.boxes is None or not len(reading.boxes) or not present(truth, position):
+    if not is_present(context):
+        return refusal(context)
+    position, parsed, truth = keyframe_position(context), context.parsed, context.truth
+    if position is None or parsed.boxes is None or not len(parsed.boxes):
         return 0.0
-    boxes = list(truth.boxes)
-    boxes[position] = present(truth, position)
-    return spatial_part(reading, replace(truth, boxes=boxes), masks)
+    present = [box for box in truth.boxes[position] if np.any(box)]
+    if not present:
+        return 0.0
+    boxes = [*truth.boxes[:position], present, *truth.boxes[position + 1 :]]
+    return spatial_part(replace(context, truth=replace(truth, boxes=boxes)))
 
 
-def strict_consistency_part(reading: Reading, truth: GroundTruth, masks: Masks | None) -> float:
+def strict_consistency_part(context: RewardContext) -> float:
     """As published over ALL predicted boxes; for a target in no frame 1 when the answer names no box."""
-    if not truth.masks.any():
-        return float(refuses(reading))
-    return consistency_part(reading, truth, masks)
+    return consistency_part(context) if is_present(context) else refusal(context)
 
 
-def strict_boxes(reading: Reading, truth: GroundTruth) -> np.ndarray | None:
-    """What the tracker is given: every predicted box, as at inference; none for a target in no frame, as no part asks
-    for its masks.
+def strict_boxes(context: RewardContext) -> np.ndarray | None:
+    """What is tracked: every predicted box, as at inference; nothing for a target in no frame, where no part needs
+    masks.
     """
-    return reading.boxes if truth.masks.any() else None
+    return context.parsed.boxes if is_present(context) else None
 
 
-def refuses(reading: Reading) -> bool:
-    """The answer could be read and says that the target is absent."""
-    return reading.failure is None and reading.predicted == 0
+def is_present(context: RewardContext) -> bool:
+    """Whether the target is in any sampled frame."""
+    return bool(context.truth.masks.any())
 
 
-def present(truth: GroundTruth, position: int) -> list[list[float]]:
-    """The boxes of the objects that are in the frame."""
-    return [box for box in truth.boxes[position] if np.any(box)]
+def refusal(context: RewardContext) -> float:
+    """1 when the answer could be parsed and says that the target is absent, else 0."""
+    return float(context.parsed.failure is None and context.parsed.num_predicted == 0)

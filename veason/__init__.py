@@ -1,18 +1,18 @@
 """Video reasoning segmentation: the task itself, without an engine to train it.
 
-from veason import Segmenter, VLLMPolicy, VideoTracker
+from veason import Segmenter, VLLMPolicy, build_tracker
 """
 
 from typing import Any
 
-_HOMES = {"Segmenter": "veason.pipeline", "VLLMPolicy": "veason.policy", "VideoTracker": "veason.tracking.sam2.tracker"}
-__all__ = ["Segmenter", "VLLMPolicy", "VideoTracker"]
+_MODULES = {"Segmenter": "veason.pipeline", "VLLMPolicy": "veason.policy", "build_tracker": "veason.tracking"}
+__all__ = ["Segmenter", "VLLMPolicy", "build_tracker"]
 
 
 def __getattr__(name: str) -> Any:
-    """The names above are imported when they are first asked for: a data script needs no SAM 2."""
-    if name not in _HOMES:
+    """Import the names above when they are first used: a data script needs no vLLM."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'veason' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,9 +1,9 @@
-"""The policy's answer as text: how it is read wherever an answer is used, and how it is written as a training target.
+"""The policy's answer as text: parsed for inference and reward, formatted as a training target.
 
     <think>reasoning</think>
     <answer>{"keyframe_timestamp": 12, "bbox_2d_list": [[x1, y1, x2, y2], ...]}</answer>
 
-Reading never raises and takes time linear in the length of the text, whatever the policy wrote.
+Parsing never raises and takes time linear in the length of the text, whatever the policy wrote.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 Box = tuple[float, float, float, float]
 
 KEYFRAME_KEY, BOXES_KEY = "keyframe_timestamp", "bbox_2d_list"
-MAX_BOXES = 120  # what one answer may ask the tracker for; further boxes are not read
+MAX_BOXES = 120  # boxes of one answer that are tracked or scored; further ones are ignored
 
-# Why an answer could not be read; these are the names under which failures are counted.
+# Why an answer could not be parsed; failures are counted under these names.
 NO_ANSWER, BAD_JSON, BAD_KEYFRAME, BAD_BOXES = "no_answer", "bad_json", "bad_keyframe", "bad_boxes"
 
 _BETWEEN_TAGS = re.compile(r"</think>\s*+<answer>")
@@ -28,30 +28,30 @@ _BETWEEN_TAGS = re.compile(r"</think>\s*+<answer>")
 
 @dataclass(frozen=True)
 class Answer:
-    """What an answer says.
+    """A parsed answer.
 
     Attributes:
         thinking: the text between the first `<think>` and its `</think>`; empty where there is none.
-        keyframe: the time chosen among those shown; None where it could not be read.
+        keyframe: the time chosen among those shown; None where it could not be parsed.
         boxes: (x1, y1, x2, y2) in pixels of the frames shown, finite, with x1 <= x2 and y1 <= y2; at most `MAX_BOXES`.
-        failure: None where the answer could be read, else one of the causes above. A readable answer may name no box:
-            the target is absent.
-        listed: how many entries the answer's list holds, unusable ones included; 0 for a list that says that the target
-            is absent.
+        failure: None where the answer could be parsed, else one of the causes above. Without a failure `boxes` may be
+            empty: the target is absent.
+        num_listed: entries of the answer's list, unusable ones included; 0 for a list that says that the target is
+            absent.
     """
 
     thinking: str
     keyframe: int | None
     boxes: tuple[Box, ...]
     failure: str | None
-    listed: int = 0
+    num_listed: int = 0
 
 
 def parse_answer(text: str) -> Answer:
-    """Read an answer as inference does: entries that are no box are dropped, and a list of nothing but such entries is
-    a failure.
+    """Parse an answer as inference does.
 
-    Two lists say that the target is absent, and are none: an empty one, and one of zero boxes only.
+    Entries that are no box are dropped, and a list of nothing but such entries is a failure. Two lists say that the
+    target is absent, which is no failure: an empty one, and one of zero boxes only.
     """
     thinking = _between(text, "<think>", "</think>") or ""
     fields, failure = read_fields(text)
@@ -69,7 +69,7 @@ def parse_answer(text: str) -> Answer:
 
 
 def format_answer(thinking: str, keyframe: int, boxes: Sequence[Sequence[float]]) -> str:
-    """Write an answer in the layout above; whole coordinates are written as integers."""
+    """An answer in the layout above; whole coordinates are written as integers."""
     numbers = [[int(value) if float(value).is_integer() else float(value) for value in box] for box in boxes]
     fields = json.dumps({KEYFRAME_KEY: int(keyframe), BOXES_KEY: numbers})
     return f"<think>{thinking}</think>\n<answer>{fields}</answer>"
@@ -85,7 +85,7 @@ def has_layout(text: str) -> bool:
 
 
 def read_fields(text: str) -> tuple[dict[str, Any], str | None]:
-    """The JSON object inside the first closed `<answer>` block, or an empty one and the cause."""
+    """The JSON object in the first closed `<answer>` block and None, or an empty one and the cause of failure."""
     block = _between(text, "<answer>", "</answer>")
     if block is None:
         return {}, NO_ANSWER
@@ -94,7 +94,7 @@ def read_fields(text: str) -> tuple[dict[str, Any], str | None]:
 
 
 def load_json(text: str) -> Any:
-    """Parse JSON; None for anything that is not JSON, nests too deep or holds an integer of thousands of digits."""
+    """Parse JSON; None for text that is no JSON, nests too deeply or holds an integer of thousands of digits."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -127,7 +127,7 @@ def _read_box(entry: Any) -> Box | None:
 
 
 def _is_zero_box(entry: Any) -> bool:
-    """[0, 0, 0, 0] is how the data writes "not in this frame"."""
+    """Whether an entry is [0, 0, 0, 0], which stands for "not in this frame" in the data."""
     return _is_four_numbers(entry) and not any(entry)
 
 

@@ -10,13 +10,14 @@ from PIL import Image
 
 from veason.errors import DataError
 
-LARGEST = 5  # the anchor is one of the frames with the largest target
-PATCH = 28  # pixels: Qwen2.5-VL merges 2 x 2 patches of 14 into one token
+ANCHOR_CANDIDATES = 5  # the anchor is one of the frames with the largest target
+MAX_SIDE_MULTIPLES = (
+    128  # transformers' Qwen2.5-VL image processor: at most 12,845,056 pixels, 128 x 128 multiples of 28
+)
 
 
 def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
-    """Frames of one training prompt: evenly strided through the video, and always through a frame that shows the target
-    well.
+    """Frames of one training prompt: evenly strided through the video, one of them with a large target.
 
     The anchor is drawn among the five frames with the largest target; the stride is ceil(T / (count - 1)) and the first
     frame is anchor mod stride. So `count` is an upper bound: 6 gives at most 5 frames. A count of 1 gives the anchor
@@ -26,7 +27,7 @@ def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> 
         areas: [T], the area in pixels of the union of the target masks in each frame. All zero: the target is not in
             the video, and the anchor is any frame.
         count: `data.sampled_frames`.
-        rng: the one source of chance.
+        rng: draws the anchor.
 
     Returns:
         Increasing indices into the video.
@@ -35,13 +36,11 @@ def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> 
 
 
 def anchored_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> tuple[int, list[int]]:
-    """The anchor, and the frames of `training_frames`, of which it is one: the anchor is the keyframe of a chain of
-    thought.
-    """
+    """The anchor and the frames of `training_frames`; the anchor is the keyframe of a chain of thought."""
     total = len(areas)
     if total == 0 or count < 1:
         raise DataError(f"cannot sample {count} frames of a video of {total}")
-    ranked = np.argsort(areas, kind="stable")[-LARGEST:] if np.any(areas) else np.arange(total)
+    ranked = np.argsort(areas, kind="stable")[-ANCHOR_CANDIDATES:] if np.any(areas) else np.arange(total)
     anchor = int(rng.choice(ranked))
     if count == 1:
         return anchor, [anchor]
@@ -50,9 +49,7 @@ def anchored_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> 
 
 
 def evaluation_frames(total: int, count: int = 8) -> list[int]:
-    """`count` evenly spaced frames from the first to the last of `total`, rounded down; all of them when there are no
-    more than that.
-    """
+    """`count` evenly spaced frames from the first to the last of `total`, rounded down; at most all of them."""
     if total <= count:
         return list(range(total))
     return np.linspace(0, total - 1, num=count, dtype=int).tolist()
@@ -90,20 +87,22 @@ def frame_size(path: str | PathLike[str]) -> tuple[int, int]:
         raise DataError(f"frame cannot be read: {path} ({error})") from error
 
 
-def check_side(side: int) -> None:
-    """Refuses a frame size that the image processor would change: the policy would answer in another square than its
-    boxes are read in.
+def check_side(side: int, multiple: int) -> None:
+    """Refuse a frame size that the image processor would change: boxes would be read in another square than shown.
+
+    Args:
+        side: of the square frames, in pixels.
+        multiple: `ModelInfo.pixel_multiple` of the policy.
 
     Raises:
         DataError: names the size that the policy would see.
     """
-    from qwen_vl_utils.vision_process import smart_resize  # imports torch
-
-    seen, _ = smart_resize(side, side, factor=PATCH, min_pixels=(2 * PATCH) ** 2, max_pixels=12_845_056)
+    # as transformers' `smart_resize` of the Qwen-VL processors rounds
+    seen = min(max(round(side / multiple), 2), MAX_SIDE_MULTIPLES) * multiple
     if seen != side:
         raise DataError(
             f"frames of {side} x {side} pixels would reach the policy as {seen} x {seen}; choose a multiple of "
-            f"{PATCH}: {seen}"
+            f"{multiple}: {seen}"
         )
 
 

@@ -18,12 +18,12 @@ from veason.errors import DataError
 
 Rle = dict[str, Any]
 Box = tuple[int, int, int, int]
-BATCH = 16  # masks that are checked together: what this takes stays in the processor's cache
-LONGEST_RUN = 8  # codes: a run of 2^39 pixels
+CHECK_BATCH = 16  # masks that are checked together; their arrays stay in the processor's cache
+MAX_RUN_CODES = 8  # a run of 2^39 pixels
 
 
 def as_rle(value: Any) -> Rle | None:
-    """A mask as it stands in an annotation file, in compressed form.
+    """A mask of an annotation file, in compressed form.
 
     Args:
         value: None, an RLE with compressed (text) or plain (list) counts, or a list of such RLEs, which are joined.
@@ -49,19 +49,19 @@ def as_rle(value: Any) -> Rle | None:
 
 
 def check(rle: Rle) -> None:
-    """Raises DataError when the runs do not fill the picture exactly: see `find_damage`."""
+    """Raise DataError when the runs do not fill the picture exactly (`find_damage`)."""
     if found := find_damage([rle]):
         raise DataError(found[1])
 
 
 def find_damage(track: Sequence[Rle | None]) -> tuple[int, str] | None:
-    """The first mask whose runs do not fill its picture exactly, as its position and the reason.
+    """The position of the first mask whose runs do not fill its picture exactly, and the reason; None if there is none.
 
     pycocotools leaves pixels without a run as they were in memory; when it merges or compares such a mask it may crash
     or never return.
     """
-    for start in range(0, len(track), BATCH):
-        if found := _find_damage(track[start : start + BATCH]):
+    for start in range(0, len(track), CHECK_BATCH):
+        if found := _find_damage(track[start : start + CHECK_BATCH]):
             return start + found[0], found[1]
     return None
 
@@ -81,25 +81,27 @@ def _find_damage(track: Sequence[Rle | None]) -> tuple[int, str] | None:
             np.cumsum(chain, out=chain)
     filled, least = np.add.reduceat(runs, bounds[:-1]), np.minimum.reduceat(runs, bounds[:-1])
     pixels = np.array([rle["size"][0] * rle["size"][1] for _, rle in shown])
-    wrong = np.flatnonzero((filled != pixels) | (least < 0) | (longest > LONGEST_RUN))
+    wrong = np.flatnonzero((filled != pixels) | (least < 0) | (longest > MAX_RUN_CODES))
     if not len(wrong):
         return None
     first = wrong[0]
     number, rle = shown[first]
     reason = (
         f"runs of {filled[first]} pixels for {pixels[first]}"
-        if longest[first] <= LONGEST_RUN
+        if longest[first] <= MAX_RUN_CODES
         else f"a run of {longest[first]} codes"
     )
     return number, _refusal(rle, reason)
 
 
 def _read_runs(counts: Sequence[bytes]) -> tuple[np.ndarray, list[int], np.ndarray]:
-    """The runs of several masks as they are written, int64, where each mask's begin and end among them, and the codes
-    of its longest run.
+    """Decode the runs of several masks, without the differences that COCO stores them as.
 
     A code is a character: 5 bits of a run, low bits first, and whether more follow; the last one's highest bit is the
-        sign.
+    sign.
+
+    Returns:
+        The runs of all masks, int64; where each mask's begin and end among them; the codes of each mask's longest run.
     """
     codes = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
     ends = np.flatnonzero(codes & 32 == 0)
@@ -107,10 +109,10 @@ def _read_runs(counts: Sequence[bytes]) -> tuple[np.ndarray, list[int], np.ndarr
     lengths = ends - starts + 1
     bits = (codes & 31).astype(np.int64)
     runs = bits[starts]
-    for place in range(1, min(int(lengths.max()), LONGEST_RUN)):
+    for place in range(1, min(int(lengths.max()), MAX_RUN_CODES)):
         longer = np.flatnonzero(lengths > place)
         runs[longer] += bits[starts[longer] + place] << 5 * place
-    runs -= (bits[ends] >> 4) << 5 * np.minimum(lengths, LONGEST_RUN)
+    runs -= (bits[ends] >> 4) << 5 * np.minimum(lengths, MAX_RUN_CODES)
     bounds = np.concatenate(([0], np.searchsorted(ends, np.cumsum([len(each) for each in counts]) - 1) + 1)).tolist()
     return runs, bounds, np.maximum.reduceat(lengths, bounds[:-1])
 
@@ -147,9 +149,7 @@ def box(rle: Rle | None) -> Box | None:
 
 
 def union(rles: Iterable[Rle | None]) -> Rle | None:
-    """The RLE of all pixels that any of the masks holds, none of which is damaged (`find_damage`); None when there is
-    none.
-    """
+    """The union of masks, none of which may be damaged (`find_damage`); None when there is none."""
     present = [rle for rle in rles if rle is not None]
     if len(present) < 2:
         return present[0] if present else None
@@ -159,9 +159,7 @@ def union(rles: Iterable[Rle | None]) -> Rle | None:
 
 
 def scale_box(pixels: Box | None, height: int, width: int, size: int) -> list[float]:
-    """A box of a height x width frame in the size x size picture, shifted by half a pixel; an absent object is [0, 0,
-    0, 0].
-    """
+    """A box of a height x width frame in the size x size frame, shifted by half a pixel; [0, 0, 0, 0] for None."""
     if pixels is None:
         return [0, 0, 0, 0]
     left, top, right, bottom = pixels
@@ -170,17 +168,15 @@ def scale_box(pixels: Box | None, height: int, width: int, size: int) -> list[fl
 
 
 def resize_nearest(masks: np.ndarray, size: int) -> np.ndarray:
-    """Masks [..., H, W] at [..., size, size]; the pixel taken is that of
-    torch.nn.functional.interpolate(mode="nearest").
-    """
+    """Masks [..., H, W] at [..., size, size], as torch.nn.functional.interpolate(mode="nearest") samples them."""
     height, width = masks.shape[-2:]
     rows, columns = (
         np.floor(np.arange(size, dtype=np.float32) * np.float32(side / size)).astype(np.intp)
         for side in (height, width)
     )
-    turned = masks.swapaxes(-2, -1)  # a decoded mask lies column by column, so whole columns are taken first
-    picked = turned[..., np.minimum(columns, width - 1), :][..., np.minimum(rows, height - 1)]
-    return picked.swapaxes(-2, -1)
+    transposed = masks.swapaxes(-2, -1)  # a decoded mask lies column by column, so whole columns are taken first
+    sampled = transposed[..., np.minimum(columns, width - 1), :][..., np.minimum(rows, height - 1)]
+    return sampled.swapaxes(-2, -1)
 
 
 def read_mask(path: str | PathLike[str]) -> np.ndarray:

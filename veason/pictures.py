@@ -1,6 +1,4 @@
-"""Pictures for people: boxes and masks on frames, strips of frames, curves. Used by the audit, the teacher, the reports
-and the demo.
-"""
+"""Draws boxes and masks on frames, strips of frames, and curves; for the audit, the teacher, reports and the demo."""
 
 from __future__ import annotations
 
@@ -78,17 +76,15 @@ def overlay_masks(
 
 
 def write_label(picture: np.ndarray, text: str, corner: tuple[int, int], colour: Colour = (255, 255, 255)) -> None:
-    """Writes text into the picture, dark-rimmed so that it reads on any ground; `corner` is the lower left of its first
-    letter.
-    """
-    for ink, width in (((0, 0, 0), 3), (colour, 1)):
-        cv2.putText(picture, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, width, cv2.LINE_AA)
+    """Write text into the picture, with a dark outline; `corner` is the lower left of its first letter."""
+    for stroke, width in (((0, 0, 0), 3), (colour, 1)):
+        cv2.putText(picture, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.45, stroke, width, cv2.LINE_AA)
 
 
 def strip(
     frames: Sequence[np.ndarray], labels: Sequence[str] | None = None, height: int = 180, columns: int | None = None
 ) -> np.ndarray:
-    """Frames side by side at one height, with a label in each; several rows when `columns` is given.
+    """Frames side by side at one height, with a label in each; in several rows when `columns` is given.
 
     Args:
         frames: uint8 [H, W, 3] RGB each; sizes may differ.
@@ -116,7 +112,7 @@ def strip(
 
 
 def save_picture(path: str | PathLike[str], picture: np.ndarray) -> Path:
-    """Writes an RGB picture (PNG or JPEG by its suffix), making the folder; returns the path.
+    """Write an RGB picture (PNG or JPEG by its suffix), making the folder; returns the path.
 
     Raises:
         OSError: the picture cannot be written there.
@@ -136,7 +132,7 @@ def save_curves(
     ylabel: str = "",
     smooth: int = 1,
 ) -> Path:
-    """Writes a line plot.
+    """Write a line plot.
 
     Args:
         curves: name -> values by step (from 1), or (steps, values). A value that is NaN leaves a gap.

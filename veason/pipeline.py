@@ -1,9 +1,8 @@
-"""Think before you segment: sample frames -> prompt -> answer -> keyframe and boxes -> SAM 2 over the whole video ->
-masks.
+"""Segments one video: sample frames -> prompt -> answer -> keyframe and boxes -> tracker over the whole video -> masks.
 
-    segmenter = Segmenter(VLLMPolicy("checkpoint"), VideoTracker.from_files("configs/sam2.1/sam2.1_hiera_l.yaml",
-    "sam2.1_hiera_large.pt")) result = segmenter.segment(frames, "the one that leaves first") result.masks,
-    result.reading.thinking, result.reading.keyframe, result.reading.boxes
+    tracker = build_tracker("sam2", "cuda", config="configs/sam2.1/sam2.1_hiera_l.yaml", checkpoint="sam2.1_large.pt")
+    result = Segmenter(VLLMPolicy("checkpoint"), tracker).segment(frames, "the one that leaves first")
+    result.masks, result.prediction.thinking, result.prediction.keyframe, result.prediction.boxes
 
 `frames` is any sequence of uint8 [H, W, 3] RGB frames of one size: a list, an array [T, H, W, 3], or one that reads its
 files lazily.
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,29 +19,27 @@ from veason.answers import parse_answer
 from veason.frames import check_side, evaluation_frames, resize_frame
 from veason.policy import Policy, Question
 from veason.prompts import build_messages
-
-if TYPE_CHECKING:
-    from veason.tracking.sam2.tracker import Prompt, VideoTracker
+from veason.tracking.base import BoxPrompt, Tracker
 
 Frames = Sequence[np.ndarray]
 Box = tuple[int, int, int, int]
 
-# Why an answer gives an empty mask, besides the causes that `veason.answers` names (the answer could not be read).
+# Why an answer gives an empty mask, besides the causes of `veason.answers` (the answer could not be parsed).
 KEYFRAME_OUTSIDE, NO_TARGET = "keyframe_outside", "no_target"
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What an answer says about one video.
+class Prediction:
+    """What an answer predicts for one video.
 
     Attributes:
         text: the whole answer, as the policy wrote it.
         thinking: its reasoning.
-        keyframe: the chosen frame's index in the video; None where it could not be read.
+        keyframe: the chosen frame's index in the video; None where it could not be parsed.
         boxes: (x1, y1, x2, y2) on the keyframe, in pixels of the video.
         failure: why there is nothing to track and every mask is empty: a cause of `veason.answers`, `keyframe_outside`
             (of the video), or `no_target` (the policy says that nothing fits the expression: no fault in itself). None
-            where there is something.
+            where boxes are tracked.
     """
 
     text: str
@@ -55,59 +51,66 @@ class Reading:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """masks: bool [T, H, W], the union of the targets in every frame; shown: the frames that the policy saw."""
+    """The result for one expression.
+
+    Attributes:
+        masks: bool [T, H, W], the union of the targets in every frame.
+        prediction: the answer behind them.
+        shown: the frames that the policy saw.
+    """
 
     masks: np.ndarray
-    reading: Reading
+    prediction: Prediction
     shown: list[int]
 
 
 class Segmenter:
-    """The policy and the tracker at work on one video at a time.
+    """A policy and a tracker, applied to one video at a time.
 
     Args:
         policy: answers questions; needed by `segment` and `segment_all` only.
-        tracker: tracks boxes; as `policy`.
+        tracker: tracks the answers' boxes; see `veason.tracking`.
         sampled_frames: how many evenly spaced frames the policy sees.
         size: their side in pixels; boxes in an answer are in this square.
-        prompt_template: the wording, where the weights want another than ours (see `veason.prompts`).
+        prompt_template: another wording than the default (see `veason.prompts`).
     """
 
     def __init__(
         self,
         policy: Policy,
-        tracker: VideoTracker,
+        tracker: Tracker,
         sampled_frames: int = 8,
         size: int = 560,
         prompt_template: str | None = None,
     ) -> None:
         self.policy, self.tracker = policy, tracker
-        check_side(size)
+        info = getattr(policy, "model_info", None)
+        if info is not None:
+            check_side(size, info.pixel_multiple)
         self.sampled_frames, self.size, self.prompt_template = sampled_frames, size, prompt_template
 
     def segment(self, frames: Frames, expression: str) -> Segmentation:
-        """The masks of what one expression means."""
+        """The masks of what one expression refers to."""
         return self.segment_all(frames, [expression])[0]
 
     def segment_all(self, frames: Frames, expressions: Sequence[str]) -> list[Segmentation]:
-        """The same for several expressions: the policy answers them at once."""
+        """`segment` for several expressions, which the policy answers as one batch."""
         shown = evaluation_frames(len(frames), self.sampled_frames)
-        answers = self.policy.answers(self.questions(frames, expressions))
+        answers = self.policy.generate(self.questions(frames, expressions))
         shape = (len(frames), *frames[0].shape[:2])
-        readings = [self.read(answer, shape) for answer in answers]
+        predictions = [self.parse(answer, shape) for answer in answers]
         results = []
-        for reading, tracked in zip(readings, self.track_all(frames, readings)):
+        for prediction, tracked in zip(predictions, self.track_all(frames, predictions)):
             masks = np.zeros(shape, bool)
             for index, mask in tracked:
                 masks[index] = mask
-            results.append(Segmentation(masks, reading, shown))
+            results.append(Segmentation(masks, prediction, shown))
         return results
 
     def questions(
         self, frames: Frames, expressions: Sequence[str], names: Sequence[str] | None = None
     ) -> list[Question]:
-        """What the policy is asked about one video: evenly spaced frames with their times, frame t as second t, then an
-        expression.
+        """The policy's prompts about one video: evenly spaced frames, frame t as second t, then an expression.
 
         Args:
             names: of the samples, one an expression, for errors and seeds; the expressions themselves by default.
@@ -119,8 +122,8 @@ class Segmenter:
             for name, expression in zip(names or expressions, expressions, strict=True)
         ]
 
-    def read(self, text: str, shape: tuple[int, int, int]) -> Reading:
-        """An answer in terms of a video of shape (T, H, W). Never raises, whatever the policy wrote."""
+    def parse(self, text: str, shape: tuple[int, int, int]) -> Prediction:
+        """An answer as a prediction for a video of shape (T, H, W). Never raises, whatever the policy wrote."""
         total, height, width = shape
         answer = parse_answer(text)
         scaled = [self._scale(box, height, width) for box in answer.boxes]
@@ -130,38 +133,36 @@ class Segmenter:
             failure = NO_TARGET
         elif failure is None and (answer.keyframe is None or not 0 <= answer.keyframe < total):
             failure = KEYFRAME_OUTSIDE
-        return Reading(text, answer.thinking, answer.keyframe, boxes, failure)
+        return Prediction(text, answer.thinking, answer.keyframe, boxes, failure)
 
-    def track(self, frames: Frames, reading: Reading) -> Iterator[tuple[int, np.ndarray]]:
-        """(index, bool mask [H, W]) of every frame once, in the tracker's order, in memory that does not grow with the
-        video.
-        """
-        if reading.failure is None:
-            return iter(self.tracker.track_video(frames.__getitem__, len(frames), _prompt(reading)))
+    def track(self, frames: Frames, prediction: Prediction) -> Iterator[tuple[int, np.ndarray]]:
+        """(index, bool mask [H, W]) of every frame once, in the tracker's order, in bounded memory."""
+        if prediction.failure is None:
+            return iter(self.tracker.track_video(frames.__getitem__, len(frames), _box_prompt(prediction)))
         empty = np.zeros(frames[0].shape[:2], bool)
         return ((index, empty) for index in range(len(frames)))
 
-    def track_all(self, frames: Frames, readings: Sequence[Reading]) -> list[Iterator[tuple[int, np.ndarray]]]:
-        """`track` for several answers about one video. A short one is tracked at once for all, a long one as masks are
-        asked for.
+    def track_all(self, frames: Frames, predictions: Sequence[Prediction]) -> list[Iterator[tuple[int, np.ndarray]]]:
+        """`track` for several predictions about one video.
+
+        A video of up to `tracker.max_frames` is tracked at once for all; a longer one as masks are asked for.
         """
-        found = [reading for reading in readings if reading.failure is None]
         if len(frames) > self.tracker.max_frames:
-            return [self.track(frames, reading) for reading in readings]
-        masks = iter(self.tracker.track_group(frames, [_prompt(reading) for reading in found]) if found else ())
+            return [self.track(frames, prediction) for prediction in predictions]
+        prompts = [_box_prompt(prediction) for prediction in predictions if prediction.failure is None]
+        masks = iter(self.tracker.track_group(frames, prompts) if prompts else ())
         return [
-            enumerate(next(masks)) if reading.failure is None else self.track(frames, reading) for reading in readings
+            enumerate(next(masks)) if prediction.failure is None else self.track(frames, prediction)
+            for prediction in predictions
         ]
 
     def _scale(self, box: Sequence[float], height: int, width: int) -> Box:
-        """A box of the square that the policy sees, in whole pixels of the video and inside it."""
+        """A box of the square that the policy sees, in whole pixels of the video, clipped to it."""
         ends = ((value * side / self.size, side) for value, side in zip(box, (width, height, width, height)))
         x1, y1, x2, y2 = (int(min(max(value + 0.5, 0), side)) for value, side in ends)
         return x1, y1, x2, y2
 
 
-def _prompt(reading: Reading) -> Prompt:
-    from veason.tracking.sam2.tracker import Prompt  # to ask and to read takes no SAM 2
-
-    assert reading.keyframe is not None  # there is something to track
-    return Prompt(reading.keyframe, np.array(reading.boxes, np.float32))
+def _box_prompt(prediction: Prediction) -> BoxPrompt:
+    assert prediction.keyframe is not None  # there is something to track
+    return BoxPrompt(prediction.keyframe, np.array(prediction.boxes, np.float32))

@@ -1,4 +1,4 @@
-"""The policy at inference: a Qwen2.5-VL checkpoint served by vLLM in this process, many questions at once."""
+"""The policy at inference: a checkpoint served by vLLM in this process, many questions at once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import torch
 from PIL.Image import Image
 
 from veason.errors import DataError
+from veason.model_info import read_model_info
 
-# Qwen2.5-VL's tokens that stand for pixels: an answer that held one would be read as an image that is not there.
+# Placeholders of pixels: an answer that held one would be read as an image that is not there.
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
-FIT_POLICIES = (
-    "fit are folders with config.json and *.safetensors, such as a training run's `huggingface`, the Veason-R1 "
-    "weights that "
-    "github.com/SitongGong/Veason-R1 names, or, not trained for this, Qwen/Qwen2.5-VL-3B-Instruct"
+USABLE_CHECKPOINTS = (
+    "give a folder with config.json and *.safetensors, such as a training run's `huggingface`, the Veason-R1 weights "
+    "that github.com/SitongGong/Veason-R1 names, or, not trained for this, Qwen/Qwen2.5-VL-3B-Instruct"
 )
 
 
@@ -34,23 +34,21 @@ class Question:
 
 
 class Policy(Protocol):
-    """Whatever answers questions; `VLLMPolicy` does, and a test's stub may."""
+    """A model that answers questions, such as `VLLMPolicy`."""
 
-    def answers(self, questions: Sequence[Question]) -> list[str]: ...
+    def generate(self, questions: Sequence[Question]) -> list[str]: ...
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn. Greedy by default."""
+    """Sampling parameters; greedy by default."""
 
     temperature: float = 0.0
     top_p: float = 1.0
     repetition_penalty: float = 1.0  # Qwen2.5-VL's own generation config says 1.05; the policy is trained without
     max_tokens: int = 1024
     ignore_eos: bool = False  # always `max_tokens` tokens, for a measurement
-    seed: int = (
-        0  # a question's own seed is drawn from this one and its name, so neither order nor batch changes an answer
-    )
+    seed: int = 0  # a question's own seed is made of this and its name: neither order nor batch changes an answer
 
 
 class VLLMPolicy:
@@ -58,14 +56,14 @@ class VLLMPolicy:
 
     Args:
         path: the checkpoint folder.
-        sampling: greedy unless told otherwise.
+        sampling: greedy by default.
         dtype: "auto" is bfloat16 on CUDA and float32 on the CPU.
         max_prompt_tokens: a longer prompt is refused by name, never truncated.
         max_images: images of one question.
-        memory: the share of the GPU that the engine may take; the tracker lives on the same one.
+        memory: the share of the GPU's memory that the engine may take; the tracker is on the same GPU.
 
     Raises:
-        DataError: no checkpoint at `path`.
+        DataError: no checkpoint at `path`, or one of an unknown kind of model.
     """
 
     def __init__(
@@ -84,6 +82,7 @@ class VLLMPolicy:
         _set_environment(on_gpu)
         from vllm import LLM  # after the environment: vLLM reads it when it is imported
 
+        self.model_info = read_model_info(path)
         self.sampling = sampling or Sampling()
         self.max_prompt_tokens = max_prompt_tokens
         self.engine = LLM(
@@ -93,7 +92,7 @@ class VLLMPolicy:
             limit_mm_per_prompt={"image": max_images, "video": 0},
             enforce_eager=not on_gpu if enforce_eager is None else enforce_eager,
             gpu_memory_utilization=memory,
-            # nothing is taken from the checkpoint's generation_config.json: `sampling` is the whole truth
+            # `sampling` holds every parameter: the checkpoint's generation_config.json is not read
             generation_config="vllm",
             seed=self.sampling.seed,
             **engine_options,
@@ -105,8 +104,8 @@ class VLLMPolicy:
         known = tokenizer.get_vocab()
         self.forbidden = {known[token]: float("-inf") for token in VISION_TOKENS if token in known}
 
-    def answers(self, questions: Sequence[Question]) -> list[str]:
-        """One answer a question, in order; special tokens are left out of the text.
+    def generate(self, questions: Sequence[Question]) -> list[str]:
+        """One answer per question, in order; special tokens are left out of the text.
 
         Raises:
             DataError: a prompt is longer than `max_prompt_tokens`, or its images do not match its placeholders.
@@ -133,37 +132,37 @@ class VLLMPolicy:
 
     def _visual_tokens(self, image: Image) -> int:
         """Tokens that one `<|image_pad|>` is expanded to."""
-        reader = self.processor.image_processor
-        return reader.get_number_of_image_patches(image.height, image.width, {}) // reader.merge_size**2
+        processor = self.processor.image_processor
+        return processor.get_number_of_image_patches(image.height, image.width, {}) // processor.merge_size**2
 
     def _sampling_params(self, question: Question) -> Any:
         from vllm import SamplingParams
 
-        how = self.sampling
+        sampling = self.sampling
         return SamplingParams(
-            temperature=how.temperature,
-            top_p=how.top_p,
-            repetition_penalty=how.repetition_penalty,
-            max_tokens=how.max_tokens,
-            ignore_eos=how.ignore_eos,
-            seed=_seed_of(how.seed, question.name) if how.temperature > 0 else None,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            repetition_penalty=sampling.repetition_penalty,
+            max_tokens=sampling.max_tokens,
+            ignore_eos=sampling.ignore_eos,
+            seed=_question_seed(sampling.seed, question.name) if sampling.temperature > 0 else None,
             logit_bias=self.forbidden,
         )
 
 
 def check_checkpoint(path: str | Path, weights: bool = True) -> None:
-    """Refuse a folder that is no checkpoint, before anything is loaded, in one line that says what would be one."""
+    """Refuse a folder that is no checkpoint, in one line that says what would be one. Raises DataError."""
     folder = Path(path)
     if not (folder / "config.json").is_file() or (weights and not any(folder.glob("*.safetensors"))):
-        raise DataError(f"no checkpoint at {folder}: {FIT_POLICIES}")
+        raise DataError(f"no checkpoint at {folder}: {USABLE_CHECKPOINTS}")
 
 
-def _seed_of(seed: int, name: str) -> int:
+def _question_seed(seed: int, name: str) -> int:
     return zlib.crc32(f"{seed}:{name}".encode())
 
 
 def _set_environment(on_gpu: bool) -> None:
-    """One process a policy; nothing is fetched from a hub. What the user has set stays."""
+    """The engine in this process, nothing fetched from a hub; variables that are set already stay."""
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING" if on_gpu else "ERROR")

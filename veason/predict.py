@@ -1,11 +1,11 @@
-"""Segments any video: what one or several expressions mean, in a video file or a folder of frames.
+"""Segments any video: what one or several expressions refer to, in a video file or a folder of frames.
 
     python -m veason.predict --video clip.mp4 --expression "the one that leaves first" --expression "the dog" \\
         --model CHECKPOINT --sam2 sam2.1_hiera_large.pt --out out
 
 For each expression OUT/<number>/ holds masks/<frame>.png (0 or 255), result.json (answer, reasoning, keyframe, boxes,
 masks as COCO RLE), keyframe.jpg with the boxes, and overlay.mp4. Frames are numbered from 0; the policy is told the
-frame's number as its time in seconds, as in training, so `--fps 1` shows a video at the pace that it was trained on.
+frame's number as its time in seconds, as in training, so `--fps 1` shows a video at the rate of the training data.
 """
 
 from __future__ import annotations
@@ -22,23 +22,25 @@ from typing import Any
 import cv2
 import numpy as np
 
+from veason.command_line import key_value, parse_arguments
 from veason.errors import DataError
 from veason.frames import check_side, evaluation_frames
 from veason.masks import encode, read_mask
+from veason.model_info import read_model_info
 from veason.pictures import draw_boxes, overlay_masks, save_picture
-from veason.pipeline import Frames, Reading, Segmenter
-from veason.policy import FIT_POLICIES, Sampling, VLLMPolicy, check_checkpoint
+from veason.pipeline import Frames, Prediction, Segmenter
+from veason.policy import USABLE_CHECKPOINTS, Sampling, VLLMPolicy, check_checkpoint
+from veason.tracking import DEFAULT, TRACKERS, build_tracker, check_tracker
 from veason.video import decode_video, open_folder
 
-HELD = 64  # frames whose features the tracker holds; several expressions share those of a video that is no longer
-OVERLAY_FPS = 10  # of the overlay video of a folder of frames, whose pace is not known
+MAX_FRAMES = 64  # of a video that the tracker encodes once for all expressions; a longer one is streamed for each
+OVERLAY_FPS = 10  # of the overlay video of a folder of frames, whose frame rate is not known
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    options = read_options(words)
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = read_options(arguments)
     try:
-        check_weights(options)
-        check_side(options.size)
+        check_options(options)
         out = Path(options.out)
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".frames_", dir=out) as scratch:  # /tmp may be memory
@@ -50,13 +52,17 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read_options(words: Sequence[str] | None) -> argparse.Namespace:
+def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="veason.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--video", required=True, help="a video file, or a folder of frames sorted by name")
     parser.add_argument("--expression", required=True, action="append", help="may be given several times")
     parser.add_argument("--model", help="the policy's checkpoint folder")
+    parser.add_argument("--tracker", default=DEFAULT, help=f"{', '.join(TRACKERS)}, or package.module:name")
+    parser.add_argument(
+        "--tracker_options", type=key_value, action="append", default=[], metavar="KEY=VALUE", help="several times"
+    )
     parser.add_argument("--sam2", help="SAM 2 weights, such as sam2.1_hiera_large.pt")
     parser.add_argument(
         "--sam2_config",
@@ -64,30 +70,39 @@ def read_options(words: Sequence[str] | None) -> argparse.Namespace:
         help="a YAML file, or one that the sam2 package ships",
     )
     parser.add_argument("--out", required=True)
-    parser.add_argument("--fps", type=float, help="frames a second to keep of a video file; all by default")
+    parser.add_argument("--fps", type=float, help="frames per second to keep of a video file; all by default")
     parser.add_argument("--sampled_frames", type=int, default=8, help="frames that the policy sees")
     parser.add_argument("--size", type=int, default=560, help="their side in pixels")
     parser.add_argument("--prompt_template", help="question with {expression}, as text or as a path to a text file")
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--max_tokens", type=int, default=1024)
-    options = parser.parse_args(words)
+    options = parse_arguments(parser, arguments)
     if options.fps is not None and options.fps <= 0:
         parser.error(f"--fps must be above 0, not {options.fps}")
+    published = {"sam2_config": options.sam2_config, "sam2_checkpoint": options.sam2}
+    options.tracker_options = published | dict(options.tracker_options)
     return options
 
 
-def check_weights(options: argparse.Namespace) -> None:
-    """Refuse to start without both sets of weights, in one line that says which are fit and where they are."""
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse to start without a policy and a tracker, or with a frame size that the policy would not see.
+
+    Raises:
+        DataError: in one line that says what to give.
+    """
     if options.model is None:
-        raise DataError(f"--model is not given: {FIT_POLICIES}")
+        raise DataError(f"--model is not given: {USABLE_CHECKPOINTS}")
     check_checkpoint(options.model)
-    if options.sam2 is None or not Path(options.sam2).is_file():
-        problem = "--sam2 is not given" if options.sam2 is None else f"no SAM 2 checkpoint at {options.sam2}"
-        raise DataError(f"{problem}: fit is sam2.1_hiera_large.pt, from facebook/sam2.1-hiera-large on the hub")
+    if options.tracker == "sam2" and not options.tracker_options["sam2_checkpoint"]:
+        raise DataError(
+            "--sam2 is not given: fit is sam2.1_hiera_large.pt, from facebook/sam2.1-hiera-large on the hub"
+        )
+    check_tracker(options.tracker, options.tracker_options)
+    check_side(options.size, read_model_info(options.model).pixel_multiple)
 
 
 def read_input(path: str, fps: float | None, scratch: Path) -> tuple[Frames, float]:
-    """The frames, and the pace at which to show them again."""
+    """The frames of a folder or a video file, and the frame rate at which to show them."""
     if Path(path).is_dir():
         return open_folder(path), fps or OVERLAY_FPS
     return decode_video(path, scratch / "frames", fps)
@@ -96,44 +111,43 @@ def read_input(path: str, fps: float | None, scratch: Path) -> tuple[Frames, flo
 def build_segmenter(options: argparse.Namespace) -> Segmenter:
     import torch
 
-    from veason.tracking.sam2.tracker import VideoTracker
-
     sampling = Sampling(options.temperature, max_tokens=options.max_tokens)
     policy = VLLMPolicy(options.model, sampling, max_images=options.sampled_frames)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tracker = VideoTracker.from_files(options.sam2_config, options.sam2, device, max_frames=HELD)
+    tracker = build_tracker(options.tracker, device, MAX_FRAMES, **options.tracker_options)
     return Segmenter(policy, tracker, options.sampled_frames, options.size, options.prompt_template)
 
 
-def predict(segmenter: Segmenter, frames: Frames, expressions: Sequence[str], out: Path, fps: float) -> list[Reading]:
-    """Segment and write everything; the policy answers all expressions at once. Memory does not grow with the video's
-    length.
-    """
+def predict(
+    segmenter: Segmenter, frames: Frames, expressions: Sequence[str], out: Path, fps: float
+) -> list[Prediction]:
+    """Segment all expressions and write everything; memory does not grow with the video's length."""
     for old in out.glob("[0-9]*/result.json"):
         remove_result(old.parent)  # of an earlier call, which may have had more frames or expressions
     shape = (len(frames), *frames[0].shape[:2])
-    answers = segmenter.policy.answers(segmenter.questions(frames, expressions))
-    readings = [segmenter.read(answer, shape) for answer in answers]
-    for number, (expression, reading, masks) in enumerate(
-        zip(expressions, readings, segmenter.track_all(frames, readings))
-    ):
+    answers = segmenter.policy.generate(segmenter.questions(frames, expressions))
+    predictions = [segmenter.parse(answer, shape) for answer in answers]
+    results = zip(expressions, predictions, segmenter.track_all(frames, predictions))
+    for number, (expression, prediction, masks) in enumerate(results):
         folder = out / f"{number:02d}"
         rles = write_masks(folder / "masks", masks)
-        shown = evaluation_frames(len(frames), segmenter.sampled_frames)
         result: dict[str, Any] = {
             "expression": expression,
-            "failure": reading.failure,
-            "thinking": reading.thinking,
-            "keyframe": reading.keyframe,
+            "failure": prediction.failure,
+            "thinking": prediction.thinking,
+            "keyframe": prediction.keyframe,
+            "boxes": prediction.boxes,
+            "answer": prediction.text,
+            "frames_shown": evaluation_frames(len(frames), segmenter.sampled_frames),
+            "masks": rles,
         }
-        result |= {"boxes": reading.boxes, "answer": reading.text, "frames_shown": shown, "masks": rles}
         (folder / "result.json").write_text(json.dumps(result) + "\n", encoding="ascii")
-        if reading.keyframe is not None and 0 <= reading.keyframe < len(frames):
-            save_picture(folder / "keyframe.jpg", draw_boxes(frames[reading.keyframe], reading.boxes))
+        if prediction.keyframe is not None and 0 <= prediction.keyframe < len(frames):
+            save_picture(folder / "keyframe.jpg", draw_boxes(frames[prediction.keyframe], prediction.boxes))
         write_overlay(folder, frames, fps)
-        where = reading.failure or f"{len(reading.boxes)} boxes on frame {reading.keyframe}"
-        print(f"{folder}: {expression!r}: {where}", flush=True)
-    return readings
+        outcome = prediction.failure or f"{len(prediction.boxes)} boxes on frame {prediction.keyframe}"
+        print(f"{folder}: {expression!r}: {outcome}", flush=True)
+    return predictions
 
 
 def remove_result(folder: Path) -> None:
@@ -158,10 +172,10 @@ def write_masks(folder: Path, masks: Iterable[tuple[int, np.ndarray]]) -> list[d
 
 
 def write_overlay(folder: Path, frames: Frames, fps: float) -> None:
-    """overlay.mp4 (H.264) of the frames under the masks that lie in `folder`."""
+    """overlay.mp4 (H.264) of the frames under the masks in `folder`."""
     import av
 
-    height, width = (side // 2 * 2 for side in frames[0].shape[:2])  # H.264 wants even sides
+    height, width = (side // 2 * 2 for side in frames[0].shape[:2])  # H.264 needs even sides
     with av.open(str(folder / "overlay.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=round(fps) or 1)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -1,7 +1,7 @@
-"""The one prompt of the project: supervised fine-tuning, GRPO, evaluation and the teacher's records all come from here.
+"""The one prompt of the project: for supervised fine-tuning, GRPO, evaluation and the teacher's records.
 
-A policy answers in the words that it was trained with, so weights from elsewhere want the wording they were trained
-with: `data.prompt_template` replaces `DEFAULT_TEMPLATE`, with the same placeholders.
+Weights trained elsewhere need the wording that they were trained with: `data.prompt_template` replaces
+`DEFAULT_TEMPLATE`, with the same placeholders.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ def clean_expression(text: str) -> str:
 
 
 def load_template(template: str | Path | None) -> str:
-    """The prompt's text: None is the default, a text that holds `{expression}` is itself, anything else is a path to a
-    text file.
+    """The prompt's text.
+
+    Args:
+        template: None for the default, a text with `{expression}`, or a path to a text file.
 
     Raises:
         DataError: the file is missing, or its text has no `{expression}`.

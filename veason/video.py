@@ -11,12 +11,12 @@ import numpy as np
 from veason.errors import DataError
 from veason.frames import read_frame
 
-ROUNDING = 1e-3  # seconds: some containers round times to milliseconds
+TIME_TOLERANCE = 1e-3  # seconds: some containers round times to milliseconds
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class FrameFiles(Sequence[np.ndarray]):
-    """Picture files in order; frame t is read, uint8 [H, W, 3] RGB, when it is asked for."""
+    """Picture files in order; frame t is read when it is indexed, uint8 [H, W, 3] RGB."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = list(paths)
@@ -37,7 +37,7 @@ def open_folder(folder: str | Path) -> FrameFiles:
 
 
 class RawFrames(Sequence[np.ndarray]):
-    """Decoded frames one after the other in a file; frame t is read, uint8 [H, W, 3] RGB, when it is asked for."""
+    """Decoded frames in one file; frame t is read when it is indexed, uint8 [H, W, 3] RGB."""
 
     def __init__(self, path: str | Path, total: int, shape: tuple[int, ...]) -> None:
         self.path, self.total, self.shape = path, total, shape
@@ -46,20 +46,19 @@ class RawFrames(Sequence[np.ndarray]):
         return self.total
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        place, size = range(self.total)[index], math.prod(self.shape)
-        return np.fromfile(self.path, np.uint8, size, offset=place * size).reshape(self.shape)
+        position, size = range(self.total)[index], math.prod(self.shape)
+        return np.fromfile(self.path, np.uint8, size, offset=position * size).reshape(self.shape)
 
 
 def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None) -> tuple[RawFrames, float]:
-    """A video file's frames, which lie in the file `scratch` (3 bytes a pixel), so that only what is looked at is in
-    memory.
+    """Decode a video file into the file `scratch` (3 bytes per pixel), so that its frames need not be in memory.
 
     Args:
-        fps: keep so many frames a second: the first one not before 0, 1/fps, 2/fps, ... seconds, one for all of these
+        fps: keep so many frames per second: the first one not before 0, 1/fps, 2/fps, ... seconds, one for all of these
             that lie in a gap between two frames. None keeps all.
 
     Returns:
-        The frames, and how many of them make a second.
+        The frames and their rate per second.
 
     Raises:
         DataError: the file is missing, is no video, or holds no frame; or its frames have no times and `fps` is given.
@@ -68,23 +67,20 @@ def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None
 
     if not Path(path).is_file():
         raise DataError(f"video is missing: {path}")
-    total, shape, due, pace = 0, None, 0.0, 0.0
+    total, shape, due, kept_fps = 0, None, 0.0, 0.0
     try:
         with av.open(str(path)) as container, open(scratch, "wb") as file:
             if not container.streams.video:
                 raise DataError(f"{path} holds no video")
             rate = float(container.streams.video[0].average_rate or 1)
-            pace = min(fps or rate, rate)
+            kept_fps = min(fps or rate, rate)
             start = None
             for frame in container.decode(video=0):
                 if fps is not None:
                     if frame.time is None:
-                        raise DataError(
-                            f"{path}: a frame has no time, so no frames a second can be chosen; every frame can (no "
-                            "fps)"
-                        )
+                        raise DataError(f"{path}: a frame has no time, so it cannot be sampled by fps; leave fps out")
                     start = frame.time if start is None else start
-                    passed = frame.time - start + ROUNDING
+                    passed = frame.time - start + TIME_TOLERANCE
                     if passed < due:
                         continue
                     due = (math.floor(passed * fps) + 1) / fps
@@ -98,4 +94,4 @@ def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None
         raise DataError(f"{path} cannot be read as a video ({error})") from error
     if shape is None:
         raise DataError(f"{path} holds no frames")
-    return RawFrames(scratch, total, shape), pace
+    return RawFrames(scratch, total, shape), kept_fps

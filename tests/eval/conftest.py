@@ -16,16 +16,16 @@ def toy_world(tmp_path_factory):
 
 
 class ScriptedPolicy:
-    """Answers by the sample's name; `stop_after` questions it fails like a machine that is switched off."""
+    """Answers by the sample's name; after `stop_after` questions it fails like an interrupted process."""
 
     def __init__(self, stop_after=None):
-        self.asked, self.stop_after = [], stop_after
+        self.names, self.stop_after = [], stop_after
 
-    def answers(self, questions):
+    def generate(self, questions):
         out = []
         for question in questions:
-            self.asked.append(question.name)
-            if self.stop_after is not None and len(self.asked) > self.stop_after:
+            self.names.append(question.name)
+            if self.stop_after is not None and len(self.names) > self.stop_after:
                 raise KeyboardInterrupt
             number = sum(map(ord, question.name))
             out.append(

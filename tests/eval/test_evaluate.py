@@ -15,7 +15,7 @@ from veason.answers import format_answer
 from veason.errors import DataError
 from veason.pipeline import Segmenter
 from veason.toy import tiny_policy, tiny_tracker
-from veason.tracking.sam2.tracker import VideoTracker
+from veason.tracking.sam2.tracker import Sam2Tracker
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_one_command_from_frames_to_the_table(toy_world, tmp_path, checkpoints, 
 
 
 class OneAnswer:
-    def answers(self, questions):
+    def generate(self, questions):
         return [
             format_answer("", 3 + number, [[50, 100, 300, 400], [10, 10, 60, 60]]) for number, _ in enumerate(questions)
         ]
@@ -84,7 +84,7 @@ def test_real_tracker_gives_every_frame_once(toy_world, tmp_path, checkpoints):
     masks = {}
     for frames in (64, 2):
         config = EvaluateConfig(str(policy), str(toy_world / "ReasonVOS"), str(tmp_path / str(frames)))
-        segmenter = Segmenter(OneAnswer(), VideoTracker.from_files(tracker, weights, "cpu", max_frames=frames))
+        segmenter = Segmenter(OneAnswer(), Sam2Tracker.from_files(tracker, weights, "cpu", max_frames=frames))
         worker = EvaluationWorker(config, 0, segmenter)
         worker.run(range(2))
         masks[frames] = {
@@ -105,7 +105,7 @@ def test_what_is_missing_is_said_before_anything_is_loaded(toy_world, tmp_path, 
     config = EvaluateConfig(
         str(checkpoints[0]), str(toy_world / "ReasonVOS"), str(tmp_path / "run"), sam2_checkpoint="nowhere.pt"
     )
-    with pytest.raises(DataError, match=r"no SAM 2 checkpoint at nowhere\.pt"):
+    with pytest.raises(DataError, match=r"sam2_checkpoint=nowhere\.pt is no file"):
         evaluate.evaluate(config)
     with pytest.raises(DataError, match=r"sam2_checkpoint is not set"):
         evaluate.evaluate(

@@ -1,44 +1,59 @@
-"""`key=value` words: typed, with the nearest key named."""
+"""The command line of eval.*: typed values, three spellings, positional arguments, the nearest key named."""
 
 import pytest
 
 from eval.metrics import MetricsConfig
-from eval.options import EvaluateConfig, name_places, read_words
+from eval.options import EvaluateConfig, parse_overrides
 from verl.config import ConfigError
 
 NEEDED = ["model_path=m", "data_path=d", "output_path=o"]
+PLACES = ("predictions", "data")
 
 
-def test_words_take_the_types_of_their_fields(monkeypatch):
+def test_values_take_the_types_of_their_fields(monkeypatch):
     monkeypatch.setenv("SAM2_CHECKPOINT", "weights.pt")
-    config = read_words(
+    config = parse_overrides(
         EvaluateConfig, [*NEEDED, "temperature=0.7", "limit=3", "split=null", "--score=false", "benchmark=revos"]
     )
     assert (config.temperature, config.limit, config.split, config.score) == (0.7, 3, None, False)
     assert (config.benchmark, config.sam2_checkpoint) == ("revos", "weights.pt")
-    assert read_words(EvaluateConfig, ["data_path=007", *NEEDED[:1], *NEEDED[2:]]).data_path == "007"
+    assert parse_overrides(EvaluateConfig, ["data_path=007", *NEEDED[:1], *NEEDED[2:]]).data_path == "007"
+
+
+def test_three_spellings_mean_the_same():
+    published = ["--reasoning_model_path", "a model", "--data_path=d", "--output_path", "o", "--limit", "2"]
+    config = parse_overrides(EvaluateConfig, published)
+    assert config == parse_overrides(EvaluateConfig, ["model_path=a model", "data_path=d", "output_path=o", "limit=2"])
+
+
+def test_the_tracker_s_options_are_read_as_yaml():
+    config = parse_overrides(
+        EvaluateConfig, [*NEEDED, "tracker=my:Tracker", "tracker_options.size=3", "--tracker_options.fast", "true"]
+    )
+    assert (config.tracker, config.tracker_options) == ("my:Tracker", {"size": 3, "fast": True})
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
-        ([*NEEDED, "tempratur=1"], "unknown key tempratur .did you mean temperature"),
+        ([*NEEDED, "tempratur=1"], "unknown key tempratur; did you mean temperature"),
+        ([*NEEDED, "--tempratur", "1"], "unknown key tempratur; did you mean temperature"),
         ([*NEEDED, "limit=0"], "limit=0: at least 1 sample"),
         ([*NEEDED, "limit=many"], "limit: .*many"),
+        ([*NEEDED, "--limit"], "--limit needs a value"),
         (["model_path=m"], "missing: data_path=... output_path=..."),
         ([*NEEDED, "revos"], "write key=value"),
     ],
 )
-def test_wrong_words_are_named(words, message):
+def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        read_words(EvaluateConfig, words)
+        parse_overrides(EvaluateConfig, arguments)
 
 
-def test_a_path_may_hold_an_equals_sign():
-    words = name_places(
-        MetricsConfig, ["outputs/lr=1e-6", "limit=2", "/data/x=y", "--name=a=b"], ("predictions", "data")
-    )
-    config = read_words(MetricsConfig, words)
+def test_a_path_may_hold_an_equals_sign_or_be_called_like_a_key():
+    arguments = ["outputs/lr=1e-6", "limit=2", "/data/x=y", "--name=a=b"]
+    config = parse_overrides(MetricsConfig, arguments, PLACES)
     assert (config.predictions, config.data, config.limit, config.name) == ("outputs/lr=1e-6", "/data/x=y", 2, "a=b")
-    with pytest.raises(ConfigError, match=r"too many words .*: a b procesess=2; the keys are .*processes"):
-        name_places(MetricsConfig, ["a", "b", "procesess=2"], ("predictions", "data"))
+    assert parse_overrides(MetricsConfig, ["output", "data"], PLACES).data == "data"
+    with pytest.raises(ConfigError, match="unknown key procesess; did you mean processes"):
+        parse_overrides(MetricsConfig, ["a", "b", "procesess=2"], PLACES)

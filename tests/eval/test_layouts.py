@@ -13,7 +13,7 @@ from eval.run_folder import RunFolder
 from eval.scores import score_benchmark
 from eval.tables import summarize
 from eval.worker import EvaluationWorker
-from veason.data import BENCHMARKS, open_benchmark
+from veason.data import BENCHMARKS, find_benchmark, open_benchmark
 from veason.masks import encode
 
 
@@ -113,7 +113,7 @@ def test_every_benchmark_is_segmented_and_scored(layout, tmp_path, scripted):
     samples = worker.benchmark.samples
     worker.run(range(len(samples)))
     records = folder.finish(sample.sample_id for sample in samples)
-    assert [record["sample_id"] for record in records] == [sample.sample_id for sample in samples]
+    assert [record.sample_id for record in records] == [sample.sample_id for sample in samples]
     scores = score_benchmark(name, root, split, output, processes=1)
     assert [score.sample_id for score in scores] == [sample.sample_id for sample in samples]
     assert not any(score.missing for score in scores)
@@ -123,7 +123,7 @@ def test_every_benchmark_is_segmented_and_scored(layout, tmp_path, scripted):
     for sample in samples:
         for frame, mask in zip(sample.frames, worker.benchmark.masks(sample).max(axis=0, initial=0)):
             cv2.imwrite(str(output / sample.result_dir / f"{frame}.png"), mask.astype(np.uint8))
-    values = summarize(name, score_benchmark(name, root, split, output, processes=1))
+    values = summarize(find_benchmark(name), score_benchmark(name, root, split, output, processes=1))
     overall = values.get("Overall J&F") or values["J&F"]
     assert overall.value == pytest.approx(100)
     if name == "vicas":

@@ -55,14 +55,14 @@ class Page(HTMLParser):
 def run(toy_world, tmp_path, scripted):
     config = EvaluateConfig("checkpoint", str(toy_world / "ReVOS"), str(tmp_path / "run"), benchmark="revos")
     segmenter = scripted()
-    real, seen = segmenter.policy.answers, []
+    real, seen = segmenter.policy.generate, []
 
     def answers(questions):
         seen.extend(questions)
         texts = real(questions)
         return [format_answer(EVIL, 2, [[0, 0, 300, 300]]), EVIL, format_answer("far", 99, [[1, 1, 9, 9]]), *texts[3:]]
 
-    segmenter.policy.answers = answers
+    segmenter.policy.generate = answers
     worker = EvaluationWorker(config, 0, segmenter)
     folder = RunFolder(config.output_path)
     header = {
@@ -149,7 +149,7 @@ def test_partial_and_outdated_scores_are_computed_again(run):
     assert len(content["samples"]) == whole
     content["table"] = {}
     path.write_text(json.dumps(content))
-    records = read_run(folder)[1]
+    records = [record.to_json() for record in read_run(folder)[1]]
     assert report.read_scores(folder, benchmark, records)[0] == {}  # newer than the predictions: used as they are
     os.utime(path, ns=(0, 0))
     assert report.read_scores(folder, benchmark, records)[0]

@@ -27,9 +27,9 @@ def page(toy_world, tmp_path_factory, scripted):
     folder = tmp_path_factory.mktemp("run")
     config = EvaluateConfig("checkpoint", str(toy_world / "ReVOS"), str(folder), benchmark="revos")
     worker = EvaluationWorker(config, 0, scripted())
-    answers = worker.segmenter.policy.answers
+    answers = worker.segmenter.policy.generate
     first = [EVIL, format_answer(EVIL, 2, [[0, 0, 300, 300]]), format_answer(EVIL, 99, [[1, 1, 9, 9]])]
-    worker.segmenter.policy.answers = lambda questions: [*first, *answers(questions)[3:]]
+    worker.segmenter.policy.generate = lambda questions: [*first, *answers(questions)[3:]]
     worker.benchmark.samples = [
         sample._replace(expression=sample.expression + EVIL) for sample in worker.benchmark.samples
     ]
@@ -45,7 +45,7 @@ def page(toy_world, tmp_path_factory, scripted):
         }
     )
     worker.run(range(len(worker.benchmark.samples)))
-    records = run.finish(sample.sample_id for sample in worker.benchmark.samples)
+    records = [record.to_json() for record in run.finish(sample.sample_id for sample in worker.benchmark.samples)]
     assert report.main([str(folder), "pictures=4"]) == 0
     with Browser(folder / "profile") as browser:
         browser.open(folder / "report.html")

@@ -1,4 +1,4 @@
-"""What a stopped evaluation leaves behind, and that the run that goes on ends with the same files."""
+"""What a stopped evaluation leaves behind, and that a continued run ends with the same files."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ import pytest
 
 from eval import run_folder
 from eval import worker as worker_module
-from eval.evaluate import portions
+from eval.evaluate import sample_batches
 from eval.options import EvaluateConfig
 from eval.run_folder import RunFolder, read_run
 from eval.worker import EvaluationWorker
@@ -25,14 +25,14 @@ def make_worker(toy_world, output, segmenter, rank=0):
     return EvaluationWorker(config, rank, segmenter)
 
 
-def run(toy_world, output, segmenter, portion=2, header=HEADER):
+def run(toy_world, output, segmenter, batch=2, header=HEADER):
     folder = RunFolder(output)
     done = folder.begin(header)
     worker = make_worker(toy_world, output, segmenter)
     samples = worker.benchmark.samples
     left = [index for index, sample in enumerate(samples) if sample.sample_id not in done]
-    for start in range(0, len(left), portion):
-        worker.run(left[start : start + portion])
+    for start in range(0, len(left), batch):
+        worker.run(left[start : start + batch])
     return folder.finish(sample.sample_id for sample in samples)
 
 
@@ -50,26 +50,26 @@ def test_records_masks_and_failures(toy_world, tmp_path, scripted):
     records = run(toy_world, tmp_path / "run", scripted())
     header, read = read_run(tmp_path / "run")
     assert header == HEADER and read == records
-    assert {record["failure"] for record in records} >= {None, "no_answer"}
+    assert {record.failure for record in records} >= {None, "no_answer"}
     for record in records:
-        pngs = sorted((tmp_path / "run" / record["result_dir"]).iterdir())
+        pngs = sorted((tmp_path / "run" / record.result_dir).iterdir())
         masks = np.array([cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in pngs])
-        assert masks.dtype == np.uint8 and masks.shape == (record["frames"], *record["size"])
-        if record["failure"]:
+        assert masks.dtype == np.uint8 and masks.shape == (record.frames, *record.size)
+        if record.failure:
             assert not masks.any()
         else:
-            (x1, y1, x2, y2) = record["boxes"][0]
+            (x1, y1, x2, y2) = record.boxes[0]
             assert set(np.unique(masks)) == {0, 255}
             assert (masks[:, y1:y2, x1:x2] == 255).all() and (masks > 0).sum() == len(masks) * (y2 - y1) * (x2 - x1)
-            assert record["thinking"] == f"<b>{record['sample_id']}</b>"
+            assert record.thinking == f"<b>{record.sample_id}</b>"
     assert not (tmp_path / "run" / ".journal").exists() and not (tmp_path / "run" / ".partial").exists()
 
 
 @pytest.mark.parametrize("stop_after", [1, 3])
-def test_a_stopped_run_goes_on_to_the_same_files(toy_world, tmp_path, scripted, stop_after):
+def test_a_continued_run_ends_with_the_same_files(toy_world, tmp_path, scripted, stop_after):
     run(toy_world, tmp_path / "whole", scripted())
     with pytest.raises(KeyboardInterrupt):
-        run(toy_world, tmp_path / "stopped", scripted(stop_after=stop_after), portion=1)
+        run(toy_world, tmp_path / "stopped", scripted(stop_after=stop_after), batch=1)
     # What a kill can leave: half a sample's masks, a folder without its record, half a line.
     _, records = read_run(tmp_path / "stopped")
     assert len(records) == stop_after
@@ -85,7 +85,7 @@ def test_a_stopped_run_goes_on_to_the_same_files(toy_world, tmp_path, scripted, 
     second = scripted()
     run(toy_world, tmp_path / "stopped", second)
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
-    assert not {record["sample_id"] for record in records} & set(second.policy.asked)  # nothing is done twice
+    assert not {record.sample_id for record in records} & set(second.policy.names)  # nothing is done twice
 
 
 def test_a_folder_with_another_run_is_refused(toy_world, tmp_path, scripted):
@@ -105,11 +105,11 @@ def test_a_missing_mask_leaves_no_folder(tmp_path):
 
 
 def test_a_second_run_is_refused_while_the_first_is_at_work(tmp_path):
-    with RunFolder(tmp_path).held():
+    with RunFolder(tmp_path).locked():
         RunFolder(tmp_path).begin(HEADER)
-        with pytest.raises(DataError, match="another run is at work in"), RunFolder(tmp_path).held():
+        with pytest.raises(DataError, match="another run is at work in"), RunFolder(tmp_path).locked():
             pass
-    with RunFolder(tmp_path).held():
+    with RunFolder(tmp_path).locked():
         pass
 
 
@@ -131,7 +131,7 @@ def test_few_masks_wait_for_the_disk(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run_folder, "_write_png", write)
     RunFolder(tmp_path, writer_threads=2).write_masks("Annotations/v/0", tuple(map(str, range(100))), masks(), worker=0)
-    assert len(set(written)) == 100 and most <= 2 * run_folder.QUEUED + 3
+    assert len(set(written)) == 100 and most <= 2 * run_folder.MAX_QUEUED + 3
 
 
 def test_frames_of_another_size_than_annotated_are_named(toy_world, tmp_path, scripted):
@@ -178,17 +178,17 @@ def test_a_disk_that_fails_ends_the_run(toy_world, tmp_path, scripted, monkeypat
 
 
 def test_masks_of_many_expressions_are_not_held_at_once(toy_world, tmp_path, scripted, monkeypatch):
-    run(toy_world, tmp_path / "whole", scripted(), portion=8)
+    run(toy_world, tmp_path / "whole", scripted(), batch=8)
     sample = make_worker(toy_world, tmp_path, scripted()).benchmark.samples[0]
     monkeypatch.setattr(worker_module, "MASK_BYTES", 2 * len(sample.frames) * sample.height * sample.width)
-    assert [len(part) for part in worker_module.parts([sample] * 5)] == [2, 2, 1]
-    run(toy_world, tmp_path / "parts", scripted(), portion=8)
+    assert [len(part) for part in worker_module.split_by_memory([sample] * 5)] == [2, 2, 1]
+    run(toy_world, tmp_path / "parts", scripted(), batch=8)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("count", "largest", "workers"), [(0, 4, 2), (3, 64, 1), (1000, 64, 8), (7, 64, 3)])
-def test_portions_cover_everything_once(count, largest, workers):
-    parts = list(portions(range(count), largest, workers))
+def test_batches_cover_every_sample_once(count, largest, workers):
+    parts = list(sample_batches(range(count), largest, workers))
     assert [index for part in parts for index in part] == list(range(count))
     assert all(len(part) <= largest for part in parts)
     assert len(parts) < 2 or workers == 1 or len(parts[-1]) <= 4

@@ -1,5 +1,6 @@
-"""What `run_workers` does when a worker fails, with Ray's part played by a stub."""
+"""What `run_workers` does when a worker fails; Ray is a stub."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from veason.errors import DataError
 
 
 class FakeRay:
-    """Actors that answer every portion with `outcome`: a list of ids, or an exception."""
+    """Actors that answer every batch with `outcome`: a list of ids, or an exception."""
 
     def __init__(self, outcome):
         self.outcome, self.started, self.killed = outcome, 0, 0
@@ -27,7 +28,7 @@ class FakeRay:
 
     def start(self, *_):
         self.started += 1
-        return SimpleNamespace(run=SimpleNamespace(remote=lambda portion: tuple(portion)))
+        return SimpleNamespace(run=SimpleNamespace(remote=lambda batch: tuple(batch)))
 
     def wait(self, references, num_returns):
         return references[:num_returns], references[num_returns:]
@@ -68,10 +69,11 @@ def test_no_worker_outlives_the_run(monkeypatch, tmp_path, outcome, raised, mess
 
 
 def test_a_frame_size_that_the_policy_would_not_see_is_refused_before_ray(toy_world, tmp_path, monkeypatch, capsys):
-    (tmp_path / "config.json").touch()
+    vision = {"patch_size": 14, "spatial_merge_size": 2}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl", "vision_config": vision}))
     (tmp_path / "model.safetensors").touch()
     monkeypatch.setattr(evaluate, "run_workers", lambda *_: pytest.fail("started"))
-    words = [f"model_path={tmp_path}", f"data_path={toy_world / 'ReasonVOS'}", f"output_path={tmp_path / 'run'}"]
-    assert evaluate.main([*words, "sam2_checkpoint=random", "keyframe_resize=500"]) == 2
+    arguments = [f"model_path={tmp_path}", f"data_path={toy_world / 'ReasonVOS'}", f"output_path={tmp_path / 'run'}"]
+    assert evaluate.main([*arguments, "sam2_checkpoint=random", "keyframe_resize=500"]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and "frames of 500 x 500 pixels" in line

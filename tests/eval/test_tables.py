@@ -1,4 +1,4 @@
-"""Tables from PNGs: perfect, missing and foreign predictions, each benchmark's way of taking means, archives."""
+"""Tables from PNGs: perfect, missing and other methods' predictions, each benchmark's means, archives."""
 
 import json
 import shutil
@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from eval import metrics
-from eval.scores import SampleScore, score_benchmark
-from eval.tables import summarize, track_map
-from veason.data import open_benchmark
+from eval.scores import score_benchmark
+from eval.tables import summarize
+from veason.data import find_benchmark, open_benchmark
+from veason.metrics.scores import SampleScore
+from veason.metrics.track_ap import track_precisions
 
 
 def write_truth(benchmark, folder, value=255, skip=(), top=True):
@@ -27,7 +29,7 @@ def write_truth(benchmark, folder, value=255, skip=(), top=True):
 
 def test_the_truth_scores_100(toy_world, tmp_path, capsys):
     benchmark = open_benchmark("revos", toy_world / "ReVOS")
-    write_truth(benchmark, tmp_path / "masks", value=1, top=False)  # anybody's layout
+    write_truth(benchmark, tmp_path / "masks", value=1, top=False)  # without the folder of a run
     assert (
         metrics.main([str(tmp_path / "masks"), str(toy_world / "ReVOS"), "processes=1"]) == 0
     )  # its files tell which benchmark it is
@@ -79,7 +81,10 @@ def test_wrong_size_or_folder_is_named(toy_world, tmp_path, capsys):
     assert metrics.main([str(tmp_path), str(toy_world / "ReasonVOS"), "benchmark=reasonvos", "processes=1"]) == 2
     assert f"{broken} is 3x5" in capsys.readouterr().err
     assert metrics.main([str(tmp_path), str(tmp_path)]) == 2
-    assert "holds no benchmark's files: add benchmark=NAME" in capsys.readouterr().err
+    assert (
+        "holds the files of none of revos, reasonvos, mevis, vicas, refytvos, refdavis17: add benchmark=NAME"
+        in capsys.readouterr().err
+    )
 
 
 def make_score(video, type_id, j, f, **more):
@@ -93,7 +98,7 @@ def test_overall_is_the_mean_of_the_two_types():
         make_score("c", 0, 0.6, 0.8),
         make_score("d", 1, 0.8, 1.0, R=0.5),
     ]
-    values = summarize("revos", [*scores, make_score("e", 2, 1.0, 1.0)])
+    values = summarize(find_benchmark("revos"), [*scores, make_score("e", 2, 1.0, 1.0)])
     assert values["Referring J&F"].value == pytest.approx(50)
     assert values["Reasoning J&F"].value == pytest.approx(90)
     assert values["Overall J&F"].value == pytest.approx(70)
@@ -101,14 +106,15 @@ def test_overall_is_the_mean_of_the_two_types():
     assert values["Absent J&F"].value == pytest.approx(100)
     assert values["Referring J&F"].low < 50 < values["Referring J&F"].high
     assert (
-        summarize("revos", scores)["Overall J&F"] == summarize("revos", scores)["Overall J&F"]
+        summarize(find_benchmark("revos"), scores)["Overall J&F"]
+        == summarize(find_benchmark("revos"), scores)["Overall J&F"]
     )  # the bootstrap has a seed
 
 
 def test_the_interval_has_the_width_of_the_standard_error():
     rng = np.random.default_rng(0)
     scores = [make_score(f"v{i}", None, j, j) for i, j in enumerate(rng.normal(0.5, 0.1, 400))]
-    value = summarize("reasonvos", scores)["J"]
+    value = summarize(find_benchmark("reasonvos"), scores)["J"]
     assert value.high - value.low == pytest.approx(2 * 1.96 * 100 * 0.1 / 20, rel=0.15)
 
 
@@ -117,14 +123,14 @@ def test_vicas_average_precision():
         return SampleScore("v/0", "v", None, objects, track_ious=ious)
 
     # 4 true tracks; hits at 0.5: 3 of 3 predicted; at 0.75: the first two; at 0.9: the first
-    values = track_map([score([[0.92]]), score([[0.8]]), score([[0.55]]), score([])])
+    values = track_precisions([score([[0.92]]), score([[0.8]]), score([[0.55]]), score([])])
     assert values["AP@50"] == pytest.approx(75)
     assert values["AP@75"] == pytest.approx(50)
     assert values["AP@90"] == pytest.approx(25)
     # thresholds up to which each is hit: 9 (0.50..0.90), 7 (..0.80), 2 (..0.55) levels of 10
     assert values["mAP"] == pytest.approx(100 * (9 + 7 + 2) / 4 / 10)
-    assert track_map([score([[0.9, 0.0]], objects=2)])["AP@50"] == pytest.approx(50)  # one track for two objects
-    assert track_map([score([])])["mAP"] == 0.0
+    assert track_precisions([score([[0.9, 0.0]], objects=2)])["AP@50"] == pytest.approx(50)  # one track for two objects
+    assert track_precisions([score([])])["mAP"] == 0.0
 
 
 @pytest.fixture
@@ -168,7 +174,7 @@ def test_davis_is_scored_per_annotator(davis, tmp_path):
     scores = score_benchmark("refdavis17", root, None, tmp_path / "masks", processes=1)
     assert [score.annotator for score in scores] == [0, 1, 2, 3] * 2
     assert [score.J for score in scores[:4]] == [1, 1, 1, 0]  # matched to the true objects, whoever claimed them
-    assert summarize("refdavis17", scores)["J&F"].value == pytest.approx(75)
+    assert summarize(find_benchmark("refdavis17"), scores)["J&F"].value == pytest.approx(75)
 
 
 def test_davis_gives_a_contested_pixel_to_the_first_object(davis, tmp_path):
@@ -200,8 +206,8 @@ def test_archives_of_the_servers(davis, tmp_path, capsys):
     assert len(names) == 16 and "Annotations/dog/7/00001.png" in names
     assert metrics.main([*words, "limit=3"]) == 2
     assert "archive= takes no limit" in capsys.readouterr().err
-    assert metrics.main([words[0], words[1], words[3]]) == 2  # two benchmarks have this layout
-    assert "holds the files of refytvos and refdavis17: add benchmark=NAME" in capsys.readouterr().err
+    assert metrics.main([words[0], words[1], words[3]]) == 2  # its files are those of Ref-DAVIS17
+    assert "refdavis17 has no server; archives are made for mevis, refytvos" in capsys.readouterr().err
     (predictions / "3" / "00001.png").unlink()
     assert metrics.main(words) == 2
     assert "1 of 16 predictions are missing, first" in capsys.readouterr().err

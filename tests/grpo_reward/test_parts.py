@@ -113,7 +113,8 @@ def test_refusing_is_right_when_nothing_is_there():
 
 
 def test_strict_boxes_are_finite_and_ordered():
-    text = '<think></think><answer>{"keyframe_timestamp": 7, "bbox_2d_list": [[0, 0, 4, 3], [4, 3, 0, 0], [0, 0, 1e999, 3]]}</answer>'
+    boxes = "[[0, 0, 4, 3], [4, 3, 0, 0], [0, 0, 1e999, 3]]"
+    text = f'<think></think><answer>{{"keyframe_timestamp": 7, "bbox_2d_list": {boxes}}}</answer>'
     score = score_answer(text, make_truth(), tracked(make_truth().masks), STRICT)
     assert score.format == pytest.approx(1 + 1 / 3) and score.spatial == pytest.approx(
         1 / 3
@@ -132,7 +133,7 @@ def test_a_rule_of_ones_own():
     def brevity(*_):
         return 0.25
 
-    rule = Rule(RULES[FAITHFUL].read, {"brevity": brevity, **RULES["no_sam2"].parts})
+    rule = Rule(RULES[FAITHFUL].parse, {"brevity": brevity, **RULES["no_sam2"].parts})
     score = score_answer(format_answer("", 7, [[0, 0, 4, 3]]), make_truth(), None, rule)
     assert score.parts["brevity"] == 0.25 and score.total == pytest.approx(3.75)
 
@@ -145,12 +146,12 @@ def test_rules_are_found_by_name_and_by_path():
         find_rule("no_such_rule")
     with pytest.raises(ValueError, match="cannot be imported"):
         find_rule("grpo_reward.rules:nothing")
-    with pytest.raises(TypeError, match="not a grpo_reward"):
+    with pytest.raises(ValueError, match="not a grpo_reward"):
         find_rule("grpo_reward.rules:PARTS")
 
 
-RULE_OF_THE_TESTS = Rule(RULES[FAITHFUL].read, {})
+RULE_OF_THE_TESTS = Rule(RULES[FAITHFUL].parse, {})
 
 
 def make_rule(names):
-    return Rule(RULES[FAITHFUL].read, {name: RULES[FAITHFUL].parts[name] for name in names})
+    return Rule(RULES[FAITHFUL].parse, {name: RULES[FAITHFUL].parts[name] for name in names})

@@ -10,7 +10,7 @@ from PIL import Image
 
 from grpo_reward.reward_score import GroundTruth, score_answer
 from grpo_reward.rules import find_rule
-from grpo_reward.scorer import GroupScorer, TrackerFailed, build_scorer
+from grpo_reward.scorer import RewardScorer, TrackerError, build_scorer
 from veason.answers import format_answer
 from veason.data.examples import Example
 
@@ -54,7 +54,7 @@ RESPONSES = [
 @pytest.mark.parametrize("rule", ["video_match_keyframe_sft_sam_mod", "veason_strict", "no_sam2"])
 def test_a_group_is_its_answers(rule):
     example = make_example()
-    scores = GroupScorer(find_rule(rule), BoxTracker()).score(example, RESPONSES)
+    scores = RewardScorer(find_rule(rule), BoxTracker()).score(example, RESPONSES)
     alone = [
         score_answer(text, example.truth, lambda boxes, _: BoxTracker.fill(boxes, 2, (10, 10)), rule)
         for text in RESPONSES
@@ -65,7 +65,7 @@ def test_a_group_is_its_answers(rule):
 
 def test_one_failure_is_tried_again():
     tracker = BoxTracker(failures=1)
-    scores = GroupScorer(find_rule("video_match_keyframe_sft_sam_mod"), tracker).score(make_example(), RESPONSES)
+    scores = RewardScorer(find_rule("video_match_keyframe_sft_sam_mod"), tracker).score(make_example(), RESPONSES)
     assert tracker.calls == 2 and scores[0].total == 5.0
 
 
@@ -82,17 +82,17 @@ def test_the_second_attempt_finds_the_memory_of_the_first_free(caplog):
             self.held = weakref.ref(features)
             return super().track_groups_on_device(groups, size)
 
-    scores = GroupScorer(find_rule("veason_strict"), HoldingTracker(failures=1)).score(make_example(), RESPONSES)
+    scores = RewardScorer(find_rule("veason_strict"), HoldingTracker(failures=1)).score(make_example(), RESPONSES)
     assert scores[0].total == 5.0 and "bear/7" in caplog.text and "out of luck" in caplog.text
 
 
 def test_two_failures_stop_the_run_and_name_the_sample():
-    with pytest.raises(TrackerFailed, match=r"bear/7.*out of luck"):
-        GroupScorer(find_rule("veason_strict"), BoxTracker(failures=2)).score(make_example(), RESPONSES)
+    with pytest.raises(TrackerError, match=r"bear/7.*out of luck"):
+        RewardScorer(find_rule("veason_strict"), BoxTracker(failures=2)).score(make_example(), RESPONSES)
 
 
 def test_two_failures_leave_the_group_out_where_that_was_asked_for():
-    scorer = GroupScorer(find_rule("veason_strict"), BoxTracker(failures=2), on_tracker_error="skip")
+    scorer = RewardScorer(find_rule("veason_strict"), BoxTracker(failures=2), on_tracker_error="skip")
     scores = scorer.score(make_example(), RESPONSES)
     assert all(math.isnan(score.total) and all(map(math.isnan, score.parts.values())) for score in scores)
     assert [score.failure for score in scores] == [None, "no_answer", None, None] and scorer.skipped == 1
@@ -110,10 +110,10 @@ def test_several_groups_are_scored_as_each_alone():
         (make_example(), RESPONSES[2:]),
     ]
     rule = find_rule("video_match_keyframe_sft_sam_mod")
-    alone = [GroupScorer(rule, BoxTracker()).score(*group) for group in groups]
+    alone = [RewardScorer(rule, BoxTracker()).score(*group) for group in groups]
     together, failing = BoxTracker(), BoxTracker(failures=1)
-    assert GroupScorer(rule, together).score_groups(groups) == alone and together.calls == 2
-    assert GroupScorer(rule, failing).score_groups(groups) == alone and failing.calls >= 3
+    assert RewardScorer(rule, together).score_groups(groups) == alone and together.calls == 2
+    assert RewardScorer(rule, failing).score_groups(groups) == alone and failing.calls >= 3
 
 
 def test_a_group_that_cannot_be_tracked_costs_the_others_nothing():
@@ -124,14 +124,14 @@ def test_a_group_that_cannot_be_tracked_costs_the_others_nothing():
             return super().track_groups_on_device(groups, size)
 
     groups = [(make_example(), RESPONSES), (make_example(), RESPONSES[:2])]
-    first, second = GroupScorer(find_rule("veason_strict"), Picky()).score_groups(groups)
-    assert first == GroupScorer(find_rule("veason_strict"), BoxTracker()).score(*groups[0])
-    assert isinstance(second, TrackerFailed) and "not this one" in str(second)
+    first, second = RewardScorer(find_rule("veason_strict"), Picky()).score_groups(groups)
+    assert first == RewardScorer(find_rule("veason_strict"), BoxTracker()).score(*groups[0])
+    assert isinstance(second, TrackerError) and "not this one" in str(second)
 
 
 def test_nothing_to_track_calls_no_tracker():
     tracker = BoxTracker(failures=9)
-    scores = GroupScorer(find_rule("veason_strict"), tracker).score(make_example(), ["nothing"] * 3)
+    scores = RewardScorer(find_rule("veason_strict"), tracker).score(make_example(), ["nothing"] * 3)
     assert tracker.calls == 0 and all(score.total == 0 for score in scores)
 
 
@@ -146,4 +146,4 @@ def test_what_cannot_be_is_refused_at_the_start():
         build_scorer("no_sam2", reward_type="model")
     assert build_scorer("no_sam2").tracker is None
     with pytest.raises(ValueError, match="bear/7"):
-        GroupScorer(find_rule("no_sam2"), None).score(Example("bear/7", [], [], None), [""])
+        RewardScorer(find_rule("no_sam2"), None).score(Example("bear/7", [], [], None), [""])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.options import EvaluateConfig, read_words
+from eval.options import EvaluateConfig, parse_overrides
 from grpo_reward.rules import find_rule
 from training_scripts.toy.experiments import Run, Stage, execute_runs, make_environments, make_run, select_experiments
 from training_scripts.toy.recipes import EXPERIMENTS, GRPO, SFT, ToyPaths, recipe, training_overrides
@@ -111,7 +111,7 @@ def test_a_run_trains_and_then_evaluates_at_the_recipe_s_sizes(paths: ToyPaths) 
         train.result == paths.output / "no_sam2-1/train/global_step_40/trainer.json"
         and "worker.rollout.n=4" in train.command
     )
-    config = read_words(EvaluateConfig, [word for word in evaluate.command if "=" in word])
+    config = parse_overrides(EvaluateConfig, [word for word in evaluate.command if "=" in word])
     assert config.model_path == str(train.result.parent / "actor/huggingface") and config.limit == 100
     assert (
         config.keyframe_resize == recipe().data.keyframe_resize

@@ -2,35 +2,33 @@
 
 import numpy as np
 
+from veason.tracking.base import BaseTracker
 
-class Script:
-    """A policy that says what it was told to, and keeps what it was asked."""
+
+class ScriptedPolicy:
+    """A policy that gives the answers of its script in order and records the questions."""
 
     def __init__(self, *answers):
-        self.script, self.asked = list(answers), []
+        self.script, self.questions = list(answers), []
 
-    def answers(self, questions):
-        self.asked += questions
+    def generate(self, questions):
+        self.questions += questions
         return [self.script.pop(0) for _ in questions]
 
 
-class BoxTracker:
+class BoxTracker(BaseTracker):
     """Fills its boxes on every frame, keyframe first, then forward, then backward."""
 
     max_frames = 10
+    groups = 0
 
     def track_group(self, frames, prompts):
-        self.groups = getattr(self, "groups", 0) + 1
-        return [
-            np.stack(
-                [mask for _, mask in sorted(self.track_video(frames.__getitem__, len(frames), p), key=lambda m: m[0])]
-            )
-            for p in prompts
-        ]
+        self.groups += 1
+        return super().track_group(frames, prompts)
 
-    def track_video(self, read_frame, total, prompt):
-        for index in [*range(prompt.keyframe, total), *range(prompt.keyframe - 1, -1, -1)]:
+    def track(self, read_frame, total, keyframe, boxes):
+        for index in [*range(keyframe, total), *range(keyframe - 1, -1, -1)]:
             mask = np.zeros(read_frame(index).shape[:2], bool)
-            for x1, y1, x2, y2 in prompt.boxes.astype(int):
+            for x1, y1, x2, y2 in boxes.astype(int):
                 mask[y1:y2, x1:x2] = True
             yield index, mask

@@ -28,7 +28,7 @@ def test_what_is_written_is_read():
 @pytest.mark.parametrize("boxes", [[], [[0, 0, 0, 0]], [[0, 0, 0, 0], [0.0, 0, 0, 0]]])
 def test_no_box_and_only_zero_boxes_are_answers(boxes):
     answer = parse_answer(format_answer("It is not there.", 3, boxes))
-    assert answer.failure is None and answer.boxes == () and answer.keyframe == 3 and answer.listed == 0
+    assert answer.failure is None and answer.boxes == () and answer.keyframe == 3 and answer.num_listed == 0
 
 
 @pytest.mark.parametrize(
@@ -56,15 +56,16 @@ def test_causes_of_failure(block, failure):
 
 
 def test_only_boxes_are_boxes():
-    entries = '[3, 4, 5, 6], [9, 4, 5, 6], [NaN, 1, 2, 3], [1, 2, 3], [true, 0, 2, 2], [0, 0, 1e999, 5], "x", null, [7, 7, 7, 7]'
+    entries = "[3, 4, 5, 6], [9, 4, 5, 6], [NaN, 1, 2, 3], [1, 2, 3], [true, 0, 2, 2], "
+    entries += '[0, 0, 1e999, 5], "x", null, [7, 7, 7, 7]'
     answer = parse_answer(f'<think></think><answer>{{"keyframe_timestamp": 3.0, "bbox_2d_list": [{entries}]}}</answer>')
     assert answer.boxes == ((3, 4, 5, 6), (7, 7, 7, 7))
-    assert answer.listed == 9 and answer.keyframe == 3 and type(answer.keyframe) is int and answer.failure is None
+    assert answer.num_listed == 9 and answer.keyframe == 3 and type(answer.keyframe) is int and answer.failure is None
 
 
 def test_no_answer_asks_for_more_boxes_than_the_limit():
     answer = parse_answer(format_answer("", 0, [[0, 0, i + 1, 5] for i in range(MAX_BOXES + 50)]))
-    assert len(answer.boxes) == MAX_BOXES and answer.listed == MAX_BOXES + 50
+    assert len(answer.boxes) == MAX_BOXES and answer.num_listed == MAX_BOXES + 50
 
 
 def test_numbers_beyond_floats_are_no_boxes():

@@ -91,7 +91,7 @@ def test_threads_read_what_they_asked_for(source):
 def test_workers_that_start_at_once_build_once(source):
     with multiprocessing.get_context("fork").Pool(4) as pool:
         assert pool.map(open_and_count, [source] * 8) == [3] * 8
-    assert not list(source.parent.glob("*.partial"))
+    assert not list(source.parent.glob("*.part"))
 
 
 @pytest.mark.parametrize("left", [b"", b"SQLite format 3\x00 and then nothing", b"x" * 5000])
@@ -107,7 +107,7 @@ def test_a_build_killed_half_way_leaves_nothing_that_is_read(tmp_path):
         file.write("{" + ", ".join(f'"{number}": {track}' for number in range(1200)) + "}")
     code = f"from veason.data.mask_index import MaskIndex; MaskIndex.open({str(big)!r}, progress=False)"
     process = subprocess.Popen([sys.executable, "-c", code])
-    partial = big.with_name("big.json.index.partial")
+    partial = big.with_name("big.json.index.part")
     while process.poll() is None and not (partial.exists() and partial.stat().st_size > 100_000):
         time.sleep(0.005)
     assert process.poll() is None, "the build ended before it could be killed"
@@ -139,7 +139,7 @@ def test_a_broken_source_is_named_and_leaves_no_index(tmp_path, content, says):
     with pytest.raises(DataError, match=says) as caught:
         open_quietly(source)
     assert "mask_dict.json" in str(caught.value) and "\n" not in str(caught.value)
-    assert not index_path(source).exists() and not list(tmp_path.glob("*.partial"))
+    assert not index_path(source).exists() and not list(tmp_path.glob("*.part"))
 
 
 def test_a_missing_source_is_named(tmp_path):
@@ -162,7 +162,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(source, monkeypatch, error,
     with pytest.raises(DataError, match=says) as caught:
         open_quietly(source)
     assert "VEASON_INDEX_DIR" in str(caught.value) and "\n" not in str(caught.value)
-    assert not index_path(source).exists() and not list(source.parent.glob("*.partial"))
+    assert not index_path(source).exists() and not list(source.parent.glob("*.part"))
 
 
 def test_a_full_disk_is_one_line(source, monkeypatch):

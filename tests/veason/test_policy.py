@@ -26,7 +26,7 @@ def ask(name, frames=3, size=56):
 
 def test_policy(policy):
     """One engine for all of it: starting one takes longer than everything else."""
-    alone, together = policy.answers([ask("a/0")]), policy.answers([ask("a/0"), ask("b/0", frames=2)])
+    alone, together = policy.generate([ask("a/0")]), policy.generate([ask("a/0"), ask("b/0", frames=2)])
     assert len(together) == 2 and together[0] == alone[0]  # greedy
 
     # A vision token is never sampled, not even one that every logit but infinity speaks for.
@@ -45,14 +45,14 @@ def test_policy(policy):
     prompt = policy._prompt(ask("a/0"))
     policy.max_prompt_tokens = len(output.prompt_token_ids) - 1
     with pytest.raises(DataError, match=rf"a/0: the prompt has {len(output.prompt_token_ids)} tokens"):
-        policy.answers([ask("a/0")])
+        policy.generate([ask("a/0")])
     policy.max_prompt_tokens = len(output.prompt_token_ids)
     assert policy._prompt(ask("a/0"))["prompt"] == prompt["prompt"]
     with pytest.raises(DataError, match="c/0: 3 image placeholders and 2 images"):
-        policy.answers([Question("c/0", ask("c/0").messages, ask("c/0").images[:2])])
+        policy.generate([Question("c/0", ask("c/0").messages, ask("c/0").images[:2])])
 
     # With a temperature a question's draw depends on the seed and its name, not on its neighbours.
     policy.sampling = Sampling(temperature=1.0, max_tokens=12, ignore_eos=True, seed=3)
-    first, second = policy.answers([ask("a/0"), ask("b/0")])
-    assert policy.answers([ask("x/0"), ask("b/0"), ask("a/0")])[1:] == [second, first]
+    first, second = policy.generate([ask("a/0"), ask("b/0")])
+    assert policy.generate([ask("x/0"), ask("b/0"), ask("a/0")])[1:] == [second, first]
     assert first != second

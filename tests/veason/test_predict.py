@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from tests.veason.scripted_parts import BoxTracker, Script
+from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
 from veason import predict
 from veason.answers import format_answer
 from veason.errors import DataError
 from veason.pipeline import Segmenter
 from veason.toy import tiny_tracker
-from veason.tracking.sam2.tracker import VideoTracker
+from veason.tracking.sam2.tracker import Sam2Tracker
 from veason.video import decode_video, open_folder
 
 TOTAL, HEIGHT, WIDTH, FPS = 24, 57, 91, 8  # odd sides: the overlay is cut to even ones
@@ -92,7 +92,7 @@ def test_everything_is_written(tmp_path):
     for number in range(TOTAL):
         cv2.imwrite(str(tmp_path / "in" / f"{number:03d}.jpg"), rng.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
     texts = [format_answer("the \ud800 one", 5, [[56, 56, 280, 280]]), "no idea"]
-    segmenter = Segmenter(Script(*texts), BoxTracker())
+    segmenter = Segmenter(ScriptedPolicy(*texts), BoxTracker())
     predict.predict(segmenter, open_folder(tmp_path / "in"), ["the duck", "the pond"], tmp_path / "out", 10)
     first, second = (json.loads((tmp_path / "out" / name / "result.json").read_text()) for name in ("00", "01"))
     assert (first["expression"], first["keyframe"], first["thinking"], first["failure"]) == (
@@ -129,12 +129,17 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
             resident.append(pages * resource.getpagesize() / 1e6)
             return np.full((320, 320, 3), index % 256, np.uint8)
 
-    tracker = VideoTracker(tiny_tracker.build_tracker_model(tiny_tracker.TrackerSize(image_size=32)), max_frames=16)
-    segmenter = Segmenter(Script(), tracker)
-    reading = segmenter.read(format_answer("", 100, [[100, 100, 400, 400]]), (160, 320, 320))
-    rles = predict.write_masks(tmp_path, segmenter.track(Frames(), reading))
+    tracker = Sam2Tracker(tiny_tracker.build_tracker_model(tiny_tracker.TrackerSize(image_size=32)), max_frames=16)
+    segmenter = Segmenter(ScriptedPolicy(), tracker)
+    prediction = segmenter.parse(format_answer("", 100, [[100, 100, 400, 400]]), (160, 320, 320))
+    rles = predict.write_masks(tmp_path, segmenter.track(Frames(), prediction))
     assert len(rles) == len(list(tmp_path.iterdir())) == 160 <= len(resident) < 170
     assert max(resident[60:]) - max(resident[:60]) < 12
+
+
+def write_model_config(folder):
+    vision = {"patch_size": 14, "spatial_merge_size": 2}
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl", "vision_config": vision}))
 
 
 def test_what_is_missing_is_named(clip, tmp_path, capsys, monkeypatch):
@@ -153,10 +158,10 @@ def test_what_is_missing_is_named(clip, tmp_path, capsys, monkeypatch):
     assert predict.main(words) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and "no checkpoint at" in line and "Qwen/Qwen2.5-VL-3B-Instruct" in line
-    (tmp_path / "config.json").touch()
+    write_model_config(tmp_path)
     (tmp_path / "model.safetensors").touch()
     assert predict.main(words) == 2
-    assert "no SAM 2 checkpoint at s.pt: fit is sam2.1_hiera_large.pt" in capsys.readouterr().err
+    assert "sam2_checkpoint=s.pt is no file: download SAM 2 weights" in capsys.readouterr().err
     (tmp_path / "s.pt").touch()
     words[words.index("s.pt")] = str(tmp_path / "s.pt")
     monkeypatch.setattr(predict, "build_segmenter", lambda _: pytest.fail("loaded"))
@@ -167,7 +172,7 @@ def test_what_is_missing_is_named(clip, tmp_path, capsys, monkeypatch):
         place = words.index(flag)
         assert predict.main(words[:place] + words[place + 2 :]) == 2
         line = capsys.readouterr().err
-        assert line.count("\n") == 1 and f"{flag} is not given: fit " in line and fit in line
+        assert line.count("\n") == 1 and f"{flag} is not given: " in line and fit in line
     with pytest.raises(DataError, match="video is missing"):
         decode_video(tmp_path / "none.mp4", tmp_path / "frames")
     with pytest.raises(DataError, match="cannot be read as a video"):
@@ -204,8 +209,8 @@ def test_nothing_of_an_earlier_call_is_left(tmp_path):
             cv2.imwrite(str(tmp_path / name / f"{number:03d}.jpg"), np.zeros((56, 90, 3), np.uint8))
     good = format_answer("here", 1, [[56, 56, 280, 280]])
     frames, shorter, out = open_folder(tmp_path / "in"), open_folder(tmp_path / "shorter"), tmp_path / "out"
-    predict.predict(Segmenter(Script(good, good), BoxTracker()), frames, ["one", "two"], out, 10)
-    predict.predict(Segmenter(Script("no idea"), BoxTracker()), shorter, ["one"], out, 10)
+    predict.predict(Segmenter(ScriptedPolicy(good, good), BoxTracker()), frames, ["one", "two"], out, 10)
+    predict.predict(Segmenter(ScriptedPolicy("no idea"), BoxTracker()), shorter, ["one"], out, 10)
     assert (
         not (out / "01").exists()
         and not (out / "00" / "keyframe.jpg").exists()

@@ -12,12 +12,14 @@ from PIL import Image
 
 from veason.errors import DataError
 from veason.toy.tiny_tracker import TrackerSize, tracker_config
-from veason.tracking.sam2.batch import ObjectBatch
-from veason.tracking.sam2.frames import FrameWindow
+from veason.tracking.base import BoxPrompt
+from veason.tracking.sam2.compilation import CompileOptions
+from veason.tracking.sam2.feature_window import FeatureWindow
 from veason.tracking.sam2.loading import POSTPROCESSING, find_config, load_model
-from veason.tracking.sam2.pixels import MEAN, STD, prepare_frames
-from veason.tracking.sam2.tracker import Prompt, Speed, VideoTracker
-from veason.tracking.sam2.visits import Reach, plan_visits
+from veason.tracking.sam2.object_batch import ObjectBatch
+from veason.tracking.sam2.preprocessing import MEAN, STD, preprocess_frames
+from veason.tracking.sam2.propagation import MemoryConfig, plan_track_steps
+from veason.tracking.sam2.tracker import Sam2Tracker
 
 CPU = torch.device("cpu")
 SIZES = {128: TrackerSize(), 192: TrackerSize(image_size=192, hidden_size=64, memory_size=32, memory_frames=4)}
@@ -47,11 +49,10 @@ def make_model(config, seed=0):
     model = load_model(config, None, CPU)
     head = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
     torch.nn.init.normal_(head.weight, std=4.0)
-    frames, tracker = make_clip(8, 32, 32), VideoTracker(model)
+    frames, tracker = make_clip(8, 32, 32), Sam2Tracker(model)
     with torch.no_grad():
-        _, _, scores = tracker.network.prompt(
-            tracker.network.see(prepare_frames(frames, model.image_size, CPU)), torch.rand(8, 4) * 100
-        )
+        features = tracker.network.encode_images(preprocess_frames(frames, model.image_size, CPU))
+        _, _, scores = tracker.network.segment_boxes(features, torch.rand(8, 4) * 100)
         head.bias -= scores.median()
     return model
 
@@ -75,7 +76,11 @@ def run_official(predictor, frames, keyframe, boxes):
     state = {name: {} for name in ("cached_features", "constants", "point_inputs_per_obj", "mask_inputs_per_obj")}
     state |= {name: {} for name in ("output_dict_per_obj", "temp_output_dict_per_obj", "frames_tracked_per_obj")}
     state |= {"obj_id_to_idx": OrderedDict(), "obj_idx_to_id": OrderedDict(), "obj_ids": [], "num_frames": len(frames)}
-    state |= {"images": prepare_frames(frames, predictor.image_size, CPU), "video_height": height, "video_width": width}
+    state |= {
+        "images": preprocess_frames(frames, predictor.image_size, CPU),
+        "video_height": height,
+        "video_width": width,
+    }
     state |= {"offload_video_to_cpu": False, "offload_state_to_cpu": False, "device": CPU, "storage_device": CPU}
     for number, box in enumerate(boxes):
         predictor.add_new_points_or_box(state, keyframe, number, box=box)
@@ -91,9 +96,9 @@ def run_ours(tracker, frames, keyframe, boxes, size=None):
     height, width = frames[0].shape[:2]
     size = size or (height, width)
     scaled = torch.from_numpy(boxes * (tracker.network.size / np.array([width, height] * 2)))
-    window = FrameWindow(tracker.network, frames.__getitem__, range(len(frames)), len(frames))
+    window = FeatureWindow(tracker.network, frames.__getitem__, range(len(frames)), len(frames))
     batch = ObjectBatch(tracker.network, scaled.float(), [keyframe] * len(boxes), len(frames))
-    logits = {visited[0]: F.interpolate(found, size, mode="bilinear")[:, 0] for visited, found in batch.run(window)}
+    logits = {step[0]: F.interpolate(found, size, mode="bilinear")[:, 0] for step, found in batch.run(window)}
     return torch.stack([logits[frame] for frame in range(len(frames))])
 
 
@@ -117,7 +122,7 @@ def pair(request, tmp_path_factory):
     size, several = request.param
     config = write_config(tmp_path_factory.mktemp("sam2") / "tiny.yaml", size, **(THREE_MASKS if several else {}))
     model = make_model(config)
-    return VideoTracker(model), make_official(config, model)
+    return Sam2Tracker(model), make_official(config, model)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +143,7 @@ def test_equal_to_the_official_predictor(pair, total, height, width, objects, ke
     found = run_ours(tracker, frames, keyframe, boxes)
     assert (found - expected).abs().max() < 1e-3
 
-    masks = tracker.track_group(frames, [Prompt(keyframe, boxes)])[0]
+    masks = tracker.track_group(frames, [BoxPrompt(keyframe, boxes)])[0]
     union = (expected > 0).any(1).numpy()
     assert (masks & union).sum() >= 0.999 * (masks | union).sum()
 
@@ -154,17 +159,17 @@ def test_the_weights_of_these_tests_show_and_hide_objects(pair):
 @pytest.fixture(scope="module")
 def tracker(tmp_path_factory):
     config = write_config(tmp_path_factory.mktemp("sam2") / "tiny.yaml", 128, **THREE_MASKS)
-    return VideoTracker(make_model(config))
+    return Sam2Tracker(make_model(config))
 
 
 def test_prompts_of_a_group_do_not_meet(tracker):
     """Together with other prompts, in chunks, on mixed keyframes or twice: the masks are those of the prompt alone."""
     frames = make_clip(5, 60, 80)
-    prompts = [Prompt(keyframe, make_boxes(2, 60, 80, seed=keyframe)) for keyframe in (0, 2, 4, 2)] + [
-        Prompt(3, make_boxes(1, 60, 80, seed=9))
+    prompts = [BoxPrompt(keyframe, make_boxes(2, 60, 80, seed=keyframe)) for keyframe in (0, 2, 4, 2)] + [
+        BoxPrompt(3, make_boxes(1, 60, 80, seed=9))
     ]
     alone = [tracker.track_group(frames, [prompt])[0] for prompt in prompts]
-    small = VideoTracker(tracker.network.model, max_objects=3)
+    small = Sam2Tracker(tracker.network.model, max_objects=3)
     for found in (tracker.track_group(frames, prompts), small.track_group(frames, prompts)):
         assert all(masks.shape == (5, 60, 80) and masks.dtype == bool for masks in found)
         assert all(np.array_equal(masks, other) for masks, other in zip(found, alone, strict=True))
@@ -175,14 +180,14 @@ def test_clips_that_are_tracked_together_do_not_meet(tracker):
     lengths = (5, 3, 5, 18, 5)
     groups = []
     for number, length in enumerate(lengths):
-        prompts = [Prompt(k, make_boxes(2, 60, 80, seed=number + k)) for k in (0, length - 1, 0)]
+        prompts = [BoxPrompt(k, make_boxes(2, 60, 80, seed=number + k)) for k in (0, length - 1, 0)]
         groups.append(
             (
                 make_clip(length, 60, 80)[::-1] if number % 2 else make_clip(length, 60, 80),
                 [] if number == 4 else prompts,
             )
         )
-    bounded = VideoTracker(tracker.network.model, max_objects=4)
+    bounded = Sam2Tracker(tracker.network.model, max_objects=4)
     for each in (tracker, bounded):
         found = each.track_groups_on_device(groups, (30, 40))
         for (frames, prompts), masks in zip(groups, found, strict=True):
@@ -193,38 +198,43 @@ def test_clips_that_are_tracked_together_do_not_meet(tracker):
 
 def test_short_clips_go_through_the_network_together(tracker, monkeypatch):
     prompted = []
-    prompt = tracker.network.prompt
+    segment = tracker.network.segment_boxes
     monkeypatch.setattr(
-        tracker.network, "prompt", lambda features, boxes: prompted.append(len(boxes)) or prompt(features, boxes)
+        tracker.network,
+        "segment_boxes",
+        lambda features, boxes: prompted.append(len(boxes)) or segment(features, boxes),
     )
-    groups = [(make_clip(5, 60, 80), [Prompt(1, make_boxes(2, 60, 80, seed=seed))]) for seed in range(3)]
+    groups = [(make_clip(5, 60, 80), [BoxPrompt(1, make_boxes(2, 60, 80, seed=seed))]) for seed in range(3)]
     tracker.track_groups_on_device(groups, (60, 80))
     assert prompted == [6]
-    monkeypatch.setattr(tracker.network, "room", 1)  # as at 1024 pixels: 16 frames have room
+    monkeypatch.setattr(tracker.network, "batch_scale", 1)  # as at 1024 pixels: 16 frames have room
     tracker.track_groups_on_device([*groups, groups[0]], (60, 80))
     assert prompted == [6, 6, 2]
 
 
 def test_frames_are_encoded_once_and_equal_boxes_tracked_once(tracker, monkeypatch):
-    seen, prompted = [], []
-    see, prompt = tracker.network.see, tracker.network.prompt
-    monkeypatch.setattr(tracker.network, "see", lambda pixels: seen.append(len(pixels)) or see(pixels))
+    encoded, prompted = [], []
+    encode, segment = tracker.network.encode_images, tracker.network.segment_boxes
+    monkeypatch.setattr(tracker.network, "encode_images", lambda pixels: encoded.append(len(pixels)) or encode(pixels))
     monkeypatch.setattr(
-        tracker.network, "prompt", lambda features, boxes: prompted.append(len(boxes)) or prompt(features, boxes)
+        tracker.network,
+        "segment_boxes",
+        lambda features, boxes: prompted.append(len(boxes)) or segment(features, boxes),
     )
     boxes = make_boxes(3, 60, 80)
     tracker.track_group(
-        make_clip(5, 60, 80), [Prompt(1, boxes), Prompt(1, boxes[:2]), Prompt(1, boxes[1:]), Prompt(2, boxes[:1])]
+        make_clip(5, 60, 80),
+        [BoxPrompt(1, boxes), BoxPrompt(1, boxes[:2]), BoxPrompt(1, boxes[1:]), BoxPrompt(2, boxes[:1])],
     )
-    assert seen == [5] and prompted == [4]
+    assert encoded == [5] and prompted == [4]
 
 
 @pytest.mark.parametrize("keyframe", [0, 4, 9])
 def test_a_video_in_chunks_is_the_clip(tracker, keyframe):
     frames = make_clip(10, 48, 64)
-    prompt = Prompt(keyframe, make_boxes(3, 48, 64))
+    prompt = BoxPrompt(keyframe, make_boxes(3, 48, 64))
     whole = tracker.track_group(frames, [prompt])[0]
-    bounded = VideoTracker(tracker.network.model, max_objects=2, max_frames=4)
+    bounded = Sam2Tracker(tracker.network.model, max_objects=2, max_frames=4)
     steps = list(bounded.track_video(frames.__getitem__, len(frames), prompt))
     assert [frame for frame, _ in steps] == [*range(keyframe, 10), *range(keyframe - 1, -1, -1)]
     assert all(np.array_equal(masks, whole[frame]) for frame, masks in steps)
@@ -232,23 +242,23 @@ def test_a_video_in_chunks_is_the_clip(tracker, keyframe):
 
 
 def test_a_video_is_encoded_once_whatever_the_number_of_boxes(tracker, monkeypatch):
-    seen, see = [], tracker.network.see
-    bounded = VideoTracker(tracker.network.model, max_objects=2, max_frames=3)
-    monkeypatch.setattr(bounded.network, "see", lambda pixels: seen.append(len(pixels)) or see(pixels))
+    encoded, encode = [], tracker.network.encode_images
+    bounded = Sam2Tracker(tracker.network.model, max_objects=2, max_frames=3)
+    monkeypatch.setattr(bounded.network, "encode_images", lambda pixels: encoded.append(len(pixels)) or encode(pixels))
     frames = make_clip(7, 32, 32)
-    list(bounded.track_video(frames.__getitem__, 7, Prompt(2, make_boxes(5, 32, 32))))
-    assert seen == [3, 3, 1]
+    list(bounded.track_video(frames.__getitem__, 7, BoxPrompt(2, make_boxes(5, 32, 32))))
+    assert encoded == [3, 3, 1]
 
 
 def test_memory_does_not_grow_with_the_video(tracker):
     frames = make_clip(4, 32, 32)
     batch = ObjectBatch(tracker.network, torch.tensor([[8.0, 8, 90, 90]]), [20], 40)
-    window = FrameWindow(tracker.network, lambda i: frames[i % 4], [*range(20, 40), *range(19, -1, -1)], 4)
+    window = FeatureWindow(tracker.network, lambda i: frames[i % 4], [*range(20, 40), *range(19, -1, -1)], 4)
     held = []
     for _ in batch.run(window):
         held.append((len(batch.memories), len(batch.pointers), len(window.rows)))
-    reach = tracker.network.reach
-    assert max(memories for memories, _, _ in held) <= 2 * max(reach.memories, reach.pointers) + 1
+    config = tracker.network.memory_config
+    assert max(memories for memories, _, _ in held) <= 2 * max(config.num_maskmem, config.max_pointers) + 1
     assert held[-1] == (0, 0, 4)
 
 
@@ -261,8 +271,8 @@ def test_frames_are_read_in_a_thread_and_its_errors_arrive(tracker):
             raise OSError("frame 7 is broken")
         return frames[index]
 
-    bounded = VideoTracker(tracker.network.model, max_frames=2)
-    steps = bounded.track_video(read, 9, Prompt(0, make_boxes(1, 32, 32)))
+    bounded = Sam2Tracker(tracker.network.model, max_frames=2)
+    steps = bounded.track_video(read, 9, BoxPrompt(0, make_boxes(1, 32, 32)))
     with pytest.raises(OSError, match="frame 7 is broken"):
         list(steps)
     assert any(name.startswith("frames") for name in threads)
@@ -271,14 +281,14 @@ def test_frames_are_read_in_a_thread_and_its_errors_arrive(tracker):
 def test_boxes_that_are_none(tracker):
     frames = make_clip(3, 32, 32)
     broken = np.array([[np.nan, 0, 5, 5], [0, 0, np.inf, 5], [0, 0, 1e300, 4], [0, 0, 5e37, 4], [-5e37, 0, 4, 4]])
-    prompts = [Prompt(0, broken), Prompt(1, make_boxes(1, 32, 32)), Prompt(1, np.zeros((0, 4)))]
+    prompts = [BoxPrompt(0, broken), BoxPrompt(1, make_boxes(1, 32, 32)), BoxPrompt(1, np.zeros((0, 4)))]
     found = tracker.track_group(frames, prompts)
     assert not found[0].any() and not found[2].any() and found[1].any()
     assert not any(masks.any() for _, masks in tracker.track_video(frames.__getitem__, 3, prompts[0]))
-    far = Prompt(0, np.array([[-9e28, -9e28, 9e28, 9e28], [0, 0, 2.0**70, 2.0**70]]))
+    far = BoxPrompt(0, np.array([[-9e28, -9e28, 9e28, 9e28], [0, 0, 2.0**70, 2.0**70]]))
     assert tracker.track_group(frames, [far])[0].shape == (3, 32, 32)
     with pytest.raises(ValueError, match="keyframe 3 is outside a clip of 3 frames"):
-        tracker.track_group(frames, [Prompt(3, make_boxes(1, 32, 32))])
+        tracker.track_group(frames, [BoxPrompt(3, make_boxes(1, 32, 32))])
 
 
 @pytest.mark.parametrize("where", ["image_encoder", "memory_attention", "sam_mask_decoder.output_upscaling"])
@@ -286,7 +296,7 @@ def test_a_broken_model_is_an_error_and_no_empty_mask(tracker, where):
     model = copy.deepcopy(tracker.network.model)
     with torch.no_grad():
         next(model.get_submodule(where).parameters()).fill_(torch.nan)
-    broken, frames, prompt = VideoTracker(model), make_clip(3, 32, 32), Prompt(0, make_boxes(8, 32, 32))
+    broken, frames, prompt = Sam2Tracker(model), make_clip(3, 32, 32), BoxPrompt(0, make_boxes(8, 32, 32))
     with pytest.raises(RuntimeError, match="not finite"):
         broken.track_group(frames, [prompt])
     with pytest.raises(RuntimeError, match="not finite"):
@@ -296,22 +306,21 @@ def test_a_broken_model_is_an_error_and_no_empty_mask(tracker, where):
 def test_masks_in_another_grid_than_the_frames(tracker):
     """Boxes and masks at 28 x 20 for frames at twice the size."""
     frames, boxes = make_clip(3, 40, 56), make_boxes(2, 40, 56)
-    small = tracker.track_group_on_device(frames, [Prompt(1, boxes / 2)], (20, 28))[0]
+    small = tracker.track_group_on_device(frames, [BoxPrompt(1, boxes / 2)], (20, 28))[0]
     assert torch.equal(small, (run_ours(tracker, frames, 1, boxes, (20, 28)) > 0).any(1))
 
 
 def test_the_same_masks_twice(tracker):
-    frames, prompt = make_clip(4, 40, 40), Prompt(2, make_boxes(2, 40, 40))
+    frames, prompt = make_clip(4, 40, 40), BoxPrompt(2, make_boxes(2, 40, 40))
     first = tracker.track_group(frames, [prompt])[0]
-    tracker.track_group(make_clip(6, 32, 32, seed=5), [Prompt(0, make_boxes(4, 32, 32))])
+    tracker.track_group(make_clip(6, 32, 32, seed=5), [BoxPrompt(0, make_boxes(4, 32, 32))])
     assert np.array_equal(tracker.track_group(frames, [prompt])[0], first)
-    assert np.array_equal(tracker.on(frames)(prompt.boxes, 2), first)
 
 
 def test_bf16_is_close(tracker):
     """Under autocast on the CPU; the dtypes of every step must fit together."""
-    half = VideoTracker(copy.deepcopy(tracker.network.model), dtype=torch.bfloat16)
-    frames, prompt = make_clip(4, 48, 48), Prompt(1, make_boxes(3, 48, 48))
+    half = Sam2Tracker(copy.deepcopy(tracker.network.model), dtype=torch.bfloat16)
+    frames, prompt = make_clip(4, 48, 48), BoxPrompt(1, make_boxes(3, 48, 48))
     found, exact = half.track_group(frames, [prompt])[0], tracker.track_group(frames, [prompt])[0]
     assert np.mean(found == exact) > 0.9
 
@@ -319,21 +328,21 @@ def test_bf16_is_close(tracker):
 @pytest.mark.parametrize(("height", "width"), [(56, 56), (90, 40), (300, 500)])
 def test_frames_are_resized_as_pillow_does(height, width):
     frame = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    ours = prepare_frames([frame], 128, CPU)[0]
+    ours = preprocess_frames([frame], 128, CPU)[0]
     restored = (ours * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)) * 255
     pillow = torch.from_numpy(np.array(Image.fromarray(frame).resize((128, 128)))).permute(2, 0, 1)
     difference = (restored - pillow).abs()
     assert difference.max() < 1.01 and (difference > 0.5).float().mean() < 1e-3
 
 
-def test_an_object_remembers_what_it_saw():
-    reach = Reach(memories=7, stride=1, pointers=16)
+def test_each_step_attends_to_the_memories_of_earlier_ones():
+    config = MemoryConfig(num_maskmem=7, temporal_stride=1, max_pointers=16)
     for keyframe in range(7):
-        visits = plan_visits(keyframe, 7, reach)
-        assert sorted(visit.frame for visit in visits) == list(range(7))
-        for slot, visit in enumerate(visits):
-            assert [seen for seen, _ in visit.memories] == [seen for seen, _ in visit.pointers] == list(range(slot))
-    far = plan_visits(0, 100, reach)[60]
+        steps = plan_track_steps(keyframe, 7, config)
+        assert sorted(step.frame for step in steps) == list(range(7))
+        for number, step in enumerate(steps):
+            assert [used for used, _ in step.memories] == [used for used, _ in step.pointers] == list(range(number))
+    far = plan_track_steps(0, 100, config)[60]
     assert far.memories == ((0, 0), (54, 1), (55, 2), (56, 3), (57, 4), (58, 5), (59, 6))
     assert [distance for _, distance in far.pointers] == [60, *range(15, 0, -1)]
 
@@ -347,7 +356,7 @@ def test_models_are_found_and_checked(tmp_path):
         load_model(config, tmp_path / "nowhere.pt", CPU)
     model = load_model(config, None, CPU)
     torch.save({"model": model.state_dict()}, tmp_path / "good.pt")
-    loaded = VideoTracker.from_files(config, tmp_path / "good.pt").network.model
+    loaded = Sam2Tracker.from_files(config, tmp_path / "good.pt").network.model
     assert all(
         torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
     )
@@ -364,11 +373,11 @@ def test_compiled_on_a_gpu(tmp_path):
     model = make_model(config)
     frames, prompts = (
         make_clip(5, 60, 80),
-        [Prompt(keyframe, make_boxes(2, 60, 80, seed=keyframe)) for keyframe in range(4)],
+        [BoxPrompt(keyframe, make_boxes(2, 60, 80, seed=keyframe)) for keyframe in range(4)],
     )
-    exact = VideoTracker(copy.deepcopy(model)).track_group(frames, prompts)
+    exact = Sam2Tracker(copy.deepcopy(model)).track_group(frames, prompts)
     device = torch.device("cuda")
-    plain = VideoTracker(copy.deepcopy(model).to(device)).track_group(frames, prompts)
-    fast = VideoTracker(model.to(device), torch.bfloat16, speed=Speed()).track_group(frames, prompts)
+    plain = Sam2Tracker(copy.deepcopy(model).to(device)).track_group(frames, prompts)
+    fast = Sam2Tracker(model.to(device), torch.bfloat16, compile_options=CompileOptions()).track_group(frames, prompts)
     for one, other, third in zip(exact, plain, fast, strict=True):
         assert np.mean(one == other) > 0.99 and np.mean(one == third) > 0.8

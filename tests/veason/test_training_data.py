@@ -120,8 +120,7 @@ def test_the_selected_set_is_taken_where_there_is_one(revos):
     assert len(KeyframeTrainingData(revos / "meta_expressions_train_.json")) == 3
 
 
-# --- what is wrong on the disk is named: file, video, expression
-# ---------------------------------------------------------------------
+# --- what is wrong on the disk is named: file, video, expression ---
 
 
 def drop_track(root):
@@ -282,8 +281,7 @@ def test_on_bad_sample_is_checked(revos):
         KeyframeTrainingData(revos, on_bad_sample="ignore")
 
 
-# --- by name
-# -------------------------------------------------------------------------------------------------------------------------
+# --- by name ---
 
 
 class Own:
@@ -318,7 +316,7 @@ def test_an_unknown_name_offers_the_nearest(revos):
         ).sampled_frames
         == 4
     )
-    with pytest.raises(DataError, match="cannot be found"):
+    with pytest.raises(DataError, match="cannot be imported"):
         build_training_data(name="no.such.module:Thing", train_files=revos)
 
 

@@ -1,6 +1,6 @@
 """Checks a data set on the disk, and writes what is wrong and which expressions to leave out.
 
-    python -m veason.audit ReVOS                                # the benchmark is known by its files, or say --benchmark revos
+    python -m veason.audit ReVOS                          # the benchmark is told by its files, or by --benchmark revos
     python -m verl.trainer.main ... data.exclude=audit/exclude.txt
 
 The folder `audit` then holds report.md (counts by kind, examples, pictures), findings.jsonl (every finding),
@@ -24,49 +24,24 @@ from tqdm import tqdm
 
 from veason import masks
 from veason.audit.checks import KINDS, Finding, check_video
-from veason.data import BENCHMARKS, Benchmark, VideoSample, load_class
-from veason.data.base import MISSING
-from veason.data.layouts import MaskDictBenchmark
+from veason.command_line import parse_arguments
+from veason.data import BENCHMARKS, Benchmark, VideoSample, detect_benchmark, find_benchmark
+from veason.data.sample import MISSING
 from veason.errors import DataError, describe
 from veason.frames import read_frame
 from veason.pictures import overlay_masks, save_picture, strip
-
-# the files by which a data set is known, most telling first
-MARKS = (
-    ("vicas", "annotations/*/*.json"),
-    ("revos", "meta_expressions_valid_.json"),
-    ("revos", "meta_expressions_train_.json"),
-    ("reasonvos", "meta_expressions_.json"),
-    ("reasonvos", "meta_expressions.json"),
-    ("mevis", "valid_u/meta_expressions.json"),
-    ("mevis", "train/meta_expressions.json"),
-    ("refdavis17", "valid/Annotations"),
-    ("refytvos", "meta_expressions/*/meta_expressions.json"),
-)
-
-
-def detect(root: Path) -> str:
-    """The name of the benchmark that a folder holds. Raises DataError when it is none."""
-    if not root.is_dir():
-        raise DataError(f"data folder is missing: {root}")
-    for name, mark in MARKS:
-        if next(root.glob(mark), None) is not None:
-            return name
-    raise DataError(f"{root} is none of {', '.join(BENCHMARKS)}; give --benchmark")
 
 
 def open_splits(name: str, root: Path) -> list[Benchmark]:
     """Every split of a benchmark whose annotation is at hand."""
     opened, missing = [], []
-    cls: type[Benchmark] = load_class(name, BENCHMARKS, "benchmark")
+    cls = find_benchmark(name)
     for split, file in cls.splits.items():
         try:
             opened.append(cls(root, split))
         except DataError as error:
             path = str(error).removeprefix(MISSING)
-            if (
-                not str(error).startswith(MISSING) or Path(path).name != Path(file).name
-            ):  # a video's own file is not the split's
+            if path == str(error) or Path(path).name != Path(file).name:  # the file of a video is not the split's
                 raise
             missing.append(str(error))
     if not opened:
@@ -74,13 +49,8 @@ def open_splits(name: str, root: Path) -> list[Benchmark]:
     return opened
 
 
-def audit(benchmark: Benchmark, workers: int = 1, pixels: bool = True) -> list[Finding]:
-    """All findings about one split, video by video.
-
-    Args:
-        workers: processes; the videos are handed out one by one.
-        pixels: also compare masks with pictures.
-    """
+def audit(benchmark: Benchmark, workers: int = 1) -> list[Finding]:
+    """All findings about one split, video by video, by `workers` processes."""
     videos: dict[str, list[VideoSample]] = defaultdict(list)
     for sample in benchmark.samples:
         videos[sample.video].append(sample)
@@ -89,12 +59,11 @@ def audit(benchmark: Benchmark, workers: int = 1, pixels: bool = True) -> list[F
         return [
             finding
             for group in tqdm(videos.values(), desc=label, mininterval=1)
-            for finding in check_video(benchmark, group, pixels)
+            for finding in check_video(benchmark, group)
         ]
-    if isinstance(benchmark, MaskDictBenchmark) and benchmark.has_truth:
-        len(benchmark.index)  # built once here, not by every worker
-    with ProcessPoolExecutor(workers, initializer=_remember, initargs=(benchmark, pixels)) as pool:
-        found = tqdm(pool.map(_check, videos.values()), total=len(videos), desc=label, mininterval=1)
+    benchmark.prepare()  # once here, not in every worker
+    with ProcessPoolExecutor(workers, initializer=_init_worker, initargs=(benchmark,)) as pool:
+        found = tqdm(pool.map(_check_in_worker, videos.values()), total=len(videos), desc=label, mininterval=1)
         return [finding for findings in found for finding in findings]
 
 
@@ -120,9 +89,8 @@ def write_report(
     (output / "exclude.txt").write_text("".join(lines), encoding="utf-8")
     records = (json.dumps(asdict(finding), ensure_ascii=False) + "\n" for finding in findings)
     (output / "findings.jsonl").write_text("".join(records), encoding="utf-8")
-    drawn = dict(
-        _draw(output / "pictures", {benchmark.split: benchmark for benchmark in benchmarks}, findings, pictures)
-    )
+    by_split = {benchmark.split: benchmark for benchmark in benchmarks}
+    drawn = dict(_draw(output / "pictures", by_split, findings, pictures))
     (output / "report.md").write_text("\n".join(_report(benchmarks, findings, reasons, drawn)) + "\n", encoding="utf-8")
     return reasons
 
@@ -142,10 +110,10 @@ def _report(
     yield "| kind | what it means | findings | videos | expressions | left out |"
     yield "| --- | --- | ---: | ---: | ---: | --- |"
     for kind, (meaning, excluded) in KINDS.items():
-        those = [finding for finding in findings if finding.kind == kind]
-        videos = len({finding.video for finding in those})
-        touched = len({sample_id for finding in those for sample_id in finding.sample_ids})
-        yield f"| {kind} | {meaning} | {len(those)} | {videos} | {touched} | {'yes' if excluded else 'no'} |"
+        of_kind = [finding for finding in findings if finding.kind == kind]
+        videos = len({finding.video for finding in of_kind})
+        affected = len({sample_id for finding in of_kind for sample_id in finding.sample_ids})
+        yield f"| {kind} | {meaning} | {len(of_kind)} | {videos} | {affected} | {'yes' if excluded else 'no'} |"
     counts: Counter[str] = Counter()
     for finding in findings:
         counts[finding.kind] += 1
@@ -160,9 +128,7 @@ def _report(
 def _draw(
     folder: Path, benchmarks: dict[str, Benchmark], findings: Iterable[Finding], most: int
 ) -> Iterator[tuple[Finding, Path]]:
-    """Overlay pictures of the first findings of each kind that can be seen: the frame in question between its
-    neighbours.
-    """
+    """Overlay pictures of the first findings of each kind that can be drawn: the frame between its neighbours."""
     counts: Counter[str] = Counter()
     for finding in findings:
         if finding.object_id is None or not finding.frames or counts[finding.kind] >= most:
@@ -184,27 +150,23 @@ def _draw(
 def _overlay(benchmark: Benchmark, sample: VideoSample, object_id: str, t: int) -> np.ndarray:
     """Frame t under the object's mask; a mask of another size lies at the upper left corner."""
     frame = read_frame(benchmark.frame_path(sample, t))
-    if isinstance(benchmark, MaskDictBenchmark):  # a list that is too short is refused by `tracks`
-        track = benchmark.index[object_id]
-        rle = track[t] if t < len(track) else None
-    else:
-        rle = benchmark.tracks(sample._replace(object_ids=(object_id,)), [t])[0][0]
-    laid = np.zeros((frame.shape[0], frame.shape[1]), np.uint8)
-    if rle is not None:
+    track = benchmark.listed_track(sample, object_id)
+    shown = np.zeros((frame.shape[0], frame.shape[1]), np.uint8)
+    if t < len(track) and (rle := track[t]) is not None:
         mask = masks.decode(rle)[: frame.shape[0], : frame.shape[1]]
-        laid[: mask.shape[0], : mask.shape[1]] = mask
-    return overlay_masks(frame, laid)
+        shown[: mask.shape[0], : mask.shape[1]] = mask
+    return overlay_masks(frame, shown)
 
 
-_task: dict = {}  # what a worker process was started with
+_opened: dict[str, Benchmark] = {}  # of a worker process
 
 
-def _remember(benchmark: Benchmark, pixels: bool) -> None:
-    _task.update(benchmark=benchmark, pixels=pixels)
+def _init_worker(benchmark: Benchmark) -> None:
+    _opened["benchmark"] = benchmark
 
 
-def _check(samples: list[VideoSample]) -> list[Finding]:
-    return check_video(_task["benchmark"], samples, _task["pixels"])
+def _check_in_worker(samples: list[VideoSample]) -> list[Finding]:
+    return check_video(_opened["benchmark"], samples)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -218,15 +180,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("audit"))
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--pictures", type=int, default=8, help="overlay pictures of each kind, at most")
-    parser.add_argument(
-        "--no-pixels", action="store_true", help="do not compare masks with pictures, which takes most of the time"
-    )
-    options = parser.parse_args(arguments)
+    options = parse_arguments(parser, arguments)
     try:
-        benchmarks = open_splits(options.benchmark or detect(options.data), options.data)
-        findings = [
-            finding for benchmark in benchmarks for finding in audit(benchmark, options.workers, not options.no_pixels)
-        ]
+        benchmarks = open_splits(options.benchmark or detect_benchmark(options.data), options.data)
+        findings = [finding for benchmark in benchmarks for finding in audit(benchmark, options.workers)]
         reasons = write_report(options.output, benchmarks, findings, options.pictures)
     except (DataError, OSError) as error:
         print(describe(error), file=sys.stderr)

@@ -1,13 +1,13 @@
-"""Benchmarks by name. Your own needs no entry here: open it by its `package.module:Class` path."""
+"""Benchmarks by name. Your own needs no entry here: give its `package.module:Class` path."""
 
 from __future__ import annotations
 
-import importlib
 import os
-from difflib import get_close_matches
+from pathlib import Path
 
 from veason.data.base import Benchmark, VideoSample
 from veason.errors import DataError
+from veason.resolve import resolve
 
 BENCHMARKS = {
     "revos": "veason.data.revos:ReVOS",
@@ -18,24 +18,34 @@ BENCHMARKS = {
     "refdavis17": "veason.data.refdavis17:RefDAVIS17",
 }
 
-__all__ = ["BENCHMARKS", "Benchmark", "VideoSample", "load_class", "open_benchmark"]
+__all__ = ["BENCHMARKS", "Benchmark", "VideoSample", "detect_benchmark", "find_benchmark", "open_benchmark"]
 
 
-def load_class(name: str, table: dict[str, str], kind: str) -> type:
-    """The class behind a short name of `table` or behind a `package.module:Class` path.
+def find_benchmark(name: str) -> type[Benchmark]:
+    """The class behind a name of `BENCHMARKS` or a `package.module:Class` path.
 
     Raises:
-        DataError: neither; the nearest known name is given.
+        DataError: there is none; the nearest known name is given.
     """
-    path = table.get(name, name)
-    if ":" not in path:
-        near = get_close_matches(name, table, n=1) or [", ".join(table)]
-        raise DataError(f"unknown {kind} {name!r}; did you mean {near[0]}? (or give package.module:Class)")
-    module, _, attribute = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise DataError(f"{kind} {path} cannot be found ({error})") from error
+    found = resolve(name, BENCHMARKS, "benchmark")
+    if not (isinstance(found, type) and issubclass(found, Benchmark)):
+        raise DataError(f"benchmark: {name} is no subclass of veason.data.Benchmark")
+    return found
+
+
+def detect_benchmark(root: str | os.PathLike[str]) -> str:
+    """The name of the benchmark that a folder holds, told by its files.
+
+    Raises:
+        DataError: the folder is missing, or holds none or several; add `benchmark=NAME` then.
+    """
+    if not Path(root).is_dir():
+        raise DataError(f"data folder is missing: {root}")
+    found = [name for name in BENCHMARKS if find_benchmark(name).matches(Path(root))]
+    if len(found) != 1:
+        holds = f"the files of {' and '.join(found)}" if found else f"the files of none of {', '.join(BENCHMARKS)}"
+        raise DataError(f"{root} holds {holds}: add benchmark=NAME")
+    return found[0]
 
 
 def open_benchmark(name: str, root: str | os.PathLike[str], split: str | None = None, check: bool = True) -> Benchmark:
@@ -51,7 +61,7 @@ def open_benchmark(name: str, root: str | os.PathLike[str], split: str | None = 
     Raises:
         DataError: one line that names the file, the video and the expression.
     """
-    benchmark = load_class(name, BENCHMARKS, "benchmark")(root, split)
+    benchmark = find_benchmark(name)(root, split)
     if check:
         benchmark.verify()
     return benchmark

@@ -1,68 +1,37 @@
-"""What every benchmark gives: a list of samples, their frames, and their true masks where the split has them.
+"""The data seam: a benchmark is its samples, their frames and masks, and how its results are reported.
 
-A new benchmark is a subclass with two methods, `read_samples` (the list) and `tracks` (the masks); `layouts.py` has
-both for the common layouts. It gets a line in `BENCHMARKS`, or none at all when it is opened by its
-`package.module:Class` path.
+A benchmark of your own is a subclass with two methods, `read_samples` (the list) and `tracks` (the masks); `layouts.py`
+has both for the common layouts. As `package.module:Class` it can be trained on (`data.name`), audited, given to the
+teacher, and evaluated (`benchmark=`); a line in `BENCHMARKS` gives it a short name.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
 from veason import masks as rle_tools
+from veason.data.sample import VideoSample, gc_paused, missing_files
 from veason.errors import DataError
 from veason.masks import Rle
+from veason.metrics.protocol import ReadPrediction, score_masks
+from veason.metrics.scores import Column, PaperRows, SampleScore, j_and_f
+
+__all__ = ["Benchmark", "UnknownObjectError", "VideoSample"]
 
 
-class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thousands
-    """One expression about one video.
-
-    Attributes:
-        sample_id: `<video>/<exp_id>`, unique in its benchmark, named in every error.
-        expression: as it stands in the annotation.
-        frame_dir: the folder of the video's frames.
-        frames: names of the frames without suffix, sorted; their position is their time.
-        height, width: of the frames, in pixels.
-        type_id: 0 referring, 1 reasoning, 2 the target is not in the video; None where the benchmark does not tell.
-        object_ids: annotation ids of the targets; () when they are absent or not told.
-    """
-
-    sample_id: str
-    video: str
-    exp_id: str
-    expression: str
-    frame_dir: Path
-    frames: tuple[str, ...]
-    height: int
-    width: int
-    type_id: int | None = None
-    object_ids: tuple[str, ...] = ()
-
-    @property
-    def result_dir(self) -> str:
-        """Folder of this sample's PNGs below the output folder."""
-        return f"Annotations/{self.sample_id}"
-
-    @property
-    def num_objects(self) -> int:
-        return len(self.object_ids)
-
-
-MISSING = "annotation file is missing: "  # begins the message that names a file
+class UnknownObjectError(DataError):
+    """A benchmark has no masks for an object id."""
 
 
 class Benchmark(ABC):
-    """The samples of one split. Subclasses set the class attributes and give `read_samples`, and `tracks` where there
-    is truth.
+    """The samples of one split. Subclasses set class attributes and give `read_samples`, and `tracks` where there is
+    truth.
 
     Args:
         root: the data set's folder.
@@ -77,6 +46,13 @@ class Benchmark(ABC):
     splits: ClassVar[dict[str, str]] = {}  # split -> annotation file below the root
     suffix: ClassVar[str] = ".jpg"
     lists_every_frame: ClassVar[bool] = True  # whether a sample names all pictures of its folder
+    file_marks: ClassVar[tuple[str, ...]] = ()  # file patterns below the root, each of which tells this benchmark
+
+    # How its results are reported.
+    columns: ClassVar[tuple[Column, ...]] = j_and_f()
+    paper: ClassVar[Mapping[str, PaperRows]] = {}  # split -> rows of the paper's tables (Veason-R1, CVPR 2026)
+    note: ClassVar[str] = ""  # stands below the table
+    archive_prefix: ClassVar[str | None] = None  # before <video>/<exp_id>/<frame>.png in the archive for a server
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None, meta_file: str | None = None) -> None:
         self.root = Path(root)
@@ -86,11 +62,22 @@ class Benchmark(ABC):
         if self.split not in self.splits:
             raise DataError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
         self.meta_path = self.root / (meta_file or self.splits[self.split])
-        self._frame_problems: dict[str, list[str]] = {}
-        with paused_collection():
+        self._missing_files: dict[Path, list[str]] = {}
+        self._areas: dict[str, np.ndarray] = {}
+        with gc_paused():
             self.samples: Sequence[VideoSample] = list(self.read_samples())
         if not self.samples:
             raise DataError(f"{self.name}: no expression in {self.meta_path}")
+
+    @classmethod
+    def matches(cls, root: Path) -> bool:
+        """Whether a folder holds this benchmark, by its files."""
+        return any(next(root.glob(mark), None) is not None for mark in cls.file_marks)
+
+    @classmethod
+    def training_source(cls, root: Path) -> tuple[str, str | None]:  # noqa: ARG003
+        """The split to train on, and an annotation file of it that is preferred to the split's own."""
+        return "train" if "train" in cls.splits else next(iter(cls.splits)), None
 
     @property
     def has_truth(self) -> bool:
@@ -98,11 +85,11 @@ class Benchmark(ABC):
         return True
 
     @property
-    def lacks(self) -> str | None:
-        """What of the benchmark's figures cannot be computed because a file is not at hand, and which; None when
-        nothing.
-        """
+    def missing_metrics(self) -> str | None:
+        """Which metrics cannot be computed because a file is not at hand; None when all can."""
         return None
+
+    # -- samples and masks --------------------------------------------------------------------------------------------
 
     @abstractmethod
     def read_samples(self) -> Iterator[VideoSample]:
@@ -110,9 +97,20 @@ class Benchmark(ABC):
 
     @abstractmethod
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
-        """For each target object, its mask in each of the frames; [] for an absent target. Those of one frame can be
-        merged.
+        """Per target object its mask in each of the frames; [] for an absent target. A frame's masks have one size."""
+
+    def listed_track(self, sample: VideoSample, object_id: str) -> list[Rle | None]:
+        """All masks that the annotation lists for an object, which may be more or fewer than the video's frames.
+
+        Raises:
+            UnknownObjectError: it lists none.
+            DataError: they cannot be read.
         """
+        return self.tracks(sample._replace(object_ids=(object_id,)), range(len(sample.frames)))[0]
+
+    def foreground(self, sample: VideoSample) -> np.ndarray | None:
+        """Every object of the video, uint8 [T, H, W], for the robustness metric; None where the benchmark has none."""
+        return None
 
     def truth_path(self, sample: VideoSample) -> Path:
         """The file or folder that holds a sample's masks, to be named in errors."""
@@ -121,53 +119,6 @@ class Benchmark(ABC):
     def frame_path(self, sample: VideoSample, index: int) -> Path:
         """The file of the frame at a position in `sample.frames`."""
         return sample.frame_dir / (sample.frames[index] + self.suffix)
-
-    def masks(self, sample: VideoSample, frame_indices: Sequence[int] | None = None) -> np.ndarray:
-        """True masks, uint8 [objects, T, H, W], of all frames or of some.
-
-        Raises:
-            DataError: the split has no truth, or the sample's masks do not fit it (names the sample).
-        """
-        tracks = self.checked_tracks(sample, frame_indices)
-        total = len(sample.frames) if frame_indices is None else len(frame_indices)
-        out = np.zeros((len(tracks), total, sample.height, sample.width), dtype=np.uint8)
-        for number, track in enumerate(tracks):
-            for position, rle in enumerate(track):
-                mask = self.decode_union(sample, position if frame_indices is None else frame_indices[position], [rle])
-                if mask is not None:
-                    out[number, position] = mask
-        return out
-
-    def decode_union(self, sample: VideoSample, index: int, rles: Iterable[Rle | None]) -> np.ndarray | None:
-        """The pixels of any of the masks of one frame, uint8 [H, W], None when there is no mask; errors name sample,
-        frame and file.
-        """
-        try:
-            present = [rle for rle in rles if rle is not None]
-            for rle in present:
-                rle_tools.check(rle)
-            joined = rle_tools.union(present)
-            return None if joined is None else rle_tools.decode(joined)
-        except DataError as error:
-            raise DataError(
-                f"{sample.sample_id}, frame {sample.frames[index]}: {error}, in {self.truth_path(sample)}"
-            ) from error
-
-    def areas(self, sample: VideoSample) -> np.ndarray:
-        """Area in pixels of the union of the targets in every frame, float64 [T]; nothing is decoded.
-
-        Raises:
-            DataError: as `masks`.
-        """
-        tracks = self.checked_tracks(sample)
-        return np.array(
-            [rle_tools.area(rle_tools.union(frame)) for frame in zip(*tracks)] or [0] * len(sample.frames),
-            dtype=np.float64,
-        )
-
-    def foreground(self, sample: VideoSample) -> np.ndarray | None:
-        """Every object of the video, uint8 [T, H, W], for the robustness metric; None where the benchmark has none."""
-        return None
 
     def checked_tracks(self, sample: VideoSample, frame_indices: Sequence[int] | None = None) -> list[list[Rle | None]]:
         """`tracks` of all frames or of some, each mask of the sample's size; errors name the sample."""
@@ -186,57 +137,105 @@ class Benchmark(ABC):
                 )
         return tracks
 
+    def masks(self, sample: VideoSample, frame_indices: Sequence[int] | None = None) -> np.ndarray:
+        """True masks, uint8 [objects, T, H, W], of all frames or of some.
+
+        Raises:
+            DataError: the split has no truth, or the sample's masks do not fit it (names the sample).
+        """
+        tracks = self.checked_tracks(sample, frame_indices)
+        indices = range(len(sample.frames)) if frame_indices is None else frame_indices
+        out = np.zeros((len(tracks), len(indices), sample.height, sample.width), dtype=np.uint8)
+        for number, track in enumerate(tracks):
+            for position, rle in enumerate(track):
+                mask = self.decode_union(sample, indices[position], [rle])
+                if mask is not None:
+                    out[number, position] = mask
+        return out
+
+    def decode_union(self, sample: VideoSample, index: int, rles: Iterable[Rle | None]) -> np.ndarray | None:
+        """The union of one frame's masks, uint8 [H, W]; None when there is none.
+
+        Raises:
+            DataError: a mask is damaged (names sample, frame and file).
+        """
+        try:
+            present = [rle for rle in rles if rle is not None]
+            for rle in present:
+                rle_tools.check(rle)
+            joined = rle_tools.union(present)
+            return None if joined is None else rle_tools.decode(joined)
+        except DataError as error:
+            where = f"{sample.sample_id}, frame {sample.frames[index]}"
+            raise DataError(f"{where}: {error}, in {self.truth_path(sample)}") from error
+
+    def areas(self, sample: VideoSample) -> np.ndarray:
+        """Area in pixels of the union of the targets in every frame, float64 [T]; read once, kept as int32.
+
+        Raises:
+            DataError: as `masks`.
+        """
+        if sample.sample_id not in self._areas:
+            frames = zip(*self.checked_tracks(sample))
+            areas = [rle_tools.area(rle_tools.union(frame)) for frame in frames] or [0] * len(sample.frames)
+            self._areas[sample.sample_id] = np.array(areas, dtype=np.int32)
+        return self._areas[sample.sample_id].astype(np.float64)
+
+    # -- what is wrong ------------------------------------------------------------------------------------------------
+
     def problems(self, sample: VideoSample) -> list[str]:
         """What is wrong with a sample as far as it can be seen without reading pixels or masks; [] when nothing is."""
-        if sample.video not in self._frame_problems:
-            self._frame_problems[sample.video] = missing_files(sample.frame_dir, sample.frames, self.suffix, "frame")
-        return list(self._frame_problems[sample.video])
+        return self.missing_files(sample.frame_dir, sample.frames, self.suffix, "frame")
+
+    @property
+    def validated_videos(self) -> set[str]:
+        """Videos whose samples have no `training_problems`, where one look can tell for all their expressions."""
+        return set()
+
+    def training_problems(self, sample: VideoSample) -> list[str]:
+        """`problems`, and that a sample with a target names no object."""
+        found = self.problems(sample)
+        if not found and sample.type_id != 2 and not sample.object_ids:
+            return [f"{self.meta_path}: no object is named"]
+        return found
+
+    def missing_files(self, folder: Path, names: Iterable[str], suffix: str, what: str) -> list[str]:
+        """`missing_files`, each folder listed once."""
+        if folder not in self._missing_files:
+            self._missing_files[folder] = missing_files(folder, names, suffix, what)
+        return list(self._missing_files[folder])
 
     def verify(self) -> None:
         """Raise a DataError that names the first sample with a problem, and how many there are."""
         found = [(sample, problems) for sample in self.samples if (problems := self.problems(sample))]
         if found:
             sample, problems = found[0]
-            more = (
-                f" ({len(found) - 1} more; `python -m veason.audit {self.root}` lists them)" if len(found) > 1 else ""
-            )
+            others = len(found) - 1
+            more = f" ({others} more; `python -m veason.audit {self.root}` lists them)" if others else ""
             raise DataError(f"{self.name} {sample.sample_id}: {problems[0]}{more}")
 
+    def prepare(self) -> None:  # noqa: B027
+        """Build what processes that open this benchmark share, such as an index beside the data."""
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises DataError when it is missing or broken."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except FileNotFoundError:
-        raise DataError(f"{MISSING}{path}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"annotation file is not JSON: {path} ({error})") from error
+    # -- scoring and reporting ----------------------------------------------------------------------------------------
 
+    def score_video(self, samples: Sequence[VideoSample], read: ReadPrediction) -> list[SampleScore]:
+        """Scores of the samples of one video, in their order. A protocol of its own overrides this."""
+        foreground = self.foreground(samples[0])
+        return [self.score_sample(sample, *read(sample), foreground) for sample in samples]
 
-@contextlib.contextmanager
-def paused_collection() -> Iterator[None]:
-    """No garbage collection inside: making tens of thousands of objects that all stay would set it off again and again."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+    def score_sample(
+        self, sample: VideoSample, pred: np.ndarray, present: np.ndarray, foreground: np.ndarray | None
+    ) -> SampleScore:
+        """Scores of one sample; arguments as of `veason.metrics.protocol.score_masks`."""
+        return score_masks(sample, pred, present, self.masks(sample), foreground)
 
+    @classmethod
+    def extra_metrics(cls, scores: Sequence[SampleScore]) -> dict[str, float]:  # noqa: ARG003
+        """Metrics that are no mean over samples, in percent, by column title."""
+        return {}
 
-def missing_files(folder: Path, names: Iterable[str], suffix: str, what: str) -> list[str]:
-    """One line about the files of `names` that a folder lacks, or none: [] or ["frame is missing: a/00004.jpg (and 2
-    more)"].
-    """
-    try:
-        present = set(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return [f"{what} folder is missing: {folder}"]
-    wanted = [name + suffix for name in names]
-    if present.issuperset(wanted):
-        return []
-    missing = [name for name in wanted if name not in present]
-    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-    return [f"{what} is missing: {folder / missing[0]}{more}"]
+    @classmethod
+    def paper_rows(cls, split: str | None) -> PaperRows:
+        """The paper's rows for a split, the main one when None."""
+        return cls.paper.get(split or next(iter(cls.splits)), ())

@@ -1,8 +1,8 @@
-"""Supervised fine-tuning on chains of thought: the records of `training_data_construction/seed_cot_generation.py` as
-training examples.
+"""Chain-of-thought records as examples of supervised fine-tuning.
 
-The prompt is built by `build_messages` as everywhere else; the record gives the frames and the answer. The truth comes
-with each example, so that generated answers can be scored as in GRPO. The seed's own records are read too.
+Reads what `training_data_construction/seed_cot_generation.py` writes, and the records of the published generator. The
+prompt is built by `build_messages` as everywhere else; the record gives the frames and the answer. The truth comes with
+each example, so that generated answers can be scored as in GRPO.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from veason.data.base import VideoSample, read_json
+from veason.data import find_benchmark
+from veason.data.base import Benchmark
 from veason.data.examples import Example
 from veason.data.revos import ReVOS
+from veason.data.sample import VideoSample, read_json
 from veason.data.training import KeyframeTrainingData
 from veason.errors import DataError
 
@@ -23,26 +25,17 @@ NEEDED = ("video", "exp_id", "exp", "anno_id", "frames", "frame_ids", "conversat
 
 
 class RecordedReVOS(ReVOS):
-    """ReVOS seen through a file of records: one sample each.
-
-    Attributes:
-        records: sample id -> record.
-    """
+    """ReVOS whose samples are those of a file of records; needs no annotation file."""
 
     def read_videos(self) -> dict[str, dict[str, Any]]:
         """The records in the form of an annotation file: video -> frames, size, expressions."""
-        self.records: dict[str, dict[str, Any]] = {}
         videos: dict[str, dict[str, Any]] = {}
-        for record in read_records(self.meta_path):
-            video, exp_id = record["video"], str(record["exp_id"])
-            sample_id, count = f"{video}/{exp_id}", len(record["frames"])
-            if sample_id in self.records:
-                raise DataError(f"{self.meta_path}: {sample_id} has two records")
+        for sample_id, record in records_by_sample(self.meta_path).items():
+            video, exp_id, count = record["video"], str(record["exp_id"]), len(record["frames"])
             if not all(0 <= index < count for index in record["frame_ids"]):
                 raise DataError(
                     f"{self.meta_path}: {sample_id}: frame_ids {record['frame_ids']} of a video of {count} frames"
                 )
-            self.records[sample_id] = record
             videos.setdefault(video, {**record, "expressions": {}})["expressions"][exp_id] = record
         return videos
 
@@ -51,18 +44,20 @@ class CoTData(KeyframeTrainingData):
     """Chains of thought as training data, `data.name: cot`.
 
     Args:
-        root: the ReVOS folder, or the records themselves; then the folder is the one that they were made from.
-        meta_file: the records, as a path or relative to the ReVOS folder; needed when `root` is the folder.
+        root: the benchmark's folder, or the records themselves; then the folder is the one that they were made from.
+        meta_file: the records, as a path or relative to the folder; needed when `root` is the folder.
         keyframe_resize: side in pixels of the square frames; it has to be the one that the records' boxes were made
             for.
         exclude, prompt_template, on_bad_sample: as for `KeyframeTrainingData`.
+        benchmark: what the records were made from (`data.options.benchmark`); by default ReVOS.
+
+    Attributes:
+        records: sample id -> record.
 
     Raises:
         DataError: as `KeyframeTrainingData`, or the file holds no such records.
     """
 
-    benchmark_class: ClassVar[type[ReVOS]] = RecordedReVOS
-    benchmark: RecordedReVOS
     seeded: ClassVar[bool] = False  # a record has its frames
 
     def __init__(
@@ -73,36 +68,42 @@ class CoTData(KeyframeTrainingData):
         exclude: str | os.PathLike[str] | Iterable[str] | None = None,
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
+        benchmark: str | type[Benchmark] = ReVOS,
     ) -> None:
-        folder, records = Path(root), meta_file
+        folder, path = Path(root), None if meta_file is None else Path(meta_file)
         if folder.is_file():
-            folder, records = _source(folder), folder.absolute()
-        elif records is None:
+            folder, path = _source(folder), folder
+        elif path is None:
             raise DataError(f"{folder}: data.meta_file is not set: give the file of chain-of-thought records")
-        elif Path(records).is_file():
-            records = Path(records).absolute()
+        path = path.absolute() if path.is_file() else folder / path
+        self.records = records_by_sample(path)
+        cls = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
         super().__init__(
             folder,
             keyframe_resize=keyframe_resize,
-            meta_file=str(records),
+            meta_file=str(path) if cls is ReVOS else None,
             include_absent=True,  # the records hold what was asked for
             exclude=exclude,
             prompt_template=prompt_template,
             on_bad_sample=on_bad_sample,
+            benchmark=RecordedReVOS if cls is ReVOS else cls,
         )
         for sample in self.samples:
-            told = self.benchmark.records[sample.sample_id].get("keyframe_resize", keyframe_resize)
-            if told != keyframe_resize:
+            recorded = self.records[sample.sample_id].get("keyframe_resize", keyframe_resize)
+            if recorded != keyframe_resize:
                 raise DataError(
-                    f"{sample.sample_id}: the record's boxes are for frames of {told} pixels, data.keyframe_resize is "
-                    f"{keyframe_resize}"
+                    f"{sample.sample_id}: the record's boxes are for frames of {recorded} pixels, data.keyframe_resize "
+                    f"is {keyframe_resize}"
                 )
 
+    def _is_chosen(self, sample: VideoSample) -> bool:
+        return sample.sample_id in self.records
+
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:
-        return list(self.benchmark.records[sample.sample_id]["frame_ids"])
+        return list(self.records[sample.sample_id]["frame_ids"])
 
     def _build(self, sample: VideoSample, index: int, seed: int) -> Example:
-        response = self.benchmark.records[sample.sample_id]["conversation"][1]["value"]
+        response = self.records[sample.sample_id]["conversation"][1]["value"]
         return replace(super()._build(sample, index, seed), response=response)
 
 
@@ -124,8 +125,19 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def records_by_sample(path: Path) -> dict[str, dict[str, Any]]:
+    """`read_records` by sample id. Raises DataError when two are of one sample."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in read_records(path):
+        sample_id = record.get("sample_id") or f"{record['video']}/{record['exp_id']}"
+        if sample_id in found:
+            raise DataError(f"{path}: {sample_id} has two records")
+        found[sample_id] = record
+    return found
+
+
 def _source(records: Path) -> Path:
-    """The ReVOS folder that records were made from, by their frames' paths: <root>/JPEGImages/<video>/<frame>.jpg."""
+    """The folder that records were made from, by their frames' paths: <root>/JPEGImages/<video>/<frame>.jpg."""
     first = next(iter(read_records(records)), {})
     if not first.get("sampled_video_frames"):
         raise DataError(f"{records} holds no record that names its frames")

@@ -1,4 +1,4 @@
-"""What the task hands to a trainer: a prompt with its frames, and the truth that an answer is scored against."""
+"""What the task gives to a trainer: a prompt with its frames, and the truth that a response is scored against."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class Example:
-    """One training prompt, built on the worker that owns its group: pixels never travel.
+    """One training prompt, built on the worker that generates its responses: pixels never travel.
 
     Attributes:
         sample_id: `<video>/<exp_id>`, named in every error.
         messages: chat messages whose images are bare `{"type": "image"}` placeholders, in the order of `images`.
-        images: RGB frames at the size the model sees.
+        images: RGB frames at the size that the model sees.
         truth: what the reward compares with; None where nothing is scored.
-        response: the target answer of supervised fine-tuning; None for reinforcement learning.
+        response: the target response of supervised fine-tuning; None for reinforcement learning.
+        expression: as it stands in the data set; handed to the reward's parts.
     """
 
     sample_id: str
@@ -42,3 +43,4 @@ class Example:
     images: list[Image]
     truth: GroundTruth | None
     response: str | None = None
+    expression: str = ""

@@ -1,6 +1,4 @@
-"""What the benchmarks of this field share: one annotation file of expressions, and truth as a mask_dict.json or as
-PNGs.
-"""
+"""Layouts that benchmarks share: one annotation file of expressions, and truth as a mask_dict.json or as PNGs."""
 
 from __future__ import annotations
 
@@ -13,8 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from veason import masks
-from veason.data.base import Benchmark, VideoSample, missing_files, read_json
+from veason.data.base import Benchmark, UnknownObjectError
 from veason.data.mask_index import MaskIndex
+from veason.data.sample import VideoSample, read_json
 from veason.errors import DataError
 from veason.frames import frame_size
 from veason.masks import Rle
@@ -23,15 +22,15 @@ from veason.masks import Rle
 class ExpressionsBenchmark(Benchmark):
     """A benchmark listed in one file: {"videos": {video: {"frames": [...], "expressions": {exp_id: {"exp": ...}}}}}.
 
-    Expressions may also be a list. Height and width are taken from the annotation, or else from the first readable
-    frame's header.
+    Expressions may also be a list. Height and width are taken from the annotation, or else from the header of the first
+    frame that can be read.
     """
 
     text_key: ClassVar[str] = "exp"
 
     @property
     def folder(self) -> Path:
-        """What holds the frames and the masks: the annotation file's folder."""
+        """The folder of the frames and the masks; by default that of the annotation file."""
         return self.meta_path.parent
 
     def frame_folder(self, video: str) -> Path:
@@ -43,8 +42,8 @@ class ExpressionsBenchmark(Benchmark):
         """The `type_id` and `object_ids` of an expression, as far as the annotation tells."""
         return None, ()
 
-    def group(self, video: str, object_ids: tuple[str, ...]) -> str:
-        """What stands before the exp_id in a sample's name."""
+    def sample_prefix(self, video: str, object_ids: tuple[str, ...]) -> str:
+        """What stands before the exp_id in a sample's id."""
         return video
 
     def read_samples(self) -> Iterator[VideoSample]:
@@ -62,7 +61,7 @@ class ExpressionsBenchmark(Benchmark):
                     text, (type_id, object_ids) = expression[self.text_key], self.targets(video, meta, expression)
                 except (KeyError, TypeError) as error:
                     raise DataError(f"{where}, expression {exp_id} has no {error}") from error
-                sample_id = f"{self.group(video, object_ids)}/{exp_id}"
+                sample_id = f"{self.sample_prefix(video, object_ids)}/{exp_id}"
                 yield VideoSample(sample_id, video, exp_id, text, folder, frames, height, width, type_id, object_ids)
 
     def read_videos(self) -> dict[str, dict[str, Any]]:
@@ -74,7 +73,7 @@ class ExpressionsBenchmark(Benchmark):
 
 
 def _first_size(paths: Iterable[Path]) -> tuple[int, int]:
-    """Height and width of the first frame that can be read; 0 x 0 where none can, which `problems` then has to tell."""
+    """Height and width of the first frame that can be read; 0 x 0 where none can: `problems` then tells why."""
     for path in paths:
         with contextlib.suppress(DataError):
             return frame_size(path)
@@ -91,27 +90,29 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def truth_path(self, sample: VideoSample) -> Path:
         return self.index.source
 
+    def prepare(self) -> None:
+        if self.has_truth:
+            len(self.index)
+
     @cached_property
-    def sound_videos(self) -> set[str]:
-        """Videos with all their frames, whose objects all have masks that fit: one look serves their dozens of
-        expressions.
-        """
+    def validated_videos(self) -> set[str]:
+        """Videos with all their frames, whose objects all have masks that fit; checked once for all expressions."""
         if not self.has_truth:
             return set()
         videos: dict[str, VideoSample] = {}
         objects: dict[str, set[str]] = {}
-        aimless = set()  # videos with an expression that names no object
+        without_object = set()  # videos with an expression that names no object
         for sample in self.samples:
             if sample.video not in videos:
                 videos[sample.video], objects[sample.video] = sample, set()
             objects[sample.video].update(sample.object_ids)
             if not sample.object_ids and sample.type_id != 2:
-                aimless.add(sample.video)
+                without_object.add(sample.video)
         frame_problems = super().problems
         return {
             video
             for video, sample in videos.items()
-            if video not in aimless
+            if video not in without_object
             and all(self._fits(anno_id, sample) for anno_id in objects[video])
             and not frame_problems(sample)
         }
@@ -129,6 +130,11 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         type_id = expression.get("type_id")
         return type_id, () if type_id == 2 or not self.has_truth else tuple(map(str, expression["anno_id"]))
 
+    def listed_track(self, sample: VideoSample, object_id: str) -> list[Rle | None]:
+        if object_id not in self.index:
+            raise UnknownObjectError(f"{self.index.source} has no masks for id {object_id!r}")
+        return self.index[object_id]
+
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         tracks = []
         for anno_id in sample.object_ids:
@@ -141,7 +147,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         return tracks
 
     def problems(self, sample: VideoSample) -> list[str]:
-        if sample.video in self.sound_videos:
+        if sample.video in self.validated_videos:
             return []
         found = super().problems(sample)
         for anno_id in sample.object_ids:
@@ -149,8 +155,8 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         return found
 
     def training_problems(self, sample: VideoSample) -> list[str]:
-        """`problems`, and that a target has no pixel in any frame: a truth to score against, and nothing to learn from."""
-        if sample.video in self.sound_videos:
+        """`problems`, and that a target has no pixel in any frame, from which nothing can be learned."""
+        if sample.video in self.validated_videos:
             return []
         found, summaries = self.problems(sample), self.index.summaries
         if found or sample.type_id == 2 or any(summaries[anno_id].present for anno_id in sample.object_ids):
@@ -187,20 +193,22 @@ class PngBenchmark(ExpressionsBenchmark):
     def truth_path(self, sample: VideoSample) -> Path:
         return self.mask_folder(sample)
 
-    def pick(self, values: np.ndarray, object_id: str) -> np.ndarray:
-        """The object's pixels, bool [H, W], out of a PNG's values."""
+    def object_mask(self, values: np.ndarray, object_id: str) -> np.ndarray:
+        """The object's pixels, bool [H, W], in a PNG's values."""
         return values == int(object_id)
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         folder = self.mask_folder(sample)
         values = [masks.read_mask(folder / f"{sample.frames[index]}.png") for index in frame_indices]
-        return [[masks.encode(self.pick(frame, object_id)) for frame in values] for object_id in sample.object_ids]
+        return [
+            [masks.encode(self.object_mask(frame, object_id)) for frame in values] for object_id in sample.object_ids
+        ]
 
     def problems(self, sample: VideoSample) -> list[str]:
         found = super().problems(sample)
         if not self.has_truth:
             return found
-        return found + missing_files(self.mask_folder(sample), sample.frames, ".png", "mask")
+        return found + self.missing_files(self.mask_folder(sample), sample.frames, ".png", "mask")
 
 
 def _pairs(expressions: Any) -> Iterable[tuple[str, dict[str, Any]]]:

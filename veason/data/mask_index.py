@@ -1,12 +1,11 @@
-"""`mask_dict.json` without loading it: an index beside the file, built once, opened in milliseconds, read by many
-processes at once.
+"""An index of `mask_dict.json`, built once, opened in milliseconds, read by many processes at once.
 
     index = MaskIndex.open("ReVOS/mask_dict.json")
     index["1042"]            # [{"size": [720, 1280], "counts": b"..."}, None, ...], one per frame of the video
 
 The index is one SQLite file, `mask_dict.json.index`, next to its source or in the folder that VEASON_INDEX_DIR names.
-It is built by streaming (one object's masks in memory at a time), written aside and renamed when whole, and built again
-when the source's size or time of change differs from what it was made of.
+It is built by streaming (one object's masks in memory at a time), renamed when it is whole, and built again when the
+source's size or time of change differs from what it was built from.
 
 Measured on a mask_dict.json of 1.3 GB, CPU time of one core. Parsing: ijson 266 MB/s, the standard library's decoder
 fed by hand 156 MB/s. Store, 140 kB an object: SQLite writes 640 MB/s and reads an object in 59 us, LMDB 360 MB/s and 11
@@ -32,17 +31,19 @@ from tqdm import tqdm
 
 from veason import masks
 from veason.errors import DataError
+from veason.files import atomic_path
 
-FORMAT = 3  # raise it when the layout below changes: older files are then rebuilt
+FORMAT = 3  # to be raised when the layout below changes: older files are then rebuilt
 SCHEMA = """
 CREATE TABLE source (format INTEGER, size INTEGER, mtime_ns INTEGER);
-CREATE TABLE summaries (id TEXT PRIMARY KEY, frames INTEGER, present INTEGER, height INTEGER, width INTEGER, damage TEXT);
+CREATE TABLE summaries
+  (id TEXT PRIMARY KEY, frames INTEGER, present INTEGER, height INTEGER, width INTEGER, damage TEXT);
 CREATE TABLE tracks (number INTEGER PRIMARY KEY, packed BLOB);
 """
 
 
 class TrackSummary(NamedTuple):
-    """What is known of an object's masks without reading them.
+    """What the index tells of an object's masks without reading them.
 
     Attributes:
         frames: length of its list.
@@ -59,20 +60,21 @@ class TrackSummary(NamedTuple):
 
 
 class MaskIndex:
-    """Read-only mapping from an annotation id to its list of RLEs. Pickles as its path; every thread of every process
-    opens its own connection: Python keeps a connection's prepared statements, and two threads that run the same one get
-    each other's rows, or none.
+    """Read-only mapping from an annotation id to its list of RLEs; pickles as its path.
+
+    Every thread of every process opens its own connection: Python keeps a connection's prepared statements, and two
+    threads that run the same one get each other's rows, or none.
     """
 
     def __init__(self, path: Path, source: Path) -> None:
         self.path, self.source = path, source
-        self._own = threading.local()
+        self._local = threading.local()
 
     @classmethod
     def open(
         cls, source: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None, progress: bool = True
     ) -> MaskIndex:
-        """The index of `source`, built first if there is none or if the source has changed since.
+        """The index of `source`, built first if there is none or if the source has changed.
 
         Args:
             source: a JSON object {id: [RLE or null per frame]}, or {id: {"masks_rle": [...]}}.
@@ -119,9 +121,9 @@ class MaskIndex:
 
     def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         try:
-            if getattr(self._own, "process", None) != os.getpid():  # a connection must not cross a fork
-                self._own.connection, self._own.process = _connect(self.path), os.getpid()
-            return self._own.connection.execute(query, values).fetchall()
+            if getattr(self._local, "process", None) != os.getpid():  # a connection must not cross a fork
+                self._local.connection, self._local.process = _connect(self.path), os.getpid()
+            return self._local.connection.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:  # a copy that was cut short, or a file that is gone
             raise DataError(
                 f"mask index {self.path} cannot be read ({error}); remove it to have it built again"
@@ -141,7 +143,7 @@ def index_path(source: Path, folder: str | os.PathLike[str] | None = None) -> Pa
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # immutable: no locks and no journal, so a read-only folder and any number of readers are fine; the file is never
+    # immutable: no locks and no journal, so a read-only folder and any number of readers work; the file is never
     # changed in place
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
 
@@ -151,11 +153,11 @@ def _is_current(path: Path, source: Path) -> bool:
         return False
     try:
         with contextlib.closing(_connect(path)) as connection:
-            made_of = connection.execute("SELECT format, size, mtime_ns FROM source").fetchone()
+            built_from = connection.execute("SELECT format, size, mtime_ns FROM source").fetchone()
     except sqlite3.DatabaseError:  # not an index, or one of another layout
         return False
     state = source.stat()
-    return made_of == (FORMAT, state.st_size, state.st_mtime_ns)
+    return built_from == (FORMAT, state.st_size, state.st_mtime_ns)
 
 
 def _build_once(path: Path, source: Path, progress: bool) -> None:
@@ -175,33 +177,20 @@ def _build_once(path: Path, source: Path, progress: bool) -> None:
 
 
 def _build(path: Path, source: Path, progress: bool) -> None:
-    aside = path.with_name(path.name + ".partial")  # what a killed build left is overwritten here
-    aside.unlink(missing_ok=True)
-    state = source.stat()
-    try:
-        with contextlib.closing(sqlite3.connect(aside, isolation_level=None)) as connection:
-            connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + SCHEMA)
-            connection.execute("BEGIN")
-            with tqdm(
-                total=state.st_size,
-                unit="B",
-                unit_scale=True,
-                desc=f"indexing {source.name}",
-                mininterval=1,
-                disable=not progress,
-            ) as bar:
-                for name, value, position in _stream(source):
-                    summary, packed = _row(name, value, source)
-                    connection.execute("INSERT INTO summaries VALUES (?, ?, ?, ?, ?, ?)", summary)
-                    connection.execute("INSERT INTO tracks VALUES (last_insert_rowid(), ?)", (packed,))
-                    bar.update(position - bar.n)
-            connection.execute("INSERT INTO source VALUES (?, ?, ?)", (FORMAT, state.st_size, state.st_mtime_ns))
-            connection.execute("COMMIT")
-        with open(aside, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    state, label = source.stat(), f"indexing {source.name}"
+    with atomic_path(path) as part, contextlib.closing(sqlite3.connect(part, isolation_level=None)) as connection:
+        connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + SCHEMA)
+        connection.execute("BEGIN")
+        with tqdm(
+            total=state.st_size, unit="B", unit_scale=True, desc=label, mininterval=1, disable=not progress
+        ) as bar:
+            for name, value, position in _stream(source):
+                summary, packed = _row(name, value, source)
+                connection.execute("INSERT INTO summaries VALUES (?, ?, ?, ?, ?, ?)", summary)
+                connection.execute("INSERT INTO tracks VALUES (last_insert_rowid(), ?)", (packed,))
+                bar.update(position - bar.n)
+        connection.execute("INSERT INTO source VALUES (?, ?, ?)", (FORMAT, state.st_size, state.st_mtime_ns))
+        connection.execute("COMMIT")
 
 
 def _stream(source: Path) -> Iterator[tuple[str, Any, int]]:
@@ -236,7 +225,7 @@ def _row(name: str, value: Any, source: Path) -> tuple[tuple[Any, ...], bytes]:
 
 
 def _pack(rles: list[masks.Rle | None]) -> bytes:
-    """[T, 3] int32 of height, width and bytes of counts (-1 for None) after their number, then all counts end to end."""
+    """The number of masks, [T, 3] int32 of height, width and bytes of counts (-1 for None), then all counts."""
     table = np.array(
         [(0, 0, -1) if rle is None else (*rle["size"], len(rle["counts"])) for rle in rles], dtype="<i4"
     ).reshape(-1, 3)

@@ -4,7 +4,7 @@
     ROOT/<split>/meta_expressions.json      expressions -> exp_id -> exp, and in train and valid_u: obj_id, anno_id
     ROOT/<split>/mask_dict.json             in train and valid_u: anno_id -> one RLE or null per frame
 
-`valid_u` is the split for scores at home; `valid` is scored by the benchmark's server alone.
+`valid_u` has public masks; `valid` is scored by the benchmark's server alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from veason.data.layouts import MaskDictBenchmark
+from veason.metrics.scores import PaperRows, paper_table
 
 
 class MeViS(MaskDictBenchmark):
@@ -19,6 +20,23 @@ class MeViS(MaskDictBenchmark):
     splits: ClassVar[dict[str, str]] = {
         split: f"{split}/meta_expressions.json" for split in ("valid_u", "valid", "train", "test")
     }
+    file_marks = ("valid_u/meta_expressions.json", "train/meta_expressions.json")
+    archive_prefix = ""
+    paper: ClassVar[dict[str, PaperRows]] = dict.fromkeys(
+        ("valid_u", "valid"),
+        paper_table(
+            "J|F|J&F",
+            ("VISA-13B", 41.8, 47.1, 44.5),
+            ("GLUS-7B", 48.5, 54.2, 51.3),
+            ("VRS-HQ-13B", 48.0, 53.7, 50.9),
+            ("Veason-R1-3B (paper)", 48.2, 54.2, 51.2),
+            ("Veason-R1-7B (paper)", 48.4, 56.0, 52.2),
+        ),
+    )
+    note = (
+        "The paper's rows are on the paper's split of MeViS, this run's on its own: compare them only where the splits "
+        "are the same."
+    )
 
     @property
     def has_truth(self) -> bool:

@@ -1,9 +1,8 @@
 """ReasonVOS (Bai et al., NeurIPS 2024): questions about one object, over videos of four sources.
 
     ROOT/JPEGImages/<video>/<frame>.jpg
-    ROOT/meta_expressions_.json                            videos -> video -> source, frames, expressions [{exp_text,
-    obj_id, exp_id}] ROOT/Annotations/<source>_<video>_<obj_id>/<frame>.png     the truth, where it is at hand: every
-    value but 0 is the object
+    ROOT/meta_expressions_.json            videos -> video -> source, frames, expressions [{exp_text, obj_id, exp_id}]
+    ROOT/Annotations/<source>_<video>_<obj_id>/<frame>.png     the truth, where it is at hand: not 0 is the object
 
 The file of the original release, meta_expressions.json, has its expressions as an object; it is the split "original".
 """
@@ -16,14 +15,26 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from veason.data.base import VideoSample
 from veason.data.layouts import PngBenchmark
+from veason.data.sample import VideoSample
+from veason.metrics.scores import PaperRows, paper_table
 
 
 class ReasonVOS(PngBenchmark):
     name = "reasonvos"
     splits: ClassVar[dict[str, str]] = {"test": "meta_expressions_.json", "original": "meta_expressions.json"}
+    file_marks = ("meta_expressions_.json", "meta_expressions.json")
     text_key = "exp_text"
+    paper: ClassVar[dict[str, PaperRows]] = dict.fromkeys(
+        splits,
+        paper_table(
+            "J|F|J&F",
+            ("VideoLISA-3.8B", 45.1, 49.9, 47.5),
+            ("GLUS-7B", 47.5, 52.4, 49.9),
+            ("Veason-R1-3B (paper)", 51.8, 58.5, 55.2),
+            ("Veason-R1-7B (paper)", 56.0, 63.8, 59.9),
+        ),
+    )
 
     @cached_property
     def has_truth(self) -> bool:
@@ -34,11 +45,11 @@ class ReasonVOS(PngBenchmark):
     ) -> tuple[int | None, tuple[str, ...]]:
         return 1, (f"{meta['source']}_{video}_{expression['obj_id']}",)
 
-    def group(self, video: str, object_ids: tuple[str, ...]) -> str:
+    def sample_prefix(self, video: str, object_ids: tuple[str, ...]) -> str:
         return object_ids[0]  # an exp_id may come again for another object of the same video
 
     def mask_folder(self, sample: VideoSample) -> Path:
         return self.root / "Annotations" / sample.object_ids[0]
 
-    def pick(self, values: np.ndarray, object_id: str) -> np.ndarray:
+    def object_mask(self, values: np.ndarray, object_id: str) -> np.ndarray:
         return values != 0

@@ -10,13 +10,26 @@ Expressions stand object by object, so the number of the description is exp_id m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from veason.data.base import VideoSample
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
 from veason.data.layouts import PngBenchmark
+from veason.data.sample import VideoSample
+from veason.masks import read_mask
+from veason.metrics.protocol import ReadPrediction, blank_score, mean_present
+from veason.metrics.scores import Predicate, SampleScore, j_and_f
+from veason.metrics.segmentation import boundary_f, jaccard
 
 ANNOTATORS = 4
+VOID = 255  # DAVIS's value of pixels that count for nobody
+
+
+def _by_annotator(number: int) -> Predicate:
+    return lambda score: score.annotator == number
 
 
 class RefDAVIS17(PngBenchmark):
@@ -24,6 +37,8 @@ class RefDAVIS17(PngBenchmark):
     splits: ClassVar[dict[str, str]] = {
         split: f"meta_expressions/{split}/meta_expressions.json" for split in ("valid", "train")
     }
+    file_marks = ("valid/Annotations",)
+    columns = j_and_f(*map(_by_annotator, range(ANNOTATORS)))
 
     @property
     def folder(self) -> Path:
@@ -37,3 +52,39 @@ class RefDAVIS17(PngBenchmark):
     def annotator(self, sample: VideoSample) -> int:
         """Which of the four descriptions of its object a sample is, 0 to 3."""
         return int(sample.exp_id) % ANNOTATORS
+
+    def score_video(self, samples: Sequence[VideoSample], read: ReadPrediction) -> list[SampleScore]:
+        """One video by the field's protocol, for each annotator on its own.
+
+        The annotator's masks are put into one picture (where two claim a pixel, the first object has it), then matched
+        to the true objects one to one for the best mean of J and F, as in DAVIS's unsupervised task; void pixels count
+        for nobody.
+        """
+        folder = self.mask_folder(samples[0])
+        void = np.stack([read_mask(folder / f"{frame}.png") == VOID for frame in samples[0].frames])
+        scores = []
+        for annotator in sorted({self.annotator(sample) for sample in samples}):
+            described = [sample for sample in samples if self.annotator(sample) == annotator]
+            scores += self._score_annotator(annotator, described, void, read)
+        order = {sample.sample_id: position for position, sample in enumerate(samples)}
+        return sorted(scores, key=lambda score: order[score.sample_id])
+
+    def _score_annotator(
+        self, annotator: int, samples: Sequence[VideoSample], void: np.ndarray, read: ReadPrediction
+    ) -> list[SampleScore]:
+        chosen = sorted(samples, key=lambda sample: int(sample.object_ids[0]))
+        stored, present = zip(*(read(sample) for sample in chosen))
+        free, claimed = ~void, []
+        for values in stored:
+            claimed.append((values != 0) & free)
+            free = free & (values == 0)
+        true = [(self.masks(sample)[0] != 0) & ~void for sample in chosen]
+        j = np.array([[mean_present(jaccard(p, t), on) for t in true] for p, on in zip(claimed, present)])
+        f = np.array([[mean_present(boundary_f(p, t), on) for t in true] for p, on in zip(claimed, present)])
+        scores = []
+        for p, t in zip(*linear_sum_assignment(-(j + f) / 2)):
+            score = blank_score(chosen[t])
+            score.annotator, score.J, score.F = annotator, float(j[p, t]), float(f[p, t])
+            score.missing = int((~present[t]).sum())
+            scores.append(score)
+        return scores

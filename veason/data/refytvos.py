@@ -2,8 +2,7 @@
 
     ROOT/{train,valid}/JPEGImages/<video>/<frame>.jpg
     ROOT/meta_expressions/{train,valid,test}/meta_expressions.json     expressions -> exp_id -> exp, and in train obj_id
-    ROOT/train/Annotations/<video>/<frame>.png                         object numbers; the other splits are scored by
-    the server
+    ROOT/train/Annotations/<video>/<frame>.png                         object numbers; a server scores the other splits
 
 The challenge's `valid` file also lists the videos of `test`; those are left out where the `test` file is at hand.
 """
@@ -13,8 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from veason.data.base import read_json
 from veason.data.layouts import PngBenchmark
+from veason.data.sample import read_json
 
 
 class RefYouTubeVOS(PngBenchmark):
@@ -22,6 +21,13 @@ class RefYouTubeVOS(PngBenchmark):
     splits: ClassVar[dict[str, str]] = {
         split: f"meta_expressions/{split}/meta_expressions.json" for split in ("valid", "train", "test")
     }
+    file_marks = ("meta_expressions/*/meta_expressions.json",)
+    archive_prefix = "Annotations/"
+
+    @classmethod
+    def matches(cls, root: Path) -> bool:
+        # Ref-DAVIS17 has the same files, and masks of its `valid` split besides.
+        return super().matches(root) and not (root / "valid" / "Annotations").exists()
 
     @property
     def has_truth(self) -> bool:

@@ -16,10 +16,16 @@ from typing import ClassVar
 import numpy as np
 
 from veason import masks
-from veason.data.base import VideoSample
 from veason.data.layouts import MaskDictBenchmark
 from veason.data.mask_index import MaskIndex
+from veason.data.sample import VideoSample
 from veason.errors import DataError
+from veason.metrics.scores import Column, PaperRows, of_type, paper_table
+
+SELECTED = "meta_expressions_train_select.json"  # written by training_data_construction/data_sampling.py
+
+REFERRING, REASONING, ABSENT = (of_type(0),), (of_type(1),), (of_type(2),)
+OVERALL = REFERRING + REASONING  # VISA: the mean of the two types' means
 
 
 class ReVOS(MaskDictBenchmark):
@@ -28,10 +34,39 @@ class ReVOS(MaskDictBenchmark):
         "valid": "meta_expressions_valid_.json",
         "train": "meta_expressions_train_.json",
     }
+    file_marks = ("meta_expressions_valid_.json", "meta_expressions_train_.json")
+    columns = (  # the paper's four first
+        Column("Referring J&F", "JF", REFERRING),
+        Column("Reasoning J&F", "JF", REASONING),
+        Column("Overall J&F", "JF", OVERALL),
+        Column("R", "R", OVERALL),
+        Column("R binary", "R_binary", OVERALL),
+        Column("Overall J", "J", OVERALL),
+        Column("Overall F", "F", OVERALL),
+        Column("Absent J&F", "JF", ABSENT),
+        Column("Absent R binary", "R_binary", ABSENT),
+    )
+
+    paper: ClassVar[dict[str, PaperRows]] = {
+        "valid": paper_table(
+            "Referring J&F|Reasoning J&F|Overall J&F|R",
+            ("LISA-7B", 45.7, 36.1, 40.9, 9.3),
+            ("VISA-13B", 57.4, 44.3, 50.9, 14.5),
+            ("GLUS-7B", 58.3, 51.4, 54.9, 17.9),
+            ("Omni-R1", 64.1, 53.7, 58.9, None),
+            ("VRS-HQ-13B", 63.3, 56.8, 60.0, 18.9),
+            ("Veason-R1-3B (paper)", 63.0, 56.8, 59.9, 28.5),
+            ("Veason-R1-7B (paper)", 63.6, 59.0, 61.3, 27.0),
+        )
+    }
+
+    @classmethod
+    def training_source(cls, root: Path) -> tuple[str, str | None]:
+        return "train", SELECTED if (root / SELECTED).is_file() else None
 
     @property
     def folder(self) -> Path:
-        """The root, wherever the annotation file lies: a selection or a chain-of-thought set may stand elsewhere."""
+        """The root, wherever the annotation file lies: a selection or a chain-of-thought set may lie elsewhere."""
         return self.root
 
     @property
@@ -43,12 +78,11 @@ class ReVOS(MaskDictBenchmark):
         return MaskIndex.open(self.foreground_path)
 
     @property
-    def lacks(self) -> str | None:
+    def missing_metrics(self) -> str | None:
         return None if self.foreground_path.is_file() else f"R is not computed: {self.foreground_path} is missing"
 
     def foreground(self, sample: VideoSample) -> np.ndarray | None:
-        """Every object of the video, uint8 [T, H, W]; None where mask_dict_foreground.json, of use for R alone, is not
-        at hand.
+        """Every object of the video, uint8 [T, H, W]; None without mask_dict_foreground.json, which only R needs.
 
         Raises:
             DataError: too few masks, one of another size than the frames, or a damaged one (names the file, the video

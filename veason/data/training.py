@@ -1,5 +1,5 @@
-"""Training prompts out of ReVOS: which frames, which picture, which truth. Pixels and masks are read on the worker that
-needs them.
+"""Training prompts made of a benchmark: which frames, which images, which truth. Pixels and masks are read where they
+are used.
 """
 
 from __future__ import annotations
@@ -8,41 +8,40 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from veason import masks
-from veason.data import load_class
-from veason.data.base import VideoSample, paused_collection
+from veason.data import BENCHMARKS, find_benchmark
+from veason.data.base import Benchmark
 from veason.data.examples import Example, GroundTruth
-from veason.data.revos import ReVOS
+from veason.data.sample import VideoSample, gc_paused
 from veason.errors import DataError
 from veason.frames import open_frame, resize_frame, training_frames
 from veason.prompts import Message, build_messages, load_template
+from veason.resolve import resolve
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 TRAINING_DATA = {
-    "video_seg_keyframe_sft_base_mod": "veason.data.training:KeyframeTrainingData",  # the seed's name
-    "revos": "veason.data.training:KeyframeTrainingData",
+    **BENCHMARKS,
+    "video_seg_keyframe_sft_base_mod": BENCHMARKS["revos"],  # the published name
     "cot": "veason.data.cot:CoTData",
 }
-SELECTED = "meta_expressions_train_select.json"  # what data_sampling.py writes
 
 
 class KeyframeTrainingData:
-    """ReVOS as prompts for GRPO. Everything is a function of (index, seed): any worker builds the same example, without
-    talking.
+    """A benchmark as prompts for GRPO. An example is a function of (index, seed) alone: any worker builds the same.
 
     Args:
-        root: the ReVOS folder, or an annotation file in it.
+        root: the benchmark's folder, or an annotation file in it.
         sampled_frames: N of `training_frames`.
         keyframe_resize: side in pixels of the square frames and masks.
-        meta_file: annotation file in the folder; by default the selected training set, or the whole one where none was
-            selected.
+        meta_file: annotation file in the folder, or the name of a split; by default the benchmark's `training_source`.
         include_absent: also show expressions without a target (type 2), with a single [0, 0, 0, 0] box and empty masks
             in every frame.
         exclude: sample ids (`video/exp_id`, or `video` for all of a video) or a text file of them, as `veason.audit`
@@ -51,17 +50,18 @@ class KeyframeTrainingData:
         on_bad_sample: "raise" ends the run at the first sample that cannot be used. "skip" leaves it out when that can
             be seen at load time, and gives the next good sample in its place later; either way it is counted and named
             in `skipped`.
+        benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
 
     Attributes:
         seeded: whether an example depends on its seed.
         skipped: sample id -> reason, of the samples left out so far in this process.
 
     Raises:
-        DataError: at load time for what can be seen without reading pixels: a missing folder, file or frame, an unknown
-            anno_id, a mask list shorter than the video, masks of another size, a target without any mask.
+        DataError: at load time for what can be seen without reading pixels: a missing folder, file or frame, a split
+            without public masks, and of a mask_dict.json an unknown anno_id, a list shorter than the video, masks of
+            another size, a target without any mask.
     """
 
-    benchmark_class: ClassVar[type[ReVOS]] = ReVOS
     seeded: ClassVar[bool] = True
 
     def __init__(
@@ -74,24 +74,25 @@ class KeyframeTrainingData:
         exclude: str | os.PathLike[str] | Iterable[str] | None = None,
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
+        benchmark: str | type[Benchmark] = "revos",
     ) -> None:
         if on_bad_sample not in ("raise", "skip"):
             raise DataError(f"data.on_bad_sample is {on_bad_sample!r}; it can be raise or skip")
-        folder, meta_file = _annotation(Path(root), meta_file)
         self.sampled_frames, self.size, self.on_bad_sample = sampled_frames, keyframe_resize, on_bad_sample
         self.template = load_template(prompt_template)
         self.skipped: dict[str, str] = {}
         excluded = read_exclusions(exclude)
-        with paused_collection():
-            self.benchmark = self.benchmark_class(folder, split="train", meta_file=meta_file)
-            sound = self.benchmark.sound_videos
+        with gc_paused():
+            self.benchmark = open_training_split(benchmark, root, meta_file)
+            validated = self.benchmark.validated_videos
             self.samples = [
                 sample
                 for sample in self.benchmark.samples
                 if (include_absent or sample.type_id != 2)
                 and sample.sample_id not in excluded
                 and sample.video not in excluded
-                and (sample.video in sound or self._usable(sample))
+                and self._is_chosen(sample)
+                and (sample.video in validated or self._usable(sample))
             ]
         if not self.samples:
             raise DataError(f"no sample to train on in {self.benchmark.meta_path}")
@@ -108,15 +109,13 @@ class KeyframeTrainingData:
         return self.samples[index].sample_id
 
     def outline(self, index: int, seed: int) -> tuple[list[Message], list[tuple[int, int]]]:
-        """The messages of `example(index, seed)` and the (height, width) of its images, without reading a pixel: a
-        sample whose pictures cannot be read still has its own.
+        """The messages of `example(index, seed)` and the (height, width) of its images, without reading frames: a
+        sample whose frames cannot be read still has its own.
         """
         return self._first_good(index, seed, self._outline)
 
     def example(self, index: int, seed: int) -> Example:
-        """The prompt, its frames and its truth. With `on_bad_sample="skip"` the first good sample from `index` on; see
-        its sample_id.
-        """
+        """Prompt, frames and truth of a sample; with `on_bad_sample="skip"` of the first good one from `index` on."""
         return self._first_good(index, seed, self._build)
 
     def _first_good(self, index: int, seed: int, build: Callable[[VideoSample, int, int], T]) -> T:
@@ -148,12 +147,13 @@ class KeyframeTrainingData:
             except DataError as error:
                 raise DataError(f"{sample.sample_id}: {error}") from error
             if (frame.height, frame.width) != (sample.height, sample.width):
-                told = f"{sample.height}x{sample.width}"
+                annotated = f"{sample.height}x{sample.width}"
                 raise DataError(
-                    f"{sample.sample_id}: frame {path} is {frame.height}x{frame.width}, the annotation says {told}"
+                    f"{sample.sample_id}: frame {path} is {frame.height}x{frame.width}, the annotation says {annotated}"
                 )
             images.append(resize_frame(frame, self.size))
-        return Example(sample.sample_id, self._messages(sample, times), images, self._truth(sample, times))
+        messages, truth = self._messages(sample, times), self._truth(sample, times)
+        return Example(sample.sample_id, messages, images, truth, expression=sample.expression)
 
     def _truth(self, sample: VideoSample, times: list[int]) -> GroundTruth:
         tracks = self.benchmark.checked_tracks(sample, times)
@@ -169,10 +169,17 @@ class KeyframeTrainingData:
         return GroundTruth(times, boxes, unions)
 
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:
-        return training_frames(self.benchmark.areas(sample), self.sampled_frames, np.random.default_rng([seed, index]))
+        areas = self.benchmark.areas(sample)
+        if sample.type_id != 2 and not areas.any():
+            raise DataError(f"{sample.sample_id}: no mask in any frame, in {self.benchmark.truth_path(sample)}")
+        return training_frames(areas, self.sampled_frames, np.random.default_rng([seed, index]))
 
     def _messages(self, sample: VideoSample, times: list[int]) -> list[Message]:
         return build_messages(sample.expression, times, self.template, (self.size, self.size))
+
+    def _is_chosen(self, sample: VideoSample) -> bool:
+        """Whether a sample of the split belongs to this data; a subclass may leave some out."""
+        return True
 
     def _usable(self, sample: VideoSample) -> bool:
         problems = self.benchmark.training_problems(sample)
@@ -206,6 +213,36 @@ def read_exclusions(exclude: str | os.PathLike[str] | Iterable[str] | None) -> s
     return {line for line in lines if line}
 
 
+def open_training_split(
+    benchmark: str | type[Benchmark], root: str | os.PathLike[str], meta_file: str | None = None
+) -> Benchmark:
+    """A benchmark's split to train on.
+
+    Args:
+        benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
+        root: the benchmark's folder, or an annotation file in it.
+        meta_file: annotation file in the folder, or the name of a split; by default the benchmark's `training_source`.
+
+    Raises:
+        DataError: the split has no public masks, or as the benchmark raises it.
+    """
+    cls, folder = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark, Path(root)
+    split, preferred = cls.training_source(folder)
+    if folder.is_file():
+        folder, meta_file = folder.parent, folder.name
+    elif meta_file is None:
+        meta_file = preferred
+        logger.info("training on %s", folder / (meta_file or cls.splits[split]))
+    for name, file in cls.splits.items():
+        if meta_file in (name, file):
+            split, meta_file = name, None
+            break
+    opened = cls(folder, split, meta_file)
+    if not opened.has_truth:
+        raise DataError(f"{cls.name} {split} has no public masks to train on; choose another split by data.meta_file")
+    return opened
+
+
 def build_training_data(
     name: str = "revos",
     train_files: str | os.PathLike[str] | None = None,
@@ -215,9 +252,9 @@ def build_training_data(
     """The training data of a config's `data` section.
 
     Args:
-        name: `data.name`, a name of `TRAINING_DATA` or `package.module:Class`; the class is given `root`, the options,
-            and those keys of the section that its signature names (the section also holds keys of the loader: batch
-            size, lengths, ...).
+        name: `data.name`, a name of `TRAINING_DATA`, or `package.module:Class`: a benchmark, or a class of training
+            data as `verl.protocol.TrainingData` describes it. The class is given `root`, the options, and those keys of the
+            section that its signature names (the section also holds keys of the loader: batch size, lengths, ...).
         train_files: `data.train_files`, the class's `root`.
         options: `data.options`.
 
@@ -226,20 +263,11 @@ def build_training_data(
     """
     if not train_files:
         raise DataError("data.train_files is not set: give the folder of the training data")
-    cls, options = load_class(name, TRAINING_DATA, "data.name"), options or {}
-    accepted = inspect.signature(cls).parameters
+    build, options = resolve(name, TRAINING_DATA, "data.name"), options or {}
+    if isinstance(build, type) and issubclass(build, Benchmark):
+        build = partial(KeyframeTrainingData, benchmark=build)
+    fixed = getattr(build, "keywords", {})
+    accepted = [key for key in inspect.signature(build).parameters if key not in fixed]
     if unknown := [key for key in options if key not in accepted]:
-        raise DataError(
-            f"data.options has {', '.join(unknown)}; data.name={name} takes {', '.join(list(accepted)[1:])}"
-        )
-    return cls(train_files, **{key: value for key, value in section.items() if key in accepted} | dict(options))
-
-
-def _annotation(root: Path, meta_file: str | None) -> tuple[Path, str]:
-    if root.is_file():
-        return root.parent, root.name
-    if meta_file is None:
-        selected = (root / SELECTED).is_file()
-        meta_file = SELECTED if selected else ReVOS.splits["train"]
-        logger.info("training on %s", root / meta_file)
-    return root, meta_file
+        raise DataError(f"data.options has {', '.join(unknown)}; data.name={name} takes {', '.join(accepted[1:])}")
+    return build(train_files, **{key: value for key, value in section.items() if key in accepted} | dict(options))

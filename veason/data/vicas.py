@@ -1,11 +1,11 @@
 """ViCaS (Athar et al., CVPR 2025), language-guided video instance segmentation.
 
-    ROOT/video_frames/<video_id>/<frame>.jpg         six digits; 30 frames a second, as the benchmark's own script
-    writes them ROOT/annotations/<version>/<video_id>.json       image_size, object_referrals [{prompt, track_ids}],
+    ROOT/video_frames/<video_id>/<frame>.jpg         six digits; 30 frames per second, as the benchmark's script writes
+    ROOT/annotations/<version>/<video_id>.json       image_size, object_referrals [{prompt, track_ids}],
                                                      segmentations [{filename, is_gt, track_ids, mask_rles}]
     ROOT/splits/<version>/{val,test,train}.json      list of video ids
 
-A sample's frames are those that people annotated (`is_gt`, one a second): these alone are scored.
+A sample's frames are those that people annotated (`is_gt`, one per second): these alone are scored.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from veason import masks
-from veason.data.base import Benchmark, VideoSample, read_json
+from veason.data.base import Benchmark
+from veason.data.sample import VideoSample, read_json
 from veason.errors import DataError
 from veason.masks import Rle
+from veason.metrics.protocol import score_masks
+from veason.metrics.scores import PaperRows, SampleScore, paper_table
+from veason.metrics.track_ap import track_ious, track_precisions
 
 VERSIONS = ("v1.0", "v0.1")  # the newest one at hand is read
 
@@ -25,7 +31,17 @@ VERSIONS = ("v1.0", "v0.1")  # the newest one at hand is read
 class ViCaS(Benchmark):
     name = "vicas"
     splits: ClassVar[dict[str, str]] = {split: f"splits/{{version}}/{split}.json" for split in ("val", "test", "train")}
+    file_marks = ("annotations/*/*.json",)
     lists_every_frame = False
+    paper: ClassVar[dict[str, PaperRows]] = {
+        "val": paper_table(
+            "J&F", ("LMPM", 8.4), ("VideoLISA", 10.7), ("Video-LLaVA-Seg†", 20.5), ("Veason-R1 (paper)", 24.5)
+        ),
+        "test": paper_table(
+            "J&F", ("LMPM", 6.3), ("VideoLISA", 7.8), ("Video-LLaVA-Seg†", 16.5), ("Veason-R1 (paper)", 18.2)
+        ),
+    }
+    note = "† fine-tuned on ViCaS."
 
     def read_samples(self) -> Iterator[VideoSample]:
         self.version = next(
@@ -85,3 +101,15 @@ class ViCaS(Benchmark):
             for track, object_id in zip(tracks, sample.object_ids):
                 track.append(masks.as_rle(found.get(object_id)))
         return tracks
+
+    def score_sample(
+        self, sample: VideoSample, pred: np.ndarray, present: np.ndarray, foreground: np.ndarray | None
+    ) -> SampleScore:
+        objects = self.masks(sample)
+        score = score_masks(sample, pred, present, objects, foreground)
+        score.track_ious = track_ious(pred, objects)
+        return score
+
+    @classmethod
+    def extra_metrics(cls, scores: Sequence[SampleScore]) -> dict[str, float]:
+        return track_precisions(scores)

@@ -1,9 +1,9 @@
-"""Boundaries of two masks and what lies near each, on bits: a byte holds one pixel of either mask in each of four
-strips of rows.
+"""Boundary pixels of two masks and how many lie near the other's boundary, by bit-parallel dilation.
 
-Folded so, a picture has a quarter of its rows, and a move by (dy, dx) pixels is an offset into one flat array. Bits
-themselves move only in the rows that a strip shares with its neighbour. A dilation by a disk is then some twenty
-bitwise sums for both masks, and exact.
+A byte holds one pixel of either mask in each of four strips of rows. Folded so, a picture has a quarter of its rows,
+and a shift by (dy, dx) pixels is an offset into one flat array; bits move only in the rows that a strip shares with its
+neighbour. An exact dilation by a disk then takes some twenty bitwise operations for both masks. docs/log.md has the
+comparison with cv2.distanceTransform.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STRIPS, FIRST, SECOND = 4, 0b01010101, 0b10101010  # the bits of either mask in 
 
 
 class NearCounts(NamedTuple):
-    """Pixels of either boundary, and how many of them lie near the other one."""
+    """Pixels of each boundary, and how many of them lie near the other one."""
 
     first: int
     second: int
@@ -28,14 +28,14 @@ class NearCounts(NamedTuple):
 
 
 def count_near(masks: np.ndarray, radius: int) -> NearCounts:
-    """Count the boundary pixels of two masks that lie within `radius` pixels (Euclidean, inclusive, at least 1) of the
-    other's boundary.
+    """Count the boundary pixels of two masks that lie near the other's boundary.
 
-    A pixel is of the boundary when it differs from the one right, below or diagonal; the last row and column are
-    followed by themselves.
+    A pixel belongs to the boundary when it differs from the one right, below or diagonal; the last row and column are
+    repeated.
 
     Args:
         masks: uint8 [h, w], bit 0 the first mask and bit 1 the second.
+        radius: the largest distance in pixels, Euclidean, inclusive, at least 1.
     """
     folded, rows = _fold(masks, radius)
     edges = _boundaries(folded, rows, radius, masks.shape)
@@ -43,7 +43,7 @@ def count_near(masks: np.ndarray, radius: int) -> NearCounts:
     near = _dilate(flat, radius, edges.shape[1])
     first, second = flat[inner] & FIRST, flat[inner] & SECOND
     counts = _ones(first), _ones(second)
-    # Moved up by one, the first mask's bits meet the second's.
+    # Shifted by one, the first mask's bits meet the second's.
     first += first
     first &= near
     near += near
@@ -52,11 +52,11 @@ def count_near(masks: np.ndarray, radius: int) -> NearCounts:
 
 
 def _fold(masks: np.ndarray, radius: int) -> tuple[np.ndarray, int]:
-    """(folded, rows of a strip): the strips stand in rows `radius` to `radius + rows`; the masks' last row and column
-    are there twice.
+    """The folded masks, and the rows of a strip.
 
-    A strip has one row more than it needs, for the last row again, and at least `radius`, so that it reaches into its
-    neighbours only. The empty end of a row, `radius` wide, also stands before the next row.
+    The strips are in rows `radius` to `radius + rows`; the masks' last row and column are repeated. A strip has one row
+    more than it needs, for the repeated row, and at least `radius`, so that it reaches into its neighbours only. The
+    empty end of a row, `radius` wide, also pads the next row on its left.
     """
     height, width = masks.shape
     rows = max(-(-(height + 1) // STRIPS), radius)
@@ -77,7 +77,7 @@ def _fold(masks: np.ndarray, radius: int) -> tuple[np.ndarray, int]:
 
 
 def _boundaries(folded: np.ndarray, rows: int, radius: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The boundaries, uint8 of `folded`'s shape, with what each strip's neighbours show it above and below."""
+    """The boundaries, uint8 of `folded`'s shape, each strip padded with its neighbours' rows."""
     (height, width), stride, flat = shape, folded.shape[1], folded.reshape(-1)
     down = flat[:-stride] ^ flat[stride:]
     edges = np.zeros_like(folded)
@@ -95,15 +95,12 @@ def _boundaries(folded: np.ndarray, rows: int, radius: int, shape: tuple[int, ..
 
 
 def _dilate(flat: np.ndarray, radius: int, stride: int) -> np.ndarray:
-    """Dilate by the disk x^2 + y^2 <= radius^2. Returns the rows of `flat` without the first and the last `radius`,
-    flat.
-    """
+    """Dilate by the disk x^2 + y^2 <= radius^2; returns the rows of `flat` but the first and last `radius`, flat."""
     near = np.zeros(len(flat) - 2 * radius * stride, np.uint8)
     window, length = flat, 1  # window[i]: any of flat[i : i + length]
-    for reach, lines in groupby(
-        range(radius, -1, -1), lambda dy: math.isqrt(radius**2 - dy**2)
-    ):  # the disk from its tips to its middle
-        tall = list(lines)  # equally wide ones
+    # The disk from its tips to its middle, rows of equal width together.
+    for reach, lines in groupby(range(radius, -1, -1), lambda dy: math.isqrt(radius**2 - dy**2)):
+        tall = list(lines)
         window, length = _widen(window, length, 2 * reach + 1), 2 * reach + 1
         block = _widen(window, 1, len(tall), stride)
         for row in {radius - tall[0], radius + tall[-1]}:
@@ -113,7 +110,7 @@ def _dilate(flat: np.ndarray, radius: int, stride: int) -> np.ndarray:
 
 
 def _widen(window: np.ndarray, length: int, wanted: int, stride: int = 1) -> np.ndarray:
-    """From sums of `length` pixels that are `stride` apart to sums of `wanted`."""
+    """From the union of `length` pixels that are `stride` apart to the union of `wanted`."""
     while length < wanted:
         step = min(length, wanted - length)
         window = window[: -step * stride] | window[step * stride :]

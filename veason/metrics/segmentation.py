@@ -4,8 +4,7 @@ All take masks [T, H, W] (bool or uint8) and return float64 [T], fractions per f
 the object. A and R come twice: under VISA's names they take the values as they are stored, so with 0/255 masks R's
 penalty is 255 times too large; `accuracy_binary` and `robustness_binary` correct that by reading non-zero as 1.
 
-Sources: davisvideochallenge/davis2017-evaluation `davis2017/metrics.py` (J, F) and cilinyan/VISA `tools/metrics.py`
-    (all).
+Sources: davisvideochallenge/davis2017-evaluation `davis2017/metrics.py` (J, F), cilinyan/VISA `tools/metrics.py` (all).
 """
 
 from __future__ import annotations
@@ -37,8 +36,11 @@ def boundary_f(pred: np.ndarray, true: np.ndarray, tolerance: float = BOUNDARY_T
 
     A mask that fills the frame has no boundary, like an empty one. No boundary on both sides gives 1, on one side 0.
 
+    Args:
+        tolerance: as a share of the frame's diagonal.
+
     Raises:
-        ValueError: the tolerance is no share of the diagonal, above 0 and below 1.
+        ValueError: the tolerance is not between 0 and 1.
     """
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance is a share of the frame's diagonal, above 0 and below 1, not {tolerance}")
@@ -52,7 +54,7 @@ def boundary_f(pred: np.ndarray, true: np.ndarray, tolerance: float = BOUNDARY_T
 
 
 def accuracy(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """VISA's A: the share of pixels whose STORED values are equal (a 0/255 prediction never agrees with a 0/1 truth)."""
+    """VISA's A: the share of pixels whose STORED values are equal (a prediction of 255 never agrees with a truth of 1)."""
     pred, true = _uint8_pair(pred, true)
     result, differing = np.empty(len(pred)), np.empty(pred.shape[1:], np.uint8)
     for t, (p, g) in enumerate(zip(pred, true)):
@@ -66,10 +68,12 @@ def accuracy_binary(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def robustness(pred: np.ndarray, true: np.ndarray, foreground: np.ndarray) -> np.ndarray:
-    """VISA's R: 1 - (false pixels) / (foreground pixels + 1e-6), at least 0, on the STORED uint8 values, wrapping as
-    uint8 does.
+    """VISA's R: 1 - (false pixels) / (foreground pixels + 1e-6), at least 0, on the STORED uint8 values.
 
-    `foreground` is the union of all annotated objects of the video, [T, H, W]. Equal to VISA's numbers to the last bit.
+    Arithmetic wraps as uint8 does: equal to VISA's numbers to the last bit.
+
+    Args:
+        foreground: the union of all annotated objects of the video, [T, H, W].
     """
     pred, true = _uint8_pair(pred, true)
     _same_shape(true, foreground)
@@ -89,9 +93,7 @@ def robustness_binary(pred: np.ndarray, true: np.ndarray, foreground: np.ndarray
 
 
 def _boundary_f_of_frame(both: np.ndarray, radius: int) -> float:
-    """F of one frame, uint8 [H, W], bit 0 the prediction and bit 1 the truth. The work is done in the box that holds
-    them.
-    """
+    """F of one frame, uint8 [H, W], bit 0 the prediction and bit 1 the truth; computed in their bounding box."""
     left, top, width, height = cv2.boundingRect(both)
     # One pixel more on every side: the boundary lies half a pixel towards the origin, and what lies beyond must read as
     # 0.

@@ -11,7 +11,8 @@ import numpy as np
 
 from veason.toy.video import JPEG_QUALITY, ToyVideo
 from veason.toy.world import make_videos
-from veason.tracking.sam2.tracker import Prompt, VideoTracker
+from veason.tracking.base import BoxPrompt
+from veason.tracking.sam2.tracker import Sam2Tracker
 
 MAX_DISTANCE = 5  # frames before and after the prompted one that are evaluated
 
@@ -52,7 +53,7 @@ def find_tracks(video: ToyVideo) -> list[Track]:
     return tracks
 
 
-def evaluate_tracker(tracker: VideoTracker, videos: Sequence[ToyVideo]) -> dict[str, float]:
+def evaluate_tracker(tracker: Sam2Tracker, videos: Sequence[ToyVideo]) -> dict[str, float]:
     """Tracks every object through its whole video.
 
     Returns:
@@ -65,7 +66,7 @@ def evaluate_tracker(tracker: VideoTracker, videos: Sequence[ToyVideo]) -> dict[
         tracks = find_tracks(video)
         if not tracks:
             continue
-        prompts = [Prompt(track.prompted, np.array([track.box], dtype=np.float32)) for track in tracks]
+        prompts = [BoxPrompt(track.prompted, np.array([track.box], dtype=np.float32)) for track in tracks]
         for track, masks in zip(tracks, tracker.track_group(list(video.frames), prompts)):
             iou = _iou(masks, video.union([track.object_index]))
             scores["prompted"].append(iou[track.prompted])

@@ -34,7 +34,7 @@ from veason.toy.clips import random_clips
 from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker_config
 from veason.toy.tracker_eval import evaluate_tracker, held_out_videos
 from veason.toy.tracker_loss import DecoderHook, Loss, clip_loss, track_clips
-from veason.tracking.sam2.tracker import VideoTracker
+from veason.tracking.sam2.tracker import Sam2Tracker
 
 
 @dataclass(frozen=True)
@@ -181,9 +181,7 @@ def jitter_boxes(boxes: Tensor, side: int, generator: torch.Generator) -> Tensor
 
 def evaluate_weights(output: Path, device: torch.device, videos: list) -> dict[str, float]:
     """The metrics of the weights in a folder, loaded and run as the pipeline does."""
-    tracker = VideoTracker.from_files(
-        output / "sam2_tiny.yaml", output / "sam2_tiny.safetensors", device, max_frames=32
-    )
+    tracker = Sam2Tracker.from_files(output / "sam2_tiny.yaml", output / "sam2_tiny.safetensors", device, max_frames=32)
     return evaluate_tracker(tracker, videos)
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from veason.toy.tracker_eval import find_tracks
 from veason.toy.world import make_video
-from veason.tracking.sam2.tracker import Prompt, VideoTracker
+from veason.tracking.base import BoxPrompt
+from veason.tracking.sam2.tracker import Sam2Tracker
 
 WEIGHTS = Path(__file__).parents[3] / "weights"
 
@@ -22,11 +23,11 @@ def test_the_tracker_tracks_held_out_objects():
     assert metrics["prompted"] > 0.9 and min(metrics["before"], metrics["after"]) > 0.8
     card = (folder / "README.md").read_text()
     assert metrics["command"] in card and f"{metrics['prompted']:.3f}" in card
-    tracker = VideoTracker.from_files(folder / "sam2_tiny.yaml", folder / "sam2_tiny.safetensors", "cpu")
+    tracker = Sam2Tracker.from_files(folder / "sam2_tiny.yaml", folder / "sam2_tiny.safetensors", "cpu")
     video = make_video("unseen_0002", seed=0, frames=11)  # one of those on the card, cut short
     track = find_tracks(video)[0]
     near = slice(track.prompted - 2, track.prompted + 3)
-    (masks,) = tracker.track_group(list(video.frames[near]), [Prompt(2, np.array([track.box], dtype=np.float32))])
+    (masks,) = tracker.track_group(list(video.frames[near]), [BoxPrompt(2, np.array([track.box], dtype=np.float32))])
     truth = video.union([track.object_index])[near]
     ious = (masks & truth).sum((1, 2)) / (masks | truth).sum((1, 2))
     assert ious[2] > 0.8 and ious.mean() > 0.75, ious

@@ -22,7 +22,8 @@ from veason.toy.train_tracker import (
     jitter_boxes,
     learning_rate,
 )
-from veason.tracking.sam2.tracker import Prompt, VideoTracker
+from veason.tracking.base import BoxPrompt
+from veason.tracking.sam2.tracker import Sam2Tracker
 
 SMALL = TrackerSize(image_size=64, hidden_size=64, memory_size=32, trunk_size=8)
 
@@ -40,9 +41,11 @@ def test_sam2_builds_its_video_predictor_from_the_folder(tmp_path):
 
 def test_the_projects_tracker_runs_on_it(tmp_path):
     write_tracker(tmp_path, SMALL)
-    tracker = VideoTracker.from_files(tmp_path / "sam2_tiny.yaml", tmp_path / "sam2_tiny.pt")
+    tracker = Sam2Tracker.from_files(tmp_path / "sam2_tiny.yaml", tmp_path / "sam2_tiny.pt")
     frames = np.random.default_rng(0).integers(0, 256, (4, 48, 80, 3), dtype=np.uint8)
-    (masks,) = tracker.track_group(frames, [Prompt(2, np.array([[5, 5, 30, 30], [40, 10, 70, 40]], dtype=np.float32))])
+    (masks,) = tracker.track_group(
+        frames, [BoxPrompt(2, np.array([[5, 5, 30, 30], [40, 10, 70, 40]], dtype=np.float32))]
+    )
     assert masks.shape == (4, 48, 80) and masks.dtype == bool
 
 

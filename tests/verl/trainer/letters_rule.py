@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from grpo_reward.reading import Reading
+from grpo_reward.parsing import ParsedResponse
+from grpo_reward.parts import RewardContext
 from grpo_reward.rules import Rule
 
 
-def read(text: str) -> Reading:
+def parse(text: str) -> ParsedResponse:
     """`well_formed` is the share of vowels."""
     share = sum(letter in "aeiou" for letter in text) / max(1, len(text))
-    return Reading(
-        layout=False, well_formed=share, time=None, boxes=None, predicted=0, failure=None if share else "no vowel"
-    )
+    failure = None if share else "no vowel"
+    return ParsedResponse(has_layout=False, well_formed=share, time=None, boxes=None, num_predicted=0, failure=failure)
 
 
-def vowels(reading: Reading, *_: object) -> float:
+def vowels(context: RewardContext) -> float:
     """The part, 0 to 1."""
-    return reading.well_formed
+    return context.parsed.well_formed
 
 
-RULE = Rule(read, {"vowels": vowels})
+RULE = Rule(parse, {"vowels": vowels})

@@ -51,7 +51,7 @@ def test_what_is_missing_ends_in_one_line(
         (
             GRPO,
             [*overrides, "worker.reward.compute_score=veason_strikt"],
-            "error: worker.reward.compute_score: no rule is named",
+            "error: worker.reward.compute_score: 'veason_strikt' is unknown; did you mean veason_strict?",
         ),
         (GRPO, [*overrides, "worker.reward.sam2_config=null"], "error: worker.reward.sam2_config is not set"),
         (GRPO, [*overrides, "worker.reward.sam2_checkpoint=null"], "error: worker.reward.sam2_checkpoint is not set"),

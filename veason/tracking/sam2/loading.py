@@ -1,4 +1,4 @@
-"""A SAM 2 model from a YAML of the sam2 package's kind and a checkpoint."""
+"""Builds a SAM 2 model from a YAML file of the sam2 package's kind and a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch import nn
 
 from veason.errors import DataError
 
-RANDOM = "random"  # said in place of a checkpoint by whoever wants a model without trained weights
+RANDOM = "random"  # in place of a checkpoint: random weights, for a test
+WEIGHTS = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_large.pt"
 
-# What sam2's own builder switches on for its video predictor: fall back to the best of three masks when the single one
-# is unstable, and remember a prompted mask as 0 and 1.
+# What sam2's own builder sets for its video predictor (`sam2/build_sam.py`): fall back to the best of three masks when
+# the single one is unstable, and encode a prompted mask as 0 and 1.
 POSTPROCESSING = {
     "sam_mask_decoder_extra_args.dynamic_multimask_via_stability": True,
     "sam_mask_decoder_extra_args.dynamic_multimask_stability_delta": 0.05,
@@ -25,19 +26,17 @@ POSTPROCESSING = {
 
 
 def load_model(config: str | os.PathLike, checkpoint: str | os.PathLike | None, device: torch.device) -> Any:
-    """Build the model that `config` describes and load its weights; without a checkpoint (None or "random") they are
-    random.
+    """Build the model that `config` describes and load its weights.
 
     Args:
         config: a file, or the name of one inside the sam2 package such as `configs/sam2.1/sam2.1_hiera_l.yaml`.
         checkpoint: a file of tensors, safetensors or read with `weights_only`; the state dict itself, or under the key
-            "model".
+            "model". None or "random" leaves the weights random.
 
     Raises:
-        FileNotFoundError: there is no such config or checkpoint.
-        ValueError: the checkpoint is not one of this model.
+        DataError: there is no such config or checkpoint, or the checkpoint is not one of this model.
     """
-    from hydra.utils import instantiate  # hydra and sam2 are wanted by whoever tracks, and by nobody else
+    from hydra.utils import instantiate  # hydra and sam2 are needed only where something is tracked
     from omegaconf import OmegaConf
 
     settings = OmegaConf.load(find_config(config))
@@ -50,8 +49,22 @@ def load_model(config: str | os.PathLike, checkpoint: str | os.PathLike | None, 
     return model.to(device).eval().requires_grad_(False)
 
 
+def check_files(config: str | os.PathLike | None, checkpoint: str | os.PathLike | None) -> None:
+    """Refuse a model file or weights that are not named or not there. Raises DataError."""
+    if not config:
+        raise DataError("sam2_config is not set: give a SAM 2 model file, such as configs/sam2.1/sam2.1_hiera_l.yaml")
+    if not checkpoint:  # random masks would be scored, and nothing would show it
+        raise DataError(
+            f"sam2_checkpoint is not set: download weights from {WEIGHTS} and give the file ({RANDOM} tracks with "
+            "random weights, for a test)"
+        )
+    find_config(config)
+    if checkpoint != RANDOM and not Path(checkpoint).is_file():
+        raise DataError(f"sam2_checkpoint={checkpoint} is no file: download SAM 2 weights from {WEIGHTS}")
+
+
 def find_config(config: str | os.PathLike) -> Path:
-    """The file that `config` names, on the disk or inside the sam2 package."""
+    """The model file that `config` names, on the disk or inside the sam2 package. Raises DataError."""
     import sam2
 
     inside = Path(sam2.__file__).parent
@@ -59,12 +72,12 @@ def find_config(config: str | os.PathLike) -> Path:
         if path.is_file():
             return path
     names = sorted(str(path.relative_to(inside)) for path in inside.glob("configs/sam2*/*.yaml"))
-    raise DataError(f"no SAM 2 model file {config}; a path, or one of {', '.join(names)}")
+    raise DataError(f"sam2_config={config} is no SAM 2 model file: give a path, or one of {', '.join(names)}")
 
 
 def _load_weights(model: Any, path: Path) -> None:
     if not path.is_file():
-        raise DataError(f"no SAM 2 checkpoint {path}")
+        raise DataError(f"sam2_checkpoint={path} is no file")
     if path.suffix == ".safetensors":
         state = load_file(path)
     else:
@@ -72,16 +85,13 @@ def _load_weights(model: Any, path: Path) -> None:
     try:
         model.load_state_dict(state.get("model", state))
     except RuntimeError as error:
-        told = "; ".join(
-            line.strip() for line in str(error).splitlines()[1:3]
-        )  # the first is torch's own, the others can be hundreds
-        raise DataError(f"{path} does not hold the weights of this SAM 2 model: {told[:300]}") from error
+        # The first line is torch's own, the others can be hundreds.
+        reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise DataError(f"{path} does not hold the weights of this SAM 2 model: {reason[:300]}") from error
 
 
 def store_in(model: Any, dtype: torch.dtype) -> None:
-    """Store the weights of matrix products and convolutions in `dtype`, as autocast would convert them again at every
-    call.
-    """
+    """Store the weights of matrix products and convolutions in `dtype`, which autocast would convert at every call."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             module.to(dtype)

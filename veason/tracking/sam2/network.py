@@ -1,4 +1,4 @@
-"""One step of SAM 2 for a batch of objects: see a frame, segment, remember. No state is kept here."""
+"""The steps of SAM 2 for a batch of objects: encode images, attend to memory, decode masks, encode memory."""
 
 from __future__ import annotations
 
@@ -11,101 +11,96 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from veason.tracking.sam2.attention import MemoryAttention, key_table
+from veason.tracking.sam2.attention import MemoryAttention, memory_rotary_table
+from veason.tracking.sam2.compilation import CompileOptions, compile_blocks, compiled
 from veason.tracking.sam2.loading import store_in
-from veason.tracking.sam2.speed import Speed, compile_blocks, compiled
-from veason.tracking.sam2.visits import Reach
+from veason.tracking.sam2.propagation import MemoryConfig
 
-HOLE_AREA = 8  # places of the low-resolution mask; sam2's default
+HOLE_AREA = 8  # pixels of the low-resolution mask; sam2's default
 
 
 @dataclass(frozen=True)
-class Features:
-    """What the network sees on `n` frames.
+class ImageFeatures:
+    """The image encoder's output for `n` frames.
 
     Attributes:
-        top: [n, C, h, w], the features that are prompted and remembered.
-        fine: the mask head's two finer maps [n, C', 4h, 4w] and [n, C'', 2h, 2w]; empty where the model uses none.
-        tokens, queries: the memory attention's first look at each frame.
+        embedding: [n, C, h, w], what is prompted and encoded into memory.
+        high_res: the mask decoder's finer maps [n, C', 4h, 4w] and [n, C'', 2h, 2w]; empty where the model has none.
+        tokens, queries: `MemoryAttention.self_attend` of each frame.
     """
 
-    top: Tensor
-    fine: tuple[Tensor, ...]
+    embedding: Tensor
+    high_res: tuple[Tensor, ...]
     tokens: Tensor
     queries: Tensor
 
-    def __getitem__(self, rows: Tensor) -> Features:
+    def __getitem__(self, rows: Tensor) -> ImageFeatures:
         take = lambda x: x.index_select(0, rows)  # noqa: E731
-        return Features(take(self.top), tuple(map(take, self.fine)), take(self.tokens), take(self.queries))
+        return ImageFeatures(
+            take(self.embedding), tuple(map(take, self.high_res)), take(self.tokens), take(self.queries)
+        )
 
 
-def join_features(parts: Iterable[Features], total: int) -> Features:
-    """The features of several batches of frames, one after the other, `total` frames in all; holds one batch more than
-    these.
-    """
+def concat_features(batches: Iterable[ImageFeatures], total: int) -> ImageFeatures:
+    """The features of several batches of frames, `total` frames in all; holds one batch more than the result."""
     whole: list[Tensor] = []
     start = 0
-    for part in parts:
-        count, pieces = len(part.top), (part.top, part.tokens, part.queries, *part.fine)
+    for batch in batches:
+        count, pieces = len(batch.embedding), (batch.embedding, batch.tokens, batch.queries, *batch.high_res)
         if count == total:
-            return part
+            return batch
         whole = whole or [piece.new_empty(total, *piece.shape[1:]) for piece in pieces]
         for target, piece in zip(whole, pieces, strict=True):
             target[start : start + count] = piece
         start += count
-    top, tokens, queries, *fine = whole
-    return Features(top, tuple(fine), tokens, queries)
+    embedding, tokens, queries, *high_res = whole
+    return ImageFeatures(embedding, tuple(high_res), tokens, queries)
 
 
 class Network:
-    """The steps over a loaded model.
+    """The steps of a loaded model.
 
     Args:
         model: sam2's `SAM2Base`.
         dtype: bf16 runs matrix products under autocast, as sam2's users do; fp32 is exact.
+        compile_options: what runs under torch.compile.
     """
 
-    def __init__(self, model: Any, dtype: torch.dtype, speed: Speed):
+    def __init__(self, model: Any, dtype: torch.dtype, compile_options: CompileOptions):
         if not model.directly_add_no_mem_embed or model.num_maskmem < 1:
             raise ValueError(
                 "a SAM 2 model needs directly_add_no_mem_embed: true and a num_maskmem above 0, as every released one "
                 "has"
             )
-        self.model, self.dtype, self.speed = model, dtype, speed
+        self.model, self.dtype = model, dtype
         self.device = next(model.parameters()).device
         self.size, self.side = model.image_size, model.sam_image_embedding_size
-        self.room = max(1, (1024 // self.size) ** 2)  # how many of its frames take the place of one of 1024 pixels
+        self.batch_scale = max(1, (1024 // self.size) ** 2)  # its frames that cost as much as one of 1024 pixels
         if dtype != torch.float32:
             store_in(model, dtype)
         pointers = model.max_obj_ptrs_in_encoder if model.use_obj_ptrs_in_encoder else 0
-        self.reach = Reach(model.num_maskmem, model.memory_temporal_stride_for_eval, pointers)
+        self.memory_config = MemoryConfig(model.num_maskmem, model.memory_temporal_stride_for_eval, pointers)
         self.fills_holes = self.device.type == "cuda" and find_spec("sam2._C") is not None
-        position = self._spatial(model.image_encoder.neck.position_encoding, model.hidden_dim)
-        self.memory_position = self._spatial(model.memory_encoder.position_encoding, model.mem_dim)
+        position = self._spatial_encoding(model.image_encoder.neck.position_encoding, model.hidden_dim)
+        self.memory_position = self._spatial_encoding(model.memory_encoder.position_encoding, model.mem_dim)
         self.attention = MemoryAttention(model.memory_attention, position)
-        self.look, self.recall, self.segment, self.remember = (
-            self.attention.look,
-            self.attention.recall,
-            self._segment,
-            self._remember,
-        )
-        if speed.compile_encoder:
+        self.self_attend, self.attend_memory = self.attention.self_attend, self.attention.attend_memory
+        self.decode_masks, self.encode_memory = self._decode_masks, self._encode_memory
+        if compile_options.image_encoder:
             compile_blocks(model.image_encoder.trunk.blocks)
-        if speed.compile_steps:
-            self.look, self.recall = compiled(self.look), compiled(self.recall)
-            self.segment, self.remember = compiled(self.segment), compiled(self.remember)
+        if compile_options.steps:
+            self.self_attend, self.attend_memory = compiled(self.self_attend), compiled(self.attend_memory)
+            self.decode_masks, self.encode_memory = compiled(self.decode_masks), compiled(self.encode_memory)
 
-    def _spatial(self, encoding: Any, channels: int) -> Tensor:
-        """sam2's sine encoding of a map's places, [L, C]."""
+    def _spatial_encoding(self, encoding: Any, channels: int) -> Tensor:
+        """sam2's sine encoding of a map's positions, [L, C]."""
         return encoding(torch.empty(1, channels, self.side, self.side, device=self.device))[0].flatten(1).T.contiguous()
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype != torch.float32)
 
-    def fill(self, logits: Tensor) -> Tensor:
-        """Close small holes in masks, where sam2 was built with the CUDA kernel for it; elsewhere its own predictor
-        leaves them too.
-        """
+    def fill_holes(self, logits: Tensor) -> Tensor:
+        """Close small holes in masks where sam2 has its CUDA kernel; elsewhere its own predictor leaves them too."""
         if not self.fills_holes:
             return logits
         from sam2.utils.misc import fill_holes_in_mask_scores
@@ -113,46 +108,56 @@ class Network:
         return fill_holes_in_mask_scores(logits, HOLE_AREA)
 
     @torch.no_grad()
-    def see(self, pixels: Tensor) -> Features:
+    def encode_images(self, pixels: Tensor) -> ImageFeatures:
         """Encode frames, float32 [n, 3, S, S]."""
         with self.autocast():
             levels = self.model.forward_image(pixels)["backbone_fpn"]
-            fine = tuple(levels[-3:-1]) if self.model.use_high_res_features_in_sam else ()
-            tokens, queries = self.look(levels[-1].flatten(2).transpose(1, 2))
-        return Features(levels[-1], fine, tokens, queries)
+            high_res = tuple(levels[-3:-1]) if self.model.use_high_res_features_in_sam else ()
+            tokens, queries = self.self_attend(levels[-1].flatten(2).transpose(1, 2))
+        return ImageFeatures(levels[-1], high_res, tokens, queries)
 
-    def prompt(self, seen: Features, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Segment from boxes [N, 4] in pixels of the network's frame -> (mask logits [N, 1, 4h, 4w], pointers [N, C],
-        scores [N, 1]).
+    def segment_boxes(self, features: ImageFeatures, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Segment objects from boxes on their keyframes.
+
+        Args:
+            boxes: float32 [N, 4] in pixels of the network's frame.
+
+        Returns:
+            Mask logits [N, 1, 4h, 4w], object pointers [N, C], object scores [N, 1].
         """
-        features = seen.top + self.model.no_mem_embed.view(1, -1, 1, 1)
+        embedding = features.embedding + self.model.no_mem_embed.view(1, -1, 1, 1)
         labels = to_device([[2, 3]] * len(boxes), self.device).int()  # sam2's labels of a box's corners
-        return self.segment(features, seen.fine, boxes.view(-1, 2, 2), labels)
+        return self.decode_masks(embedding, features.high_res, boxes.view(-1, 2, 2), labels)
 
-    def track(self, seen: Features, memory: Tensor, where: Tensor, maps: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Segment from memories [N, K, M], the first `maps` maps of them, the rest object pointers. Returns what
-        `prompt` returns.
+    def segment_from_memory(
+        self, features: ImageFeatures, memory: Tensor, memory_position: Tensor, maps: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Segment objects from their memories; returns what `segment_boxes` returns.
+
+        Args:
+            memory, memory_position: [N, K, M]; the first tokens are of `maps` memory maps, the rest object pointers.
         """
-        keys = key_table(self.attention.table, maps, memory.shape[1] - maps * self.side**2)
-        for tensor in (memory, where):  # like the number of objects, the number of memories must not be compiled in
+        table = memory_rotary_table(self.attention.table, maps, memory.shape[1] - maps * self.side**2)
+        for tensor in (memory, memory_position):  # the number of memories, like that of objects, changes per call
             torch._dynamo.maybe_mark_dynamic(tensor, 1)
-        tokens = self.recall(seen.tokens, seen.queries, memory, where, keys)
-        return self.segment(tokens.transpose(1, 2).unflatten(2, (self.side, self.side)), seen.fine, None, None)
+        tokens = self.attend_memory(features.tokens, features.queries, memory, memory_position, table)
+        embedding = tokens.transpose(1, 2).unflatten(2, (self.side, self.side))
+        return self.decode_masks(embedding, features.high_res, None, None)
 
-    def _segment(self, features: Tensor, fine: Sequence[Tensor], points: Tensor | None, labels: Tensor | None):
+    def _decode_masks(
+        self, embedding: Tensor, high_res: Sequence[Tensor], points: Tensor | None, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         model = self.model
         prompt = None if points is None else {"point_coords": points, "point_labels": labels}
-        several = model._use_multimask(points is not None, prompt)
-        outputs = model._forward_sam_heads(features, prompt, None, list(fine) or None, several)
+        multimask = model._use_multimask(points is not None, prompt)
+        outputs = model._forward_sam_heads(embedding, prompt, None, list(high_res) or None, multimask)
         return outputs[3], outputs[5], outputs[6]  # sam2: low_res_masks, obj_ptr, object_score_logits
 
-    def _remember(self, top: Tensor, logits: Tensor, scores: Tensor, prompted: bool) -> Tensor:
-        """Encode masks [N, 1, 4h, 4w] on their frames [N, C, h, w] into memories [N, L, M], kept in bf16 as sam2 keeps
-        them.
-        """
+    def _encode_memory(self, embedding: Tensor, logits: Tensor, scores: Tensor, prompted: bool) -> Tensor:
+        """Encode masks [N, 1, 4h, 4w] on their frames [N, C, h, w] into memories [N, L, M], in bf16 as sam2 does."""
         masks = F.interpolate(logits, (self.size, self.size), mode="bilinear", align_corners=False)
-        flat = [top.flatten(2).permute(2, 0, 1)]
-        memory, _ = self.model._encode_new_memory(flat, [top.shape[2:]], masks, scores, prompted)
+        flat = [embedding.flatten(2).permute(2, 0, 1)]
+        memory, _ = self.model._encode_new_memory(flat, [embedding.shape[2:]], masks, scores, prompted)
         return memory.flatten(2).transpose(1, 2).to(torch.bfloat16)
 
 

@@ -1,6 +1,4 @@
-"""Frames as SAM 2 wants them: square, in its training statistics, and to the pixel what Pillow's default resize gives,
-but on the GPU.
-"""
+"""Frames as SAM 2's image encoder takes them: to the pixel what Pillow's default resize gives, but on the GPU."""
 
 from __future__ import annotations
 
@@ -13,10 +11,16 @@ import torch.nn.functional as F
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def prepare_frames(frames: Sequence[np.ndarray], size: int, device: torch.device) -> torch.Tensor:
-    """uint8 [H, W, 3] RGB frames of one size -> float32 [n, 3, size, size] on `device`, bicubic.
+def preprocess_frames(frames: Sequence[np.ndarray], size: int, device: torch.device) -> torch.Tensor:
+    """Resize (bicubic) and normalize frames.
 
     Pillow resizes the rows, rounds to 8 bits, then resizes the columns and rounds again; so does this.
+
+    Args:
+        frames: uint8 [H, W, 3] RGB, of one size.
+
+    Returns:
+        float32 [n, 3, size, size] on `device`.
     """
     stacked = torch.from_numpy(np.stack(frames))
     if device.type == "cuda":

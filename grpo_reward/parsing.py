@@ -1,4 +1,4 @@
-"""What a rule reads from an answer, in two manners: as the published reward reads it, and strictly, as inference does."""
+"""Parses a response for scoring, in two ways: as the published reward does, and strictly, as inference does."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ _CLOSING = re.compile(r"\}\s*+</answer>")
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One answer, ready to be scored.
+class ParsedResponse:
+    """One response, parsed.
 
     Attributes:
-        layout: the whole response is `<think>..</think>` then `<answer>..</answer>`.
+        has_layout: the whole response is `<think>..</think>` then `<answer>..</answer>`.
         well_formed: share of the listed boxes that are boxes, 0 to 1.
         time: the keyframe's time; None where there is none.
         boxes: float64 [M, 4], x1 y1 x2 y2; None where they cannot be compared with the truth.
-        predicted: how many boxes the answer counts as having predicted; M, and those too malformed to be in `boxes`.
-        failure: why the answer could not be read, None if it could.
+        num_predicted: boxes that count as predicted: M, and those too malformed to be in `boxes`.
+        failure: why the answer could not be parsed (a cause of `veason.answers`), None if it could.
     """
 
-    layout: bool
+    has_layout: bool
     well_formed: float
     time: int | None
     boxes: np.ndarray | None
-    predicted: int
+    num_predicted: int
     failure: str | None
 
 
-def read_as_published(text: str) -> Reading:
-    """The published reward's reading: lenient about the time, all or nothing about the boxes.
+def parse_published(text: str) -> ParsedResponse:
+    """Parse as the published reward does: lenient about the time, all or nothing about the boxes.
 
     Its format part wants an int time (a bool passes) and looks for an object that ends right before `</answer>`; its
     other parts take the first closed block and any time that `int()` takes: 3.9, "3", true. Boxes of anything but 4
@@ -57,20 +57,22 @@ def read_as_published(text: str) -> Reading:
     boxes = _to_array(fields.get(BOXES_KEY)) if failure is None else None
     if failure is None:
         failure = BAD_KEYFRAME if time is None or KEYFRAME_KEY not in fields else BAD_BOXES if boxes is None else None
-    return Reading(has_layout(text), _published_share(text), time, boxes, 0 if boxes is None else len(boxes), failure)
+    count = 0 if boxes is None else len(boxes)
+    return ParsedResponse(has_layout(text), _published_share(text), time, boxes, count, failure)
 
 
-def read_strictly(text: str) -> Reading:
-    """The reading of inference: a whole time, finite and ordered boxes; an empty list is well-formed and says that the
-    target is absent.
+def parse_strict(text: str) -> ParsedResponse:
+    """Parse as inference does: a whole time, finite and ordered boxes.
+
+    An empty list is well-formed and says that the target is absent.
     """
     answer = parse_answer(text)
-    if answer.failure and not answer.listed:
-        return Reading(has_layout(text), 0.0, answer.keyframe, None, 0, answer.failure)
-    considered = min(answer.listed, MAX_BOXES)
+    if answer.failure and not answer.num_listed:
+        return ParsedResponse(has_layout(text), 0.0, answer.keyframe, None, 0, answer.failure)
+    considered = min(answer.num_listed, MAX_BOXES)
     share = len(answer.boxes) / considered if considered else 1.0
     boxes = np.array(answer.boxes, dtype=np.float64).reshape(-1, 4)
-    return Reading(has_layout(text), share, answer.keyframe, boxes, considered, answer.failure)
+    return ParsedResponse(has_layout(text), share, answer.keyframe, boxes, considered, answer.failure)
 
 
 def _published_share(text: str) -> float:

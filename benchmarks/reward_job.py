@@ -1,0 +1,111 @@
+"""The job of `benchmarks.reward_throughput`: random groups of rollouts, and the published schedule that scores them."""
+
+from __future__ import annotations
+
+import argparse
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from grpo_reward.parts import frame_ious
+from veason.answers import format_answer
+from veason.data.examples import Example, GroundTruth
+from veason.tracking.sam2.loading import POSTPROCESSING, find_config
+from veason.tracking.sam2.preprocessing import preprocess_frames
+
+
+@dataclass(frozen=True)
+class Job:
+    """One group: the frames, the truth, and the responses of its rollouts."""
+
+    name: str
+    boxes: int
+    example: Example
+    responses: list[str]
+    prompts: list[tuple[int, np.ndarray]]  # keyframe and boxes of each rollout
+
+
+def make_job(boxes: int, mixed: bool, options: argparse.Namespace) -> Job:
+    """Random frames and boxes; the time does not depend on what they show."""
+    rng = np.random.default_rng(options.seed + boxes)
+    size, frames = options.frame_size, options.frames
+    images = [Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)) for _ in range(frames)]
+    truth = GroundTruth(
+        frame_ids=list(range(0, 4 * frames, 4)),
+        boxes=[_random_boxes(rng, boxes, size).tolist() for _ in range(frames)],
+        masks=rng.integers(0, 2, (frames, size, size), dtype=np.uint8),
+    )
+    middle = frames // 2
+    keyframes = [number % frames if mixed else middle for number in range(options.rollouts)]
+    prompts = [(keyframe, _random_boxes(rng, boxes, size)) for keyframe in keyframes]
+    responses = [
+        format_answer("It is there.", truth.frame_ids[keyframe], found.tolist()) for keyframe, found in prompts
+    ]
+    name = f"{boxes} box{'es' if boxes > 1 else ''}, {'mixed keyframes' if mixed else 'one keyframe'}"
+    return Job(name, boxes, Example("benchmark/0", [], images, truth), responses, prompts)
+
+
+def _random_boxes(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    corners = np.sort(rng.integers(0, size, (count, 2, 2)), axis=1)
+    return corners.reshape(count, 4).astype(np.float64)
+
+
+class PublishedSchedule:
+    """sam2's video predictor, one rollout at a time."""
+
+    def __init__(self, config: str, weights: dict[str, torch.Tensor], device: torch.device):
+        import sam2.sam2_video_predictor as official
+        from hydra.utils import instantiate
+        from omegaconf import OmegaConf
+
+        official.tqdm = lambda frames, **_: frames  # no progress bar for every rollout
+        settings = OmegaConf.load(find_config(config))
+        settings.model._target_ = "sam2.sam2_video_predictor.SAM2VideoPredictor"
+        for key, value in POSTPROCESSING.items():
+            OmegaConf.update(settings, f"model.{key}", value, force_add=True)
+        self.predictor = instantiate(settings.model, _recursive_=True)
+        self.predictor.load_state_dict(weights)
+        self.predictor.to(device).eval()
+        self.device = device
+        self.masks: dict[str, list[np.ndarray]] = {}  # job -> the masks of each rollout
+
+    def score(self, job: Job, rollouts: int) -> list[float]:
+        """The consistency of the first `rollouts` answers."""
+        frames, truth = [np.asarray(image) for image in job.example.images], job.example.truth
+        self.masks[job.name] = [self._track(frames, *prompt) for prompt in job.prompts[:rollouts]]
+        return [float(frame_ious(masks, truth.masks).mean()) for masks in self.masks[job.name]]
+
+    def _track(self, frames: Sequence[np.ndarray], keyframe: int, boxes: np.ndarray) -> np.ndarray:
+        state = self._start(frames)
+        for number, box in enumerate(boxes):
+            self.predictor.add_new_points_or_box(state, keyframe, number, box=box.astype(np.float32))
+        masks = np.zeros((len(frames), *frames[0].shape[:2]), dtype=bool)
+        for reverse in (False, True):
+            for frame, _, logits in self.predictor.propagate_in_video(state, start_frame_idx=keyframe, reverse=reverse):
+                masks[frame] = (logits > 0).any(0)[0].cpu().numpy()
+        return masks
+
+    def _start(self, frames: Sequence[np.ndarray]) -> dict:
+        """The state that `init_state` makes of a folder of JPEG files, from frames in memory."""
+        height, width = frames[0].shape[:2]
+        state = dict.fromkeys(("cached_features", "constants", "point_inputs_per_obj", "mask_inputs_per_obj"))
+        state |= dict.fromkeys(("output_dict_per_obj", "temp_output_dict_per_obj", "frames_tracked_per_obj"))
+        state = {key: {} for key in state} | {
+            "obj_id_to_idx": OrderedDict(),
+            "obj_idx_to_id": OrderedDict(),
+            "obj_ids": [],
+        }
+        return state | {
+            "images": preprocess_frames(frames, self.predictor.image_size, self.device),
+            "num_frames": len(frames),
+            "offload_video_to_cpu": False,
+            "offload_state_to_cpu": False,
+            "video_height": height,
+            "video_width": width,
+            "device": self.device,
+            "storage_device": self.device,
+        }

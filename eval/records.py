@@ -1,0 +1,76 @@
+"""One line of predictions.jsonl: what a policy answered about one sample, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from veason.data import VideoSample
+from veason.frames import evaluation_frames
+from veason.pipeline import Prediction
+
+
+@dataclass(frozen=True)
+class PredictionRecord:
+    """The prediction for one sample.
+
+    Attributes:
+        sample_id, video, exp_id, expression, type_id: as in `VideoSample`.
+        num_objects: true objects, as far as the benchmark tells.
+        frames: of the video.
+        size: height and width of the video in pixels.
+        result_dir: folder of the masks below the run's.
+        shown: the frames that the policy saw.
+        answer: the whole text that the policy wrote; `thinking` its reasoning.
+        keyframe, boxes: where tracking starts; boxes are [x1, y1, x2, y2] in pixels of the video.
+        failure: why every mask is empty, None where boxes were tracked (see `Prediction`).
+        seconds: this sample's share of the time of "policy", "tracker" and "write".
+    """
+
+    sample_id: str
+    video: str
+    exp_id: str
+    expression: str
+    type_id: int | None
+    num_objects: int
+    frames: int
+    size: list[int]
+    result_dir: str
+    shown: list[int]
+    answer: str
+    thinking: str
+    keyframe: int | None
+    boxes: list[list[int]]
+    failure: str | None
+    seconds: dict[str, float]
+
+    @classmethod
+    def make(
+        cls, sample: VideoSample, prediction: Prediction, sampled_frames: int, seconds: dict[str, float]
+    ) -> PredictionRecord:
+        return cls(
+            sample_id=sample.sample_id,
+            video=sample.video,
+            exp_id=sample.exp_id,
+            expression=sample.expression,
+            type_id=sample.type_id,
+            num_objects=sample.num_objects,
+            frames=len(sample.frames),
+            size=[sample.height, sample.width],
+            result_dir=sample.result_dir,
+            shown=evaluation_frames(len(sample.frames), sampled_frames),
+            answer=prediction.text,
+            thinking=prediction.thinking,
+            keyframe=prediction.keyframe,
+            boxes=[list(box) for box in prediction.boxes],
+            failure=prediction.failure,
+            seconds=seconds,
+        )
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> PredictionRecord:
+        """Raises KeyError when a field is missing; fields of other versions are left out."""
+        return cls(**{item.name: content[item.name] for item in fields(cls)})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

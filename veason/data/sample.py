@@ -1,0 +1,86 @@
+"""One expression about one video, and what is checked of its files."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from veason.errors import DataError
+
+MISSING = "annotation file is missing: "  # begins the message that names a file
+
+
+class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thousands
+    """One expression about one video.
+
+    Attributes:
+        sample_id: `<video>/<exp_id>`, unique in its benchmark, named in every error.
+        expression: as it stands in the annotation.
+        frame_dir: the folder of the video's frames.
+        frames: names of the frames without suffix, sorted; their position is their time.
+        height, width: of the frames, in pixels.
+        type_id: 0 referring, 1 reasoning, 2 the target is not in the video; None where the benchmark does not tell.
+        object_ids: annotation ids of the targets; () when they are absent or not told.
+    """
+
+    sample_id: str
+    video: str
+    exp_id: str
+    expression: str
+    frame_dir: Path
+    frames: tuple[str, ...]
+    height: int
+    width: int
+    type_id: int | None = None
+    object_ids: tuple[str, ...] = ()
+
+    @property
+    def result_dir(self) -> str:
+        """Folder of this sample's PNGs below the output folder."""
+        return f"Annotations/{self.sample_id}"
+
+    @property
+    def num_objects(self) -> int:
+        return len(self.object_ids)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises DataError when it is missing or broken."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise DataError(f"{MISSING}{path}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"annotation file is not JSON: {path} ({error})") from error
+
+
+@contextlib.contextmanager
+def gc_paused() -> Iterator[None]:
+    """No garbage collection inside: making tens of thousands of objects that all stay would start it repeatedly."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def missing_files(folder: Path, names: Iterable[str], suffix: str, what: str) -> list[str]:
+    """The files of `names` that a folder lacks, in at most one line: "frame is missing: a/4.jpg (and 2 more)"."""
+    try:
+        present = set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return [f"{what} folder is missing: {folder}"]
+    wanted = [name + suffix for name in names]
+    if present.issuperset(wanted):
+        return []
+    missing = [name for name in wanted if name not in present]
+    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+    return [f"{what} is missing: {folder / missing[0]}{more}"]

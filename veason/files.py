@@ -1,0 +1,46 @@
+"""Whole files or none: write beside the target, then rename."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path beside `path` to write to; flushed to the disk and renamed to `path` at the end, removed on an error.
+
+    A reader sees the earlier file or the new one, never a part. What a killed process left is overwritten.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    target = Path(path)
+    part = target.with_name(target.name + ".part")
+    part.unlink(missing_ok=True)
+    try:
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a UTF-8 text file as a whole, making its folder."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], content: Any, **options: Any) -> None:
+    """Write a JSON file as a whole, making its folder; `options` are `json.dump`'s."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as part, open(part, "w", encoding="utf-8") as file:
+        json.dump(content, file, **options)
+        file.write("\n")

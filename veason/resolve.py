@@ -1,0 +1,42 @@
+"""Names and `package.module:name` paths: one way to choose a benchmark, a tracker, a rule or a teacher."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from veason.errors import DataError
+
+
+def resolve(name: str, table: Mapping[str, Any], kind: str) -> Any:
+    """The object behind a short name of `table`, or behind a `package.module:name` path.
+
+    Args:
+        table: short name -> path, or the object itself.
+        kind: the key or option that the name was given for; begins the message.
+
+    Raises:
+        DataError: neither, in one line; the nearest known name is given.
+    """
+    found = table.get(name, name)
+    if not isinstance(found, str):
+        return found
+    module, colon, attribute = found.partition(":")
+    if not colon:
+        raise DataError(f"{kind}: {name!r} is unknown{nearest(name, table)} (or give package.module:name)")
+    try:
+        target = importlib.import_module(module)
+        for part in attribute.split("."):
+            target = getattr(target, part)
+    except (ImportError, AttributeError) as error:
+        raise DataError(f"{kind}: {found} cannot be imported ({error})") from error
+    return target
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known one that it may mean, or all of them."""
+    known = list(known)
+    near = get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; choose {', '.join(known) or 'none'}"

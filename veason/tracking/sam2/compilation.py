@@ -1,0 +1,54 @@
+"""Which parts of SAM 2 run under `torch.compile`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+MIN_COMPILED_SIZE = 512  # pixels; a smaller model runs faster than it compiles
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What is compiled. docs/performance.md has the time that each part saves.
+
+    Attributes:
+        image_encoder: the image encoder, block by block.
+        steps: memory attention, mask decoder and memory encoder.
+    """
+
+    image_encoder: bool = True
+    steps: bool = True
+
+    @classmethod
+    def for_model(cls, model: Any) -> CompileOptions:
+        """Large models on a GPU are compiled, all others are not."""
+        worthwhile = next(model.parameters()).is_cuda and model.image_size >= MIN_COMPILED_SIZE
+        return cls(image_encoder=worthwhile, steps=worthwhile)
+
+
+def compiled(call: Callable) -> Callable:
+    """`torch.compile` of a function whose tensors change their leading size: one compilation for all sizes above 1."""
+    inner = torch.compile(call)
+
+    @wraps(call)
+    def outer(*args: Any) -> Any:
+        for tensor in tree_leaves(args):
+            if isinstance(tensor, torch.Tensor):
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return inner(*args)
+
+    return outer
+
+
+def compile_blocks(blocks: Any) -> None:
+    """Compile an encoder block by block: equal shapes share one compilation, a tenth of the time of the whole."""
+    # Hiera-large has eight shapes of block, each for several frames and for one; beyond the limit blocks stay eager.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    for block in blocks:
+        block.forward = compiled(block.forward)

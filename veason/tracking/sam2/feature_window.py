@@ -1,0 +1,60 @@
+"""The image features of one clip, a chunk of frames at a time; the next chunk's frames are read meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from veason.tracking.sam2.network import ImageFeatures, Network, concat_features, to_device
+from veason.tracking.sam2.preprocessing import preprocess_frames
+
+ENCODER_BATCH = 8  # frames of 1024 pixels encoded at once: what fills a GPU; more only takes memory
+
+
+class FeatureWindow:
+    """The features of up to `capacity` frames; a frame that it does not hold makes it load the next chunk.
+
+    Args:
+        read_frame: frame index -> uint8 [H, W, 3] RGB; called in a thread for the chunks after the first.
+        order: all frames, in the order in which they will be asked for.
+    """
+
+    def __init__(self, network: Network, read_frame: Callable[[int], np.ndarray], order: Sequence[int], capacity: int):
+        self.network, self.read_frame, self.order = network, read_frame, list(order)
+        self.capacity = max(1, min(capacity, len(self.order)))
+        self.position = {frame: number for number, frame in enumerate(self.order)}
+        self.rows: dict[int, int] = {}
+        self.features: ImageFeatures
+        self.reader = ThreadPoolExecutor(1, thread_name_prefix="frames")  # its thread starts with the first prefetch
+        self.prefetched: tuple[int, Future] | None = None  # where the chunk starts in `order`, and its frames
+
+    def __call__(self, frames: Sequence[int]) -> ImageFeatures:
+        """The features of `frames`, one row each; they lie in one chunk, which any clip shorter than `capacity` is."""
+        if any(frame not in self.rows for frame in frames):
+            self._load(min(self.position[frame] for frame in frames) // self.capacity * self.capacity)
+        return self.features[to_device([self.rows[frame] for frame in frames], self.network.device)]
+
+    def _load(self, start: int) -> None:
+        chunk = self.order[start : start + self.capacity]
+        if self.prefetched is not None and self.prefetched[0] == start:
+            frames = self.prefetched[1].result()
+        else:
+            frames = self._read(chunk)
+        following = start + self.capacity
+        if following < len(self.order):
+            wanted = self.order[following : following + self.capacity]
+            self.prefetched = following, self.reader.submit(self._read, wanted)
+        if self.rows:
+            del self.features  # its memory, before the next chunk's
+        size = ENCODER_BATCH * self.network.batch_scale
+        batches = (self._encode(frames[first : first + size]) for first in range(0, len(frames), size))
+        self.features = concat_features(batches, len(frames))
+        self.rows = {frame: row for row, frame in enumerate(chunk)}
+
+    def _encode(self, frames: Sequence[np.ndarray]) -> ImageFeatures:
+        return self.network.encode_images(preprocess_frames(frames, self.network.size, self.network.device))
+
+    def _read(self, chunk: Sequence[int]) -> list[np.ndarray]:
+        return [self.read_frame(frame) for frame in chunk]
