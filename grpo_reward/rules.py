@@ -124,7 +124,7 @@ RULES["no_sam2"] = RULES["ablation_keyframe_sft_sam_mod_compute_score"]
 KEY = "worker.reward.compute_score"
 
 
-def find_rule(name: str, **options: Any) -> Rule:
+def find_rule(name: str, /, **options: Any) -> Rule:
     """A rule by its name in `RULES`, or by `package.module:name`; a function found there is called with `options`.
 
     Raises:

@@ -129,25 +129,71 @@ def test_scores_stay_in_range_where_the_arithmetic_does_not():
         assert 0.0 <= score.spatial <= 1.0 and 0.0 <= score.total <= 5.0
 
 
-def test_a_rule_of_ones_own():
-    def brevity(*_):
+def test_a_part_sees_the_response_the_expression_and_the_sample():
+    seen = []
+
+    def brevity(context):
+        seen.append(context)
         return 0.25
 
     rule = Rule(RULES[FAITHFUL].parse, {"brevity": brevity, **RULES["no_sam2"].parts})
-    score = score_answer(format_answer("", 7, [[0, 0, 4, 3]]), make_truth(), None, rule)
+    text, truth = format_answer("", 7, [[0, 0, 4, 3]]), make_truth()
+    score = score_answer(text, truth, None, rule, sample_id="bear/7", expression="the bear")
     assert score.parts["brevity"] == 0.25 and score.total == pytest.approx(3.75)
+    (context,) = seen
+    assert (context.response, context.sample_id, context.expression) == (text, "bear/7", "the bear")
+    assert context.truth is truth and context.parsed.time == 7 and context.masks is None
+
+
+def test_weights_scale_the_sum_and_not_the_parts():
+    text = format_answer("", 7, [[0, 0, 4, 3]])
+    plain = score_answer(text, make_truth(), None, RULES["no_sam2"])
+    weighted = RULES["no_sam2"].with_weights({"spatial": 2, "format": 0.5})
+    score = score_answer(text, make_truth(), None, weighted)
+    assert score.parts == plain.parts == {"format": 2.0, "keyframe": 1.0, "spatial": 0.5}
+    assert plain.total == 3.5 and score.total == 0.5 * 2 + 1 + 2 * 0.5
+    assert RULES["no_sam2"].weights == {} and RULES["no_sam2"].with_weights({}) is RULES["no_sam2"]
+    with pytest.raises(ValueError, match=r"worker\.reward\.weights: no part is named 'spacial'; did you mean spatial?"):
+        RULES["no_sam2"].with_weights({"spacial": 2})
+    for wrong in (float("nan"), "two", True):
+        with pytest.raises(ValueError, match=r"worker\.reward\.weights\.spatial is .*; a weight is a finite number"):
+            RULES["no_sam2"].with_weights({"spatial": wrong})
 
 
 def test_rules_are_found_by_name_and_by_path():
     assert find_rule(STRICT) is RULES[STRICT]
     assert find_rule(f"{__name__}:RULE_OF_THE_TESTS").parts == {}
     assert find_rule(f"{__name__}:make_rule", names=["format"]).parts.keys() == {"format"}
-    with pytest.raises(ValueError, match="video_match_keyframe_sft_sam_mod"):
-        find_rule("no_such_rule")
-    with pytest.raises(ValueError, match="cannot be imported"):
-        find_rule("grpo_reward.rules:nothing")
-    with pytest.raises(ValueError, match="not a grpo_reward"):
-        find_rule("grpo_reward.rules:PARTS")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("no_such_rule", {}, "worker.reward.compute_score: 'no_such_rule' is unknown; choose video_match_keyframe"),
+        ("veason_strikt", {}, "did you mean veason_strict?"),
+        ("no_sam2", {"names": 1}, "worker.reward.options: no_sam2 takes none, got names"),
+        ("grpo_reward.rules:nothing", {}, "cannot be imported"),
+        ("grpo_reward.rules:PARTS", {}, "is a dict, not a grpo_reward.rules.Rule"),
+        (f"{__name__}:make_rule", {}, "make_rule is a function of (names), and names is not in worker.reward.options"),
+        (f"{__name__}:make_rule", {"names": [], "name": 1}, "worker.reward.options.name: "),
+        (
+            f"{__name__}:compute_score",
+            {},
+            "compute_score is a function of (predict_str, ground_truth), and predict_str",
+        ),
+        (f"{__name__}:never", {}, "gave a NoneType, not a grpo_reward.rules.Rule"),
+    ],
+)
+def test_what_is_no_rule_is_refused_in_one_line(name, options, says, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.never", lambda: None)
+    with pytest.raises(ValueError) as error:
+        find_rule(name, **options)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def compute_score(predict_str, ground_truth):
+    """A reward function as other trainers take it."""
+    return float(predict_str == ground_truth)
 
 
 RULE_OF_THE_TESTS = Rule(RULES[FAITHFUL].parse, {})

@@ -10,9 +10,10 @@ from PIL import Image
 
 from grpo_reward.reward_score import GroundTruth, score_answer
 from grpo_reward.rules import find_rule
-from grpo_reward.scorer import RewardScorer, TrackerError, build_scorer
+from grpo_reward.scorer import RewardScorer, TrackerError, build_scorer, check_reward
 from veason.answers import format_answer
 from veason.data.examples import Example
+from veason.tracking.base import BaseTracker
 
 
 class BoxTracker:
@@ -135,15 +136,61 @@ def test_nothing_to_track_calls_no_tracker():
     assert tracker.calls == 0 and all(score.total == 0 for score in scores)
 
 
-def test_what_cannot_be_is_refused_at_the_start():
-    with pytest.raises(ValueError, match="on_tracker_error"):
-        build_scorer("no_sam2", on_tracker_error="ignore")
-    with pytest.raises(ValueError, match="sam2_config"):
-        build_scorer()
-    with pytest.raises(ValueError, match="sam2_checkpoint"):
-        build_scorer(sam2_config="configs/sam2.1/sam2.1_hiera_t.yaml")
-    with pytest.raises(ValueError, match="reward_type"):
-        build_scorer("no_sam2", reward_type="model")
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"compute_score": "no_sam2", "on_tracker_error": "ignore"}, "worker.reward.on_tracker_error is 'ignore'"),
+        ({}, "worker.reward.sam2_config is not set"),
+        ({"sam2_config": "configs/sam2.1/sam2.1_hiera_t.yaml"}, "worker.reward.sam2_checkpoint is not set"),
+        (
+            {"sam2_config": "configs/sam2.1/sam2.1_hiera_t.yaml", "sam2_checkpoint": "/no"},
+            "sam2_checkpoint=/no is no file",
+        ),
+        ({"tracker": "sam3"}, "worker.reward.tracker: 'sam3' is unknown; did you mean sam2?"),
+        (
+            {"tracker": f"{__name__}:OwnTracker", "tracker_options": {"a": 1}},
+            "worker.reward.tracker_options.a is unknown",
+        ),
+        ({"compute_score": "no_sam2", "reward_type": "model"}, "worker.reward.reward_type is 'model'"),
+        ({"compute_score": "no_sam2", "weights": {"form": 1}}, "no part is named 'form'; did you mean format?"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_the_start(options, says):
+    for call in (check_reward, build_scorer):
+        with pytest.raises(ValueError) as error:
+            call(**options)
+        assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_is_needed_is_told_before_anything_is_loaded():
+    sam2 = {"config": "configs/sam2.1/sam2.1_hiera_t.yaml", "checkpoint": "random"}
+    assert check_reward("no_sam2") == {}
+    (need,) = check_reward(tracker_options=sam2).values()
+    assert need == "worker.reward.compute_score=video_match_keyframe_sft_sam_mod tracks masks"
+    assert list(check_reward(sam2_config=sam2["config"], sam2_checkpoint="random")) == ["sam2"]
+    assert check_reward(tracker=f"{__name__}:OwnTracker") == {}
     assert build_scorer("no_sam2").tracker is None
+
+
+def test_a_tracker_of_ones_own_scores_as_it_tracks():
+    scorer = build_scorer(tracker=f"{__name__}:OwnTracker", weights={"consistency": 3})
+    scores = scorer.score(make_example(), RESPONSES)
+    alone = RewardScorer(find_rule("video_match_keyframe_sft_sam_mod"), BoxTracker()).score(make_example(), RESPONSES)
+    assert [score.parts for score in scores] == [score.parts for score in alone]
+    assert scores[0].total == alone[0].total + 2 * alone[0].consistency
+
+
+def test_an_example_without_truth_is_named():
     with pytest.raises(ValueError, match="bear/7"):
         RewardScorer(find_rule("no_sam2"), None).score(Example("bear/7", [], [], None), [""])
+
+
+class OwnTracker(BaseTracker):
+    """Fills its boxes, corners inclusive, in the frames' pixels (three times the masks' grid)."""
+
+    def track(self, read_frame, total, keyframe, boxes):
+        assert read_frame(keyframe).shape == (20, 30, 3)
+        mask = np.zeros((20, 30), dtype=bool)
+        for x1, y1, x2, y2 in boxes.round().astype(int):
+            mask[y1 : y2 + 2, x1 : x2 + 3] = True
+        return ((frame, mask) for frame in range(total))

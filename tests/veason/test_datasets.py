@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 from small_revos import FRAMES, HEIGHT, WIDTH, rectangle, rle_json, track_masks, write_frames
 
-from veason.data import BENCHMARKS, Benchmark, VideoSample, open_benchmark
+from veason.data import BENCHMARKS, VideoSample, find_benchmark, open_benchmark
+from veason.data.training import build_training_data
 from veason.errors import DataError
+from veason.masks import resize_nearest
 
 MASKS = np.stack([rectangle(2, 3 + t, 12, 20 + t) for t in range(4)])  # [4, H, W]
 OTHER = np.stack([rectangle(30, 40, 40, 60 - t) for t in range(4)])
@@ -217,6 +219,42 @@ def test_every_benchmark_pickles_and_names_its_samples_apart(name, request):
 
 
 @pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("revos", None),
+        ("mevis", "valid_u"),
+        ("reasonvos", None),
+        ("refytvos", None),
+        ("refdavis17", "valid"),
+        ("vicas", "val"),
+    ],
+)
+def test_every_benchmark_with_masks_can_be_trained_on(name, split, request, monkeypatch):
+    root = request.getfixturevalue(name)
+    data = build_training_data(name=name, train_files=root, meta_file=split, keyframe_resize=56, sampled_frames=3)
+    benchmark = open_benchmark(name, root, data.benchmark.split)
+    for index in range(len(data)):
+        sample = next(sample for sample in benchmark.samples if sample.sample_id == data.sample_id(index))
+        messages, sizes = data.outline(index, seed=1)
+        example = data.example(index, seed=1)
+        assert example.messages == messages and len(example.images) == len(sizes) == len(example.truth.frame_ids)
+        union = benchmark.masks(sample, example.truth.frame_ids).any(axis=0)
+        assert np.array_equal(example.truth.masks, resize_nearest(union.astype(np.uint8), 56))
+        assert [len(boxes) for boxes in example.truth.boxes] == [
+            sample.num_objects if frame.any() else 1 for frame in union
+        ]
+    read = []
+    monkeypatch.setattr("veason.data.layouts.masks.read_mask", lambda path: read.append(path))
+    data.outline(0, seed=2)
+    assert not read  # areas are read once
+
+
+def test_a_split_without_public_masks_cannot_be_trained_on(mevis):
+    with pytest.raises(DataError, match="mevis valid has no public masks to train on"):
+        build_training_data(name="mevis", train_files=mevis, meta_file="valid")
+
+
+@pytest.mark.parametrize(
     ("name", "lost", "says"),
     [
         ("mevis", "valid_u/JPEGImages/v/00002.jpg", r"mevis v/0: frame is missing: .*00002\.jpg"),
@@ -258,26 +296,9 @@ def test_a_mask_of_another_size_is_named(reasonvos):
         benchmark.areas(benchmark.samples[0])
 
 
-class Own(Benchmark):
-    """What a user writes for a data set of one video and one expression."""
-
-    name = "own"
-    splits = {"all": "list.json"}  # noqa: RUF012
-
-    def read_samples(self):
-        yield VideoSample("v/0", "v", "0", "it", self.root / "v", ("00000", "00001"), HEIGHT, WIDTH, None, ("1",))
-
-    def tracks(self, sample, frame_indices):
-        return [[None for _ in frame_indices]]
-
-
-def test_a_benchmark_of_ones_own(tmp_path):
-    write_frames(tmp_path / "v", 2)
-    benchmark = open_benchmark(f"{__name__}:Own", tmp_path)
-    assert benchmark.masks(benchmark.samples[0]).shape == (1, 2, HEIGHT, WIDTH)
-
-
 def test_wrong_names_are_answered(tmp_path, revos):
+    with pytest.raises(DataError, match=r"veason.data.sample:VideoSample is no subclass of veason.data.Benchmark"):
+        find_benchmark("veason.data.sample:VideoSample")
     with pytest.raises(DataError, match="did you mean reasonvos"):
         open_benchmark("reasonvoss", tmp_path)
     with pytest.raises(DataError, match="it has valid, train"):

@@ -35,6 +35,7 @@ def build_tracker(
     Raises:
         DataError: no such tracker, or options that it refuses.
     """
+    check_tracker(name, options)
     found = resolve(name, TRACKERS, "tracker")
     tracker = getattr(found, "from_options", found)(device, **own_options(name, options))
     if max_frames is not None:

@@ -80,8 +80,7 @@ class Sam2Tracker(BaseTracker):
 
     @classmethod
     def from_options(cls, device: str | torch.device, **options: Any) -> Sam2Tracker:
-        """`from_files` with its arguments from a configuration; the checkpoint must be named."""
-        cls.check_options(**options)
+        """`from_files` with its arguments from a configuration."""
         return cls.from_files(device=device, **options)
 
     @classmethod

@@ -1,0 +1,95 @@
+"""A benchmark of 20 lines is audited, trained on and evaluated by its path; a column of its own is reported."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval import metrics
+from eval.options import EvaluateConfig
+from eval.run_folder import RunFolder
+from eval.worker import EvaluationWorker
+from veason.audit.command import main as audit_main
+from veason.data import Benchmark, VideoSample
+from veason.data.training import build_training_data
+from veason.errors import DataError
+from veason.masks import encode
+
+PATH = f"{__name__}:Squares"
+
+
+class Squares(Benchmark):
+    """What a user writes: clips/<video>/<frame>.jpg, and list.json with a text and a box per video."""
+
+    name = "squares"
+    splits = {"all": "list.json"}  # noqa: RUF012
+
+    def read_samples(self):
+        self.entries = json.loads(self.meta_path.read_text())
+        for video, entry in self.entries.items():
+            folder = self.root / "clips" / video
+            frames = tuple(sorted(path.stem for path in folder.glob("*.jpg")))
+            yield VideoSample(f"{video}/0", video, "0", entry["text"], folder, frames, 40, 60, None, ("it",))
+
+    def tracks(self, sample, frame_indices):
+        left, top, right, bottom = self.entries[sample.video]["box"]
+        mask = np.zeros((sample.height, sample.width), np.uint8)
+        mask[top:bottom, left:right] = 1
+        return [[encode(mask) for _ in frame_indices]]
+
+
+@pytest.fixture
+def squares(tmp_path):
+    root = tmp_path / "squares"
+    for video in ("a", "b"):
+        (root / "clips" / video).mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (60, 40), (number, 0, 0)).save(root / "clips" / video / f"{number:02d}.jpg")
+    entries = {video: {"text": f"The square of {video}.", "box": [5, 5, 25, 30]} for video in ("a", "b")}
+    (root / "list.json").write_text(json.dumps(entries))
+    return root
+
+
+def test_it_is_audited(squares, tmp_path, capsys):
+    output = tmp_path / "audit"
+    assert audit_main([str(squares), "--benchmark", PATH, "--output", str(output)]) == 0
+    (squares / "clips" / "b" / "03.jpg").write_bytes(b"")
+    (squares / "clips" / "b" / "05.jpg").write_bytes(b"")
+    assert audit_main([str(squares), f"benchmark={PATH}", f"output={output}", "workers=2"]) == 1
+    assert "1 unreadable_frame" in capsys.readouterr().out and (output / "exclude.txt").read_text().startswith("b/0")
+
+
+def test_it_is_trained_on(squares):
+    section = {"train_files": str(squares), "sampled_frames": 4, "keyframe_resize": 56, "rollout_batch_size": 2}
+    data = build_training_data(name=PATH, **section)
+    assert len(data) == 2 and data.sample_id(1) == "b/0"
+    messages, sizes = data.outline(1, seed=3)
+    example = data.example(1, seed=3)
+    assert example.messages == messages and [image.size for image in example.images] == sizes
+    assert example.expression == "The square of b."
+    assert example.truth.boxes[0] == [[pytest.approx(5 * 56 / 60 + 0.5), pytest.approx(7.5), 22.9, pytest.approx(41.1)]]
+    assert example.truth.masks.shape == (len(sizes), 56, 56) and example.truth.masks.all(0).any()
+    assert build_training_data(name=PATH, options={"include_absent": True}, **section).sampled_frames == 4
+    with pytest.raises(DataError, match=r"data\.options has sampled; data\.name=.*:Squares takes sampled_frames"):
+        build_training_data(name=PATH, options={"sampled": 3}, **section)
+
+
+def test_a_target_without_a_mask_is_named_when_it_is_read(squares):
+    entries = json.loads((squares / "list.json").read_text())
+    (squares / "list.json").write_text(json.dumps({**entries, "a": {"text": "nothing", "box": [0, 0, 0, 0]}}))
+    data = build_training_data(name=PATH, train_files=squares)
+    with pytest.raises(DataError, match=r"a/0: no mask in any frame, in .*list\.json"):
+        data.example(0, 0)
+    assert build_training_data(name=PATH, train_files=squares, on_bad_sample="skip").example(0, 0).sample_id == "b/0"
+
+
+def test_it_is_evaluated(squares, tmp_path, scripted, capsys):
+    config = EvaluateConfig("none", str(squares), str(tmp_path / "run"), benchmark=PATH)
+    folder, worker = RunFolder(config.output_path), EvaluationWorker(config, 0, scripted())
+    folder.begin({"benchmark": PATH, "split": "all", "limit": None})
+    worker.run(range(2))
+    folder.finish(["a/0", "b/0"])
+    assert metrics.main([str(tmp_path / "run"), str(squares), "processes=1"]) == 0
+    printed = capsys.readouterr().out
+    assert "| Method | J | F | J&F |" in printed and "2 expressions, no prediction is missing" in printed
