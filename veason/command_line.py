@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 
 def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -41,13 +40,3 @@ def _switch(parser: argparse.ArgumentParser, key: str, value: str) -> list[str]:
     if value == "true":
         return [f"--{key}"]
     return [f"--no-{key}"] if f"--no-{key}" in parser._option_string_actions else []
-
-
-def key_value(word: str) -> tuple[str, Any]:
-    """An argparse type: `key=value`, the value read as a YAML scalar."""
-    import yaml
-
-    key, equals, value = word.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{word!r} is no key=value")
-    return key, yaml.safe_load(value)

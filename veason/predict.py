@@ -21,8 +21,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from omegaconf import OmegaConf
 
-from veason.command_line import key_value, parse_arguments
+from veason.command_line import parse_arguments
 from veason.errors import DataError
 from veason.frames import check_side, evaluation_frames
 from veason.masks import encode, read_mask
@@ -61,7 +62,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", help="the policy's checkpoint folder")
     parser.add_argument("--tracker", default=DEFAULT, help=f"{', '.join(TRACKERS)}, or package.module:name")
     parser.add_argument(
-        "--tracker_options", type=key_value, action="append", default=[], metavar="KEY=VALUE", help="several times"
+        "--tracker_options", action="append", default=[], metavar="KEY=VALUE", help="may be given several times"
     )
     parser.add_argument("--sam2", help="SAM 2 weights, such as sam2.1_hiera_large.pt")
     parser.add_argument(
@@ -80,7 +81,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.fps is not None and options.fps <= 0:
         parser.error(f"--fps must be above 0, not {options.fps}")
     published = {"sam2_config": options.sam2_config, "sam2_checkpoint": options.sam2}
-    options.tracker_options = published | dict(options.tracker_options)
+    options.tracker_options = published | OmegaConf.to_container(OmegaConf.from_dotlist(options.tracker_options))
     return options
 
 
