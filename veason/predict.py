@@ -81,7 +81,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.fps is not None and options.fps <= 0:
         parser.error(f"--fps must be above 0, not {options.fps}")
     published = {"sam2_config": options.sam2_config, "sam2_checkpoint": options.sam2}
-    options.tracker_options = published | OmegaConf.to_container(OmegaConf.from_dotlist(options.tracker_options))
+    options.tracker_options = {**published, **OmegaConf.from_dotlist(options.tracker_options)}
     return options
 
 
