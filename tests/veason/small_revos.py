@@ -74,3 +74,10 @@ def write_revos(folder):
     }
     (root / "mask_dict_foreground.json").write_text(json.dumps(foreground))
     return root
+
+
+def edit(path, change):
+    """Change the content of a JSON file."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
