@@ -11,7 +11,6 @@ frame's number as its time in seconds, as in training, so `--fps 1` shows a vide
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from omegaconf import OmegaConf
 
 from veason.command_line import parse_arguments
 from veason.errors import DataError
+from veason.files import write_json
 from veason.frames import check_side, evaluation_frames
 from veason.masks import encode, read_mask
 from veason.model_info import read_model_info
@@ -142,7 +142,7 @@ def predict(
             "frames_shown": evaluation_frames(len(frames), segmenter.sampled_frames),
             "masks": rles,
         }
-        (folder / "result.json").write_text(json.dumps(result) + "\n", encoding="ascii")
+        write_json(folder / "result.json", result)
         if prediction.keyframe is not None and 0 <= prediction.keyframe < len(frames):
             save_picture(folder / "keyframe.jpg", draw_boxes(frames[prediction.keyframe], prediction.boxes))
         write_overlay(folder, frames, fps)

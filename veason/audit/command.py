@@ -28,6 +28,7 @@ from veason.command_line import parse_arguments
 from veason.data import BENCHMARKS, Benchmark, VideoSample, detect_benchmark, find_benchmark
 from veason.data.sample import MISSING
 from veason.errors import DataError, describe
+from veason.files import write_text
 from veason.frames import read_frame
 from veason.pictures import overlay_masks, save_picture, strip
 
@@ -82,16 +83,15 @@ def exclusions(findings: Iterable[Finding]) -> dict[str, list[str]]:
 def write_report(
     output: Path, benchmarks: Sequence[Benchmark], findings: Sequence[Finding], pictures: int
 ) -> dict[str, list[str]]:
-    """Writes report.md, findings.jsonl, exclude.txt and the pictures; returns `exclusions(findings)`."""
-    output.mkdir(parents=True, exist_ok=True)
+    """Write report.md, findings.jsonl, exclude.txt and the pictures; returns `exclusions(findings)`."""
     reasons = exclusions(findings)
     lines = [f"{sample_id}  # {', '.join(kinds)}\n" for sample_id, kinds in reasons.items()]
-    (output / "exclude.txt").write_text("".join(lines), encoding="utf-8")
+    write_text(output / "exclude.txt", "".join(lines))
     records = (json.dumps(asdict(finding), ensure_ascii=False) + "\n" for finding in findings)
-    (output / "findings.jsonl").write_text("".join(records), encoding="utf-8")
+    write_text(output / "findings.jsonl", "".join(records))
     by_split = {benchmark.split: benchmark for benchmark in benchmarks}
     drawn = dict(_draw(output / "pictures", by_split, findings, pictures))
-    (output / "report.md").write_text("\n".join(_report(benchmarks, findings, reasons, drawn)) + "\n", encoding="utf-8")
+    write_text(output / "report.md", "\n".join(_report(benchmarks, findings, reasons, drawn)) + "\n")
     return reasons
 
 
