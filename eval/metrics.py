@@ -94,7 +94,7 @@ def score(config: MetricsConfig) -> str:
     values = summarize(benchmark, scores)
     target = Path(config.output) if config.output else predictions / "metrics.json"
     content = {"benchmark": name, "split": split, "table": _finite(values), "samples": as_json(scores)}
-    write_json(target, content, indent=1)
+    write_json(target, content)
     table = markdown(benchmark, split, values, config.name)
     return "\n".join([table, "", *_missing(scores), f"written to {target}"])
 

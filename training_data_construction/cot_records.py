@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +51,7 @@ def build_record(
     chain, separator, solution = answer.partition(THINK_END)
     messages = build_messages(sample.expression, task.frame_ids, template, (size, size))
     return {
+        "sample_id": sample.sample_id,
         "video": sample.video,
         "exp_id": sample.exp_id,
         "exp": sample.expression,
@@ -87,14 +86,3 @@ def split_by_video(records: Sequence[Record], val_ratio: float, seed: int) -> tu
     held_out = {videos[index] for index in np.random.default_rng(seed).permutation(len(videos))[:count]}
     train = [record for record in records if record["video"] not in held_out]
     return train, [record for record in records if record["video"] in held_out]
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON atomically: to a temporary file, which is then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    with open(aside, "w", encoding="utf-8") as file:
-        json.dump(content, file, ensure_ascii=False, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)

@@ -15,10 +15,16 @@ import argparse
 import json
 import os
 import random
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+if __package__ in (None, ""):  # run as a script: replace its folder on the path by the project's
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from veason.files import write_json
 
 Key = tuple[str, str]  # video, exp_id
 Stratum = tuple[str, str]
@@ -130,14 +136,6 @@ def read_annotation(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_annotation(path: Path, content: dict[str, Any]) -> None:
-    """Writes the file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=4, ensure_ascii=False), encoding="utf-8")
-    part.replace(path)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input_json", help="default: $REVOS_ROOT/meta_expressions_train_.json")
@@ -158,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         strata, absent = group_by_stratum(content["videos"])
         chosen = sample_keys(strata, options.target_size, rng)
         chosen |= set(rng.sample(absent, min(options.absent_size, len(absent))))
-        write_annotation(output, select(content, chosen))
+        write_json(output, select(content, chosen), indent=4, ensure_ascii=False)
     except SamplingError as error:
         raise SystemExit(f"data_sampling: {error}") from None
     except OSError as error:

@@ -18,8 +18,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from training_data_construction.cot_records import IMAGE_TAG, Record, write_json
+from training_data_construction.cot_records import IMAGE_TAG, Record
 from veason.errors import DataError
+from veason.files import write_json
 from veason.frames import read_frame, resize_frame
 from veason.prompts import SYSTEM_PROMPT
 
@@ -58,9 +59,9 @@ def export_llamafactory(
     for split, records in splits.items():
         if records:
             name = f"veason_cot_{split}"
-            write_json(folder / f"{name}.json", [_convert(record, pictures) for record in records])
+            write_json(folder / f"{name}.json", [_convert(record, pictures) for record in records], ensure_ascii=False)
             info[name] = {"file_name": f"{name}.json", "formatting": "sharegpt", "columns": COLUMNS, "tags": TAGS}
-    write_json(folder / "dataset_info.json", info)
+    write_json(folder / "dataset_info.json", info, ensure_ascii=False)
 
 
 def _convert(record: Record, pictures: Mapping[str, str]) -> dict[str, Any]:

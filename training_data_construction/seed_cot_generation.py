@@ -37,16 +37,18 @@ from tqdm import tqdm
 
 from training_data_construction.budget import Budget, RateLimiter
 from training_data_construction.collect import Collector
-from training_data_construction.cot_records import build_record, split_by_video, write_json
+from training_data_construction.cot_records import build_record, split_by_video
 from training_data_construction.journal import Journal, JournalError
 from training_data_construction.llamafactory_export import export_llamafactory
 from training_data_construction.teacher_progress import Progress, read_progress
 from training_data_construction.teacher_tasks import MAX_PER_VIDEO, TEACHER_FRAMES, TeacherTask, plan_tasks
 from training_data_construction.teachers import TeacherError, load_teacher
 from veason.command_line import parse_arguments
-from veason.data.revos import ReVOS
-from veason.data.training import read_exclusions
+from veason.data import BENCHMARKS, find_benchmark
+from veason.data.revos import SELECTED
+from veason.data.training import open_training_split, read_exclusions
 from veason.errors import DataError, describe
+from veason.files import write_json
 
 STATUS_OPEN = 3  # exit status
 
@@ -67,11 +69,11 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _add_data_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--data_root", default=os.environ.get("REVOS_ROOT"), help="the ReVOS folder; default: $REVOS_ROOT")
+    add("--data_root", default=os.environ.get("REVOS_ROOT"), help="the data set's folder; default: $REVOS_ROOT")
+    add("--benchmark", default="revos", help=f"{', '.join(BENCHMARKS)}, or package.module:Class (%(default)s)")
     add(
         "--input_json",
-        default="meta_expressions_train_select.json",
-        help="annotation file, as a path or a name in --data_root",
+        help=f"annotation file, as a path or a name in --data_root, or a split; default for ReVOS: {SELECTED}",
     )
     add("--max_per_video", type=int, default=MAX_PER_VIDEO, help="most expressions per video (%(default)s)")
     add("--sampled_frames", type=int, default=TEACHER_FRAMES, help="N of the training frame rule (%(default)s)")
@@ -145,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
     args = read_options(arguments)
     try:
-        benchmark = ReVOS(args.data_root, split="train", meta_file=_annotation(args.data_root, args.input_json))
+        benchmark = open_training_split(args.benchmark, args.data_root, _annotation(args))
         excluded = read_exclusions(args.exclude)
         tasks, bad = plan_tasks(
             benchmark,
@@ -233,9 +235,9 @@ def write_outputs(args: argparse.Namespace, tasks: Sequence[TeacherTask], progre
                 }
             )
     train, val = split_by_video(records, args.val_ratio, args.seed)
-    write_json(args.output / "cot_train.json", train)
-    write_json(args.output / "cot_val.json", val)
-    write_json(args.output / "rejected.json", rejected)
+    write_json(args.output / "cot_train.json", train, ensure_ascii=False)
+    write_json(args.output / "cot_val.json", val, ensure_ascii=False)
+    write_json(args.output / "rejected.json", rejected, ensure_ascii=False)
     if args.llamafactory:
         export_llamafactory(args.output / "llamafactory", {"train": train, "val": val}, args.keyframe_resize)
 
@@ -258,9 +260,12 @@ def _summarize(collector: Collector, progress: dict[str, Progress], bad: dict[st
     return STATUS_OPEN if still_open else 0
 
 
-def _annotation(data_root: str, name: str) -> str:
-    """The annotation file: a name in the data root, or a path."""
-    return name if (Path(data_root) / name).is_file() else str(Path(name).absolute())
+def _annotation(args: argparse.Namespace) -> str | None:
+    """The annotation file, as a name in the data root or a path, or the name of a split."""
+    name = args.input_json or (SELECTED if args.benchmark == "revos" else None)
+    if name is None or name in find_benchmark(args.benchmark).splits or (Path(args.data_root) / name).is_file():
+        return name
+    return str(Path(name).absolute())
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ from tqdm import tqdm
 
 from training_data_construction.teacher_prompts import WORKED_EXAMPLES
 from veason import masks
-from veason.data.base import VideoSample
-from veason.data.revos import ReVOS
+from veason.data import Benchmark, VideoSample
 from veason.errors import DataError
 from veason.frames import anchored_frames, read_frame
 from veason.pictures import draw_boxes
@@ -54,7 +53,7 @@ class TeacherTask:
 
 
 def plan_tasks(
-    benchmark: ReVOS,
+    benchmark: Benchmark,
     seed: int,
     include_absent: bool = False,
     exclude: Iterable[str] = (),
@@ -95,7 +94,7 @@ def plan_tasks(
     return tasks, bad
 
 
-def _plan(benchmark: ReVOS, sample: VideoSample, seed: int, sampled_frames: int) -> TeacherTask:
+def _plan(benchmark: Benchmark, sample: VideoSample, seed: int, sampled_frames: int) -> TeacherTask:
     if problems := benchmark.training_problems(sample):
         raise DataError(f"{sample.sample_id}: {problems[0]}")
     absent = sample.type_id == 2

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import importlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +19,7 @@ import openai
 
 from training_data_construction.teacher_prompts import teacher_content
 from training_data_construction.teacher_tasks import TeacherTask, draw_pictures
+from veason.resolve import resolve
 
 FATAL_STATUS = {401, 402, 403, 404, 405}  # wrong key, account or address: no request can succeed
 REQUEST_STATUS = {400, 413, 415, 422, 451}  # this request is invalid; ends the run if no request has succeeded yet
@@ -221,7 +220,8 @@ def load_teacher(
         size: side in pixels of the student's square frames, in whose coordinates the toy teacher writes boxes.
 
     Raises:
-        TeacherError: no key, no model, or no such factory.
+        TeacherError: no key or no model.
+        DataError: no such factory.
     """
     if name == "openai":
         key = os.environ.get("OPENAI_API_KEY")
@@ -230,11 +230,5 @@ def load_teacher(
         if not model:
             raise TeacherError("--model is missing: the model's name at the server")
         return OpenAITeacher(model, base_url, key, options, timeout)
-    module_name, _, attribute = ("veason.toy.teacher:ToyTeacher" if name == "toy" else name).partition(":")
-    if not attribute:
-        raise TeacherError(f"--teacher {name}: neither openai, toy nor package.module:name")
-    try:
-        build: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise TeacherError(f"--teacher {name}: {error}") from error
+    build = resolve(name, {"openai": "", "toy": "veason.toy.teacher:ToyTeacher"}, "--teacher")
     return LocalTeacher(build(data_root, size=size) if name == "toy" else build(data_root))

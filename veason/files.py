@@ -38,9 +38,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | os.PathLike[str], content: Any, **options: Any) -> None:
-    """Write a JSON file as a whole, making its folder; `options` are `json.dump`'s."""
+def write_json(path: str | os.PathLike[str], content: Any, indent: int | None = 1, ensure_ascii: bool = True) -> None:
+    """Write a JSON file as a whole, making its folder; `indent` and `ensure_ascii` are as for `json.dump`."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as part, open(part, "w", encoding="utf-8") as file:
-        json.dump(content, file, **options)
+        json.dump(content, file, indent=indent, ensure_ascii=ensure_ascii)
         file.write("\n")

@@ -142,7 +142,7 @@ def predict(
             "frames_shown": evaluation_frames(len(frames), segmenter.sampled_frames),
             "masks": rles,
         }
-        write_json(folder / "result.json", result)
+        write_json(folder / "result.json", result, indent=None)
         if prediction.keyframe is not None and 0 <= prediction.keyframe < len(frames):
             save_picture(folder / "keyframe.jpg", draw_boxes(frames[prediction.keyframe], prediction.boxes))
         write_overlay(folder, frames, fps)

@@ -10,7 +10,7 @@ import yaml
 from fake_teacher import VIDEOS
 from PIL import Image
 
-from training_data_construction.cot_records import build_record, flat_prompt, split_by_video, write_json
+from training_data_construction.cot_records import build_record, flat_prompt, split_by_video
 from training_data_construction.llamafactory_export import export_llamafactory
 from training_data_construction.teacher_tasks import plan_tasks
 from veason.data.revos import ReVOS
@@ -77,12 +77,6 @@ def test_split_by_video(built):
     assert len({record["video"] for record in val}) == VIDEOS // 2
     assert split_by_video(built, 0.5, seed=0) == (train, val)
     assert len({record["video"] for record in split_by_video(built, 0.01, seed=0)[1]}) == 1
-
-
-def test_files_are_written_atomically(tmp_path):
-    with pytest.raises(TypeError):
-        write_json(tmp_path / "x.json", {"a": object()})
-    assert not (tmp_path / "x.json").exists()
 
 
 def test_the_configuration_names_the_data_set():

@@ -112,7 +112,7 @@ def test_bad_answers_are_asked_again_twice_then_rejected(revos, tmp_path, server
     [
         (["--model", ""], "--model is missing"),
         (["--teacher", "no.such.module:Teacher"], "no.such.module:Teacher"),
-        (["--teacher", "oracle"], "neither openai, toy nor"),
+        (["--teacher", "oracle"], "'oracle' is unknown; choose openai, toy (or give package.module:name)"),
         (["--input_json", "nothing.json"], "nothing.json"),
     ],
 )

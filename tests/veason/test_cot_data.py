@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from training_data_construction.cot_records import build_record
+from training_data_construction.teacher_tasks import plan_tasks
 from veason import masks
 from veason.answers import format_answer, parse_answer
 from veason.data.cot import CoTData
-from veason.data.training import build_training_data
+from veason.data.training import build_training_data, open_training_split
 from veason.errors import DataError
 from veason.prompts import build_messages
 
@@ -149,3 +151,17 @@ def test_a_broken_frame(root):
     skipping = CoTData(write(root, records), keyframe_resize=SIZE, on_bad_sample="skip")
     assert skipping.example(0, 0).sample_id == "set/v0/1"
     assert list(skipping.skipped) == ["set/v0/0"]
+
+
+def test_records_of_another_benchmark(reasonvos):
+    """The teacher plans on any benchmark; its records are examples with that benchmark's truth."""
+    tasks, bad = plan_tasks(open_training_split("reasonvos", reasonvos), seed=0, sampled_frames=3)
+    assert not bad and [task.sample.sample_id for task in tasks] == ["burst_v_3/0", "burst_v_5/0"]
+    path = reasonvos / "cot.json"
+    path.write_text(json.dumps([build_record(task, "Step 1.", size=SIZE) for task in tasks[1:]]))
+    section = {"train_files": str(reasonvos), "meta_file": "cot.json", "keyframe_resize": SIZE}
+    data = build_training_data(name="cot", options={"benchmark": "reasonvos"}, **section)
+    assert [data.sample_id(index) for index in range(len(data))] == ["burst_v_5/0"]  # the same exp_id as burst_v_3/0
+    example = data.example(0, 0)
+    assert parse_answer(example.response).keyframe == tasks[1].keyframe
+    assert example.truth.frame_ids == tasks[1].frame_ids and example.truth.masks.any()
