@@ -16,7 +16,7 @@ class PredictionRecord:
 
     Attributes:
         sample_id, video, exp_id, expression, type_id: as in `VideoSample`.
-        num_objects: true objects, as far as the benchmark tells.
+        num_objects: true objects; 0 where the benchmark does not give them.
         frames: of the video.
         size: height and width of the video in pixels.
         result_dir: folder of the masks below the run's.

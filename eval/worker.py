@@ -138,7 +138,7 @@ class EvaluationWorker:
 
 
 def split_by_memory(group: list[VideoSample]) -> Iterator[list[VideoSample]]:
-    """The samples of one video, so many at a time that their masks fit into `MASK_BYTES`."""
+    """The samples of one video, as many at a time that their masks fit into `MASK_BYTES`."""
     first = group[0]
     size = max(1, MASK_BYTES // (len(first.frames) * first.height * first.width))
     return (group[start : start + size] for start in range(0, len(group), size))

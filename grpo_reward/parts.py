@@ -32,7 +32,7 @@ class RewardContext:
         truth: the sample's true boxes and masks.
         masks: the tracked masks on the sampled frames; None where nothing was tracked.
         sample_id: `<video>/<exp_id>`.
-        expression: as it stands in the data set.
+        expression: as in the data set.
     """
 
     response: str

@@ -4,7 +4,7 @@
         --model CHECKPOINT --sam2 sam2.1_hiera_large.pt --out out
 
 For each expression OUT/<number>/ holds masks/<frame>.png (0 or 255), result.json (answer, reasoning, keyframe, boxes,
-masks as COCO RLE), keyframe.jpg with the boxes, and overlay.mp4. Frames are numbered from 0; the policy is told the
+masks as COCO RLE), keyframe.jpg with the boxes, and overlay.mp4. Frames are numbered from 0; the policy is given the
 frame's number as its time in seconds, as in training, so `--fps 1` shows a video at the rate of the training data.
 """
 

@@ -59,7 +59,7 @@ def build_messages(
     """The chat of one question: a system turn, then one user turn with each frame after its time and the question last.
 
     Args:
-        expression: as it stands in the data set; it is cleaned here.
+        expression: as in the data set; it is normalized here.
         times: the time of each frame in seconds (its index in the video), in the order of the images.
         template: text or path, see `load_template`. Placeholders: {expression}, {count}, {width}, {height}; other
             braces stay as they are.

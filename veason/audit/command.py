@@ -1,6 +1,6 @@
 """Checks a data set on the disk, and writes what is wrong and which expressions to leave out.
 
-    python -m veason.audit ReVOS                          # the benchmark is told by its files, or by --benchmark revos
+    python -m veason.audit ReVOS                          # detects the benchmark; or --benchmark revos
     python -m verl.trainer.main ... data.exclude=audit/exclude.txt
 
 The folder `audit` then holds report.md (counts by kind, examples, pictures), findings.jsonl (every finding),
@@ -139,7 +139,7 @@ def _draw(
         shown = [t for t in range(centre - 1, centre + 3) if 0 <= t < len(sample.frames)]
         try:
             cells = [_overlay(benchmark, sample, finding.object_id, t) for t in shown]
-        except DataError:  # what cannot be read cannot be shown; the finding stands in the report
+        except DataError:  # what cannot be read cannot be shown; the finding is in the report
             continue
         counts[finding.kind] += 1
         name = f"{finding.kind}-{counts[finding.kind]:02d}-{finding.video.replace('/', '_')}.jpg"
@@ -175,7 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("data", type=Path, help="the data set's folder")
     parser.add_argument(
-        "--benchmark", help=f"one of {', '.join(BENCHMARKS)}, or package.module:Class; by default told by the files"
+        "--benchmark",
+        help=f"one of {', '.join(BENCHMARKS)}, or package.module:Class; detected from the files by default",
     )
     parser.add_argument("--output", type=Path, default=Path("audit"))
     parser.add_argument("--workers", type=int, default=1, help="processes")

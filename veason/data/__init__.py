@@ -34,7 +34,7 @@ def find_benchmark(name: str) -> type[Benchmark]:
 
 
 def detect_benchmark(root: str | os.PathLike[str]) -> str:
-    """The name of the benchmark that a folder holds, told by its files.
+    """The name of the benchmark that a folder holds, detected from its files.
 
     Raises:
         DataError: the folder is missing, or holds none or several; add `benchmark=NAME` then.

@@ -11,7 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -19,8 +19,10 @@ from veason import masks as rle_tools
 from veason.data.sample import VideoSample, gc_paused, missing_files
 from veason.errors import DataError
 from veason.masks import Rle
-from veason.metrics.protocol import ReadPrediction, score_masks
 from veason.metrics.scores import Column, PaperRows, SampleScore, j_and_f
+
+if TYPE_CHECKING:
+    from veason.metrics.protocol import ReadPrediction
 
 __all__ = ["Benchmark", "UnknownObjectError", "VideoSample"]
 
@@ -46,12 +48,12 @@ class Benchmark(ABC):
     splits: ClassVar[dict[str, str]] = {}  # split -> annotation file below the root
     suffix: ClassVar[str] = ".jpg"
     lists_every_frame: ClassVar[bool] = True  # whether a sample names all pictures of its folder
-    file_marks: ClassVar[tuple[str, ...]] = ()  # file patterns below the root, each of which tells this benchmark
+    file_marks: ClassVar[tuple[str, ...]] = ()  # file patterns below the root, any of which identifies this benchmark
 
     # How its results are reported.
     columns: ClassVar[tuple[Column, ...]] = j_and_f()
     paper: ClassVar[Mapping[str, PaperRows]] = {}  # split -> rows of the paper's tables (Veason-R1, CVPR 2026)
-    note: ClassVar[str] = ""  # stands below the table
+    note: ClassVar[str] = ""  # below the table
     archive_prefix: ClassVar[str | None] = None  # before <video>/<exp_id>/<frame>.png in the archive for a server
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None, meta_file: str | None = None) -> None:
@@ -228,6 +230,8 @@ class Benchmark(ABC):
         self, sample: VideoSample, pred: np.ndarray, present: np.ndarray, foreground: np.ndarray | None
     ) -> SampleScore:
         """Scores of one sample; arguments as of `veason.metrics.protocol.score_masks`."""
+        from veason.metrics.protocol import score_masks  # here: training needs no OpenCV
+
         return score_masks(sample, pred, present, self.masks(sample), foreground)
 
     @classmethod

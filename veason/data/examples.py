@@ -35,7 +35,7 @@ class Example:
         images: RGB frames at the size that the model sees.
         truth: what the reward compares with; None where nothing is scored.
         response: the target response of supervised fine-tuning; None for reinforcement learning.
-        expression: as it stands in the data set; handed to the reward's parts.
+        expression: as in the data set; passed to the reward's parts.
     """
 
     sample_id: str

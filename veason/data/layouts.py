@@ -39,11 +39,11 @@ class ExpressionsBenchmark(Benchmark):
     def targets(
         self, video: str, meta: dict[str, Any], expression: dict[str, Any]
     ) -> tuple[int | None, tuple[str, ...]]:
-        """The `type_id` and `object_ids` of an expression, as far as the annotation tells."""
+        """The `type_id` and `object_ids` of an expression, as far as the annotation gives them."""
         return None, ()
 
     def sample_prefix(self, video: str, object_ids: tuple[str, ...]) -> str:
-        """What stands before the exp_id in a sample's id."""
+        """The part of a sample's id before the exp_id."""
         return video
 
     def read_samples(self) -> Iterator[VideoSample]:
@@ -164,7 +164,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         return [f"{self.index.source}: no mask in any frame (ids {', '.join(sample.object_ids) or 'none'})"]
 
     def _misfits(self, anno_id: str, sample: VideoSample) -> list[str]:
-        """What is wrong with an object's masks, as far as the index tells without reading them."""
+        """What is wrong with an object's masks, as far as the index has it, without reading them."""
         track = self.index.summaries.get(anno_id)
         if track is None:
             return [f"{self.index.source} has no masks for id {anno_id!r}"]

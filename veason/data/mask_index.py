@@ -43,7 +43,7 @@ CREATE TABLE tracks (number INTEGER PRIMARY KEY, packed BLOB);
 
 
 class TrackSummary(NamedTuple):
-    """What the index tells of an object's masks without reading them.
+    """What the index has of an object's masks without reading them.
 
     Attributes:
         frames: length of its list.
@@ -78,7 +78,7 @@ class MaskIndex:
 
         Args:
             source: a JSON object {id: [RLE or null per frame]}, or {id: {"masks_rle": [...]}}.
-            folder: where the index lies; by default VEASON_INDEX_DIR, or else the source's folder.
+            folder: folder of the index; by default VEASON_INDEX_DIR, or else the source's folder.
             progress: show a bar while building.
 
         Raises:
@@ -134,7 +134,7 @@ class MaskIndex:
 
 
 def index_path(source: Path, folder: str | os.PathLike[str] | None = None) -> Path:
-    """Where the index of `source` lies. In a folder of its own, the name carries a hash of the source's path."""
+    """The path of the index of `source`. In a folder of its own, the name carries a hash of the source's path."""
     folder = folder or os.environ.get("VEASON_INDEX_DIR")
     if not folder:
         return source.with_name(source.name + ".index")

@@ -66,7 +66,7 @@ class ReVOS(MaskDictBenchmark):
 
     @property
     def folder(self) -> Path:
-        """The root, wherever the annotation file lies: a selection or a chain-of-thought set may lie elsewhere."""
+        """The root, wherever the annotation file is: a selection or chain-of-thought records may be elsewhere."""
         return self.root
 
     @property
