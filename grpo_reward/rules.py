@@ -31,7 +31,7 @@ from grpo_reward.parts import (
 )
 from grpo_reward.strict import strict_boxes, strict_consistency_part, strict_keyframe_part, strict_spatial_part
 from veason.errors import DataError
-from veason.resolve import nearest, resolve
+from veason.resolve import check_arguments, nearest, resolve
 from veason.tracking.base import BoxPrompt
 
 Part = Callable[[RewardContext], float]
@@ -137,19 +137,13 @@ def find_rule(name: str, /, **options: Any) -> Rule:
         return found
     if not callable(found):
         raise DataError(f"{KEY}: {name} is a {type(found).__name__}, not a grpo_reward.rules.Rule")
-    parameters = inspect.signature(found).parameters.values()
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if missing := [parameter for parameter in needed if parameter not in options]:
+    try:
+        check_arguments(found, options, "worker.reward.options")
+    except DataError as error:
         raise DataError(
-            f"{KEY}: {name} is a function of ({', '.join(needed)}), and {', '.join(missing)} is not in "
-            "worker.reward.options; a function there makes a Rule from its options. A scoring function becomes a part: "
-            'RULE = Rule(parse_published, {"name": part}), see grpo_reward/rules.py'
-        )
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        known = [p.name for p in parameters]
-        for key in options:
-            if key not in known:
-                raise DataError(f"worker.reward.options.{key}: {name} does not take it{nearest(key, known)}")
+            f"{KEY}: {name}{inspect.signature(found)} makes a Rule from worker.reward.options, and {error}. A scoring "
+            'function becomes a part: RULE = Rule(parse_published, {"name": part}), see grpo_reward/rules.py'
+        ) from error
     rule = found(**options)
     if not isinstance(rule, Rule):
         raise DataError(f"{KEY}: {name} gave a {type(rule).__name__}, not a grpo_reward.rules.Rule")

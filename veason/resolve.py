@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -40,3 +41,26 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = list(known)
     near = get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; choose {', '.join(known) or 'none'}"
+
+
+def check_arguments(call: Callable[..., Any], options: Mapping[str, Any], key: str, given: Sequence[str] = ()) -> None:
+    """Check the options that a class or a function is to be called with.
+
+    Args:
+        key: of the options in the configuration; begins the message.
+        given: arguments that it is given besides the options.
+
+    Raises:
+        DataError: it does not take an option (the nearest one is named), or an option that it needs is not set.
+    """
+    parameters = {name: item for name, item in inspect.signature(call).parameters.items() if name not in given}
+    named = {
+        name: item for name, item in parameters.items() if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)
+    }
+    if not any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
+        for option in options:
+            if option not in named:
+                raise DataError(f"{key}.{option} is unknown{nearest(option, named)}")
+    for name, item in named.items():
+        if item.default is item.empty and name not in options:
+            raise DataError(f"{key}.{name} is not set")

@@ -1,4 +1,4 @@
-"""The option `tracker` of the evaluation and of the prediction: the tracker that it names is built, a wrong one refused."""
+"""The option `tracker` of evaluation and prediction: the named tracker is built, a wrong one refused."""
 
 import json
 from types import SimpleNamespace

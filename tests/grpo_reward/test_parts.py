@@ -174,12 +174,20 @@ def test_rules_are_found_by_name_and_by_path():
         ("no_sam2", {"names": 1}, "worker.reward.options: no_sam2 takes none, got names"),
         ("grpo_reward.rules:nothing", {}, "cannot be imported"),
         ("grpo_reward.rules:PARTS", {}, "is a dict, not a grpo_reward.rules.Rule"),
-        (f"{__name__}:make_rule", {}, "make_rule is a function of (names), and names is not in worker.reward.options"),
-        (f"{__name__}:make_rule", {"names": [], "name": 1}, "worker.reward.options.name: "),
+        (
+            f"{__name__}:make_rule",
+            {},
+            "make_rule(names) makes a Rule from worker.reward.options, and worker.reward.options.names is not set",
+        ),
+        (
+            f"{__name__}:make_rule",
+            {"names": [], "name": 1},
+            "worker.reward.options.name is unknown; did you mean names?",
+        ),
         (
             f"{__name__}:compute_score",
             {},
-            "compute_score is a function of (predict_str, ground_truth), and predict_str",
+            "compute_score(predict_str, ground_truth) makes a Rule from worker.reward.options, and worker.reward.options.predict",
         ),
         (f"{__name__}:never", {}, "gave a NoneType, not a grpo_reward.rules.Rule"),
     ],

@@ -22,7 +22,7 @@ from veason.data.sample import VideoSample, gc_paused
 from veason.errors import DataError
 from veason.frames import open_frame, resize_frame, training_frames
 from veason.prompts import Message, build_messages, load_template
-from veason.resolve import resolve
+from veason.resolve import check_arguments, resolve
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -253,9 +253,9 @@ def build_training_data(
 
     Args:
         name: `data.name`, a name of `TRAINING_DATA`, or `package.module:Class`: a benchmark, or a class of training
-            data as `verl.protocol.TrainingData` describes it. The class is given `root`, the options, and those keys of the
-            section that its signature names (the section also holds keys of the loader: batch size, lengths, ...).
-        train_files: `data.train_files`, the class's `root`.
+            data as `verl.protocol.TrainingData` describes it. The class is given `train_files`, the options, and those
+            keys of the section that its signature names (the section also holds keys of the loader).
+        train_files: `data.train_files`, the class's first argument.
         options: `data.options`.
 
     Raises:
@@ -266,8 +266,9 @@ def build_training_data(
     build, options = resolve(name, TRAINING_DATA, "data.name"), options or {}
     if isinstance(build, type) and issubclass(build, Benchmark):
         build = partial(KeyframeTrainingData, benchmark=build)
-    fixed = getattr(build, "keywords", {})
-    accepted = [key for key in inspect.signature(build).parameters if key not in fixed]
-    if unknown := [key for key in options if key not in accepted]:
-        raise DataError(f"data.options has {', '.join(unknown)}; data.name={name} takes {', '.join(accepted[1:])}")
-    return build(train_files, **{key: value for key, value in section.items() if key in accepted} | dict(options))
+    if not callable(build):
+        raise DataError(f"data.name: {name} is no class of training data")
+    accepted = list(inspect.signature(build).parameters)
+    arguments = {key: value for key, value in section.items() if key in accepted} | dict(options)
+    check_arguments(build, arguments, "data.options", given=(*accepted[:1], *getattr(build, "keywords", ())))
+    return build(train_files, **arguments)

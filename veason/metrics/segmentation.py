@@ -54,7 +54,7 @@ def boundary_f(pred: np.ndarray, true: np.ndarray, tolerance: float = BOUNDARY_T
 
 
 def accuracy(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """VISA's A: the share of pixels whose STORED values are equal (a prediction of 255 never agrees with a truth of 1)."""
+    """VISA's A: the share of pixels whose STORED values are equal (255 never agrees with a true 1)."""
     pred, true = _uint8_pair(pred, true)
     result, differing = np.empty(len(pred)), np.empty(pred.shape[1:], np.uint8)
     for t, (p, g) in enumerate(zip(pred, true)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from veason.resolve import resolve
+from veason.resolve import check_arguments, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -49,14 +49,12 @@ def check_tracker(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         DataError: in one line.
     """
-    from veason.tracking.base import check_arguments
-
     found = resolve(name, TRACKERS, "tracker")
     own = own_options(name, options)
     if hasattr(found, "check_options"):
         found.check_options(**own)
     elif callable(found):
-        check_arguments(found, own)
+        check_arguments(found, own, "tracker_options", given=("device",))
 
 
 def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

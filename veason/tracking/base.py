@@ -14,11 +14,9 @@ It is chosen as `package.module:StandStill` wherever a tracker has a name (see `
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from veason.errors import DataError
+from veason.resolve import check_arguments
 
 MAX_COORDINATE = 1e30  # pixels; much farther out a box overflows SAM 2's encoding of its corners
 
@@ -107,7 +105,7 @@ class BaseTracker(ABC):
     @classmethod
     def check_options(cls, **options: Any) -> None:
         """Refuse options in one line before anything is loaded. Raises DataError."""
-        check_arguments(cls, options)
+        check_arguments(cls, options, "tracker_options", given=("device",))
 
     def track_groups_on_device(self, groups: Sequence[Clip], size: tuple[int, int]) -> list[list[Tensor]]:
         return [self._track_clip(frames, prompts, size) for frames, prompts in groups]
@@ -166,22 +164,3 @@ def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     if masks.shape[1:] == size:
         return masks
     return F.interpolate(masks[None].float(), size, mode="nearest")[0] > 0.5
-
-
-def check_arguments(call: Callable[..., Any], options: dict[str, Any], given: Sequence[str] = ("device",)) -> None:
-    """Refuse options that a tracker's class or function does not take, and missing ones it needs. Raises DataError."""
-    parameters = inspect.signature(call).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        known = [name for name in parameters if name not in given]
-        for key in options:
-            if key not in known:
-                near = get_close_matches(key, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'none'}"
-                raise DataError(f"tracker_options.{key} is unknown; {hint}")
-    for name, parameter in parameters.items():
-        needed = parameter.default is parameter.empty and parameter.kind not in (
-            parameter.VAR_KEYWORD,
-            parameter.VAR_POSITIONAL,
-        )
-        if needed and name not in (*given, *options, "self", "cls"):
-            raise DataError(f"tracker_options.{name} is not set")

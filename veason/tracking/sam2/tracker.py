@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from veason.errors import DataError
-from veason.tracking.base import MAX_COORDINATE, BaseTracker, BoxPrompt, Clip, ReadFrame, TrackedFrame, check_arguments
+from veason.resolve import check_arguments
+from veason.tracking.base import MAX_COORDINATE, BaseTracker, BoxPrompt, Clip, ReadFrame, TrackedFrame
 from veason.tracking.sam2.compilation import CompileOptions
 from veason.tracking.sam2.feature_window import FeatureWindow
 from veason.tracking.sam2.loading import check_files, load_model
@@ -91,7 +92,7 @@ class Sam2Tracker(BaseTracker):
         **options: Any,
     ) -> None:
         """Refuse a configuration without SAM 2's package, model file or weights, and unknown options."""
-        check_arguments(cls, options, given=("model",))
+        check_arguments(cls, options, "tracker_options", given=("model",))
         if find_spec("sam2") is None:
             raise DataError("tracker=sam2 needs the package sam2, which is not installed")
         check_files(config, checkpoint)
