@@ -22,7 +22,7 @@ from veason.masks import Rle
 from veason.metrics.scores import Column, PaperRows, SampleScore, j_and_f
 
 if TYPE_CHECKING:
-    from veason.metrics.protocol import ReadPrediction
+    from veason.data.scoring import ReadPrediction
 
 __all__ = ["Benchmark", "UnknownObjectError", "VideoSample"]
 
@@ -229,8 +229,8 @@ class Benchmark(ABC):
     def score_sample(
         self, sample: VideoSample, pred: np.ndarray, present: np.ndarray, foreground: np.ndarray | None
     ) -> SampleScore:
-        """Scores of one sample; arguments as of `veason.metrics.protocol.score_masks`."""
-        from veason.metrics.protocol import score_masks  # here: training needs no OpenCV
+        """Scores of one sample; arguments as of `veason.data.scoring.score_masks`."""
+        from veason.data.scoring import score_masks  # here: training needs no OpenCV
 
         return score_masks(sample, pred, present, self.masks(sample), foreground)
 

@@ -19,8 +19,8 @@ from scipy.optimize import linear_sum_assignment
 
 from veason.data.layouts import PngBenchmark
 from veason.data.sample import VideoSample
+from veason.data.scoring import ReadPrediction, blank_score, mean_present
 from veason.masks import read_mask
-from veason.metrics.protocol import ReadPrediction, blank_score, mean_present
 from veason.metrics.scores import Predicate, SampleScore, j_and_f
 from veason.metrics.segmentation import boundary_f, jaccard
 

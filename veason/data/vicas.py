@@ -19,9 +19,9 @@ import numpy as np
 from veason import masks
 from veason.data.base import Benchmark
 from veason.data.sample import VideoSample, read_json
+from veason.data.scoring import score_masks
 from veason.errors import DataError
 from veason.masks import Rle
-from veason.metrics.protocol import score_masks
 from veason.metrics.scores import PaperRows, SampleScore, paper_table
 from veason.metrics.track_ap import track_ious, track_precisions
 

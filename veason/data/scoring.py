@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from veason.data.sample import VideoSample
 from veason.metrics import segmentation
 from veason.metrics.scores import SampleScore
 
-if TYPE_CHECKING:
-    from veason.data.base import VideoSample
-
 # A sample's stored predictions, uint8 [T, H, W], and which frames have one, bool [T]; a missing one reads as empty.
-ReadPrediction = Callable[["VideoSample"], tuple[np.ndarray, np.ndarray]]
+ReadPrediction = Callable[[VideoSample], tuple[np.ndarray, np.ndarray]]
 
 
 def score_masks(
