@@ -62,7 +62,7 @@ class BenchWorker(Worker):
             real = self.scoring.scorer
             assert isinstance(real, WellFormedAnswers)
             options = self.config.worker.reward.tracker_options
-            tracker = plain_tracker(options["config"], self.device, torch.float32)
+            tracker = plain_tracker(options["sam2_config"], self.device, torch.float32)
             self.scoring.scorer = WellFormedAnswers(RewardScorer(real.scorer.rule, tracker), alone=True)
             single = {"max_tokens_per_micro_batch": None, "micro_batch_size_per_device_for_update": 1}
             self.actor.config = override(self.actor.config, single)

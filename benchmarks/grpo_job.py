@@ -187,7 +187,7 @@ class NoReward:
 
 def tracking_scorer(sam2_config: str, compiled: bool, device: str) -> Scorer:
     """The reward of the recipe; SAM 2 is compiled on demand only."""
-    scorer = build_scorer(sam2_config=sam2_config, sam2_checkpoint=RANDOM, device=device)
+    scorer = build_scorer(tracker_options={"config": sam2_config, "checkpoint": RANDOM}, device=device)
     if not compiled:
         scorer.tracker = plain_tracker(sam2_config, device)
     return WellFormedAnswers(scorer)
@@ -231,11 +231,11 @@ def make_config(job: Job, folder: Path, policy: Path, gpus: int, further: Sequen
     config = load_config([f"config={recipe}", *(f"{key}={value}" for key, value in overrides.items()), *further])
     if job.size == "tiny":
         write_tracker(policy / "tracker")
-        files = {"config": str(policy / "tracker" / "sam2_tiny.yaml"), "checkpoint": RANDOM}
+        files = {"sam2_config": str(policy / "tracker" / "sam2_tiny.yaml"), "sam2_checkpoint": RANDOM}
         config = override(config, {"worker.reward.tracker_options": files})
     return config
 
 
 def make_task(job: Job, config: Config) -> Task:
-    sam2_config = config.worker.reward.tracker_options["config"]
+    sam2_config = config.worker.reward.tracker_options["sam2_config"]
     return Task(partial(BenchData, job.side), scorer=partial(tracking_scorer, sam2_config, job.compile_tracker))

@@ -172,8 +172,6 @@ def check_reward(
     tracker_options: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     reward_type: str = "function",
-    sam2_config: str | None = None,
-    sam2_checkpoint: str | None = None,
 ) -> dict[str, str]:
     """Check `worker.reward` before anything is loaded.
 
@@ -184,7 +182,6 @@ def check_reward(
         tracker, tracker_options: see `veason.tracking`; read only where the rule tracks.
         options: what a rule of your own is made from.
         reward_type: "function" is what there is.
-        sam2_config, sam2_checkpoint: the published names of two of sam2's options.
 
     Returns:
         Import name of a package that is needed -> what needs it.
@@ -198,7 +195,7 @@ def check_reward(
         return {}
     need = f"worker.reward.compute_score={compute_score} tracks masks"
     try:
-        check_tracker(tracker, _tracker_options(tracker_options, sam2_config, sam2_checkpoint))
+        check_tracker(tracker, tracker_options or {})
     except DataError as error:
         raise DataError(f"worker.reward.{error}; {need}") from error
     return dict.fromkeys(PACKAGES.get(tracker, ()), need)
@@ -213,8 +210,6 @@ def build_scorer(
     device: str | torch.device = "cpu",
     options: Mapping[str, Any] | None = None,
     reward_type: str = "function",
-    sam2_config: str | None = None,
-    sam2_checkpoint: str | None = None,
 ) -> RewardScorer:
     """The scorer that `worker.reward` asks for, its tracker loaded on `device`; arguments as in `check_reward`."""
     rule = _find_rule(compute_score, weights, options, reward_type)
@@ -222,7 +217,7 @@ def build_scorer(
     if rule.boxes is None:
         return RewardScorer(rule, None, on_tracker_error)
     try:
-        built = build_tracker(tracker, device, **_tracker_options(tracker_options, sam2_config, sam2_checkpoint))
+        built = build_tracker(tracker, device, **(tracker_options or {}))
     except DataError as error:
         raise DataError(f"worker.reward.{error}; worker.reward.compute_score={compute_score} tracks masks") from error
     return RewardScorer(rule, built, on_tracker_error)
@@ -234,10 +229,3 @@ def _find_rule(
     if reward_type != "function":
         raise DataError(f"worker.reward.reward_type is {reward_type!r}; there is only 'function'")
     return find_rule(name, **(options or {})).with_weights(weights or {})
-
-
-def _tracker_options(
-    options: Mapping[str, Any] | None, sam2_config: str | None, sam2_checkpoint: str | None
-) -> dict[str, Any]:
-    published = {"sam2_config": sam2_config, "sam2_checkpoint": sam2_checkpoint}
-    return {key: value for key, value in published.items() if value is not None} | dict(options or {})

@@ -44,6 +44,7 @@ def make_example():
     return Example("bear/7", [], [Image.new("RGB", (30, 20))] * 2, truth)
 
 
+TINY = "configs/sam2.1/sam2.1_hiera_t.yaml"
 RESPONSES = [
     format_answer("", 3, [[2, 2, 5, 5]]),
     "nothing",
@@ -141,9 +142,9 @@ def test_nothing_to_track_calls_no_tracker():
     [
         ({"compute_score": "no_sam2", "on_tracker_error": "ignore"}, "worker.reward.on_tracker_error is 'ignore'"),
         ({}, "worker.reward.sam2_config is not set"),
-        ({"sam2_config": "configs/sam2.1/sam2.1_hiera_t.yaml"}, "worker.reward.sam2_checkpoint is not set"),
+        ({"tracker_options": {"sam2_config": TINY}}, "worker.reward.sam2_checkpoint is not set"),
         (
-            {"sam2_config": "configs/sam2.1/sam2.1_hiera_t.yaml", "sam2_checkpoint": "/no"},
+            {"tracker_options": {"config": TINY, "checkpoint": "/no"}},
             "sam2_checkpoint=/no is no file",
         ),
         ({"tracker": "sam3"}, "worker.reward.tracker: 'sam3' is unknown; did you mean sam2?"),
@@ -163,12 +164,12 @@ def test_what_cannot_be_is_refused_at_the_start(options, says):
 
 
 def test_what_is_needed_is_told_before_anything_is_loaded():
-    sam2 = {"config": "configs/sam2.1/sam2.1_hiera_t.yaml", "checkpoint": "random"}
+    sam2 = {"sam2_config": TINY, "sam2_checkpoint": "random"}
     assert check_reward("no_sam2") == {}
     (need,) = check_reward(tracker_options=sam2).values()
     assert need == "worker.reward.compute_score=video_match_keyframe_sft_sam_mod tracks masks"
-    assert list(check_reward(sam2_config=sam2["config"], sam2_checkpoint="random")) == ["sam2"]
-    assert check_reward(tracker=f"{__name__}:OwnTracker") == {}
+    assert list(check_reward(tracker_options={"config": TINY, "checkpoint": "random"})) == ["sam2"]
+    assert check_reward(tracker=f"{__name__}:OwnTracker", tracker_options=sam2) == {}  # of the published YAML
     assert build_scorer("no_sam2").tracker is None
 
 

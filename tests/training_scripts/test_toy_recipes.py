@@ -52,8 +52,8 @@ SIZES = {
     "worker.rollout.enable_chunked_prefill",
     "worker.rollout.max_num_seqs",
     "worker.rollout.gpu_memory_utilization",
-    "worker.reward.tracker_options.config",
-    "worker.reward.tracker_options.checkpoint",
+    "worker.reward.tracker_options.sam2_config",
+    "worker.reward.tracker_options.sam2_checkpoint",
 }
 
 

@@ -263,5 +263,5 @@ def test_flags_are_overrides() -> None:
 
 def test_a_missing_variable_of_the_tracker_s_options_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SAM2_CHECKPOINT")
-    key = "worker.reward.tracker_options.checkpoint"
+    key = "worker.reward.tracker_options.sam2_checkpoint"
     assert refusal() == f"{key} is not set: export SAM2_CHECKPOINT=... or add {key}=... to the command"

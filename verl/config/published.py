@@ -5,8 +5,8 @@ effect here.
 from __future__ import annotations
 
 RENAMED = {
-    "worker.reward.sam2_config": "worker.reward.tracker_options.config",
-    "worker.reward.sam2_checkpoint": "worker.reward.tracker_options.checkpoint",
+    "worker.reward.sam2_config": "worker.reward.tracker_options.sam2_config",
+    "worker.reward.sam2_checkpoint": "worker.reward.tracker_options.sam2_checkpoint",
 }
 
 NO_EFFECT = {

@@ -52,7 +52,7 @@ def compose(config: Config, generates: bool = True) -> Task:
 
 
 def _make_scorer(options: dict[str, Any], device: str) -> Scorer:
-    from verl.trainer.reward_adapter import build_scorer
+    from grpo_reward.scorer import build_scorer
 
     return build_scorer(**options, device=device)
 
@@ -63,7 +63,7 @@ def check_reward(config: Config) -> dict[str, str]:
     Raises:
         ConfigError: no such rule or tracker, or files of the tracker that are not named or not there.
     """
-    from verl.trainer.reward_adapter import check_reward
+    from grpo_reward.scorer import check_reward
 
     try:
         return check_reward(**asdict(config.worker.reward))
@@ -73,7 +73,7 @@ def check_reward(config: Config) -> dict[str, str]:
 
 def check_frames(config: Config) -> None:
     """Raises ConfigError for frames of a side that the policy cannot take."""
-    from verl.trainer.reward_adapter import read_model_info
+    from veason.model_info import read_model_info
 
     side = config.data.keyframe_resize
     multiple = read_model_info(config.worker.actor.model.model_path or "").pixel_multiple

@@ -16,7 +16,7 @@ import pytest
 from verl.config import Config, ConfigError, load_config, override
 from verl.protocol import Task
 from verl.trainer import sft
-from verl.trainer.main import QUIET, check_frames, compose, prepare_environment, run
+from verl.trainer.main import QUIET, check_frames, check_reward, compose, prepare_environment, run
 from verl.trainer.plan import make_plan
 from verl.trainer.prompt_data import check_validation, open_prompts
 
@@ -178,8 +178,16 @@ def test_a_data_set_that_lacks_a_method_is_named(config: Config) -> None:
 def test_the_published_names_of_the_tracker_s_files_are_handed_to_it() -> None:
     overrides = ["worker.reward.sam2_config=sam2.yaml", "--worker.reward.sam2_checkpoint", "random"]
     reward = load_config([*overrides, "worker.reward.tracker_options.max_frames=8"]).worker.reward
-    assert reward.tracker_options == {"config": "sam2.yaml", "checkpoint": "random", "max_frames": 8}
-    assert load_config([*overrides, "worker.reward.sam2_config=null"]).worker.reward.tracker_options == {
-        "checkpoint": "random"
-    }
+    assert reward.tracker_options == {"sam2_config": "sam2.yaml", "sam2_checkpoint": "random", "max_frames": 8}
+    without = load_config([*overrides, "worker.reward.sam2_config=null"]).worker.reward
+    assert without.tracker_options == {"sam2_checkpoint": "random"}
     assert load_config(["worker.reward.weights.spatial=2"]).worker.reward.weights == {"spatial": 2.0}
+
+
+def test_another_tracker_takes_the_place_of_sam2_in_the_published_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REVOS_ROOT", "MODEL_PATH", "SAM2_CHECKPOINT"):
+        monkeypatch.setenv(name, "/nowhere")
+    own = "worker.reward.tracker=tests.veason.scripted_parts:BoxTracker"
+    assert check_reward(load_config([PUBLISHED, own])) == {}
+    with pytest.raises(ConfigError, match=r"worker\.reward\.tracker_options\.speed is unknown"):
+        check_reward(load_config([PUBLISHED, own, "worker.reward.tracker_options.speed=2"]))
