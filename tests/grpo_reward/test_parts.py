@@ -187,7 +187,7 @@ def test_rules_are_found_by_name_and_by_path():
         (
             f"{__name__}:compute_score",
             {},
-            "compute_score(predict_str, ground_truth) makes a Rule from worker.reward.options, and worker.reward.options.predict",
+            "compute_score(predict_str, ground_truth) makes a Rule from worker.reward.options, and worker.reward.op",
         ),
         (f"{__name__}:never", {}, "gave a NoneType, not a grpo_reward.rules.Rule"),
     ],
