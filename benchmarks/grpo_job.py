@@ -41,7 +41,7 @@ GIB = 1 << 30
 
 
 @dataclass(frozen=True)
-class Job:
+class GRPOJob:
     """The size of a step.
 
     Attributes:
@@ -63,7 +63,7 @@ class Job:
     compile_tracker: bool = False
 
 
-TINY = Job(prompts=2, rollouts=2, tokens=8, side=112, budget=2000, size="tiny")
+TINY = GRPOJob(prompts=2, rollouts=2, tokens=8, side=112, budget=2000, size="tiny")
 
 
 def scratch_folder(size: str) -> tempfile.TemporaryDirectory[str]:
@@ -127,7 +127,7 @@ class BenchData:
     def sample_id(self, index: int) -> str:
         return f"bench/{index}"
 
-    def outline(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
+    def messages_and_sizes(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
         size = (self.side, self.side)
         return build_messages("the shape that leaves first", TIMES, size=size), [size] * len(TIMES)
 
@@ -138,7 +138,7 @@ class BenchData:
         masks = np.zeros((len(TIMES), self.side, self.side), np.uint8)
         masks[:, corner : 2 * corner, corner : 2 * corner] = 1
         box = [float(corner), float(corner), 2.0 * corner, 2.0 * corner]
-        messages, _ = self.outline(index, seed)
+        messages, _ = self.messages_and_sizes(index, seed)
         return Example(self.sample_id(index), messages, frames, GroundTruth(TIMES, [[box] for _ in TIMES], masks))
 
 
@@ -199,7 +199,7 @@ def plain_tracker(sam2_config: str, device: str | torch.device, dtype: torch.dty
     return Sam2Tracker.from_files(sam2_config, RANDOM, device, dtype, compile_options=options)
 
 
-def make_config(job: Job, folder: Path, policy: Path, gpus: int, further: Sequence[str] = ()) -> Config:
+def make_config(job: GRPOJob, folder: Path, policy: Path, gpus: int, further: Sequence[str] = ()) -> Config:
     """The published recipe on `gpus` GPUs, everything resident that an 80 GB card has room for; the run's folder is
     `folder`.
 
@@ -236,6 +236,6 @@ def make_config(job: Job, folder: Path, policy: Path, gpus: int, further: Sequen
     return config
 
 
-def make_task(job: Job, config: Config) -> Task:
+def make_task(job: GRPOJob, config: Config) -> Task:
     sam2_config = config.worker.reward.tracker_options["sam2_config"]
     return Task(partial(BenchData, job.side), scorer=partial(tracking_scorer, sam2_config, job.compile_tracker))

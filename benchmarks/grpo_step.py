@@ -37,7 +37,7 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks.grpo_engine import BenchEngine, open_loop
-from benchmarks.grpo_job import TINY, Job, make_config, make_task, scratch_folder, write_policy
+from benchmarks.grpo_job import TINY, GRPOJob, make_config, make_task, scratch_folder, write_policy
 from benchmarks.grpo_table import Limits, Run, print_per_gpu, print_scaling, print_table, stage_table
 from benchmarks.grpo_trl import Sizes, measure
 from veason.command_line import parse_arguments
@@ -62,7 +62,7 @@ def main() -> None:
     args = parse_arguments(parser)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    job = replace(TINY if args.size == "tiny" else Job(size=args.size), compile_tracker=args.compile_tracker)
+    job = replace(TINY if args.size == "tiny" else GRPOJob(size=args.size), compile_tracker=args.compile_tracker)
     counts = [int(count) for count in args.gpus.split(",")]
     with scratch_folder(job.size) as name:
         folder = Path(name)
@@ -75,7 +75,7 @@ def main() -> None:
             several_gpus(job, folder, counts, args)
 
 
-def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
+def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> None:
     """Every part on one GPU, then the table."""
     parts = args.parts.split(",")
     if "ours" not in parts and {"bare", "per_gpu", "published"} & set(parts):
@@ -147,7 +147,7 @@ def set_prompts(loop: GRPO, prompts: int) -> None:
     loop.config = override(loop.config, dict.fromkeys(keys, prompts))
 
 
-def published(loop: GRPO, job: Job, prompts: int, own: Metrics) -> Metrics:
+def published(loop: GRPO, job: GRPOJob, prompts: int, own: Metrics) -> Metrics:
     """One step of the published schedule, after a warm-up; what is proportional to the prompts is scaled to all."""
     set_prompts(loop, 1)
     step(loop, "published schedule, warm-up with one prompt")
@@ -178,7 +178,7 @@ def mean(rows: list[Metrics]) -> Metrics:
     return {name: reduction([row[name] for row in rows]) for name, reduction in reductions.items()}
 
 
-def several_gpus(job: Job, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> None:
+def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> None:
     """The job on each count of GPUs, same responses: one tensor-parallel group, or each with its own batch."""
     runs: list[Run] = []
     device = ""

@@ -38,7 +38,7 @@ ROOMY_GIB = 120  # a GPU with room for fp32 weights, gradients, optimizer and re
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the job; the names are `benchmarks.grpo_job.Job`'s."""
+    """Of the job; the names are `benchmarks.grpo_job.GRPOJob`'s."""
 
     prompts: int
     rollouts: int

@@ -90,16 +90,16 @@ def make_group(config: Qwen2_5_VLConfig, frames: int, side: int, text: int, leng
     )
 
 
-def seconds(run: Callable[[], object], repeats: int = 5) -> float:
-    """Median of a few runs, after two that compile and warm up."""
+def seconds(run: Callable[[], object], repeats: int = 5, warm_up: int = 2) -> float:
+    """Median wall time of a few runs, the device's work included, after some that compile and warm up."""
     times = []
-    for _ in range(repeats + 2):
+    for _ in range(repeats + warm_up):
         synchronize()
         start = time.perf_counter()
         run()
         synchronize()
         times.append(time.perf_counter() - start)
-    return statistics.median(times[2:])
+    return statistics.median(times[warm_up:])
 
 
 def synchronize() -> None:

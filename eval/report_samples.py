@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
 from eval.scores import read_predictions
 from veason import masks as rle_masks
 from veason.data import Benchmark, VideoSample
 from veason.frames import evaluation_frames, read_frame
-from veason.pictures import draw_boxes, overlay_masks, strip
+from veason.pictures import draw_boxes, jpeg_url, overlay_masks, strip
 
 Record = dict[str, Any]
 
@@ -88,7 +86,7 @@ def draw_sample(run: Path, benchmark: Benchmark, sample: VideoSample, record: Re
             outlines, _ = cv2.findContours(true, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(frame, outlines, -1, TRUE_COLOUR, max(1, sample.height // 240))
         frames.append(frame)
-    pictures = {"frames": data_url(strip(frames, [f"{time}" for time in times], height=STRIP_HEIGHT))}
+    pictures = {"frames": jpeg_url(strip(frames, [f"{time}" for time in times], height=STRIP_HEIGHT))}
     keyframe = record["keyframe"]
     if keyframe is None or not 0 <= keyframe < len(sample.frames):
         return pictures
@@ -98,10 +96,4 @@ def draw_sample(run: Path, benchmark: Benchmark, sample: VideoSample, record: Re
         frame = draw_boxes(frame, [box for box in true_boxes if box], TRUE_COLOUR)
     frame = draw_boxes(frame, record["boxes"], PREDICTED_COLOUR)
     height = min(KEYFRAME_HEIGHT, sample.height)
-    return {"keyframe": data_url(strip([frame], [f"keyframe {keyframe}"], height=height)), **pictures}
-
-
-def data_url(picture: np.ndarray) -> str:
-    """A picture, uint8 [H, W, 3] RGB, as a JPEG data URL."""
-    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 75])
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
+    return {"keyframe": jpeg_url(strip([frame], [f"keyframe {keyframe}"], height=height)), **pictures}

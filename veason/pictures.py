@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -109,6 +110,12 @@ def strip(
     widest = max(row.shape[1] for row in rows)
     filled = [np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
     return np.concatenate(filled, axis=0)
+
+
+def jpeg_url(picture: np.ndarray, quality: int = 75) -> str:
+    """An RGB picture, uint8 [H, W, 3], as a `data:` URL of a JPEG."""
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
 
 
 def save_picture(path: str | PathLike[str], picture: np.ndarray) -> Path:

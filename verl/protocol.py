@@ -40,7 +40,7 @@ class TrainingData(Protocol):
 
     def sample_id(self, index: int) -> str: ...
 
-    def outline(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
+    def messages_and_sizes(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
         """The messages and the (height, width) of each image, without reading a pixel."""
 
     def example(self, index: int, seed: int) -> Example:
@@ -93,7 +93,8 @@ class Task:
 
 def missing_methods(data: object) -> list[str]:
     """The methods of `TrainingData` that an object lacks."""
-    return [name for name in ("__len__", "sample_id", "outline", "example") if not callable(getattr(data, name, None))]
+    needed = ("__len__", "sample_id", "messages_and_sizes", "example")
+    return [name for name in needed if not callable(getattr(data, name, None))]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The tracker seam: boxes on one frame in, masks on every frame out.
+"""The interface of trackers: boxes on one frame in, masks on every frame out.
 
 A tracker of your own is a subclass of `BaseTracker` with one method, `track`; everything else is derived from it:
 

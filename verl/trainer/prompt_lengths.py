@@ -21,7 +21,7 @@ class PromptLengths:
     """Counts prompts of one data set, each once.
 
     Args:
-        data: gives the outline of a prompt.
+        data: gives the messages and image sizes of a prompt.
         count: tokens of (messages, image sizes), as `verl.workers.prompts.PromptBuilder.length` counts them.
         limit: data.max_prompt_length.
 
@@ -80,6 +80,6 @@ class PromptLengths:
     def _count(self, request: GroupRequest) -> tuple[int, list[tuple[int, int]]]:
         key = (request.index, request.seed if self.seeded else 0)
         if key not in self._known:
-            messages, sizes = self.data.outline(request.index, request.seed)
+            messages, sizes = self.data.messages_and_sizes(request.index, request.seed)
             self._known[key] = self.count(messages, sizes), list(sizes)
         return self._known[key]

@@ -16,7 +16,7 @@ from verl.single_controller import WorkerGroup, WorkerSpec, connect_ray
 from verl.workers.memory import memory_plan, training_env
 from verl.workers.worker import Worker
 
-EVALUATED = 8  # examples of a worker in one round of `evaluate_loss`; 6 frames of 560 x 560 are 45 MB
+EVALUATION_BATCH = 8  # examples of a worker in one round of `evaluate_loss`; 6 frames of 560 x 560 are 45 MB
 
 
 class RayEngine:
@@ -96,11 +96,11 @@ class RayEngine:
         return reduce_over_ranks(self.workers.scatter("fine_tune", self._per_worker(batches)))
 
     def evaluate_loss(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:
-        """In rounds, so that a worker never holds the pixels of more than EVALUATED examples."""
+        """In rounds, so that a worker never holds the pixels of more than EVALUATION_BATCH examples."""
         per_worker = self._per_worker(batches)
         rounds: list[Metrics] = []
-        for start in range(0, max(map(len, per_worker)), EVALUATED):
-            some = [requests[start : start + EVALUATED] for requests in per_worker]
+        for start in range(0, max(map(len, per_worker)), EVALUATION_BATCH):
+            some = [requests[start : start + EVALUATION_BATCH] for requests in per_worker]
             rounds.append(reduce_over_ranks(self.workers.scatter("evaluate_loss", some)))
         tokens = sum(each["tokens"] for each in rounds)
         loss = sum(each["loss"] * each["tokens"] for each in rounds) / max(tokens, 1.0)

@@ -24,7 +24,7 @@ class ListData:
     def sample_id(self, index: int) -> str:
         return f"video/{index}"
 
-    def outline(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
+    def messages_and_sizes(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
         return [{"role": "user", "content": "word " * (10 + index)}], [(112, 112)]
 
 

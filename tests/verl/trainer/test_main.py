@@ -170,7 +170,7 @@ def test_a_data_set_that_lacks_a_method_is_named(config: Config) -> None:
 
     lacking = override(config, {"data.name": "my:Mine"})
     with pytest.raises(
-        ConfigError, match=r"data\.name=my:Mine gives a Mine, which has no __len__, sample_id, outline: "
+        ConfigError, match=r"data\.name=my:Mine gives a Mine, which has no __len__, sample_id, messages_and_sizes: "
     ):
         open_prompts(lacking, Task(Mine))  # type: ignore[arg-type]
 

@@ -114,7 +114,7 @@ class Sam2Tracker(BaseTracker):
     def track(self, read_frame: ReadFrame, total: int, keyframe: int, boxes: np.ndarray) -> Iterator[TrackedFrame]:
         """From the keyframe to the end, then backward from the keyframe to the start.
 
-        `read_frame` is called in a thread of its own, ahead of the tracking.
+        `read_frame` is called in a thread of its own, which prefetches frames.
 
         Raises:
             RuntimeError: the model computed something that is not finite.
