@@ -68,7 +68,7 @@ def main() -> None:
         folder = Path(name)
         since = time.perf_counter()
         write_policy(folder / "policy", job.size)
-        say(f"policy written in {time.perf_counter() - since:.0f} s")
+        log(f"policy written in {time.perf_counter() - since:.0f} s")
         if counts == [1]:
             one_gpu(job, folder, args)
         else:
@@ -92,7 +92,7 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> None:
             if "bare" in parts:
                 engine.configure("no_reward", job.rollouts, job.tokens)
                 seconds = step(loop, "a step without SAM 2")["seconds/rollout/generate"]
-                say(f"generation with no SAM 2 beside it {seconds:.2f} s")
+                log(f"generation with no SAM 2 beside it {seconds:.2f} s")
                 engine.configure("ours", job.rollouts, job.tokens)
             stage_table("ours", found["ours"], limits_of(loop, engine))
             print_table(found, device)
@@ -114,7 +114,7 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> None:
     if "trl" in parts:
         sizes = Sizes(small.prompts, small.rollouts, small.tokens, steps=1, side=small.side)
         found["trl"], about = measure(folder / "policy", sizes, args.trl_seconds, vllm=job.size != "tiny")
-        say(f"the small job: ours {found['small']['seconds/step']:.2f} s; TRL: {about}")
+        log(f"the small job: ours {found['small']['seconds/step']:.2f} s; TRL: {about}")
         print_table(found, device)
 
 
@@ -127,7 +127,7 @@ def ours(loop: GRPO, engine: BenchEngine, steps: int, bare: bool) -> Metrics:
         row = step(loop, f"step {number + 1}")
         if bare:
             row["bare"] = engine.generate_bare(requests)
-            say(
+            log(
                 f"bare LLM.generate on the same requests {row['bare']:.2f} s, in the step "
                 f"{row['seconds/rollout/generate']:.2f} s"
             )
@@ -168,7 +168,7 @@ def step(loop: GRPO, name: str) -> Metrics:
     metrics = metrics | loop.clock.read() | {"seconds/step": time.perf_counter() - since}
     shown = ("rollout", "score", "reference", "update")
     stages = ", ".join(f"{stage} {metrics[f'seconds/{stage}']:.2f}" for stage in shown)
-    say(f"{name}: {metrics['seconds/step']:.2f} s ({stages})")
+    log(f"{name}: {metrics['seconds/step']:.2f} s ({stages})")
     return metrics
 
 
@@ -204,7 +204,7 @@ def limits_of(loop: GRPO, engine: BenchEngine) -> Limits:
     return Limits.of(loop.flops, engine.device_name, loop.config, lengths(request), lengths.image_sizes(request))
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(f"[{time.perf_counter() - START:5.0f} s] {text}", flush=True)
 
 
