@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from verl.trainer.loop import Loop
 
 # Otherwise each worker writes pages at its start; exported before the run, these keep what they are set to.
-QUIET_ENVIRONMENT = {
+QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -160,7 +160,7 @@ def prepare_environment() -> None:
         del os.environ["VLLM_ATTENTION_BACKEND"]
         why = "this vLLM has no xFormers backend and chooses one itself"
         print(f"VLLM_ATTENTION_BACKEND=XFORMERS is dropped: {why}", file=sys.stderr)
-    for name, value in QUIET_ENVIRONMENT.items():
+    for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
 

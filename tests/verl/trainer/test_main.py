@@ -16,7 +16,7 @@ import pytest
 from verl.config import Config, ConfigError, load_config, override
 from verl.protocol import Task
 from verl.trainer import sft
-from verl.trainer.main import QUIET_ENVIRONMENT, check_frames, check_reward, compose, prepare_environment, run
+from verl.trainer.main import QUIET, check_frames, check_reward, compose, prepare_environment, run
 from verl.trainer.plan import make_plan
 from verl.trainer.prompt_data import check_validation, open_prompts
 
@@ -28,7 +28,7 @@ PUBLISHED = "config=training_scripts/video_seg_zero_3b_keyframe_sam_sft_mod.yaml
 @pytest.fixture(autouse=True)
 def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    for name in ("REVOS_ROOT", "MODEL_PATH", "SAM2_CHECKPOINT", "COT_ROOT", "RAY_ADDRESS", *QUIET_ENVIRONMENT):
+    for name in ("REVOS_ROOT", "MODEL_PATH", "SAM2_CHECKPOINT", "COT_ROOT", "RAY_ADDRESS", *QUIET):
         monkeypatch.delenv(name, raising=False)
 
 
