@@ -20,7 +20,6 @@ from verl.models.packing import PackedBatch, Span
 from verl.models.transfer import to_device
 
 BLOCK = 128
-IMPLEMENTATIONS = ("auto", "flash_attention_4", "flex_attention", "sdpa")  # worker.actor.model.attn_implementation
 Spans = tuple[Span, ...]
 PackedMask: TypeAlias = SharedPrefixLayout | BlockMask | Spans
 
@@ -112,7 +111,7 @@ def packed_mask(batch: PackedBatch, dtype: torch.dtype, implementation: str = "a
 
     Args:
         dtype: of the computation.
-        implementation: one of `IMPLEMENTATIONS`. "auto" is FlashAttention 4 in half precision where it is installed and
+        implementation: worker.actor.model.attn_implementation. "auto" is FlashAttention 4 in half precision where it is installed and
             the GPU has it, else FlexAttention on a GPU, else PyTorch's attention segment by segment ("sdpa").
 
     Raises:

@@ -127,9 +127,10 @@ def load_policy(
     path: str | Path,
     dtype: torch.dtype = torch.float32,
     lora: LoraOptions | None = None,
-    gradient_checkpointing: bool = True,
+    gradient_checkpointing: tuple[float, float] | None = (1.0, 1.0),
     freeze_vision: bool = False,
     overrides: dict[str, Any] | None = None,
+    attn_implementation: str = "auto",
 ) -> Policy:
     """A policy from a Hugging Face checkpoint folder, in train mode.
 
@@ -137,7 +138,10 @@ def load_policy(
         path: folder with config.json and safetensors.
         dtype: of the weights held (the master weights); the compute dtype is the sharding's business.
         lora: freeze the base and train an adapter of this shape.
+        gradient_checkpointing: shares of the language layers and of the vision tower's blocks that recompute their
+            activations; None: no block does.
         overrides: entries that replace those of the checkpoint's config.json.
+        attn_implementation: see `packed_mask`.
 
     Raises:
         FileNotFoundError: no checkpoint there.
@@ -149,6 +153,7 @@ def load_policy(
     if lora is not None:
         add_lora(policy.model, lora)
         policy.lora = lora
-    if gradient_checkpointing:
-        policy.checkpoint_activations()
+    if gradient_checkpointing is not None:
+        policy.checkpoint_activations(*gradient_checkpointing)
+    policy.attn_implementation = attn_implementation
     return policy.train()

@@ -70,7 +70,7 @@ def engine_main(_, folder, port, plain):
         )
     engine = RolloutEngine(config, ModelConfig(model_path=folder), "cpu", builder)
     engine.on_gpu = plain
-    policy = load_policy(folder, gradient_checkpointing=False).eval()
+    policy = load_policy(folder, gradient_checkpointing=None).eval()
     example = ToyData().example(2, 0)
     prompt, raw_prompt_ids = builder.build(example), builder.raw_prompt_ids(example)
 
