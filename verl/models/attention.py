@@ -111,8 +111,9 @@ def packed_mask(batch: PackedBatch, dtype: torch.dtype, implementation: str = "a
 
     Args:
         dtype: of the computation.
-        implementation: worker.actor.model.attn_implementation. "auto" is FlashAttention 4 in half precision where it is installed and
-            the GPU has it, else FlexAttention on a GPU, else PyTorch's attention segment by segment ("sdpa").
+        implementation: worker.actor.model.attn_implementation. "auto" is FlashAttention 4 in half precision where it is
+            installed and the GPU has it, else FlexAttention on a GPU, else PyTorch's attention segment by segment
+            ("sdpa").
 
     Raises:
         ValueError: FlashAttention 4 is asked for and cannot be used.
