@@ -62,7 +62,11 @@ class Score(Protocol):
 
 
 class Scorer(Protocol):
-    """Scores the responses of one group, on the worker that generated them."""
+    """Scores the responses of one group, on the worker that generated them.
+
+    With a method `prepare(example)` it is also called before there are responses, while they are generated: what does
+    not depend on them can be computed then. What it returns takes the example's place in `score`.
+    """
 
     def score(self, example: Any, responses: Sequence[str]) -> Sequence[Score]:
         """One score per response; `example` is one that the task's own data set made."""
@@ -152,11 +156,17 @@ class Engine(Protocol):
     def rollout(self, batches: Sequence[Sequence[GroupRequest]], validation: bool = False) -> Metrics:
         """Generates `batches[r]` on replica r and begins to score; validation samples by val_n and val_temperature."""
 
+    def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        """Begins to load the prompts of the next training rollout, and returns at once."""
+
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
         """Waits until groups that were generated are scored; results in the order of `uids`."""
 
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
-        """Computes what the update takes as given: the reference's log-probabilities and, if `old`, the actor's."""
+        """Computes what the update takes as given: the reference's log-probabilities and, if `old`, the actor's.
+
+        Scoring may go on meanwhile.
+        """
 
     def compute_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
         """Per response the mean over its tokens of log-sum-exp minus mean logit (estimator grpo_certainty)."""

@@ -59,6 +59,9 @@ class Tracker(Protocol):
 
     max_frames: int
 
+    def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Compute what depends on a clip's frames alone; what is returned takes their place in the other methods."""
+
     def track_groups_on_device(self, groups: Sequence[Clip], size: tuple[int, int]) -> list[list[Tensor]]:
         """Per clip and prompt a bool mask [T, H, W] on the tracker's device; boxes and masks are in a grid of `size`
         (H, W), whatever the size of the frames.
@@ -106,6 +109,10 @@ class BaseTracker(ABC):
     def check_options(cls, **options: Any) -> None:
         """Refuse options in one line before anything is loaded. Raises DataError."""
         check_arguments(cls, options, "tracker_options", given=("device",))
+
+    def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Compute what depends on a clip's frames alone; what is returned takes their place in the other methods."""
+        return frames
 
     def track_groups_on_device(self, groups: Sequence[Clip], size: tuple[int, int]) -> list[list[Tensor]]:
         return [self._track_clip(frames, prompts, size) for frames, prompts in groups]

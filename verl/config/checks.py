@@ -13,6 +13,7 @@ CHOICES = {
     "data.on_bad_sample": ("raise", "skip"),
     "worker.reward.on_tracker_error": ("raise", "skip"),
     "worker.actor.optim.lr_scheduler_type": ("constant", "cosine", "linear"),
+    "worker.actor.model.attn_implementation": ("auto", "flash_attention_4", "flex_attention", "sdpa"),
     "worker.actor.fsdp.mp_param_dtype": DTYPES,
     "worker.actor.fsdp.mp_reduce_dtype": DTYPES,
     "worker.actor.fsdp.torch_dtype": (None, *DTYPES),
@@ -48,6 +49,11 @@ AT_LEAST_ONE = (
     "algorithm.max_sampling_rounds",
 )
 
+SHARES = (
+    "worker.actor.model.gradient_checkpointing_language",
+    "worker.actor.model.gradient_checkpointing_vision",
+)
+
 
 def check_config(config: Config) -> None:
     """Refuses what cannot run.
@@ -72,6 +78,9 @@ def check_choice(key: str, value: object, valid: Iterable[str | None]) -> None:
 
 
 def _check_values(config: Config) -> None:
+    for key in SHARES:
+        if not 0 <= value_of(config, key) <= 1:  # type: ignore[operator]
+            raise ConfigError(f"{key} must lie between 0 and 1, it is {value_of(config, key)}")
     for key, valid in CHOICES.items():
         check_choice(key, value_of(config, key), valid)
     for key in AT_LEAST_ONE:

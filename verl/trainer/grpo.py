@@ -47,9 +47,8 @@ class GRPO(Loop):
         groups, seen, metrics = self.sample()
         uids = [group.uid for group in groups]
 
-        if self.plan.passes["reference"] and groups:
-            with clock("reference"):
-                metrics |= self.engine.compute_log_probs(uids, old=self.plan.updates_per_step > 1)
+        if self.config.algorithm.dynamic_sampling:
+            metrics |= self.compute_log_probs(uids)
 
         with clock("advantage"):
             certainty = self.engine.compute_certainty(uids) if self.uses_certainty else None
@@ -57,6 +56,7 @@ class GRPO(Loop):
             advantages = group_advantages(groups, self.config.algorithm, limit, certainty)
 
         with clock("update"):
+            self.prefetch_prompts()
             minibatches = batched(advantages, actor.global_batch_size)
             updates = [self.engine.update(minibatch) for _ in range(actor.ppo_epochs) for minibatch in minibatches]
 
@@ -94,16 +94,37 @@ class GRPO(Loop):
     def generate(
         self, requests: Sequence[GroupRequest], lengths: PromptLengths, validation: bool = False
     ) -> tuple[list[GroupResult], Metrics]:
-        """Rollout and score. Each minibatch is balanced alone, so that replicas do not change its members."""
+        """Rollout and score. Training computes log-probabilities while the last groups are scored, unless dynamic
+        sampling may drop some of them.
+        """
+        kind, uids = "validation " if validation else "", [request.uid for request in requests]
+        with self.clock(f"{kind}rollout"):
+            metrics = self.engine.rollout(self.assign(requests, lengths), validation=validation)
+        if not (validation or self.config.algorithm.dynamic_sampling):
+            metrics |= self.compute_log_probs(uids)
+        with self.clock(f"{kind}score"):
+            return self.engine.collect_scores(uids), metrics
+
+    def assign(self, requests: Sequence[GroupRequest], lengths: PromptLengths) -> list[list[GroupRequest]]:
+        """The requests of each replica. A minibatch is balanced alone, so that replicas do not change its members."""
         batches: list[list[GroupRequest]] = [[] for _ in range(self.engine.replicas)]
         for minibatch in batched(requests, self.config.worker.actor.global_batch_size):
             for batch, part in zip(batches, self.balance(minibatch, lengths)):
                 batch.extend(part)
-        kind = "validation " if validation else ""
-        with self.clock(f"{kind}rollout"):
-            metrics = self.engine.rollout(batches, validation=validation)
-        with self.clock(f"{kind}score"):
-            return self.engine.collect_scores([request.uid for request in requests]), metrics
+        return batches
+
+    def compute_log_probs(self, uids: Sequence[int]) -> Metrics:
+        """The passes before the update, where it has any."""
+        if not (self.plan.passes["reference"] and uids):
+            return {}
+        with self.clock("reference"):
+            return self.engine.compute_log_probs(uids, old=self.plan.updates_per_step > 1)
+
+    def prefetch_prompts(self) -> None:
+        """Has the next step's prompts loaded while this one's update runs."""
+        if self.done + 1 < self.plan.steps:
+            requests = self.prompts.order.peek(self.config.data.rollout_batch_size)
+            self.engine.prefetch_prompts(self.assign(requests, self.prompts.lengths))
 
     def validate(self, step: int) -> Metrics:
         """Scores answers to the validation prompts."""

@@ -58,9 +58,11 @@ class RayEngine:
         self.close()
 
     def rollout(self, batches: Sequence[Sequence[GroupRequest]], validation: bool = False) -> Metrics:
-        # every worker of an engine submits the same requests
-        per_worker = [list(batch) for batch in batches for _ in range(self.parallel)]
+        per_worker = self._per_engine(batches)
         return reduce_over_ranks(self.workers.scatter("rollout", per_worker, validation=validation))
+
+    def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        self.workers.scatter("prefetch_prompts", self._per_engine(batches))
 
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
         results: dict[int, GroupResult] = {}
@@ -117,6 +119,10 @@ class RayEngine:
 
     def close(self) -> None:
         self.workers.stop()
+
+    def _per_engine(self, batches: Sequence[Sequence[GroupRequest]]) -> list[list[GroupRequest]]:
+        """The batches of the replicas, whole for each worker: those of an engine submit the same requests."""
+        return [list(batch) for batch in batches for _ in range(self.parallel)]
 
     def _per_worker(self, batches: Sequence[Sequence[GroupRequest]]) -> list[list[GroupRequest]]:
         """The batches of the replicas, divided among the workers of each."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -74,6 +75,7 @@ class ScoringThread:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="score")
         self._batches: dict[int, tuple[int, ...]] = {}  # uid -> its batch, until that is handed over
         self._waiting: dict[int, PendingGroup] = {}
+        self._prepared: dict[int, Any] = {}  # uid -> what the scorer made of its example
         self._results: dict[int, Future[GroupResult]] = {}
 
     def expect(self, uids: Sequence[int]) -> None:
@@ -81,6 +83,11 @@ class ScoringThread:
         for first in range(0, len(uids), SCORE_BATCH):
             batch = tuple(uids[first : first + SCORE_BATCH])
             self._batches |= dict.fromkeys(batch, batch)
+
+    def prepare(self, uid: int, example: Example) -> None:
+        """Has the scorer compute what depends on the example alone; an error comes back with the group's result."""
+        if hasattr(self.scorer, "prepare"):
+            self.thread.submit(self._prepare, uid, example)
 
     def submit(self, group: PendingGroup) -> None:
         """Takes a group that was announced; hands its batch to the scorer once that is complete."""
@@ -100,9 +107,10 @@ class ScoringThread:
         self.results(list(self._results))
 
     def drop(self, uids: Sequence[int]) -> None:
-        """Forgets results."""
+        """Forgets results, and what was prepared and not used."""
         for uid in uids:
             self._results.pop(uid, None)
+            self._prepared.pop(uid, None)
 
     def _score(self, groups: Sequence[PendingGroup]) -> None:
         """In the thread: gives each group its result or its error, so that nobody waits for ever."""
@@ -112,6 +120,13 @@ class ScoringThread:
             for group in groups:
                 if not group.result.done():
                     group.result.set_exception(error)
+
+    def _prepare(self, uid: int, example: Example) -> None:
+        with torch.cuda.stream(self.stream) if self.stream else nullcontext():
+            try:
+                self._prepared[uid] = self.scorer.prepare(example)  # type: ignore[attr-defined]  # see `prepare`
+            except Exception as error:
+                self._prepared[uid] = error
 
     def _finish(self, groups: Sequence[PendingGroup]) -> None:
         texts = [[self.decode(response.ids) for response in group.completions.all] for group in groups]
@@ -129,16 +144,18 @@ class ScoringThread:
         self, groups: Sequence[PendingGroup], texts: Sequence[Sequence[str]]
     ) -> Iterator[Sequence[Score] | Exception]:
         """Of each group, or why it has none."""
-        if len(groups) > 1 and isinstance(self.scorer, BatchScorer):
+        examples = [self._prepared.pop(group.uid, group.example) for group in groups]
+        whole = all(not isinstance(example, Exception) for example in examples)
+        if len(groups) > 1 and whole and isinstance(self.scorer, BatchScorer):
             try:
-                found = self.scorer.score_groups([(group.example, answers) for group, answers in zip(groups, texts)])
+                found = self.scorer.score_groups(list(zip(examples, texts)))
             except Exception as error:
                 found = [error] * len(groups)
             yield from found
             return
-        for group, answers in zip(groups, texts):
+        for example, answers in zip(examples, texts):
             try:
-                scores: Sequence[Score] | Exception = self.scorer.score(group.example, answers)
+                scores = example if isinstance(example, Exception) else self.scorer.score(example, answers)
             except Exception as error:
                 scores = error
             yield scores

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from verl.models.packing import Group, padding_multiple
 from verl.protocol import Example, GroupAdvantages, GroupRequest, GroupResult, Task
 from verl.workers.actor import Actor
 from verl.workers.checkpoint import load_state, load_weights, save_state, save_weights, seed_everything
-from verl.workers.generation import GroupRollout
+from verl.workers.generation import BuiltPrompt, GroupRollout, PromptLoader
 from verl.workers.groups import StoredGroup
 from verl.workers.memory import PeakMeter, measure_bytes
 from verl.workers.prefetch import LoaderSpec, ProcessPrefetcher, ThreadPrefetcher
@@ -75,8 +75,9 @@ class Worker:
             config.data.max_pixels,
             family=load_family(model.model_path, **model.override_config),
         )
-        self.prompts = make_prompts(pin=self.cuda)
+        self.prompts = make_prompts(pin=self.cuda, dtype=self._pixel_dtype())
         self.threads = ThreadPoolExecutor(LOADER_THREADS, thread_name_prefix="load")
+        self.rollout_prompts = PromptLoader(self.threads, self.prompts)
         self.loader = ThreadPrefetcher(self.threads, self.data, self.prompts, config.data.max_response_length)
         seed_everything(config.data.seed)  # the same on every rank: they initialize the same adapter
         sizes: Metrics = {}
@@ -125,10 +126,13 @@ class Worker:
             metrics["seconds/rollout/generate"] = Seconds(time.perf_counter() - awake)
 
     @contextmanager
-    def enter_training(self, phase: str) -> Iterator[Metrics]:
-        """The scorer has finished, the rollout engine sleeps. Yields metrics that get the block's peak memory."""
+    def enter_training(self, phase: str, wait_for_scores: bool = True) -> Iterator[Metrics]:
+        """The scorer has finished, where asked for, and the rollout engine sleeps. Yields metrics that get the block's
+        peak memory.
+        """
         if self.rollout_engine is not None:
-            self.scoring.wait()
+            if wait_for_scores:
+                self.scoring.wait()
             self.rollout_engine.sleep()
         with self.peak.watch(phase) as metrics:
             yield metrics
@@ -161,21 +165,24 @@ class Worker:
         parallel = self.config.worker.rollout.tensor_parallel_size
         own = [request.uid for request in requests[self.rank % parallel :: parallel]]
         self.scoring.expect(own)
-        data = self.validation if validation else self.data
-        groups = GroupRollout(self.rollout_engine, self.prompts, self.threads, data, requests, own, validation, greedy)
+        # read by threads while the engine wakes, unless they were prefetched
+        prompts = self.rollout_prompts.take(self.validation if validation else self.data, requests)
         with self.enter_rollout() as metrics:
-            groups.run(self._store)
+            for request, loading in zip(requests, prompts):
+                if request.uid in own:
+                    loading.add_done_callback(partial(self._prepare_scoring, request.uid))
+            GroupRollout(self.rollout_engine, requests, prompts, own, validation, greedy).run(self._store)
         return metrics
 
-    def _store(
-        self, uid: int, example: Example, prompt: Prompt, prompt_ids: Sequence[int], completions: Completions
-    ) -> None:
+    def _prepare_scoring(self, uid: int, loading: Future[BuiltPrompt]) -> None:
+        if loading.exception() is None:  # else the rollout raises it
+            self.scoring.prepare(uid, loading.result().example)
+
+    def prefetch_prompts(self, requests: Sequence[GroupRequest]) -> None:
+        self.rollout_prompts.prefetch(self.data, requests)
+
+    def _store(self, uid: int, example: Example, prompt: Prompt, completions: Completions) -> None:
         """Keeps a complete group and hands it to the scorer."""
-        if prompt_ids != prompt.ids.tolist():
-            raise RuntimeError(
-                f"{example.sample_id}: vLLM sees {len(prompt_ids)} prompt tokens, the actor {len(prompt.ids)}: "
-                "their image processors disagree"
-            )
         ids = [torch.tensor(response.ids, dtype=torch.int64) for response in completions.responses]
         group = Group(prompt.ids, ids, prompt.pixel_values, prompt.image_grid_thw)
         self.groups[uid] = StoredGroup(group, [response.log_probs for response in completions.responses])
@@ -187,7 +194,7 @@ class Worker:
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
         stored = self._own(uids)
         groups = [each.group for each in stored]
-        with self.enter_training("reference") as metrics:
+        with self.enter_training("reference", wait_for_scores=False) as metrics:
             if self.reference is not None:
                 for each, values in zip(stored, self.reference.log_probs(groups)):
                     each.reference = values
@@ -265,6 +272,12 @@ class Worker:
             actor.offload()
         self.weights_stale = True
         dist.barrier()
+
+    def _pixel_dtype(self) -> torch.dtype:
+        """What every model of this worker computes images in; fp32 where they differ."""
+        worker = self.config.worker
+        dtypes = {worker.actor.fsdp.mp_param_dtype, worker.ref.fsdp.mp_param_dtype, worker.rollout.dtype}
+        return DTYPES[dtypes.pop()] if self.cuda and len(dtypes) == 1 else torch.float32
 
     def _mesh(self, config: FSDPConfig) -> DeviceMesh:
         return sharding_mesh(self.device.type, self.world, config.fsdp_size)

@@ -51,6 +51,7 @@ class RecordingEngine:
         return {"rollout/seen": 1.0}
 
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
+        self.calls.append(("collect_scores", list(uids)))
         return [self.result(uid, 1 if self.validation else self.n) for uid in uids]
 
     def result(self, uid: int, n: int) -> GroupResult:
@@ -83,6 +84,9 @@ class RecordingEngine:
             sum(np.sum(values) * (each.uid + 1) for each in advantages for values in each.advantages[:1])
         )
         return {"actor/loss": self.weight, "memory/update_gib": Peak(1.0)}
+
+    def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        self.calls.append(("prefetch_prompts", [[request.uid for request in batch] for batch in batches]))
 
     def prefetch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
         self.calls.append(("prefetch", [[request.uid for request in batch] for batch in batches]))

@@ -92,3 +92,28 @@ def test_a_scorer_of_single_groups_and_one_that_miscounts():
     assert thread.results([0])[0].totals == [1.0, 2.0]
     with pytest.raises(RuntimeError, match="video/1: the scorer gave 1 scores for 2 responses"):
         thread.results([1])
+
+
+class PreparingScorer(Scorer):
+    def prepare(self, example):
+        if example.sample_id == "video/1":
+            raise ValueError("no frames")
+        return SimpleNamespace(sample_id=f"prepared {example.sample_id}")
+
+
+def test_examples_are_prepared_and_an_error_comes_back_with_the_group():
+    scorer = PreparingScorer()
+    thread = ScoringThread(scorer, decode, torch.device("cpu"))
+    thread.expect(range(2))
+    for uid in range(2):
+        thread.prepare(uid, group(uid).example)
+        thread.submit(group(uid))
+    (whole,) = thread.results([0])
+    assert whole.sample_id == "video/0" and scorer.calls == [["prepared video/0"]]
+    with pytest.raises(RuntimeError, match="video/1: its responses could not be scored: ValueError: no frames"):
+        thread.results([1])
+    unprepared = ScoringThread(Scorer(), decode, torch.device("cpu"))
+    unprepared.prepare(3, group(3).example)  # nothing to do
+    unprepared.expect([3])
+    unprepared.submit(group(3))
+    unprepared.wait()

@@ -161,6 +161,6 @@ class Network:
         return memory.flatten(2).transpose(1, 2).to(torch.bfloat16)
 
 
-def to_device(values: list, device: torch.device) -> Tensor:
+def to_device(values: Sequence[Any], device: torch.device) -> Tensor:
     """A small list as a tensor, without making the host wait for the device."""
     return torch.tensor(values).to(device, non_blocking=True)

@@ -24,10 +24,10 @@ from veason.errors import DataError
 from veason.resolve import check_arguments
 from veason.tracking.base import MAX_COORDINATE, BaseTracker, BoxPrompt, Clip, ReadFrame, TrackedFrame
 from veason.tracking.sam2.compilation import CompileOptions
-from veason.tracking.sam2.feature_window import FeatureWindow
+from veason.tracking.sam2.feature_window import EncodedClip, FeatureWindow, encode_frames
 from veason.tracking.sam2.loading import check_files, load_model
-from veason.tracking.sam2.network import Network, to_device
-from veason.tracking.sam2.object_batch import ObjectBatch
+from veason.tracking.sam2.network import Network, concat_features, to_device
+from veason.tracking.sam2.object_batch import FeatureLookup, ObjectBatch
 from veason.tracking.sam2.propagation import propagation_order
 
 STREAM_CHUNK = 32  # frames of a streamed video that are read together; tracking starts when the first chunk is there
@@ -97,6 +97,10 @@ class Sam2Tracker(BaseTracker):
             raise DataError("tracker=sam2 needs the package sam2, which is not installed")
         check_files(config, checkpoint)
 
+    def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Encode the frames of a clip that is short enough to be held as a whole."""
+        return EncodedClip(frames, encode_frames(self.network, frames)) if len(frames) <= self.max_frames else frames
+
     def track_groups_on_device(self, groups: Sequence[Clip], size: tuple[int, int]) -> list[list[Tensor]]:
         """Per clip and prompt a bool mask [T, H, W] in a grid of `size`; long clips are left on the host.
 
@@ -149,7 +153,6 @@ class Sam2Tracker(BaseTracker):
         objects: list[_TrackedObject] = []
         for clip, (_, prompts) in enumerate(clips):
             objects += self._objects(prompts, total, size, clip * total, sum(counts[:clip]))
-        frames = clips[0][0] if len(clips) == 1 else [frame for frames, _ in clips for frame in frames]
         # A short clip is encoded as a whole; a long one chunk by chunk, once for the objects of each keyframe.
         passes = [objects]
         if long:
@@ -157,15 +160,27 @@ class Sam2Tracker(BaseTracker):
             passes = [[item for item in objects if item.keyframe == keyframe] for keyframe in keyframes]
         checksums = []
         for together in passes:
-            order = propagation_order(together[0].keyframe, total) if long else range(len(frames))
-            window = FeatureWindow(self.network, frames.__getitem__, order, self.max_frames if long else len(frames))
+            if long:
+                order = propagation_order(together[0].keyframe, total)
+                lookup: FeatureLookup = FeatureWindow(self.network, clips[0][0].__getitem__, order, self.max_frames)
+            else:
+                lookup = self._features_of([frames for frames, _ in clips])
             for chunk in _chunks(together, self.max_objects):
                 batch = self._object_batch(chunk, total)
-                for step_frames, tracked in self._run(batch, window, size):
+                for step_frames, tracked in self._run(batch, lookup, size):
                     _merge_masks(masks, chunk, step_frames, tracked.to(masks.device))
                 checksums.append(batch.checksum)
         _check_finite(checksums)
         return map(list, masks.split(counts))
+
+    def _features_of(self, clips: Sequence[Sequence[np.ndarray]]) -> FeatureLookup:
+        """The features of short clips in a row; frames that are not prepared are encoded together."""
+        if any(isinstance(clip, EncodedClip) for clip in clips):
+            encoded = (clip if isinstance(clip, EncodedClip) else self.prepare(clip) for clip in clips)
+            features = concat_features((clip.features for clip in encoded), sum(map(len, clips)))  # type: ignore[attr-defined]
+        else:
+            features = encode_frames(self.network, [frame for clip in clips for frame in clip])
+        return lambda frames: features[to_device(frames, self.device)]
 
     def _objects(
         self, prompts: Sequence[BoxPrompt], total: int, size: tuple[int, int], start: int = 0, first: int = 0
@@ -196,9 +211,9 @@ class Sam2Tracker(BaseTracker):
         return ObjectBatch(self.network, boxes, keyframes, total, starts)
 
     @staticmethod
-    def _run(batch: ObjectBatch, window: FeatureWindow, size: tuple[int, int]) -> Iterator[tuple[list[int], Tensor]]:
+    def _run(batch: ObjectBatch, lookup: FeatureLookup, size: tuple[int, int]) -> Iterator[tuple[list[int], Tensor]]:
         """Per step the frame of each object of a batch and its mask, bool [N, H, W]."""
-        for frames, logits in batch.run(window):
+        for frames, logits in batch.run(lookup):
             yield frames, F.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0] > 0
 
 
