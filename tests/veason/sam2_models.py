@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from veason.toy.tiny_tracker import TrackerSize, tracker_config
+from veason.tracking.base import BoxPrompt
 from veason.tracking.sam2.feature_window import FeatureWindow
 from veason.tracking.sam2.loading import POSTPROCESSING, load_model
-from veason.tracking.sam2.object_batch import ObjectBatch
+from veason.tracking.sam2.object_batch import BatchObject, ObjectBatch
 from veason.tracking.sam2.preprocessing import preprocess_frames
 from veason.tracking.sam2.tracker import Sam2Tracker
 
@@ -47,7 +48,8 @@ def make_model(config, seed=0):
     frames, tracker = make_clip(8, 32, 32), Sam2Tracker(model)
     with torch.no_grad():
         features = tracker.network.encode_images(preprocess_frames(frames, model.image_size, CPU))
-        _, _, scores = tracker.network.segment_boxes(features, torch.rand(8, 4) * 100)
+        labels = torch.tensor([[2, 3]] * 8).int()
+        _, _, scores = tracker.network.segment_prompts(features, torch.rand(8, 2, 2) * 100, labels)
         head.bias -= scores.median()
     return model
 
@@ -90,9 +92,9 @@ def run_ours(tracker, frames, keyframe, boxes, size=None):
     """The same from our batches, [T, K, H, W]."""
     height, width = frames[0].shape[:2]
     size = size or (height, width)
-    scaled = torch.from_numpy(boxes * (tracker.network.size / np.array([width, height] * 2)))
+    scaled = BoxPrompt(keyframe, boxes * (tracker.network.size / np.array([width, height] * 2)))
     window = FeatureWindow(tracker.network, frames.__getitem__, range(len(frames)), len(frames))
-    batch = ObjectBatch(tracker.network, scaled.float(), [keyframe] * len(boxes), len(frames))
+    batch = ObjectBatch(tracker.network, [BatchObject.make(each) for each in scaled.objects], len(frames))
     logits = {step[0]: F.interpolate(found, size, mode="bilinear")[:, 0] for step, found in batch.run(window)}
     return torch.stack([logits[frame] for frame in range(len(frames))])
 

@@ -79,7 +79,14 @@ class Network:
         if dtype != torch.float32:
             store_in(model, dtype)
         pointers = model.max_obj_ptrs_in_encoder if model.use_obj_ptrs_in_encoder else 0
-        self.memory_config = MemoryConfig(model.num_maskmem, model.memory_temporal_stride_for_eval, pointers)
+        self.memory_config = MemoryConfig(
+            model.num_maskmem,
+            model.memory_temporal_stride_for_eval,
+            pointers,
+            model.max_cond_frames_in_attn,
+            model.only_obj_ptrs_in_the_past_for_eval,
+            model.use_signed_tpos_enc_to_obj_ptrs,
+        )
         self.fills_holes = self.device.type == "cuda" and find_spec("sam2._C") is not None
         position = self._spatial_encoding(model.image_encoder.neck.position_encoding, model.hidden_dim)
         self.memory_position = self._spatial_encoding(model.memory_encoder.position_encoding, model.mem_dim)
@@ -116,23 +123,23 @@ class Network:
             tokens, queries = self.self_attend(levels[-1].flatten(2).transpose(1, 2))
         return ImageFeatures(levels[-1], high_res, tokens, queries)
 
-    def segment_boxes(self, features: ImageFeatures, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Segment objects from boxes on their keyframes.
+    def segment_prompts(self, features: ImageFeatures, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Segment objects from what is given of them on their keyframes.
 
         Args:
-            boxes: float32 [N, 4] in pixels of the network's frame.
+            points: float32 [N, Q, 2] in pixels of the network's frame.
+            labels: int32 [N, Q]: 0 and 1 of points beside and on the object, 2 and 3 of a box's corners.
 
         Returns:
             Mask logits [N, 1, 4h, 4w], object pointers [N, C], object scores [N, 1].
         """
         embedding = features.embedding + self.model.no_mem_embed.view(1, -1, 1, 1)
-        labels = to_device([[2, 3]] * len(boxes), self.device).int()  # sam2's labels of a box's corners
-        return self.decode_masks(embedding, features.high_res, boxes.view(-1, 2, 2), labels)
+        return self.decode_masks(embedding, features.high_res, points, labels)
 
     def segment_from_memory(
         self, features: ImageFeatures, memory: Tensor, memory_position: Tensor, maps: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Segment objects from their memories; returns what `segment_boxes` returns.
+        """Segment objects from their memories; returns what `segment_prompts` returns.
 
         Args:
             memory, memory_position: [N, K, M]; the first tokens are of `maps` memory maps, the rest object pointers.
