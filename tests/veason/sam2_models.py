@@ -54,7 +54,8 @@ def make_model(config, seed=0):
     return model
 
 
-def make_official(config, model):
+def make_official(config, model=None):
+    """sam2's predictor with the weights of `model`."""
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -63,8 +64,9 @@ def make_official(config, model):
     for key, value in POSTPROCESSING.items():
         OmegaConf.update(settings, f"model.{key}", value, force_add=True)
     predictor = instantiate(settings.model, _recursive_=True).eval()
-    predictor.load_state_dict(model.state_dict())
-    return predictor
+    if model is not None:
+        predictor.load_state_dict(model.state_dict())
+    return predictor.requires_grad_(False)
 
 
 def run_official(predictor, frames, keyframe, boxes):
