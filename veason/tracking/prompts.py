@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -129,7 +129,7 @@ def keyframes_of(item: ObjectPrompt) -> tuple[int, ...]:
     return tuple(each.frame for each in item)
 
 
-def group_by(items: Sequence, key: Callable) -> dict:
+def group_by(items: Iterable, key: Callable) -> dict:
     """Key -> items, in the order in which the keys appear."""
     groups: dict = {}
     for item in items:

@@ -54,7 +54,8 @@ class FeatureWindow:
         self.rows = {frame: row for row, frame in enumerate(chunk)}
 
     def _encode(self, frames: Sequence[np.ndarray]) -> ImageFeatures:
-        return self.network.encode_images(preprocess_frames(frames, self.network.size, self.network.device))
+        network = self.network
+        return network.encode_images(preprocess_frames(frames, network.size, network.device, network.pixels))
 
     def _read(self, chunk: Sequence[int]) -> list[np.ndarray]:
         return [self.read_frame(frame) for frame in chunk]

@@ -14,6 +14,7 @@ from torch import Tensor
 from veason.tracking.sam2.attention import MemoryAttention, memory_rotary_table
 from veason.tracking.sam2.compilation import CompileOptions, compile_blocks, compiled
 from veason.tracking.sam2.loading import store_in
+from veason.tracking.sam2.preprocessing import SAM2_PIXELS, PixelFormat
 from veason.tracking.sam2.propagation import MemoryConfig
 
 HOLE_AREA = 8  # pixels of the low-resolution mask; sam2's default
@@ -64,17 +65,22 @@ class Network:
         model: sam2's `SAM2Base`.
         dtype: bf16 runs matrix products under autocast, as sam2's users do; fp32 is exact.
         compile_options: what runs under torch.compile.
+        pixels: how the model's frames are resized and normalized.
     """
 
-    def __init__(self, model: Any, dtype: torch.dtype, compile_options: CompileOptions):
+    def __init__(
+        self, model: Any, dtype: torch.dtype, compile_options: CompileOptions, pixels: PixelFormat = SAM2_PIXELS
+    ):
         if not model.directly_add_no_mem_embed or model.num_maskmem < 1:
             raise ValueError(
                 "a SAM 2 model needs directly_add_no_mem_embed: true and a num_maskmem above 0, as every released one "
                 "has"
             )
-        self.model, self.dtype = model, dtype
+        self.model, self.dtype, self.pixels = model, dtype, pixels
         self.device = next(model.parameters()).device
         self.size, self.side = model.image_size, model.sam_image_embedding_size
+        # SAM 3 resizes masks to the frame and then to 16 pixels a token; in SAM 2 both are the same
+        self.mask_sides = list(dict.fromkeys((self.size, 16 * self.side)))
         self.batch_scale = max(1, (1024 // self.size) ** 2)  # its frames that cost as much as one of 1024 pixels
         if dtype != torch.float32:
             store_in(model, dtype)
@@ -162,7 +168,9 @@ class Network:
 
     def _encode_memory(self, embedding: Tensor, logits: Tensor, scores: Tensor, prompted: bool) -> Tensor:
         """Encode masks [N, 1, 4h, 4w] on their frames [N, C, h, w] into memories [N, L, M], in bf16 as sam2 does."""
-        masks = F.interpolate(logits, (self.size, self.size), mode="bilinear", align_corners=False)
+        masks = logits
+        for side in self.mask_sides:
+            masks = F.interpolate(masks, (side, side), mode="bilinear", align_corners=False)
         flat = [embedding.flatten(2).permute(2, 0, 1)]
         memory, _ = self.model._encode_new_memory(flat, [embedding.shape[2:]], masks, scores, prompted)
         return memory.flatten(2).transpose(1, 2).to(torch.bfloat16)

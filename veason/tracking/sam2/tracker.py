@@ -29,6 +29,7 @@ from veason.tracking.sam2.feature_window import FeatureWindow
 from veason.tracking.sam2.loading import check_files, load_model
 from veason.tracking.sam2.network import Network, to_device
 from veason.tracking.sam2.object_batch import BatchObject, ObjectBatch
+from veason.tracking.sam2.preprocessing import SAM2_PIXELS, PixelFormat
 from veason.tracking.sam2.propagation import propagation_order
 
 STREAM_CHUNK = 32  # frames of a streamed video that are read together; tracking starts when the first chunk is there
@@ -46,6 +47,7 @@ class Sam2Tracker(BaseTracker):
     """
 
     takes_points: ClassVar[bool] = True
+    pixels: ClassVar[PixelFormat] = SAM2_PIXELS
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class Sam2Tracker(BaseTracker):
         compile_options: CompileOptions | None = None,
     ):
         super().__init__(next(model.parameters()).device)
-        self.network = Network(model, dtype, compile_options or CompileOptions.for_model(model))
+        self.network = Network(model, dtype, compile_options or CompileOptions.for_model(model), self.pixels)
         self.max_objects, self.max_frames = max_objects or 32 * self.network.batch_scale, max_frames
 
     @classmethod
@@ -96,8 +98,7 @@ class Sam2Tracker(BaseTracker):
     ) -> None:
         """Refuse a configuration without SAM 2's package, model file or weights, and unknown options."""
         check_arguments(cls, options, "tracker_options", given=("model",))
-        if find_spec("sam2") is None:
-            raise DataError("tracker=sam2 needs the package sam2, which is not installed")
+        check_package("sam2")
         check_files(config, checkpoint)
 
     def track_groups_on_device(self, groups: Sequence[Clip], size: tuple[int, int]) -> list[list[Tensor]]:
@@ -204,6 +205,12 @@ class Sam2Tracker(BaseTracker):
         """Per step the frame of each object of a batch and its mask, bool [N, H, W]."""
         for frames, logits in batch.run(window):
             yield frames, F.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0] > 0
+
+
+def check_package(tracker: str) -> None:
+    """Raise DataError where the package sam2, whose modules `tracker` is built of, is not installed."""
+    if find_spec("sam2") is None:
+        raise DataError(f"tracker={tracker} needs the package sam2, which is not installed")
 
 
 @dataclass
