@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 
 import torch
 import torch.nn.functional as F
@@ -133,11 +133,44 @@ def sam3_tracker(seed=0):
     return randomize(Sam3TrackerVideoModel(sam3_tracker_config()), seed)
 
 
+def sam3_video(seed=0):
+    """The whole of SAM 3: a detector of what a text names, and the tracker on the detector's image encoder."""
+    from transformers import Sam3VideoConfig, Sam3VideoModel
+
+    width = {"hidden_size": WIDTH, "num_attention_heads": 4}
+    layers = {**width, "num_layers": 1, "intermediate_size": 64}
+    detector = {
+        "model_type": "sam3",
+        "vision_config": sam3_vision(),
+        "text_config": {
+            "model_type": "clip_text_model",
+            "vocab_size": 100,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "projection_dim": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 32,
+        },
+        "geometry_encoder_config": layers,
+        "detr_encoder_config": layers,
+        "detr_decoder_config": {**layers, "num_queries": 6},
+        "mask_decoder_config": width,
+    }
+    config = Sam3VideoConfig(
+        detector_config=detector, tracker_config=sam3_tracker_config().to_dict(), low_res_mask_size=4 * SIDE // 14
+    )
+    config.image_size = SIDE
+    model = Sam3VideoModel(config)
+    model.tracker_model.load_state_dict(sam3_tracker(seed).state_dict(), strict=False)
+    return model.eval().requires_grad_(False)
+
+
 def edgetam(seed=0):
     """EdgeTAM's memory with SAM 2's small image encoder; its own is one of timm's."""
     from transformers import EdgeTamVideoConfig, EdgeTamVideoModel
 
-    vision = json.loads(json.dumps(sam2_vision_of_edgetam()))
+    vision = sam2_vision_of_edgetam()
     sizes = memory_sizes(WIDTH, 8, 2)
     sizes["memory_attention_mlp_hidden_size"] = sizes.pop("memory_attention_feed_forward_hidden_size")
     config = EdgeTamVideoConfig(
@@ -174,9 +207,7 @@ def sam2_vision_of_edgetam():
 
 
 def own_sessions(model, frames, objects):
-    """Mask logits [T, K, H, W] as transformers' documentation computes them: a session of the whole clip, one an object."""
-    import sys
-
+    """Mask logits [T, K, H, W] as transformers' documentation computes them: a session of the clip for each object."""
     height, width = frames[0].shape[:2]
     size = model.image_size if isinstance(model.image_size, int) else model.image_size[0]
     kind = type(model).__name__.removesuffix("Model") + "InferenceSession"

