@@ -17,7 +17,8 @@ def encode_frames(network: Network, frames: Sequence[np.ndarray]) -> ImageFeatur
     """The features of uint8 [H, W, 3] RGB frames, a row each."""
     size = ENCODER_BATCH * network.batch_scale
     chunks = (frames[first : first + size] for first in range(0, len(frames), size))
-    encoded = (network.encode_images(preprocess_frames(each, network.size, network.device)) for each in chunks)
+    pixels = (preprocess_frames(each, network.size, network.device, network.pixels) for each in chunks)
+    encoded = (network.encode_images(each) for each in pixels)
     return concat_features(encoded, len(frames))
 
 
