@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from veason.pictures import PALETTE, RED, draw_boxes, overlay_masks, save_curves, save_picture, strip
+from veason.curves import save_curves
+from veason.pictures import PALETTE, RED, draw_boxes, overlay_masks, save_picture, strip
 
 GREY = np.full((60, 80, 3), 100, dtype=np.uint8)
 

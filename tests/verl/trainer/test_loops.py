@@ -30,7 +30,7 @@ def loop_of(
     lengths = PromptLengths(data, count_words, config.data.max_prompt_length)
     order = DataOrder(range(len(data)), config.data.seed)
     plan = make_plan(config, len(data))
-    log = RunLog(config, plan)
+    log = RunLog(config, plan, kind.__name__)
     return kind(config, plan, engine, Prompts(order, lengths, validation_requests(range(validated), 0), lengths), log)
 
 
