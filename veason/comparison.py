@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -22,12 +23,15 @@ def keyframe_picture(
         frame: uint8 [H, W, 3] RGB.
         time: as the policy names it.
         predicted, true: [K, 4] xyxy in pixels of the frame; `true` is None where it is not known.
+        height: of the picture below its title.
     """
-    legend = [("predicted", PREDICTED)]
+    scale, legend = height / frame.shape[0], [("predicted", PREDICTED)]
+    picture = _resize(frame, height, cv2.INTER_LINEAR)
     if true is not None:
-        frame = draw_boxes(frame, true, TRUE)
+        picture = draw_boxes(picture, np.asarray(true, dtype=float).reshape(-1, 4) * scale, TRUE)
         legend.append(("true", TRUE))
-    return add_title(strip([draw_boxes(frame, predicted, PREDICTED)], height=height), f"keyframe {time}", legend)
+    picture = draw_boxes(picture, np.asarray(predicted, dtype=float).reshape(-1, 4) * scale, PREDICTED)
+    return add_title(picture, f"keyframe {time}", legend)
 
 
 def mask_picture(
@@ -45,18 +49,27 @@ def mask_picture(
         times: of the frames.
         predicted, true: per frame [H, W], every value but 0 is the object; None where there are none.
         keyframe: the time from which the masks were tracked.
+        height: of a frame in the picture.
     """
     cells, labels = [], []
     for number, (frame, time) in enumerate(zip(frames, times)):
+        cell = _resize(frame, height, cv2.INTER_LINEAR)
         if predicted is not None:
-            frame = overlay_masks(frame, np.asarray(predicted[number]), palette=(PREDICTED,))
+            mask = _resize(np.asarray(predicted[number]), height, cv2.INTER_NEAREST)
+            cell = draw_outline(overlay_masks(cell, mask, palette=(PREDICTED,)), mask, PREDICTED)
         if true is not None:
-            frame = draw_outline(frame, true[number], TRUE)
-        cells.append(frame)
+            cell = draw_outline(cell, _resize(np.asarray(true[number]), height, cv2.INTER_NEAREST), TRUE)
+        cells.append(cell)
         labels.append(f"{time}{' keyframe' if time == keyframe else ''}")
-    legend = [(name, colour) for name, given, colour in _legend(predicted, true) if given is not None]
+    shown = ((predicted, "predicted", PREDICTED), (true, "true", TRUE))
+    legend = [(name, colour) for given, name, colour in shown if given is not None]
     return add_title(strip(cells, labels, height=height), "masks" if legend else "frames", legend)
 
 
-def _legend(predicted: object, true: object) -> list[tuple[str, object, tuple[int, int, int]]]:
-    return [("predicted", predicted, PREDICTED), ("true", true, TRUE)]
+def _resize(picture: np.ndarray, height: int, interpolation: int) -> np.ndarray:
+    """A frame or a mask at a height; drawn on it, lines are equally thick whatever the size of the video."""
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    if interpolation == cv2.INTER_LINEAR and height < picture.shape[0]:
+        interpolation = cv2.INTER_AREA
+    source = picture.astype(np.uint8) if picture.dtype == bool else np.ascontiguousarray(picture)
+    return cv2.resize(source, (width, height), interpolation=interpolation)
