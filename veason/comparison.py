@@ -12,6 +12,7 @@ from veason.pictures import PREDICTED, TRUE, add_title, draw_boxes, draw_outline
 
 HEIGHT = 220  # of a frame in a strip, in pixels; a page shows it smaller and opens it at this size
 KEYFRAME_HEIGHT = 360
+COLUMNS = 3  # frames side by side, so that they can be seen on a telephone
 
 
 def keyframe_picture(
@@ -42,7 +43,7 @@ def mask_picture(
     keyframe: int | None = None,
     height: int = HEIGHT,
 ) -> np.ndarray:
-    """A strip of frames with predicted masks and true outlines.
+    """Frames, COLUMNS side by side, with predicted masks and true outlines.
 
     Args:
         frames: uint8 [H, W, 3] RGB each.
@@ -63,7 +64,7 @@ def mask_picture(
         labels.append(f"{time}{' keyframe' if time == keyframe else ''}")
     shown = ((predicted, "predicted", PREDICTED), (true, "true", TRUE))
     legend = [(name, colour) for given, name, colour in shown if given is not None]
-    return add_title(strip(cells, labels, height=height), "masks" if legend else "frames", legend)
+    return add_title(strip(cells, labels, height, COLUMNS), "masks" if legend else "frames", legend)
 
 
 def _resize(picture: np.ndarray, height: int, interpolation: int) -> np.ndarray:
