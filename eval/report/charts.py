@@ -21,7 +21,7 @@ Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl or histograms.jsonl
 
 SIZE = 4.6, 3.0  # inches
 TEXT, LINE = "#1b1b1b", "#b4b4b4"  # replaced on dark pages
-DARK = {TEXT: "#e6e6e6", LINE: "#555555", COLOURS[0]: "#4aa3e0"}
+DARK = {TEXT: "#e6e6e6", LINE: "#555555", COLOURS[0]: "#4aa3e0", COLOURS[6]: "#a8a8a8"}
 BINS = 24  # of a heat map
 
 

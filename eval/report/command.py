@@ -48,6 +48,7 @@ def write_report(config: ReportConfig) -> Path:
     from eval.report.training import training_page
 
     run = Path(config.run)
+    target = Path(config.output) if config.output else run / "report.html"
     kind, against = kind_of(run), Path(config.against) if config.against else None
     if against is not None and (other := kind_of(against)) != kind:
         raise DataError(f"{run} is {kind} and {against} is {other}: compare runs of one kind")
@@ -55,8 +56,7 @@ def write_report(config: ReportConfig) -> Path:
         page = evaluation_page(run, config.data, config.pictures, against)
     else:
         given = [Path(name) for name in config.evaluation.split(",")] if config.evaluation else None
-        page = training_page(run, config.pictures, against, given)
-    target = Path(config.output) if config.output else run / "report.html"
+        page = training_page(run, config.pictures, against, given, target.parent)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(page.encode("utf-8", errors="replace"))  # a policy may write lone surrogates
     return target

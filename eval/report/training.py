@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -61,19 +62,23 @@ class TrainingRun:
         return (fmean(values[:count]), fmean(values[-count:])) if values else None
 
 
-def training_page(run: Path, pictures: int, against: Path | None, evaluations: Sequence[Path] | None) -> str:
+def training_page(
+    run: Path, pictures: int, against: Path | None, evaluations: Sequence[Path] | None, page_folder: Path
+) -> str:
     """The HTML of a run's report.
 
     Args:
         pictures: of rollouts, at most.
         against: another run.
         evaluations: folders of eval.evaluate; None: those below the run's folder.
+        page_folder: where the page will be, for links to the evaluations' own pages.
 
     Raises:
         DataError: a run has no step, or an evaluation is none.
     """
     one, other = TrainingRun(run), TrainingRun(against) if against else None
-    found = [read_evaluation(path) for path in evaluations or sorted({p.parent for p in run.rglob(PREDICTIONS)})]
+    folders = evaluations or sorted({path.parent for path in run.rglob(PREDICTIONS)})
+    found = [read_evaluation(path, page_folder) for path in folders]
     runs = {one.name: one.rows}
     if other:
         runs[other.name if other.name != one.name else str(against)] = other.rows
@@ -159,8 +164,12 @@ def notes(run: TrainingRun) -> list[str]:
     return found
 
 
-def read_evaluation(folder: Path) -> dict[str, Any]:
-    """Name, table and facts of an evaluation, for a row. Raises DataError where there is none."""
+def read_evaluation(folder: Path, page_folder: Path) -> dict[str, Any]:
+    """Name, table and facts of an evaluation, for a row, and the way to its own page where it has one.
+
+    Raises:
+        DataError: there is no evaluation in the folder.
+    """
     header, records = read_run(folder)
     path = folder / "metrics.json"
     table = json.loads(path.read_text(encoding="utf-8"))["table"] if path.is_file() else {}
@@ -169,6 +178,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
         "expressions": len(records),
         "table": table,
         "folder": str(folder),
+        "page": os.path.relpath(folder / "report.html", page_folder) if (folder / "report.html").is_file() else None,
     }
 
 

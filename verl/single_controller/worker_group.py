@@ -94,9 +94,10 @@ class WorkerGroup:
             `counts` returns: stage -> (done, total).
     """
 
+    on_counts: Callable[[Counts], None] | None = None
+
     def __init__(self, worker_class: type, spec: WorkerSpec, *args: Any, **kwargs: Any) -> None:
         self.spec = spec
-        self.on_counts: Callable[[Counts], None] | None = None
         self._transferred = 0
         group = uuid.uuid4().hex
         self._counts = [f"counts/{group}/{rank}" for rank in range(spec.count)]
