@@ -28,7 +28,7 @@ GRPO = shlex.split(
     verl.trainer.main config=configs/toy/demo.yaml worker.reward.compute_score=letters_rule:RULE
     worker.reward.sam2_config=null worker.actor.optim.lr=3e-3 worker.rollout.n=3 data.rollout_batch_size=2
     worker.actor.global_batch_size=2 data.max_response_length=12 data.val_files=null
-    trainer.test_freq=-1 trainer.max_steps=6 trainer.save_freq=3 trainer.save_limit=-1
+    trainer.test_freq=-1 trainer.max_steps=6 trainer.save_freq=3 trainer.save_limit=-1 trainer.log_rollouts_freq=-1
     """
 )
 SFT = shlex.split(
