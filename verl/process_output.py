@@ -12,6 +12,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def driver_log(run: str | os.PathLike[str]) -> Path:
 
 def is_library(record: logging.LogRecord) -> bool:
     """Whether an installed package or Python itself logged a record (a Python warning counts as the latter)."""
-    return record.name == "py.warnings" or record.pathname.startswith(_library_folders())
+    return record.name == "py.warnings" or os.path.realpath(record.pathname).startswith(_library_folders())
 
 
 def redirect_output(path: Path) -> None:
@@ -101,9 +102,10 @@ def last_lines(path: Path, count: int = 20) -> list[str]:
         return file.read().decode("utf-8", errors="replace").splitlines()[-count:]
 
 
+@cache
 def _library_folders() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({os.path.join(paths[name], "") for name in ("purelib", "platlib", "stdlib", "platstdlib")})
+    paths, names = sysconfig.get_paths(), ("purelib", "platlib", "stdlib", "platstdlib")
+    return tuple({os.path.join(os.path.realpath(paths[name]), "") for name in names})
 
 
 def _set_up(handler: logging.Handler, level: int, form: str) -> logging.Handler:
