@@ -76,6 +76,20 @@ class RewardScorer:
         tracked = self._track_groups(parsed)
         return [self._score_group(group, masks) for group, masks in zip(parsed, tracked, strict=True)]
 
+    def tracked_contexts(self, example: Example, responses: Sequence[str]) -> list[RewardContext]:
+        """The responses with their tracked masks, as the parts see them, for pictures.
+
+        Raises:
+            TrackerError: the tracker failed twice, with on_tracker_error=raise.
+        """
+        group = ParsedGroup.parse(self.rule, example, responses)
+        (masks,) = self._track_groups([group])
+        if isinstance(masks, TrackerError):
+            if self.on_tracker_error == "raise":
+                raise masks
+            return group.contexts
+        return group.with_masks(masks)
+
     def _score_group(
         self, group: ParsedGroup, masks: list[torch.Tensor] | TrackerError
     ) -> list[Breakdown] | TrackerError:

@@ -80,6 +80,10 @@ class BatchScorer(Scorer, Protocol):
         """What `score` returns for each (example, responses), or what it would raise."""
 
 
+# (scorer, example, responses) -> per response pictures by name, uint8 [H, W, 3] RGB
+DrawRollouts = Callable[[Any, Any, Sequence[str]], Sequence[Mapping[str, np.ndarray]]]
+
+
 @dataclass(frozen=True)
 class Task:
     """A task as factories that can be pickled: driver and workers each make their own.
@@ -88,11 +92,13 @@ class Task:
         data: opens the training data.
         validation: opens the validation data; None: validation prompts come from the training data.
         scorer: makes the scorer on a device; None: nothing is generated, and no rollout engine is started.
+        draw: draws the responses to a prompt for trainer.log_rollouts_freq; None: rollouts are logged without pictures.
     """
 
     data: Callable[[], TrainingData]
     validation: Callable[[], TrainingData] | None = None
     scorer: Callable[[str], Scorer] | None = None
+    draw: DrawRollouts | None = None
 
 
 def missing_methods(data: object) -> list[str]:
@@ -161,6 +167,11 @@ class Engine(Protocol):
 
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
         """Waits until groups that were generated are scored; results in the order of `uids`."""
+
+    def draw(
+        self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
+    ) -> list[list[dict[str, str]]]:
+        """Draws responses into files of a folder; per group and response picture name -> file name."""
 
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
         """Computes what the update takes as given: the reference's log-probabilities and, if `old`, the actor's.

@@ -25,8 +25,10 @@ CHOICES = {
 }
 LOGGERS = {
     "console": "verl.trainer.loggers:ConsoleLogger",
-    "wandb": "verl.trainer.loggers:WandbLogger",
-    "tensorboard": "verl.trainer.loggers:TensorBoardLogger",
+    "tensorboard": "verl.trainer.loggers.tensorboard_logger:TensorBoardLogger",
+    "wandb": "verl.trainer.loggers.wandb_logger:WandbLogger",
+    "swanlab": "verl.trainer.loggers.swanlab_logger:SwanLabLogger",
+    "mlflow": "verl.trainer.loggers.mlflow_logger:MLflowLogger",
 }
 AT_LEAST_ONE = (
     "data.sampled_frames",
@@ -46,6 +48,7 @@ AT_LEAST_ONE = (
     "trainer.nnodes",
     "trainer.n_gpus_per_node",
     "trainer.total_episodes",
+    "trainer.log_rollouts_groups",
     "algorithm.max_sampling_rounds",
 )
 

@@ -11,9 +11,9 @@ error.
 from __future__ import annotations
 
 import os
-import socket
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,10 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from verl.process_output import last_lines, worker_log
+from verl.single_controller.remote_worker import COUNTS_PERIOD, RemoteWorker
+from verl.single_controller.shared_counts import Counts, forget_counts, read_counts
+
 START_TIMEOUT = 300.0  # seconds in which the cluster has to provide the workers
 
 
@@ -31,7 +35,7 @@ class WorkerError(RuntimeError):
 
     Attributes:
         trace: the worker's traceback where its error names no file, sample or key, so that the message alone would not
-            help; else "".
+            help; the last lines that it wrote, where it died; else "".
     """
 
     def __init__(self, message: str, trace: str = "") -> None:
@@ -52,6 +56,8 @@ class WorkerSpec:
             wait for one another on cores that are taken wait for a long time.
         env: further environment variables of the workers.
         timeout: seconds after which a call counts as hung.
+        run: folder on every machine; what rank N and its libraries write goes to `run`/logs/rank_N.log, errors to the
+            screen as well. None leaves the output to Ray.
     """
 
     count: int
@@ -60,37 +66,19 @@ class WorkerSpec:
     processes: int = 0
     env: dict[str, str] = field(default_factory=dict)
     timeout: float = 3600.0
+    run: str | None = None
 
 
 def connect_ray(spec: WorkerSpec, nodes: int = 1, **options: Any) -> None:
     """Joins the Ray cluster of `nodes` machines, or starts one here; does nothing in an open Ray session."""
     if ray.is_initialized():
         return
+    options = {"configure_logging": False} | options  # its messages go where the driver sends those of libraries
     if nodes > 1 or os.environ.get("RAY_ADDRESS"):
         ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **options)
         return
     # Logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker below.
     ray.init(num_cpus=max(spec.count, os.cpu_count() or 1), include_dashboard=False, **options)
-
-
-class _RayActor:
-    """What every actor can do before its worker is created, and calls of that."""
-
-    def node(self) -> str:
-        return ray.get_runtime_context().get_node_id()
-
-    def address(self) -> tuple[str, int]:
-        """This machine's address and a free port, for the group's rendezvous."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return ray.util.get_node_ip_address(), probe.getsockname()[1]
-
-    def create(self, worker_class: type, env: dict[str, str], args: tuple, kwargs: dict[str, Any]) -> None:
-        os.environ.update(env)
-        self.worker = worker_class(*args, **kwargs)
-
-    def run(self, method: str, args: tuple, kwargs: dict[str, Any]) -> Any:
-        return getattr(self.worker, method)(*args, **kwargs)
 
 
 class WorkerGroup:
@@ -100,21 +88,37 @@ class WorkerGroup:
         worker_class: created on each rank after RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are set.
         spec: see WorkerSpec.
         *args, **kwargs: arguments of the class, the same on every rank.
+
+    Attributes:
+        on_counts: called about once a second while a call is under way, with the sums of what the workers' method
+            `counts` returns: stage -> (done, total).
     """
+
+    on_counts: Callable[[Counts], None] | None = None
 
     def __init__(self, worker_class: type, spec: WorkerSpec, *args: Any, **kwargs: Any) -> None:
         self.spec = spec
         self._transferred = 0
+        group = uuid.uuid4().hex
+        self._counts = [f"counts/{group}/{rank}" for rank in range(spec.count)]
         self._placement: Any = None
         self._actors: list[Any] = []
         try:
             self._start_actors()
+            if spec.run is not None:
+                logs = [worker_log(spec.run, rank) for rank in range(spec.count)]
+                self._collect("redirect", [each.redirect.remote(path) for each, path in zip(self._actors, logs)])
             ((address, port),) = self._collect("address", [self._actors[0].address.remote()])
             shared = {"WORLD_SIZE": str(spec.count), "MASTER_ADDR": address, "MASTER_PORT": str(port)}
             shared["LOCAL_RANK"] = "0"  # everywhere: a worker sees one GPU, its own
             ranks = [shared | {"RANK": str(rank)} for rank in range(spec.count)]
-            pairs = zip(self._actors, ranks)
-            self._collect("create", [actor.create.remote(worker_class, env, args, kwargs) for actor, env in pairs])
+            self._collect(
+                "create",
+                [
+                    actor.create.remote(worker_class, env, args, kwargs, counts)
+                    for actor, env, counts in zip(self._actors, ranks, self._counts)
+                ],
+            )
         except BaseException:
             self.stop()
             raise
@@ -143,6 +147,7 @@ class WorkerGroup:
             ray.kill(actor)
         if self._placement is not None:
             remove_placement_group(self._placement)
+            forget_counts(self._counts)
         self._actors, self._placement = [], None
 
     def __enter__(self) -> WorkerGroup:
@@ -165,7 +170,7 @@ class WorkerGroup:
         env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true", **spec.env}
         # one call at a time (Ray's default); no restarts: a worker that died would have lost its weights
         gpus = resources.get("GPU", 0)
-        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": env})(_RayActor)
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": env})(RemoteWorker)
         bundles = (PlacementGroupSchedulingStrategy(self._placement, index) for index in range(spec.count))
         actors: list[Any] = [remote.options(scheduling_strategy=bundle).remote() for bundle in bundles]
         self._actors = actors
@@ -186,7 +191,11 @@ class WorkerGroup:
         results: list[Any] = [None] * len(refs)
         pending, deadline = list(refs), time.monotonic() + timeout
         while pending:
-            ready, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
+            left = max(0.0, deadline - time.monotonic())
+            ready, pending = ray.wait(pending, timeout=min(left, COUNTS_PERIOD) if self.on_counts else left)
+            if not ready and self.on_counts and time.monotonic() < deadline:
+                self.on_counts(read_counts(self._counts))
+                continue
             if not ready:
                 ranks = sorted(rank_of[ref] for ref in pending)
                 self.stop()
@@ -220,4 +229,7 @@ class WorkerGroup:
             told = isinstance(cause, OSError) or type(cause).__module__ != "builtins"
             trace = "" if told else f"{error}\n"  # Ray's own text is the worker's traceback
             return WorkerError(f"rank {rank} failed in `{what}`: {type(cause).__name__}: {cause}", trace)
-        return WorkerError(f"rank {rank} died in `{what}`: {type(error).__name__}: {error}")
+        written, path = "", self.spec.run and worker_log(self.spec.run, rank)
+        if path:
+            written = "".join(f"{line}\n" for line in [f"{path} ends with:", *last_lines(path)])
+        return WorkerError(f"rank {rank} died in `{what}`: {type(error).__name__}: {error}", written)

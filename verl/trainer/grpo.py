@@ -22,6 +22,7 @@ from verl.trainer.advantages import group_advantages
 from verl.trainer.data_order import batched
 from verl.trainer.loop import Loop
 from verl.trainer.prompt_lengths import PromptLengths
+from verl.trainer.rollout_log import distributions
 from verl.trainer.step_metrics import group_metrics, is_computed
 from verl.trainer.throughput import device_peak, throughput_metrics
 
@@ -54,6 +55,10 @@ class GRPO(Loop):
             certainty = self.engine.compute_certainty(uids) if self.uses_certainty else None
             limit = self.config.data.max_response_length
             advantages = group_advantages(groups, self.config.algorithm, limit, certainty)
+
+        self.run_log.histograms(self.done + 1, distributions(seen, advantages))
+        if self.plan.logs_rollouts(self.done + 1):
+            self.log_rollouts(self.done + 1, groups, advantages)
 
         with clock("update"):
             self.prefetch_prompts()
@@ -134,6 +139,8 @@ class GRPO(Loop):
             self.engine.drop([group.uid for group in results])
             groups += results
         self.run_log.generations(step, groups[: self.config.trainer.val_generations_to_log_to_wandb])
+        if self.plan.log_rollouts_freq > 0:
+            self.log_rollouts(step, groups)
         return group_metrics(groups, "val/")
 
     def rates(self, seen: Sequence[GroupResult], trained: Sequence[GroupResult]) -> Metrics:

@@ -52,7 +52,7 @@ class PromptLengths:
 
     def check(self, requests: Iterable[GroupRequest]) -> int:
         """Counts all of them, with a progress bar once it takes seconds, and returns the longest."""
-        shown = tqdm(requests, desc="prompt lengths", delay=3, leave=False)
+        shown = tqdm(requests, desc="prompt lengths", delay=3, leave=False, disable=None)
         return max((self(request) for request in shown), default=0)
 
     def check_responses(self, indices: Iterable[int], count: Callable[[str], int], limit: int) -> None:
@@ -68,7 +68,7 @@ class PromptLengths:
         response = getattr(self.data, "response", None)
         if response is None:
             return
-        for index in tqdm(indices, desc="response lengths", delay=3, leave=False):
+        for index in tqdm(indices, desc="response lengths", delay=3, leave=False, disable=None):
             text = response(index)
             if text is not None and (tokens := count(text)) > limit:
                 name = self.data.sample_id(index)

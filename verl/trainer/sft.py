@@ -59,6 +59,8 @@ class SFT(Loop):
                 groups = self.engine.collect_scores(uids)
             self.engine.drop(uids)
             self.run_log.generations(step, groups)
+            if self.plan.log_rollouts_freq > 0:
+                self.log_rollouts(step, groups)
             metrics |= group_metrics(groups, "val/")
         return metrics
 

@@ -4,15 +4,15 @@ when all are done.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from verl.config import Config
 from verl.metric_types import Mean, Metrics, reduce_over_ranks, reduce_over_step
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult, Task
 from verl.single_controller import WorkerGroup, WorkerSpec, connect_ray
+from verl.single_controller.shared_counts import Counts
 from verl.workers.memory import memory_plan, training_env
 from verl.workers.worker import Worker
 
@@ -25,19 +25,26 @@ class RayEngine:
     Args:
         config: of the run; its device is "cuda" or "cpu".
         task: each worker opens the data and makes the scorer for itself.
+        on_counts: called about once a second during a call: stage -> (groups done, groups).
     """
 
     worker_class: type[Worker] = Worker
 
-    def __init__(self, config: Config, task: Task) -> None:
+    def __init__(self, config: Config, task: Task, on_counts: Callable[[Counts], None] | None = None) -> None:
         trainer, generates = config.trainer, task.scorer is not None
         self.parallel = config.worker.rollout.tensor_parallel_size if generates else 1
-        env = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")}
-        if not generates:
-            env |= training_env()
+        env = {} if generates else training_env()
         count, timeout = trainer.nnodes * trainer.n_gpus_per_node, trainer.worker_timeout
-        spec = WorkerSpec(count, trainer.device, processes=config.sft.num_workers, env=env, timeout=timeout)
+        spec = WorkerSpec(
+            count,
+            trainer.device,
+            processes=config.sft.num_workers,
+            env=env,
+            timeout=timeout,
+            run=trainer.save_checkpoint_path,
+        )
         self.replicas = spec.count // self.parallel
+        self.draws = task.draw is not None
         self._owner: dict[int, int] = {}  # the rank that keeps a group
         start = time.perf_counter()
         connect_ray(spec, trainer.nnodes)
@@ -49,6 +56,7 @@ class RayEngine:
         except BaseException:
             self.close()
             raise
+        self.workers.on_counts = on_counts
         _print_start(config, sizes, created - start, time.perf_counter() - start)
 
     def __enter__(self) -> Self:
@@ -70,6 +78,16 @@ class RayEngine:
             self._owner |= {result.uid: rank for result in own}
             results |= {result.uid: result for result in own}
         return [results[uid] for uid in uids]
+
+    def draw(
+        self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
+    ) -> list[list[dict[str, str]]]:
+        if not self.draws:
+            return [[{} for _ in responses] for _, responses in groups]
+        world = len(self.workers)
+        per_worker = [list(groups[rank::world]) for rank in range(world)]
+        drawn = self.workers.scatter("draw", per_worker, folder=folder, validation=validation)
+        return [drawn[number % world][number // world] for number in range(len(groups))]
 
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
         return reduce_over_ranks(self.workers.call("compute_log_probs", list(uids), old))

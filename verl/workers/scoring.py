@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from verl.protocol import BatchScorer, Example, GroupResult, Score, Scorer
 from verl.workers.rollout import Completion
+
+T = TypeVar("T")
 
 SCORE_BATCH = 4  # groups that are handed to the scorer at once
 
@@ -77,9 +79,11 @@ class ScoringThread:
         self._waiting: dict[int, PendingGroup] = {}
         self._prepared: dict[int, Any] = {}  # uid -> what the scorer made of its example
         self._results: dict[int, Future[GroupResult]] = {}
+        self.expected, self.submitted, self.scored = 0, 0, 0  # groups of the last announcement
 
     def expect(self, uids: Sequence[int]) -> None:
         """Announces groups, in the order in which they are batched."""
+        self.expected, self.submitted, self.scored = len(uids), 0, 0
         for first in range(0, len(uids), SCORE_BATCH):
             batch = tuple(uids[first : first + SCORE_BATCH])
             self._batches |= dict.fromkeys(batch, batch)
@@ -92,11 +96,25 @@ class ScoringThread:
     def submit(self, group: PendingGroup) -> None:
         """Takes a group that was announced; hands its batch to the scorer once that is complete."""
         self._waiting[group.uid], self._results[group.uid] = group, group.result
+        self.submitted += 1
         batch = self._batches[group.uid]
         if all(uid in self._waiting for uid in batch):
             self.thread.submit(self._score, [self._waiting.pop(uid) for uid in batch])
             for uid in batch:
                 del self._batches[uid]
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """How many of the groups that were last announced are generated, and how many scored: stage -> (done, all)."""
+        return {"generation": (self.submitted, self.expected), "scoring": (self.scored, self.expected)}
+
+    def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Calls a function in the thread, on its stream: for what uses the scorer's tracker."""
+
+        def on_stream() -> T:
+            with torch.cuda.stream(self.stream) if self.stream else nullcontext():
+                return function(*args)
+
+        return self.thread.submit(on_stream).result()
 
     def results(self, uids: Sequence[int]) -> list[GroupResult]:
         """Waits for those results that are here; raises the scorer's error with the sample's name."""
@@ -120,6 +138,7 @@ class ScoringThread:
             for group in groups:
                 if not group.result.done():
                     group.result.set_exception(error)
+        self.scored += len(groups)
 
     def _prepare(self, uid: int, example: Example) -> None:
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():

@@ -32,6 +32,7 @@ from verl.workers.checkpoint import load_state, load_weights, save_state, save_w
 from verl.workers.generation import BuiltPrompt, GroupRollout, PromptLoader
 from verl.workers.groups import StoredGroup
 from verl.workers.memory import PeakMeter, measure_bytes
+from verl.workers.pictures import save_pictures
 from verl.workers.prefetch import LoaderSpec, ProcessPrefetcher, ThreadPrefetcher
 from verl.workers.prompts import Prompt, PromptBuilder
 from verl.workers.reference import Reference
@@ -109,6 +110,10 @@ class Worker:
     def device_name(self) -> str:
         """As the device's vendor names it."""
         return torch.cuda.get_device_name(self.device) if self.cuda else "CPU"
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Groups of this rank that are done, and how many there are, per stage; asked from another thread."""
+        return self.scoring.counts() if hasattr(self, "scoring") else {}  # made by `setup`, where there is a scorer
 
     # -- phases: what holds the GPU's memory
 
@@ -190,6 +195,22 @@ class Worker:
 
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
         return self.scoring.results(uids)
+
+    def draw(
+        self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
+    ) -> list[list[dict[str, str]]]:
+        """Draws the responses of some groups, whichever worker generated them; reads the examples anew."""
+        assert self.task.draw is not None
+        data, drawn = self.validation if validation else self.data, []
+        for request, responses in groups:
+            example = data.example(request.index, request.seed)
+            try:
+                pictures = self.scoring.run(self.task.draw, self.scoring.scorer, example, responses)
+            except Exception as error:
+                what = f"{example.sample_id}: its rollouts could not be drawn (trainer.log_rollouts_freq)"
+                raise RuntimeError(f"{what}: {type(error).__name__}: {error}") from error
+            drawn.append(save_pictures(Path(folder), f"{request.uid}", pictures))
+        return drawn
 
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
         stored = self._own(uids)

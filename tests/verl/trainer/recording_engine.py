@@ -10,6 +10,7 @@ import numpy as np
 
 from verl.metric_types import Metrics, Peak
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult
+from verl.workers.pictures import save_pictures
 
 
 class ListData:
@@ -72,6 +73,16 @@ class RecordingEngine:
             parts=[{"format": total} for total in totals],
             failures=["no answer" if total == 0 else None for total in totals],
         )
+
+    def draw(
+        self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
+    ) -> list[list[dict[str, str]]]:
+        self.calls.append(("draw", [request.uid for request, _ in groups]))
+        blank = np.zeros((8, 8, 3), np.uint8)
+        return [
+            save_pictures(Path(folder), f"{request.uid}", [{"masks": blank} for _ in responses])
+            for request, responses in groups
+        ]
 
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
         self.calls.append(("compute_log_probs", (list(uids), old)))

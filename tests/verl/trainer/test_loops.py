@@ -12,6 +12,7 @@ import pytest
 from recording_engine import ListData, RecordingEngine, count_words
 
 from verl.config import Config, override
+from verl.metric_info import find_metric
 from verl.trainer.checkpoint import saved_checkpoints
 from verl.trainer.data_order import DataOrder, validation_requests
 from verl.trainer.grpo import GRPO
@@ -30,7 +31,7 @@ def loop_of(
     lengths = PromptLengths(data, count_words, config.data.max_prompt_length)
     order = DataOrder(range(len(data)), config.data.seed)
     plan = make_plan(config, len(data))
-    log = RunLog(config, plan)
+    log = RunLog(config, plan, kind.__name__)
     return kind(config, plan, engine, Prompts(order, lengths, validation_requests(range(validated), 0), lengths), log)
 
 
@@ -204,6 +205,7 @@ def test_metrics_of_a_step(config: Config) -> None:
         "perf/tokens_per_second",
     ):
         assert name in row
+    assert {name for name in row if find_metric(name) is None} == {"step", "rollout/seen"}  # the latter of the test
     assert row["response/mean"] == 3.5 and row["part/format_zero"] == row["failure/any"]
 
 

@@ -50,11 +50,14 @@ def test_groups_are_scored_as_they_were_asked_for_whenever_they_come(order):
     scorer = Scorer()
     thread = ScoringThread(scorer, decode, torch.device("cpu"))
     thread.expect(range(5))
+    assert thread.counts() == {"generation": (0, 5), "scoring": (0, 5)}
     for uid in order:
         thread.submit(group(uid, greedy=("ccc",) if uid == 3 else ()))
     last, first, third = thread.results([4, 0, 3, 17])  # 17 is on another worker
     assert last.totals == [1.0, 2.0] and last.responses == ["a", "bb"]
     assert first.totals == [1.0, 2.0] and first.baseline is None
+    assert thread.run(lambda text: text + "!", "in the thread") == "in the thread!"
+    assert thread.counts() == {"generation": (5, 5), "scoring": (5, 5)}
     assert (third.baseline, third.totals, third.response_tokens) == (3.0, [1.0, 2.0], [1, 2])
     for wait in (thread.wait, lambda: thread.results([2])):
         with pytest.raises(RuntimeError, match="video/2: its responses could not be scored: ValueError: no frames"):
