@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from veason.labels import Colour, write_label
+Colour = tuple[int, int, int]
 
 RED: Colour = (255, 0, 0)
 # Distinct on most videos, in the order in which objects get them.
@@ -44,7 +44,7 @@ def draw_boxes(
         if x2 > x1 and y2 > y1:
             cv2.rectangle(out, (x1, y1), (x2, y2), colour, width)
             if label:
-                write_label(out, label, (x1, y1))
+                write_label(out, label, (x1, max(y1 - 4, 12)), colour)
     return out
 
 
@@ -75,6 +75,12 @@ def overlay_masks(
     return out
 
 
+def write_label(picture: np.ndarray, text: str, corner: tuple[int, int], colour: Colour = (255, 255, 255)) -> None:
+    """Write text into the picture, with a dark outline; `corner` is the lower left of its first letter."""
+    for stroke, width in (((0, 0, 0), 3), (colour, 1)):
+        cv2.putText(picture, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.45, stroke, width, cv2.LINE_AA)
+
+
 def strip(
     frames: Sequence[np.ndarray], labels: Sequence[str] | None = None, height: int = 180, columns: int | None = None
 ) -> np.ndarray:
@@ -96,7 +102,7 @@ def strip(
             np.ascontiguousarray(frame), (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         )
         if labels is not None:
-            write_label(cell, labels[number], (0, 0), size=max(11, height // 14))
+            write_label(cell, labels[number], (6, 16))
         cells.append(cell)
     step = columns or len(cells)
     rows = [np.concatenate(cells[start : start + step], axis=1) for start in range(0, len(cells), step)]

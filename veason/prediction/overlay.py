@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from veason import masks as rle_masks
-from veason.labels import Colour, load_font, wrap_text
+from veason.labels import Colour, load_font, wrap_text, write_label
 from veason.masks import Rle
 from veason.pictures import PALETTE, draw_boxes
 from veason.progress import Progress, no_progress
@@ -21,7 +21,7 @@ Tracks = Sequence[Sequence[Rle | None]]  # per object its mask in every frame
 
 MIN_SIDE = 480  # pixels: smaller frames are enlarged, so that outlines and text can be seen
 TINT = 0.45  # share of the object's colour inside its outline
-BAND, TEXT, MUTED, MARK = (24, 26, 31), (240, 242, 245), (150, 157, 168), (255, 200, 40)
+BAND, TEXT, MUTED, MARK = (24, 26, 31), (240, 242, 245), (150, 157, 168), (163, 230, 53)
 MAX_LEGEND = 8  # objects that the legend names
 
 
@@ -76,8 +76,9 @@ class Overlay(Sequence[np.ndarray]):
         out = draw_objects(enlarged, {number: self._enlarge(mask) for number, mask in shown.items()})
         if time == self.keyframe:
             for number, box in enumerate(self.boxes):
-                corners = np.asarray(box, dtype=float)[None] * self.scale
-                out = draw_boxes(out, corners, object_colour(number), label=f"{number + 1}")
+                corners = np.asarray(box, dtype=float) * self.scale
+                out = draw_boxes(out, corners[None], object_colour(number))
+                write_label(out, f"{number + 1}", (round(corners[0]), round(corners[1])))
         return out
 
     def write(self, path: str | os.PathLike[str], progress: Progress = no_progress) -> Path:
