@@ -26,7 +26,8 @@ from veason.tracking.base import BaseTracker, BoxPrompt, Clip, ObjectsPrompt, Re
 from veason.tracking.prompts import ObjectPrompt, Prompt, group_by, keyframes_of, usable_objects
 from veason.tracking.sam2.compilation import CompileOptions
 from veason.tracking.sam2.feature_window import EncodedClip, FeatureWindow, encode_frames
-from veason.tracking.sam2.loading import check_files, load_model
+from veason.tracking.sam2.fit import check_fit
+from veason.tracking.sam2.loading import RANDOM, check_files, load_model
 from veason.tracking.sam2.network import Network, concat_features, to_device
 from veason.tracking.sam2.object_batch import BatchObject, FeatureLookup, ObjectBatch
 from veason.tracking.sam2.preprocessing import SAM2_PIXELS, PixelFormat
@@ -96,10 +97,12 @@ class Sam2Tracker(BaseTracker):
         checkpoint: str | os.PathLike | None = None,
         **options: Any,
     ) -> None:
-        """Refuse a configuration without SAM 2's package, model file or weights, and unknown options."""
+        """Refuse a configuration without SAM 2's package, model file or weights of that model, and unknown options."""
         check_arguments(cls, options, "tracker_options", given=("model",))
         check_package("sam2")
         check_files(config, checkpoint)
+        if checkpoint != RANDOM:
+            check_fit(str(config), str(checkpoint))
 
     def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Encode the frames of a clip that is short enough to be held as a whole."""
