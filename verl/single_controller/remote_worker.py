@@ -21,6 +21,10 @@ class RemoteWorker:
     def node(self) -> str:
         return ray.get_runtime_context().get_node_id()
 
+    def gpu(self) -> str | None:
+        """The GPU that Ray has given to this process, as CUDA_VISIBLE_DEVICES names it."""
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
+
     def address(self) -> tuple[str, int]:
         """This machine's address and a free port, for the group's rendezvous."""
         with socket.socket() as probe:

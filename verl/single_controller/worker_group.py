@@ -110,8 +110,10 @@ class WorkerGroup:
                 self._collect("redirect", [each.redirect.remote(path) for each, path in zip(self._actors, logs)])
             ((address, port),) = self._collect("address", [self._actors[0].address.remote()])
             shared = {"WORLD_SIZE": str(spec.count), "MASTER_ADDR": address, "MASTER_PORT": str(port)}
-            shared["LOCAL_RANK"] = "0"  # everywhere: a worker sees one GPU, its own
+            shared["LOCAL_RANK"] = "0"  # everywhere: a worker's own GPU is the first that it sees
             ranks = [shared | {"RANK": str(rank)} for rank in range(spec.count)]
+            if spec.device == "cuda":
+                ranks = [rank | {"CUDA_VISIBLE_DEVICES": gpus} for rank, gpus in zip(ranks, self._visible_gpus())]
             self._collect(
                 "create",
                 [
@@ -177,6 +179,15 @@ class WorkerGroup:
         nodes = self._collect("start", [actor.node.remote() for actor in actors])
         order = sorted(range(spec.count), key=lambda i: (nodes.index(nodes[i]), i))
         self._actors = [actors[i] for i in order]
+
+    def _visible_gpus(self) -> list[str]:
+        """Per rank its own GPU and then the others of its machine, whose memory vLLM's all-reduce maps."""
+        gpus = self._collect("gpu", [actor.gpu.remote() for actor in self._actors])
+        nodes = self._collect("node", [actor.node.remote() for actor in self._actors])
+        return [
+            ",".join([own, *(gpu for gpu, other in zip(gpus, nodes) if other == node and gpu != own)])
+            for own, node in zip(gpus, nodes)
+        ]
 
     def _run(self, method: str, calls: Sequence[tuple[tuple, dict[str, Any]]]) -> list[Any]:
         self._transferred += sum(len(cloudpickle.dumps(call)) for call in calls)

@@ -109,7 +109,6 @@ class RolloutEngine:
             "seed": config.seed,
             "distributed_executor_backend": "external_launcher",
             "tensor_parallel_size": config.tensor_parallel_size,
-            "disable_custom_all_reduce": True,  # it maps memory of processes that vLLM has started itself
             "max_model_len": length,
             "max_num_seqs": config.max_num_seqs,
             "max_num_batched_tokens": batched,
