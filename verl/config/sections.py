@@ -42,6 +42,8 @@ class AlgorithmConfig:
     kl_coef: float = 0.0  # KL in the reward: only 0 is possible, the KL term is in the loss (worker.actor.use_kl_loss)
     dynamic_sampling: bool = False  # DAPO: draw further prompts in place of groups whose scores are all equal
     max_sampling_rounds: int = 4  # rollout rounds per step before a smaller batch is trained on
+    # share of a step's groups that may have no score (NaN): they are left out; more of them end the run
+    max_uncomputed: float = 1.0
     overlong_buffer: int = 0  # DAPO: a response within so many tokens of the limit loses score, linearly; 0 is off
     overlong_penalty: float = 1.0  # what a response at the limit loses
 
@@ -53,7 +55,8 @@ class TrainerConfig:
     device: str = "cuda"  # cuda; cpu; auto: cuda where there is one
     nnodes: int = 1  # machines of the Ray cluster
     n_gpus_per_node: int = 1  # workers per machine: one a GPU, or so many CPU processes
-    worker_timeout: float = 3600.0  # seconds after which a call of the workers counts as hung
+    # seconds after which a phase of a step (rollout, score, update, save, ...) counts as hung and ends the run
+    phase_timeout: float = 3600.0
     total_episodes: int = 1  # passes over the data
     max_steps: int | None = None  # stop after so many steps; null: at the end of the last episode
     project_name: str = "veason_r1"  # wandb project

@@ -15,17 +15,19 @@ from typing import Any
 
 from verl.algorithms.advantages import required_inputs
 from verl.algorithms.dapo import informative
+from verl.errors import TrainingError
 from verl.metric_types import Metrics, reduce_over_step
 from verl.models.families import load_family
 from verl.protocol import GroupRequest, GroupResult
 from verl.trainer.advantages import group_advantages
-from verl.trainer.data_order import batched
+from verl.trainer.data_order import batched, divided
 from verl.trainer.loop import Loop
 from verl.trainer.prompt_lengths import PromptLengths
 from verl.trainer.step_metrics import group_metrics, is_computed
 from verl.trainer.throughput import device_peak, throughput_metrics
 
 log = logging.getLogger(__name__)
+NAMED = 8  # samples that a message names
 
 
 class GRPO(Loop):
@@ -57,7 +59,10 @@ class GRPO(Loop):
             advantages = group_advantages(groups, self.config.algorithm, limit, certainty)
 
         with clock("update"):
-            minibatches = batched(advantages, actor.global_batch_size)
+            # with fewer groups than the batch has the updates stay as many and of one size: each is a mean over its
+            # groups at the full learning rate, so that a small last one would move the weights as far as a full one
+            planned = self.config.data.rollout_batch_size // actor.global_batch_size
+            minibatches = divided(advantages, planned)
             updates = [self.engine.update(minibatch) for _ in range(actor.ppo_epochs) for minibatch in minibatches]
 
         self.engine.drop(uids)
@@ -86,10 +91,25 @@ class GRPO(Loop):
             selected, seen = selected + useful, seen + groups
             if len(selected) == batch:
                 break
+        self.check_computed(seen)
         if len(selected) < batch:
             message = "this step trains on %d groups instead of %d: the others have no score, or equal scores"
             log.warning(message, len(selected), batch)
         return selected, seen, reduce_over_step(rounds)
+
+    def check_computed(self, groups: Sequence[GroupResult]) -> None:
+        """Names the groups whose score could not be computed. Raises TrainingError where they are more than
+        `algorithm.max_uncomputed`.
+        """
+        names = [group.sample_id for group in groups if not is_computed(group)]
+        if not names:
+            return
+        limit, shown = self.config.algorithm.max_uncomputed, ", ".join(names[:NAMED])
+        text = f"{len(names)} of {len(groups)} groups have no score (NaN) and are left out: {shown}"
+        text += f" and {len(names) - NAMED} more" * (len(names) > NAMED)
+        if len(names) > limit * len(groups):
+            raise TrainingError(f"{text}; algorithm.max_uncomputed={limit} allows no more")
+        log.warning(text)
 
     def generate(
         self, requests: Sequence[GroupRequest], lengths: PromptLengths, validation: bool = False

@@ -47,8 +47,15 @@ def compose(config: Config, generates: bool = True) -> Task:
     return Task(
         data=partial(build_training_data, **options),
         validation=partial(build_training_data, **validation) if config.data.val_files else None,
-        scorer=partial(_make_scorer, asdict(config.worker.reward)) if generates else None,
+        scorer=partial(_make_scorer, _scorer_options(config)) if generates else None,
     )
+
+
+def _scorer_options(config: Config) -> dict[str, Any]:
+    """worker.reward without the key that the engine reads itself."""
+    options = asdict(config.worker.reward)
+    del options["on_scorer_error"]
+    return options
 
 
 def _make_scorer(options: dict[str, Any], device: str) -> Scorer:
@@ -66,7 +73,7 @@ def check_reward(config: Config) -> dict[str, str]:
     from grpo_reward.scorer import check_reward
 
     try:
-        return check_reward(**asdict(config.worker.reward))
+        return check_reward(**_scorer_options(config))
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -135,12 +142,22 @@ def run(overrides: Sequence[str], program: str) -> int:
     except ConfigError as error:
         return _refuse(error)
     from veason.errors import DataError
+    from verl.errors import TrainingError
     from verl.single_controller import WorkerError
     from verl.trainer.checkpoint import CheckpointError
     from verl.trainer.data_order import OrderChanged
     from verl.trainer.prompt_lengths import PromptTooLong, ResponseTooLong
 
-    expected = ConfigError, CheckpointError, DataError, OrderChanged, PromptTooLong, ResponseTooLong, WorkerError
+    expected = (
+        ConfigError,
+        CheckpointError,
+        DataError,
+        OrderChanged,
+        PromptTooLong,
+        ResponseTooLong,
+        TrainingError,
+        WorkerError,
+    )
     try:
         importlib.import_module(program).train(config)
     except expected as error:

@@ -35,7 +35,7 @@ class RayEngine:
         env = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")}
         if not generates:
             env |= training_env()
-        count, timeout = trainer.nnodes * trainer.n_gpus_per_node, trainer.worker_timeout
+        count, timeout = trainer.nnodes * trainer.n_gpus_per_node, trainer.phase_timeout
         spec = WorkerSpec(count, trainer.device, processes=config.sft.num_workers, env=env, timeout=timeout)
         self.replicas = spec.count // self.parallel
         self._owner: dict[int, int] = {}  # the rank that keeps a group

@@ -44,14 +44,14 @@ def build_schedule(optimizer: AdamW, config: OptimConfig) -> LambdaLR:
     return LambdaLR(optimizer, lambda update: rate_factor(update, config))
 
 
-def clipped_step(optimizer: AdamW, schedule: LambdaLR, max_norm: float) -> Metrics:
-    """Clips the gradient to `max_norm` over all ranks, steps, and clears the gradient.
+def clipped_step(optimizer: AdamW, schedule: LambdaLR, max_norm: float | None) -> Metrics:
+    """Clips the gradient to `max_norm` over all ranks (None or 0: not at all), steps, and clears the gradient.
 
     Raises:
         FloatingPointError: the gradient is not finite.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+    norm = nn.utils.clip_grad_norm_(parameters, max_norm or math.inf)
     if isinstance(norm, DTensor):
         norm = norm.full_tensor()  # the norm over all shards, not this rank's
     if not torch.isfinite(norm):

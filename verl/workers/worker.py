@@ -87,7 +87,8 @@ class Worker:
             self.rollout_engine.sleep()
             with measure_bytes(self.device, sizes, "scorer"):
                 scorer = self.task.scorer(str(self.device))
-            self.scoring = ScoringThread(scorer, self.prompts.decode, self.device)
+            on_error, timeout = config.worker.reward.on_scorer_error, config.trainer.phase_timeout
+            self.scoring = ScoringThread(scorer, self.prompts.decode, self.device, on_error, timeout)
         actor = config.worker.actor
         with measure_bytes(self.device, sizes, "weights"):
             self.actor = Actor(actor, config.worker.rollout, self._mesh(actor.fsdp))

@@ -12,6 +12,7 @@ import pytest
 from recording_engine import ListData, RecordingEngine, count_words
 
 from verl.config import Config, override
+from verl.errors import TrainingError
 from verl.trainer.checkpoint import saved_checkpoints
 from verl.trainer.data_order import DataOrder, validation_requests
 from verl.trainer.grpo import GRPO
@@ -119,6 +120,21 @@ def test_a_group_without_a_score_is_left_out_and_counted(config: Config) -> None
     assert sum(len(update) for update in engine.updates()) == 9 and not engine.stored
     assert sum(row["reward/uncomputed"] for row in metrics) == pytest.approx(3 / 4)
     assert all(math.isfinite(value) for row in metrics for value in row.values())
+
+
+def test_a_step_with_too_few_scores_ends_the_run(config: Config) -> None:
+    config = override(config, {"algorithm.max_uncomputed": 0.25})
+    engine = RecordingEngine(uncomputed=range(12))
+    with pytest.raises(TrainingError, match=r"4 of 4 groups have no score.*video/\d.*algorithm\.max_uncomputed=0.25"):
+        loop_of(GRPO, config, engine).step()
+    assert engine.updates() == []
+
+
+def test_what_is_left_of_a_batch_is_divided_evenly_among_its_updates(config: Config) -> None:
+    config = override(config, {"data.rollout_batch_size": 12, "worker.actor.global_batch_size": 6})
+    engine = RecordingEngine(uncomputed=[0, 1, 2, 3, 4])
+    loop_of(GRPO, config, engine).step()
+    assert [len(update) for update in engine.updates()] == [4, 3]  # not 6 and 1
 
 
 def test_a_step_without_any_score_updates_nothing(config: Config) -> None:
