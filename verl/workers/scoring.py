@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -130,7 +129,7 @@ class ScoringThread:
         except TimeoutError:
             if group.result.done():  # the scorer's own TimeoutError
                 raise
-            faulthandler.dump_traceback(sys.__stderr__)
+            faulthandler.dump_traceback(2)  # stderr
             limit = f"trainer.phase_timeout={self.timeout:.0f} s; the worker's log has the stacks of its threads"
             raise TimeoutError(f"{group.example.sample_id}: its responses were not scored within {limit}") from None
 
