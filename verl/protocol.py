@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL.Image import Image
 
+from verl.files import Files
 from verl.metric_types import Metrics
 
 
@@ -178,11 +179,18 @@ class Engine(Protocol):
     def skipped(self) -> dict[str, str]:
         """The samples that the workers' data has left out so far, with the reasons (data.on_bad_sample=skip)."""
 
-    def save(self, folder: str) -> None:
-        """Writes `folder`/actor: weights, config, processor, optimizer, scheduler, every rank's random state."""
+    def check_folder(self, folder: str, token: str) -> list[tuple[str, str | None]]:
+        """Per rank its host, and what is wrong with the folder there. Each rank reads `.shared_<token>`, which has to
+        hold the token, and writes `.shared_<token>_<rank>`.
+        """
+
+    def save(self, folder: str) -> Files:
+        """Writes `folder`/actor: weights, config, processor, optimizer, schedule, every rank's random state; returns
+        what every file is, by its path in `folder`.
+        """
 
     def load(self, folder: str) -> None:
-        """Reads what `save` wrote, to the bit."""
+        """Reads what `save` wrote: with as many workers to the bit, with another number with new random states."""
 
     def close(self) -> None:
         """Ends the workers."""

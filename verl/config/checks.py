@@ -24,6 +24,9 @@ CHOICES = {
     "worker.ref.fsdp.torch_dtype": (None, *DTYPES),
     "worker.rollout.dtype": DTYPES,
     "trainer.device": ("cuda", "cpu", "auto"),
+    "trainer.best_mode": ("max", "min"),
+    "trainer.save_dtype": (None, *DTYPES),
+    "trainer.resume": ("never", "auto"),
 }
 MAX_SEQUENCE_CLIP = 0.05  # of GSPO, whose paper has 4e-4
 LOGGERS = {

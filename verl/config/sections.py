@@ -70,10 +70,17 @@ class TrainerConfig:
     test_freq: int = -1  # validate every so many steps and at the end; -1: never
     save_freq: int = -1  # save every so many steps and at the end; -1: only at the end
     save_limit: int = -1  # checkpoints kept, the last up to the step that was saved; -1: all
+    best_metric: str | None = None  # the best checkpoint by this metric is kept too, such as val/reward/mean
+    best_mode: str = "max"  # max or min is best
+    save_weights_only: bool = False  # checkpoints hold the weights alone, for use; a run cannot resume from them
+    # dtype of the saved model; null: as it is held, fp32. bf16 resumes from held weights that are kept beside it
+    save_dtype: str | None = None
     remove_previous_ckpt: bool = False  # the same as save_limit: 1
     save_checkpoint_path: str | None = None  # null: checkpoints/<project_name>/<experiment_name>
     # a global_step_N folder, a run's folder (its latest), or "latest" of save_checkpoint_path
     load_checkpoint_path: str | None = None
+    # auto: go on from the newest whole checkpoint of save_checkpoint_path if it holds any
+    resume: str = "never"
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from typing import ClassVar
 from verl.config import Config
 from verl.metric_types import Metrics
 from verl.protocol import Engine, GroupRequest
-from verl.trainer.checkpoint import load_checkpoint, save_checkpoint
+from verl.trainer.checkpoint import check_shared, load_checkpoint, save_checkpoint
 from verl.trainer.data_order import balance_by_length
 from verl.trainer.plan import Plan
 from verl.trainer.prompt_data import Prompts
 from verl.trainer.prompt_lengths import PromptLengths
 from verl.trainer.run_log import RunLog
+from verl.trainer.saved import Retention
 from verl.trainer.step_metrics import Clock
 
 
@@ -52,20 +53,25 @@ class Loop(ABC):
             state = load_checkpoint(self.engine, self.plan.checkpoint)
             self.prompts.order.load_state_dict(state["order"])
             start = self.done = state["step"]
+            self.run_log.restore(self.plan.checkpoint, state)
         if trainer.val_only or (trainer.val_before_train and start == 0):
             self.run_log.metrics(start, self.validate(start) | self.count_skipped() | self.clock.read())
         if trainer.val_only:
             return
+        if start < self.plan.steps:
+            check_shared(self.engine, trainer.save_checkpoint_path or "")
         for step in range(start + 1, self.plan.steps + 1):
             with self.clock("step"):
                 metrics = self.step()
             self.done = step
             if self.plan.validates(step):
                 metrics |= self.validate(step)
+            metrics |= self.count_skipped()
             if self.plan.saves(step):
+                row = metrics | self.clock.seconds_so_far()
                 with self.clock("save"):
-                    self.save(step)
-            self.run_log.metrics(step, metrics | self.count_skipped() | self.clock.read())
+                    self.save(step, row)
+            self.run_log.metrics(step, metrics | self.clock.read())
 
     def count_skipped(self) -> Metrics:
         """With data.on_bad_sample=skip how many samples were left out since the run was started; the log names them."""
@@ -75,11 +81,19 @@ class Loop(ABC):
         self.run_log.record_skipped(skipped)
         return {"data/skipped": float(len(skipped))}
 
-    def save(self, step: int) -> None:
-        """Writes a checkpoint of the workers and of this loop."""
+    def save(self, step: int, metrics: Metrics) -> None:
+        """Writes a checkpoint of the workers and of this loop; the step's metrics are in it, so that a crash before
+        they are logged loses none.
+        """
         trainer = self.config.trainer
-        state = {"order": self.prompts.order.state_dict(), "config": asdict(self.config)}
-        save_checkpoint(self.engine, trainer.save_checkpoint_path or "", step, state, trainer.save_limit)
+        state = {
+            "order": self.prompts.order.state_dict(),
+            "config": asdict(self.config),
+            "metrics": {name: float(value) for name, value in metrics.items()},
+            "weights_only": trainer.save_weights_only,
+        }
+        retention = Retention(trainer.save_limit, trainer.best_metric, trainer.best_mode)
+        save_checkpoint(self.engine, trainer.save_checkpoint_path or "", step, state, retention)
 
     def balance(self, requests: Sequence[GroupRequest], lengths: PromptLengths) -> list[list[GroupRequest]]:
         """One batch per replica, of about as many prompt tokens each."""

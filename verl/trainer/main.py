@@ -23,6 +23,7 @@ from verl.config import Config, ConfigError, load_config, override
 if TYPE_CHECKING:
     from verl.protocol import Scorer, Task
     from verl.trainer.loop import Loop
+    from verl.trainer.prompt_data import Prompts
 
 # Otherwise each worker writes pages at its start; exported before the run, these keep what they are set to.
 QUIET = {
@@ -105,15 +106,22 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[str
         held_out: share of the training data kept for validation where there is no validation data.
     """
     from verl.trainer.machine import resolve_on_machine
-    from verl.trainer.plan import make_plan
     from verl.trainer.prompt_data import check_validation, open_prompts
-    from verl.trainer.run_log import RunLog
-    from verl.workers.engine import RayEngine
+    from verl.trainer.run_folder import RunFolder
 
     config = resolve_on_machine(config, packages)
     check_frames(config)
     prompts = open_prompts(config, task, held_out, loop.trains_on_targets)
     check_validation(config, prompts)
+    with RunFolder(config.trainer.save_checkpoint_path or ""):
+        _run_steps(config, loop, task, prompts)
+
+
+def _run_steps(config: Config, loop: type[Loop], task: Task, prompts: Prompts) -> None:
+    from verl.trainer.plan import make_plan
+    from verl.trainer.run_log import RunLog
+    from verl.workers.engine import RayEngine
+
     plan = make_plan(config, len(prompts.order))
     config = override(config, {"worker.actor.optim.training_steps": plan.updates})
     # where prompts differ between episodes, those of the whole run are counted
@@ -144,9 +152,9 @@ def run(overrides: Sequence[str], program: str) -> int:
     from veason.errors import DataError
     from verl.errors import TrainingError
     from verl.single_controller import WorkerError
-    from verl.trainer.checkpoint import CheckpointError
     from verl.trainer.data_order import OrderChanged
     from verl.trainer.prompt_lengths import PromptTooLong, ResponseTooLong
+    from verl.trainer.saved import CheckpointError
 
     expected = (
         ConfigError,

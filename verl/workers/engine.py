@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from verl.config import Config
+from verl.files import Files
 from verl.metric_types import Mean, Metrics, reduce_over_ranks, reduce_over_step
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult, Task
 from verl.single_controller import WorkerGroup, WorkerSpec, connect_ray
@@ -109,8 +110,11 @@ class RayEngine:
     def skipped(self) -> dict[str, str]:
         return {name: reason for own in self.workers.call("skipped") for name, reason in own.items()}
 
-    def save(self, folder: str) -> None:
-        self.workers.call("save", folder)
+    def check_folder(self, folder: str, token: str) -> list[tuple[str, str | None]]:
+        return self.workers.call("check_folder", folder, token)
+
+    def save(self, folder: str) -> Files:
+        return {name: record for own in self.workers.call("save", folder) for name, record in own.items()}
 
     def load(self, folder: str) -> None:
         self.workers.call("load", folder)

@@ -8,6 +8,7 @@ worker are `verl.protocol` messages. `verl.workers.engine.RayEngine` leads the w
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,18 +23,20 @@ from torch.distributed.device_mesh import DeviceMesh
 from verl.algorithms.advantages import required_inputs
 from verl.config import Config
 from verl.config.worker_sections import FSDPConfig
+from verl.files import Files
 from verl.metric_types import Metrics, Seconds
 from verl.models.families import load_family
 from verl.models.lora import merged_weights
 from verl.models.packing import Group, padding_multiple
 from verl.protocol import Example, GroupAdvantages, GroupRequest, GroupResult, Task
 from verl.workers.actor import Actor
-from verl.workers.checkpoint import load_state, load_weights, save_state, save_weights, seed_everything
+from verl.workers.checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
 from verl.workers.generation import GroupRollout
 from verl.workers.groups import StoredGroup
 from verl.workers.memory import PeakMeter, measure_bytes
 from verl.workers.prefetch import LoaderSpec, ProcessPrefetcher, ThreadPrefetcher
 from verl.workers.prompts import Prompt, PromptBuilder
+from verl.workers.random_state import seed_everything
 from verl.workers.reference import Reference
 from verl.workers.rollout import RolloutEngine
 from verl.workers.scoring import Completions, PendingGroup, ScoringThread
@@ -245,16 +248,30 @@ class Worker:
 
     # -- checkpoints
 
-    def save(self, folder: str) -> None:
-        target, merge = Path(folder) / "actor", self.config.worker.actor.model.lora_merge
+    def check_folder(self, folder: str, token: str) -> tuple[str, str | None]:
+        path, error = Path(folder, f".shared_{token}"), None
+        try:
+            if path.read_text() != token:
+                error = f"{path} holds something else"
+            path.with_name(f"{path.name}_{self.rank}").touch()
+        except OSError as reason:
+            error = str(reason)
+        return socket.gethostname(), error
+
+    def save(self, folder: str) -> Files:
+        trainer, merge = self.config.trainer, self.config.worker.actor.model.lora_merge
+        dtype = DTYPES[trainer.save_dtype] if trainer.save_dtype else None
+        options = SaveOptions(merge, dtype, state=not trainer.save_weights_only)
+        target, actor = Path(folder) / "actor", self.actor
         target.mkdir(parents=True, exist_ok=True)
         with self.enter_training("save"):
-            actor = self.actor
             actor.reload(optimizer=True)
-            save_weights(actor.policy, self.prompts.processor, target, self.device, merge)
-            save_state(actor.policy, actor.optimizer, actor.schedule, target)
+            files = save_weights(actor.policy, self.prompts.processor, target, self.device, options)
+            if options.state:
+                files |= save_state(actor.policy, actor.optimizer, actor.schedule, target, options)
             actor.offload()
         dist.barrier()
+        return {f"actor/{name}": record for name, record in files.items()}
 
     def load(self, folder: str) -> None:
         source = Path(folder) / "actor"
@@ -262,7 +279,7 @@ class Worker:
             actor = self.actor
             actor.reload(optimizer=True)
             load_weights(actor.policy, source)
-            load_state(actor.policy, actor.optimizer, actor.schedule, source)
+            load_state(actor.policy, actor.optimizer, actor.schedule, source, self.config.data.seed)
             actor.offload()
         self.weights_stale = True
         dist.barrier()

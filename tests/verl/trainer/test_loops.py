@@ -13,7 +13,7 @@ from recording_engine import ListData, RecordingEngine, count_words
 
 from verl.config import Config, override
 from verl.errors import TrainingError
-from verl.trainer.checkpoint import saved_checkpoints
+from verl.trainer.saved import saved_checkpoints
 from verl.trainer.data_order import DataOrder, validation_requests
 from verl.trainer.grpo import GRPO
 from verl.trainer.loop import Loop
@@ -277,3 +277,24 @@ def test_a_response_that_is_too_long_is_found_before_the_run() -> None:
     lengths.check_responses(range(3), lambda text: len(text.split()), 4)
     with pytest.raises(ResponseTooLong, match=r"sample/2: its response has 4 tokens, data\.max_response_length is 3"):
         lengths.check_responses(range(3), lambda text: len(text.split()), 3)
+
+
+def test_a_crash_between_save_and_metrics_loses_no_row(config: Config) -> None:
+    config = override(config, {"trainer.save_freq": 2})
+    folder = Path(config.trainer.save_checkpoint_path)
+    loop = loop_of(GRPO, config, RecordingEngine())
+    write = loop.run_log.metrics
+
+    def crash(step: int, metrics: Any) -> None:
+        if step == 4:
+            raise KeyboardInterrupt
+        write(step, metrics)
+
+    loop.run_log.metrics = crash  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit()
+    assert [row["step"] for row in read_metrics(folder)] == [1, 2, 3]
+    loop_of(GRPO, override(config, {"trainer.resume": "auto"}), RecordingEngine()).fit()
+    rows = read_metrics(folder)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[3].keys() >= rows[2].keys() - {"seconds/save"}
