@@ -67,10 +67,12 @@ class ModelFamily(ABC):
         """transformers' model with random weights."""
         return AutoModelForImageTextToText.from_config(self.config, dtype=dtype)
 
-    def from_pretrained(self, path: str | Path, dtype: torch.dtype) -> Any:
-        """transformers' model with the weights of a checkpoint folder. Raises ValueError where some are missing."""
+    def from_pretrained(self, path: str | Path, dtype: torch.dtype | None) -> Any:
+        """transformers' model with the weights of a checkpoint folder; dtype None is that of the files. Raises ValueError
+        where some are missing.
+        """
         # no pickled weights
-        options = {"config": self.config, "dtype": dtype, "output_loading_info": True, "use_safetensors": True}
+        options = {"config": self.config, "dtype": dtype or "auto", "output_loading_info": True, "use_safetensors": True}
         model, report = AutoModelForImageTextToText.from_pretrained(path, **options)
         if missing := sorted(report["missing_keys"]):
             raise ValueError(f"{path} lacks {len(missing)} weights, among them {missing[0]}")

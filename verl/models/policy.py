@@ -110,7 +110,7 @@ class Policy(nn.Module):
 
 def load_policy(
     path: str | Path,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     lora: LoraOptions | None = None,
     gradient_checkpointing: bool = True,
     freeze_vision: bool = False,
@@ -120,7 +120,8 @@ def load_policy(
 
     Args:
         path: folder with config.json and safetensors.
-        dtype: of the weights held (the master weights); the compute dtype is the sharding's business.
+        dtype: of the weights held (the master weights); the compute dtype is the sharding's business. None: that of the
+            files, which are then mapped into memory and not read before a weight is used.
         lora: freeze the base and train an adapter of this shape.
         overrides: entries that replace those of the checkpoint's config.json.
 

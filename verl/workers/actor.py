@@ -58,13 +58,13 @@ class Actor:
         default = config.fsdp.mp_param_dtype if model.lora_rank > 0 and cuda else "fp32"
         self.policy: Policy = load_policy(
             model.model_path,
-            DTYPES[config.fsdp.torch_dtype or default],
+            None,
             lora=lora_options(model),
             gradient_checkpointing=model.enable_gradient_checkpointing,
             freeze_vision=model.freeze_vision_tower,
             overrides=model.override_config,
         )
-        shard(self.policy, config.fsdp, mesh)
+        shard(self.policy, config.fsdp, mesh, DTYPES[config.fsdp.torch_dtype or default])
         if config.use_torch_compile and cuda:
             self.policy.compile_layers()
         self.optimizer = build_optimizer(self.policy.parameters(), config.optim)

@@ -70,7 +70,7 @@ def write_rows(path: Path, tensors: Mapping[str, Tensor], extra: Mapping[str, Te
 
 
 class _Piece(NamedTuple):
-    file: Any  # mapped into memory, not read
+    path: Path
     start: int
     end: int
 
@@ -98,7 +98,7 @@ class SavedRows:
             self.headers[path.name] = json.loads(metadata.get("header", "null"))
             for name in file.keys():  # noqa: SIM118  # no dictionary
                 shape, start = file.get_slice(name).get_shape(), rows.get(name, 0)
-                self._pieces[name].append(_Piece(file, start, start + (shape[0] if shape else 1)))
+                self._pieces[name].append(_Piece(path, start, start + (shape[0] if shape else 1)))
 
     def __contains__(self, name: str) -> bool:
         return name in self._pieces
@@ -122,7 +122,8 @@ class SavedRows:
             low, high = max(start, piece.start), min(end, piece.end)
             if low >= high:
                 continue
-            rows = piece.file.get_slice(name)[low - piece.start : high - piece.start]
+            # opened anew, since what was read of a mapped file stays resident as long as that is open
+            rows = _opened(piece.path).get_slice(name)[low - piece.start : high - piece.start]
             if rows.shape[1:] != own.shape[1:]:
                 shapes = f"{tuple(rows.shape[1:])} where the model has {tuple(own.shape[1:])}"
                 raise ValueError(f"{name}: rows of shape {shapes}: the checkpoint is of another model")

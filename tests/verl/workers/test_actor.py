@@ -21,7 +21,7 @@ from verl.models.lora import LoraOptions
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import load_policy
 from verl.workers.actor import Actor, lora_options
-from verl.workers.checkpoint import load_weights, save_weights
+from verl.workers.checkpoint import SaveOptions, load_weights, save_weights
 from verl.workers.objective import loss_options
 from verl.workers.optimizer import clipped_step, rate_factor
 from verl.workers.prompts import PromptBuilder
@@ -271,7 +271,7 @@ def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_fold
         torch.equal(a, b) and not torch.equal(a, c) for one, two, three in same for a, b, c in zip(one, two, three)
     )
 
-    save_weights(actor.policy, PromptBuilder(policy_folder).processor, tmp_path, actor.device)
+    save_weights(actor.policy, PromptBuilder(policy_folder).processor, tmp_path, actor.device, SaveOptions())
     merged = load_policy(tmp_path / "huggingface", gradient_checkpointing=False).eval()
     with torch.no_grad():
         scores = merged(pack_groups(groups, merged.family)).log_probs
