@@ -1,4 +1,4 @@
-"""Files that are whole or not there, on the disk and not only in the kernel's cache; and what a whole file looks like."""
+"""Files that are whole or not there, on the disk and not only in the kernel's cache; what a whole file looks like."""
 
 from __future__ import annotations
 

@@ -68,12 +68,11 @@ class ModelFamily(ABC):
         return AutoModelForImageTextToText.from_config(self.config, dtype=dtype)
 
     def from_pretrained(self, path: str | Path, dtype: torch.dtype | None) -> Any:
-        """transformers' model with the weights of a checkpoint folder; dtype None is that of the files. Raises ValueError
-        where some are missing.
+        """transformers' model with the weights of a checkpoint folder, safetensors alone; dtype None is that of the
+        files. Raises ValueError where some are missing.
         """
-        # no pickled weights
-        options = {"config": self.config, "dtype": dtype or "auto", "output_loading_info": True, "use_safetensors": True}
-        model, report = AutoModelForImageTextToText.from_pretrained(path, **options)
+        options = {"config": self.config, "dtype": dtype or "auto", "use_safetensors": True}
+        model, report = AutoModelForImageTextToText.from_pretrained(path, **options, output_loading_info=True)
         if missing := sorted(report["missing_keys"]):
             raise ValueError(f"{path} lacks {len(missing)} weights, among them {missing[0]}")
         return model

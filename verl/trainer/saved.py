@@ -1,4 +1,4 @@
-"""The checkpoints of a run's folder: which are there, whole or damaged, which one a run resumes, which ones are kept."""
+"""The checkpoints of a run's folder: which are there and whole, which one a run resumes, which ones are kept."""
 
 from __future__ import annotations
 

@@ -166,7 +166,8 @@ def save_state(
     """Writes this rank's file of state/, rank 0 also state.json; returns what it wrote."""
     target = folder / "state"
     target.mkdir(parents=True, exist_ok=True)
-    rank, tensors, steps = dist.get_rank(), {}, {}
+    rank, steps = dist.get_rank(), dict[str, int]()
+    tensors: dict[str, Tensor] = {}
     for name, parameter in policy.named_parameters():
         state = optimizer.state.get(parameter)
         if state:

@@ -13,8 +13,8 @@ ALIGNMENT = 64  # bytes, between tensors in the host buffer
 
 
 def pinned_buffer(size: int) -> Tensor:
-    """uint8 [size] in page-locked host memory, as large as asked for: PyTorch's own allocator of pinned memory rounds up
-    to a power of two.
+    """uint8 [size] in page-locked host memory, as large as asked for; PyTorch's own allocator rounds up to a power of
+    two.
     """
     buffer, runtime = torch.empty(size, dtype=torch.uint8), torch.cuda.cudart()
     torch.cuda.check_error(int(runtime.cudaHostRegister(buffer.data_ptr(), size, 0)))

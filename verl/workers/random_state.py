@@ -15,7 +15,8 @@ def random_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = {"random.torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
-    kind, keys, *rest = np.random.get_state(legacy=True)
+    state: Any = np.random.get_state(legacy=True)
+    kind, keys, *rest = state
     return tensors, {"python": random.getstate(), "numpy": [kind, keys.tolist(), *rest]}
 
 

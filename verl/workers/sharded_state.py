@@ -1,8 +1,8 @@
 """Sharded tensors in files: each rank writes its own rows, and any number of ranks read theirs again.
 
 state/rank_00000.safetensors, one a rank, holds of each sharded tensor the rows that the rank had; the header's
-`first_rows` says where they begin. Reading opens no other format than safetensors and JSON, so a file that somebody else
-made can hold wrong numbers, but no code.
+`first_rows` says where they begin. Reading opens no other format than safetensors and JSON, so a file that somebody
+else made can hold wrong numbers, but no code.
 """
 
 from __future__ import annotations

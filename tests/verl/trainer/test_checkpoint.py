@@ -86,7 +86,7 @@ def test_a_kill_while_a_step_is_replaced_loses_nothing(tmp_path: Path, monkeypat
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "replace", killed)
         patch.setattr("verl.trainer.checkpoint.write_text", lambda path, text: path.write_text(text))
-        patch.setattr("verl.trainer.checkpoint.clean_up", lambda root: None)  # a killed process does no more
+        patch.setattr("verl.trainer.checkpoint.clean_up", lambda _: None)  # a killed process does no more
         save_checkpoint(OneFile(2), tmp_path, 5, {})
     assert not path.exists()
     clean_up(tmp_path)
@@ -121,7 +121,7 @@ def test_a_half_written_folder_is_no_checkpoint(tmp_path: Path) -> None:
 def test_what_is_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
     assert find_checkpoint(None, tmp_path) is None
     save_checkpoint(OneFile(5), tmp_path, 5, {})
-    with pytest.raises(CheckpointError, match="trainer.resume=auto"):
+    with pytest.raises(CheckpointError, match=r"trainer\.resume=auto"):
         find_checkpoint(None, tmp_path)
 
 

@@ -13,7 +13,6 @@ from recording_engine import ListData, RecordingEngine, count_words
 
 from verl.config import Config, override
 from verl.errors import TrainingError
-from verl.trainer.saved import saved_checkpoints
 from verl.trainer.data_order import DataOrder, validation_requests
 from verl.trainer.grpo import GRPO
 from verl.trainer.loop import Loop
@@ -21,6 +20,7 @@ from verl.trainer.plan import make_plan
 from verl.trainer.prompt_data import Prompts
 from verl.trainer.prompt_lengths import PromptLengths, PromptTooLong, ResponseTooLong
 from verl.trainer.run_log import RunLog, read_metrics
+from verl.trainer.saved import saved_checkpoints
 from verl.trainer.sft import SFT
 
 

@@ -29,7 +29,8 @@ def train(actor_config: ActorConfig, source: Path | None, target: Path | None, s
     batch = [stored for stored, _ in own], [advantages for _, advantages in own]
     metrics = [actor.update(*batch) for _ in range(steps)]
     if target is not None:
-        save_weights(actor.policy, PromptBuilder(actor_config.model.model_path).processor, target, actor.device, options)
+        processor = PromptBuilder(actor_config.model.model_path).processor
+        save_weights(actor.policy, processor, target, actor.device, options)
         save_state(actor.policy, actor.optimizer, actor.schedule, target, options)
     return [float(each["actor/loss"]) for each in metrics]
 
