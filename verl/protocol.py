@@ -162,7 +162,14 @@ class Engine(Protocol):
         """Per response the mean over its tokens of log-sum-exp minus mean logit (estimator grpo_certainty)."""
 
     def update(self, advantages: Sequence[GroupAdvantages]) -> Metrics:
-        """One optimizer step on these groups; the rollout engine gets the new weights before it next generates."""
+        """One optimizer step on these groups; the rollout engine gets the new weights before it next generates.
+        `actor/skipped_updates` is 1 where loss or gradient were not finite, and the weights are the old ones.
+        """
+
+    def take_bad_samples(self) -> list[str]:
+        """The samples of the last update if that was skipped because its loss or gradient was not finite: those whose
+        own loss was not, else all of them.
+        """
 
     def drop(self, uids: Sequence[int]) -> None:
         """Forgets groups."""

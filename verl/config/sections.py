@@ -42,6 +42,8 @@ class AlgorithmConfig:
     kl_coef: float = 0.0  # KL in the reward: only 0 is possible, the KL term is in the loss (worker.actor.use_kl_loss)
     dynamic_sampling: bool = False  # DAPO: draw further prompts in place of groups whose scores are all equal
     max_sampling_rounds: int = 4  # rollout rounds per step before a smaller batch is trained on
+    # steps in a row without a readable answer, or without a group whose scores differ, after which the log warns
+    collapse_steps: int = 10
     # share of a step's groups that may have no score (NaN): they are left out; more of them end the run
     max_uncomputed: float = 1.0
     overlong_buffer: int = 0  # DAPO: a response within so many tokens of the limit loses score, linearly; 0 is off
@@ -57,6 +59,7 @@ class TrainerConfig:
     n_gpus_per_node: int = 1  # workers per machine: one a GPU, or so many CPU processes
     # seconds after which a phase of a step (rollout, score, update, save, ...) counts as hung and ends the run
     phase_timeout: float = 3600.0
+    max_bad_updates: int = 5  # updates in a row whose loss or gradient is not finite, which are skipped; then it ends
     total_episodes: int = 1  # passes over the data
     max_steps: int | None = None  # stop after so many steps; null: at the end of the last episode
     project_name: str = "veason_r1"  # wandb project

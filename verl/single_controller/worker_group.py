@@ -10,11 +10,14 @@ error.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -23,7 +26,10 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from verl.single_controller.cluster import forwarded_environment, network_environment
+
 START_TIMEOUT = 300.0  # seconds in which the cluster has to provide the workers
+GRACE = 5.0  # seconds beyond a timeout
 
 
 class WorkerError(RuntimeError):
@@ -31,12 +37,13 @@ class WorkerError(RuntimeError):
 
     Attributes:
         trace: the worker's traceback where its error names no file, sample or key, so that the message alone would not
-            help; else "".
+            help, or the stacks of a hung one; else "".
+        cause: the name of its error's class; "" for one that hangs.
     """
 
-    def __init__(self, message: str, trace: str = "") -> None:
+    def __init__(self, message: str, trace: str = "", cause: str = "") -> None:
         super().__init__(message)
-        self.trace = trace
+        self.trace, self.cause = trace, cause
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,8 @@ class WorkerSpec:
     """How many workers, on what, and with which environment.
 
     Attributes:
-        count: workers in all; adjacent ranks share a machine where they fit.
+        count: workers in all; adjacent ranks share a host.
+        nodes: hosts, each with as many of the workers.
         device: "cuda" (one GPU each, set apart by Ray) or "cpu".
         threads: CPU threads of each worker; None is OMP_NUM_THREADS where it is set, else the machine's cores shared
             among its workers.
@@ -52,32 +60,21 @@ class WorkerSpec:
             wait for one another on cores that are taken wait for a long time.
         env: further environment variables of the workers.
         timeout: seconds after which a call counts as hung.
+        stacks: folder in which a hung worker's stacks are written, stacks_rank_<r>.txt; None: nowhere.
     """
 
     count: int
+    nodes: int = 1
     device: str = "cuda"
     threads: int | None = None
     processes: int = 0
     env: dict[str, str] = field(default_factory=dict)
     timeout: float = 3600.0
-
-
-def connect_ray(spec: WorkerSpec, nodes: int = 1, **options: Any) -> None:
-    """Joins the Ray cluster of `nodes` machines, or starts one here; does nothing in an open Ray session."""
-    if ray.is_initialized():
-        return
-    if nodes > 1 or os.environ.get("RAY_ADDRESS"):
-        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **options)
-        return
-    # Logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker below.
-    ray.init(num_cpus=max(spec.count, os.cpu_count() or 1), include_dashboard=False, **options)
+    stacks: str | None = None
 
 
 class _RayActor:
     """What every actor can do before its worker is created, and calls of that."""
-
-    def node(self) -> str:
-        return ray.get_runtime_context().get_node_id()
 
     def address(self) -> tuple[str, int]:
         """This machine's address and a free port, for the group's rendezvous."""
@@ -86,11 +83,29 @@ class _RayActor:
             return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
     def create(self, worker_class: type, env: dict[str, str], args: tuple, kwargs: dict[str, Any]) -> None:
-        os.environ.update(env)
+        os.environ.update(env | network_environment(ray.util.get_node_ip_address()))
         self.worker = worker_class(*args, **kwargs)
 
-    def run(self, method: str, args: tuple, kwargs: dict[str, Any]) -> Any:
-        return getattr(self.worker, method)(*args, **kwargs)
+    def run(self, method: str, args: tuple, kwargs: dict[str, Any], timeout: float, stacks: str | None) -> Any:
+        """Calls a method of the worker.
+
+        Args:
+            timeout: seconds after which the stacks of all threads are written, even by a worker that holds Python's
+                lock, and the call goes on.
+            stacks: into which file.
+        """
+        file = open(stacks, "w") if stacks else nullcontext()  # noqa: SIM115  # closed below
+        with file:
+            if stacks:
+                faulthandler.dump_traceback_later(timeout, file=file)
+            try:
+                return getattr(self.worker, method)(*args, **kwargs)
+            except Exception:
+                raise
+            except BaseException as error:  # SystemExit would end the actor without a word
+                raise RuntimeError(f"{type(error).__name__}: {error}") from error
+            finally:
+                faulthandler.cancel_dump_traceback_later()
 
 
 class WorkerGroup:
@@ -141,6 +156,9 @@ class WorkerGroup:
         """Ends the workers and frees what Ray had set apart for them. Safe to call twice."""
         for actor in self._actors:
             ray.kill(actor)
+        for path in self._stack_files():
+            if path.is_file() and not path.stat().st_size:
+                path.unlink(missing_ok=True)
         if self._placement is not None:
             remove_placement_group(self._placement)
         self._actors, self._placement = [], None
@@ -151,32 +169,44 @@ class WorkerGroup:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _stack_files(self) -> list[Path]:
+        ranks = range(self.spec.count) if self.spec.stacks else ()
+        return [Path(self.spec.stacks or "", f"stacks_rank_{rank}.txt") for rank in ranks]
+
     def _start_actors(self) -> None:
-        """Starts one empty actor per bundle, and orders them so that adjacent ranks share a machine."""
+        """Starts empty actors, as many on each host, adjacent ranks on the same one."""
         spec = self.spec
-        resources = {"CPU": 1.0, "GPU": 1.0} if spec.device == "cuda" else {"CPU": 1.0}
-        self._placement = placement_group([resources] * spec.count, strategy="PACK")
+        own = spec.count // spec.nodes
+        resources = {"CPU": float(own), "GPU": float(own)} if spec.device == "cuda" else {"CPU": float(own)}
+        have = {node["NodeManagerAddress"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        large = [host for host, has in have.items() if all(has.get(kind, 0) >= n for kind, n in resources.items())]
+        if len(large) < spec.nodes:
+            there = {host: {kind: has.get(kind, 0) for kind in ("CPU", "GPU")} for host, has in have.items()}
+            raise WorkerError(f"{spec.nodes} hosts with {resources} each are asked for; the cluster has {there}")
+        strategy = "STRICT_SPREAD" if spec.nodes > 1 else "STRICT_PACK"
+        self._placement = placement_group([resources] * spec.nodes, strategy=strategy)
         if not self._placement.wait(START_TIMEOUT):
-            asked = f"{spec.count} workers with {resources} each were asked for"
-            raise WorkerError(f"{asked}, the cluster has {ray.cluster_resources()}")
-        cores, neighbours = len(os.sched_getaffinity(0)), -(-spec.count // len(ray.nodes()))
-        own = max(1, cores // neighbours - spec.processes)
-        threads = spec.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or own
+            free = ray.available_resources()
+            raise WorkerError(f"{spec.nodes} hosts with {resources} each are taken by others; free are {free}")
+        cores = max(1, len(os.sched_getaffinity(0)) // own - spec.processes)
+        threads = spec.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or cores
         env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true", **spec.env}
+        if spec.nodes > 1 or "RAY_ADDRESS" in os.environ:  # else the workers inherit the driver's
+            env = forwarded_environment(os.environ) | env
         # one call at a time (Ray's default); no restarts: a worker that died would have lost its weights
-        gpus = resources.get("GPU", 0)
+        gpus = int(spec.device == "cuda")
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": env})(_RayActor)
-        bundles = (PlacementGroupSchedulingStrategy(self._placement, index) for index in range(spec.count))
-        actors: list[Any] = [remote.options(scheduling_strategy=bundle).remote() for bundle in bundles]
-        self._actors = actors
-        nodes = self._collect("start", [actor.node.remote() for actor in actors])
-        order = sorted(range(spec.count), key=lambda i: (nodes.index(nodes[i]), i))
-        self._actors = [actors[i] for i in order]
+        hosts = (PlacementGroupSchedulingStrategy(self._placement, rank // own) for rank in range(spec.count))
+        self._actors = [remote.options(scheduling_strategy=host).remote() for host in hosts]
 
     def _run(self, method: str, calls: Sequence[tuple[tuple, dict[str, Any]]]) -> list[Any]:
         self._transferred += sum(len(cloudpickle.dumps(call)) for call in calls)
-        refs = [actor.run.remote(method, *call) for actor, call in zip(self._actors, calls)]
-        results = self._collect(method, refs, self.spec.timeout)
+        files = [str(path) for path in self._stack_files()] or [None] * len(self)
+        timeout = self.spec.timeout
+        refs = [
+            actor.run.remote(method, *call, timeout, file) for actor, call, file in zip(self._actors, calls, files)
+        ]
+        results = self._collect(method, refs, timeout)
         self._transferred += sum(len(cloudpickle.dumps(result)) for result in results)
         return results
 
@@ -184,13 +214,16 @@ class WorkerGroup:
         """The results in order. The first failure ends the group: others may wait for that rank in a collective."""
         rank_of = {ref: rank for rank, ref in enumerate(refs)}
         results: list[Any] = [None] * len(refs)
-        pending, deadline = list(refs), time.monotonic() + timeout
+        # a worker that notices by itself what hangs names it within the timeout
+        pending, deadline = list(refs), time.monotonic() + timeout + GRACE
         while pending:
             ready, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
             if not ready:
                 ranks = sorted(rank_of[ref] for ref in pending)
+                files = [path for rank, path in enumerate(self._stack_files()) if rank in ranks and path.is_file()]
+                stacks = "\n".join(f"{path}:\n{path.read_text()}" for path in files)
                 self.stop()
-                raise WorkerError(f"`{what}` did not return within {timeout:.0f} s on ranks {ranks}")
+                raise WorkerError(f"`{what}` did not return within {timeout:.0f} s on ranks {ranks}", stacks)
             for ref in ready:
                 try:
                     results[rank_of[ref]] = ray.get(ref)
@@ -219,5 +252,7 @@ class WorkerGroup:
             cause = error.cause if error.cause is not None else error
             told = isinstance(cause, OSError) or type(cause).__module__ != "builtins"
             trace = "" if told else f"{error}\n"  # Ray's own text is the worker's traceback
-            return WorkerError(f"rank {rank} failed in `{what}`: {type(cause).__name__}: {cause}", trace)
-        return WorkerError(f"rank {rank} died in `{what}`: {type(error).__name__}: {error}")
+            name = type(cause).__name__
+            return WorkerError(f"rank {rank} failed in `{what}`: {name}: {cause}", trace, name)
+        name = type(error).__name__
+        return WorkerError(f"rank {rank} died in `{what}`: {name}: {error}", cause=name)

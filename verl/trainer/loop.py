@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from verl.config import Config
+from verl.errors import TrainingError, shortened
 from verl.metric_types import Metrics
 from verl.protocol import Engine, GroupRequest
 from verl.trainer.checkpoint import check_shared, load_checkpoint, save_checkpoint
@@ -18,6 +20,8 @@ from verl.trainer.prompt_lengths import PromptLengths
 from verl.trainer.run_log import RunLog
 from verl.trainer.saved import Retention
 from verl.trainer.step_metrics import Clock
+
+log = logging.getLogger(__name__)
 
 
 class Loop(ABC):
@@ -36,6 +40,7 @@ class Loop(ABC):
     def __init__(self, config: Config, plan: Plan, engine: Engine, prompts: Prompts, run_log: RunLog) -> None:
         self.config, self.plan, self.engine, self.prompts, self.run_log = config, plan, engine, prompts, run_log
         self.clock = Clock()
+        self.bad_updates = 0  # in a row
         self.done = 0  # steps of the run so far, those before its checkpoint too
 
     @abstractmethod
@@ -46,12 +51,20 @@ class Loop(ABC):
     def validate(self, step: int) -> Metrics:
         """A validation; returns its metrics, under `val/`."""
 
+    def state(self) -> dict[str, Any]:
+        """What this kind of loop keeps in a checkpoint of its own, JSON."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes what `state` gave."""
+
     def fit(self) -> None:
         """Runs every step of the plan, the last one too."""
         trainer, start = self.config.trainer, 0
         if self.plan.checkpoint is not None:
             state = load_checkpoint(self.engine, self.plan.checkpoint)
             self.prompts.order.load_state_dict(state["order"])
+            self.load_state(state["loop"])
             start = self.done = state["step"]
             self.run_log.restore(self.plan.checkpoint, state)
         if trainer.val_only or (trainer.val_before_train and start == 0):
@@ -73,6 +86,24 @@ class Loop(ABC):
                     self.save(step, row)
             self.run_log.metrics(step, metrics | self.clock.read())
 
+    def check_update(self, metrics: Metrics) -> Metrics:
+        """Takes the metrics of one update: names the samples of one that was skipped, and gives up after too many.
+
+        Raises:
+            TrainingError: trainer.max_bad_updates in a row were not finite.
+        """
+        if not metrics.get("actor/skipped_updates"):
+            self.bad_updates = 0
+            return metrics
+        self.bad_updates += 1
+        names, limit = self.engine.take_bad_samples(), self.config.trainer.max_bad_updates
+        text = f"an update of step {self.done + 1} was skipped, its loss or gradient is not finite (gradient norm "
+        text += f"{metrics['actor/grad_norm']}, {self.bad_updates} in a row): {shortened(names)}"
+        if self.bad_updates >= limit:
+            raise TrainingError(f"{text}; trainer.max_bad_updates={limit} allows no more; the checkpoints are whole")
+        log.warning(text)
+        return metrics
+
     def count_skipped(self) -> Metrics:
         """With data.on_bad_sample=skip how many samples were left out since the run was started; the log names them."""
         if self.config.data.on_bad_sample != "skip":
@@ -88,6 +119,7 @@ class Loop(ABC):
         trainer = self.config.trainer
         state = {
             "order": self.prompts.order.state_dict(),
+            "loop": self.state(),
             "config": asdict(self.config),
             "metrics": {name: float(value) for name, value in metrics.items()},
             "weights_only": trainer.save_weights_only,

@@ -13,8 +13,8 @@ from verl.config import Config
 from verl.files import Files
 from verl.metric_types import Mean, Metrics, reduce_over_ranks, reduce_over_step
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult, Task
-from verl.single_controller import WorkerGroup, WorkerSpec, connect_ray
-from verl.workers.memory import memory_plan, training_env
+from verl.single_controller import WorkerError, WorkerGroup, WorkerSpec, connect_ray
+from verl.workers.memory import MemoryShortage, memory_plan, training_env
 from verl.workers.worker import Worker
 
 EVALUATED = 8  # examples of a worker in one round of `evaluate_loss`; 6 frames of 560 x 560 are 45 MB
@@ -36,12 +36,19 @@ class RayEngine:
         env = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")}
         if not generates:
             env |= training_env()
-        count, timeout = trainer.nnodes * trainer.n_gpus_per_node, trainer.phase_timeout
-        spec = WorkerSpec(count, trainer.device, processes=config.sft.num_workers, env=env, timeout=timeout)
+        spec = WorkerSpec(
+            trainer.nnodes * trainer.n_gpus_per_node,
+            trainer.nnodes,
+            trainer.device,
+            processes=config.sft.num_workers,
+            env=env,
+            timeout=trainer.phase_timeout,
+            stacks=trainer.save_checkpoint_path,
+        )
         self.replicas = spec.count // self.parallel
         self._owner: dict[int, int] = {}  # the rank that keeps a group
         start = time.perf_counter()
-        connect_ray(spec, trainer.nnodes)
+        connect_ray(trainer.n_gpus_per_node, trainer.nnodes)
         self.workers = WorkerGroup(self.worker_class, spec, config, task)
         created = time.perf_counter()
         try:
@@ -50,12 +57,15 @@ class RayEngine:
         except BaseException:
             self.close()
             raise
-        _print_start(config, sizes, created - start, time.perf_counter() - start)
+        self._memory_plan = _memory_plan(config, sizes)
+        _print_start(self._memory_plan, sizes, created - start, time.perf_counter() - start)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, WorkerError) and error.cause == MemoryShortage.__name__:
+            error.trace = "\n".join([*self._memory_plan, ""])
         self.close()
 
     def rollout(self, batches: Sequence[Sequence[GroupRequest]], validation: bool = False) -> Metrics:
@@ -84,6 +94,9 @@ class RayEngine:
         metrics = reduce_over_ranks(self.workers.scatter("update", per_worker))
         megabytes = self.workers.take_transferred_bytes() / max(1, len(advantages)) / 1e6
         return metrics | {"ray/megabytes_per_prompt": Mean(megabytes)}
+
+    def take_bad_samples(self) -> list[str]:
+        return [name for own in self.workers.call("take_bad_samples") for name in own]
 
     def drop(self, uids: Sequence[int]) -> None:
         for uid in uids:
@@ -127,11 +140,15 @@ class RayEngine:
         return [list(batch[part :: self.parallel]) for batch in batches for part in range(self.parallel)]
 
 
-def _print_start(config: Config, sizes: Metrics, created: float, total: float) -> None:
+def _print_start(plan: Sequence[str], sizes: Metrics, created: float, total: float) -> None:
     """The seconds of each part's start, and the memory plan."""
     seconds = {name[8:]: taken for name, taken in sizes.items() if name.startswith("seconds/")}
     shown = ", ".join(f"{part} {taken:.0f}" for part, taken in ({"workers": created} | seconds).items())
     print(f"started in {total:.0f} s: {shown}")
+    print("\n".join(plan), flush=True)
+
+
+def _memory_plan(config: Config, sizes: Metrics) -> list[str]:
     actor, ref = config.worker.actor.offload, config.worker.ref.offload
     offload = {
         "weights": actor.param_offload,
@@ -140,4 +157,4 @@ def _print_start(config: Config, sizes: Metrics, created: float, total: float) -
         "engine": config.worker.rollout.sleep,
     }
     gpu = config.trainer.device == "cuda"  # on the CPU nothing is offloaded
-    print("\n".join(memory_plan(sizes, offload if gpu else {}, "GPU" if gpu else "worker")), flush=True)
+    return memory_plan(sizes, offload if gpu else {}, "GPU" if gpu else "worker")

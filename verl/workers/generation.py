@@ -12,6 +12,7 @@ from verl.config.worker_sections import RolloutConfig
 from verl.protocol import Example, GroupRequest, TrainingData
 from verl.workers.prompts import Prompt, PromptBuilder
 from verl.workers.rollout import Completion, GenerationRequest, RolloutEngine, Sampling
+from verl.workers.samples import load_named, wait_named
 from verl.workers.scoring import Completions
 
 OnComplete = Callable[[int, Example, Prompt, Sequence[int], Completions], None]
@@ -33,6 +34,7 @@ class GroupRollout:
         requests: every worker of a tensor-parallel engine has the same ones.
         own: uids of those that this worker keeps.
         greedy: also generate a greedy response of each prompt.
+        timeout: seconds in which an example has to be loaded.
     """
 
     def __init__(
@@ -45,14 +47,16 @@ class GroupRollout:
         own: Sequence[int],
         validation: bool,
         greedy: bool,
+        timeout: float = 3600.0,
     ) -> None:
         self.engine, self.prompts, self.threads, self.data = engine, prompts, threads, data
         self.requests, self.own, self.validation, self.greedy = requests, set(own), validation, greedy
+        self.timeout = timeout
         self._examples: dict[int, Example] = {}
         self._prompts: dict[int, Future[Prompt]] = {}
         self._responses: dict[int, list[Completion]] = {}
         self._greedy: dict[int, Completion] = {}
-        self._rendered = threads.map(self._render, requests)
+        self._rendered = [threads.submit(self._render, request) for request in requests]
 
     def run(self, on_complete: OnComplete) -> None:
         """Calls `on_complete(uid, example, prompt, prompt ids as vLLM expanded them, completions)` for own groups."""
@@ -67,17 +71,21 @@ class GroupRollout:
                 self._responses[uid] = completions
             if uid in self._responses and (uid in self._greedy or not self.greedy):
                 complete = Completions(self._responses.pop(uid), self._greedy.pop(uid, None))
-                prompt = self._prompts.pop(uid).result()
+                prompt = self._prompts.pop(uid).result(self.timeout)
                 on_complete(uid, self._examples.pop(uid), prompt, prompt_ids, complete)
 
         self.engine.generate(self._generation_requests(), finished)
 
     def _render(self, request: GroupRequest) -> tuple[Example, Any]:
-        example = self.data.example(request.index, request.seed)
-        return example, self.engine.render(self.prompts.raw_prompt_ids(example), example.images)
+        def load() -> tuple[Example, Any]:
+            example = self.data.example(request.index, request.seed)
+            return example, self.engine.render(self.prompts.raw_prompt_ids(example), example.images)
+
+        return load_named(self.data, request, load)
 
     def _generation_requests(self) -> Iterator[GenerationRequest]:
-        for request, (example, rendered) in zip(self.requests, self._rendered):
+        for request, loading in zip(self.requests, self._rendered):
+            example, rendered = wait_named(loading, self.data, request, self.timeout)
             if request.uid in self.own:
                 self._examples[request.uid] = example
                 # for the update, while vLLM generates

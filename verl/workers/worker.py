@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -33,12 +34,13 @@ from verl.workers.actor import Actor
 from verl.workers.checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
 from verl.workers.generation import GroupRollout
 from verl.workers.groups import StoredGroup
-from verl.workers.memory import PeakMeter, measure_bytes
+from verl.workers.memory import PeakMeter, explain_shortage, measure_bytes
 from verl.workers.prefetch import LoaderSpec, ProcessPrefetcher, ThreadPrefetcher
 from verl.workers.prompts import Prompt, PromptBuilder
 from verl.workers.random_state import seed_everything
 from verl.workers.reference import Reference
 from verl.workers.rollout import RolloutEngine
+from verl.workers.samples import wait_named
 from verl.workers.scoring import Completions, PendingGroup, ScoringThread
 from verl.workers.sharding import DTYPES, make_gather, sharding_mesh
 
@@ -64,6 +66,7 @@ class Worker:
             backend = "cuda:nccl,cpu:gloo" if self.cuda else "gloo"
             dist.init_process_group(backend, rank=self.rank, world_size=self.world)
         self.groups: dict[int, StoredGroup] = {}
+        self.bad_samples: list[str] = []
         self.peak = PeakMeter(self.device)
 
     def setup(self) -> Metrics:
@@ -80,7 +83,8 @@ class Worker:
         )
         self.prompts = make_prompts(pin=self.cuda)
         self.threads = ThreadPoolExecutor(LOADER_THREADS, thread_name_prefix="load")
-        self.loader = ThreadPrefetcher(self.threads, self.data, self.prompts, config.data.max_response_length)
+        limit, timeout = config.data.max_response_length, config.trainer.phase_timeout
+        self.loader = ThreadPrefetcher(self.threads, self.data, self.prompts, limit, timeout)
         seed_everything(config.data.seed)  # the same on every rank: they initialize the same adapter
         sizes: Metrics = {}
         self.rollout_engine: RolloutEngine | None = None
@@ -90,7 +94,7 @@ class Worker:
             self.rollout_engine.sleep()
             with measure_bytes(self.device, sizes, "scorer"):
                 scorer = self.task.scorer(str(self.device))
-            on_error, timeout = config.worker.reward.on_scorer_error, config.trainer.phase_timeout
+            on_error = config.worker.reward.on_scorer_error
             self.scoring = ScoringThread(scorer, self.prompts.decode, self.device, on_error, timeout)
         actor = config.worker.actor
         with measure_bytes(self.device, sizes, "weights"):
@@ -98,9 +102,8 @@ class Worker:
         self.processes: ProcessPrefetcher | None = None
         if config.sft.num_workers > 0:
             dtype = DTYPES[actor.fsdp.mp_param_dtype] if self.cuda else torch.float32
-            limit = config.data.max_response_length
             spec = LoaderSpec(self.task.data, make_prompts, limit, actor, padding_multiple(), dtype)
-            self.processes = ProcessPrefetcher(spec, config.sft.num_workers, self.threads, pin=self.cuda)
+            self.processes = ProcessPrefetcher(spec, config.sft.num_workers, self.threads, self.cuda, timeout)
         self.reference: Reference | None = None
         if self.task.scorer is not None and actor.use_kl_loss and actor.kl_loss_coef != 0:
             with measure_bytes(self.device, sizes, "reference"):
@@ -121,7 +124,7 @@ class Worker:
         metrics that get the block's peak memory and seconds.
         """
         start = time.perf_counter()
-        with self.peak.watch("rollout") as metrics:
+        with explain_shortage("rollout"), self.peak.watch("rollout") as metrics:
             self._sync_weights()
             awake = time.perf_counter()
             yield metrics
@@ -134,7 +137,7 @@ class Worker:
         if self.rollout_engine is not None:
             self.scoring.wait()
             self.rollout_engine.sleep()
-        with self.peak.watch(phase) as metrics:
+        with explain_shortage(phase), self.peak.watch(phase) as metrics:
             yield metrics
 
     def _sync_weights(self) -> None:
@@ -166,7 +169,10 @@ class Worker:
         own = [request.uid for request in requests[self.rank % parallel :: parallel]]
         self.scoring.expect(own)
         data = self.validation if validation else self.data
-        groups = GroupRollout(self.rollout_engine, self.prompts, self.threads, data, requests, own, validation, greedy)
+        timeout = self.config.trainer.phase_timeout
+        groups = GroupRollout(
+            self.rollout_engine, self.prompts, self.threads, data, requests, own, validation, greedy, timeout
+        )
         with self.enter_rollout() as metrics:
             groups.run(self._store)
         return metrics
@@ -182,7 +188,8 @@ class Worker:
             )
         ids = [torch.tensor(response.ids, dtype=torch.int64) for response in completions.responses]
         group = Group(prompt.ids, ids, prompt.pixel_values, prompt.image_grid_thw)
-        self.groups[uid] = StoredGroup(group, [response.log_probs for response in completions.responses])
+        log_probs = [response.log_probs for response in completions.responses]
+        self.groups[uid] = StoredGroup(group, log_probs, sample_id=example.sample_id)
         self.scoring.submit(PendingGroup(uid, example, len(prompt.ids), completions))
 
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
@@ -211,8 +218,18 @@ class Worker:
         stored = [self.groups[each.uid] for each in advantages]
         with self.enter_training("update") as memory:
             metrics = self.actor.update(stored, [each.advantages for each in advantages])
+        self._name_bad(metrics, [each.sample_id for each in stored])
         self.weights_stale = True
         return metrics | memory
+
+    def _name_bad(self, metrics: Metrics, samples: Sequence[str]) -> None:
+        """Keeps the names of an update's samples that made it not finite; where no loss tells, of all of them."""
+        if metrics["actor/skipped_updates"]:
+            self.bad_samples = [samples[i] for i in self.actor.bad_groups] or list(samples)
+
+    def take_bad_samples(self) -> list[str]:
+        taken, self.bad_samples = self.bad_samples, []
+        return taken
 
     def drop(self, uids: Sequence[int]) -> None:
         for uid in uids:
@@ -233,13 +250,16 @@ class Worker:
                 metrics = self.actor.fine_tune_packed(self.processes.take(tuple(requests)))
             else:
                 metrics = self.actor.fine_tune(self.loader.take(tuple(requests)), step=True)
+        self._name_bad(metrics, [self.data.sample_id(request.index) for request in requests])
         self.weights_stale = True
         return metrics | memory
 
     def evaluate_loss(self, requests: Sequence[GroupRequest]) -> Metrics:
         with self.enter_training("evaluation") as memory:
             loading = [self.loader.submit(self.validation, request) for request in requests]
-            metrics = self.actor.fine_tune([group.result() for group in loading], step=False)
+            timeout = self.config.trainer.phase_timeout
+            groups = [wait_named(*each, timeout) for each in zip(loading, repeat(self.validation), requests)]
+            metrics = self.actor.fine_tune(groups, step=False)
         return metrics | memory
 
     def skipped(self) -> dict[str, str]:

@@ -85,6 +85,9 @@ class RecordingEngine:
         )
         return {"actor/loss": self.weight, "memory/update_gib": Peak(1.0)}
 
+    def take_bad_samples(self) -> list[str]:
+        return ["video/7"]
+
     def prefetch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
         self.calls.append(("prefetch", [[request.uid for request in batch] for batch in batches]))
 

@@ -13,6 +13,7 @@ from recording_engine import ListData, RecordingEngine, count_words
 
 from verl.config import Config, override
 from verl.errors import TrainingError
+from verl.metric_types import Count
 from verl.trainer.data_order import DataOrder, validation_requests
 from verl.trainer.grpo import GRPO
 from verl.trainer.loop import Loop
@@ -298,3 +299,48 @@ def test_a_crash_between_save_and_metrics_loses_no_row(config: Config) -> None:
     rows = read_metrics(folder)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[3].keys() >= rows[2].keys() - {"seconds/save"}
+
+
+class BadUpdates(RecordingEngine):
+    """Skips these of its updates, counted from 0."""
+
+    def __init__(self, *bad: int) -> None:
+        super().__init__()
+        self.bad = bad
+
+    def update(self, advantages: Any) -> Any:
+        number = len(self.updates())
+        metrics = super().update(advantages)
+        return metrics | {"actor/skipped_updates": Count(number in self.bad), "actor/grad_norm": math.inf}
+
+
+def test_updates_that_are_not_finite_are_counted_named_and_end_the_run(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = override(config, {"trainer.max_bad_updates": 2, "trainer.save_freq": 1})
+    loop_of(GRPO, config, BadUpdates(1, 3)).fit()  # never two in a row
+    folder = config.trainer.save_checkpoint_path
+    assert [row["actor/skipped_updates"] for row in read_metrics(folder)] == [0, 1, 0, 1, 0, 0]
+    assert "an update of step 2 was skipped" in caplog.text and "1 in a row): video/7" in caplog.text
+    config = override(config, {"trainer.save_checkpoint_path": f"{folder}_ruined"})
+    with pytest.raises(TrainingError, match=r"step 4 .*2 in a row\): video/7; trainer\.max_bad_updates=2"):
+        loop_of(GRPO, config, BadUpdates(2, 3)).fit()
+    assert list(saved_checkpoints(f"{folder}_ruined")) == [1, 2, 3]
+
+
+def test_a_collapse_is_warned_of_once_with_numbers(config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    config = override(config, {"algorithm.collapse_steps": 2, "trainer.save_freq": 3})
+    loop_of(GRPO, config, RecordingEngine(equal=range(12))).fit()
+    folder = Path(config.trainer.save_checkpoint_path)
+    rows = read_metrics(folder)
+    assert [row["collapse/equal_steps"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {row["collapse/unreadable_steps"] for row in rows} == {0}
+    warned = [record.getMessage() for record in caplog.records if "in each of the last" in record.getMessage()]
+    assert warned == [
+        "in each of the last 2 steps all answers to a prompt have the same score, for every prompt, so nothing is "
+        "learnt (reward/all_equal=1; reward 1.000, 4 tokens, 0% cut at the length limit)"
+    ]
+    changes = {"load_checkpoint_path": str(folder / "global_step_3"), "save_checkpoint_path": f"{folder}_resumed"}
+    config = override(config, {f"trainer.{key}": value for key, value in changes.items()})
+    loop_of(GRPO, config, RecordingEngine(equal=range(12))).fit()
+    assert [row["collapse/equal_steps"] for row in read_metrics(f"{folder}_resumed")] == [4, 5, 6]

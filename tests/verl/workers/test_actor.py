@@ -173,12 +173,22 @@ def test_fine_tuning_is_the_token_mean_and_learns(policy_folder):
     assert last["loss"] < before["loss"] and actor.fine_tune(groups, step=False)["loss"] < last["loss"]
 
 
-def test_a_gradient_that_is_not_finite_ends_the_run(policy_folder):
+def test_an_update_that_is_not_finite_is_skipped_and_its_groups_are_known(policy_folder):
     mesh = init_device_mesh("cpu", (1,))
-    (stored, advantages), *_ = stored_groups(policy_folder)
-    advantages[0][:] = np.nan
-    with pytest.raises(FloatingPointError, match="gradient"):
-        Actor(config(policy_folder), ROLLOUT, mesh).update([stored], [advantages])
+    pairs = stored_groups(policy_folder)
+    stored, advantages = [each for each, _ in pairs], [each for _, each in pairs]
+    actor = Actor(config(policy_folder), ROLLOUT, mesh)
+    assert actor.update(stored, advantages)["actor/skipped_updates"] == 0 and actor.bad_groups == []
+    before = [parameter.detach().clone() for parameter in actor.policy.parameters()]
+    moments = [state["exp_avg"].clone() for state in actor.optimizer.state.values()]
+    bad = [[values.copy() for values in each] for each in advantages]
+    bad[2][0][:] = np.nan
+    metrics = actor.update(stored, bad)
+    assert metrics["actor/skipped_updates"] == 1 and actor.bad_groups == [2]
+    assert all(torch.equal(one, other) for one, other in zip(before, actor.policy.parameters()))
+    assert all(torch.equal(one, state["exp_avg"]) for one, state in zip(moments, actor.optimizer.state.values()))
+    again = actor.update(stored, advantages)
+    assert again["actor/skipped_updates"] == 0 and np.isfinite(again["actor/grad_norm"])
 
 
 def test_no_clipping_leaves_the_gradient_as_it_is():
