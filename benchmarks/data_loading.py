@@ -240,15 +240,15 @@ def run_build(root: Path, count: int) -> dict:  # noqa: ARG001 (the same argumen
     return {"seconds": time.process_time() - started, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-WAYS = {"loading": run_loading, "index": run_index, "build": run_build}
+METHODS = {"loading": run_loading, "index": run_index, "build": run_build}
 
 
 def pick(number: int, total: int) -> int:
     return number * 977 % total
 
 
-def in_process(way: str, root: Path, count: int) -> dict:
-    command = [sys.executable, __file__, "--folder", str(root.parent), "--samples", str(count), "--way", way]
+def in_process(method: str, root: Path, count: int) -> dict:
+    command = [sys.executable, __file__, "--folder", str(root.parent), "--samples", str(count), "--method", method]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -261,11 +261,11 @@ def main() -> None:
         "--objects", type=int, default=12, help="objects a video; 12 give a mask_dict.json of about 2 GB"
     )
     parser.add_argument("--samples", type=int, default=20, help="training samples prepared by each way")
-    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--method", choices=METHODS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     root = options.folder / "ReVOS_generated"
-    if options.way:
-        print(json.dumps(WAYS[options.way](root, options.samples)))
+    if options.method:
+        print(json.dumps(METHODS[options.method](root, options.samples)))
         return
     if not (root / "meta_expressions_valid_.json").is_file():
         print(f"making {root}", flush=True)

@@ -30,7 +30,8 @@ import numpy as np
 import torch
 
 from benchmarks.evaluation_job import expected_answer, prepare, write_clips, write_policy_folder
-from benchmarks.evaluation_published import build_published, published_loop, wait
+from benchmarks.evaluation_published import build_published, published_loop
+from benchmarks.packing import synchronize
 from eval.options import EvaluateConfig
 from eval.run_folder import JOURNAL
 from eval.scores import read_predictions
@@ -121,10 +122,10 @@ def measure_ours(options: argparse.Namespace, worker: EvaluationWorker) -> dict[
     print(f"ours: loaded at {options.elapsed()}", flush=True)
     worker.run(range(2))  # compiles
     print(f"ours: compiled at {options.elapsed()}", flush=True)
-    wait(options.device)
+    synchronize()
     started = time.perf_counter()
     worker.run(range(samples))
-    wait(options.device)
+    synchronize()
     total = (time.perf_counter() - started) / samples
     journal = (Path(worker.folder.path) / JOURNAL / "0.jsonl").read_text(encoding="ascii").splitlines()
     spent = [json.loads(line)["seconds"] for line in journal[-samples:]]

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from benchmarks.evaluation_job import BOXES
+from benchmarks.packing import synchronize
 from benchmarks.reward_job import PublishedSchedule
 from eval.worker import EvaluationWorker
 from veason.policy import Question
@@ -71,7 +72,7 @@ def generate(model: Any, inputs: dict[str, torch.Tensor], tokens: int, device: s
     started = time.perf_counter()
     on_device = {key: value.to(device) for key, value in inputs.items()}
     model.generate(**on_device, use_cache=True, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False)
-    wait(device)
+    synchronize()
     return time.perf_counter() - started
 
 
@@ -107,8 +108,3 @@ def build_published(options: argparse.Namespace) -> tuple[Any, Any]:
     print(f"published loop: transformers generate with {attention}, sam2 video predictor", flush=True)
     weights = torch.load(options.sam2_weights, weights_only=True)
     return model, PublishedSchedule(options.sam2_config, weights, torch.device(options.device)).predictor
-
-
-def wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()

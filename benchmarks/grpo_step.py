@@ -37,7 +37,7 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks.grpo_engine import BenchEngine, open_loop
-from benchmarks.grpo_job import TINY, Job, make_config, make_task, scratch_folder, write_policy
+from benchmarks.grpo_job import TINY, GRPOJob, make_config, make_task, scratch_folder, write_policy
 from benchmarks.grpo_table import Limits, Run, print_per_gpu, print_scaling, print_table, stage_table
 from benchmarks.grpo_trl import Sizes, measure
 from veason.command_line import parse_arguments
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--gpus", default="1", help="counts, comma-separated; other than 1: the job alone, on each")
     parser.add_argument("--weak", action="store_true", help="with several counts: the job's prompts on every GPU")
     parser.add_argument("--size", default="3b", choices=("3b", "7b", "tiny"), help="tiny: a small job, for a CPU")
+    parser.add_argument("--recipe", help="a file of configs/ without its ending; default: by size and number of GPUs")
     parser.add_argument("--published_prompts", type=int, help="prompts of the published schedule's step; default: all")
     parser.add_argument("--trl_seconds", type=int, default=240, help="after which TRL's process is ended")
     parser.add_argument("--compile_tracker", action="store_true", help="two minutes at the start, a second less a step")
@@ -62,27 +63,27 @@ def main() -> None:
     args = parse_arguments(parser)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    job = replace(TINY if args.size == "tiny" else Job(size=args.size), compile_tracker=args.compile_tracker)
+    job = replace(TINY if args.size == "tiny" else GRPOJob(size=args.size), compile_tracker=args.compile_tracker)
     counts = [int(count) for count in args.gpus.split(",")]
     with scratch_folder(job.size) as name:
         folder = Path(name)
         since = time.perf_counter()
         write_policy(folder / "policy", job.size)
-        say(f"policy written in {time.perf_counter() - since:.0f} s")
+        log(f"policy written in {time.perf_counter() - since:.0f} s")
         if counts == [1]:
             one_gpu(job, folder, args)
         else:
             several_gpus(job, folder, counts, args)
 
 
-def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
+def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> None:
     """Every part on one GPU, then the table."""
     parts = args.parts.split(",")
     if "ours" not in parts and {"bare", "per_gpu", "published"} & set(parts):
         raise SystemExit("--parts: bare, per_gpu and published are compared with ours, name it too")
     # the job of the comparison with TRL
     small = job if job.size == "tiny" else replace(job, prompts=4, rollouts=8, tokens=256)
-    config = make_config(job, folder, folder / "policy", 1, args.overrides)
+    config = make_config(job, folder, folder / "policy", 1, args.overrides, args.recipe)
     task = make_task(job, config)
     with BenchEngine(config, task) as engine:
         loop, device = open_loop(config, task, engine, folder / "log"), engine.device_name
@@ -92,7 +93,7 @@ def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
             if "bare" in parts:
                 engine.configure("no_reward", job.rollouts, job.tokens)
                 seconds = step(loop, "a step without SAM 2")["seconds/rollout/generate"]
-                say(f"generation with no SAM 2 beside it {seconds:.2f} s")
+                log(f"generation with no SAM 2 beside it {seconds:.2f} s")
                 engine.configure("ours", job.rollouts, job.tokens)
             stage_table("ours", found["ours"], limits_of(loop, engine))
             print_table(found, device)
@@ -114,7 +115,7 @@ def one_gpu(job: Job, folder: Path, args: argparse.Namespace) -> None:
     if "trl" in parts:
         sizes = Sizes(small.prompts, small.rollouts, small.tokens, steps=1, side=small.side)
         found["trl"], about = measure(folder / "policy", sizes, args.trl_seconds, vllm=job.size != "tiny")
-        say(f"the small job: ours {found['small']['seconds/step']:.2f} s; TRL: {about}")
+        log(f"the small job: ours {found['small']['seconds/step']:.2f} s; TRL: {about}")
         print_table(found, device)
 
 
@@ -127,7 +128,7 @@ def ours(loop: GRPO, engine: BenchEngine, steps: int, bare: bool) -> Metrics:
         row = step(loop, f"step {number + 1}")
         if bare:
             row["bare"] = engine.generate_bare(requests)
-            say(
+            log(
                 f"bare LLM.generate on the same requests {row['bare']:.2f} s, in the step "
                 f"{row['seconds/rollout/generate']:.2f} s"
             )
@@ -147,7 +148,7 @@ def set_prompts(loop: GRPO, prompts: int) -> None:
     loop.config = override(loop.config, dict.fromkeys(keys, prompts))
 
 
-def published(loop: GRPO, job: Job, prompts: int, own: Metrics) -> Metrics:
+def published(loop: GRPO, job: GRPOJob, prompts: int, own: Metrics) -> Metrics:
     """One step of the published schedule, after a warm-up; what is proportional to the prompts is scaled to all."""
     set_prompts(loop, 1)
     step(loop, "published schedule, warm-up with one prompt")
@@ -168,7 +169,7 @@ def step(loop: GRPO, name: str) -> Metrics:
     metrics = metrics | loop.clock.read() | {"seconds/step": time.perf_counter() - since}
     shown = ("rollout", "score", "reference", "update")
     stages = ", ".join(f"{stage} {metrics[f'seconds/{stage}']:.2f}" for stage in shown)
-    say(f"{name}: {metrics['seconds/step']:.2f} s ({stages})")
+    log(f"{name}: {metrics['seconds/step']:.2f} s ({stages})")
     return metrics
 
 
@@ -178,14 +179,14 @@ def mean(rows: list[Metrics]) -> Metrics:
     return {name: reduction([row[name] for row in rows]) for name, reduction in reductions.items()}
 
 
-def several_gpus(job: Job, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> None:
+def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> None:
     """The job on each count of GPUs, same responses: one tensor-parallel group, or each with its own batch."""
     runs: list[Run] = []
     device = ""
     for number, count in enumerate(counts):
         whole = replace(job, prompts=job.prompts * count) if args.weak else job
         overrides = ["worker.rollout.tensor_parallel_size=1", *args.overrides] if args.weak else args.overrides
-        config = make_config(whole, folder / str(number), folder / "policy", count, overrides)
+        config = make_config(whole, folder / str(number), folder / "policy", count, overrides, args.recipe)
         task = make_task(whole, config)
         with BenchEngine(config, task) as engine:
             engine.fix_responses()
@@ -204,7 +205,7 @@ def limits_of(loop: GRPO, engine: BenchEngine) -> Limits:
     return Limits.of(loop.flops, engine.device_name, loop.config, lengths(request), lengths.image_sizes(request))
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(f"[{time.perf_counter() - START:5.0f} s] {text}", flush=True)
 
 

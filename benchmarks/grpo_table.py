@@ -18,7 +18,7 @@ from verl.trainer.throughput import device_peak
 BANDWIDTHS = {"B200": 8.0e12, "H200": 4.8e12, "H100": 3.35e12, "H800": 3.35e12, "A100": 2.0e12}
 MEMORY = ("memory/rollout_gib", "memory/reference_gib", "memory/update_gib")
 STAGES = ("rollout", "rollout/weight_sync", "rollout/generate", "score", "reference", "advantage", "update")
-SAME = {
+TOLERANCES = {
     "actor/loss": 1e-3,
     "actor/entropy": 1e-3,
     "actor/grad_norm": 1e-2,
@@ -150,7 +150,7 @@ def print_scaling(runs: Sequence[Run], device: str) -> None:
         if run.gpus != first.gpus:
             what = f"throughput of {run.gpus} GPUs with {run.prompts} prompts, times that of {first.gpus}"
             rows.append(row(what, run.throughput / first.throughput, 0.85 * run.gpus / first.gpus, "at least"))
-        for name, tolerance in SAME.items() if run.prompts == first.prompts else ():
+        for name, tolerance in TOLERANCES.items() if run.prompts == first.prompts else ():
             pairs = [(a[name], b[name]) for a, b in zip(first.steps, run.steps)]
             print(f"{run.gpus} GPUs, {name}: " + ", ".join(f"{a:.6g} and {b:.6g}" for a, b in pairs))
             worst = max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs)

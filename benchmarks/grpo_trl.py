@@ -33,12 +33,12 @@ from veason.command_line import parse_arguments
 from verl.workers.prompts import PromptBuilder
 
 ENGINE_GIB = 24  # for vLLM: weights, cache, activations
-ROOMY_GIB = 120  # a GPU with room for fp32 weights, gradients, optimizer and reference beside that
+LARGE_GPU_GIB = 120  # a GPU with room for fp32 weights, gradients, optimizer and reference beside that
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the job; the names are `benchmarks.grpo_job.Job`'s."""
+    """Of the job; the names are `benchmarks.grpo_job.GRPOJob`'s."""
 
     prompts: int
     rollouts: int
@@ -94,9 +94,9 @@ def make_trainer(policy: Path, sizes: Sizes, use_vllm: bool, output: str) -> Any
     from trl import GRPOConfig, GRPOTrainer
 
     cuda = torch.cuda.is_available()
-    total = torch.cuda.get_device_properties(0).total_memory / GIB if cuda else ROOMY_GIB
+    total = torch.cuda.get_device_properties(0).total_memory / GIB if cuda else LARGE_GPU_GIB
     responses = sizes.prompts * sizes.rollouts
-    batch = min(8 if total >= ROOMY_GIB else 4, responses)  # sequences of a forward pass
+    batch = min(8 if total >= LARGE_GPU_GIB else 4, responses)  # sequences of a forward pass
     config = GRPOConfig(
         output_dir=output,
         max_steps=1 + sizes.steps,
@@ -113,7 +113,7 @@ def make_trainer(policy: Path, sizes: Sizes, use_vllm: bool, output: str) -> Any
         gradient_checkpointing=True,
         model_init_kwargs={
             "attn_implementation": attention(),
-            "dtype": "float32" if total >= ROOMY_GIB else "bfloat16",
+            "dtype": "float32" if total >= LARGE_GPU_GIB else "bfloat16",
         },
         use_vllm=use_vllm,
         vllm_mode="colocate",
@@ -133,7 +133,7 @@ def no_reward(prompts: list[Any], **_: Any) -> list[float]:
     return [float(number % 7) for number in range(len(prompts))]
 
 
-def watch_steps(trainer: Any, tell: Callable[..., None]) -> None:
+def watch_steps(trainer: Any, record_event: Callable[..., None]) -> None:
     """Tells of the end of each step, and of its mean response."""
     from transformers import TrainerCallback
 
@@ -141,11 +141,11 @@ def watch_steps(trainer: Any, tell: Callable[..., None]) -> None:
         def on_step_end(self, *_: Any, **__: Any) -> None:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            tell(event="step")
+            record_event(event="step")
 
         def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
             if "completions/mean_length" in logs:
-                tell(event="length", tokens=logs["completions/mean_length"])
+                record_event(event="length", tokens=logs["completions/mean_length"])
 
     trainer.add_callback(Watcher())
 
@@ -207,16 +207,16 @@ def main() -> None:
     sizes = Sizes(args.prompts, args.rollouts, args.tokens, args.steps, args.side)
     import trl
 
-    def tell(**event: Any) -> None:
+    def record_event(**event: Any) -> None:
         with args.events.open("a") as file:
             file.write(json.dumps(event | {"time": time.time()}) + "\n")
 
     with tempfile.TemporaryDirectory() as output:
         trainer = make_trainer(args.policy, sizes, not args.transformers, output)
-        watch_steps(trainer, tell)
+        watch_steps(trainer, record_event)
         engine = "generation by transformers" if args.transformers else "vLLM in its process"
         model = trainer.model
-        tell(
+        record_event(
             event="ready",
             what=f"TRL {trl.__version__}, {model.dtype}, {engine}, attention {model.config._attn_implementation}",
         )

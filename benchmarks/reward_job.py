@@ -19,7 +19,7 @@ from veason.tracking.sam2.preprocessing import preprocess_frames
 
 
 @dataclass(frozen=True)
-class Job:
+class RewardJob:
     """One group: the frames, the truth, and the responses of its rollouts."""
 
     name: str
@@ -29,7 +29,7 @@ class Job:
     prompts: list[tuple[int, np.ndarray]]  # keyframe and boxes of each rollout
 
 
-def make_job(boxes: int, mixed: bool, options: argparse.Namespace) -> Job:
+def make_job(boxes: int, mixed: bool, options: argparse.Namespace) -> RewardJob:
     """Random frames and boxes; the time does not depend on what they show."""
     rng = np.random.default_rng(options.seed + boxes)
     size, frames = options.frame_size, options.frames
@@ -46,7 +46,7 @@ def make_job(boxes: int, mixed: bool, options: argparse.Namespace) -> Job:
         format_answer("It is there.", truth.frame_ids[keyframe], found.tolist()) for keyframe, found in prompts
     ]
     name = f"{boxes} box{'es' if boxes > 1 else ''}, {'mixed keyframes' if mixed else 'one keyframe'}"
-    return Job(name, boxes, Example("benchmark/0", [], images, truth), responses, prompts)
+    return RewardJob(name, boxes, Example("benchmark/0", [], images, truth), responses, prompts)
 
 
 def _random_boxes(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
@@ -73,7 +73,7 @@ class PublishedSchedule:
         self.device = device
         self.masks: dict[str, list[np.ndarray]] = {}  # job -> the masks of each rollout
 
-    def score(self, job: Job, rollouts: int) -> list[float]:
+    def score(self, job: RewardJob, rollouts: int) -> list[float]:
         """The consistency of the first `rollouts` answers."""
         frames, truth = [np.asarray(image) for image in job.example.images], job.example.truth
         self.masks[job.name] = [self._track(frames, *prompt) for prompt in job.prompts[:rollouts]]

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
-    from benchmarks.reward_job import Job
+    from benchmarks.reward_job import RewardJob
     from grpo_reward.scorer import RewardScorer
 
 STAGES = ("encode_images", "self_attend", "attend_memory", "decode_masks", "encode_memory")
 
 
-def stage_times(scorer: RewardScorer, job: Job) -> dict[str, float]:
+def stage_times(scorer: RewardScorer, job: RewardJob) -> dict[str, float]:
     """Milliseconds of each of the network's steps in one group, synchronized; encode_images includes self_attend."""
     network, spent, calls = scorer.tracker.network, defaultdict(float), defaultdict(int)
 
@@ -50,7 +50,7 @@ def stage_times(scorer: RewardScorer, job: Job) -> dict[str, float]:
     return dict(spent)
 
 
-def print_profile(scorer: RewardScorer, job: Job, rows: int = 30) -> None:
+def print_profile(scorer: RewardScorer, job: RewardJob, rows: int = 30) -> None:
     """The kernels that take most of the device's time in one group."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:

@@ -13,16 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.reward_job import Job, PublishedSchedule, make_job
+from benchmarks.packing import seconds
+from benchmarks.reward_job import PublishedSchedule, RewardJob, make_job
 from benchmarks.reward_profile import attention_table, print_profile, stage_times
 from grpo_reward.reward_score import DEFAULT_RULE
 from grpo_reward.rules import find_rule
@@ -34,24 +34,6 @@ from veason.tracking.sam2.tracker import Sam2Tracker
 
 TARGETS = {1: 25.0, 3: 15.0}  # boxes per rollout -> how many times faster than the published schedule
 GROUPS_PER_STEP = 16
-
-
-def seconds(call: Callable[[], object], device: torch.device, repeats: int, warmup: int = 0) -> float:
-    """Median wall time of `call`, the device's work included."""
-    times = []
-    for number in range(warmup + repeats):
-        _synchronize(device)
-        start = time.perf_counter()
-        call()
-        _synchronize(device)
-        if number >= warmup:
-            times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def make_weights(options: argparse.Namespace) -> dict[str, torch.Tensor]:
@@ -72,32 +54,30 @@ def load_scorer(
     return RewardScorer(find_rule(DEFAULT_RULE), Sam2Tracker(model.to(device), dtype, compile_options=compile_options))
 
 
-def agreement(scorer: RewardScorer, job: Job, expected: Sequence[np.ndarray]) -> float:
+def agreement(scorer: RewardScorer, job: RewardJob, expected: Sequence[np.ndarray]) -> float:
     """Mean IoU of our masks with the published schedule's, which are fp32's."""
     frames = [np.asarray(image) for image in job.example.images]
     found = scorer.tracker.track_group(frames, [BoxPrompt(*prompt) for prompt in job.prompts[: len(expected)]])
     return float(np.mean([(a & b).sum() / max(1, (a | b).sum()) for a, b in zip(found, expected, strict=True)]))
 
 
-def measure_published(jobs: Sequence[Job], weights: dict[str, torch.Tensor], options: argparse.Namespace):
+def measure_published(jobs: Sequence[RewardJob], weights: dict[str, torch.Tensor], options: argparse.Namespace):
     """Seconds per group of the published schedule, by job, and its masks."""
-    device, rollouts = torch.device(options.device), options.published_rollouts
-    schedule = PublishedSchedule(options.config, weights, device)
+    rollouts = options.published_rollouts
+    schedule = PublishedSchedule(options.config, weights, torch.device(options.device))
     schedule.score(jobs[0], 1)
-    times = {job.name: seconds(lambda job=job: schedule.score(job, rollouts), device, 1) for job in jobs}
+    times = {job.name: seconds(lambda job=job: schedule.score(job, rollouts), 1, 0) for job in jobs}
     return {name: value * options.rollouts / rollouts for name, value in times.items()}, schedule.masks
 
 
-def measure(scorer: RewardScorer, jobs: Sequence[Job], options: argparse.Namespace) -> dict[str, float]:
+def measure(scorer: RewardScorer, jobs: Sequence[RewardJob], options: argparse.Namespace) -> dict[str, float]:
     """Seconds per group, by job; the first call of each job warms up."""
-    device = torch.device(options.device)
     return {
-        job.name: seconds(lambda job=job: scorer.score(job.example, job.responses), device, options.repeats, 2)
-        for job in jobs
+        job.name: seconds(lambda job=job: scorer.score(job.example, job.responses), options.repeats) for job in jobs
     }
 
 
-def print_table(published: dict[str, float], ours: dict[str, float], jobs: Sequence[Job]) -> None:
+def print_table(published: dict[str, float], ours: dict[str, float], jobs: Sequence[RewardJob]) -> None:
     rollouts, groups = len(jobs[0].responses), GROUPS_PER_STEP
     print(
         f"\n| group of {rollouts} | published: s per group | step of {groups} groups | ours: s per group | step | "

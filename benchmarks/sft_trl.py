@@ -101,7 +101,7 @@ def make_trainer(policy: Path, job: SFTJob, variant: Variant, output: str) -> An
     return SFTTrainer(str(policy), config, train_dataset=make_dataset(job), peft_config=lora)
 
 
-def tell_steps(trainer: Any, variant: Variant) -> None:
+def log_step_times(trainer: Any, variant: Variant) -> None:
     """Prints how long each step takes, from the end of the one before."""
     from transformers import TrainerCallback
 
@@ -114,7 +114,7 @@ def tell_steps(trainer: Any, variant: Variant) -> None:
                 torch.cuda.synchronize()
             spent = time.perf_counter() - self.last
             rate = {"samples": variant.sequences / spent} if self.warm else {}
-            say(variant=str(variant), step=spent, **rate)
+            log(variant=str(variant), step=spent, **rate)
             self.last, self.warm = time.perf_counter(), True
 
     trainer.add_callback(Clock())
@@ -125,16 +125,16 @@ def measure(policy: Path, job: SFTJob, variant: Variant) -> None:
     with tempfile.TemporaryDirectory() as output:
         try:
             trainer = make_trainer(policy, job, variant, output)
-            tell_steps(trainer, variant)
+            log_step_times(trainer, variant)
             trainer.train()
         except Exception as error:  # what one variant lacks another may do without
-            say(variant=str(variant), failed=f"{type(error).__name__}: {str(error)[:300]}")
+            log(variant=str(variant), failed=f"{type(error).__name__}: {str(error)[:300]}")
             return
     peak = torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else None
-    say(variant=str(variant), peak_gib=peak, loss=trainer.state.log_history[-1].get("train_loss"))
+    log(variant=str(variant), peak_gib=peak, loss=trainer.state.log_history[-1].get("train_loss"))
 
 
-def say(**metrics: Any) -> None:
+def log(**metrics: Any) -> None:
     print(json.dumps(metrics), flush=True)
 
 
@@ -147,7 +147,7 @@ def main() -> None:
     import trl
 
     job = TINY if args.tiny else SFTJob(steps=min(args.steps, 2))
-    say(ready=f"TRL {trl.__version__}, attention {attention()}")
+    log(ready=f"TRL {trl.__version__}, attention {attention()}")
     for variant in variants():
         measure(args.policy, job, variant)
         gc.collect()

@@ -92,18 +92,18 @@ def _pairs(schema: type, arguments: Sequence[str], positional: Sequence[str]) ->
     known = {item.name: item.name for item in fields(schema)}
     published = {item.metadata["published"]: item.name for item in fields(schema) if "published" in item.metadata}
     names = known | published
-    words, free = iter(arguments), iter(positional)
-    for word in words:
-        flag = word.startswith("--")
-        key, equals, value = word.removeprefix("--").partition("=")
+    remaining, unnamed = iter(arguments), iter(positional)
+    for argument in remaining:
+        flag = argument.startswith("--")
+        key, equals, value = argument.removeprefix("--").partition("=")
         head, dot, rest = key.partition(".")
         if head in names and (flag or equals):
-            if not equals and (value := next(words, "")) == "":
-                raise ConfigError(f"{word} needs a value")
+            if not equals and (value := next(remaining, "")) == "":
+                raise ConfigError(f"{argument} needs a value")
             yield names[head] + dot + rest, value
-        elif not flag and (name := next(free, None)):
-            yield name, word
+        elif not flag and (name := next(unnamed, None)):
+            yield name, argument
         elif flag or equals:
             raise ConfigError(f"unknown key {key}{nearest(head, known)}")
         else:
-            raise ConfigError(f"cannot parse {word!r}: write key=value; the keys are {', '.join(known)}")
+            raise ConfigError(f"cannot parse {argument!r}: write key=value; the keys are {', '.join(known)}")

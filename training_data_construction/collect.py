@@ -17,7 +17,14 @@ from training_data_construction.teacher_checks import check_answer, strip_thinki
 from training_data_construction.teacher_progress import Progress
 from training_data_construction.teacher_prompts import WORKED_EXAMPLES
 from training_data_construction.teacher_tasks import TeacherTask
-from training_data_construction.teachers import Question, QuestionRefused, Reply, Teacher, TeacherError, TemporaryError
+from training_data_construction.teachers import (
+    QuestionRefused,
+    Reply,
+    Teacher,
+    TeacherError,
+    TeacherQuestion,
+    TemporaryError,
+)
 from veason.errors import DataError
 
 MAX_CONSECUTIVE_FAILURES = 5  # expressions without an answer, after which the server counts as down
@@ -102,7 +109,7 @@ class Collector:
     async def _ask(self, task: TeacherTask, state: Progress) -> bool:
         """Journals one answer; False when there is none and the expression stays open."""
         example = (task.example + state.answers) % len(WORKED_EXAMPLES)
-        question = Question(task, example, state.reasons[-1] if state.reasons else None)
+        question = TeacherQuestion(task, example, state.reasons[-1] if state.reasons else None)
         try:
             reply = await self._reply(question)
         except QuestionRefused as error:
@@ -123,7 +130,7 @@ class Collector:
         self._record(question, state, Reply(text, reply.prompt_tokens, reply.completion_tokens), reason)
         return True
 
-    async def _reply(self, question: Question) -> Reply | None:
+    async def _reply(self, question: TeacherQuestion) -> Reply | None:
         """The teacher's reply; None when all tries failed or the run is stopping."""
         sample_id, message = question.task.sample.sample_id, ""
         for failures in range(1, self.limiter.tries + 1):
@@ -142,7 +149,7 @@ class Collector:
         self._count_failure(question.task, message, fatal=not self._answered)
         return None
 
-    async def _try(self, question: Question) -> Reply | None:
+    async def _try(self, question: TeacherQuestion) -> Reply | None:
         """One request within the budget; None when the run is stopping."""
         await self.budget.reserve()
         cost: int | None = None  # tokens; None: not billed
@@ -165,7 +172,7 @@ class Collector:
             raise TeacherError(f"{task.sample.sample_id}: {message}")
 
     def _record(
-        self, question: Question, state: Progress, reply: Reply, reason: str | None, refused: bool = False
+        self, question: TeacherQuestion, state: Progress, reply: Reply, reason: str | None, refused: bool = False
     ) -> None:
         entry = {
             "sample_id": question.task.sample.sample_id,

@@ -12,7 +12,6 @@ a sampled expression are omitted.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import sys
@@ -24,6 +23,9 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: replace its folder on the path by the project's
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from veason.command_line import parse_arguments
+from veason.data.sample import read_json
+from veason.errors import DataError, describe
 from veason.files import write_json
 
 Key = tuple[str, str]  # video, exp_id
@@ -32,10 +34,6 @@ Stratum = tuple[str, str]
 TYPES = {0: "referring", 1: "reasoning"}
 ABSENT = 2
 STRATA: tuple[Stratum, ...] = tuple((kind, number) for kind in TYPES.values() for number in ("single", "multiple"))
-
-
-class SamplingError(ValueError):
-    """The input has nothing to sample, or is not a ReVOS annotation file."""
 
 
 def stratum_of(expression: dict[str, Any]) -> Stratum | None:
@@ -55,7 +53,7 @@ def group_by_stratum(videos: dict[str, Any]) -> tuple[dict[Stratum, list[Key]], 
             try:
                 stratum, is_absent = stratum_of(expression), expression["type_id"] == ABSENT
             except KeyError as error:
-                raise SamplingError(f"expression {exp_id} of video {video} has no {error}") from None
+                raise DataError(f"expression {exp_id} of video {video} has no {error}") from None
             if stratum is not None:
                 strata[stratum].append((video, exp_id))
             elif is_absent:
@@ -77,14 +75,12 @@ def sample_keys(strata: dict[Stratum, list[Key]], target_size: int, rng: random.
     """Samples `target_size` expressions, or all of them when there are fewer.
 
     Raises:
-        SamplingError: there is no expression to sample, or `target_size` is below 1.
+        DataError: there is no expression to sample, or `target_size` is below 1.
     """
     if target_size < 1:
-        raise SamplingError(f"--target_size {target_size}: at least 1 is needed")
+        raise DataError(f"--target_size {target_size}: at least 1 is needed")
     if not any(strata.values()):
-        raise SamplingError(
-            "no referring or reasoning expression (type_id 0 or 1) with an object: nothing can be sampled"
-        )
+        raise DataError("no referring or reasoning expression (type_id 0 or 1) with an object: nothing can be sampled")
     wanted = quotas(strata, target_size)
     chosen = [key for stratum, keys in strata.items() for key in rng.sample(keys, wanted[stratum])]
     if len(chosen) > target_size:
@@ -124,15 +120,10 @@ def distribution(strata: dict[Stratum, list[Key]], absent: Sequence[Key], chosen
 
 def read_annotation(path: Path) -> dict[str, Any]:
     """Reads the annotation file and checks that it has videos with expressions by id."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SamplingError(f"input does not exist: {path}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SamplingError(f"input is not JSON: {path} ({error})") from None
+    content = read_json(path)
     videos = content.get("videos") if isinstance(content, dict) else None
     if not isinstance(videos, dict) or not all(isinstance(entry.get("expressions"), dict) for entry in videos.values()):
-        raise SamplingError(f'input is not a ReVOS annotation ("videos" with "expressions" by id): {path}')
+        raise DataError(f'input is not a ReVOS annotation ("videos" with "expressions" by id): {path}')
     return content
 
 
@@ -143,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--target_size", type=int, default=10_000)
     parser.add_argument("--absent_size", type=int, default=0, help="expressions with absent targets (type 2) to add")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+    options = parse_arguments(parser, arguments)
     if not options.input_json and not os.environ.get("REVOS_ROOT"):
         raise SystemExit("data_sampling: set --input_json, or REVOS_ROOT to the folder of ReVOS")
     source = Path(options.input_json or Path(os.environ["REVOS_ROOT"]) / "meta_expressions_train_.json")
@@ -151,16 +142,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rng = random.Random(options.seed)
     try:
         if options.absent_size < 0:
-            raise SamplingError(f"--absent_size {options.absent_size}: at least 0 is needed")
+            raise DataError(f"--absent_size {options.absent_size}: at least 0 is needed")
         content = read_annotation(source)
         strata, absent = group_by_stratum(content["videos"])
         chosen = sample_keys(strata, options.target_size, rng)
         chosen |= set(rng.sample(absent, min(options.absent_size, len(absent))))
         write_json(output, select(content, chosen), indent=4, ensure_ascii=False)
-    except SamplingError as error:
-        raise SystemExit(f"data_sampling: {error}") from None
-    except OSError as error:
-        raise SystemExit(f"data_sampling: {error.filename}: {error.strerror}") from None
+    except (DataError, OSError) as error:
+        raise SystemExit(f"data_sampling: {describe(error)}") from None
     print(distribution(strata, absent, chosen))
     print(f"{len(chosen)} expressions written to {output}")
 

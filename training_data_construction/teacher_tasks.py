@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import zlib
 from collections import Counter
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ from veason import masks
 from veason.data import Benchmark, VideoSample
 from veason.errors import DataError
 from veason.frames import anchored_frames, read_frame
-from veason.pictures import draw_boxes
+from veason.pictures import draw_boxes, jpeg_url
 
 TEACHER_FRAMES = 8  # N of the training rule
 MAX_PER_VIDEO = 10  # expressions
@@ -139,12 +138,5 @@ def draw_pictures(task: TeacherTask) -> list[str]:
         visible = [box for box in (task.boxes[position] if task.boxes else []) if box is not None]
         scale = np.array([width / task.sample.width, height / task.sample.height] * 2)
         picture = draw_boxes(picture, np.array(visible, dtype=float).reshape(-1, 4) * scale)
-        pictures.append(_as_url(picture))
+        pictures.append(jpeg_url(picture, quality=90))
     return pictures
-
-
-def _as_url(picture: np.ndarray) -> str:
-    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
-    if not done:
-        raise RuntimeError("OpenCV could not encode a JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

@@ -52,7 +52,7 @@ class TemporaryError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Question:
+class TeacherQuestion:
     """One request: the task, the index of its worked example, and why the previous answer was not accepted."""
 
     task: TeacherTask
@@ -89,7 +89,7 @@ class Teacher(Protocol):
     model: str
     size: int | None
 
-    async def answer(self, question: Question) -> Reply:
+    async def answer(self, question: TeacherQuestion) -> Reply:
         """The reasoning about one question.
 
         Raises:
@@ -119,7 +119,7 @@ class OpenAITeacher:
         self._key = key
         self._client = openai.AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, timeout=timeout)
 
-    async def answer(self, question: Question) -> Reply:
+    async def answer(self, question: TeacherQuestion) -> Reply:
         """Sends one request; the caller retries within its budget."""
         content = await asyncio.to_thread(question.content)
         try:
@@ -183,7 +183,7 @@ class LocalTeacher:
         self._reasoner = reasoner
         self.size: int | None = getattr(reasoner, "size", None)
 
-    async def answer(self, question: Question) -> Reply:
+    async def answer(self, question: TeacherQuestion) -> Reply:
         """Calls the reasoner; its exceptions end the run."""
         task = question.task
         return Reply(await asyncio.to_thread(self._reasoner.reason, task.sample, task.keyframe, task.frame_ids))

@@ -5,6 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
+
+from veason.errors import DataError
+from veason.resolve import nearest
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, as a `DataError`, and names the option that may be meant."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split(" ")[0]
+        if unknown != message and unknown.startswith("-"):
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            message = f"{unknown.partition('=')[0]} is no option{nearest(unknown.partition('=')[0], known)}"
+        raise DataError(f"{message.removeprefix('argument ')} (--help lists the options)")
 
 
 def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -17,20 +32,20 @@ def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | 
         arguments: of the command line; the process's own by default.
     """
     options = parser._option_string_actions
-    words: list[str] = []
-    takes_value = False  # the word before is an option that waits for its value
-    for word in sys.argv[1:] if arguments is None else arguments:
-        key, equals, value = word.partition("=")
+    flags: list[str] = []
+    takes_value = False  # the argument before is an option that waits for its value
+    for argument in sys.argv[1:] if arguments is None else arguments:
+        key, equals, value = argument.partition("=")
         option = options.get(f"--{key}") if equals and not takes_value else None
         if option is None:
-            words.append(word)
+            flags.append(argument)
         elif option.nargs != 0:
-            words.append(f"--{word}")
+            flags.append(f"--{argument}")
         else:
-            words += _switch(parser, key, value)
-        given = options.get(word)
+            flags += _switch(parser, key, value)
+        given = options.get(argument)
         takes_value = given is not None and given.nargs != 0
-    return parser.parse_args(words)
+    return parser.parse_args(flags)
 
 
 def _switch(parser: argparse.ArgumentParser, key: str, value: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which frames of a video the policy sees, and how a frame becomes its picture."""
+"""Which frames of a video the policy sees, and at which size."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from PIL import Image
 from veason.errors import DataError
 
 ANCHOR_CANDIDATES = 5  # the anchor is one of the frames with the largest target
-MAX_SIDE_MULTIPLES = (
-    128  # transformers' Qwen2.5-VL image processor: at most 12,845,056 pixels, 128 x 128 multiples of 28
-)
+# transformers' Qwen2.5-VL image processor: at most 12,845,056 pixels, 128 x 128 multiples of 28
+MAX_SIDE_MULTIPLES = 128
 
 
 def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from veason.errors import DataError
 
 # model_type -> side of the square that the model writes boxes in; None: pixels of the frame as it is shown.
-# Sources: the Qwen2.5-VL report (absolute coordinates), the Qwen3-VL cookbooks (relative, 0 to 1000).
+# A `box_side` in config.json takes precedence. Sources: the Qwen2.5-VL report (absolute coordinates), the Qwen3-VL
+# cookbooks (relative, 0 to 1000).
 BOX_SIDES: dict[str, int | None] = {"qwen2_5_vl": None, "qwen3_vl": 1000}
 
 
@@ -32,7 +33,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
     """The facts about a checkpoint folder.
 
     Raises:
-        DataError: there is no config.json, or it is of a model that is not known.
+        DataError: there is no config.json, or it is of a model that is not known and has no `box_side`.
     """
     file = Path(path) / "config.json"
     try:
@@ -44,6 +45,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
     except (ValueError, KeyError, TypeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise DataError(f"{file} is no configuration of a vision-language model ({reason})") from error
-    if model_type not in BOX_SIDES:
-        raise DataError(f"{file}: model_type {model_type!r} is not known; known are {', '.join(BOX_SIDES)}")
-    return ModelInfo(model_type, multiple, BOX_SIDES[model_type])
+    if "box_side" not in config and model_type not in BOX_SIDES:
+        hint = "write box_side into that file (null: boxes are in pixels of the frame)"
+        raise DataError(f"{file}: model_type {model_type!r} is not known, as {', '.join(BOX_SIDES)} are: {hint}")
+    return ModelInfo(model_type, multiple, config.get("box_side", BOX_SIDES.get(model_type)))

@@ -41,7 +41,7 @@ class TrainingData(Protocol):
 
     def sample_id(self, index: int) -> str: ...
 
-    def outline(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
+    def messages_and_sizes(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
         """The messages and the (height, width) of each image, without reading a pixel."""
 
     def example(self, index: int, seed: int) -> Example:
@@ -63,7 +63,11 @@ class Score(Protocol):
 
 
 class Scorer(Protocol):
-    """Scores the responses of one group, on the worker that generated them."""
+    """Scores the responses of one group, on the worker that generated them.
+
+    With a method `prepare(example)` it is also called before there are responses, while they are generated: what does
+    not depend on them can be computed then. What it returns takes the example's place in `score`.
+    """
 
     def score(self, example: Any, responses: Sequence[str]) -> Sequence[Score]:
         """One score per response; `example` is one that the task's own data set made."""
@@ -77,6 +81,10 @@ class BatchScorer(Scorer, Protocol):
         """What `score` returns for each (example, responses), or what it would raise."""
 
 
+# (scorer, example, responses) -> per response pictures by name, uint8 [H, W, 3] RGB
+DrawRollouts = Callable[[Any, Any, Sequence[str]], Sequence[Mapping[str, np.ndarray]]]
+
+
 @dataclass(frozen=True)
 class Task:
     """A task as factories that can be pickled: driver and workers each make their own.
@@ -85,16 +93,19 @@ class Task:
         data: opens the training data.
         validation: opens the validation data; None: validation prompts come from the training data.
         scorer: makes the scorer on a device; None: nothing is generated, and no rollout engine is started.
+        draw: draws the responses to a prompt for trainer.log_rollouts_freq; None: rollouts are logged without pictures.
     """
 
     data: Callable[[], TrainingData]
     validation: Callable[[], TrainingData] | None = None
     scorer: Callable[[str], Scorer] | None = None
+    draw: DrawRollouts | None = None
 
 
 def missing_methods(data: object) -> list[str]:
     """The methods of `TrainingData` that an object lacks."""
-    return [name for name in ("__len__", "sample_id", "outline", "example") if not callable(getattr(data, name, None))]
+    needed = ("__len__", "sample_id", "messages_and_sizes", "example")
+    return [name for name in needed if not callable(getattr(data, name, None))]
 
 
 @dataclass(frozen=True)
@@ -152,11 +163,22 @@ class Engine(Protocol):
     def rollout(self, batches: Sequence[Sequence[GroupRequest]], validation: bool = False) -> Metrics:
         """Generates `batches[r]` on replica r and begins to score; validation samples by val_n and val_temperature."""
 
+    def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        """Begins to load the prompts of the next training rollout, and returns at once."""
+
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
         """Waits until groups that were generated are scored; results in the order of `uids`."""
 
+    def draw(
+        self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
+    ) -> list[list[dict[str, str]]]:
+        """Draws responses into files of a folder; per group and response picture name -> file name."""
+
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
-        """Computes what the update takes as given: the reference's log-probabilities and, if `old`, the actor's."""
+        """Computes what the update takes as given: the reference's log-probabilities and, if `old`, the actor's.
+
+        Scoring may go on meanwhile.
+        """
 
     def compute_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
         """Per response the mean over its tokens of log-sum-exp minus mean logit (estimator grpo_certainty)."""

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from benchmarks import grpo_step, grpo_trl
-from benchmarks.grpo_job import TINY, BenchData, Job, make_config, write_policy
+from benchmarks.grpo_job import TINY, BenchData, GRPOJob, make_config, write_policy
 from benchmarks.grpo_table import Limits, Run, print_per_gpu, print_scaling, print_table, row, stage_table
 from benchmarks.packing import model_config
 from verl.config import Config
@@ -42,7 +42,7 @@ def policy(tmp_path_factory):
 
 
 def test_limits_by_hand(policy):
-    config = make_config(Job(), policy.parent, policy, gpus=2)
+    config = make_config(GRPOJob(), policy.parent, policy, gpus=2)
     flops, images = load_family(model_config("tiny")).flops(), [(112, 112)]
     limits = Limits.of(flops, "NVIDIA H100 80GB HBM3", config, 100, images)
     weights = (
@@ -131,7 +131,7 @@ def test_the_7b_recipe_has_its_dimensions(policy):
     attention = text.hidden_size * (2 * text.hidden_size + 2 * 4 * 128)
     weights += text.num_hidden_layers * (attention + 3 * text.hidden_size * text.intermediate_size)
     assert weights == pytest.approx(7.6e9, rel=0.01)
-    config = make_config(Job(size="7b"), policy.parent, policy, gpus=4)
+    config = make_config(GRPOJob(size="7b"), policy.parent, policy, gpus=4)
     assert config.worker.rollout.tensor_parallel_size == 4 and config.trainer.experiment_name == "grpo_7b"
 
 
@@ -145,9 +145,9 @@ def test_only_what_is_proportional_to_the_prompts_is_scaled(monkeypatch):
     }
     monkeypatch.setattr(grpo_step, "step", lambda *_: measured)
     loop = SimpleNamespace(config=Config())
-    scaled = grpo_step.published(loop, Job(), 4, OURS)
+    scaled = grpo_step.published(loop, GRPOJob(), 4, OURS)
     assert scaled["seconds/step"] == 9.0 + 4 * (12.0 + 9.0 + 28.0) and scaled["share"] == 0.25
-    assert grpo_step.published(loop, Job(), 16, OURS) == measured and loop.config.data.rollout_batch_size == 16
+    assert grpo_step.published(loop, GRPOJob(), 16, OURS) == measured and loop.config.data.rollout_batch_size == 16
 
 
 def test_the_policy_is_whole_and_random(policy):
@@ -163,7 +163,7 @@ def test_examples_are_a_function_of_their_index():
     data = BenchData(side=56)
     one, again, other = data.example(3, 7), data.example(3, 7), data.example(4, 7)
     assert one.images == again.images != other.images
-    assert [image.size for image in one.images] == data.outline(3, 7)[1]
+    assert [image.size for image in one.images] == data.messages_and_sizes(3, 7)[1]
 
 
 def run_as_trl(monkeypatch, policy, times, ending, limit=60):
@@ -200,7 +200,10 @@ def test_trl_that_does_not_end_is_ended(monkeypatch, policy):
 
 def test_the_tiny_job_is_smaller_in_every_way():
     assert (
-        TINY.size == "tiny" and TINY.prompts < Job().prompts and TINY.tokens < Job().tokens and TINY.side < Job().side
+        TINY.size == "tiny"
+        and TINY.prompts < GRPOJob().prompts
+        and TINY.tokens < GRPOJob().tokens
+        and TINY.side < GRPOJob().side
     )
 
 

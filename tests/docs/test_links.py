@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,7 @@ CODE = re.compile(r"`[^`\n]+`")
 LINK = re.compile(
     r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)|^\[[^\]]+\]:\s*(\S+)", re.MULTILINE
 )
+NAME_LINK = re.compile(r"\[`(?![^`]*\.py`)([A-Za-z_][\w.]*)`\]\(([^)\s]+\.py)\)")  # `a.py` is a file, no name
 HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 PACKAGES = "|".join(FOLDERS)
 PATH = re.compile(rf"^(?:{PACKAGES})/[\w./-]+$")
@@ -73,6 +75,25 @@ def broken_links(page: Path) -> list[str]:
     return broken
 
 
+def undefined_names(page: Path) -> list[str]:
+    """The links [`name`](file.py) of a page whose file does not define the name, `Class.method` included."""
+    missing = []
+    for name, target in NAME_LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        tree = ast.parse((page.parent / target).read_text(encoding="utf-8"))
+        for part in name.split("."):
+            nodes = [node for node in tree.body if getattr(node, "name", None) == part]
+            if not nodes:
+                missing.append(f"{name} in {target}")
+                break
+            tree = nodes[0]
+    return missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_linked_files_define_the_names_that_link_to_them(page: Path) -> None:
+    assert undefined_names(page) == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_relative_links_and_anchors_exist(page: Path) -> None:
     assert broken_links(page) == []
@@ -87,6 +108,13 @@ def test_named_paths_and_modules_exist(page: Path) -> None:
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
     modules = {name.replace(".", "/") for name in MODULE.findall(text)}
     assert [name for name in sorted(modules) if not ((ROOT / f"{name}.py").exists() or (ROOT / name).is_dir())] == []
+
+
+def test_a_name_that_a_linked_file_does_not_define_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("class A:\n    def b(self): ...\n")
+    page = tmp_path / "page.md"
+    page.write_text("[`A.b`](a.py) [`A`](a.py) [`A.c`](a.py) [`b`](a.py) [`a.py`](a.py)\n```\n[`x`](a.py)\n```\n")
+    assert undefined_names(page) == ["A.c in a.py", "b in a.py"]
 
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:

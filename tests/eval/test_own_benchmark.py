@@ -64,7 +64,7 @@ def test_it_is_trained_on(squares):
     section = {"train_files": str(squares), "sampled_frames": 4, "keyframe_resize": 56, "rollout_batch_size": 2}
     data = build_training_data(name=PATH, **section)
     assert len(data) == 2 and data.sample_id(1) == "b/0"
-    messages, sizes = data.outline(1, seed=3)
+    messages, sizes = data.messages_and_sizes(1, seed=3)
     example = data.example(1, seed=3)
     assert example.messages == messages and [image.size for image in example.images] == sizes
     assert example.expression == "The square of b."

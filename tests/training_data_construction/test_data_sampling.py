@@ -12,7 +12,6 @@ import pytest
 
 from training_data_construction import data_sampling
 from training_data_construction.data_sampling import (
-    SamplingError,
     group_by_stratum,
     main,
     quotas,
@@ -20,6 +19,7 @@ from training_data_construction.data_sampling import (
     select,
     stratum_of,
 )
+from veason.errors import DataError
 
 
 def annotation(counts: dict[tuple[int, int], int]) -> dict:
@@ -159,11 +159,11 @@ def test_bad_input_ends_with_one_line_and_no_output(tmp_path, content, said):
 
 def test_sizes_and_missing_files_are_refused(tmp_path, monkeypatch):
     monkeypatch.delenv("REVOS_ROOT", raising=False)
-    with pytest.raises(SystemExit, match="input does not exist"):
+    with pytest.raises(SystemExit, match="annotation file is missing"):
         main(["--input_json", str(tmp_path / "none.json")])
     with pytest.raises(SystemExit, match="--input_json"):
         main([])
-    with pytest.raises(SamplingError, match="--target_size 0"):
+    with pytest.raises(DataError, match="--target_size 0"):
         sample_keys({("referring", "single"): [("v", "0")]}, 0, random.Random(0))
 
 

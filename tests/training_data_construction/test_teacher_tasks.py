@@ -9,7 +9,7 @@ from fake_teacher import EXPRESSIONS, HEIGHT, VIDEOS, WIDTH, rectangle
 from PIL import Image
 
 from training_data_construction.teacher_tasks import draw_pictures, plan_tasks, teacher_size
-from training_data_construction.teachers import Question, read_retry_after
+from training_data_construction.teachers import TeacherQuestion, read_retry_after
 from veason.data.revos import ReVOS
 from veason.errors import DataError
 
@@ -97,7 +97,7 @@ def test_every_object_is_outlined_where_it_is(benchmark):
 
 def test_one_picture_with_its_time_each(benchmark):
     task = plan_tasks(benchmark, seed=0)[0][0]
-    content = Question(task, example=0).content()
+    content = TeacherQuestion(task, example=0).content()
     assert [part["type"] for part in content] == ["text", "image_url"] * len(task.frame_ids) + ["text"]
     assert [part["text"] for part in content[:-1:2]] == [f"[{time} s]" for time in task.frame_ids]
     assert f"The frame at {task.keyframe} seconds is the keyframe" in content[-1]["text"]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from small_revos import FRAMES, HEIGHT, WIDTH, rectangle, rle_json, write_frames
+from toy_layouts import write_mevis, write_vicas
 
 from veason import masks
 from veason.audit.checks import KINDS, flicker_frames
@@ -15,7 +16,7 @@ from veason.data import detect_benchmark
 from veason.data.revos import ReVOS
 from veason.data.training import KeyframeTrainingData
 from veason.errors import DataError
-from veason.toy.layouts import write_mevis, write_reasonvos, write_vicas
+from veason.toy.layouts import write_reasonvos
 from veason.toy.world import make_videos
 
 

@@ -71,7 +71,7 @@ def test_example_with_answer_and_truth(root):
     )
     assert len(data) == 2
     assert data.sample_id(1) == "set/v0/1"
-    messages, sizes = data.outline(0, seed=3)
+    messages, sizes = data.messages_and_sizes(0, seed=3)
     example = data.example(0, seed=5)
     assert messages == example.messages == build_messages("the thing", [0, 2, 4], None, (SIZE, SIZE))
     assert sizes == [(SIZE, SIZE)] * 3 == [image.size for image in example.images]

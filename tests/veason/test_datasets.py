@@ -130,7 +130,7 @@ def test_every_benchmark_with_masks_can_be_trained_on(name, split, request, monk
     benchmark = open_benchmark(name, root, data.benchmark.split)
     for index in range(len(data)):
         sample = next(sample for sample in benchmark.samples if sample.sample_id == data.sample_id(index))
-        messages, sizes = data.outline(index, seed=1)
+        messages, sizes = data.messages_and_sizes(index, seed=1)
         example = data.example(index, seed=1)
         assert example.messages == messages and len(example.images) == len(sizes) == len(example.truth.frame_ids)
         union = benchmark.masks(sample, example.truth.frame_ids).any(axis=0)
@@ -140,7 +140,7 @@ def test_every_benchmark_with_masks_can_be_trained_on(name, split, request, monk
         ]
     read = []
     monkeypatch.setattr("veason.data.layouts.masks.read_mask", lambda path: read.append(path))
-    data.outline(0, seed=2)
+    data.messages_and_sizes(0, seed=2)
     assert not read  # areas are read once
 
 

@@ -69,8 +69,8 @@ def test_outline_tells_what_example_gives_without_reading_pixels(revos, monkeypa
     examples = [data.example(index, seed) for index in range(len(data)) for seed in range(3)]
     monkeypatch.setattr("veason.data.training.open_frame", None)
     monkeypatch.setattr("veason.masks.decode", None)
-    outlines = [data.outline(index, seed) for index in range(len(data)) for seed in range(3)]
-    assert [(e.messages, [(i.height, i.width) for i in e.images]) for e in examples] == outlines
+    prompts = [data.messages_and_sizes(index, seed) for index in range(len(data)) for seed in range(3)]
+    assert [(e.messages, [(i.height, i.width) for i in e.images]) for e in examples] == prompts
 
 
 def test_examples_depend_on_index_and_seed_alone(revos):

@@ -99,7 +99,7 @@ def _check_frames(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[
             found.append(_finding(benchmark, "unreadable_frame", sample, str(error), everyone))
             continue
         if size != (sample.height, sample.width):
-            detail = f"{path} is {_by(size)}, the annotation says {_by((sample.height, sample.width))}"
+            detail = f"{path} is {_size_text(size)}, the annotation says {_size_text((sample.height, sample.width))}"
             found.append(_finding(benchmark, "frame_size", sample, detail, everyone, frames=(index,)))
             break
     return found
@@ -134,8 +134,8 @@ def _check_track(
     size = sample.height, sample.width
     wrong = [t for t, rle in shown.items() if tuple(rle["size"]) != size]
     if wrong:
-        first = _by(tuple(shown[wrong[0]]["size"]))
-        detail = f"{len(wrong)} masks of id {object_id!r} are of another size, first {first} for {_by(size)}"
+        first = _size_text(tuple(shown[wrong[0]]["size"]))
+        detail = f"{len(wrong)} masks of id {object_id!r} are of another size, first {first} for {_size_text(size)}"
         return [_finding(benchmark, "mask_size", sample, detail, sample_ids, object_id, tuple(wrong[:3]))]
 
     damaged = {t: reason for t, rle in shown.items() if (reason := _damage(rle))}
@@ -193,5 +193,5 @@ def _finding(
     return Finding(kind, benchmark.split, sample.video, detail, sample_ids, object_id, frames)
 
 
-def _by(size: tuple[int, ...]) -> str:
+def _size_text(size: tuple[int, ...]) -> str:
     return "x".join(map(str, size))

@@ -1,4 +1,4 @@
-"""The data seam: a benchmark is its samples, their frames and masks, and how its results are reported.
+"""The interface of data sets: a benchmark is its samples, their frames and masks, and how its results are reported.
 
 A benchmark of your own is a subclass with two methods, `read_samples` (the list) and `tracks` (the masks); `layouts.py`
 has both for the common layouts. As `package.module:Class` it can be trained on (`data.name`), audited, given to the
@@ -48,7 +48,7 @@ class Benchmark(ABC):
     splits: ClassVar[dict[str, str]] = {}  # split -> annotation file below the root
     suffix: ClassVar[str] = ".jpg"
     lists_every_frame: ClassVar[bool] = True  # whether a sample names all pictures of its folder
-    file_marks: ClassVar[tuple[str, ...]] = ()  # file patterns below the root, any of which identifies this benchmark
+    file_patterns: ClassVar[tuple[str, ...]] = ()  # below the root; any of them identifies this benchmark
 
     # How its results are reported.
     columns: ClassVar[tuple[Column, ...]] = j_and_f()
@@ -74,7 +74,7 @@ class Benchmark(ABC):
     @classmethod
     def matches(cls, root: Path) -> bool:
         """Whether a folder holds this benchmark, by its files."""
-        return any(next(root.glob(mark), None) is not None for mark in cls.file_marks)
+        return any(next(root.glob(pattern), None) is not None for pattern in cls.file_patterns)
 
     @classmethod
     def training_source(cls, root: Path) -> tuple[str, str | None]:  # noqa: ARG003

@@ -20,7 +20,7 @@ class MeViS(MaskDictBenchmark):
     splits: ClassVar[dict[str, str]] = {
         split: f"{split}/meta_expressions.json" for split in ("valid_u", "valid", "train", "test")
     }
-    file_marks = ("valid_u/meta_expressions.json", "train/meta_expressions.json")
+    file_patterns = ("valid_u/meta_expressions.json", "train/meta_expressions.json")
     archive_prefix = ""
     paper: ClassVar[dict[str, PaperRows]] = dict.fromkeys(
         ("valid_u", "valid"),

@@ -23,7 +23,7 @@ from veason.metrics.scores import PaperRows, paper_table
 class ReasonVOS(PngBenchmark):
     name = "reasonvos"
     splits: ClassVar[dict[str, str]] = {"test": "meta_expressions_.json", "original": "meta_expressions.json"}
-    file_marks = ("meta_expressions_.json", "meta_expressions.json")
+    file_patterns = ("meta_expressions_.json", "meta_expressions.json")
     text_key = "exp_text"
     paper: ClassVar[dict[str, PaperRows]] = dict.fromkeys(
         splits,

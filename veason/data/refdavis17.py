@@ -37,7 +37,7 @@ class RefDAVIS17(PngBenchmark):
     splits: ClassVar[dict[str, str]] = {
         split: f"meta_expressions/{split}/meta_expressions.json" for split in ("valid", "train")
     }
-    file_marks = ("valid/Annotations",)
+    file_patterns = ("valid/Annotations",)
     columns = j_and_f(*map(_by_annotator, range(ANNOTATORS)))
 
     @property

@@ -21,7 +21,7 @@ class RefYouTubeVOS(PngBenchmark):
     splits: ClassVar[dict[str, str]] = {
         split: f"meta_expressions/{split}/meta_expressions.json" for split in ("valid", "train", "test")
     }
-    file_marks = ("meta_expressions/*/meta_expressions.json",)
+    file_patterns = ("meta_expressions/*/meta_expressions.json",)
     archive_prefix = "Annotations/"
 
     @classmethod

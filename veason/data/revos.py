@@ -34,7 +34,7 @@ class ReVOS(MaskDictBenchmark):
         "valid": "meta_expressions_valid_.json",
         "train": "meta_expressions_train_.json",
     }
-    file_marks = ("meta_expressions_valid_.json", "meta_expressions_train_.json")
+    file_patterns = ("meta_expressions_valid_.json", "meta_expressions_train_.json")
     columns = (  # the paper's four first
         Column("Referring J&F", "JF", REFERRING),
         Column("Reasoning J&F", "JF", REASONING),

@@ -108,11 +108,11 @@ class KeyframeTrainingData:
     def sample_id(self, index: int) -> str:
         return self.samples[index].sample_id
 
-    def outline(self, index: int, seed: int) -> tuple[list[Message], list[tuple[int, int]]]:
+    def messages_and_sizes(self, index: int, seed: int) -> tuple[list[Message], list[tuple[int, int]]]:
         """The messages of `example(index, seed)` and the (height, width) of its images, without reading frames: a
         sample whose frames cannot be read still has its own.
         """
-        return self._first_good(index, seed, self._outline)
+        return self._first_good(index, seed, self._messages_and_sizes)
 
     def example(self, index: int, seed: int) -> Example:
         """Prompt, frames and truth of a sample; with `on_bad_sample="skip"` of the first good one from `index` on."""
@@ -133,7 +133,9 @@ class KeyframeTrainingData:
             f"{next(reversed(self.skipped.items()))}"
         )
 
-    def _outline(self, sample: VideoSample, index: int, seed: int) -> tuple[list[Message], list[tuple[int, int]]]:
+    def _messages_and_sizes(
+        self, sample: VideoSample, index: int, seed: int
+    ) -> tuple[list[Message], list[tuple[int, int]]]:
         times = self._frames(sample, index, seed)
         return self._messages(sample, times), [(self.size, self.size)] * len(times)
 

@@ -31,7 +31,7 @@ VERSIONS = ("v1.0", "v0.1")  # the newest one at hand is read
 class ViCaS(Benchmark):
     name = "vicas"
     splits: ClassVar[dict[str, str]] = {split: f"splits/{{version}}/{split}.json" for split in ("val", "test", "train")}
-    file_marks = ("annotations/*/*.json",)
+    file_patterns = ("annotations/*/*.json",)
     lists_every_frame = False
     paper: ClassVar[dict[str, PaperRows]] = {
         "val": paper_table(

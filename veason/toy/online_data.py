@@ -49,7 +49,7 @@ class OnlineToyData:
         noise_ratio: share of reasoning expressions that the noisy teacher answers wrongly (`veason.toy.noisy_teacher`).
     """
 
-    seeded: ClassVar[bool] = False  # `outline` does not depend on the seed
+    seeded: ClassVar[bool] = False  # `messages_and_sizes` does not depend on the seed
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class OnlineToyData:
     def sample_id(self, index: int) -> str:
         return f"online/{index}"
 
-    def outline(self, index: int, seed: int) -> tuple[list[Message], list[tuple[int, int]]]:
+    def messages_and_sizes(self, index: int, seed: int) -> tuple[list[Message], list[tuple[int, int]]]:
         """An upper bound of any example: the most frames and the longest expression."""
         shown = max(1, self.sampled_frames - 1)
         return self._messages(LONGEST_EXPRESSION, range(100, 100 + shown)), [(self.size, self.size)] * shown

@@ -15,8 +15,8 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from veason.toy.clips import Clips
+from veason.tracking.sam2.preprocessing import MEAN, STD
 
-PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BOX_CORNER_LABELS = (2, 3)  # SAM's point labels of a box's corners
 
 
@@ -74,7 +74,7 @@ def track_clips(
     """
     clips, total = frames.shape[:2]
     per_clip = boxes.shape[1]
-    mean, std = (frames.new_tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    mean, std = (frames.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     encoded = model.forward_image((frames.flatten(0, 1) - mean) / std)
     _, features, positions, sizes = model._prepare_backbone_features(encoded)
     clip_of_track = torch.arange(clips, device=frames.device).repeat_interleave(per_clip)

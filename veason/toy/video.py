@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from veason import masks
+from veason.files import write_json
 from veason.toy.expressions import Query
 from veason.toy.facts import ObjectFacts
 
@@ -61,11 +62,6 @@ def text_rle(mask: np.ndarray) -> dict[str, Any]:
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
-def write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), encoding="utf-8")
-
-
 def write_frames(folder: Path, video: ToyVideo, digits: int = 5) -> None:
     """Writes the frames as `<folder>/<time>.jpg`, the time with `digits` digits."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,4 +87,4 @@ def write_scenes(root: Path, scenes: Mapping[str, dict[str, Any]], split: str) -
     path = root / "scenes.json"
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"videos": {}}
     content["videos"] |= {name: {"split": split, **scene} for name, scene in scenes.items()}
-    write_json(path, content)
+    write_json(path, content, indent=None)

@@ -127,10 +127,10 @@ def _clipped(
     weights: Tensor | None,
 ) -> PolicyLoss:
     ratio = log_ratio.exp()
-    free = -advantages * ratio
-    limited = -advantages * ratio.clamp(1.0 - low, 1.0 + high)
-    values = torch.maximum(free, limited)
-    clipped_high = (limited > free).to(values.dtype)
+    unclipped = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1.0 - low, 1.0 + high)
+    values = torch.maximum(unclipped, clipped)
+    clipped_high = (clipped > unclipped).to(values.dtype)
     clipped_low = torch.zeros_like(clipped_high)
     if dual is not None:
         ceiling = -advantages * dual

@@ -16,6 +16,7 @@ CHOICES = {
     "worker.reward.on_tracker_error": ("raise", "skip"),
     "worker.reward.on_scorer_error": ("raise", "skip"),
     "worker.actor.optim.lr_scheduler_type": ("constant", "cosine", "linear"),
+    "worker.actor.model.attn_implementation": ("auto", "flash_attention_4", "flex_attention", "sdpa"),
     "worker.actor.fsdp.mp_param_dtype": DTYPES,
     "worker.actor.fsdp.mp_reduce_dtype": DTYPES,
     "worker.actor.fsdp.torch_dtype": (None, *DTYPES),
@@ -31,8 +32,10 @@ CHOICES = {
 MAX_SEQUENCE_CLIP = 0.05  # of GSPO, whose paper has 4e-4
 LOGGERS = {
     "console": "verl.trainer.loggers:ConsoleLogger",
-    "wandb": "verl.trainer.loggers:WandbLogger",
-    "tensorboard": "verl.trainer.loggers:TensorBoardLogger",
+    "tensorboard": "verl.trainer.loggers.tensorboard_logger:TensorBoardLogger",
+    "wandb": "verl.trainer.loggers.wandb_logger:WandbLogger",
+    "swanlab": "verl.trainer.loggers.swanlab_logger:SwanLabLogger",
+    "mlflow": "verl.trainer.loggers.mlflow_logger:MLflowLogger",
 }
 
 

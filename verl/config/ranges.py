@@ -47,6 +47,8 @@ RANGES = {
     "worker.actor.clip_ratio_dual": "(1, inf)",
     "worker.actor.tis_cap": POSITIVE,
     "worker.actor.ppo_epochs": COUNT,
+    "worker.actor.model.gradient_checkpointing_language": SHARE,
+    "worker.actor.model.gradient_checkpointing_vision": SHARE,
     "worker.actor.model.lora_rank": "[0, 512]",  # vLLM's largest
     "worker.actor.model.lora_alpha": POSITIVE,
     "worker.actor.model.lora_dropout": "[0, 1)",
@@ -83,6 +85,8 @@ RANGES = {
     "trainer.total_episodes": COUNT,
     "trainer.max_steps": COUNT,
     "trainer.val_generations_to_log_to_wandb": NOT_NEGATIVE,
+    "trainer.log_rollouts_freq": "[-1, inf)",
+    "trainer.log_rollouts_groups": COUNT,
     "trainer.test_freq": OFF_OR_COUNT,
     "trainer.save_freq": OFF_OR_COUNT,
     "trainer.save_limit": OFF_OR_COUNT,

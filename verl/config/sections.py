@@ -64,10 +64,14 @@ class TrainerConfig:
     max_steps: int | None = None  # stop after so many steps; null: at the end of the last episode
     project_name: str = "veason_r1"  # wandb project
     experiment_name: str = "run"  # wandb run; last part of the default save_checkpoint_path
-    # console, wandb, tensorboard, or package.module:name (verl.trainer.loggers); metrics.jsonl is always written
+    # console, tensorboard, wandb, swanlab, mlflow, or package.module:name (verl.trainer.loggers); metrics.jsonl is
+    # always written
     logger: list[str] = field(default_factory=lambda: ["console"])
     # validation answers kept per validation (a table in wandb, and in generations.jsonl)
     val_generations_to_log_to_wandb: int = 0
+    # every so many steps, and at each validation: some groups to rollouts/step_N.jsonl, with pictures; -1: never
+    log_rollouts_freq: int = -1
+    log_rollouts_groups: int = 2  # how many at a time; those of prompts that were logged before, where they come again
     val_before_train: bool = False  # validate once before the first step
     val_only: bool = False  # validate and end
     test_freq: int = -1  # validate every so many steps and at the end; -1: never

@@ -16,7 +16,11 @@ class ModelConfig:
     tokenizer_path: str | None = None  # folder of the tokenizer and processor; model_path when null
     # entries that replace those of the checkpoint's config.json
     override_config: dict[str, Any] = field(default_factory=dict)
+    # of the language model: auto, flash_attention_4, flex_attention, sdpa (verl.models.attention)
+    attn_implementation: str = "auto"
     enable_gradient_checkpointing: bool = True  # recompute activations in the backward pass
+    gradient_checkpointing_language: float = 1.0  # share of the language layers that do so; the others keep theirs
+    gradient_checkpointing_vision: float = 1.0  # the same of the vision tower's blocks
     trust_remote_code: bool = False  # run Python that a checkpoint brings along
     freeze_vision_tower: bool = False  # train the language model only
     lora_rank: int = 0  # 0 trains every weight; above it, a peft adapter of this rank
@@ -53,6 +57,9 @@ class FSDPConfig:
     fsdp_size: int = -1
     # ZeRO-3: free gathered weights after a block; false: after a step (ZeRO-2), frozen ones stay unsharded
     enable_full_shard: bool = True
+    # sum gradients over ranks once an update instead of after each micro-batch: each rank holds all of them meanwhile.
+    # Where one rank has all shards it is always so
+    reduce_gradients_once: bool = False
     param_offload: bool = False  # FSDP's own CPU offload: weights live on the host and are fetched block by block
     optimizer_offload: bool = False  # the actor's: as offload.optimizer_offload
 

@@ -1,11 +1,13 @@
 """Model families: what the engine needs to know of a vision-language architecture.
 
-A new family is a folder beside this file with a subclass of `ModelFamily`, and a line in `FAMILIES`. Packing,
-attention, log-probabilities, LoRA, sharding, checkpoints and rollouts then work as they are.
+A new family is a folder beside this file, named as config.json's model_type, whose `FAMILY` is a subclass of
+`ModelFamily`. Packing, attention, log-probabilities, LoRA, sharding, checkpoints and rollouts then work as they are.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +18,14 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.core_model_loading import revert_weight_conversion
 
+import verl.models
 from verl.models.flops import ModelFlops
 from verl.models.mrope import mrope_positions
-from verl.registry import resolve
 
-FAMILIES = {"qwen2_5_vl": "verl.models.qwen2_5_vl:Qwen2_5VL"}  # by config.json's model_type
+
+def known_families() -> list[str]:
+    """The model types that have a folder in this package."""
+    return sorted(module.name for module in pkgutil.iter_modules(verl.models.__path__) if module.ispkg)
 
 
 def load_family(model: Any, **overrides: Any) -> ModelFamily:
@@ -37,9 +42,9 @@ def load_family(model: Any, **overrides: Any) -> ModelFamily:
         if not (Path(model) / "config.json").is_file():
             raise FileNotFoundError(f"no checkpoint at {model}: it has no config.json")
         model = AutoConfig.from_pretrained(model, **overrides)
-    if model.model_type not in FAMILIES:
-        raise ValueError(f"no model family for model_type {model.model_type!r}; known: {', '.join(FAMILIES)}")
-    return resolve(model.model_type, FAMILIES, "model family")(model)
+    if model.model_type not in known_families():
+        raise ValueError(f"no model family for model_type {model.model_type!r}; known: {', '.join(known_families())}")
+    return importlib.import_module(f"verl.models.{model.model_type}").FAMILY(model)
 
 
 class ModelFamily(ABC):

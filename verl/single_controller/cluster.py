@@ -1,4 +1,4 @@
-"""The Ray cluster of a run: its own on one machine, or one that is there; and what a worker needs to know of its host."""
+"""The Ray cluster of a run, its own on one machine or one that is there, and what a worker has to know of its host."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
     if address == "local":  # whatever else runs here, or has left its session behind
         # logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker
         options |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
+    options = {"configure_logging": False} | options  # its messages go where the driver sends those of libraries
     try:
         ray.init(address=address, **options)
     except Exception as error:

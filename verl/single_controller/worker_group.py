@@ -10,14 +10,11 @@ error.
 
 from __future__ import annotations
 
-import faulthandler
 import os
-import socket
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -26,10 +23,14 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from verl.single_controller.cluster import forwarded_environment, network_environment
+from verl.process_output import last_lines, worker_log
+from verl.single_controller.cluster import forwarded_environment
+from verl.single_controller.remote_worker import COUNTS_PERIOD, RemoteWorker
+from verl.single_controller.shared_counts import Counts, forget_counts, read_counts
 
 START_TIMEOUT = 300.0  # seconds in which the cluster has to provide the workers
 GRACE = 5.0  # seconds beyond a timeout
+LINES = 60  # of the file of a worker that died or hangs
 
 
 class WorkerError(RuntimeError):
@@ -37,7 +38,7 @@ class WorkerError(RuntimeError):
 
     Attributes:
         trace: the worker's traceback where its error names no file, sample or key, so that the message alone would not
-            help, or the stacks of a hung one; else "".
+            help; the last lines that it wrote, where it died or hung; else "".
         cause: the name of its error's class; "" for one that hangs.
     """
 
@@ -60,7 +61,8 @@ class WorkerSpec:
             wait for one another on cores that are taken wait for a long time.
         env: further environment variables of the workers.
         timeout: seconds after which a call counts as hung.
-        stacks: folder in which a hung worker's stacks are written, stacks_rank_<r>.txt; None: nowhere.
+        run: folder on every machine; what rank N and its libraries write goes to `run`/logs/rank_N.log, errors to the
+            screen as well, and the stacks of one that hangs. None leaves the output to Ray.
     """
 
     count: int
@@ -70,42 +72,7 @@ class WorkerSpec:
     processes: int = 0
     env: dict[str, str] = field(default_factory=dict)
     timeout: float = 3600.0
-    stacks: str | None = None
-
-
-class _RayActor:
-    """What every actor can do before its worker is created, and calls of that."""
-
-    def address(self) -> tuple[str, int]:
-        """This machine's address and a free port, for the group's rendezvous."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return ray.util.get_node_ip_address(), probe.getsockname()[1]
-
-    def create(self, worker_class: type, env: dict[str, str], args: tuple, kwargs: dict[str, Any]) -> None:
-        os.environ.update(env | network_environment(ray.util.get_node_ip_address()))
-        self.worker = worker_class(*args, **kwargs)
-
-    def run(self, method: str, args: tuple, kwargs: dict[str, Any], timeout: float, stacks: str | None) -> Any:
-        """Calls a method of the worker.
-
-        Args:
-            timeout: seconds after which the stacks of all threads are written, even by a worker that holds Python's
-                lock, and the call goes on.
-            stacks: into which file.
-        """
-        file = open(stacks, "w") if stacks else nullcontext()  # noqa: SIM115  # closed below
-        with file:
-            if stacks:
-                faulthandler.dump_traceback_later(timeout, file=file)
-            try:
-                return getattr(self.worker, method)(*args, **kwargs)
-            except Exception:
-                raise
-            except BaseException as error:  # SystemExit would end the actor without a word
-                raise RuntimeError(f"{type(error).__name__}: {error}") from error
-            finally:
-                faulthandler.cancel_dump_traceback_later()
+    run: str | None = None
 
 
 class WorkerGroup:
@@ -115,21 +82,37 @@ class WorkerGroup:
         worker_class: created on each rank after RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are set.
         spec: see WorkerSpec.
         *args, **kwargs: arguments of the class, the same on every rank.
+
+    Attributes:
+        on_counts: called about once a second while a call is under way, with the sums of what the workers' method
+            `counts` returns: stage -> (done, total).
     """
+
+    on_counts: Callable[[Counts], None] | None = None
 
     def __init__(self, worker_class: type, spec: WorkerSpec, *args: Any, **kwargs: Any) -> None:
         self.spec = spec
         self._transferred = 0
+        group = uuid.uuid4().hex
+        self._counts = [f"counts/{group}/{rank}" for rank in range(spec.count)]
         self._placement: Any = None
         self._actors: list[Any] = []
         try:
             self._start_actors()
+            if spec.run is not None:
+                logs = [worker_log(spec.run, rank) for rank in range(spec.count)]
+                self._collect("redirect", [each.redirect.remote(path) for each, path in zip(self._actors, logs)])
             ((address, port),) = self._collect("address", [self._actors[0].address.remote()])
             shared = {"WORLD_SIZE": str(spec.count), "MASTER_ADDR": address, "MASTER_PORT": str(port)}
             shared["LOCAL_RANK"] = "0"  # everywhere: a worker sees one GPU, its own
             ranks = [shared | {"RANK": str(rank)} for rank in range(spec.count)]
-            pairs = zip(self._actors, ranks)
-            self._collect("create", [actor.create.remote(worker_class, env, args, kwargs) for actor, env in pairs])
+            self._collect(
+                "create",
+                [
+                    actor.create.remote(worker_class, env, args, kwargs, counts)
+                    for actor, env, counts in zip(self._actors, ranks, self._counts)
+                ],
+            )
         except BaseException:
             self.stop()
             raise
@@ -156,11 +139,9 @@ class WorkerGroup:
         """Ends the workers and frees what Ray had set apart for them. Safe to call twice."""
         for actor in self._actors:
             ray.kill(actor)
-        for path in self._stack_files():
-            if path.is_file() and not path.stat().st_size:
-                path.unlink(missing_ok=True)
         if self._placement is not None:
             remove_placement_group(self._placement)
+            forget_counts(self._counts)
         self._actors, self._placement = [], None
 
     def __enter__(self) -> WorkerGroup:
@@ -168,10 +149,6 @@ class WorkerGroup:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    def _stack_files(self) -> list[Path]:
-        ranks = range(self.spec.count) if self.spec.stacks else ()
-        return [Path(self.spec.stacks or "", f"stacks_rank_{rank}.txt") for rank in ranks]
 
     def _start_actors(self) -> None:
         """Starts empty actors, as many on each host, adjacent ranks on the same one."""
@@ -195,17 +172,14 @@ class WorkerGroup:
             env = forwarded_environment(os.environ) | env
         # one call at a time (Ray's default); no restarts: a worker that died would have lost its weights
         gpus = int(spec.device == "cuda")
-        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": env})(_RayActor)
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": env})(RemoteWorker)
         hosts = (PlacementGroupSchedulingStrategy(self._placement, rank // own) for rank in range(spec.count))
         self._actors = [remote.options(scheduling_strategy=host).remote() for host in hosts]
 
     def _run(self, method: str, calls: Sequence[tuple[tuple, dict[str, Any]]]) -> list[Any]:
         self._transferred += sum(len(cloudpickle.dumps(call)) for call in calls)
-        files = [str(path) for path in self._stack_files()] or [None] * len(self)
         timeout = self.spec.timeout
-        refs = [
-            actor.run.remote(method, *call, timeout, file) for actor, call, file in zip(self._actors, calls, files)
-        ]
+        refs = [actor.run.remote(method, *call, timeout) for actor, call in zip(self._actors, calls)]
         results = self._collect(method, refs, timeout)
         self._transferred += sum(len(cloudpickle.dumps(result)) for result in results)
         return results
@@ -217,13 +191,16 @@ class WorkerGroup:
         # a worker that notices by itself what hangs names it within the timeout
         pending, deadline = list(refs), time.monotonic() + timeout + GRACE
         while pending:
-            ready, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
+            left = max(0.0, deadline - time.monotonic())
+            ready, pending = ray.wait(pending, timeout=min(left, COUNTS_PERIOD) if self.on_counts else left)
+            if not ready and self.on_counts and time.monotonic() < deadline:
+                self.on_counts(read_counts(self._counts))
+                continue
             if not ready:
                 ranks = sorted(rank_of[ref] for ref in pending)
-                files = [path for rank, path in enumerate(self._stack_files()) if rank in ranks and path.is_file()]
-                stacks = "\n".join(f"{path}:\n{path.read_text()}" for path in files)
                 self.stop()
-                raise WorkerError(f"`{what}` did not return within {timeout:.0f} s on ranks {ranks}", stacks)
+                what = f"`{what}` did not return within {timeout:.0f} s on ranks {ranks}"
+                raise WorkerError(what, self._last_words(ranks))
             for ref in ready:
                 try:
                     results[rank_of[ref]] = ray.get(ref)
@@ -255,4 +232,11 @@ class WorkerGroup:
             name = type(cause).__name__
             return WorkerError(f"rank {rank} failed in `{what}`: {name}: {cause}", trace, name)
         name = type(error).__name__
-        return WorkerError(f"rank {rank} died in `{what}`: {name}: {error}", cause=name)
+        return WorkerError(f"rank {rank} died in `{what}`: {name}: {error}", self._last_words([rank]), name)
+
+    def _last_words(self, ranks: Sequence[int]) -> str:
+        """The ends of the files of some ranks."""
+        if self.spec.run is None:
+            return ""
+        files = [worker_log(self.spec.run, rank) for rank in ranks]
+        return "".join(f"{line}\n" for path in files for line in [f"{path} ends with:", *last_lines(path, LINES)])

@@ -12,7 +12,10 @@ log = logging.getLogger(__name__)
 # name -> the metric that is 1 where the whole step is so, and what that means
 SIGNS = {
     "unreadable": ("failure/any", "none of the answers could be parsed"),
-    "equal": ("reward/all_equal", "all answers to a prompt have the same score, for every prompt, so nothing is learnt"),
+    "equal": (
+        "reward/all_equal",
+        "all answers to a prompt have the same score, for every prompt, so nothing is learnt",
+    ),
 }
 
 

@@ -24,6 +24,7 @@ from verl.trainer.collapse import CollapseWatch
 from verl.trainer.data_order import batched, divided
 from verl.trainer.loop import Loop
 from verl.trainer.prompt_lengths import PromptLengths
+from verl.trainer.rollout_log import distributions
 from verl.trainer.step_metrics import group_metrics, is_computed
 from verl.trainer.throughput import device_peak, throughput_metrics
 
@@ -50,16 +51,20 @@ class GRPO(Loop):
         groups, seen, metrics = self.sample()
         uids = [group.uid for group in groups]
 
-        if self.plan.passes["reference"] and groups:
-            with clock("reference"):
-                metrics |= self.engine.compute_log_probs(uids, old=self.plan.updates_per_step > 1)
+        if self.config.algorithm.dynamic_sampling:
+            metrics |= self.compute_log_probs(uids)
 
         with clock("advantage"):
             certainty = self.engine.compute_certainty(uids) if self.uses_certainty else None
             limit = self.config.data.max_response_length
             advantages = group_advantages(groups, self.config.algorithm, limit, certainty)
 
+        self.run_log.histograms(self.done + 1, distributions(seen, advantages))
+        if self.plan.logs_rollouts(self.done + 1):
+            self.log_rollouts(self.done + 1, groups, advantages)
+
         with clock("update"):
+            self.prefetch_prompts()
             # with fewer groups than the batch has the updates stay as many and of one size: each is a mean over its
             # groups at the full learning rate, so that a small last one would move the weights as far as a full one
             planned = self.config.data.rollout_batch_size // actor.global_batch_size
@@ -126,16 +131,37 @@ class GRPO(Loop):
     def generate(
         self, requests: Sequence[GroupRequest], lengths: PromptLengths, validation: bool = False
     ) -> tuple[list[GroupResult], Metrics]:
-        """Rollout and score. Each minibatch is balanced alone, so that replicas do not change its members."""
+        """Rollout and score. Training computes log-probabilities while the last groups are scored, unless dynamic
+        sampling may drop some of them.
+        """
+        kind, uids = "validation " if validation else "", [request.uid for request in requests]
+        with self.clock(f"{kind}rollout"):
+            metrics = self.engine.rollout(self.assign(requests, lengths), validation=validation)
+        if not (validation or self.config.algorithm.dynamic_sampling):
+            metrics |= self.compute_log_probs(uids)
+        with self.clock(f"{kind}score"):
+            return self.engine.collect_scores(uids), metrics
+
+    def assign(self, requests: Sequence[GroupRequest], lengths: PromptLengths) -> list[list[GroupRequest]]:
+        """The requests of each replica. A minibatch is balanced alone, so that replicas do not change its members."""
         batches: list[list[GroupRequest]] = [[] for _ in range(self.engine.replicas)]
         for minibatch in batched(requests, self.config.worker.actor.global_batch_size):
             for batch, part in zip(batches, self.balance(minibatch, lengths)):
                 batch.extend(part)
-        kind = "validation " if validation else ""
-        with self.clock(f"{kind}rollout"):
-            metrics = self.engine.rollout(batches, validation=validation)
-        with self.clock(f"{kind}score"):
-            return self.engine.collect_scores([request.uid for request in requests]), metrics
+        return batches
+
+    def compute_log_probs(self, uids: Sequence[int]) -> Metrics:
+        """The passes before the update, where it has any."""
+        if not (self.plan.passes["reference"] and uids):
+            return {}
+        with self.clock("reference"):
+            return self.engine.compute_log_probs(uids, old=self.plan.updates_per_step > 1)
+
+    def prefetch_prompts(self) -> None:
+        """Has the next step's prompts loaded while this one's update runs."""
+        if self.done + 1 < self.plan.steps:
+            requests = self.prompts.order.peek(self.config.data.rollout_batch_size)
+            self.engine.prefetch_prompts(self.assign(requests, self.prompts.lengths))
 
     def validate(self, step: int) -> Metrics:
         """Scores answers to the validation prompts."""
@@ -145,6 +171,8 @@ class GRPO(Loop):
             self.engine.drop([group.uid for group in results])
             groups += results
         self.run_log.generations(step, groups[: self.config.trainer.val_generations_to_log_to_wandb])
+        if self.plan.log_rollouts_freq > 0:
+            self.log_rollouts(step, groups)
         return group_metrics(groups, "val/")
 
     def rates(self, seen: Sequence[GroupResult], trained: Sequence[GroupResult]) -> Metrics:

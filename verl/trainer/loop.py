@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 from verl.config import Config
 from verl.errors import TrainingError, shortened
 from verl.metric_types import Metrics
-from verl.protocol import Engine, GroupRequest
+from verl.protocol import Engine, GroupAdvantages, GroupRequest, GroupResult
 from verl.trainer.checkpoint import check_shared, load_checkpoint, save_checkpoint
 from verl.trainer.data_order import balance_by_length
 from verl.trainer.plan import Plan
 from verl.trainer.prompt_data import Prompts
 from verl.trainer.prompt_lengths import PromptLengths
+from verl.trainer.rollout_log import choose_groups, question_text, rollout_rows
 from verl.trainer.run_log import RunLog
 from verl.trainer.saved import Retention
 from verl.trainer.step_metrics import Clock
@@ -55,7 +56,7 @@ class Loop(ABC):
         """What this kind of loop keeps in a checkpoint of its own, JSON."""
         return {}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027  # not every loop keeps something
         """Takes what `state` gave."""
 
     def fit(self) -> None:
@@ -111,6 +112,31 @@ class Loop(ABC):
         skipped = self.engine.skipped()
         self.run_log.record_skipped(skipped)
         return {"data/skipped": float(len(skipped))}
+
+    def log_rollouts(
+        self, step: int, groups: Sequence[GroupResult], advantages: Sequence[GroupAdvantages] | None = None
+    ) -> None:
+        """Keeps some groups with pictures (trainer.log_rollouts_freq); without advantages they are a validation's."""
+        validation = advantages is None
+        chosen = choose_groups(groups, self.config.trainer.log_rollouts_groups)
+        if not chosen:
+            return
+        lengths = self.prompts.val_lengths if validation else self.prompts.lengths
+        validated = {request.uid: request for request in self.prompts.validation} if validation else {}
+        requests = [validated[each.uid] if validation else self.prompts.order.request(each.uid) for each in chosen]
+        own = {each.uid: each for each in advantages or ()}
+        with self.clock("log_rollouts"):
+            drawn = self.engine.draw(
+                [(request, group.responses) for request, group in zip(requests, chosen)],
+                str(self.run_log.rollout_folder(step)),
+                validation,
+            )
+            rows = []
+            for request, group, pictures in zip(requests, chosen, drawn):
+                messages, _ = lengths.data.messages_and_sizes(request.index, request.seed)
+                question, phase = question_text(messages), "validation" if validation else "train"
+                rows += rollout_rows(step, phase, group, question, own.get(group.uid), pictures)
+            self.run_log.rollouts(step, rows)
 
     def save(self, step: int, metrics: Metrics) -> None:
         """Writes a checkpoint of the workers and of this loop; the step's metrics are in it, so that a crash before

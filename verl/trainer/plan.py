@@ -21,7 +21,7 @@ class Plan:
             several updates) and "update" (forward and backward).
         checkpoint: what the run resumes; None starts afresh.
         start: steps that the checkpoint already has.
-        test_freq, save_freq: every so many steps; -1 is never.
+        test_freq, save_freq, log_rollouts_freq: every so many steps; -1 is never.
     """
 
     steps: int
@@ -31,6 +31,7 @@ class Plan:
     start: int
     test_freq: int
     save_freq: int
+    log_rollouts_freq: int = -1
 
     @property
     def updates(self) -> int:
@@ -40,6 +41,10 @@ class Plan:
     def validates(self, step: int) -> bool:
         """Whether a validation follows this step: every test_freq steps, and after the last."""
         return self.test_freq > 0 and (step % self.test_freq == 0 or step == self.steps)
+
+    def logs_rollouts(self, step: int) -> bool:
+        """Whether groups of this training step are logged with pictures."""
+        return self.log_rollouts_freq > 0 and step % self.log_rollouts_freq == 0
 
     def saves(self, step: int) -> bool:
         """Whether a checkpoint follows this step: every save_freq steps, and after the last."""
@@ -76,4 +81,5 @@ def make_plan(config: Config, samples: int) -> Plan:
         start=read_state(checkpoint)["step"] if checkpoint is not None else 0,
         test_freq=trainer.test_freq,
         save_freq=trainer.save_freq,
+        log_rollouts_freq=trainer.log_rollouts_freq,
     )

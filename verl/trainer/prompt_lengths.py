@@ -23,7 +23,7 @@ class PromptLengths:
     """Counts prompts of one data set, each once.
 
     Args:
-        data: gives the outline of a prompt.
+        data: gives the messages and image sizes of a prompt.
         count: tokens of (messages, image sizes), as `verl.workers.prompts.PromptBuilder.length` counts them.
         limit: data.max_prompt_length.
 
@@ -54,7 +54,7 @@ class PromptLengths:
 
     def check(self, requests: Iterable[GroupRequest]) -> int:
         """Counts all of them, with a progress bar once it takes seconds, and returns the longest."""
-        shown = tqdm(requests, desc="prompt lengths", delay=3, leave=False)
+        shown = tqdm(requests, desc="prompt lengths", delay=3, leave=False, disable=None)
         return max((self(request) for request in shown), default=0)
 
     def check_responses(self, indices: Iterable[int], count: Callable[[str], int], limit: int) -> None:
@@ -70,7 +70,7 @@ class PromptLengths:
         response = getattr(self.data, "response", None)
         if response is None:
             return
-        for index in tqdm(indices, desc="response lengths", delay=3, leave=False):
+        for index in tqdm(indices, desc="response lengths", delay=3, leave=False, disable=None):
             text = response(index)
             if text is not None and (tokens := count(text)) > limit:
                 name = self.data.sample_id(index)
@@ -82,7 +82,7 @@ class PromptLengths:
     def _count(self, request: GroupRequest) -> tuple[int, list[tuple[int, int]]]:
         key = (request.index, request.seed if self.seeded else 0)
         if key not in self._known:
-            outline = partial(self.data.outline, request.index, request.seed)
-            messages, sizes = load_named(self.data, request, outline)
+            read = partial(self.data.messages_and_sizes, request.index, request.seed)
+            messages, sizes = load_named(self.data, request, read)
             self._known[key] = self.count(messages, sizes), list(sizes)
         return self._known[key]

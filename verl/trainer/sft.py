@@ -29,8 +29,8 @@ class SFT(Loop):
 
     def step(self) -> Metrics:
         order, size = self.prompts.order, self.config.data.rollout_batch_size
-        ahead = min(self.plan.steps - self.done, 1 + max(1, self.config.sft.num_workers))
-        for _ in range(len(self.prefetched), ahead):
+        coming = min(self.plan.steps - self.done, 1 + max(1, self.config.sft.num_workers))
+        for _ in range(len(self.prefetched), coming):
             start = order.position + len(self.prefetched) * size
             requests = [order.request(position) for position in range(start, start + size)]
             self.prefetched.append(self.balance(requests, self.prompts.lengths))
@@ -59,6 +59,8 @@ class SFT(Loop):
                 groups = self.engine.collect_scores(uids)
             self.engine.drop(uids)
             self.run_log.generations(step, groups)
+            if self.plan.log_rollouts_freq > 0:
+                self.log_rollouts(step, groups)
             metrics |= group_metrics(groups, "val/")
         return metrics
 

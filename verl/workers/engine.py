@@ -4,9 +4,8 @@ when all are done.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from verl.config import Config
@@ -14,10 +13,11 @@ from verl.files import Files
 from verl.metric_types import Mean, Metrics, reduce_over_ranks, reduce_over_step
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult, Task
 from verl.single_controller import WorkerError, WorkerGroup, WorkerSpec, connect_ray
+from verl.single_controller.shared_counts import Counts
 from verl.workers.memory import MemoryShortage, memory_plan, training_env
 from verl.workers.worker import Worker
 
-EVALUATED = 8  # examples of a worker in one round of `evaluate_loss`; 6 frames of 560 x 560 are 45 MB
+EVALUATION_BATCH = 8  # examples of a worker in one round of `evaluate_loss`; 6 frames of 560 x 560 are 45 MB
 
 
 class RayEngine:
@@ -26,26 +26,25 @@ class RayEngine:
     Args:
         config: of the run; its device is "cuda" or "cpu".
         task: each worker opens the data and makes the scorer for itself.
+        on_counts: called about once a second during a call: stage -> (groups done, groups).
     """
 
     worker_class: type[Worker] = Worker
 
-    def __init__(self, config: Config, task: Task) -> None:
+    def __init__(self, config: Config, task: Task, on_counts: Callable[[Counts], None] | None = None) -> None:
         trainer, generates = config.trainer, task.scorer is not None
         self.parallel = config.worker.rollout.tensor_parallel_size if generates else 1
-        env = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")}
-        if not generates:
-            env |= training_env()
         spec = WorkerSpec(
             trainer.nnodes * trainer.n_gpus_per_node,
             trainer.nnodes,
             trainer.device,
             processes=config.sft.num_workers,
-            env=env,
+            env={} if generates else training_env(),
             timeout=trainer.phase_timeout,
-            stacks=trainer.save_checkpoint_path,
+            run=trainer.save_checkpoint_path,
         )
         self.replicas = spec.count // self.parallel
+        self.draws = task.draw is not None
         self._owner: dict[int, int] = {}  # the rank that keeps a group
         start = time.perf_counter()
         connect_ray(trainer.n_gpus_per_node, trainer.nnodes)
@@ -57,6 +56,7 @@ class RayEngine:
         except BaseException:
             self.close()
             raise
+        self.workers.on_counts = on_counts
         self._memory_plan = _memory_plan(config, sizes)
         _print_start(self._memory_plan, sizes, created - start, time.perf_counter() - start)
 
@@ -69,9 +69,11 @@ class RayEngine:
         self.close()
 
     def rollout(self, batches: Sequence[Sequence[GroupRequest]], validation: bool = False) -> Metrics:
-        # every worker of an engine submits the same requests
-        per_worker = [list(batch) for batch in batches for _ in range(self.parallel)]
+        per_worker = self._per_engine(batches)
         return reduce_over_ranks(self.workers.scatter("rollout", per_worker, validation=validation))
+
+    def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        self.workers.scatter("prefetch_prompts", self._per_engine(batches))
 
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
         results: dict[int, GroupResult] = {}
@@ -79,6 +81,16 @@ class RayEngine:
             self._owner |= {result.uid: rank for result in own}
             results |= {result.uid: result for result in own}
         return [results[uid] for uid in uids]
+
+    def draw(
+        self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
+    ) -> list[list[dict[str, str]]]:
+        if not self.draws:
+            return [[{} for _ in responses] for _, responses in groups]
+        world = len(self.workers)
+        per_worker = [list(groups[rank::world]) for rank in range(world)]
+        drawn = self.workers.scatter("draw", per_worker, folder=folder, validation=validation)
+        return [drawn[number % world][number // world] for number in range(len(groups))]
 
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
         return reduce_over_ranks(self.workers.call("compute_log_probs", list(uids), old))
@@ -110,11 +122,11 @@ class RayEngine:
         return reduce_over_ranks(self.workers.scatter("fine_tune", self._per_worker(batches)))
 
     def evaluate_loss(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:
-        """In rounds, so that a worker never holds the pixels of more than EVALUATED examples."""
+        """In rounds, so that a worker never holds the pixels of more than EVALUATION_BATCH examples."""
         per_worker = self._per_worker(batches)
         rounds: list[Metrics] = []
-        for start in range(0, max(map(len, per_worker)), EVALUATED):
-            some = [requests[start : start + EVALUATED] for requests in per_worker]
+        for start in range(0, max(map(len, per_worker)), EVALUATION_BATCH):
+            some = [requests[start : start + EVALUATION_BATCH] for requests in per_worker]
             rounds.append(reduce_over_ranks(self.workers.scatter("evaluate_loss", some)))
         tokens = sum(each["tokens"] for each in rounds)
         loss = sum(each["loss"] * each["tokens"] for each in rounds) / max(tokens, 1.0)
@@ -134,6 +146,10 @@ class RayEngine:
 
     def close(self) -> None:
         self.workers.stop()
+
+    def _per_engine(self, batches: Sequence[Sequence[GroupRequest]]) -> list[list[GroupRequest]]:
+        """The batches of the replicas, whole for each worker: those of an engine submit the same requests."""
+        return [list(batch) for batch in batches for _ in range(self.parallel)]
 
     def _per_worker(self, batches: Sequence[Sequence[GroupRequest]]) -> list[list[GroupRequest]]:
         """The batches of the replicas, divided among the workers of each."""

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,6 +18,8 @@ from verl.protocol import BatchScorer, Example, GroupResult, Score, Scorer
 from verl.workers.rollout import Completion
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LARGEST_SCORE = 1e18  # its square, summed over a group, still fits into float32
 SCORE_BATCH = 4  # groups that are handed to the scorer at once
@@ -99,22 +101,44 @@ class ScoringThread:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="score")
         self._batches: dict[int, tuple[int, ...]] = {}  # uid -> its batch, until that is handed over
         self._waiting: dict[int, PendingGroup] = {}
+        self._prepared: dict[int, Any] = {}  # uid -> what the scorer made of its example
         self._results: dict[int, PendingGroup] = {}
+        self.expected, self.submitted, self.scored = 0, 0, 0  # groups of the last announcement
 
     def expect(self, uids: Sequence[int]) -> None:
         """Announces groups, in the order in which they are batched."""
+        self.expected, self.submitted, self.scored = len(uids), 0, 0
         for first in range(0, len(uids), SCORE_BATCH):
             batch = tuple(uids[first : first + SCORE_BATCH])
             self._batches |= dict.fromkeys(batch, batch)
 
+    def prepare(self, uid: int, example: Example) -> None:
+        """Has the scorer compute what depends on the example alone; an error comes back with the group's result."""
+        if hasattr(self.scorer, "prepare"):
+            self.thread.submit(self._prepare, uid, example)
+
     def submit(self, group: PendingGroup) -> None:
         """Takes a group that was announced; hands its batch to the scorer once that is complete."""
         self._waiting[group.uid] = self._results[group.uid] = group
+        self.submitted += 1
         batch = self._batches[group.uid]
         if all(uid in self._waiting for uid in batch):
             self.thread.submit(self._score, [self._waiting.pop(uid) for uid in batch])
             for uid in batch:
                 del self._batches[uid]
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """How many of the groups that were last announced are generated, and how many scored: stage -> (done, all)."""
+        return {"generation": (self.submitted, self.expected), "scoring": (self.scored, self.expected)}
+
+    def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Calls a function in the thread, on its stream: for what uses the scorer's tracker."""
+
+        def on_stream() -> T:
+            with torch.cuda.stream(self.stream) if self.stream else nullcontext():
+                return function(*args)
+
+        return self.thread.submit(on_stream).result()
 
     def results(self, uids: Sequence[int]) -> list[GroupResult]:
         """Waits for those results that are here; raises the scorer's error with the sample's name, and TimeoutError
@@ -138,9 +162,10 @@ class ScoringThread:
         self.results(list(self._results))
 
     def drop(self, uids: Sequence[int]) -> None:
-        """Forgets results."""
+        """Forgets results, and what was prepared and not used."""
         for uid in uids:
             self._results.pop(uid, None)
+            self._prepared.pop(uid, None)
 
     def _score(self, groups: Sequence[PendingGroup]) -> None:
         """In the thread: gives each group its result or its error, whatever is raised, so that nobody waits for
@@ -152,6 +177,14 @@ class ScoringThread:
             for group in groups:
                 if not group.result.done():
                     group.result.set_exception(_named(group, error))
+        self.scored += len(groups)
+
+    def _prepare(self, uid: int, example: Example) -> None:
+        with torch.cuda.stream(self.stream) if self.stream else nullcontext():
+            try:
+                self._prepared[uid] = self.scorer.prepare(example)  # type: ignore[attr-defined]  # see `prepare`
+            except BaseException as error:
+                self._prepared[uid] = error
 
     def _finish(self, groups: Sequence[PendingGroup]) -> None:
         texts = [[self.decode(response.ids) for response in group.completions.all] for group in groups]
@@ -172,17 +205,19 @@ class ScoringThread:
         self, groups: Sequence[PendingGroup], texts: Sequence[Sequence[str]]
     ) -> Iterator[Sequence[Score] | BaseException]:
         """Of each group, or why it has none."""
-        if len(groups) > 1 and isinstance(self.scorer, BatchScorer):
+        examples = [self._prepared.pop(group.uid, group.example) for group in groups]
+        whole = all(not isinstance(example, BaseException) for example in examples)
+        if len(groups) > 1 and whole and isinstance(self.scorer, BatchScorer):
             try:
-                found = self.scorer.score_groups([(group.example, answers) for group, answers in zip(groups, texts)])
+                found = self.scorer.score_groups(list(zip(examples, texts)))
             except BaseException as error:
                 log.warning("a batch of groups could not be scored (%r): each is scored alone", error)
             else:
                 yield from found
                 return
-        for group, answers in zip(groups, texts):
+        for example, answers in zip(examples, texts):
             try:
-                scores: Sequence[Score] | BaseException = self.scorer.score(group.example, answers)
+                scores = example if isinstance(example, BaseException) else self.scorer.score(example, answers)
             except BaseException as error:
                 scores = error
             yield scores

@@ -99,7 +99,9 @@ def make_gather(device: torch.device, dtype: torch.dtype | None = None) -> Calla
 
     def gather(parameter: Tensor) -> Tensor:
         local = parameter.to(device=device, dtype=dtype or parameter.dtype)
-        return local.full_tensor() if isinstance(local, DTensor) else local
+        if not isinstance(local, DTensor):
+            return local
+        return local.to_local() if local.device_mesh.size() == 1 else local.full_tensor()
 
     return gather
 

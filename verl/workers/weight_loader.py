@@ -54,27 +54,27 @@ class RecordedWeightLoader:
                 weights.
         """
         owned = {parameter.untyped_storage().data_ptr(): parameter.numel() for parameter in parameters}
-        watch = _Watch(owned)
+        recorder = _CopyRecorder(owned)
         copies: dict[str, list[Copy]] = {}
 
-        def watched() -> Iterator[tuple[str, Tensor]]:
+        def recorded() -> Iterator[tuple[str, Tensor]]:
             for name, tensor in weights:
                 full = tensor.contiguous()
                 yield name, full
-                copies[name] = [_part(name, full, target, source) for target, source in watch.copied]
+                copies[name] = [_copy_of(name, full, target, source) for target, source in recorder.copied]
                 if not copies[name]:
                     raise RuntimeError(f"the loader copies nothing of {name} before it asks for the next tensor")
-                watch.copied.clear()
+                recorder.copied.clear()
 
-        with watch:
-            load(watched())
-        if watch.copied:
-            raise RuntimeError(f"the loader makes {len(watch.copied)} copies that belong to no tensor")
+        with recorder:
+            load(recorded())
+        if recorder.copied:
+            raise RuntimeError(f"the loader makes {len(recorder.copied)} copies that belong to no tensor")
         loaded = sum(copy.target.numel() for parts in copies.values() for copy in parts)
-        loaded += sum(target.numel() for target, _ in watch.filled)
+        loaded += sum(target.numel() for target, _ in recorder.filled)
         if loaded != sum(owned.values()):
             raise RuntimeError(f"the loader writes {loaded} elements of {sum(owned.values())}")
-        return cls(copies, watch.filled)
+        return cls(copies, recorder.filled)
 
     @torch.no_grad()
     def load(self, weights: Weights) -> None:
@@ -97,7 +97,7 @@ class RecordedWeightLoader:
             target.fill_(value)
 
 
-class _Watch(TorchDispatchMode):
+class _CopyRecorder(TorchDispatchMode):
     """Records what is written into parameters, given as the addresses of their storages."""
 
     def __init__(self, owned: Mapping[int, int]) -> None:
@@ -118,7 +118,7 @@ class _Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _part(name: str, full: Tensor, target: Tensor, source: Tensor) -> Copy:
+def _copy_of(name: str, full: Tensor, target: Tensor, source: Tensor) -> Copy:
     if source.untyped_storage().data_ptr() != full.untyped_storage().data_ptr():
         raise RuntimeError(f"the loader computes with {name} before it copies it")
     return Copy(target, source.shape, source.stride(), source.storage_offset() - full.storage_offset())

@@ -56,7 +56,7 @@ def test_the_answer_is_consistent_with_the_frames(still_ratio):
 def test_the_outline_bounds_every_prompt(tmp_path):
     write_policy(tmp_path, PolicySize(), seed=0)
     builder, data = PromptBuilder(str(tmp_path)), toy_data(0.3)
-    bound = builder.length(*data.outline(0, 0))
+    bound = builder.length(*data.messages_and_sizes(0, 0))
     for seed in range(40):
         example = data.example(0, seed)
         assert builder.length(example.messages, [image.size for image in example.images]) <= bound

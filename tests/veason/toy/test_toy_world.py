@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from toy_layouts import LAYOUTS
 
 from veason import masks
 from veason.data import open_benchmark
 from veason.toy.expressions import DIRECTION_PHRASES, absent_queries, reasoning_queries, referring_queries
-from veason.toy.layouts import LAYOUTS
 from veason.toy.render import render, scene_batch
 from veason.toy.scene import Scene, Shape, random_scene
 from veason.toy.world import draw_video, make_videos, make_world

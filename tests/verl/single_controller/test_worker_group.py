@@ -85,13 +85,55 @@ def test_a_death_names_the_rank():
         group.call("die_on", 1)
 
 
+def test_what_a_worker_writes_goes_to_its_file_and_the_error_of_a_death_ends_with_it(tmp_path):
+    class Talks(Echo):
+        def talk(self, rank):
+            print(f"rank {self.rank} has printed")
+            os.write(2, b"a line of C\n")
+            if self.rank == rank:
+                os._exit(3)
+
+    with WorkerGroup(Talks, spec(run=str(tmp_path)), 0) as group:
+        group.call("talk", None)
+    for rank in range(2):
+        written = (tmp_path / f"logs/rank_{rank}.log").read_text()
+        assert f"rank {rank} has printed" in written and "a line of C" in written
+    with (
+        pytest.raises(WorkerError, match="rank 1 died in `talk`") as caught,
+        WorkerGroup(Talks, spec(run=str(tmp_path)), 0) as group,
+    ):
+        group.call("talk", 1)
+    assert caught.value.trace.startswith(f"{tmp_path}/logs/rank_1.log ends with:\n")
+    assert caught.value.trace.endswith("rank 1 has printed\na line of C\n")
+
+
+def test_counts_of_the_workers_are_read_while_a_call_is_under_way():
+    class Counts(Echo):
+        done = 0
+
+        def counts(self):
+            return {"generation": (self.done, 4)}
+
+        def work(self):
+            for self.done in range(1, 5):
+                time.sleep(1.2)
+
+    seen = []
+    with WorkerGroup(Counts, spec(), 0) as group:
+        group.on_counts = seen.append
+        group.call("work")
+    done = [counts["generation"] for counts in seen if counts]
+    assert done == sorted(done) and len(set(done)) > 2 and {total for _, total in done} <= {4, 8}
+    assert done[-1][0] >= 4  # of both workers
+
+
 def test_a_hang_ends_the_run_with_the_stacks_of_the_hung_ranks(tmp_path):
-    group = WorkerGroup(Echo, spec(timeout=3.0, stacks=str(tmp_path)), 0)
+    group = WorkerGroup(Echo, spec(timeout=3.0, run=str(tmp_path)), 0)
     assert group.call("add", 1) == [(0, 1), (1, 1)]
     with pytest.raises(WorkerError, match=r"`die_on` did not return within 3 s on ranks \[0, 1\]") as caught:
         group.call("die_on", 5)
-    assert "stacks_rank_1.txt" in caught.value.trace and "in die_on" in caught.value.trace
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["stacks_rank_0.txt", "stacks_rank_1.txt"]
+    assert f"{tmp_path}/logs/rank_1.log ends with:\n" in caught.value.trace
+    assert caught.value.trace.count("in die_on") == 2
 
 
 def test_a_system_exit_in_a_worker_is_told():

@@ -11,6 +11,7 @@ import numpy as np
 from verl.files import Files, sync_file
 from verl.metric_types import Metrics, Peak
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult
+from verl.workers.pictures import save_pictures
 
 
 class ListData:
@@ -25,7 +26,7 @@ class ListData:
     def sample_id(self, index: int) -> str:
         return f"video/{index}"
 
-    def outline(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
+    def messages_and_sizes(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
         return [{"role": "user", "content": "word " * (10 + index)}], [(112, 112)]
 
 
@@ -52,6 +53,7 @@ class RecordingEngine:
         return {"rollout/seen": 1.0}
 
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
+        self.calls.append(("collect_scores", list(uids)))
         return [self.result(uid, 1 if self.validation else self.n) for uid in uids]
 
     def result(self, uid: int, n: int) -> GroupResult:
@@ -73,6 +75,16 @@ class RecordingEngine:
             failures=["no answer" if total == 0 else None for total in totals],
         )
 
+    def draw(
+        self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
+    ) -> list[list[dict[str, str]]]:
+        self.calls.append(("draw", [request.uid for request, _ in groups]))
+        blank = np.zeros((8, 8, 3), np.uint8)
+        return [
+            save_pictures(Path(folder), f"{request.uid}", [{"masks": blank} for _ in responses])
+            for request, responses in groups
+        ]
+
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
         self.calls.append(("compute_log_probs", (list(uids), old)))
         return {}
@@ -87,6 +99,9 @@ class RecordingEngine:
 
     def take_bad_samples(self) -> list[str]:
         return ["video/7"]
+
+    def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        self.calls.append(("prefetch_prompts", [[request.uid for request in batch] for batch in batches]))
 
     def prefetch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
         self.calls.append(("prefetch", [[request.uid for request in batch] for batch in batches]))

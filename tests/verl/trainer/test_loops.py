@@ -13,6 +13,7 @@ from recording_engine import ListData, RecordingEngine, count_words
 
 from verl.config import Config, override
 from verl.errors import TrainingError
+from verl.metric_info import find_metric
 from verl.metric_types import Count
 from verl.trainer.data_order import DataOrder, validation_requests
 from verl.trainer.grpo import GRPO
@@ -32,7 +33,7 @@ def loop_of(
     lengths = PromptLengths(data, count_words, config.data.max_prompt_length)
     order = DataOrder(range(len(data)), config.data.seed)
     plan = make_plan(config, len(data))
-    log = RunLog(config, plan)
+    log = RunLog(config, plan, kind.__name__)
     return kind(config, plan, engine, Prompts(order, lengths, validation_requests(range(validated), 0), lengths), log)
 
 
@@ -111,7 +112,29 @@ def test_without_a_kl_term_there_is_no_pass_of_the_reference_model(config: Confi
     config = override(config, {"worker.actor.use_kl_loss": False})
     engine = RecordingEngine()
     loop_of(GRPO, config, engine).step()
-    assert [name for name, _ in engine.calls] == ["rollout", "update"]
+    assert "compute_log_probs" not in [name for name, _ in engine.calls]
+
+
+def test_log_probs_are_computed_while_the_last_groups_are_scored(config: Config) -> None:
+    """Unless dynamic sampling may drop some groups: then only those that are trained on have their pass."""
+    engine = RecordingEngine()
+    loop_of(GRPO, config, engine).step()
+    names = [name for name, _ in engine.calls]
+    assert names.index("compute_log_probs") < names.index("collect_scores")
+    engine = RecordingEngine()
+    loop_of(GRPO, override(config, {"algorithm.dynamic_sampling": True}), engine).step()
+    names = [name for name, _ in engine.calls]
+    assert names.index("compute_log_probs") > names.index("collect_scores")
+
+
+def test_the_next_prompts_are_prefetched_before_an_update_and_not_beyond_the_end(config: Config) -> None:
+    engine = RecordingEngine()
+    loop_of(GRPO, override(config, {"trainer.max_steps": 3}), engine).fit()
+    rollouts = [batches for name, batches in engine.calls if name == "rollout"]
+    prefetched = [batches for name, batches in engine.calls if name == "prefetch_prompts"]
+    assert len(rollouts) == 3 and prefetched == rollouts[1:]
+    names = [name for name, _ in engine.calls if name in ("rollout", "prefetch_prompts", "update")]
+    assert names == ["rollout", "prefetch_prompts", "update"] * 2 + ["rollout", "update"]
 
 
 def test_a_group_without_a_score_is_left_out_and_counted(config: Config) -> None:
@@ -199,6 +222,7 @@ def test_metrics_of_a_step(config: Config) -> None:
         "perf/tokens_per_second",
     ):
         assert name in row
+    assert {name for name in row if find_metric(name) is None} == {"step", "rollout/seen"}  # the latter of the test
     assert row["response/mean"] == 3.5 and row["part/format_zero"] == row["failure/any"]
 
 

@@ -143,7 +143,17 @@ def test_files_survive_an_interruption(tmp_path: Path) -> None:
 def test_the_console_shows_a_step_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with RunLog(run_config(tmp_path, "console"), PLAN) as log:
         log.metrics(2, {"reward/mean": 1.25, "response/truncated": 0.5, "seconds/step": 3.0})
-    assert capsys.readouterr().out == "step 2/3  reward 1.250  cut 50%  s 3.0\n"
+    assert capsys.readouterr().out == "step 2/3  reward 1.250  truncated 50%  s 3.0\n"
+
+
+def test_the_console_says_how_much_time_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunLog(run_config(tmp_path, "console"), PLAN) as log:
+        log.begin("CPU", 2)
+        for step in (1, 2, 3):
+            log.stages({"generation": (1, 2)})
+            log.metrics(step, {"reward/mean": 1.0})
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first.endswith("left 0:00:00") and "left" in second and "left" not in last
 
 
 def test_wandb_is_offline_where_nobody_is_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ def test_the_loss_is_the_mean_over_responses_of_their_token_means(policy_folder)
     """Against the definition, one response at a time through plain tensors, with a first update's ratio of 1."""
     actor_config = config(policy_folder)
     groups = stored_groups(policy_folder)
-    policy = load_policy(policy_folder, gradient_checkpointing=False)
+    policy = load_policy(policy_folder, gradient_checkpointing=None)
     losses, entropies = [], []
     for stored, advantages in groups:
         for number, ids in enumerate(stored.group.response_ids):
@@ -282,7 +282,7 @@ def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_fold
     )
 
     save_weights(actor.policy, PromptBuilder(policy_folder).processor, tmp_path, actor.device, SaveOptions())
-    merged = load_policy(tmp_path / "huggingface", gradient_checkpointing=False).eval()
+    merged = load_policy(tmp_path / "huggingface", gradient_checkpointing=None).eval()
     with torch.no_grad():
         scores = merged(pack_groups(groups, merged.family)).log_probs
     trained = torch.cat([values for each in actor.log_probs(groups) for values in each])

@@ -53,11 +53,14 @@ def test_groups_are_scored_as_they_were_asked_for_whenever_they_come(order):
     scorer = Scorer()
     thread = ScoringThread(scorer, decode, torch.device("cpu"))
     thread.expect(range(5))
+    assert thread.counts() == {"generation": (0, 5), "scoring": (0, 5)}
     for uid in order:
         thread.submit(group(uid, greedy=("ccc",) if uid == 3 else ()))
     last, first, third = thread.results([4, 0, 3, 17])  # 17 is on another worker
     assert last.totals == [1.0, 2.0] and last.responses == ["a", "bb"]
     assert first.totals == [1.0, 2.0] and first.baseline is None
+    assert thread.run(lambda text: text + "!", "in the thread") == "in the thread!"
+    assert thread.counts() == {"generation": (5, 5), "scoring": (5, 5)}
     assert (third.baseline, third.totals, third.response_tokens) == (3.0, [1.0, 2.0], [1, 2])
     for wait in (thread.wait, lambda: thread.results([2])):
         with pytest.raises(RuntimeError, match="video/2: its responses could not be scored: ValueError: no frames"):
@@ -156,3 +159,28 @@ def test_a_scorer_that_hangs_is_named_within_its_time():
     assert time.monotonic() - start < 5
     release.set()
     thread.wait()
+
+
+class PreparingScorer(Scorer):
+    def prepare(self, example):
+        if example.sample_id == "video/1":
+            raise ValueError("no frames")
+        return SimpleNamespace(sample_id=f"prepared {example.sample_id}")
+
+
+def test_examples_are_prepared_and_an_error_comes_back_with_the_group():
+    scorer = PreparingScorer()
+    thread = ScoringThread(scorer, decode, torch.device("cpu"))
+    thread.expect(range(2))
+    for uid in range(2):
+        thread.prepare(uid, group(uid).example)
+        thread.submit(group(uid))
+    (whole,) = thread.results([0])
+    assert whole.sample_id == "video/0" and scorer.calls == [["prepared video/0"]]
+    with pytest.raises(RuntimeError, match="video/1: its responses could not be scored: ValueError: no frames"):
+        thread.results([1])
+    unprepared = ScoringThread(Scorer(), decode, torch.device("cpu"))
+    unprepared.prepare(3, group(3).example)  # nothing to do
+    unprepared.expect([3])
+    unprepared.submit(group(3))
+    unprepared.wait()

@@ -42,7 +42,7 @@ class ToyData:
     def sample_id(self, index):
         return f"toy/{index}"
 
-    def outline(self, index, seed):
+    def messages_and_sizes(self, index, seed):
         del seed
         sizes = [SIZES[(index + number) % len(SIZES)] for number in range(1 + index % 3)]
         content = [
@@ -55,7 +55,7 @@ class ToyData:
         return [system, {"role": "user", "content": [*content, question]}], sizes
 
     def example(self, index, seed):
-        messages, sizes = self.outline(index, seed)
+        messages, sizes = self.messages_and_sizes(index, seed)
         rng = np.random.default_rng((index, seed))
         images = [Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)) for height, width in sizes]
         response = f"<think>picture {index}</think><answer>{index % 4}</answer>" if self.with_response else None

@@ -59,3 +59,6 @@ class Qwen2_5VL(ModelFamily):
             patch=2.0 * (tower.depth * block + merger / merged) + 4.0 * tower.depth * side * window,
             patch_size=tower.patch_size,
         )
+
+
+FAMILY = Qwen2_5VL
