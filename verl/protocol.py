@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL.Image import Image
 
+from verl.files import Files
 from verl.metric_types import Metrics
 
 
@@ -183,7 +184,14 @@ class Engine(Protocol):
         """Per response the mean over its tokens of log-sum-exp minus mean logit (estimator grpo_certainty)."""
 
     def update(self, advantages: Sequence[GroupAdvantages]) -> Metrics:
-        """One optimizer step on these groups; the rollout engine gets the new weights before it next generates."""
+        """One optimizer step on these groups; the rollout engine gets the new weights before it next generates.
+        `actor/skipped_updates` is 1 where loss or gradient were not finite, and the weights are the old ones.
+        """
+
+    def take_bad_samples(self) -> list[str]:
+        """The samples of the last update if that was skipped because its loss or gradient was not finite: those whose
+        own loss was not, else all of them.
+        """
 
     def drop(self, uids: Sequence[int]) -> None:
         """Forgets groups."""
@@ -200,11 +208,18 @@ class Engine(Protocol):
     def skipped(self) -> dict[str, str]:
         """The samples that the workers' data has left out so far, with the reasons (data.on_bad_sample=skip)."""
 
-    def save(self, folder: str) -> None:
-        """Writes `folder`/actor: weights, config, processor, optimizer, scheduler, every rank's random state."""
+    def check_folder(self, folder: str, token: str) -> list[tuple[str, str | None]]:
+        """Per rank its host, and what is wrong with the folder there. Each rank reads `.shared_<token>`, which has to
+        hold the token, and writes `.shared_<token>_<rank>`.
+        """
+
+    def save(self, folder: str) -> Files:
+        """Writes `folder`/actor: weights, config, processor, optimizer, schedule, every rank's random state; returns
+        what every file is, by its path in `folder`.
+        """
 
     def load(self, folder: str) -> None:
-        """Reads what `save` wrote, to the bit."""
+        """Reads what `save` wrote: with as many workers to the bit, with another number with new random states."""
 
     def close(self) -> None:
         """Ends the workers."""

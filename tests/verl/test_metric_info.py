@@ -22,7 +22,7 @@ def named_in_code() -> dict[str, str]:
     """Metric names in the sources, `*` for what an f-string fills in -> the file."""
     found: dict[str, str] = {}
     for path in sorted((ROOT / "verl").rglob("*.py")):
-        if path.name == "metric_info.py":
+        if path.name == "metric_table.py":
             continue
         nodes = list(ast.walk(ast.parse(path.read_text())))
         inner = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}

@@ -81,7 +81,7 @@ class ActorConfig:
     # groups packed into one pass that only computes log-probabilities
     micro_batch_size_per_device_for_experience: int = 1
     max_tokens_per_micro_batch: int | None = None  # token budget of a pass; set, it replaces the two counts above
-    max_grad_norm: float = 1.0  # the gradient is scaled down to this norm
+    max_grad_norm: float | None = 1.0  # the gradient is scaled down to this norm; null or 0: it is not
     use_kl_loss: bool = True  # add the KL term to the loss; needs the reference model
     kl_loss_coef: float = 1e-3  # weight of the KL term
     kl_loss_type: str = "low_var_kl"  # estimator by name (verl.algorithms.kl), or package.module:name
@@ -89,8 +89,8 @@ class ActorConfig:
     policy_loss: str = "vanilla"  # by name (verl.algorithms.losses), or package.module:name
     # token-mean, seq-mean-token-sum, seq-mean-token-mean, seq-mean-token-sum-norm
     loss_agg_mode: str = "seq-mean-token-mean"
-    # the ratio is clipped to [1 - clip_ratio_low, 1 + clip_ratio_high]; for gspo set those to 3e-4 and 4e-4
-    clip_ratio: float = 0.2
+    # the ratio is clipped to [1 - clip_ratio_low, 1 + clip_ratio_high]
+    clip_ratio: float | None = None  # null: the loss's own, 0.2 for vanilla, 3e-4 and 4e-4 for gspo
     clip_ratio_low: float | None = None  # null: clip_ratio
     clip_ratio_high: float | None = None  # null: clip_ratio; larger is DAPO's clip-higher
     clip_ratio_dual: float | None = None  # dual clip's bound for negative advantages (above 1); null: off
@@ -150,6 +150,8 @@ class RewardConfig:
     tracker: str = "sam2"  # by name, or package.module:name; only rules that compare masks load it
     tracker_options: dict[str, Any] = field(default_factory=dict)  # the tracker's own keyword arguments
     on_tracker_error: str = "raise"  # raise ends the run; skip leaves the group out, counted and reported
+    # a scorer that raises, or a score that is infinite or beyond 1e18: raise ends the run; skip leaves the group out
+    on_scorer_error: str = "raise"
     options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of a rule of your own
 
 

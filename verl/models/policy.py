@@ -125,7 +125,7 @@ class Policy(nn.Module):
 
 def load_policy(
     path: str | Path,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     lora: LoraOptions | None = None,
     gradient_checkpointing: tuple[float, float] | None = (1.0, 1.0),
     freeze_vision: bool = False,
@@ -136,7 +136,8 @@ def load_policy(
 
     Args:
         path: folder with config.json and safetensors.
-        dtype: of the weights held (the master weights); the compute dtype is the sharding's business.
+        dtype: of the weights held (the master weights); the compute dtype is the sharding's business. None: that of the
+            files, which are then mapped into memory and not read before a weight is used.
         lora: freeze the base and train an adapter of this shape.
         gradient_checkpointing: shares of the language layers and of the vision tower's blocks that recompute their
             activations; None: no block does.

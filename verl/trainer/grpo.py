@@ -15,11 +15,13 @@ from typing import Any
 
 from verl.algorithms.advantages import required_inputs
 from verl.algorithms.dapo import informative
+from verl.errors import TrainingError, shortened
 from verl.metric_types import Metrics, reduce_over_step
 from verl.models.families import load_family
 from verl.protocol import GroupRequest, GroupResult
 from verl.trainer.advantages import group_advantages
-from verl.trainer.data_order import batched
+from verl.trainer.collapse import CollapseWatch
+from verl.trainer.data_order import batched, divided
 from verl.trainer.loop import Loop
 from verl.trainer.prompt_lengths import PromptLengths
 from verl.trainer.rollout_log import distributions
@@ -38,6 +40,7 @@ class GRPO(Loop):
         adapter = model.lora_rank > 0
         self.flops = load_family(model.model_path, **model.override_config).flops()
         self.update_flops = self.flops.with_backward(adapter, vision=not (adapter or model.freeze_vision_tower))
+        self.collapse = CollapseWatch(self.config.algorithm.collapse_steps)
         self.uses_certainty = "certainty" in required_inputs(self.config.algorithm.adv_estimator)
         peak = device_peak(self.engine.device_name)
         self.peak = peak and peak * trainer.nnodes * trainer.n_gpus_per_node
@@ -62,11 +65,26 @@ class GRPO(Loop):
 
         with clock("update"):
             self.prefetch_prompts()
-            minibatches = batched(advantages, actor.global_batch_size)
-            updates = [self.engine.update(minibatch) for _ in range(actor.ppo_epochs) for minibatch in minibatches]
+            # with fewer groups than the batch has the updates stay as many and of one size: each is a mean over its
+            # groups at the full learning rate, so that a small last one would move the weights as far as a full one
+            planned = self.config.data.rollout_batch_size // actor.global_batch_size
+            minibatches = divided(advantages, planned)
+            updates = [
+                self.check_update(self.engine.update(minibatch))
+                for _ in range(actor.ppo_epochs)
+                for minibatch in minibatches
+            ]
 
         self.engine.drop(uids)
-        return metrics | reduce_over_step(updates) | group_metrics(seen) | self.rates(seen, groups)
+        seen_metrics = group_metrics(seen)
+        metrics |= reduce_over_step(updates) | seen_metrics | self.collapse.watch(seen_metrics)
+        return metrics | self.rates(seen, groups)
+
+    def state(self) -> dict[str, Any]:
+        return {"collapse": self.collapse.steps}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.collapse.steps = state["collapse"]
 
     def sample(self) -> tuple[list[GroupResult], list[GroupResult], Metrics]:
         """Draws, generates and scores a batch; returns the groups to train on, all groups seen, and metrics.
@@ -91,10 +109,24 @@ class GRPO(Loop):
             selected, seen = selected + useful, seen + groups
             if len(selected) == batch:
                 break
+        self.check_computed(seen)
         if len(selected) < batch:
             message = "this step trains on %d groups instead of %d: the others have no score, or equal scores"
             log.warning(message, len(selected), batch)
         return selected, seen, reduce_over_step(rounds)
+
+    def check_computed(self, groups: Sequence[GroupResult]) -> None:
+        """Names the groups whose score could not be computed. Raises TrainingError where they are more than
+        `algorithm.max_uncomputed`.
+        """
+        names = [group.sample_id for group in groups if not is_computed(group)]
+        if not names:
+            return
+        limit = self.config.algorithm.max_uncomputed
+        text = f"{len(names)} of {len(groups)} groups have no score (NaN) and are left out: {shortened(names)}"
+        if len(names) > limit * len(groups):
+            raise TrainingError(f"{text}; algorithm.max_uncomputed={limit} allows no more")
+        log.warning(text)
 
     def generate(
         self, requests: Sequence[GroupRequest], lengths: PromptLengths, validation: bool = False

@@ -23,6 +23,7 @@ from verl.config import Config, ConfigError, load_config, override
 if TYPE_CHECKING:
     from verl.protocol import Scorer, Task
     from verl.trainer.loop import Loop
+    from verl.trainer.prompt_data import Prompts
 
 
 def compose(config: Config, generates: bool = True) -> Task:
@@ -39,9 +40,16 @@ def compose(config: Config, generates: bool = True) -> Task:
     return Task(
         data=partial(build_training_data, **options),
         validation=partial(build_training_data, **validation) if config.data.val_files else None,
-        scorer=partial(_make_scorer, asdict(config.worker.reward)) if generates else None,
+        scorer=partial(_make_scorer, _scorer_options(config)) if generates else None,
         draw=_draw_rollouts if generates else None,
     )
+
+
+def _scorer_options(config: Config) -> dict[str, Any]:
+    """worker.reward without the key that the engine reads itself."""
+    options = asdict(config.worker.reward)
+    del options["on_scorer_error"]
+    return options
 
 
 def _make_scorer(options: dict[str, Any], device: str) -> Scorer:
@@ -65,7 +73,7 @@ def check_reward(config: Config) -> dict[str, str]:
     from grpo_reward.scorer import check_reward
 
     try:
-        return check_reward(**asdict(config.worker.reward))
+        return check_reward(**_scorer_options(config))
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -104,15 +112,22 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[str
 
 def _run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[str, str], held_out: float) -> None:
     from verl.trainer.machine import resolve_on_machine
-    from verl.trainer.plan import make_plan
     from verl.trainer.prompt_data import check_validation, open_prompts
-    from verl.trainer.run_log import RunLog
-    from verl.workers.engine import RayEngine
+    from verl.trainer.run_folder import RunFolder
 
     config = resolve_on_machine(config, packages)
     check_frames(config)
     prompts = open_prompts(config, task, held_out, loop.trains_on_targets)
     check_validation(config, prompts)
+    with RunFolder(config.trainer.save_checkpoint_path or ""):
+        _run_steps(config, loop, task, prompts)
+
+
+def _run_steps(config: Config, loop: type[Loop], task: Task, prompts: Prompts) -> None:
+    from verl.trainer.plan import make_plan
+    from verl.trainer.run_log import RunLog
+    from verl.workers.engine import RayEngine
+
     plan = make_plan(config, len(prompts.order))
     config = override(config, {"worker.actor.optim.training_steps": plan.updates})
     # where prompts differ between episodes, those of the whole run are counted
@@ -142,12 +157,22 @@ def run(overrides: Sequence[str], program: str) -> int:
     except ConfigError as error:
         return _refuse(error)
     from veason.errors import DataError
+    from verl.errors import TrainingError
     from verl.single_controller import WorkerError
-    from verl.trainer.checkpoint import CheckpointError
     from verl.trainer.data_order import OrderChanged
     from verl.trainer.prompt_lengths import PromptTooLong, ResponseTooLong
+    from verl.trainer.saved import CheckpointError
 
-    expected = ConfigError, CheckpointError, DataError, OrderChanged, PromptTooLong, ResponseTooLong, WorkerError
+    expected = (
+        ConfigError,
+        CheckpointError,
+        DataError,
+        OrderChanged,
+        PromptTooLong,
+        ResponseTooLong,
+        TrainingError,
+        WorkerError,
+    )
     try:
         importlib.import_module(program).train(config)
     except expected as error:

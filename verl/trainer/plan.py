@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verl.config import Config, ConfigError
-from verl.trainer.checkpoint import find_checkpoint, read_state
+from verl.trainer.checkpoint import read_state
+from verl.trainer.saved import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def make_plan(config: Config, samples: int) -> Plan:
         steps = min(steps, trainer.max_steps)
     updates = actor.ppo_epochs * (data.rollout_batch_size // actor.global_batch_size)
     with_reference = actor.use_kl_loss and actor.kl_loss_coef != 0
-    checkpoint = find_checkpoint(trainer.load_checkpoint_path, trainer.save_checkpoint_path or "")
+    checkpoint = find_checkpoint(trainer.load_checkpoint_path, trainer.save_checkpoint_path or "", trainer.resume)
     return Plan(
         steps=steps,
         updates_per_step=updates,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from tqdm import tqdm
 
 from verl.protocol import GroupRequest, TrainingData
+from verl.workers.samples import load_named
 
 
 class PromptTooLong(ValueError):
@@ -80,6 +82,7 @@ class PromptLengths:
     def _count(self, request: GroupRequest) -> tuple[int, list[tuple[int, int]]]:
         key = (request.index, request.seed if self.seeded else 0)
         if key not in self._known:
-            messages, sizes = self.data.messages_and_sizes(request.index, request.seed)
+            read = partial(self.data.messages_and_sizes, request.index, request.seed)
+            messages, sizes = load_named(self.data, request, read)
             self._known[key] = self.count(messages, sizes), list(sizes)
         return self._known[key]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ from verl.trainer.plan import Plan
 from verl.trainer.progress import StageCounts
 from verl.trainer.rollout_log import histogram
 from verl.trainer.run_info import NAME, RunInfo
+from verl.trainer.saved import CheckpointError
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,13 @@ class RunLog:
         _append(self.folder / "metrics.jsonl", {"step": step} | metrics)
         for logger in self.loggers:
             logger.metrics(step, metrics)
+
+    def restore(self, checkpoint: Path, state: dict[str, Any]) -> None:
+        """Writes the metrics of a checkpoint of this folder's own, where the run ended before it had logged them."""
+        path, step = self.folder / "metrics.jsonl", state["step"]
+        rows = read_metrics(self.folder) if path.is_file() else []
+        if checkpoint.parent == self.folder.resolve() and not any(row["step"] == step for row in rows):
+            self.metrics(step, state["metrics"])
 
     def generations(self, step: int, groups: Sequence[GroupResult]) -> None:
         """Keeps some answers with their scores: the first response of each group."""
@@ -159,8 +168,14 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    """To the disk. Raises CheckpointError where it is full."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error}; the checkpoints are whole") from error
 
 
 def _remove_after(path: Path, step: int) -> None:

@@ -36,7 +36,7 @@ class SFT(Loop):
             self.prefetched.append(self.balance(requests, self.prompts.lengths))
             self.engine.prefetch(self.prefetched[-1])  # coming steps' examples are loaded while this one computes
         order.draw(size)
-        return self.engine.fine_tune(self.prefetched.popleft())
+        return self.check_update(self.engine.fine_tune(self.prefetched.popleft()))
 
     @cached_property
     def prefetched(self) -> deque[list[list[GroupRequest]]]:

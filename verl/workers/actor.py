@@ -54,6 +54,9 @@ class Actor:
         config: worker.actor.
         rollout: worker.rollout, for the temperature at which responses are sampled and scored, and their length limit.
         mesh: all ranks (verl.workers.sharding.sharding_mesh).
+
+    Attributes:
+        bad_groups: positions, in the last update, of this rank's groups whose loss was not finite.
     """
 
     def __init__(self, config: ActorConfig, rollout: RolloutConfig, mesh: DeviceMesh) -> None:
@@ -65,7 +68,7 @@ class Actor:
         default = config.fsdp.mp_param_dtype if model.lora_rank > 0 and cuda else "fp32"
         self.policy: Policy = load_policy(
             model.model_path,
-            DTYPES[config.fsdp.torch_dtype or default],
+            None,
             lora=lora_options(model),
             gradient_checkpointing=checkpointed_shares(model),
             freeze_vision=model.freeze_vision_tower,
@@ -73,11 +76,12 @@ class Actor:
             attn_implementation=model.attn_implementation,
         )
         self._reduces_once = config.fsdp.reduce_gradients_once or mesh.shape[-1] == 1
-        shard(self.policy, config.fsdp, mesh)
+        shard(self.policy, config.fsdp, mesh, DTYPES[config.fsdp.torch_dtype or default])
         if config.use_torch_compile and cuda:
             self.policy.compile_layers()
         self.optimizer = build_optimizer(self.policy.parameters(), config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim)
+        self.bad_groups: list[int] = []
         self._weights_offloader, self._optimizer_offloader = CPUOffloader(), CPUOffloader()
 
     def training_bytes(self) -> dict[str, float]:
@@ -143,6 +147,7 @@ class Actor:
         groups = [each.group for each in stored]
         counts = GlobalTokenCounts.of([len(ids) for group in groups for ids in group.response_ids], self.device)
         sums: dict[str, Tensor] = {}
+        finite: list[Tensor] = []
         micro_batches = make_micro_batches(groups, config, update=True, device=self.device)
         for number, indices in enumerate(micro_batches, start=1):
             self._begin_micro_batch(number == len(micro_batches))
@@ -153,9 +158,12 @@ class Actor:
             limit = self.rollout.response_length
             loss, parts = policy_objective(scores, batch, members, chosen, counts, config, limit)
             _backward(loss)
+            finite.append(loss.detach().isfinite())
             for name, value in parts.items():
                 sums[name] = sums[name] + value if name in sums else value
         metrics = clipped_step(self.optimizer, self.schedule, config.max_grad_norm)
+        bad = metrics["actor/skipped_updates"] > 0
+        self.bad_groups = [i for each, good in zip(micro_batches, finite) if not good for i in each] if bad else []
         self.offload()
         return metrics | all_reduce_sum(sums, self.device)
 

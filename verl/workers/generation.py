@@ -12,6 +12,7 @@ from verl.config.worker_sections import RolloutConfig
 from verl.protocol import Example, GroupRequest, TrainingData
 from verl.workers.prompts import Prompt, PromptBuilder
 from verl.workers.rollout import Completion, GenerationRequest, RolloutEngine, Sampling
+from verl.workers.samples import load_named, wait_named
 from verl.workers.scoring import Completions
 
 OnComplete = Callable[[int, Example, Prompt, Completions], None]
@@ -46,7 +47,7 @@ class PromptLoader:
             example = data.example(request.index, request.seed)
             return BuiltPrompt(example, self.prompts.build(example))
 
-        return self.threads.submit(load)
+        return self.threads.submit(load_named, data, request, load)
 
 
 def sampling_of(request: GroupRequest, config: RolloutConfig, validation: bool) -> Sampling:
@@ -62,23 +63,27 @@ class GroupRollout:
     """Generates groups.
 
     Args:
+        data: that the requests are of.
         requests: every worker of a tensor-parallel engine has the same ones.
         prompts: of the requests, in their order.
         own: uids of those that this worker keeps.
         greedy: also generate a greedy response of each prompt.
+        timeout: seconds in which an example has to be loaded.
     """
 
     def __init__(
         self,
         engine: RolloutEngine,
+        data: TrainingData,
         requests: Sequence[GroupRequest],
         prompts: Sequence[Future[BuiltPrompt]],
         own: Sequence[int],
         validation: bool,
         greedy: bool,
+        timeout: float = 3600.0,
     ) -> None:
-        self.engine, self.requests, self.prompts = engine, requests, prompts
-        self.own, self.validation, self.greedy = set(own), validation, greedy
+        self.engine, self.data, self.requests, self.prompts = engine, data, requests, prompts
+        self.own, self.validation, self.greedy, self.timeout = set(own), validation, greedy, timeout
         self._built: dict[int, BuiltPrompt] = {}
         self._responses: dict[int, list[Completion]] = {}
         self._greedy: dict[int, Completion] = {}
@@ -102,7 +107,7 @@ class GroupRollout:
 
     def _generation_requests(self) -> Iterator[GenerationRequest]:
         for request, loading in zip(self.requests, self.prompts):
-            built = loading.result()
+            built = wait_named(loading, self.data, request, self.timeout)
             if request.uid in self.own:
                 self._built[request.uid] = built
             sampling = sampling_of(request, self.engine.config, self.validation)

@@ -36,13 +36,13 @@ class Reference:
         assert model.model_path is not None
         self.policy = load_policy(
             model.model_path,
-            DTYPES[dtype],
+            None,
             gradient_checkpointing=None,
             overrides=model.override_config,
             attn_implementation=model.attn_implementation,
         )
         self.policy.requires_grad_(False).eval()
-        shard(self.policy, config.fsdp, mesh)
+        shard(self.policy, config.fsdp, mesh, DTYPES[dtype])
         if actor.config.use_torch_compile and cuda:
             self.policy.compile_layers()
         self._offload()

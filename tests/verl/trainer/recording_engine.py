@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from verl.files import Files, sync_file
 from verl.metric_types import Metrics, Peak
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult
 from verl.workers.pictures import save_pictures
@@ -96,6 +97,9 @@ class RecordingEngine:
         )
         return {"actor/loss": self.weight, "memory/update_gib": Peak(1.0)}
 
+    def take_bad_samples(self) -> list[str]:
+        return ["video/7"]
+
     def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
         self.calls.append(("prefetch_prompts", [[request.uid for request in batch] for batch in batches]))
 
@@ -118,10 +122,15 @@ class RecordingEngine:
         for uid in uids:
             del self.stored[uid]
 
-    def save(self, folder: str) -> None:
+    def check_folder(self, folder: str, token: str) -> list[tuple[str, str | None]]:
+        Path(folder, f".shared_{token}_0").touch()
+        return [("here", None)]
+
+    def save(self, folder: str) -> Files:
         path = Path(folder, "actor", "huggingface")
         path.mkdir(parents=True)
         (path / "weight").write_text(repr(self.weight))
+        return {"actor/huggingface/weight": sync_file(path / "weight")}
 
     def load(self, folder: str) -> None:
         self.weight = float(Path(folder, "actor", "huggingface", "weight").read_text())
