@@ -15,7 +15,6 @@ from eval.options import EvaluateConfig
 from eval.records import PredictionRecord
 from eval.run_folder import RunFolder
 from veason.data import VideoSample, open_benchmark
-from veason.errors import DataError
 from veason.pipeline import Frames, Prediction, Segmenter
 from veason.policy import Question, Sampling, VLLMPolicy
 from veason.tracking import build_tracker
@@ -108,14 +107,9 @@ class EvaluationWorker:
     def _track(
         self, group: Sequence[VideoSample], frames: Frames, answers: dict[str, str], policy_seconds: float
     ) -> list[TrackedSample]:
-        """Track the samples of one video. Raises DataError when its frames are not of the annotated size."""
+        """Track the samples of one video."""
         started = time.perf_counter()
-        first, shape = group[0], (len(frames), group[0].height, group[0].width)
-        if (found := frames[0].shape[:2]) != shape[1:]:  # boxes would be scaled to one size and tracked in another
-            path = self.benchmark.frame_path(first, 0)
-            raise DataError(
-                f"{first.sample_id}: {path} is {found[0]}x{found[1]}, its annotation says {first.height}x{first.width}"
-            )
+        shape = (len(frames), group[0].height, group[0].width)
         predictions = [self.segmenter.parse(answers[sample.sample_id], shape) for sample in group]
         masks = self.segmenter.track_all(frames, predictions)
         seconds = {
@@ -134,7 +128,9 @@ class EvaluationWorker:
             self.folder.append(record, self.rank)
 
     def _frames(self, sample: VideoSample) -> FrameFiles:
-        return FrameFiles([self.benchmark.frame_path(sample, index) for index in range(len(sample.frames))])
+        # Of the annotated size: boxes would be scaled to one size and tracked in another.
+        paths = [self.benchmark.frame_path(sample, index) for index in range(len(sample.frames))]
+        return FrameFiles(paths, (sample.height, sample.width))
 
 
 def split_by_memory(group: list[VideoSample]) -> Iterator[list[VideoSample]]:

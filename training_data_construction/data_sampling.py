@@ -12,18 +12,20 @@ a sampled expression are omitted.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 if __package__ in (None, ""):  # run as a script: replace its folder on the path by the project's
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from veason.data.annotation import as_list, as_mapping, check_type
+from veason.data.sample import read_json
+from veason.errors import DataError, describe
 from veason.files import write_json
 
 Key = tuple[str, str]  # video, exp_id
@@ -34,13 +36,9 @@ ABSENT = 2
 STRATA: tuple[Stratum, ...] = tuple((kind, number) for kind in TYPES.values() for number in ("single", "multiple"))
 
 
-class SamplingError(ValueError):
-    """The input has nothing to sample, or is not a ReVOS annotation file."""
-
-
-def stratum_of(expression: dict[str, Any]) -> Stratum | None:
+def stratum_of(expression: Mapping[str, Any]) -> Stratum | None:
     """The stratum of an expression; None for an absent target or an expression without objects."""
-    kind, objects = TYPES.get(expression["type_id"]), len(expression["obj_id"])
+    kind, objects = TYPES.get(expression["type_id"]), len(as_list(expression["obj_id"], "obj_id", empty=True))
     if kind is None or objects == 0:
         return None
     return kind, "single" if objects == 1 else "multiple"
@@ -53,9 +51,12 @@ def group_by_stratum(videos: dict[str, Any]) -> tuple[dict[Stratum, list[Key]], 
     for video, entry in videos.items():
         for exp_id, expression in entry["expressions"].items():
             try:
-                stratum, is_absent = stratum_of(expression), expression["type_id"] == ABSENT
-            except KeyError as error:
-                raise SamplingError(f"expression {exp_id} of video {video} has no {error}") from None
+                asked = as_mapping(expression, "it")
+                check_type(asked["type_id"])
+                stratum, is_absent = stratum_of(asked), asked["type_id"] == ABSENT
+            except (KeyError, DataError) as error:
+                reason = f"it has no {error}" if isinstance(error, KeyError) else error
+                raise DataError(f"expression {exp_id} of video {video}: {reason}") from None
             if stratum is not None:
                 strata[stratum].append((video, exp_id))
             elif is_absent:
@@ -77,14 +78,12 @@ def sample_keys(strata: dict[Stratum, list[Key]], target_size: int, rng: random.
     """Samples `target_size` expressions, or all of them when there are fewer.
 
     Raises:
-        SamplingError: there is no expression to sample, or `target_size` is below 1.
+        DataError: there is no expression to sample, or `target_size` is below 1.
     """
     if target_size < 1:
-        raise SamplingError(f"--target_size {target_size}: at least 1 is needed")
+        raise DataError(f"--target_size {target_size}: at least 1 is needed")
     if not any(strata.values()):
-        raise SamplingError(
-            "no referring or reasoning expression (type_id 0 or 1) with an object: nothing can be sampled"
-        )
+        raise DataError("no referring or reasoning expression (type_id 0 or 1) with an object: nothing can be sampled")
     wanted = quotas(strata, target_size)
     chosen = [key for stratum, keys in strata.items() for key in rng.sample(keys, wanted[stratum])]
     if len(chosen) > target_size:
@@ -124,16 +123,13 @@ def distribution(strata: dict[Stratum, list[Key]], absent: Sequence[Key], chosen
 
 def read_annotation(path: Path) -> dict[str, Any]:
     """Reads the annotation file and checks that it has videos with expressions by id."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SamplingError(f"input does not exist: {path}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SamplingError(f"input is not JSON: {path} ({error})") from None
-    videos = content.get("videos") if isinstance(content, dict) else None
-    if not isinstance(videos, dict) or not all(isinstance(entry.get("expressions"), dict) for entry in videos.values()):
-        raise SamplingError(f'input is not a ReVOS annotation ("videos" with "expressions" by id): {path}')
-    return content
+    content = as_mapping(read_json(path, "input"), f"input {path}")
+    videos = as_mapping(content.get("videos"), f"{path}: videos")
+    for video, entry in videos.items():
+        as_mapping(
+            as_mapping(entry, f"{path}: video {video}").get("expressions"), f"{path}: video {video}: expressions"
+        )
+    return dict(content)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -151,16 +147,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rng = random.Random(options.seed)
     try:
         if options.absent_size < 0:
-            raise SamplingError(f"--absent_size {options.absent_size}: at least 0 is needed")
+            raise DataError(f"--absent_size {options.absent_size}: at least 0 is needed")
         content = read_annotation(source)
         strata, absent = group_by_stratum(content["videos"])
         chosen = sample_keys(strata, options.target_size, rng)
         chosen |= set(rng.sample(absent, min(options.absent_size, len(absent))))
         write_json(output, select(content, chosen), indent=4, ensure_ascii=False)
-    except SamplingError as error:
+    except UnicodeEncodeError as error:
+        raise SystemExit(f"data_sampling: {source} holds half of a character ({describe(error)})") from None
+    except DataError as error:
         raise SystemExit(f"data_sampling: {error}") from None
     except OSError as error:
-        raise SystemExit(f"data_sampling: {error.filename}: {error.strerror}") from None
+        raise SystemExit(f"data_sampling: {describe(error)}") from None
     print(distribution(strata, absent, chosen))
     print(f"{len(chosen)} expressions written to {output}")
 

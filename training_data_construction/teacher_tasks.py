@@ -77,6 +77,12 @@ def plan_tasks(
         DataError: there is no usable expression, or a bad sample.
     """
     excluded, taken, bad = set(exclude), Counter[str](), dict[str, str]()
+    hint = "(--exclude or --on_bad_sample skip omits it)"
+    for entry in benchmark.rejected:
+        if not excluded & {entry.name, entry.video}:
+            if on_bad_sample != "skip":
+                raise DataError(f"{entry.name}: {entry.reason} {hint}")
+            bad[entry.name] = entry.reason
     tasks = []
     for sample in tqdm(benchmark.samples, desc="planning", unit="expr", disable=None, leave=False):
         unwanted = excluded & {sample.sample_id, sample.video} or (sample.type_id == 2 and not include_absent)
@@ -87,10 +93,11 @@ def plan_tasks(
             taken[sample.video] += 1
         except DataError as error:
             if on_bad_sample != "skip":
-                raise DataError(f"{error} (--exclude or --on_bad_sample skip omits it)") from error
+                raise DataError(f"{error} {hint}") from error
             bad[sample.sample_id] = str(error)
     if not tasks:
-        raise DataError(f"no expression to ask about in {benchmark.meta_path}")
+        left_out = f"; {len(bad)} bad samples, first {next(iter(bad.items()))}" if bad else ""
+        raise DataError(f"no expression to ask about in {benchmark.meta_path}{left_out}")
     return tasks, bad
 
 
@@ -128,12 +135,10 @@ def draw_pictures(task: TeacherTask) -> list[str]:
     """
     pictures = []
     for position, path in enumerate(task.paths):
-        frame = read_frame(path)
-        if frame.shape[:2] != (task.sample.height, task.sample.width):
-            size, annotated = frame.shape[:2], (task.sample.height, task.sample.width)
-            raise DataError(
-                f"{task.sample.sample_id}: frame {path} is {size}, the annotation says {annotated} (height, width)"
-            )
+        try:
+            frame = read_frame(path, (task.sample.height, task.sample.width))
+        except DataError as error:
+            raise DataError(f"{task.sample.sample_id}: {error}") from error
         height, width = teacher_size(*frame.shape[:2])
         picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         visible = [box for box in (task.boxes[position] if task.boxes else []) if box is not None]

@@ -87,7 +87,14 @@ def reasonvos() -> Iterator[Mutation]:
 
 def davis() -> Iterator[Mutation]:
     expressions = ("videos", "v", "expressions")
-    for name, value in {"missing": REMOVE, "null": None, "text": "one", "list": [1], "float": 1.5, "void": "255"}.items():
+    for name, value in {
+        "missing": REMOVE,
+        "null": None,
+        "text": "one",
+        "list": [1],
+        "float": 1.5,
+        "void": "255",
+    }.items():
         change = _set(DAVIS, *expressions, "0", "obj_id", value=value)
         yield Mutation(f"refdavis17_object_{name}", change, "refdavis17", affected=frozenset({"v/0"}))
     unknown = _set(DAVIS, *expressions, "0", "obj_id", value="9")

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 
-TIME_LIMIT = float(os.environ.get("MUT_LIMIT","60"))  # seconds for all consumers together; they take about one
+TIME_LIMIT = float(os.environ.get("MUT_LIMIT", "60"))  # seconds for all consumers together; they take about one
 MEMORY_LIMIT = 2 << 30  # bytes beyond what the process begins with
 PRELOADED = ["tests.data_mutations.consumers", "tests.data_mutations.catalogue", "tests.data_mutations.sets"]
 
