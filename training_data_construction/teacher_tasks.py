@@ -106,6 +106,8 @@ def _plan(benchmark: Benchmark, sample: VideoSample, seed: int, sampled_frames: 
         raise DataError(f"{sample.sample_id}: {problems[0]}")
     absent = sample.type_id == 2
     areas = np.zeros(len(sample.frames)) if absent else benchmark.areas(sample)
+    if not absent and not areas.any():
+        raise DataError(f"{sample.sample_id}: no mask in any frame, in {benchmark.truth_path(sample)}")
     rng = np.random.default_rng([seed, zlib.crc32(sample.sample_id.encode())])
     keyframe, frame_ids = anchored_frames(areas, sampled_frames, rng)
     tracks = [] if absent else benchmark.checked_tracks(sample, frame_ids)

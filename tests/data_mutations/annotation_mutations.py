@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.data_mutations.mutation import (
     ACCEPTED,
+    ANY,
     HARMLESS,
     REPORTED,
     Change,
@@ -251,7 +252,7 @@ def expressions() -> Iterator[Mutation]:
     for name, value in TYPES.items():
         yield Mutation(f"type_{name}", _expression("type_id", value), affected=only)
     yield Mutation("object_ids_as_texts", _expression("anno_id", ["0"]), verdict=HARMLESS)
-    yield Mutation("published_object_id_wrong", _expression("obj_id", "none"), verdict=HARMLESS)
+    yield Mutation("published_object_id_wrong", _expression("obj_id", "none"), verdict=ANY)
     for name, value in {"null": None, "text": "The box.", "number": 1, "list": [1, 2]}.items():
 
         def replace(content: Any, value: Any = value) -> None:
@@ -270,7 +271,7 @@ def expressions() -> Iterator[Mutation]:
         video = content["videos"]["a"]
         video["expressions"] = [{**asked, "exp_id": "0"} for asked in video["expressions"].values()]
 
-    yield Mutation("exp_id_twice_in_a_list", edit_json(META, list_with_one_id_twice), affected=frozenset({"a/1"}))
+    yield Mutation("exp_id_twice_in_a_list", edit_json(META, list_with_one_id_twice), affected=SHOWN_A)
     yield Mutation("absent_target_with_wrong_type", _expression("type_id", "2", exp_id="2"), affected=frozenset())
 
 

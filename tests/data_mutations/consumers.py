@@ -49,7 +49,8 @@ class Outcome:
     Attributes:
         error: the message that ended it; None when it went through.
         refused: sample id -> message, of the samples that were refused or skipped.
-        results: sample id -> digest of what was made of it; `truths` of the truth alone.
+        results: sample id -> digest of what was made of it.
+        truths: sample id -> part of it, such as a frame -> digest of the truth.
         findings: the audit's, as written to findings.jsonl.
         printed: on standard output and standard error.
     """
@@ -57,7 +58,7 @@ class Outcome:
     error: str | None = None
     refused: dict[str, str] = field(default_factory=dict)
     results: dict[str, str] = field(default_factory=dict)
-    truths: dict[str, str] = field(default_factory=dict)
+    truths: dict[str, dict[Any, str]] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     printed: str = ""
 
@@ -80,11 +81,17 @@ def digest(*parts: object) -> str:
     return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()[:16]
 
 
-def digests(example: Example) -> tuple[str, str]:
-    """Of everything but the pixels, which a harmless change of format may round otherwise; and of the truth."""
+def truth_by_frame(example: Example) -> dict[int, str]:
+    """Frame -> digest of its boxes and its mask: which frames a seed shows depends on the sample's number."""
     assert example.truth is not None
-    truth = digest(example.truth.frame_ids, example.truth.boxes, example.truth.masks.tobytes())
-    return digest(example.messages, truth, example.response, [image.size for image in example.images]), truth
+    parts = zip(example.truth.frame_ids, example.truth.boxes, example.truth.masks, strict=True)
+    return {time: digest(boxes, mask.tobytes()) for time, boxes, mask in parts}
+
+
+def shown(example: Example) -> str:
+    """Digest of what is shown: without pixels, which another file format may round otherwise, and choice of frames."""
+    question = example.messages[-1]["content"][-1]
+    return digest(question, example.response, {image.size for image in example.images})
 
 
 def section(layout: str, root: Path) -> dict[str, Any]:
@@ -105,15 +112,15 @@ def train(layout: str, root: Path, on_bad_sample: str = "raise", exclude: Path |
         for index in range(len(data)):
             try:
                 examples = [data.example(index, seed) for seed in range(SEEDS)]
-                outlines = [data.outline(index, seed) for seed in range(SEEDS)]
+                messages, sizes = data.outline(index, 0)
             except DataError as error:
                 outcome.refused[data.sample_id(index)] = str(error)
                 continue
-            assert all(example.images and messages for example, (messages, _) in zip(examples, outlines))
+            assert messages and len(sizes) == len(examples[0].images) > 0
             if {example.sample_id for example in examples} == {data.sample_id(index)}:
-                made = [digests(example) for example in examples]
-                outcome.results[data.sample_id(index)] = digest(*(both for both, _ in made))
-                outcome.truths[data.sample_id(index)] = digest(*(truth for _, truth in made))
+                outcome.results[data.sample_id(index)] = shown(examples[0])
+                for example in examples:
+                    outcome.truths.setdefault(example.sample_id, {}).update(truth_by_frame(example))
         outcome.refused |= data.skipped
         for name in data.skipped:
             outcome.results.pop(name, None)
@@ -145,13 +152,12 @@ def teach(layout: str, root: Path, output: Path, on_bad_sample: str = "raise") -
         outcome.refused = {"?": outcome.printed}
     if (output / "cot_train.json").exists():
         for record in json.loads((output / "cot_train.json").read_text(encoding="utf-8")):
-            truth = digest(record["frame_ids"], record["solution"])
-            outcome.truths[record["sample_id"]] = truth
-            outcome.results[record["sample_id"]] = digest(truth, record["conversation"])
+            outcome.truths[record["sample_id"]] = {"": digest(record["frame_ids"], record["solution"])}
+            outcome.results[record["sample_id"]] = digest(record["conversation"])
     return outcome
 
 
-def sample(layout: str, root: Path, output: Path) -> Outcome:
+def sample(root: Path, output: Path) -> Outcome:
     """Draw a subset, of ReVOS alone."""
     outcome = Outcome()
     line = ["--input_json", root / "meta_expressions_train_.json", "--output_json", output, "--target_size", 100]
@@ -205,8 +211,8 @@ def evaluate(layout: str, root: Path, output: Path) -> Outcome:
             outcome.error = str(error)
             return outcome
     for score in as_json(scores):
-        outcome.truths[score["sample_id"]] = digest(score["J"], score["F"])
-        outcome.results[score["sample_id"]] = digest(score["J"], score["F"], score["type_id"])
+        outcome.truths[score["sample_id"]] = {"": digest(score["J"], score["F"])}
+        outcome.results[score["sample_id"]] = digest(score["type_id"])
     return outcome
 
 
@@ -215,17 +221,31 @@ def last_line(text: str) -> str:
 
 
 def consume(layout: str, root: Path, scratch: Path) -> Iterator[tuple[str, Callable[[], Outcome]]]:
-    """Every consumer of a layout: (name, call)."""
+    """Every consumer of a layout: (name, call). What skips bad samples runs where there is one."""
+    done: dict[str, Outcome] = {}
+
+    def kept(name: str, call: Callable[[], Outcome]) -> tuple[str, Callable[[], Outcome]]:
+        def run() -> Outcome:
+            done[name] = call()
+            return done[name]
+
+        return name, run
+
+    def refused(name: str) -> bool:
+        return name not in done or bool(done[name].error or done[name].refused)
+
     if layout != "cot":
-        yield "audit", lambda: audit(layout, root, scratch / "audit")
-    yield "train", lambda: train(layout, root)
-    yield "train_skipping", lambda: train(layout, root, "skip")
+        yield kept("audit", lambda: audit(layout, root, scratch / "audit"))
+    yield kept("train", lambda: train(layout, root))
+    if refused("train"):
+        yield kept("train_skipping", lambda: train(layout, root, "skip"))
     if layout == "cot":
         return
-    if (scratch / "audit" / "exclude.txt").exists():
-        yield "train_excluding", lambda: train(layout, root, exclude=scratch / "audit" / "exclude.txt")
-    yield "teach", lambda: teach(layout, root, scratch / "cot")
-    yield "teach_skipping", lambda: teach(layout, root, scratch / "cot_skipping", "skip")
+    if refused("audit") and (scratch / "audit" / "exclude.txt").exists():
+        yield kept("train_excluding", lambda: train(layout, root, exclude=scratch / "audit" / "exclude.txt"))
+    yield kept("teach", lambda: teach(layout, root, scratch / "cot"))
+    if refused("teach"):
+        yield kept("teach_skipping", lambda: teach(layout, root, scratch / "cot_skipping", "skip"))
     if layout == "revos":
-        yield "sample", lambda: sample(layout, root, scratch / "select.json")
-    yield "evaluate", lambda: evaluate(layout, root, scratch / "run")
+        yield kept("sample", lambda: sample(root, scratch / "select.json"))
+    yield kept("evaluate", lambda: evaluate(layout, root, scratch / "run"))

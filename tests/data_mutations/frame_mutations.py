@@ -113,7 +113,7 @@ def one_frame() -> Iterator[Mutation]:
     yield Mutation("frame_linked", _link, verdict=HARMLESS)
     for number in (0, 11):
         bad = replace_bytes([f"{FOLDER}/{number:05d}.jpg"], lambda raw: picture(size=(20, 10)))
-        yield Mutation(f"frame_{number}_smaller", bad, affected=SHOWN_A)
+        yield Mutation(f"frame_{number}_smaller", bad)  # training refuses it when it is shown
     yield Mutation("frame_more_than_listed", replace_copy("00007.jpg", "00055.jpg"), verdict=REPORTED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -82,7 +83,7 @@ def reasonvos() -> Iterator[Mutation]:
     for name, value in {"missing": REMOVE, "null": None, "list": [], "parent_folder": "../burst"}.items():
         yield Mutation(f"reasonvos_source_{name}", _set(REASONVOS, "videos", "v", "source", value=value), "reasonvos")
     same = _set(REASONVOS, "videos", "v", "expressions", 1, "obj_id", value="3")
-    yield Mutation("reasonvos_sample_twice", same, "reasonvos", affected=frozenset({"burst_v_5/0"}))
+    yield Mutation("reasonvos_sample_twice", same, "reasonvos")
 
 
 def davis() -> Iterator[Mutation]:
@@ -131,7 +132,8 @@ def vicas() -> Iterator[Mutation]:
         "video_twice": [12, 12],
     }
     for name, value in splits.items():
-        yield Mutation(f"vicas_split_{name}", edit_json(VICAS_SPLIT, lambda _, value=value: value), "vicas")
+        change = replace_bytes(VICAS_SPLIT, lambda _, value=value: json.dumps(value).encode())
+        yield Mutation(f"vicas_split_{name}", change, "vicas")
     one_more = edit_json(VICAS_SPLIT, lambda _: [12, 99])
     yield Mutation("vicas_one_video_not_on_disk", one_more, "vicas", affected=frozenset())
     yield Mutation("vicas_split_as_texts", edit_json(VICAS_SPLIT, lambda _: ["000012"]), "vicas", verdict=HARMLESS)

@@ -11,9 +11,10 @@ from typing import Any
 from tests.data_mutations.mutation import ANY, Mutation
 
 VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 3.5, 10**25, float("nan"), "", "7", "../x", "\x00", "\ud800", "<|image_pad|>", [], [None], [[]], {},
-    {"a": None}, [0] * 50,
-)  # fmt: skip
+    *(None, True, -1, 0, 3.5, 10**25, float("nan")),
+    *("", "7", "../x", "\x00", "\ud800", "<|image_pad|>"),
+    *([], [None], [[]], {}, {"a": None}, [0] * 50),
+)
 NODES, BYTES = 48, 16  # how many of each
 
 

@@ -75,8 +75,7 @@ def mutations() -> Iterator[Mutation]:
     yield Mutation("records_cut", replace_bytes(RECORDS, lambda raw: raw[:-10]), "cot")
     for what in ("nothing", "folder", "fifo", "socket", "loop", "zero_device", "sparse"):
         yield Mutation(f"records_are_{what}", put(RECORDS, what), "cot")
-    yield Mutation(
-        "record_twice", edit_json(RECORDS, lambda content: [content[0], *content]), "cot", affected=frozenset()
-    )
+    twice = edit_json(RECORDS, lambda content: [content[0], *content])
+    yield Mutation("record_twice", twice, "cot", affected=FIRST)
     without = edit_json(RECORDS, lambda content: [record.pop("CoT") and record for record in content])
     yield Mutation("records_without_chain", without, "cot", verdict=ACCEPTED)

@@ -70,6 +70,7 @@ def _consume(results: Connection, name: str | None, layout: str) -> None:
 
     with open("/proc/self/statm", encoding="ascii") as file:
         begun_with = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    os.fsync = lambda _: None  # type: ignore[assignment]  # nothing here outlives the process
     resource.setrlimit(resource.RLIMIT_AS, (begun_with + MEMORY_LIMIT,) * 2)
     folder = Path(tempfile.mkdtemp(prefix="mutation-"))
     try:

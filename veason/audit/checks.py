@@ -30,6 +30,7 @@ KINDS = {
     "empty_target": ("no object of the expression has a mask in any frame", True),
     "foreground": ("the masks of all objects of the video, which the robustness R needs, do not fit", True),
     "refused": ("training or evaluation refuses the expression for another reason", True),
+    "unseen_object": ("one of several objects of the expression has no mask in any frame", False),
     "flicker": ("a mask is elsewhere for one frame", True),
 }
 
@@ -107,11 +108,16 @@ def _check_masks(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[F
                 findings, tracks[object_id] = _check_object(benchmark, sample, object_id, sample_ids)
                 found += findings
     for sample in samples:
-        known = [tracks[object_id] for object_id in sample.object_ids]
-        if sample.type_id != 2 and not any(track is None or any(map(masks.area, track)) for track in known):
-            ids = ", ".join(sample.object_ids) or "none"
-            detail = f"no mask in any frame (ids {ids})"
-            found.append(_finding(benchmark, "empty_target", sample, detail, (sample.sample_id,)))
+        if sample.type_id == 2:
+            continue
+        unseen = [name for name in sample.object_ids if (track := tracks[name]) is not None and not _is_seen(track)]
+        if len(unseen) == len(sample.object_ids):
+            kind, detail = "empty_target", f"no mask in any frame (ids {', '.join(unseen) or 'none'})"
+        elif unseen:
+            kind, detail = "unseen_object", f"no mask in any frame of ids {', '.join(unseen)}"
+        else:
+            continue
+        found.append(_finding(benchmark, kind, sample, detail, (sample.sample_id,)))
     return found
 
 
@@ -212,6 +218,10 @@ def overlap(one: Rle | None, other: Rle | None) -> float:
     if one is None or other is None:
         return 0.0
     return float(coco.iou([one], [other], [0])[0, 0])
+
+
+def _is_seen(track: Sequence[Rle | None]) -> bool:
+    return any(map(masks.area, track))
 
 
 def _damage(rle: Rle) -> str | None:

@@ -109,7 +109,7 @@ class Benchmark(ABC):
 
     def reject(self, name: str, video: str, reason: str) -> None:
         """Leave out an entry of the annotation; see `Rejected`."""
-        self.rejected.append(Rejected(*map(printable, (name, video, reason))))
+        self.rejected.append(Rejected(printable(name) or "''", printable(video), printable(reason)))
 
     def _checked(self, samples: Iterable[VideoSample]) -> list[VideoSample]:
         """The samples that pass `check_sample` and whose id no other has; the others are rejected."""
@@ -228,7 +228,10 @@ class Benchmark(ABC):
 
     def problems(self, sample: VideoSample) -> list[str]:
         """What is wrong with a sample as far as it can be seen without reading pixels or masks; [] when nothing is."""
-        return self.missing_files(sample.frame_dir, sample.frames, self.suffix, "frame")
+        found = self.missing_files(sample.frame_dir, sample.frames, self.suffix, "frame")
+        if self.has_truth and sample.type_id != 2 and not sample.object_ids:  # it would be scored as an absent target
+            found.append(f"{self.meta_path}: no object is named")
+        return found
 
     @property
     def validated_videos(self) -> set[str]:
@@ -236,11 +239,8 @@ class Benchmark(ABC):
         return set()
 
     def training_problems(self, sample: VideoSample) -> list[str]:
-        """`problems`, and that a sample with a target names no object."""
-        found = self.problems(sample)
-        if not found and sample.type_id != 2 and not sample.object_ids:
-            return [f"{self.meta_path}: no object is named"]
-        return found
+        """`problems`, and what else keeps a sample from being trained on."""
+        return self.problems(sample)
 
     def missing_files(self, folder: Path, names: Iterable[str], suffix: str, what: str) -> list[str]:
         """`missing_files`, each folder listed once."""

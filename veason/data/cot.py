@@ -8,13 +8,14 @@ each example, so that generated answers can be scored as in GRPO.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from veason.data import find_benchmark
-from veason.data.annotation import MARKUP, Rejected, as_id, as_list, as_mapping, as_name, as_names, shorten
+from veason.data.annotation import MARKUP, Rejected, as_id, as_list, as_mapping, as_name, as_names, as_size, shorten
 from veason.data.base import Benchmark
 from veason.data.examples import Example
 from veason.data.revos import ReVOS
@@ -117,14 +118,14 @@ def records_by_sample(path: Path, side: int | None = None) -> tuple[dict[str, di
     found: dict[str, dict[str, Any]] = {}
     bad: list[Rejected] = []
     of_video: dict[str, list[Any]] = {}
+    counts: Counter[str] = Counter()
     for number, record in enumerate(as_list(read_json(path, "file of chain-of-thought records"), f"{path}")):
         name = video = f"record {number}"
         try:
             check_record(as_mapping(record, "it"))
             video = record["video"]
             name = record.get("sample_id") or f"{video}/{record['exp_id']}"
-            if name in found:
-                raise DataError(f"{name} has two records")
+            counts[name] += 1
             shared = [record.get(key) for key in OF_VIDEO]
             if of_video.setdefault(video, shared) != shared:
                 raise DataError(f"{name}: another record of its video has other frames or another size")
@@ -137,6 +138,10 @@ def records_by_sample(path: Path, side: int | None = None) -> tuple[dict[str, di
             found[name] = record
         except DataError as error:
             bad.append(Rejected(printable(name), printable(video), f"{path}: record {number}: {error}"))
+    for name, count in counts.items():
+        if count > 1:  # which one is meant is open
+            found.pop(name, None)
+            bad.append(Rejected(printable(name), printable(name.rpartition("/")[0]), f"{path}: {name} has two records"))
     return found, bad
 
 
@@ -146,8 +151,10 @@ def check_record(record: Mapping[str, Any]) -> None:
         raise DataError(f"it has no {', '.join(missing)}")
     video = as_name(record["video"], "its video", folders=True)
     exp_id = as_name(as_id(record["exp_id"], "its exp_id"), "its exp_id")
-    if "sample_id" in record:
-        as_name(record["sample_id"], "its sample_id", folders=True)
+    if as_name(record.get("sample_id", exp_id), "its sample_id", folders=True).rpartition("/")[2] != exp_id:
+        raise DataError(f"its sample_id {record['sample_id']} is not of its exp_id {exp_id}")
+    if "height" in record or "width" in record:
+        as_size(record.get("height"), record.get("width"))
     where, frames, times = f"{video}/{exp_id}", as_names(record["frames"], "frames"), record["frame_ids"]
     if not all(type(time) is int for time in as_list(times, "frame_ids")) or sorted(set(times)) != times:
         raise DataError(f"{where}: frame_ids {shorten(times)} that are no increasing times of frames")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from veason import masks
-from veason.data.annotation import as_id, as_ids, as_mapping, as_name, as_names, as_size, pairs_by_id
+from veason.data.annotation import as_id, as_ids, as_mapping, as_name, as_names, as_size, check_type, pairs_by_id
 from veason.data.base import Benchmark, UnknownObjectError
 from veason.data.mask_index import MaskIndex
 from veason.data.sample import VideoSample, read_json
@@ -156,6 +156,8 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         self, video: str, meta: dict[str, Any], expression: dict[str, Any]
     ) -> tuple[int | None, tuple[str, ...]]:
         type_id = expression["type_id"] if self.needs_type else expression.get("type_id")
+        if self.needs_type:
+            check_type(type_id)
         return type_id, () if type_id == 2 or not self.has_truth else as_ids(expression["anno_id"], "its anno_id")
 
     def listed_track(self, sample: VideoSample, object_id: str) -> list[Rle | None]:
