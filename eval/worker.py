@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from eval.options import EvaluateConfig
 from eval.records import PredictionRecord
 from eval.run_folder import RunFolder
 from veason.data import VideoSample, open_benchmark
+from veason.errors import DataError
 from veason.pipeline import Frames, Prediction, Segmenter
 from veason.policy import Question, Sampling, VLLMPolicy
 from veason.tracking import build_tracker
@@ -128,9 +130,22 @@ class EvaluationWorker:
             self.folder.append(record, self.rank)
 
     def _frames(self, sample: VideoSample) -> FrameFiles:
-        # Of the annotated size: boxes would be scaled to one size and tracked in another.
         paths = [self.benchmark.frame_path(sample, index) for index in range(len(sample.frames))]
-        return FrameFiles(paths, (sample.height, sample.width))
+        return SampleFrames(sample.sample_id, paths, (sample.height, sample.width))
+
+
+class SampleFrames(FrameFiles):
+    """The frames of a sample, of the annotated size: boxes would be scaled to one size and tracked in another."""
+
+    def __init__(self, sample_id: str, paths: Sequence[Path], size: tuple[int, int]) -> None:
+        super().__init__(paths, size)
+        self.sample_id = sample_id
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        try:
+            return super().__getitem__(index)
+        except DataError as error:
+            raise DataError(f"{self.sample_id}: {error}") from error
 
 
 def split_by_memory(group: list[VideoSample]) -> Iterator[list[VideoSample]]:

@@ -65,7 +65,9 @@ class ExpressionsBenchmark(Benchmark):
 
     def _read_frames(self, meta: Mapping[str, Any], folder: Path) -> tuple[tuple[str, ...], int, int]:
         """The names of a video's frames, their height and their width."""
-        frames = tuple(sorted(as_names(meta.get("frames"), "frames")))
+        if not meta.get("frames"):
+            raise DataError("it has no frames")
+        frames = tuple(sorted(as_names(meta["frames"], "its frames")))
         if "height" in meta and "width" in meta:
             return frames, *as_size(meta["height"], meta["width"])
         return frames, *_first_size(folder / (frame + self.suffix) for frame in frames)

@@ -258,8 +258,7 @@ def _row(name: str, value: Any) -> tuple[tuple[Any, ...], bytes]:
     height, width = (None, None) if not sizes else sizes.pop() if len(sizes) == 1 else (0, 0)
     if found := masks.find_damage(rles):
         damage = damage or f"frame {found[0]}: {found[1]}"
-    present = 0 if damage else sum(masks.area(rle) > 0 for rle in rles)
-    return (name, len(rles), present, height, width, damage), _pack(rles)
+    return (name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width, damage), _pack(rles)
 
 
 def _checksum(summaries: Sequence[tuple[Any, ...]], start: int = 0) -> int:
