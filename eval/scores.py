@@ -18,6 +18,7 @@ import numpy as np
 
 from veason.data import Benchmark, VideoSample, open_benchmark
 from veason.errors import DataError
+from veason.masks import read_mask
 from veason.metrics.scores import SampleScore
 
 VIDEOS_PER_PROCESS = 4  # at least; a process takes a second or two to start
@@ -86,11 +87,9 @@ def read_predictions(root: Path, sample: VideoSample) -> tuple[np.ndarray, np.nd
     present = np.zeros(len(sample.frames), bool)
     for index, frame in enumerate(sample.frames):
         path = folder / f"{frame}.png"
-        if not path.is_file():
+        if not os.path.lexists(path):
             continue
-        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if picture is None:
-            raise DataError(f"prediction cannot be read: {path}")
+        picture = read_mask(path, numbered=False, what="prediction")
         if picture.shape != values.shape[1:]:
             raise DataError(
                 f"prediction {path} is {picture.shape[0]}x{picture.shape[1]}, its video {sample.height}x{sample.width}"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -108,14 +109,9 @@ class EvaluationWorker:
     def _track(
         self, group: Sequence[VideoSample], frames: Frames, answers: dict[str, str], policy_seconds: float
     ) -> list[TrackedSample]:
-        """Track the samples of one video. Raises DataError when its frames are not of the annotated size."""
+        """Track the samples of one video."""
         started = time.perf_counter()
-        first, shape = group[0], (len(frames), group[0].height, group[0].width)
-        if (found := frames[0].shape[:2]) != shape[1:]:  # boxes would be scaled to one size and tracked in another
-            path = self.benchmark.frame_path(first, 0)
-            raise DataError(
-                f"{first.sample_id}: {path} is {found[0]}x{found[1]}, its annotation says {first.height}x{first.width}"
-            )
+        shape = (len(frames), group[0].height, group[0].width)
         predictions = [self.segmenter.parse(answers[sample.sample_id], shape) for sample in group]
         masks = self.segmenter.track_all(frames, predictions)
         seconds = {
@@ -134,7 +130,22 @@ class EvaluationWorker:
             self.folder.append(record, self.rank)
 
     def _frames(self, sample: VideoSample) -> FrameFiles:
-        return FrameFiles([self.benchmark.frame_path(sample, index) for index in range(len(sample.frames))])
+        paths = [self.benchmark.frame_path(sample, index) for index in range(len(sample.frames))]
+        return SampleFrames(sample.sample_id, paths, (sample.height, sample.width))
+
+
+class SampleFrames(FrameFiles):
+    """The frames of a sample, of the annotated size: boxes would be scaled to one size and tracked in another."""
+
+    def __init__(self, sample_id: str, paths: Sequence[Path], size: tuple[int, int]) -> None:
+        super().__init__(paths, size)
+        self.sample_id = sample_id
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        try:
+            return super().__getitem__(index)
+        except DataError as error:
+            raise DataError(f"{self.sample_id}: {error}") from error
 
 
 def split_by_memory(group: list[VideoSample]) -> Iterator[list[VideoSample]]:

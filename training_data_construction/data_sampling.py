@@ -16,7 +16,7 @@ import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ if __package__ in (None, ""):  # run as a script: replace its folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from veason.command_line import parse_arguments
+from veason.data.annotation import as_list, as_mapping, check_type
 from veason.data.sample import read_json
 from veason.errors import DataError, describe
 from veason.files import write_json
@@ -36,9 +37,9 @@ ABSENT = 2
 STRATA: tuple[Stratum, ...] = tuple((kind, number) for kind in TYPES.values() for number in ("single", "multiple"))
 
 
-def stratum_of(expression: dict[str, Any]) -> Stratum | None:
+def stratum_of(expression: Mapping[str, Any]) -> Stratum | None:
     """The stratum of an expression; None for an absent target or an expression without objects."""
-    kind, objects = TYPES.get(expression["type_id"]), len(expression["obj_id"])
+    kind, objects = TYPES.get(expression["type_id"]), len(as_list(expression["obj_id"], "obj_id", empty=True))
     if kind is None or objects == 0:
         return None
     return kind, "single" if objects == 1 else "multiple"
@@ -51,9 +52,12 @@ def group_by_stratum(videos: dict[str, Any]) -> tuple[dict[Stratum, list[Key]], 
     for video, entry in videos.items():
         for exp_id, expression in entry["expressions"].items():
             try:
-                stratum, is_absent = stratum_of(expression), expression["type_id"] == ABSENT
-            except KeyError as error:
-                raise DataError(f"expression {exp_id} of video {video} has no {error}") from None
+                asked = as_mapping(expression, "it")
+                check_type(asked["type_id"])
+                stratum, is_absent = stratum_of(asked), asked["type_id"] == ABSENT
+            except (KeyError, DataError) as error:
+                reason = f"it has no {error}" if isinstance(error, KeyError) else error
+                raise DataError(f"expression {exp_id} of video {video}: {reason}") from None
             if stratum is not None:
                 strata[stratum].append((video, exp_id))
             elif is_absent:
@@ -120,11 +124,13 @@ def distribution(strata: dict[Stratum, list[Key]], absent: Sequence[Key], chosen
 
 def read_annotation(path: Path) -> dict[str, Any]:
     """Reads the annotation file and checks that it has videos with expressions by id."""
-    content = read_json(path)
-    videos = content.get("videos") if isinstance(content, dict) else None
-    if not isinstance(videos, dict) or not all(isinstance(entry.get("expressions"), dict) for entry in videos.values()):
-        raise DataError(f'input is not a ReVOS annotation ("videos" with "expressions" by id): {path}')
-    return content
+    content = as_mapping(read_json(path, "input"), f"input {path}")
+    videos = as_mapping(content.get("videos"), f"{path}: videos")
+    for video, entry in videos.items():
+        as_mapping(
+            as_mapping(entry, f"{path}: video {video}").get("expressions"), f"{path}: video {video}: expressions"
+        )
+    return dict(content)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -148,7 +154,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen = sample_keys(strata, options.target_size, rng)
         chosen |= set(rng.sample(absent, min(options.absent_size, len(absent))))
         write_json(output, select(content, chosen), indent=4, ensure_ascii=False)
-    except (DataError, OSError) as error:
+    except UnicodeEncodeError as error:
+        raise SystemExit(f"data_sampling: {source} holds half of a character ({describe(error)})") from None
+    except DataError as error:
+        raise SystemExit(f"data_sampling: {error}") from None
+    except OSError as error:
         raise SystemExit(f"data_sampling: {describe(error)}") from None
     print(distribution(strata, absent, chosen))
     print(f"{len(chosen)} expressions written to {output}")

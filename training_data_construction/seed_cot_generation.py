@@ -29,6 +29,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 if __package__ in (None, ""):  # run as a script: replace its folder on the path by the project's
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -51,6 +52,7 @@ from veason.errors import DataError, describe
 from veason.files import write_json
 
 STATUS_OPEN = 3  # exit status
+SILENCE = 30.0  # seconds without a reply, after which it is said
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -130,17 +132,30 @@ def _add_teacher_options(group: argparse._ArgumentGroup) -> None:
     add("--model", help="the model's name at the server")
     add(
         "--request_options",
-        type=json.loads,
+        type=json_object,
         default={"max_tokens": 2048},
         help="further fields of each request, as JSON",
     )
     add("--max_words", type=int, default=500, help="longer answers are not accepted (%(default)s)")
     add("--workers", type=int, default=32, help="requests in flight (%(default)s)")
-    add("--timeout", type=float, default=180.0, help="seconds until a request fails (%(default)s)")
+    add("--timeout", type=float, default=180.0, help="seconds from a request to the end of its reply (%(default)s)")
     add("--tries", type=int, default=8, help="requests for one answer, before it is left to the next run (%(default)s)")
     add("--first_delay", type=float, default=1.0, help="seconds before the second try, then doubled (%(default)s)")
+    add(
+        "--retry_rejected",
+        "--retry_set_aside",
+        action="store_true",
+        help="ask again about the rejected expressions, after a change of the model or the options",
+    )
     add("--max_requests", type=int, help="limit of billed requests over all runs with this --output")
     add("--max_tokens_total", type=int, help="limit of prompt and completion tokens over all runs with this --output")
+
+
+def json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -169,6 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         with Journal(args.output / "journal.jsonl") as journal:
             progress = read_progress(journal.entries, tasks, teacher.size)
+            if args.retry_rejected:
+                reopen_rejected(journal, progress)
             collector = Collector(
                 teacher=teacher,
                 journal=journal,
@@ -186,6 +203,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _summarize(collector, progress, bad)
 
 
+def reopen_rejected(journal: Journal, progress: dict[str, Progress]) -> None:
+    """Journals that the rejected expressions are open again, as if nothing had been answered."""
+    for sample_id, state in progress.items():
+        if not state.open and state.accepted is None:
+            journal.append({"sample_id": sample_id, "reopened": True})
+            state.reopen()
+
+
 async def _collect(collector: Collector, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:
     """Runs the collector with a progress bar.
 
@@ -196,7 +221,7 @@ async def _collect(collector: Collector, tasks: Sequence[TeacherTask], progress:
 
     def interrupt() -> None:
         collector.stop("interrupted")
-        tqdm.write("waiting for the requests in flight; interrupt again to abandon them", file=sys.stderr)
+        _say("waiting for the requests in flight; interrupt again to abandon them")
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
@@ -214,7 +239,25 @@ async def _collect(collector: Collector, tasks: Sequence[TeacherTask], progress:
             bar.update()
 
         collector.report = report
-        await collector.run(tasks, progress)
+        collector.limiter.report = _say
+        waiting = asyncio.create_task(_tell_silence(collector.budget))
+        try:
+            await collector.run(tasks, progress)
+        finally:
+            waiting.cancel()
+
+
+async def _tell_silence(budget: Budget) -> None:
+    """Says that the run waits, each time that no reply has come for `SILENCE` seconds."""
+    while True:
+        before = budget.requests
+        await asyncio.sleep(SILENCE)
+        if budget.requests == before and budget.in_flight:
+            _say(f"no reply for {SILENCE:.0f} s; {budget.in_flight} requests in flight")
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
 
 
 def write_outputs(args: argparse.Namespace, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:

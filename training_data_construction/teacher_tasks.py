@@ -76,6 +76,12 @@ def plan_tasks(
         DataError: there is no usable expression, or a bad sample.
     """
     excluded, taken, bad = set(exclude), Counter[str](), dict[str, str]()
+    hint = "(--exclude or --on_bad_sample skip omits it)"
+    for entry in benchmark.rejected:
+        if not excluded & {entry.name, entry.video}:
+            if on_bad_sample != "skip":
+                raise DataError(f"{entry.name}: {entry.reason} {hint}")
+            bad[entry.name] = entry.reason
     tasks = []
     for sample in tqdm(benchmark.samples, desc="planning", unit="expr", disable=None, leave=False):
         unwanted = excluded & {sample.sample_id, sample.video} or (sample.type_id == 2 and not include_absent)
@@ -86,10 +92,11 @@ def plan_tasks(
             taken[sample.video] += 1
         except DataError as error:
             if on_bad_sample != "skip":
-                raise DataError(f"{error} (--exclude or --on_bad_sample skip omits it)") from error
+                raise DataError(f"{error} {hint}") from error
             bad[sample.sample_id] = str(error)
     if not tasks:
-        raise DataError(f"no expression to ask about in {benchmark.meta_path}")
+        left_out = f"; {len(bad)} bad samples, first {next(iter(bad.items()))}" if bad else ""
+        raise DataError(f"no expression to ask about in {benchmark.meta_path}{left_out}")
     return tasks, bad
 
 
@@ -98,6 +105,8 @@ def _plan(benchmark: Benchmark, sample: VideoSample, seed: int, sampled_frames: 
         raise DataError(f"{sample.sample_id}: {problems[0]}")
     absent = sample.type_id == 2
     areas = np.zeros(len(sample.frames)) if absent else benchmark.areas(sample)
+    if not absent and not areas.any():
+        raise DataError(f"{sample.sample_id}: no mask in any frame, in {benchmark.truth_path(sample)}")
     rng = np.random.default_rng([seed, zlib.crc32(sample.sample_id.encode())])
     keyframe, frame_ids = anchored_frames(areas, sampled_frames, rng)
     tracks = [] if absent else benchmark.checked_tracks(sample, frame_ids)
@@ -127,12 +136,10 @@ def draw_pictures(task: TeacherTask) -> list[str]:
     """
     pictures = []
     for position, path in enumerate(task.paths):
-        frame = read_frame(path)
-        if frame.shape[:2] != (task.sample.height, task.sample.width):
-            size, annotated = frame.shape[:2], (task.sample.height, task.sample.width)
-            raise DataError(
-                f"{task.sample.sample_id}: frame {path} is {size}, the annotation says {annotated} (height, width)"
-            )
+        try:
+            frame = read_frame(path, (task.sample.height, task.sample.width))
+        except DataError as error:
+            raise DataError(f"{task.sample.sample_id}: {error}") from error
         height, width = teacher_size(*frame.shape[:2])
         picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         visible = [box for box in (task.boxes[position] if task.boxes else []) if box is not None]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from veason.errors import DataError
+from veason.files import read_text_file
 
 SYSTEM_PROMPT = "You are a helpful assistant."
 
@@ -47,7 +48,7 @@ def load_template(template: str | Path | None) -> str:
     path = Path(template)
     if not path.is_file():
         raise DataError(f"prompt template {str(template)!r} is neither a text with {{expression}} nor a file")
-    text = path.read_text(encoding="utf-8").rstrip("\n")
+    text = read_text_file(path, "prompt template").rstrip("\n")
     if "{expression}" not in text:
         raise DataError(f"prompt template {path} has no {{expression}}")
     return text

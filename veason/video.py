@@ -16,16 +16,20 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class FrameFiles(Sequence[np.ndarray]):
-    """Picture files in order; frame t is read when it is indexed, uint8 [H, W, 3] RGB."""
+    """Picture files in order; frame t is read when it is indexed, uint8 [H, W, 3] RGB.
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
+    Args:
+        size: height and width that each has to have; None: any.
+    """
+
+    def __init__(self, paths: Sequence[Path], size: tuple[int, int] | None = None) -> None:
+        self.paths, self.size = list(paths), size
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        return read_frame(self.paths[index])
+        return read_frame(self.paths[index], self.size)
 
 
 def open_folder(folder: str | Path) -> FrameFiles:

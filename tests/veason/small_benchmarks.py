@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 from PIL import Image
-from small_revos import HEIGHT, WIDTH, rectangle, rle_json, write_frames
+
+from tests.veason.small_revos import HEIGHT, WIDTH, rectangle, rle_json, write_frames
 
 MASKS = np.stack([rectangle(2, 3 + t, 12, 20 + t) for t in range(4)])  # [4, H, W]
 OTHER = np.stack([rectangle(30, 40, 40, 60 - t) for t in range(4)])

@@ -226,8 +226,8 @@ def test_a_mask_that_cannot_be_decoded_is_named(revos):
 @pytest.mark.parametrize(
     ("damaged", "says"),
     [
-        (rle_json(np.ones((9, 8), np.uint8)), "mask of 9x8 pixels, frames of 48x80"),
-        ({"size": [HEIGHT, WIDTH], "counts": "5"}, "cannot be decoded"),
+        (rle_json(np.ones((9, 8), np.uint8)), "masks of id 'b' are of several sizes, the frames of 48x80"),
+        ({"size": [HEIGHT, WIDTH], "counts": "5"}, "id 'b', frame 2: .* cannot be decoded"),
     ],
 )
 def test_a_foreground_mask_that_does_not_fit_is_named(revos, damaged, says):
@@ -235,6 +235,8 @@ def test_a_foreground_mask_that_does_not_fit_is_named(revos, damaged, says):
     content = json.loads(path.read_text())
     content["b"]["masks_rle"][2] = damaged
     write_json(path, content)
-    benchmark = open_benchmark("revos", revos)
-    with pytest.raises(DataError, match=rf"mask_dict_foreground\.json: video b, frame 00002: .*{says}"):
+    with pytest.raises(DataError, match=rf"revos b/0: .*mask_dict_foreground\.json: {says}"):
+        open_benchmark("revos", revos)  # before anything is evaluated, and not only when R is computed
+    benchmark = open_benchmark("revos", revos, check=False)
+    with pytest.raises(DataError, match=rf"mask_dict_foreground\.json: {says}"):
         benchmark.foreground(benchmark.samples[3])

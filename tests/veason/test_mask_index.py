@@ -128,8 +128,6 @@ def test_a_build_killed_half_way_leaves_nothing_that_is_read(tmp_path):
         ('{"0": [null] "1": [null]}', "not JSON"),
         ('{"0": [null, oops, null]}', "not JSON"),
         ('{"0": [null], "0": [null]}', "twice"),
-        ('{"0": 3}', "no list of masks"),
-        ('{"0": [{"size": [3, 3]}]}', "frame 0: not a run-length mask"),
         ("{3: [null]}", "not JSON"),
     ],
 )
@@ -140,6 +138,32 @@ def test_a_broken_source_is_named_and_leaves_no_index(tmp_path, content, says):
         open_quietly(source)
     assert "mask_dict.json" in str(caught.value) and "\n" not in str(caught.value)
     assert not index_path(source).exists() and not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("track", "says"),
+    [("3", "no list of masks"), ('[null, {"size": [3, 3]}]', "frame 1: not a run-length mask")],
+)
+def test_an_object_that_cannot_be_read_is_damaged_and_the_others_are_not(tmp_path, track, says):
+    source = tmp_path / "mask_dict.json"
+    source.write_text(f'{{"0": [null], "1": {track}, "2": [null]}}')
+    summaries = open_quietly(source).summaries
+    assert says in summaries["1"].damage
+    assert summaries["0"].damage is None is summaries["2"].damage
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE tracks SET packed = substr(packed, 3)", "UPDATE summaries SET frames = 1"]
+)
+def test_an_index_that_was_changed_is_refused(source, statement):
+    open_quietly(source)
+    with sqlite3.connect(index_path(source)) as connection:
+        connection.execute(statement)
+    connection.close()
+    index = open_quietly(source)
+    with pytest.raises(DataError, match=r"damaged.*remove it to have it built again"):
+        for anno_id in index:
+            index[anno_id]
 
 
 def test_a_missing_source_is_named(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from veason import masks
+from veason.data.annotation import as_id, as_ids, as_mapping, as_name, as_names, as_size, check_type, pairs_by_id
 from veason.data.base import Benchmark, UnknownObjectError
 from veason.data.mask_index import MaskIndex
 from veason.data.sample import VideoSample, read_json
@@ -49,20 +50,46 @@ class ExpressionsBenchmark(Benchmark):
     def read_samples(self) -> Iterator[VideoSample]:
         for video, meta in self.read_videos().items():
             where = f"{self.meta_path}: video {video}"
-            if not meta.get("frames") or "expressions" not in meta:
-                raise DataError(f"{where} has no frames or no expressions")
-            frames, folder = tuple(sorted(meta["frames"])), self.frame_folder(video)
-            if "height" in meta and "width" in meta:
-                height, width = int(meta["height"]), int(meta["width"])
-            else:
-                height, width = _first_size(folder / (frame + self.suffix) for frame in frames)
-            for exp_id, expression in _pairs(meta["expressions"]):
+            try:
+                folder = self.frame_folder(as_name(video, "its name", folders=True))
+                frames, height, width = self._read_frames(as_mapping(meta, "its entry"), folder)
+                expressions = list(pairs_by_id(meta.get("expressions")))
+            except DataError as error:
+                self.reject(video, video, f"{where}: {error}")
+                continue
+            for exp_id, expression in expressions:
                 try:
-                    text, (type_id, object_ids) = expression[self.text_key], self.targets(video, meta, expression)
-                except (KeyError, TypeError) as error:
-                    raise DataError(f"{where}, expression {exp_id} has no {error}") from error
-                sample_id = f"{self.sample_prefix(video, object_ids)}/{exp_id}"
-                yield VideoSample(sample_id, video, exp_id, text, folder, frames, height, width, type_id, object_ids)
+                    yield self._read_sample(video, meta, exp_id, expression, folder, frames, height, width)
+                except DataError as error:
+                    self.reject(f"{video}/{exp_id}", video, f"{where}, expression {exp_id}: {error}")
+
+    def _read_frames(self, meta: Mapping[str, Any], folder: Path) -> tuple[tuple[str, ...], int, int]:
+        """The names of a video's frames, their height and their width."""
+        if not meta.get("frames"):
+            raise DataError("it has no frames")
+        frames = tuple(sorted(as_names(meta["frames"], "its frames")))
+        if "height" in meta and "width" in meta:
+            return frames, *as_size(meta["height"], meta["width"])
+        return frames, *_first_size(folder / (frame + self.suffix) for frame in frames)
+
+    def _read_sample(
+        self,
+        video: str,
+        meta: Mapping[str, Any],
+        exp_id: Any,
+        expression: Any,
+        folder: Path,
+        frames: tuple[str, ...],
+        height: int,
+        width: int,
+    ) -> VideoSample:
+        asked, name = as_mapping(expression, "it"), as_id(exp_id, "its id")
+        try:
+            text, (type_id, object_ids) = asked[self.text_key], self.targets(video, dict(meta), dict(asked))
+        except KeyError as error:
+            raise DataError(f"it has no {error}") from error
+        sample_id = f"{self.sample_prefix(video, object_ids)}/{name}"
+        return VideoSample(sample_id, video, name, text, folder, frames, height, width, type_id, object_ids)
 
     def read_videos(self) -> dict[str, dict[str, Any]]:
         """The annotation file's videos. A subclass may leave some out."""
@@ -82,6 +109,9 @@ def _first_size(paths: Iterable[Path]) -> tuple[int, int]:
 
 class MaskDictBenchmark(ExpressionsBenchmark):
     """Truth as mask_dict.json beside the annotation file: {anno_id: one RLE or null per frame of the video}."""
+
+    masks_are_whole = True  # the index has checked them
+    needs_type: ClassVar[bool] = False  # whether every expression has a `type_id`
 
     @cached_property
     def index(self) -> MaskIndex:
@@ -127,22 +157,24 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def targets(
         self, video: str, meta: dict[str, Any], expression: dict[str, Any]
     ) -> tuple[int | None, tuple[str, ...]]:
-        type_id = expression.get("type_id")
-        return type_id, () if type_id == 2 or not self.has_truth else tuple(map(str, expression["anno_id"]))
+        type_id = expression["type_id"] if self.needs_type else expression.get("type_id")
+        if self.needs_type:
+            check_type(type_id)
+        return type_id, () if type_id == 2 or not self.has_truth else as_ids(expression["anno_id"], "its anno_id")
 
     def listed_track(self, sample: VideoSample, object_id: str) -> list[Rle | None]:
         if object_id not in self.index:
             raise UnknownObjectError(f"{self.index.source} has no masks for id {object_id!r}")
+        if damage := self.index.summaries[object_id].damage:
+            raise DataError(f"{self.index.source}: id {object_id!r}, {damage}")
         return self.index[object_id]
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         tracks = []
         for anno_id in sample.object_ids:
+            if found := self.misfits(self.index, anno_id, sample):
+                raise DataError(found[0])
             track = self.index[anno_id]
-            if len(track) < len(sample.frames):
-                raise DataError(self._too_short(anno_id, len(track), sample))
-            if damage := self.index.summaries[anno_id].damage:
-                raise DataError(self._damaged(anno_id, damage))
             tracks.append([track[index] for index in frame_indices])
         return tracks
 
@@ -151,7 +183,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
             return []
         found = super().problems(sample)
         for anno_id in sample.object_ids:
-            found += self._misfits(anno_id, sample)
+            found += self.misfits(self.index, anno_id, sample)
         return found
 
     def training_problems(self, sample: VideoSample) -> list[str]:
@@ -163,29 +195,31 @@ class MaskDictBenchmark(ExpressionsBenchmark):
             return found
         return [f"{self.index.source}: no mask in any frame (ids {', '.join(sample.object_ids) or 'none'})"]
 
-    def _misfits(self, anno_id: str, sample: VideoSample) -> list[str]:
-        """What is wrong with an object's masks, as far as the index has it, without reading them."""
-        track = self.index.summaries.get(anno_id)
+    def misfits(self, index: MaskIndex, track_id: str, sample: VideoSample) -> list[str]:
+        """What is wrong with a track of masks for a sample, as far as the index has it, without reading them."""
+        track = index.summaries.get(track_id)
         if track is None:
-            return [f"{self.index.source} has no masks for id {anno_id!r}"]
-        wrong = [self._too_short(anno_id, track.frames, sample)] if track.frames < len(sample.frames) else []
+            return [f"{index.source} has no masks for id {track_id!r}"]
+        if track.damage:
+            return [f"{index.source}: id {track_id!r}, {track.damage}"]
+        wrong = []
+        if track.frames < len(sample.frames):
+            wrong.append(
+                f"{index.source}: id {track_id!r} has {track.frames} masks, the video has {len(sample.frames)} frames"
+            )
         if track.size not in (None, (sample.height, sample.width)):
             size = "several sizes" if track.size == (0, 0) else "{}x{}".format(*track.size)
             wrong.append(
-                f"{self.index.source}: masks of id {anno_id!r} are of {size}, the frames of "
-                f"{sample.height}x{sample.width}"
+                f"{index.source}: masks of id {track_id!r} are of {size}, the frames of {sample.height}x{sample.width}"
             )
-        return wrong + ([self._damaged(anno_id, track.damage)] if track.damage else [])
-
-    def _damaged(self, anno_id: str, damage: str) -> str:
-        return f"{self.index.source}: id {anno_id!r}, {damage}"
-
-    def _too_short(self, anno_id: str, length: int, sample: VideoSample) -> str:
-        return f"{self.index.source}: id {anno_id!r} has {length} masks, the video has {len(sample.frames)} frames"
+        return wrong
 
 
 class PngBenchmark(ExpressionsBenchmark):
     """Truth as one PNG a frame, whose values are object numbers: `object_ids` holds the number."""
+
+    masks_are_whole = True
+    numbered: ClassVar[bool] = True  # False: a PNG shows one object, whatever its colour
 
     def mask_folder(self, sample: VideoSample) -> Path:
         return self.folder / "Annotations" / sample.video
@@ -199,7 +233,7 @@ class PngBenchmark(ExpressionsBenchmark):
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         folder = self.mask_folder(sample)
-        values = [masks.read_mask(folder / f"{sample.frames[index]}.png") for index in frame_indices]
+        values = [masks.read_mask(folder / f"{sample.frames[index]}.png", self.numbered) for index in frame_indices]
         return [
             [masks.encode(self.object_mask(frame, object_id)) for frame in values] for object_id in sample.object_ids
         ]
@@ -209,10 +243,3 @@ class PngBenchmark(ExpressionsBenchmark):
         if not self.has_truth:
             return found
         return found + self.missing_files(self.mask_folder(sample), sample.frames, ".png", "mask")
-
-
-def _pairs(expressions: Any) -> Iterable[tuple[str, dict[str, Any]]]:
-    """(exp_id, expression) of one video, whether its expressions are an object or a list."""
-    if isinstance(expressions, dict):
-        return expressions.items()
-    return [(str(expression.get("exp_id", number)), expression) for number, expression in enumerate(expressions)]

@@ -20,10 +20,11 @@ import hashlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import ijson
 import numpy as np
@@ -31,14 +32,15 @@ from tqdm import tqdm
 
 from veason import masks
 from veason.errors import DataError
-from veason.files import atomic_path
+from veason.files import atomic_path, check_file
 
-FORMAT = 3  # to be raised when the layout below changes: older files are then rebuilt
+MAX_DEPTH = 100  # of brackets; a mask_dict.json has four
+FORMAT = 4  # to be raised when the layout below changes: older files are then rebuilt
 SCHEMA = """
-CREATE TABLE source (format INTEGER, size INTEGER, mtime_ns INTEGER);
+CREATE TABLE source (format INTEGER, size INTEGER, mtime_ns INTEGER, summaries INTEGER);
 CREATE TABLE summaries
   (id TEXT PRIMARY KEY, frames INTEGER, present INTEGER, height INTEGER, width INTEGER, damage TEXT);
-CREATE TABLE tracks (number INTEGER PRIMARY KEY, packed BLOB);
+CREATE TABLE tracks (number INTEGER PRIMARY KEY, packed BLOB, checksum INTEGER);
 """
 
 
@@ -49,8 +51,8 @@ class TrackSummary(NamedTuple):
         frames: length of its list.
         present: frames in which it has at least one pixel.
         size: (height, width) of its masks; None when there are no masks, (0, 0) when they differ among themselves.
-        damage: why a mask cannot be decoded, with its frame; None when all can. A damaged mask must not be merged or
-            compared.
+        damage: why a mask cannot be read or decoded, with its frame; None when all can. The masks of a damaged track
+            must not be merged or compared, and one that cannot be read is None.
     """
 
     frames: int
@@ -86,19 +88,19 @@ class MaskIndex:
                 disk).
         """
         source = Path(source)
-        if not source.is_file():
-            raise DataError(f"mask file is missing: {source}")
+        check_file(source, "mask file")
         path = index_path(source, folder)
         if not _is_current(path, source):
             _build_once(path, source, progress)
         return cls(path, source)
 
     def __getitem__(self, track_id: str) -> list[masks.Rle | None]:
-        rows = self._read(
-            "SELECT packed FROM tracks WHERE number = (SELECT rowid FROM summaries WHERE id = ?)", (str(track_id),)
-        )
-        if not rows:
+        query = "SELECT packed, checksum FROM tracks WHERE number = (SELECT rowid FROM summaries WHERE id = ?)"
+        rows = self._read(query, (str(track_id),))
+        if not rows and track_id not in self:
             raise DataError(f"{self.source} has no masks for id {track_id!r}")
+        if not rows or not isinstance(rows[0][0], bytes) or zlib.crc32(rows[0][0]) != rows[0][1]:
+            raise self._unreadable(f"the masks of id {track_id!r} are damaged")
         return _unpack(rows[0][0])
 
     def __contains__(self, track_id: str) -> bool:
@@ -114,6 +116,8 @@ class MaskIndex:
     def summaries(self) -> dict[str, TrackSummary]:
         """Every id with its `TrackSummary`, in the order of the source."""
         rows = self._read("SELECT id, frames, present, height, width, damage FROM summaries ORDER BY rowid")
+        if self._read("SELECT summaries FROM source") != [(_checksum(rows),)]:
+            raise self._unreadable("its summaries are damaged")
         return {
             name: TrackSummary(frames, present, None if height is None else (height, width), damage)
             for name, frames, present, height, width, damage in rows
@@ -125,9 +129,10 @@ class MaskIndex:
                 self._local.connection, self._local.process = _connect(self.path), os.getpid()
             return self._local.connection.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:  # a copy that was cut short, or a file that is gone
-            raise DataError(
-                f"mask index {self.path} cannot be read ({error}); remove it to have it built again"
-            ) from error
+            raise self._unreadable(str(error)) from error
+
+    def _unreadable(self, reason: str) -> DataError:
+        return DataError(f"mask index {self.path} cannot be read ({reason}); remove it to have it built again")
 
     def __reduce__(self) -> tuple[type[MaskIndex], tuple[Path, Path]]:
         return type(self), (self.path, self.source)
@@ -150,7 +155,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _is_current(path: Path, source: Path) -> bool:
     if not path.is_file():
-        return False
+        return False  # or no file: the one that is built takes its place
     try:
         with contextlib.closing(_connect(path)) as connection:
             built_from = connection.execute("SELECT format, size, mtime_ns FROM source").fetchone()
@@ -164,8 +169,7 @@ def _build_once(path: Path, source: Path, progress: bool) -> None:
     """Build under a lock: of many workers that start at once, one builds and the others wait for it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path.with_name(path.name + ".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _lock(path.with_name(path.name + ".lock")):
             if not _is_current(path, source):
                 _build(path, source, progress)
     except sqlite3.IntegrityError as error:
@@ -176,8 +180,19 @@ def _build_once(path: Path, source: Path, progress: bool) -> None:
         raise DataError(f"cannot write the mask index {path}: {reason}; {hint}") from error
 
 
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    # not blocking: whatever lies there, a FIFO too, is opened at once
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _build(path: Path, source: Path, progress: bool) -> None:
-    state, label = source.stat(), f"indexing {source.name}"
+    state, label, checksum = source.stat(), f"indexing {source.name}", 0
     with atomic_path(path) as part, contextlib.closing(sqlite3.connect(part, isolation_level=None)) as connection:
         connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + SCHEMA)
         connection.execute("BEGIN")
@@ -185,11 +200,14 @@ def _build(path: Path, source: Path, progress: bool) -> None:
             total=state.st_size, unit="B", unit_scale=True, desc=label, mininterval=1, disable=not progress
         ) as bar:
             for name, value, position in _stream(source):
-                summary, packed = _row(name, value, source)
+                summary, packed = _row(name, value)
+                checksum = _checksum([summary], checksum)
                 connection.execute("INSERT INTO summaries VALUES (?, ?, ?, ?, ?, ?)", summary)
-                connection.execute("INSERT INTO tracks VALUES (last_insert_rowid(), ?)", (packed,))
+                values = packed, zlib.crc32(packed)
+                connection.execute("INSERT INTO tracks VALUES (last_insert_rowid(), ?, ?)", values)
                 bar.update(position - bar.n)
-        connection.execute("INSERT INTO source VALUES (?, ?, ?)", (FORMAT, state.st_size, state.st_mtime_ns))
+        built_from = FORMAT, state.st_size, state.st_mtime_ns, checksum
+        connection.execute("INSERT INTO source VALUES (?, ?, ?, ?)", built_from)
         connection.execute("COMMIT")
 
 
@@ -200,28 +218,53 @@ def _stream(source: Path) -> Iterator[tuple[str, Any, int]]:
             raise DataError(f"{source} is not a JSON object")
         file.seek(0)
         try:
-            for name, value in ijson.kvitems(file, "", buf_size=1 << 20, use_float=True):
+            for name, value in ijson.kvitems(_Shallow(file), "", buf_size=1 << 20, use_float=True):
                 yield name, value, file.tell()
-        except ijson.JSONError as error:
+        except (ijson.JSONError, ValueError, OverflowError) as error:
             reason = str(error).strip().splitlines()[0]
             raise DataError(f"{source} is cut short or not JSON, before byte {file.tell()}: {reason}") from error
 
 
-def _row(name: str, value: Any, source: Path) -> tuple[tuple[Any, ...], bytes]:
+class _Shallow:
+    """A file whose brackets are not nested by the thousand: ijson's memory grows with the square of the depth."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.open_braces = file, 0
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self.file.read(size)
+        for start in range(0, len(chunk), 1 << 16):
+            part = chunk[start : start + (1 << 16)]  # no brace stands in a mask's counts
+            self.open_braces += part.count(b"{") - part.count(b"}")
+            if self.open_braces > MAX_DEPTH or b"[" * MAX_DEPTH in part:
+                raise ValueError("brackets are nested too deeply")
+        return chunk
+
+
+def _row(name: str, value: Any) -> tuple[tuple[Any, ...], bytes]:
+    """The summary and the packed masks of an object."""
     frames = value.get("masks_rle") if isinstance(value, dict) else value
     if not isinstance(frames, list):
-        raise DataError(f"{source}: id {name!r} holds no list of masks")
-    rles = []
+        return (name, 0, 0, None, None, "it holds no list of masks"), _pack([])
+    rles: list[masks.Rle | None] = []
+    damage = None
     for number, frame in enumerate(frames):
         try:
             rles.append(masks.as_rle(frame))
         except DataError as error:
-            raise DataError(f"{source}: id {name!r}, frame {number}: {error}") from error
+            rles.append(None)
+            damage = damage or f"frame {number}: {error}"
     sizes = {tuple(rle["size"]) for rle in rles if rle is not None}
     height, width = (None, None) if not sizes else sizes.pop() if len(sizes) == 1 else (0, 0)
-    found = masks.find_damage(rles)
-    damage = f"frame {found[0]}: {found[1]}" if found else None
+    if found := masks.find_damage(rles):
+        damage = damage or f"frame {found[0]}: {found[1]}"
     return (name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width, damage), _pack(rles)
+
+
+def _checksum(summaries: Sequence[tuple[Any, ...]], start: int = 0) -> int:
+    for summary in summaries:
+        start = zlib.crc32(repr(summary).encode("utf-8", "backslashreplace"), start)
+    return start
 
 
 def _pack(rles: list[masks.Rle | None]) -> bytes:

@@ -15,8 +15,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from veason.data.annotation import as_id, as_name
 from veason.data.layouts import PngBenchmark
 from veason.data.sample import VideoSample
+from veason.errors import DataError
 from veason.metrics.scores import PaperRows, paper_table
 
 
@@ -25,6 +27,7 @@ class ReasonVOS(PngBenchmark):
     splits: ClassVar[dict[str, str]] = {"test": "meta_expressions_.json", "original": "meta_expressions.json"}
     file_patterns = ("meta_expressions_.json", "meta_expressions.json")
     text_key = "exp_text"
+    numbered = False
     paper: ClassVar[dict[str, PaperRows]] = dict.fromkeys(
         splits,
         paper_table(
@@ -43,7 +46,10 @@ class ReasonVOS(PngBenchmark):
     def targets(
         self, video: str, meta: dict[str, Any], expression: dict[str, Any]
     ) -> tuple[int | None, tuple[str, ...]]:
-        return 1, (f"{meta['source']}_{video}_{expression['obj_id']}",)
+        if "source" not in meta:
+            raise DataError("its video has no 'source'")
+        source, number = as_name(meta["source"], "its source"), as_id(expression["obj_id"], "its obj_id")
+        return 1, (as_name(f"{source}_{video}_{number}", "its folder of masks", folders=True),)
 
     def sample_prefix(self, video: str, object_ids: tuple[str, ...]) -> str:
         return object_ids[0]  # an exp_id may come again for another object of the same video

@@ -10,13 +10,14 @@ Expressions stand object by object, so the number of the description is exp_id m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from veason.data.annotation import VOID, as_number
 from veason.data.layouts import PngBenchmark
 from veason.data.sample import VideoSample
 from veason.data.scoring import ReadPrediction, blank_score, mean_present
@@ -25,7 +26,6 @@ from veason.metrics.scores import Predicate, SampleScore, j_and_f
 from veason.metrics.segmentation import boundary_f, jaccard
 
 ANNOTATORS = 4
-VOID = 255  # DAVIS's value of pixels that count for nobody
 
 
 def _by_annotator(number: int) -> Predicate:
@@ -47,7 +47,15 @@ class RefDAVIS17(PngBenchmark):
     def targets(
         self, video: str, meta: dict[str, Any], expression: dict[str, Any]
     ) -> tuple[int | None, tuple[str, ...]]:
-        return 0, (str(expression["obj_id"]),)
+        return 0, (as_number(expression["obj_id"], "its obj_id"),)
+
+    def read_samples(self) -> Iterator[VideoSample]:
+        for sample in super().read_samples():
+            if sample.exp_id.isdecimal() and sample.exp_id.isascii():
+                yield sample
+            else:
+                reason = f"the id {sample.exp_id!r} is no number, which tells the annotator"
+                self.reject(sample.sample_id, sample.video, f"{self.meta_path}: video {sample.video}: {reason}")
 
     def annotator(self, sample: VideoSample) -> int:
         """Which of the four descriptions of its object a sample is, 0 to 3."""
@@ -60,6 +68,7 @@ class RefDAVIS17(PngBenchmark):
         to the true objects one to one for the best mean of J and F, as in DAVIS's unsupervised task; void pixels count
         for nobody.
         """
+        self.checked_tracks(samples[0])  # of one size
         folder = self.mask_folder(samples[0])
         void = np.stack([read_mask(folder / f"{frame}.png") == VOID for frame in samples[0].frames])
         scores = []

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+from veason.data.annotation import as_mapping, as_number
 from veason.data.layouts import PngBenchmark
 from veason.data.sample import read_json
 
@@ -40,12 +41,12 @@ class RefYouTubeVOS(PngBenchmark):
     def targets(
         self, video: str, meta: dict[str, Any], expression: dict[str, Any]
     ) -> tuple[int | None, tuple[str, ...]]:
-        return 0, (str(expression["obj_id"]),) if self.has_truth else ()
+        return 0, (as_number(expression["obj_id"], "its obj_id"),) if self.has_truth else ()
 
     def read_videos(self) -> dict[str, dict[str, Any]]:
         videos = super().read_videos()
         test = self.root / self.splits["test"]
         if self.split == "valid" and test.is_file():
-            hidden = read_json(test)["videos"]
+            hidden = as_mapping(as_mapping(read_json(test), str(test)).get("videos"), f"{test}: its list of videos")
             videos = {video: meta for video, meta in videos.items() if video not in hidden}
         return videos

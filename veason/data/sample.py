@@ -6,13 +6,13 @@ import contextlib
 import gc
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from veason.errors import DataError
-
-MISSING = "annotation file is missing: "  # begins the message that names a file
+from veason.errors import DataError, printable
+from veason.files import check_file
 
 
 class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thousands
@@ -49,15 +49,35 @@ class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thou
         return len(self.object_ids)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises DataError when it is missing or broken."""
+def read_json(path: Path, what: str = "annotation file") -> Any:
+    """The content of a JSON file.
+
+    Args:
+        what: what the file is; begins the message.
+
+    Raises:
+        MissingFileError: there is none.
+        DataError: it is broken, no file, or has a key twice, of which a reader would drop one.
+    """
+    check_file(path, what)
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except FileNotFoundError:
-        raise DataError(f"{MISSING}{path}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"annotation file is not JSON: {path} ({error})") from error
+            start = file.read(64).strip()
+            if start and start[0] not in '{["-0123456789tfn':  # told before gigabytes of zeros are read
+                raise ValueError(f"it begins with {start[:20]!r}")
+            file.seek(0)
+            return json.load(file, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:  # broken, a number of thousands of digits, thousands of brackets
+        raise DataError(f"{what} is not JSON: {path} ({error})") from error
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's members. Raises ValueError when a key stands there twice."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return members
 
 
 @contextlib.contextmanager
@@ -77,10 +97,12 @@ def missing_files(folder: Path, names: Iterable[str], suffix: str, what: str) ->
     try:
         present = set(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
-        return [f"{what} folder is missing: {folder}"]
+        return [printable(f"{what} folder is missing: {folder}")]
+    except (OSError, ValueError) as error:  # a loop of links, a NUL byte
+        return [printable(f"{what} folder cannot be read: {folder} ({getattr(error, 'strerror', error)})")]
     wanted = [name + suffix for name in names]
     if present.issuperset(wanted):
         return []
     missing = [name for name in wanted if name not in present]
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-    return [f"{what} is missing: {folder / missing[0]}{more}"]
+    return [printable(f"{what} is missing: {folder / missing[0]}{more}")]

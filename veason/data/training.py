@@ -4,7 +4,9 @@ are used.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -16,10 +18,12 @@ import numpy as np
 
 from veason import masks
 from veason.data import BENCHMARKS, find_benchmark
+from veason.data.annotation import Rejected
 from veason.data.base import Benchmark
 from veason.data.examples import Example, GroundTruth
 from veason.data.sample import VideoSample, gc_paused
-from veason.errors import DataError
+from veason.errors import DataError, printable
+from veason.files import read_text_file
 from veason.frames import open_frame, resize_frame, training_frames
 from veason.prompts import Message, build_messages, load_template
 from veason.resolve import check_arguments, resolve
@@ -84,6 +88,9 @@ class KeyframeTrainingData:
         excluded = read_exclusions(exclude)
         with gc_paused():
             self.benchmark = open_training_split(benchmark, root, meta_file)
+            for entry in self._rejected():
+                if not {entry.name, entry.video} & excluded:
+                    self._refuse(entry.name, entry.reason)
             validated = self.benchmark.validated_videos
             self.samples = [
                 sample
@@ -94,10 +101,11 @@ class KeyframeTrainingData:
                 and self._is_chosen(sample)
                 and (sample.video in validated or self._usable(sample))
             ]
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(self.skipped.items())[:3])
         if not self.samples:
-            raise DataError(f"no sample to train on in {self.benchmark.meta_path}")
+            bad = f"; {len(self.skipped)} bad samples are left out ({reasons})" if self.skipped else ""
+            raise DataError(f"no sample to train on in {self.benchmark.meta_path}{bad}")
         if self.skipped:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in list(self.skipped.items())[:3])
             logger.warning(
                 "%d bad samples of %s left out (%s, ...)", len(self.skipped), self.benchmark.meta_path, reasons
             )
@@ -143,16 +151,10 @@ class KeyframeTrainingData:
         times = self._frames(sample, index, seed)
         images = []
         for time in times:
-            path = self.benchmark.frame_path(sample, time)
             try:
-                frame = open_frame(path)
+                frame = open_frame(self.benchmark.frame_path(sample, time), (sample.height, sample.width))
             except DataError as error:
                 raise DataError(f"{sample.sample_id}: {error}") from error
-            if (frame.height, frame.width) != (sample.height, sample.width):
-                annotated = f"{sample.height}x{sample.width}"
-                raise DataError(
-                    f"{sample.sample_id}: frame {path} is {frame.height}x{frame.width}, the annotation says {annotated}"
-                )
             images.append(resize_frame(frame, self.size))
         messages, truth = self._messages(sample, times), self._truth(sample, times)
         return Example(sample.sample_id, messages, images, truth, expression=sample.expression)
@@ -183,17 +185,27 @@ class KeyframeTrainingData:
         """Whether a sample of the split belongs to this data; a subclass may leave some out."""
         return True
 
+    def _rejected(self) -> list[Rejected]:
+        """Entries of the annotation that cannot be used, as far as they belong to this data."""
+        return self.benchmark.rejected
+
     def _usable(self, sample: VideoSample) -> bool:
         problems = self.benchmark.training_problems(sample)
-        if problems and self.on_bad_sample == "raise":
-            hint = (
-                f"`python -m veason.audit {self.benchmark.root}` lists all, data.exclude or "
-                "data.on_bad_sample=skip leaves them out"
-            )
-            raise DataError(f"{self.benchmark.meta_path}: {sample.sample_id}: {problems[0]}; {hint}")
         if problems:
-            self.skipped[sample.sample_id] = problems[0]
+            self._refuse(sample.sample_id, problems[0])
         return not problems
+
+    def _refuse(self, name: str, reason: str) -> None:
+        """Note a bad sample that is found at load time, or raise."""
+        if self.on_bad_sample == "skip":
+            self.skipped[name] = reason
+            return
+        hint = (
+            f"`python -m veason.audit {self.benchmark.root}` lists all, data.exclude or "
+            "data.on_bad_sample=skip leaves them out"
+        )
+        where = f"{self.benchmark.meta_path}: "
+        raise DataError(f"{where if not reason.startswith(where) else ''}{name}: {reason}; {hint}")
 
     def _skip(self, sample: VideoSample, reason: str) -> None:
         if sample.sample_id not in self.skipped:
@@ -203,16 +215,31 @@ class KeyframeTrainingData:
 
 
 def read_exclusions(exclude: str | os.PathLike[str] | Iterable[str] | None) -> set[str]:
-    """Sample ids and videos to leave out: from a list, or from a text file with one a line (# starts a comment)."""
+    """Sample ids and videos to leave out: from a list, or from a text file with one a line (`format_exclusion`).
+
+    Raises:
+        DataError: the file is missing or cannot be read.
+    """
     if exclude is None or exclude == "":
         return set()
     if not isinstance(exclude, (str, os.PathLike)):
         return {str(name) for name in exclude}
-    path = Path(exclude)
-    if not path.is_file():
-        raise DataError(f"exclusion list is missing: {path}")
-    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return {line for line in lines if line}
+    return set(filter(None, map(_listed_name, read_text_file(exclude, "exclusion list").split("\n"))))
+
+
+def format_exclusion(name: str, reason: str) -> str:
+    """A line of a text file of samples to leave out: the name, quoted where it would not be read back, and why."""
+    plain = name == name.strip() and "#" not in name and not name.startswith('"')
+    return f"{name if plain else json.dumps(name)}  # {printable(reason)}\n"
+
+
+def _listed_name(line: str) -> str:
+    """The name in a line of such a file; # starts a comment."""
+    line = line.strip()
+    if line.startswith('"'):
+        with contextlib.suppress(ValueError):
+            return str(json.JSONDecoder().raw_decode(line)[0])
+    return line.partition("#")[0].strip()
 
 
 def open_training_split(
