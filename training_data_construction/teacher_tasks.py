@@ -78,6 +78,11 @@ def plan_tasks(
     """
     excluded, taken, bad = set(exclude), Counter[str](), dict[str, str]()
     tasks = []
+    for video, reason in benchmark.missing_videos.items():
+        if video not in excluded and on_bad_sample != "skip":
+            raise DataError(f"{reason} (--exclude or --on_bad_sample skip omits its video)")
+        if video not in excluded:
+            bad[video] = reason
     for sample in tqdm(benchmark.samples, desc="planning", unit="expr", disable=None, leave=False):
         unwanted = excluded & {sample.sample_id, sample.video} or (sample.type_id == 2 and not include_absent)
         if unwanted or taken[sample.video] >= max_per_video:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from veason.answers import parse_answer
+from veason.answers import READINGS
 from veason.frames import check_side, evaluation_frames, resize_frame
 from veason.policy import Policy, Question
 from veason.prompts import build_messages
@@ -73,6 +73,7 @@ class Segmenter:
         sampled_frames: how many evenly spaced frames the policy sees.
         size: their side in pixels; boxes in an answer are in this square.
         prompt_template: another wording than the default (see `veason.prompts`).
+        reading: how answers are read, a name of `veason.answers.READINGS`.
     """
 
     def __init__(
@@ -82,12 +83,14 @@ class Segmenter:
         sampled_frames: int = 8,
         size: int = 560,
         prompt_template: str | None = None,
+        reading: str = "strict",
     ) -> None:
         self.policy, self.tracker = policy, tracker
         info = getattr(policy, "model_info", None)
         if info is not None:
             check_side(size, info.pixel_multiple)
         self.sampled_frames, self.size, self.prompt_template = sampled_frames, size, prompt_template
+        self.read_answer = READINGS[reading]
 
     def segment(self, frames: Frames, expression: str) -> Segmentation:
         """The masks of what one expression refers to."""
@@ -125,7 +128,7 @@ class Segmenter:
     def parse(self, text: str, shape: tuple[int, int, int]) -> Prediction:
         """An answer as a prediction for a video of shape (T, H, W). Never raises, whatever the policy wrote."""
         total, height, width = shape
-        answer = parse_answer(text)
+        answer = self.read_answer(text)
         scaled = [self._scale(box, height, width) for box in answer.boxes]
         boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in scaled if x1 < x2 and y1 < y2)
         failure = answer.failure

@@ -32,8 +32,8 @@ class TrainingData(Protocol):
     """A data set that driver and workers each open for themselves.
 
     Optional attributes: `seeded`, False where a sample's prompt is the same in every episode; `skipped`, sample id ->
-    reason of the samples left out in this process; `response(index)`, the target of fine-tuning alone, so that too long
-    a one is found before the run begins.
+    reason of the samples left out in this process; `notes`, lines that are printed before the run begins;
+    `response(index)`, the target of fine-tuning alone, so that too long a one is found before the run begins.
     """
 
     def __len__(self) -> int: ...

@@ -17,6 +17,7 @@ from veason.masks import Rle
 
 # kind -> (what it means, whether an expression that it affects should be left out)
 KINDS = {
+    "missing_annotation": ("the annotation file of a video is missing", True),
     "missing_frame": ("a frame of the list is not in the folder", True),
     "extra_frame": ("a file of the folder is not in the list", False),
     "frame_size": ("frames are not of the size that the annotation says", True),
@@ -51,6 +52,14 @@ class Finding:
     sample_ids: tuple[str, ...]
     object_id: str | None = None
     frames: tuple[int, ...] = field(default=())
+
+
+def check_missing(benchmark: Benchmark) -> list[Finding]:
+    """The videos whose expressions cannot be listed; the video itself is left out."""
+    return [
+        Finding("missing_annotation", benchmark.split, video, reason, (video,))
+        for video, reason in benchmark.missing_videos.items()
+    ]
 
 
 def check_video(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[Finding]:

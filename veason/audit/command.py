@@ -23,10 +23,10 @@ import numpy as np
 from tqdm import tqdm
 
 from veason import masks
-from veason.audit.checks import KINDS, Finding, check_video
+from veason.audit.checks import KINDS, Finding, check_missing, check_video
 from veason.command_line import parse_arguments
 from veason.data import BENCHMARKS, Benchmark, VideoSample, detect_benchmark, find_benchmark
-from veason.data.sample import MISSING
+from veason.data.sample import MissingFileError
 from veason.errors import DataError, describe
 from veason.files import write_text
 from veason.frames import read_frame
@@ -37,13 +37,10 @@ def open_splits(name: str, root: Path) -> list[Benchmark]:
     """Every split of a benchmark whose annotation is at hand."""
     opened, missing = [], []
     cls = find_benchmark(name)
-    for split, file in cls.splits.items():
+    for split in cls.splits:
         try:
             opened.append(cls(root, split))
-        except DataError as error:
-            path = str(error).removeprefix(MISSING)
-            if path == str(error) or Path(path).name != Path(file).name:  # the file of a video is not the split's
-                raise
+        except MissingFileError as error:  # the split's own: a video's is found by `check_missing`
             missing.append(str(error))
     if not opened:
         raise DataError(missing[0])
@@ -57,15 +54,12 @@ def audit(benchmark: Benchmark, workers: int = 1) -> list[Finding]:
         videos[sample.video].append(sample)
     label = f"{benchmark.name} {benchmark.split}"
     if workers < 2:
-        return [
-            finding
-            for group in tqdm(videos.values(), desc=label, mininterval=1)
-            for finding in check_video(benchmark, group)
-        ]
+        groups = tqdm(videos.values(), desc=label, mininterval=1)
+        return check_missing(benchmark) + [finding for group in groups for finding in check_video(benchmark, group)]
     benchmark.prepare()  # once here, not in every worker
     with ProcessPoolExecutor(workers, initializer=_init_worker, initargs=(benchmark,)) as pool:
         found = tqdm(pool.map(_check_in_worker, videos.values()), total=len(videos), desc=label, mininterval=1)
-        return [finding for findings in found for finding in findings]
+        return check_missing(benchmark) + [finding for findings in found for finding in findings]
 
 
 def exclusions(findings: Iterable[Finding]) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -18,8 +19,9 @@ import numpy as np
 from veason import masks as rle_tools
 from veason.data.sample import VideoSample, gc_paused, missing_files
 from veason.errors import DataError
-from veason.masks import Rle
+from veason.masks import Rle, as_rle
 from veason.metrics.scores import Column, PaperRows, SampleScore, j_and_f
+from veason.names import check_name
 
 if TYPE_CHECKING:
     from veason.data.scoring import ReadPrediction
@@ -40,6 +42,10 @@ class Benchmark(ABC):
         split: one of `splits`; the first by default.
         meta_file: an annotation file in the folder, instead of the split's own.
 
+    Attributes:
+        samples: of the split.
+        missing_videos: video -> why its expressions cannot even be listed (its own annotation file is missing).
+
     Raises:
         DataError: a folder or an annotation file is missing, or an annotation does not have the expected form.
     """
@@ -53,7 +59,11 @@ class Benchmark(ABC):
     # How its results are reported.
     columns: ClassVar[tuple[Column, ...]] = j_and_f()
     paper: ClassVar[Mapping[str, PaperRows]] = {}  # split -> rows of the paper's tables (Veason-R1, CVPR 2026)
-    note: ClassVar[str] = ""  # below the table
+    note: ClassVar[str] = ""  # below the table, about the paper's rows
+    extra_first: ClassVar[bool] = False  # `extra_metrics` are the benchmark's own, and stand before the columns
+    # split -> ("videos" or "expressions", how many the whole official split has at least)
+    official_size: ClassVar[Mapping[str, tuple[str, int]]] = {}
+    missing_hint: ClassVar[str] = ""  # after the error about missing files
     archive_prefix: ClassVar[str | None] = None  # before <video>/<exp_id>/<frame>.png in the archive for a server
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None, meta_file: str | None = None) -> None:
@@ -63,13 +73,29 @@ class Benchmark(ABC):
         self.split = split or next(iter(self.splits))
         if self.split not in self.splits:
             raise DataError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
-        self.meta_path = self.root / (meta_file or self.splits[self.split])
+        self.meta_path = self.root / (meta_file or self.split_file(self.root, self.split))
+        self.missing_videos: dict[str, str] = {}
         self._missing_files: dict[Path, list[str]] = {}
         self._areas: dict[str, np.ndarray] = {}
         with gc_paused():
             self.samples: Sequence[VideoSample] = list(self.read_samples())
         if not self.samples:
-            raise DataError(f"{self.name}: no expression in {self.meta_path}")
+            reason = next(iter(self.missing_videos.values()), f"no expression in {self.meta_path}")
+            raise DataError(f"{self.name}: {reason}")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Refuse names twice, and names by which results would be written elsewhere than below their folder."""
+        counts = Counter(sample.sample_id for sample in self.samples)
+        if len(counts) < len(self.samples):
+            raise DataError(f"{self.meta_path}: expression {counts.most_common(1)[0][0]} is listed twice")
+        checked: set[int] = set()  # expressions of a video usually share one tuple of frames
+        for sample in self.samples:
+            check_name(sample.sample_id, f"{self.meta_path}: sample", folders=True)
+            if id(sample.frames) not in checked:
+                checked.add(id(sample.frames))
+                for frame in sample.frames:
+                    check_name(frame, f"{self.meta_path}: {sample.sample_id}: frame")
 
     @classmethod
     def matches(cls, root: Path) -> bool:
@@ -77,9 +103,18 @@ class Benchmark(ABC):
         return any(next(root.glob(mark), None) is not None for mark in cls.file_marks)
 
     @classmethod
+    def split_file(cls, root: Path, split: str) -> str:  # noqa: ARG003
+        """The annotation file of a split below the root, where a data set comes with more than one name for it."""
+        return cls.splits[split]
+
+    @classmethod
     def training_source(cls, root: Path) -> tuple[str, str | None]:  # noqa: ARG003
         """The split to train on, and an annotation file of it that is preferred to the split's own."""
         return "train" if "train" in cls.splits else next(iter(cls.splits)), None
+
+    def training_hint(self) -> str | None:
+        """What is missing for the usual training split, with the command that makes it; None when nothing is."""
+        return None
 
     @property
     def has_truth(self) -> bool:
@@ -108,7 +143,8 @@ class Benchmark(ABC):
             UnknownObjectError: it lists none.
             DataError: they cannot be read.
         """
-        return self.tracks(sample._replace(object_ids=(object_id,)), range(len(sample.frames)))[0]
+        track = self.tracks(sample._replace(object_ids=(object_id,)), range(len(sample.frames)))[0]
+        return [as_rle(mask) for mask in track]
 
     def foreground(self, sample: VideoSample) -> np.ndarray | None:
         """Every object of the video, uint8 [T, H, W], for the robustness metric; None where the benchmark has none."""
@@ -128,7 +164,7 @@ class Benchmark(ABC):
             raise DataError(f"{self.name} {self.split} has no public truth (asked for {sample.sample_id})")
         indices = range(len(sample.frames)) if frame_indices is None else frame_indices
         try:
-            tracks = self.tracks(sample, indices)
+            tracks = [[as_rle(mask) for mask in track] for track in self.tracks(sample, indices)]
         except DataError as error:
             raise DataError(f"{self.name} {sample.sample_id}: {error}") from error
         for rle in (rle for track in tracks for rle in track if rle is not None):
@@ -187,7 +223,25 @@ class Benchmark(ABC):
 
     def problems(self, sample: VideoSample) -> list[str]:
         """What is wrong with a sample as far as it can be seen without reading pixels or masks; [] when nothing is."""
+        return self.frame_problems(sample) + self.truth_problems(sample)
+
+    def frame_problems(self, sample: VideoSample) -> list[str]:
+        """Those of `problems` that concern the frames, which scoring does not need."""
         return self.missing_files(sample.frame_dir, sample.frames, self.suffix, "frame")
+
+    def truth_problems(self, sample: VideoSample) -> list[str]:
+        """Those of `problems` that concern the masks."""
+        return []
+
+    def mask_problems(self, sample: VideoSample) -> list[str]:
+        """What is wrong with a sample's masks once they are read. A layout whose `truth_problems` tell has none."""
+        try:
+            for track, object_id in zip(self.checked_tracks(sample), sample.object_ids):
+                if found := rle_tools.find_damage(track):
+                    return [f"object {object_id}, frame {sample.frames[found[0]]}: {found[1]}"]
+        except DataError as error:
+            return [str(error)]
+        return []
 
     @property
     def validated_videos(self) -> set[str]:
@@ -208,13 +262,10 @@ class Benchmark(ABC):
         return list(self._missing_files[folder])
 
     def verify(self) -> None:
-        """Raise a DataError that names the first sample with a problem, and how many there are."""
-        found = [(sample, problems) for sample in self.samples if (problems := self.problems(sample))]
-        if found:
-            sample, problems = found[0]
-            others = len(found) - 1
-            more = f" ({others} more; `python -m veason.audit {self.root}` lists them)" if others else ""
-            raise DataError(f"{self.name} {sample.sample_id}: {problems[0]}{more}")
+        """Raise a DataError that names the first sample that cannot be evaluated, and how many there are."""
+        from veason.data.selection import select_samples  # it needs this module
+
+        select_samples(self)
 
     def prepare(self) -> None:  # noqa: B027
         """Build what processes that open this benchmark share, such as an index beside the data."""

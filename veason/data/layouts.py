@@ -11,19 +11,22 @@ from typing import Any, ClassVar
 import numpy as np
 
 from veason import masks
+from veason.data import annotation
+from veason.data.annotation import located, read_annotation
 from veason.data.base import Benchmark, UnknownObjectError
 from veason.data.mask_index import MaskIndex
-from veason.data.sample import VideoSample, read_json
+from veason.data.sample import VideoSample
 from veason.errors import DataError
 from veason.frames import frame_size
 from veason.masks import Rle
+from veason.names import check_name
 
 
 class ExpressionsBenchmark(Benchmark):
     """A benchmark listed in one file: {"videos": {video: {"frames": [...], "expressions": {exp_id: {"exp": ...}}}}}.
 
     Expressions may also be a list. Height and width are taken from the annotation, or else from the header of the first
-    frame that can be read.
+    frame that can be read, or else from the masks.
     """
 
     text_key: ClassVar[str] = "exp"
@@ -49,35 +52,42 @@ class ExpressionsBenchmark(Benchmark):
     def read_samples(self) -> Iterator[VideoSample]:
         for video, meta in self.read_videos().items():
             where = f"{self.meta_path}: video {video}"
-            if not meta.get("frames") or "expressions" not in meta:
+            if not isinstance(meta, dict) or not meta.get("frames") or "expressions" not in meta:
                 raise DataError(f"{where} has no frames or no expressions")
-            frames, folder = tuple(sorted(meta["frames"])), self.frame_folder(video)
-            if "height" in meta and "width" in meta:
-                height, width = int(meta["height"]), int(meta["width"])
-            else:
-                height, width = _first_size(folder / (frame + self.suffix) for frame in frames)
-            for exp_id, expression in _pairs(meta["expressions"]):
-                try:
-                    text, (type_id, object_ids) = expression[self.text_key], self.targets(video, meta, expression)
-                except (KeyError, TypeError) as error:
-                    raise DataError(f"{where}, expression {exp_id} has no {error}") from error
-                sample_id = f"{self.sample_prefix(video, object_ids)}/{exp_id}"
-                yield VideoSample(sample_id, video, exp_id, text, folder, frames, height, width, type_id, object_ids)
+            with located(where):
+                check_name(video, "video", folders=True)
+                frames, folder = annotation.frame_names(meta["frames"]), self.frame_folder(video)
+                size = annotation.frame_size(meta)
+                asked = annotation.expressions(meta["expressions"])
+            if size is None:
+                size = _first_size(folder / (frame + self.suffix) for frame in frames)
+            for exp_id, expression in asked:
+                with located(f"{where}, expression {exp_id}"):
+                    text = annotation.text(expression, self.text_key)
+                    type_id, object_ids = self.targets(video, meta, expression)
+                prefix = self.sample_prefix(video, object_ids)
+                sample = VideoSample(
+                    f"{prefix}/{exp_id}", video, exp_id, text, folder, frames, *(size or (0, 0)), type_id, object_ids
+                )
+                if size is None and (size := self.mask_size(sample)):
+                    sample = sample._replace(height=size[0], width=size[1])
+                yield sample
 
     def read_videos(self) -> dict[str, dict[str, Any]]:
         """The annotation file's videos. A subclass may leave some out."""
-        content = read_json(self.meta_path)
-        if not isinstance(content, dict) or not isinstance(content.get("videos"), dict):
-            raise DataError(f'annotation file has no "videos": {self.meta_path}')
-        return content["videos"]
+        return read_annotation(self.meta_path)
+
+    def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
+        """Height and width of a sample's masks, where no frame tells the size; None where no mask does either."""
+        return None
 
 
-def _first_size(paths: Iterable[Path]) -> tuple[int, int]:
-    """Height and width of the first frame that can be read; 0 x 0 where none can: `problems` then tells why."""
+def _first_size(paths: Iterable[Path]) -> tuple[int, int] | None:
+    """Height and width of the first picture that can be read; None where none can: `problems` then tells why."""
     for path in paths:
         with contextlib.suppress(DataError):
             return frame_size(path)
-    return 0, 0
+    return None
 
 
 class MaskDictBenchmark(ExpressionsBenchmark):
@@ -108,7 +118,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
             objects[sample.video].update(sample.object_ids)
             if not sample.object_ids and sample.type_id != 2:
                 without_object.add(sample.video)
-        frame_problems = super().problems
+        frame_problems = self.frame_problems
         return {
             video
             for video, sample in videos.items()
@@ -127,8 +137,14 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def targets(
         self, video: str, meta: dict[str, Any], expression: dict[str, Any]
     ) -> tuple[int | None, tuple[str, ...]]:
-        type_id = expression.get("type_id")
-        return type_id, () if type_id == 2 or not self.has_truth else tuple(map(str, expression["anno_id"]))
+        type_id = annotation.type_id(expression)
+        return type_id, () if type_id == 2 or not self.has_truth else annotation.id_list(expression, "anno_id")
+
+    def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
+        if not self.has_truth or not (self.folder / "mask_dict.json").is_file():
+            return None
+        known = (self.index.summaries.get(anno_id) for anno_id in sample.object_ids)
+        return next((track.size for track in known if track is not None and track.size), None)
 
     def listed_track(self, sample: VideoSample, object_id: str) -> list[Rle | None]:
         if object_id not in self.index:
@@ -147,12 +163,13 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         return tracks
 
     def problems(self, sample: VideoSample) -> list[str]:
-        if sample.video in self.validated_videos:
-            return []
-        found = super().problems(sample)
-        for anno_id in sample.object_ids:
-            found += self._misfits(anno_id, sample)
-        return found
+        return [] if sample.video in self.validated_videos else super().problems(sample)
+
+    def truth_problems(self, sample: VideoSample) -> list[str]:
+        return [wrong for anno_id in sample.object_ids for wrong in self._misfits(anno_id, sample)]
+
+    def mask_problems(self, sample: VideoSample) -> list[str]:
+        return []  # the index has checked every mask
 
     def training_problems(self, sample: VideoSample) -> list[str]:
         """`problems`, and that a target has no pixel in any frame, from which nothing can be learned."""
@@ -204,15 +221,14 @@ class PngBenchmark(ExpressionsBenchmark):
             [masks.encode(self.object_mask(frame, object_id)) for frame in values] for object_id in sample.object_ids
         ]
 
-    def problems(self, sample: VideoSample) -> list[str]:
-        found = super().problems(sample)
+    def truth_problems(self, sample: VideoSample) -> list[str]:
         if not self.has_truth:
-            return found
-        return found + self.missing_files(self.mask_folder(sample), sample.frames, ".png", "mask")
+            return []
+        return self.missing_files(self.mask_folder(sample), sample.frames, ".png", "mask")
 
+    def mask_problems(self, sample: VideoSample) -> list[str]:
+        return []  # reading every PNG takes as long as scoring
 
-def _pairs(expressions: Any) -> Iterable[tuple[str, dict[str, Any]]]:
-    """(exp_id, expression) of one video, whether its expressions are an object or a list."""
-    if isinstance(expressions, dict):
-        return expressions.items()
-    return [(str(expression.get("exp_id", number)), expression) for number, expression in enumerate(expressions)]
+    def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
+        folder = self.mask_folder(sample)
+        return _first_size(folder / f"{frame}.png" for frame in sample.frames) if self.has_truth else None

@@ -24,6 +24,13 @@ from veason.metrics.scores import Column, PaperRows, of_type, paper_table
 
 SELECTED = "meta_expressions_train_select.json"  # written by training_data_construction/data_sampling.py
 
+
+def missing_selection(root: Path) -> str:
+    """That the subset to train on is missing, with the command that makes it."""
+    command = f"python training_data_construction/data_sampling.py --input_json {root / ReVOS.splits['train']}"
+    return f"{root / SELECTED} is missing, `{command}` makes it"
+
+
 REFERRING, REASONING, ABSENT = (of_type(0),), (of_type(1),), (of_type(2),)
 OVERALL = REFERRING + REASONING  # VISA: the mean of the two types' means
 
@@ -60,9 +67,15 @@ class ReVOS(MaskDictBenchmark):
         )
     }
 
+    official_size: ClassVar[dict[str, tuple[str, int]]] = {"valid": ("videos", 416)}  # VISA, ECCV 2024
+
     @classmethod
     def training_source(cls, root: Path) -> tuple[str, str | None]:
         return "train", SELECTED if (root / SELECTED).is_file() else None
+
+    def training_hint(self) -> str | None:
+        whole = self.meta_path == self.root / self.splits["train"]
+        return f"the balanced subset {missing_selection(self.root)}" if whole else None
 
     @property
     def folder(self) -> Path:

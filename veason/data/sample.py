@@ -15,6 +15,10 @@ from veason.errors import DataError
 MISSING = "annotation file is missing: "  # begins the message that names a file
 
 
+class MissingFileError(DataError):
+    """An annotation file that is not there."""
+
+
 class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thousands
     """One expression about one video.
 
@@ -22,7 +26,7 @@ class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thou
         sample_id: `<video>/<exp_id>`, unique in its benchmark, named in every error.
         expression: as in the annotation.
         frame_dir: the folder of the video's frames.
-        frames: names of the frames without suffix, sorted; their position is their time.
+        frames: names of the frames without suffix, in natural order; their position is their time.
         height, width: of the frames, in pixels.
         type_id: 0 referring, 1 reasoning, 2 the target is not in the video; None where it is not given.
         object_ids: annotation ids of the targets; () when they are absent or not given.
@@ -50,13 +54,21 @@ class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thou
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises DataError when it is missing or broken."""
+    """The content of a JSON file. Raises MissingFileError, or DataError when it is broken."""
+    content = read_text(path)
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"annotation file is not JSON: {path} ({error})") from error
+
+
+def read_text(path: Path) -> str:
+    """The content of a UTF-8 text file. Raises as `read_json`."""
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise DataError(f"{MISSING}{path}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise MissingFileError(f"{MISSING}{path}") from None
+    except UnicodeDecodeError as error:
         raise DataError(f"annotation file is not JSON: {path} ({error})") from error
 
 

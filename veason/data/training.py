@@ -19,6 +19,7 @@ from veason.data import BENCHMARKS, find_benchmark
 from veason.data.base import Benchmark
 from veason.data.examples import Example, GroundTruth
 from veason.data.sample import VideoSample, gc_paused
+from veason.data.selection import read_exclusions
 from veason.errors import DataError
 from veason.frames import open_frame, resize_frame, training_frames
 from veason.prompts import Message, build_messages, load_template
@@ -55,6 +56,7 @@ class KeyframeTrainingData:
     Attributes:
         seeded: whether an example depends on its seed.
         skipped: sample id -> reason, of the samples left out so far in this process.
+        notes: lines that the person who starts a run should read.
 
     Raises:
         DataError: at load time for what can be seen without reading pixels: a missing folder, file or frame, a split
@@ -84,6 +86,8 @@ class KeyframeTrainingData:
         excluded = read_exclusions(exclude)
         with gc_paused():
             self.benchmark = open_training_split(benchmark, root, meta_file)
+            self.notes = training_notes(self.benchmark)
+            self._check_videos(excluded)
             validated = self.benchmark.validated_videos
             self.samples = [
                 sample
@@ -181,6 +185,14 @@ class KeyframeTrainingData:
         """Whether a sample of the split belongs to this data; a subclass may leave some out."""
         return True
 
+    def _check_videos(self, excluded: set[str]) -> None:
+        """Raise for a video whose expressions cannot be listed, or count it as skipped."""
+        for video, reason in self.benchmark.missing_videos.items():
+            if video not in excluded and self.on_bad_sample == "raise":
+                raise DataError(f"{reason}; data.exclude or data.on_bad_sample=skip leaves its video out")
+            if video not in excluded:
+                self.skipped[video] = reason
+
     def _usable(self, sample: VideoSample) -> bool:
         problems = self.benchmark.training_problems(sample)
         if problems and self.on_bad_sample == "raise":
@@ -198,19 +210,6 @@ class KeyframeTrainingData:
             self.skipped[sample.sample_id] = reason
             total = f"{len(self.skipped)} {'sample' if len(self.skipped) == 1 else 'samples'} skipped so far"
             logger.warning("bad sample %s is skipped (%s): %s", sample.sample_id, total, reason)
-
-
-def read_exclusions(exclude: str | os.PathLike[str] | Iterable[str] | None) -> set[str]:
-    """Sample ids and videos to leave out: from a list, or from a text file with one a line (# starts a comment)."""
-    if exclude is None or exclude == "":
-        return set()
-    if not isinstance(exclude, (str, os.PathLike)):
-        return {str(name) for name in exclude}
-    path = Path(exclude)
-    if not path.is_file():
-        raise DataError(f"exclusion list is missing: {path}")
-    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return {line for line in lines if line}
 
 
 def open_training_split(
@@ -232,15 +231,21 @@ def open_training_split(
         folder, meta_file = folder.parent, folder.name
     elif meta_file is None:
         meta_file = preferred
-        logger.info("training on %s", folder / (meta_file or cls.splits[split]))
-    for name, file in cls.splits.items():
-        if meta_file in (name, file):
+    for name in cls.splits:
+        if meta_file in (name, cls.split_file(folder, name)):
             split, meta_file = name, None
             break
     opened = cls(folder, split, meta_file)
     if not opened.has_truth:
         raise DataError(f"{cls.name} {split} has no public masks to train on; choose another split by data.meta_file")
     return opened
+
+
+def training_notes(benchmark: Benchmark) -> list[str]:
+    """What should be known about the split that is trained on."""
+    shown = f"training on {benchmark.meta_path}, {len(benchmark.samples)} expressions"
+    hint = benchmark.training_hint()
+    return [f"{shown}: {hint}" if hint else shown]
 
 
 def build_training_data(

@@ -17,8 +17,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from veason import masks
+from veason.data import annotation
+from veason.data.annotation import located
 from veason.data.base import Benchmark
-from veason.data.sample import VideoSample, read_json
+from veason.data.sample import MissingFileError, VideoSample, read_json
 from veason.data.scoring import score_masks
 from veason.errors import DataError
 from veason.masks import Rle
@@ -26,6 +28,15 @@ from veason.metrics.scores import PaperRows, SampleScore, paper_table
 from veason.metrics.track_ap import track_ious, track_precisions
 
 VERSIONS = ("v1.0", "v0.1")  # the newest one at hand is read
+SPLITS_HINT = (
+    "the splits lie in the benchmark's repository: git clone --depth 1 https://github.com/Ali2500/ViCaS && "
+    "cp -r ViCaS/splits {root}/"
+)
+
+
+def find_version(root: Path) -> str:
+    """The newest version of the annotations at hand."""
+    return next((version for version in VERSIONS if (root / "annotations" / version).is_dir()), VERSIONS[0])
 
 
 class ViCaS(Benchmark):
@@ -41,37 +52,48 @@ class ViCaS(Benchmark):
             "J&F", ("LMPM", 6.3), ("VideoLISA", 7.8), ("Video-LLaVA-Seg†", 16.5), ("Veason-R1 (paper)", 18.2)
         ),
     }
-    note = "† fine-tuned on ViCaS."
+    # github.com/Ali2500/ViCaS, splits: 1,100 videos in v0.1 and 2,950 in v1.0, some of them perhaps without a prompt
+    official_size: ClassVar[dict[str, tuple[str, int]]] = dict.fromkeys(("val", "test"), ("videos", 1000))
+    extra_first = True
+    note = (
+        "† fine-tuned on ViCaS. The paper titles its column J&F, but its values for LMPM, VideoLISA and "
+        "Video-LLaVA-Seg look like the benchmark's own mAP, the only score (with AP) that its evaluator computes."
+    )
+
+    @classmethod
+    def split_file(cls, root: Path, split: str) -> str:
+        return super().split_file(root, split).format(version=find_version(root))
 
     def read_samples(self) -> Iterator[VideoSample]:
-        self.version = next(
-            (version for version in VERSIONS if (self.root / "annotations" / version).is_dir()), VERSIONS[0]
-        )
-        self.meta_path = Path(str(self.meta_path).format(version=self.version))
+        self.version = find_version(self.root)
         self._cached: tuple[str, dict[str, Any]] = ("", {})
-        for video_id in read_json(self.meta_path):
+        try:
+            listed = read_json(self.meta_path)
+        except MissingFileError as error:
+            raise MissingFileError(f"{error}; {SPLITS_HINT.format(root=self.root)}") from error
+        if not isinstance(listed, list) or not all(str(video_id).isdecimal() for video_id in listed):
+            raise DataError(f"{self.meta_path} is not a list of video ids")
+        for video_id in listed:
             video = f"{int(video_id):06d}"
-            content = self.annotation(video)
-            frames = tuple(sorted(Path(entry["filename"]).stem for entry in content["segmentations"] if entry["is_gt"]))
-            if not frames:
-                raise DataError(f"{self.meta_path}: video {video} has no annotated frame")
-            height, width = content["image_size"]
-            for number, referral in enumerate(content["object_referrals"]):
-                object_ids = tuple(str(track) for track in referral["track_ids"])
-                folder = self.root / "video_frames" / video
-                text = referral["prompt"]
-                yield VideoSample(
-                    f"{video}/{number}",
-                    video,
-                    str(number),
-                    text,
-                    folder,
-                    frames,
-                    int(height),
-                    int(width),
-                    0,
-                    object_ids,
-                )
+            try:
+                content = self.annotation(video)
+            except MissingFileError as error:
+                self.missing_videos[video] = str(error)
+                continue
+            with located(str(self.annotation_path(video))):
+                yield from self._read_video(video, content)
+
+    def _read_video(self, video: str, content: dict[str, Any]) -> Iterator[VideoSample]:
+        names = [Path(entry["filename"]).stem for entry in content["segmentations"] if entry["is_gt"]]
+        if not names:
+            raise DataError(f"video {video} has no annotated frame")
+        frames, folder = annotation.frame_names(names), self.root / "video_frames" / video
+        height, width = (annotation.positive(side, "image_size") for side in content["image_size"])
+        for number, referral in enumerate(content["object_referrals"]):
+            with located(f"object_referrals {number}"):
+                text, object_ids = annotation.text(referral, "prompt"), annotation.id_list(referral, "track_ids")
+            name = f"{video}/{number}"
+            yield VideoSample(name, video, str(number), text, folder, frames, height, width, 0, object_ids)
 
     def annotation(self, video: str) -> dict[str, Any]:
         """The annotation file of one video; the last one read is kept."""
@@ -101,6 +123,9 @@ class ViCaS(Benchmark):
             for track, object_id in zip(tracks, sample.object_ids):
                 track.append(masks.as_rle(found.get(object_id)))
         return tracks
+
+    def mask_problems(self, sample: VideoSample) -> list[str]:
+        return []  # reading every annotation file again takes as long as opening them
 
     def score_sample(
         self, sample: VideoSample, pred: np.ndarray, present: np.ndarray, foreground: np.ndarray | None

@@ -107,6 +107,8 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[str
     check_frames(config)
     prompts = open_prompts(config, task, held_out, loop.trains_on_targets)
     check_validation(config, prompts)
+    for line in getattr(prompts.lengths.data, "notes", ()):
+        print(line, flush=True)
     plan = make_plan(config, len(prompts.order))
     config = override(config, {"worker.actor.optim.training_steps": plan.updates})
     # where prompts differ between episodes, those of the whole run are counted
