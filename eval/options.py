@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from veason.answers import READINGS
 from veason.checkpoints import resolve_model
 from veason.data.selection import ON_MISSING
+from veason.frames import FRAME_INDICES
 from veason.prompts import load_template
 from veason.resolve import nearest
 from veason.settings import Settings, read_settings
@@ -20,7 +21,14 @@ from verl.config import ConfigError
 T = TypeVar("T")
 
 MIN_BATCH = 4  # samples; a policy is hardly faster at one than at four
-FROM_SETTINGS = ("sampled_frames", "keyframe_resize", "prompt_template", "repetition_penalty", "reading")
+FROM_SETTINGS = (
+    "sampled_frames",
+    "keyframe_resize",
+    "prompt_template",
+    "frame_index",
+    "repetition_penalty",
+    "reading",
+)
 
 
 @dataclass
@@ -41,10 +49,11 @@ class EvaluateConfig:
     tracker_options: dict[str, Any] = field(default_factory=dict)  # of the tracker
     sam2_config: str = "configs/sam2.1/sam2.1_hiera_l.yaml"  # a YAML file, or one that the sam2 package ships
     sam2_checkpoint: str | None = "${oc.env:SAM2_CHECKPOINT,null}"  # weights of SAM 2; "random" for a test without
-    # The next five: null takes them from veason.json, or else 8, 560, our wording, 1.0 and strict
+    # The next six: null takes them from veason.json, or else 8, 560, our wording, absolute, 1.0 and strict
     sampled_frames: int | None = None  # frames that the policy sees
     keyframe_resize: int | None = None  # their side in pixels
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
+    frame_index: str | None = None  # what stands for a frame's time: its index in the video, or (relative) its position
     repetition_penalty: float | None = None
     reading: str | None = None  # of the answers: strict, or published, which accepts what the published evaluation does
     temperature: float = 0.0  # 0 is greedy
@@ -67,8 +76,9 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         check_limit(self.limit)
         check_choice("on_missing", self.on_missing, ON_MISSING)
-        if self.reading is not None:
-            check_choice("reading", self.reading, READINGS)
+        for key, valid in (("reading", READINGS), ("frame_index", FRAME_INDICES)):
+            if (value := getattr(self, key)) is not None:
+                check_choice(key, value, valid)
 
     @property
     def all_tracker_options(self) -> dict[str, Any]:

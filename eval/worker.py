@@ -170,4 +170,12 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tracker = build_tracker(config.tracker, device, config.tracker_frames, **config.all_tracker_options)
-    return Segmenter(policy, tracker, used.sampled_frames, used.keyframe_resize, used.prompt_template, used.reading)
+    return Segmenter(
+        policy,
+        tracker,
+        used.sampled_frames,
+        used.keyframe_resize,
+        used.prompt_template,
+        used.reading,
+        used.frame_index,
+    )

@@ -19,6 +19,7 @@ from training_data_construction.teacher_prompts import WORKED_EXAMPLES
 from training_data_construction.teacher_tasks import TeacherTask
 from training_data_construction.teachers import Question, QuestionRefused, Reply, Teacher, TeacherError, TemporaryError
 from veason.errors import DataError
+from veason.frames import FRAME_INDICES
 
 MAX_CONSECUTIVE_FAILURES = 5  # expressions without an answer, after which the server counts as down
 
@@ -119,7 +120,7 @@ class Collector:
         self._answered, self._model_answered, self._failures = True, True, 0
         text = strip_thinking(reply.text)
         reason = "it was cut off at the token limit" if not reply.complete else None
-        reason = reason or check_answer(text, task.keyframe, task.sample.expression, self.max_words)
+        reason = reason or check_answer(text, task.keyframe_time, task.sample.expression, self.max_words)
         self._record(question, state, Reply(text, reply.prompt_tokens, reply.completion_tokens), reason)
         return True
 
@@ -178,6 +179,8 @@ class Collector:
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": reply.completion_tokens,
         }
+        if question.task.frame_index != FRAME_INDICES[0]:
+            entry["frame_index"] = question.task.frame_index
         if self.teacher.size is not None:
             entry["size"] = self.teacher.size
         self.journal.append(entry | ({"refused": True} if refused else {}))

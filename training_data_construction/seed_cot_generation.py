@@ -50,6 +50,7 @@ from veason.data.selection import read_exclusions
 from veason.data.training import open_training_split
 from veason.errors import DataError, describe
 from veason.files import write_json
+from veason.frames import ANCHORS, FRAME_INDICES
 
 STATUS_OPEN = 3  # exit status
 
@@ -78,6 +79,8 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
     )
     add("--max_per_video", type=int, default=MAX_PER_VIDEO, help="most expressions per video (%(default)s)")
     add("--sampled_frames", type=int, default=TEACHER_FRAMES, help="N of the training frame rule (%(default)s)")
+    add("--anchor", choices=ANCHORS, default=ANCHORS[0], help="how the keyframe is chosen (%(default)s)")
+    add("--frame_index", choices=FRAME_INDICES, default=FRAME_INDICES[0], help="what stands for a frame's time")
     add("--include_absent", action="store_true", help="also expressions with absent targets")
     add("--exclude", help="text file of sample ids or videos to skip, as written by python -m veason.audit")
     add(
@@ -158,6 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.max_per_video,
             args.sampled_frames,
             args.on_bad_sample,
+            args.anchor,
+            args.frame_index,
         )
         teacher = load_teacher(
             args.teacher,

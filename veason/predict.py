@@ -28,7 +28,7 @@ from veason.checkpoints import USABLE_CHECKPOINTS, resolve_model
 from veason.command_line import parse_arguments
 from veason.errors import DataError
 from veason.files import write_json
-from veason.frames import check_side, evaluation_frames
+from veason.frames import FRAME_INDICES, check_side, evaluation_frames
 from veason.masks import encode, read_mask
 from veason.model_info import read_model_info
 from veason.pictures import draw_boxes, overlay_masks, save_picture
@@ -84,6 +84,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--prompt_template", help=f"question with {{expression}}, as text or as a path to a text file; {own} ours"
     )
+    parser.add_argument("--frame_index", choices=FRAME_INDICES, help=f"what stands for a frame's time; {own} absolute")
     parser.add_argument("--reading", choices=READINGS, help=f"of the answers; {own} strict")
     parser.add_argument("--repetition_penalty", type=float, help=f"of the sampling; {own} 1.0")
     parser.add_argument("--temperature", type=float, default=0.0)
@@ -127,7 +128,7 @@ def fill_in(options: argparse.Namespace) -> None:
         print(line, flush=True)
     used = (settings or Settings()).with_given(**given)
     options.size = used.keyframe_resize
-    for key in ("sampled_frames", "prompt_template", "reading", "repetition_penalty"):
+    for key in ("sampled_frames", "prompt_template", "frame_index", "reading", "repetition_penalty"):
         setattr(options, key, getattr(used, key))
 
 
@@ -137,6 +138,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         "keyframe_resize": options.size,
         "sampled_frames": options.sampled_frames,
         "prompt_template": None if template is None else load_template(template),
+        "frame_index": options.frame_index,
         "reading": options.reading,
         "repetition_penalty": options.repetition_penalty,
     }
@@ -157,7 +159,15 @@ def build_segmenter(options: argparse.Namespace) -> Segmenter:
     policy = VLLMPolicy(options.model, sampling, max_images=used.sampled_frames)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tracker = build_tracker(options.tracker, device, MAX_FRAMES, **options.tracker_options)
-    return Segmenter(policy, tracker, used.sampled_frames, used.keyframe_resize, used.prompt_template, used.reading)
+    return Segmenter(
+        policy,
+        tracker,
+        used.sampled_frames,
+        used.keyframe_resize,
+        used.prompt_template,
+        used.reading,
+        used.frame_index,
+    )
 
 
 def predict(

@@ -18,7 +18,8 @@ from typing import Any
 
 from veason.answers import READINGS
 from veason.errors import DataError
-from veason.prompts import DEFAULT_TEMPLATE, load_template
+from veason.frames import FRAME_INDICES
+from veason.prompts import DEFAULT_TEMPLATE
 from veason.resolve import nearest
 
 FILE = "veason.json"
@@ -29,6 +30,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "sampled_frames": (int,),
     "box_side": (int, type(None)),
     "repetition_penalty": (int, float),
+    "frame_index": (str,),
     "reading": (str,),
     "tracker": (dict,),
     "versions": (dict,),
@@ -46,6 +48,7 @@ class Settings:
         sampled_frames: evenly spaced frames that an evaluation shows.
         box_side: side of the square that boxes are given in; None: pixels of the frame as it is shown.
         repetition_penalty: of the sampling; 1 is off.
+        frame_index: what stands for a frame's time, one of `veason.frames.FRAME_INDICES`.
         reading: how answers are read, a name of `veason.answers.READINGS`.
         tracker: the reward's tracker and its options, for the record.
         versions: of the packages that wrote the weights.
@@ -57,6 +60,7 @@ class Settings:
     sampled_frames: int = 8
     box_side: int | None = None
     repetition_penalty: float = 1.0
+    frame_index: str = "absolute"
     reading: str = "strict"
     tracker: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -112,8 +116,9 @@ def parse_settings(content: Any, where: str) -> Settings:
     settings = Settings(**content)
     if "{expression}" not in settings.prompt_template:
         raise DataError(f"{where}: prompt_template has no {{expression}}")
-    if settings.reading not in READINGS:
-        raise DataError(f"{where}: reading is {settings.reading!r}{nearest(settings.reading, READINGS)}")
+    for key, valid in (("reading", READINGS), ("frame_index", FRAME_INDICES)):
+        if getattr(settings, key) not in valid:
+            raise DataError(f"{where}: {key} is {getattr(settings, key)!r}{nearest(getattr(settings, key), valid)}")
     for key in ("keyframe_resize", "sampled_frames", "repetition_penalty"):
         if not getattr(settings, key) > 0:
             raise DataError(f"{where}: {key} is {getattr(settings, key)}; it has to be above 0")
@@ -122,8 +127,9 @@ def parse_settings(content: Any, where: str) -> Settings:
 
 def settings_of_training(
     earlier: Settings | None,
-    prompt_template: str | None,
+    prompt_template: str,
     keyframe_resize: int,
+    frame_index: str,
     box_side: int | None,
     tracker: Mapping[str, Any],
 ) -> Settings:
@@ -131,15 +137,16 @@ def settings_of_training(
 
     Args:
         earlier: those of the checkpoint that it started from; what a training does not decide stays as it was.
-        prompt_template, keyframe_resize: `data.prompt_template` and `data.keyframe_resize`.
+        prompt_template, keyframe_resize, frame_index: of the training's data.
         box_side: of the training.
         tracker: `worker.reward.tracker` and its options.
     """
     options = {key: _portable(value) for key, value in tracker.items()}
     return replace(
         earlier or Settings(),
-        prompt_template=load_template(prompt_template),
+        prompt_template=prompt_template,
         keyframe_resize=keyframe_resize,
+        frame_index=frame_index,
         box_side=box_side,
         tracker=options,
         versions=installed_versions(),

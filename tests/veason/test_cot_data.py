@@ -165,3 +165,16 @@ def test_records_of_another_benchmark(reasonvos):
     example = data.example(0, 0)
     assert parse_answer(example.response).keyframe == tasks[1].keyframe
     assert example.truth.frame_ids == tasks[1].frame_ids and example.truth.masks.any()
+
+
+def test_too_long_a_response_of_the_records_is_refused_before_the_workers_start(revos, tmp_path):
+    """`response` lets the trainer count all of them; once a long one ended a run at its tenth step."""
+    write_policy(tmp_path / "policy")
+    overrides = [f"worker.actor.model.model_path={tmp_path / 'policy'}", "data.name=cot", f"data.train_files={revos}"]
+    overrides += [f"data.meta_file={records(revos)}", f"data.keyframe_resize={SIZE}"]
+    config = load_config(overrides)
+    prompts = open_prompts(config, compose(config, generates=False), targets=True)
+    assert len(prompts.order) == len(prompts.lengths.data)
+    limit = override(config, {"data.max_response_length": 30})
+    with pytest.raises(ResponseTooLong, match=r"a/\d: its response has \d+ tokens, data\.max_response_length is 30"):
+        open_prompts(limit, compose(limit, generates=False), targets=True)

@@ -20,7 +20,9 @@ from veason.data.revos import ReVOS
 from veason.data.sample import VideoSample, read_json
 from veason.data.training import KeyframeTrainingData
 from veason.errors import DataError
+from veason.frames import FRAME_INDICES
 
+THINK_END = "</think>"
 NEEDED = ("video", "exp_id", "exp", "anno_id", "frames", "frame_ids", "conversation")
 
 
@@ -49,6 +51,8 @@ class CoTData(KeyframeTrainingData):
         keyframe_resize: side in pixels of the square frames; it has to be the one that the records' boxes were made
             for.
         exclude, prompt_template, on_bad_sample: as for `KeyframeTrainingData`.
+        frame_index: what is shown as a frame's time; the records have to be made for it.
+        reasoning: False leaves the reasoning out of the prompt and the responses, an ablation of the paper.
         benchmark: what the records were made from (`data.options.benchmark`); by default ReVOS.
 
     Attributes:
@@ -69,6 +73,8 @@ class CoTData(KeyframeTrainingData):
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
         benchmark: str | type[Benchmark] = ReVOS,
+        frame_index: str = FRAME_INDICES[0],
+        reasoning: bool = True,
     ) -> None:
         folder, path = Path(root), None if meta_file is None else Path(meta_file)
         if folder.is_file():
@@ -87,6 +93,8 @@ class CoTData(KeyframeTrainingData):
             prompt_template=prompt_template,
             on_bad_sample=on_bad_sample,
             benchmark=RecordedReVOS if cls is ReVOS else cls,
+            frame_index=frame_index,
+            reasoning=reasoning,
         )
         for sample in self.samples:
             recorded = self.records[sample.sample_id].get("keyframe_resize", keyframe_resize)
@@ -95,6 +103,11 @@ class CoTData(KeyframeTrainingData):
                     f"{sample.sample_id}: the record's boxes are for frames of {recorded} pixels, data.keyframe_resize "
                     f"is {keyframe_resize}"
                 )
+            made_for = self.records[sample.sample_id].get("frame_index", FRAME_INDICES[0])
+            if made_for != frame_index:
+                raise DataError(
+                    f"{sample.sample_id}: the record's times are {made_for}, data.frame_index is {frame_index}"
+                )
 
     def _is_chosen(self, sample: VideoSample) -> bool:
         return sample.sample_id in self.records
@@ -102,9 +115,16 @@ class CoTData(KeyframeTrainingData):
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:
         return list(self.records[sample.sample_id]["frame_ids"])
 
+    def response(self, index: int) -> str:
+        """The response to learn of a sample."""
+        return self._response(self.samples[index])
+
+    def _response(self, sample: VideoSample) -> str:
+        text = self.records[sample.sample_id]["conversation"][1]["value"]
+        return text if self.reasoning else text.rpartition(THINK_END)[2].strip()
+
     def _build(self, sample: VideoSample, index: int, seed: int) -> Example:
-        response = self.records[sample.sample_id]["conversation"][1]["value"]
-        return replace(super()._build(sample, index, seed), response=response)
+        return replace(super()._build(sample, index, seed), response=self._response(sample))
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

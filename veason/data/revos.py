@@ -22,6 +22,7 @@ from veason.data.sample import VideoSample
 from veason.errors import DataError
 from veason.metrics.scores import Column, PaperRows, of_type, paper_table
 
+SUBSET = "meta_expressions_train_select_subset.json"  # of the published video_seg_keyframe_sft_base_mod_subset
 SELECTED = "meta_expressions_train_select.json"  # written by training_data_construction/data_sampling.py
 
 
@@ -121,3 +122,11 @@ class ReVOS(MaskDictBenchmark):
             except DataError as error:
                 raise DataError(f"{where}: {error}") from error
         return out
+
+
+class ReVOSSubset(ReVOS):
+    """ReVOS, trained on a subset of the selection, as `data.name: video_seg_keyframe_sft_base_mod_subset` asks."""
+
+    @classmethod
+    def training_source(cls, root: Path) -> tuple[str, str | None]:  # noqa: ARG003
+        return "train", SUBSET

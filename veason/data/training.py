@@ -21,7 +21,7 @@ from veason.data.examples import Example, GroundTruth
 from veason.data.sample import VideoSample, gc_paused
 from veason.data.selection import read_exclusions
 from veason.errors import DataError
-from veason.frames import open_frame, resize_frame, training_frames
+from veason.frames import ANCHORS, FRAME_INDICES, open_frame, resize_frame, shown_times, training_frames
 from veason.prompts import Message, build_messages, load_template
 from veason.resolve import check_arguments, resolve
 
@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 TRAINING_DATA = {
     **BENCHMARKS,
-    "video_seg_keyframe_sft_base_mod": BENCHMARKS["revos"],  # the published name
+    "video_seg_keyframe_sft_base_mod": BENCHMARKS["revos"],  # the published names
+    "video_seg_keyframe_sft_base_mod_subset": "veason.data.revos:ReVOSSubset",
     "cot": "veason.data.cot:CoTData",
 }
 
@@ -52,6 +53,8 @@ class KeyframeTrainingData:
             be seen at load time, and gives the next good sample in its place later; either way it is counted and named
             in `skipped`.
         benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
+        frame_index, anchor, reasoning: the paper's ablations: what is shown as a frame's time, the frame that is always
+            shown (see `veason.frames`), and whether the default prompt asks for reasoning.
 
     Attributes:
         seeded: whether an example depends on its seed.
@@ -77,11 +80,17 @@ class KeyframeTrainingData:
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
         benchmark: str | type[Benchmark] = "revos",
+        frame_index: str = FRAME_INDICES[0],
+        anchor: str = ANCHORS[0],
+        reasoning: bool = True,
     ) -> None:
-        if on_bad_sample not in ("raise", "skip"):
-            raise DataError(f"data.on_bad_sample is {on_bad_sample!r}; it can be raise or skip")
+        choices = {"on_bad_sample": ("raise", "skip"), "frame_index": FRAME_INDICES, "anchor": ANCHORS}
+        for key, given in (("on_bad_sample", on_bad_sample), ("frame_index", frame_index), ("anchor", anchor)):
+            if given not in choices[key]:
+                raise DataError(f"data.{key} is {given!r}; it can be {' or '.join(choices[key])}")
         self.sampled_frames, self.size, self.on_bad_sample = sampled_frames, keyframe_resize, on_bad_sample
-        self.template = load_template(prompt_template)
+        self.template = load_template(prompt_template, reasoning)
+        self.frame_index, self.anchor, self.reasoning = frame_index, anchor, reasoning
         self.skipped: dict[str, str] = {}
         excluded = read_exclusions(exclude)
         with gc_paused():
@@ -170,16 +179,17 @@ class KeyframeTrainingData:
             union = self.benchmark.decode_union(sample, times[position], frame)
             if union is not None:
                 unions[position] = masks.resize_nearest(union, self.size)
-        return GroundTruth(times, boxes, unions)
+        return GroundTruth(shown_times(times, self.frame_index), boxes, unions)
 
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:
         areas = self.benchmark.areas(sample)
         if sample.type_id != 2 and not areas.any():
             raise DataError(f"{sample.sample_id}: no mask in any frame, in {self.benchmark.truth_path(sample)}")
-        return training_frames(areas, self.sampled_frames, np.random.default_rng([seed, index]))
+        return training_frames(areas, self.sampled_frames, np.random.default_rng([seed, index]), self.anchor)
 
     def _messages(self, sample: VideoSample, times: list[int]) -> list[Message]:
-        return build_messages(sample.expression, times, self.template, (self.size, self.size))
+        shown = shown_times(times, self.frame_index)
+        return build_messages(sample.expression, shown, self.template, (self.size, self.size))
 
     def _is_chosen(self, sample: VideoSample) -> bool:
         """Whether a sample of the split belongs to this data; a subclass may leave some out."""
@@ -275,5 +285,8 @@ def build_training_data(
         raise DataError(f"data.name: {name} is no class of training data")
     accepted = list(inspect.signature(build).parameters)
     arguments = {key: value for key, value in section.items() if key in accepted} | dict(options)
+    for key, usual in (("frame_index", FRAME_INDICES[0]), ("anchor", ANCHORS[0]), ("reasoning", True)):
+        if key not in accepted and section.get(key, usual) != usual:
+            raise DataError(f"data.{key}={section[key]}: data.name={name} does not take it")
     check_arguments(build, arguments, "data.options", given=(*accepted[:1], *getattr(build, "keywords", ())))
     return build(train_files, **arguments)
