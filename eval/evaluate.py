@@ -27,15 +27,16 @@ from ray.exceptions import RayActorError, RayTaskError
 from tqdm import tqdm
 
 from eval.metrics import MetricsConfig, complete, score
-from eval.options import EvaluateConfig, parse_overrides
+from eval.options import MIN_BATCH, EvaluateConfig, fill_in, parse_overrides
 from eval.records import PredictionRecord
 from eval.run_folder import RunFolder
 from eval.worker import EvaluationWorker
+from veason.checkpoints import resolve_model
 from veason.data import open_benchmark
+from veason.data.selection import LEFT_OUT, Selection, read_exclusions, select_samples, write_left_out
 from veason.errors import DataError
 from veason.frames import check_side
 from veason.model_info import read_model_info
-from veason.policy import check_checkpoint
 from veason.prompts import load_template
 from veason.tracking import check_tracker
 from verl.config import ConfigError
@@ -54,8 +55,7 @@ PACKAGES = [
 ]
 # Options that do not change the results, and those that the header records in another form.
 EXECUTION = ("workers", "batch_size", "tracker_frames", "gpu_memory_utilization", "kv_cache_gib", "enforce_eager")
-NOT_RECORDED = (*EXECUTION, "score", "output_path", "prompt_template")
-MIN_BATCH = 4  # samples; a policy is hardly faster at one than at four
+NOT_RECORDED = (*EXECUTION, "score", "output_path", "prompt_template", "settings", "idx", "num_parts")
 
 
 def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
@@ -63,22 +63,31 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
 
     Raises:
         DataError: no checkpoint, no tracker, a frame size that the policy would not see, a benchmark that does not fit
-            its annotation, or an output folder that holds another run or in which one is at work.
+            its annotation, samples whose files are missing, or an output folder that holds another run or in which one
+            is at work.
         RuntimeError: a worker died; what is done stays done.
     """
-    check_checkpoint(config.model_path)
+    config, lines = fill_in(config)
+    for line in lines:
+        print(line, flush=True)
     check_tracker(config.tracker, config.all_tracker_options)
-    check_side(config.keyframe_resize, read_model_info(config.model_path).pixel_multiple)
-    benchmark = open_benchmark(config.benchmark, config.data_path, config.split)
-    samples = benchmark.samples[: config.limit]
+    model = resolve_model(config.model_path)
+    check_side(config.keyframe_resize or 0, read_model_info(model).pixel_multiple)
+    benchmark = open_benchmark(config.benchmark, config.data_path, config.split, check=False)
+    selection = select_samples(
+        benchmark, read_exclusions(config.exclude), config.limit, config.on_missing, read_masks=config.score
+    )
+    samples = {index: benchmark.samples[index].sample_id for index in selection.indices}
     folder = RunFolder(config.output_path)
     with folder.locked():
-        done = folder.begin(make_header(config, benchmark.split, len(samples)))
-        left = [index for index, sample in enumerate(samples) if sample.sample_id not in done]
+        done = folder.begin(make_header(config, benchmark.split, selection, model))
+        write_left_out(folder.path, selection)
         print(f"{config.benchmark} ({benchmark.split}): {len(samples)} samples, {len(done)} done before", flush=True)
-        if left:
+        if selection.summary:
+            print(f"{selection.summary}, see {folder.path / LEFT_OUT}", flush=True)
+        if left := [index for index, name in samples.items() if name not in done]:
             run_workers(config, left)
-        records = folder.finish(sample.sample_id for sample in samples)
+        records = folder.finish(samples.values())
     failures = Counter(record.failure for record in records if record.failure)
     causes = ", ".join(f"{count} {cause}" for cause, count in failures.most_common()) or "none"
     print(f"empty masks: {causes}; everything in {config.output_path}", flush=True)
@@ -142,8 +151,8 @@ def sample_batches(indices: Sequence[int], largest: int, workers: int) -> Iterat
         start += size
 
 
-def make_header(config: EvaluateConfig, split: str, samples: int) -> dict[str, Any]:
-    """What is needed to repeat a run: settings, prompt, hashes of the weights, versions."""
+def make_header(config: EvaluateConfig, split: str, selection: Selection, model: str) -> dict[str, Any]:
+    """What is needed to repeat a run: settings, prompt, hashes of the weights (of the folder `model`), versions."""
     settings = asdict(config)
     for key in NOT_RECORDED:
         settings.pop(key)
@@ -151,9 +160,10 @@ def make_header(config: EvaluateConfig, split: str, samples: int) -> dict[str, A
     return {
         **settings,
         "split": split,
-        "samples": samples,
+        "samples": len(selection.indices),
+        "left_out": len(selection.left_out),
         "prompt": load_template(config.prompt_template),
-        "model_sha256": folder_hash(config.model_path),
+        "model_sha256": folder_hash(model),
         "sam2_sha256": file_hash(weights) if config.tracker == "sam2" and weights.is_file() else None,
         "versions": {"python": platform.python_version(), **dict(_installed())},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),

@@ -12,13 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from eval.options import EvaluateConfig
+from eval.options import FROM_SETTINGS, EvaluateConfig
 from eval.records import PredictionRecord
 from eval.run_folder import RunFolder
 from veason.data import VideoSample, open_benchmark
 from veason.errors import DataError
 from veason.pipeline import Frames, Prediction, Segmenter
 from veason.policy import Question, Sampling, VLLMPolicy
+from veason.settings import Settings
 from veason.tracking import build_tracker
 from veason.video import FrameFiles
 
@@ -157,10 +158,11 @@ def split_by_memory(group: list[VideoSample]) -> Iterator[list[VideoSample]]:
 
 def build_segmenter(config: EvaluateConfig) -> Segmenter:
     """The policy and the tracker of a run, on this process's GPU or on the CPU."""
+    used = Settings().with_given(**{key: getattr(config, key) for key in FROM_SETTINGS})
     sampling = Sampling(
         config.temperature,
         config.top_p,
-        config.repetition_penalty,
+        used.repetition_penalty,
         max_tokens=config.max_response_length,
         seed=config.seed,
     )
@@ -172,11 +174,19 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
         sampling,
         dtype=config.dtype,
         max_prompt_tokens=config.max_prompt_length,
-        max_images=config.sampled_frames,
+        max_images=used.sampled_frames,
         memory=config.gpu_memory_utilization,
         enforce_eager=config.enforce_eager,
         **cache,
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tracker = build_tracker(config.tracker, device, config.tracker_frames, **config.all_tracker_options)
-    return Segmenter(policy, tracker, config.sampled_frames, config.keyframe_resize, config.prompt_template)
+    return Segmenter(
+        policy,
+        tracker,
+        used.sampled_frames,
+        used.keyframe_resize,
+        used.prompt_template,
+        used.reading,
+        used.frame_index,
+    )

@@ -23,6 +23,7 @@ from training_data_construction.teacher_prompts import WORKED_EXAMPLES
 from training_data_construction.teacher_tasks import TeacherTask
 from training_data_construction.teachers import QuestionRefused, Teacher, TeacherError, TeacherQuestion, TemporaryError
 from veason.errors import DataError
+from veason.frames import FRAME_INDICES
 
 MAX_CONSECUTIVE_FAILURES = 5  # expressions without an answer, after which the server counts as down
 MAX_REJECTED_AT_START = 20  # expressions that are rejected before any is accepted, after which no more is spent
@@ -136,7 +137,7 @@ class Collector:
         self._answered, self._model_answered, self._failures = True, True, 0
         reply = replace(received.reply, text=strip_thinking(received.reply.text))
         reason = "it was cut off at the token limit" if not reply.complete else None
-        reason = reason or check_answer(reply.text, task.keyframe, task.sample.expression, self.max_words)
+        reason = reason or check_answer(reply.text, task.keyframe_time, task.sample.expression, self.max_words)
         self._record(question, state, received._replace(reply=reply), reason)
         if reply.tokens is None and self.budget.max_tokens is not None and not self.budget.estimates:
             raise TeacherError("the server reports no usage, so --max_tokens_total cannot be held: use --max_requests")
@@ -225,4 +226,6 @@ class Collector:
             "text": text,
             "reason": reason,
         }
+        if question.task.frame_index != FRAME_INDICES[0]:
+            entry["frame_index"] = question.task.frame_index
         return entry if self.teacher.size is None else {**entry, "size": self.teacher.size}

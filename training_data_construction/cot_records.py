@@ -47,9 +47,9 @@ def build_record(
         for box in task.keyframe_boxes
         if box is not None or absent_objects == "zero"
     ]
-    answer = format_answer(thinking, task.keyframe, boxes)
+    answer = format_answer(thinking, task.keyframe_time, boxes)
     chain, separator, solution = answer.partition(THINK_END)
-    messages = build_messages(sample.expression, task.frame_ids, template, (size, size))
+    messages = build_messages(sample.expression, task.times, template, (size, size))
     return {
         "sample_id": sample.sample_id,
         "video": sample.video,
@@ -62,6 +62,7 @@ def build_record(
         "keyframe_resize": size,
         "frames": list(sample.frames),
         "frame_ids": task.frame_ids,
+        "frame_index": task.frame_index,
         "sampled_video_frames": [os.path.abspath(path) for path in task.paths],
         "CoT": chain + separator,
         "solution": solution.strip(),

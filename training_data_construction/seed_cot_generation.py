@@ -46,10 +46,12 @@ from training_data_construction.teacher_tasks import MAX_PER_VIDEO, TEACHER_FRAM
 from training_data_construction.teachers import TeacherError, load_teacher
 from veason.command_line import parse_arguments
 from veason.data import BENCHMARKS, find_benchmark
-from veason.data.revos import SELECTED
-from veason.data.training import open_training_split, read_exclusions
+from veason.data.revos import SELECTED, missing_selection
+from veason.data.selection import read_exclusions
+from veason.data.training import open_training_split
 from veason.errors import DataError, describe
 from veason.files import write_json
+from veason.frames import ANCHORS, FRAME_INDICES
 
 STATUS_OPEN = 3  # exit status
 SILENCE = 30.0  # seconds without a reply, after which it is said
@@ -79,6 +81,8 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
     )
     add("--max_per_video", type=int, default=MAX_PER_VIDEO, help="most expressions per video (%(default)s)")
     add("--sampled_frames", type=int, default=TEACHER_FRAMES, help="N of the training frame rule (%(default)s)")
+    add("--anchor", choices=ANCHORS, default=ANCHORS[0], help="how the keyframe is chosen (%(default)s)")
+    add("--frame_index", choices=FRAME_INDICES, default=FRAME_INDICES[0], help="what stands for a frame's time")
     add("--include_absent", action="store_true", help="also expressions with absent targets")
     add("--exclude", help="text file of sample ids or videos to skip, as written by python -m veason.audit")
     add(
@@ -172,6 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.max_per_video,
             args.sampled_frames,
             args.on_bad_sample,
+            args.anchor,
+            args.frame_index,
         )
         teacher = load_teacher(
             args.teacher,
@@ -304,11 +310,22 @@ def _summarize(collector: Collector, progress: dict[str, Progress], bad: dict[st
 
 
 def _annotation(args: argparse.Namespace) -> str | None:
-    """The annotation file, as a name in the data root or a path, or the name of a split."""
+    """The annotation file, as a name in the data root or a path, or the name of a split.
+
+    Raises:
+        DataError: it is neither; names the places.
+    """
+    root = Path(args.data_root)
     name = args.input_json or (SELECTED if args.benchmark == "revos" else None)
-    if name is None or name in find_benchmark(args.benchmark).splits or (Path(args.data_root) / name).is_file():
+    if name is None or name in find_benchmark(args.benchmark).splits or (root / name).is_file():
         return name
-    return str(Path(name).absolute())
+    if Path(name).is_file():
+        return str(Path(name).absolute())
+    if root.is_dir() and args.input_json is None:
+        raise DataError(missing_selection(root))
+    if root.is_dir():
+        raise DataError(f"--input_json {name}: no such file in --data_root {root}, nor as {Path(name).absolute()}")
+    return name  # the folder is missing, which is said when it is opened
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from training_data_construction.teacher_tasks import TeacherTask
 from training_data_construction.teachers import TeacherError
+from veason.frames import FRAME_INDICES
 
 ENTRY = {"keyframe", "frame_ids", "text", "reason"}  # keys of every answer in the journal
 MAX_ANSWERS = 3  # answers that may fail the checks before an expression is rejected
@@ -72,7 +73,8 @@ def read_progress(
             raise TeacherError(
                 f"{entry['sample_id']}: a line of the journal is no answer that this program has written"
             )
-        if (entry["keyframe"], entry["frame_ids"], entry.get("size")) != (task.keyframe, task.frame_ids, size):
+        shown = entry["keyframe"], entry["frame_ids"], entry.get("size"), entry.get("frame_index", FRAME_INDICES[0])
+        if shown != (task.keyframe, task.frame_ids, size, task.frame_index):
             hint = "use the same seed, sizes and data as before, or another --output"
             raise TeacherError(f"{entry['sample_id']}: the journal's answer is about other frames; {hint}")
         progress[entry["sample_id"]].add(entry["text"], entry["reason"], bool(entry.get("refused")))

@@ -65,7 +65,7 @@ class TeacherQuestion:
         task = self.task
         pictures = draw_pictures(task)
         return teacher_content(
-            task.sample.expression, task.frame_ids, task.keyframe, pictures, self.example, task.absent, self.reason
+            task.sample.expression, task.times, task.keyframe_time, pictures, self.example, task.absent, self.reason
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 
@@ -15,41 +15,53 @@ from veason.files import check_file
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # of frames and masks; Pillow's other readers see nothing of a data set
 MAX_SIDE, MAX_PIXELS = 32_768, 1 << 26  # of a picture; a frame of 8K video has 33 million pixels
+ANCHORS = ("largest", "first")  # how the frame with the target is chosen that a prompt always shows
+FRAME_INDICES = ("absolute", "relative")  # what stands for a frame's time: its index in the video, or in the prompt
 ANCHOR_CANDIDATES = 5  # the anchor is one of the frames with the largest target
 # transformers' Qwen2.5-VL image processor: at most 12,845,056 pixels, 128 x 128 multiples of 28
 MAX_SIDE_MULTIPLES = 128
 
 
-def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
+def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator, anchor: str = ANCHORS[0]) -> list[int]:
     """Frames of one training prompt: evenly strided through the video, one of them with a large target.
 
-    The anchor is drawn among the five frames with the largest target; the stride is ceil(T / (count - 1)) and the first
-    frame is anchor mod stride. So `count` is an upper bound: 6 gives at most 5 frames. A count of 1 gives the anchor
-    alone.
+    The anchor is drawn among the five frames with the largest target, or is the first with the target; the stride is
+    ceil(T / (count - 1)) and the first frame is anchor mod stride. So `count` is an upper bound: 6 gives at most 5
+    frames. A count of 1 gives the anchor alone.
 
     Args:
         areas: [T], the area in pixels of the union of the target masks in each frame. All zero: the target is not in
             the video, and the anchor is any frame.
         count: `data.sampled_frames`.
         rng: draws the anchor.
+        anchor: one of `ANCHORS`; "first" is the paper's ablation with a fixed keyframe.
 
     Returns:
         Increasing indices into the video.
     """
-    return anchored_frames(areas, count, rng)[1]
+    return anchored_frames(areas, count, rng, anchor)[1]
 
 
-def anchored_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> tuple[int, list[int]]:
+def anchored_frames(
+    areas: np.ndarray, count: int, rng: np.random.Generator, anchor: str = ANCHORS[0]
+) -> tuple[int, list[int]]:
     """The anchor and the frames of `training_frames`; the anchor is the keyframe of a chain of thought."""
     total = len(areas)
     if total == 0 or count < 1:
         raise DataError(f"cannot sample {count} frames of a video of {total}")
     ranked = np.argsort(areas, kind="stable")[-ANCHOR_CANDIDATES:] if np.any(areas) else np.arange(total)
-    anchor = int(rng.choice(ranked))
+    if anchor == "first" and np.any(areas):
+        ranked = np.flatnonzero(areas)[:1]
+    chosen = int(rng.choice(ranked))
     if count == 1:
-        return anchor, [anchor]
+        return chosen, [chosen]
     stride = math.ceil(total / (count - 1))
-    return anchor, list(range(anchor % stride, total, stride))
+    return chosen, list(range(chosen % stride, total, stride))
+
+
+def shown_times(indices: Sequence[int], frame_index: str = FRAME_INDICES[0]) -> list[int]:
+    """The times that are shown for frames: their indices in the video, or (relative) their positions in the prompt."""
+    return list(indices) if frame_index == FRAME_INDICES[0] else list(range(len(indices)))
 
 
 def evaluation_frames(total: int, count: int = 8) -> list[int]:

@@ -24,6 +24,11 @@ If nothing in the video fits the expression, give an empty list of boxes.
 First reason inside <think> </think>, then answer inside <answer> </answer> with one JSON object:
 <think>your reasoning</think><answer>{"keyframe_timestamp": time, "bbox_2d_list": [[x1, y1, x2, y2]]}</answer>"""
 
+# The paper's ablation without reasoning (data.reasoning: false).
+NO_REASONING_TEMPLATE = DEFAULT_TEMPLATE.replace(
+    "First reason inside <think> </think>, then answer inside", "Answer inside"
+).replace("<think>your reasoning</think>", "")
+
 Message = dict[str, Any]
 
 
@@ -32,17 +37,18 @@ def clean_expression(text: str) -> str:
     return text.strip().lower().strip(".").strip()
 
 
-def load_template(template: str | Path | None) -> str:
+def load_template(template: str | Path | None, reasoning: bool = True) -> str:
     """The prompt's text.
 
     Args:
         template: None for the default, a text with `{expression}`, or a path to a text file.
+        reasoning: whether the default asks for it.
 
     Raises:
         DataError: the file is missing, or its text has no `{expression}`.
     """
     if template is None:
-        return DEFAULT_TEMPLATE
+        return DEFAULT_TEMPLATE if reasoning else NO_REASONING_TEMPLATE
     if "{expression}" in str(template):
         return str(template)
     path = Path(template)

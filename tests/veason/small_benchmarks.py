@@ -47,14 +47,11 @@ def write_reasonvos(folder):
     root = folder / "ReasonVOS"
     frames = write_frames(root / "JPEGImages" / "v", 4)
     listed = [
-        {"exp_text": "which one?", "obj_id": "3", "exp_id": "0"},
-        {"exp_text": "which else?", "obj_id": "5", "exp_id": "0"},
+        {"obj_id": 3, "exp_id": 0, "exp_text": "which one?", "is_sent": True},
+        {"obj_id": 5, "exp_id": 0, "exp_text": "which else?", "is_sent": True},
     ]
-    video = {"source": "burst", "is_sent": True, "frames": frames, "expressions": listed}
-    write_json(root / "meta_expressions_.json", {"videos": {"v": video}})
-    write_json(
-        root / "meta_expressions.json", {"videos": {"v": {**video, "expressions": {"0": listed[0], "1": listed[1]}}}}
-    )
+    video = {"source": "burst", "frames": frames, "expressions": listed}
+    write_json(root / "meta_expressions.json", {"videos": {"v": video}})
     write_pngs(root / "Annotations" / "burst_v_3", MASKS * 255)
     write_pngs(root / "Annotations" / "burst_v_5", OTHER)
     return root

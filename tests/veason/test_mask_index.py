@@ -8,11 +8,12 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from small_revos import FRAMES, HEIGHT, WIDTH, rle_json, track_masks
+from small_revos import FRAMES, HEIGHT, WIDTH, rectangle, rle_json, track_masks
 
 from veason import masks
 from veason.data import mask_index
@@ -241,3 +242,38 @@ def test_an_index_that_was_cut_short_is_named(tmp_path):
         for name in map(str, range(30)):
             index[name]
     assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_of_plain_data_is_indexed(tmp_path):
+    tracks = {0: [rle_json(rectangle(0, 0, 3, 3)), None], "1": [None, None]}
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        source = tmp_path / f"{protocol}" / "mask_dict.pkl"
+        source.parent.mkdir()
+        with_bytes = {k: [m and {**m, "counts": m["counts"].encode()} for m in track] for k, track in tracks.items()}
+        source.write_bytes(pickle.dumps(OrderedDict(with_bytes), protocol))
+        index = MaskIndex.open(source)
+        assert list(index) == ["0", "1"] and masks.area(index["0"][0]) == 16 and index["0"][1] is None
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.mkdir, ("harmed",)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (pickle.dumps({"0": Harmful()}), "it holds posix.mkdir, which is no plain data"),
+        (pickle.dumps({"0": np.zeros(3)}), r"it holds numpy.*, which is no plain data"),
+        (pickle.dumps([1, 2]), "holds a list, not masks by id"),
+        (pickle.dumps({"0": 3}), "id '0' holds no list of masks"),
+        (pickle.dumps({"0": [None]})[:-4], "mask_dict.pkl is not read: "),
+        (b"", "mask_dict.pkl is not read: Ran out of input"),
+    ],
+)
+def test_a_pickle_of_anything_else_is_refused_and_not_run(tmp_path, monkeypatch, content, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mask_dict.pkl").write_bytes(content)
+    with pytest.raises(DataError, match=says):
+        MaskIndex.open(tmp_path / "mask_dict.pkl")
+    assert not (tmp_path / "harmed").exists()

@@ -26,7 +26,7 @@ from veason import masks
 from veason.audit.checks import KINDS, Finding, check_entries, check_video, exclusions
 from veason.command_line import parse_arguments
 from veason.data import BENCHMARKS, Benchmark, VideoSample, detect_benchmark, find_benchmark
-from veason.data.training import format_exclusion
+from veason.data.selection import format_exclusion
 from veason.errors import DataError, MissingFileError, describe
 from veason.files import write_text
 from veason.frames import read_frame
@@ -40,7 +40,7 @@ def open_splits(name: str, root: Path) -> list[Benchmark]:
     for split in cls.splits:
         try:
             opened.append(cls(root, split))
-        except MissingFileError as error:
+        except MissingFileError as error:  # the split's own: a video's is rejected
             missing.append(str(error))
     if not opened:
         raise DataError(missing[0])

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from veason.data.sample import VideoSample
 from veason.errors import DataError
 from veason.frames import MAX_PIXELS, MAX_SIDE
+from veason.names import natural_key
 from veason.prompts import clean_expression
 
 MAX_TEXT = 4000  # characters of an expression; those of the benchmarks have a few hundred at most
-MAX_NAME = 255  # bytes of a file's name
+MAX_NAME = 250  # bytes of a file's name; file systems take 255, and a suffix is added
 VOID = 255  # DAVIS's value of pixels that count for nobody
 TYPES = (0, 1, 2)  # see `VideoSample.type_id`
 # Tokens and tags that stand for images or turns: in an expression they would be read as such.
@@ -69,11 +70,11 @@ def as_name(value: Any, what: str, folders: bool = False) -> str:
 
 
 def as_names(values: Any, what: str) -> tuple[str, ...]:
-    """Distinct names of files in one folder. Raises DataError as `as_name`, or when one stands there twice."""
+    """Distinct names of files in one folder, in natural order. Raises DataError as `as_name`, or for a name twice."""
     names = tuple(as_name(value, f"one of {what}") for value in as_list(values, what))
     if twice := first_twice(names):
         raise DataError(f"{shorten(twice)} stands twice among {what}")
-    return names
+    return tuple(sorted(names, key=natural_key))
 
 
 def as_ids(values: Any, what: str) -> tuple[str, ...]:
@@ -85,8 +86,8 @@ def as_ids(values: Any, what: str) -> tuple[str, ...]:
 
 
 def as_id(value: Any, what: str) -> str:
-    """A number or a text as a text. Raises DataError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)) or len(str(value)) > MAX_NAME:
+    """A number or a text as a text. Raises DataError for anything else, and for an empty text."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or not 0 < len(str(value)) <= MAX_NAME:
         raise DataError(f"{what} is {shorten(value)}, neither a number nor a text")
     return str(value)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from veason import masks as rle_tools
-from veason.data.annotation import Rejected, check_sample
+from veason.data.annotation import Rejected, as_names, check_sample
 from veason.data.sample import VideoSample, gc_paused, missing_files
 from veason.errors import DataError, printable
 from veason.masks import Rle
@@ -44,8 +44,9 @@ class Benchmark(ABC):
 
     Attributes:
         samples: those that can be used, as far as the annotation tells.
-        rejected: entries of the annotation that cannot be used. Who uses the benchmark decides: training raises or
-            skips them, evaluation refuses, the audit lists them.
+        rejected: entries of the annotation that cannot be used, also a video whose own annotation file is missing. Who
+            uses the benchmark decides: training raises or skips them, evaluation refuses or leaves them out, the audit
+            lists them.
 
     Raises:
         DataError: a folder or an annotation file is missing, or the file as a whole does not have the expected form.
@@ -61,7 +62,11 @@ class Benchmark(ABC):
     # How its results are reported.
     columns: ClassVar[tuple[Column, ...]] = j_and_f()
     paper: ClassVar[Mapping[str, PaperRows]] = {}  # split -> rows of the paper's tables (Veason-R1, CVPR 2026)
-    note: ClassVar[str] = ""  # below the table
+    note: ClassVar[str] = ""  # below the table, about the paper's rows
+    extra_first: ClassVar[bool] = False  # `extra_metrics` are the benchmark's own, and stand before the columns
+    # split -> ("videos" or "expressions", how many the whole official split has at least)
+    official_size: ClassVar[Mapping[str, tuple[str, int]]] = {}
+    missing_hint: ClassVar[str] = ""  # after the error about missing files
     archive_prefix: ClassVar[str | None] = None  # before <video>/<exp_id>/<frame>.png in the archive for a server
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None, meta_file: str | None = None) -> None:
@@ -71,15 +76,15 @@ class Benchmark(ABC):
         self.split = split or next(iter(self.splits))
         if self.split not in self.splits:
             raise DataError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
-        self.meta_path = self.root / (meta_file or self.splits[self.split])
+        self.meta_path = self.root / (meta_file or self.split_file(self.root, self.split))
         self._missing_files: dict[Path, list[str]] = {}
         self._areas: dict[str, np.ndarray] = {}
         self.rejected: list[Rejected] = []
         with gc_paused():
             self.samples: Sequence[VideoSample] = self._checked(self.read_samples())
         if not self.samples:
-            found = f"; {self.rejected[0].reason}" if self.rejected else ""
-            raise DataError(f"{self.name}: no expression in {self.meta_path}{found}")
+            reason = self.rejected[0].reason if self.rejected else f"no expression in {self.meta_path}"
+            raise DataError(f"{self.name}: {reason}")
 
     @classmethod
     def matches(cls, root: Path) -> bool:
@@ -87,9 +92,18 @@ class Benchmark(ABC):
         return any(next(root.glob(pattern), None) is not None for pattern in cls.file_patterns)
 
     @classmethod
+    def split_file(cls, root: Path, split: str) -> str:  # noqa: ARG003
+        """The annotation file of a split below the root, where a data set comes with more than one name for it."""
+        return cls.splits[split]
+
+    @classmethod
     def training_source(cls, root: Path) -> tuple[str, str | None]:  # noqa: ARG003
         """The split to train on, and an annotation file of it that is preferred to the split's own."""
         return "train" if "train" in cls.splits else next(iter(cls.splits)), None
+
+    def training_hint(self) -> str | None:
+        """What is missing for the usual training split, with the command that makes it; None when nothing is."""
+        return None
 
     @property
     def has_truth(self) -> bool:
@@ -114,18 +128,22 @@ class Benchmark(ABC):
     def _checked(self, samples: Iterable[VideoSample]) -> list[VideoSample]:
         """The samples that pass `check_sample` and whose id no other has; the others are rejected."""
         passed = []
+        shared: tuple[str, ...] | None = None  # expressions of a video usually share one tuple of frames
         for sample in samples:
             where = f"{self.meta_path}: video {sample.video}, expression {sample.exp_id}"
             try:
                 check_sample(sample)
+                if sample.frames is not shared:
+                    as_names(list(sample.frames), "its frames")
+                    shared = sample.frames
                 passed.append(sample)
             except DataError as error:
                 self.reject(sample.sample_id, sample.video, f"{where}: {error}")
         counts = Counter(sample.sample_id for sample in passed)
-        for sample_id, count in counts.items() if len(counts) < len(passed) else ():
-            if count > 1:  # which one is meant is open
-                reason = f"{self.meta_path}: {count} expressions have the id {sample_id}"
-                self.reject(sample_id, sample_id.rpartition("/")[0], reason)
+        if len(counts) < len(passed):
+            for sample_id, video in {sample.sample_id: sample.video for sample in passed}.items():
+                if (count := counts[sample_id]) > 1:  # which one is meant is open
+                    self.reject(sample_id, video, f"{self.meta_path}: {count} expressions have the id {sample_id}")
         return [sample for sample in passed if counts[sample.sample_id] == 1]
 
     @abstractmethod
@@ -139,7 +157,8 @@ class Benchmark(ABC):
             UnknownObjectError: it lists none.
             DataError: they cannot be read.
         """
-        return self.tracks(sample._replace(object_ids=(object_id,)), range(len(sample.frames)))[0]
+        track = self.tracks(sample._replace(object_ids=(object_id,)), range(len(sample.frames)))[0]
+        return [rle_tools.as_rle(mask) for mask in track]
 
     def foreground(self, sample: VideoSample) -> np.ndarray | None:
         """Every object of the video, uint8 [T, H, W], for the robustness metric; None where the benchmark has none."""
@@ -228,10 +247,25 @@ class Benchmark(ABC):
 
     def problems(self, sample: VideoSample) -> list[str]:
         """What is wrong with a sample as far as it can be seen without reading pixels or masks; [] when nothing is."""
-        found = self.missing_files(sample.frame_dir, sample.frames, self.suffix, "frame")
+        return self.frame_problems(sample) + self.truth_problems(sample)
+
+    def frame_problems(self, sample: VideoSample) -> list[str]:
+        """Those of `problems` that concern the frames, which scoring does not need."""
+        return self.missing_files(sample.frame_dir, sample.frames, self.suffix, "frame")
+
+    def truth_problems(self, sample: VideoSample) -> list[str]:
+        """Those of `problems` that concern the masks."""
         if self.has_truth and sample.type_id != 2 and not sample.object_ids:  # it would be scored as an absent target
-            found.append(f"{self.meta_path}: no object is named")
-        return found
+            return [f"{self.meta_path}: no object is named"]
+        return []
+
+    def mask_problems(self, sample: VideoSample) -> list[str]:
+        """What is wrong with a sample's masks once they are read. A layout whose `truth_problems` tell has none."""
+        try:
+            self.checked_tracks(sample)
+        except DataError as error:
+            return [str(error)]
+        return []
 
     @property
     def validated_videos(self) -> set[str]:
@@ -249,18 +283,14 @@ class Benchmark(ABC):
         return list(self._missing_files[folder])
 
     def scoring_problems(self, sample: VideoSample) -> list[str]:
-        """`problems`, and what is wrong with files that only scoring reads."""
-        return self.problems(sample)
+        """What is wrong with files that only scoring reads, beside the masks."""
+        return []
 
     def verify(self) -> None:
         """Raise a DataError that names the first sample that cannot be evaluated, and how many there are."""
-        found = [f"{self.name} {entry.name}: {entry.reason}" for entry in self.rejected]
-        for sample in self.samples:
-            found += [f"{self.name} {sample.sample_id}: {problem}" for problem in self.scoring_problems(sample)[:1]]
-        if found:
-            others = len(found) - 1
-            more = f" ({others} more; `python -m veason.audit {self.root}` lists them)" if others else ""
-            raise DataError(f"{found[0]}{more}")
+        from veason.data.selection import select_samples  # it needs this module
+
+        select_samples(self)
 
     def prepare(self) -> None:  # noqa: B027
         """Build what processes that open this benchmark share, such as an index beside the data."""

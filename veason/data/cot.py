@@ -22,7 +22,9 @@ from veason.data.revos import ReVOS
 from veason.data.sample import VideoSample, read_json
 from veason.data.training import KeyframeTrainingData
 from veason.errors import DataError, printable
+from veason.frames import FRAME_INDICES
 
+THINK_END = "</think>"
 NEEDED = ("video", "exp_id", "exp", "anno_id", "frames", "frame_ids", "conversation")
 OF_VIDEO = ("frames", "height", "width")  # fields that the records of one video share
 
@@ -51,6 +53,8 @@ class CoTData(KeyframeTrainingData):
         keyframe_resize: side in pixels of the square frames; it has to be the one that the records' boxes were made
             for.
         exclude, prompt_template, on_bad_sample: as for `KeyframeTrainingData`.
+        frame_index: what is shown as a frame's time; the records have to be made for it.
+        reasoning: False leaves the reasoning out of the prompt and the responses, an ablation of the paper.
         benchmark: what the records were made from (`data.options.benchmark`); by default ReVOS.
 
     Attributes:
@@ -71,6 +75,8 @@ class CoTData(KeyframeTrainingData):
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
         benchmark: str | type[Benchmark] = ReVOS,
+        frame_index: str = FRAME_INDICES[0],
+        reasoning: bool = True,
     ) -> None:
         folder, path = Path(root), None if meta_file is None else Path(meta_file)
         if folder.is_file():
@@ -78,7 +84,7 @@ class CoTData(KeyframeTrainingData):
         elif path is None:
             raise DataError(f"{folder}: data.meta_file is not set: give the file of chain-of-thought records")
         path = path.absolute() if path.is_file() else folder / path
-        self.records, self.bad_records = records_by_sample(path, keyframe_resize)
+        self.records, self.bad_records = records_by_sample(path, keyframe_resize, frame_index)
         cls = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
         super().__init__(
             folder,
@@ -89,6 +95,8 @@ class CoTData(KeyframeTrainingData):
             prompt_template=prompt_template,
             on_bad_sample=on_bad_sample,
             benchmark=RecordedReVOS if cls is ReVOS else cls,
+            frame_index=frame_index,
+            reasoning=reasoning,
         )
 
     def _is_chosen(self, sample: VideoSample) -> bool:
@@ -101,16 +109,26 @@ class CoTData(KeyframeTrainingData):
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:
         return list(self.records[sample.sample_id]["frame_ids"])
 
+    def response(self, index: int) -> str:
+        """The response to learn of a sample."""
+        return self._response(self.samples[index])
+
+    def _response(self, sample: VideoSample) -> str:
+        text = self.records[sample.sample_id]["conversation"][1]["value"]
+        return text if self.reasoning else text.rpartition(THINK_END)[2].strip()
+
     def _build(self, sample: VideoSample, index: int, seed: int) -> Example:
-        response = self.records[sample.sample_id]["conversation"][1]["value"]
-        return replace(super()._build(sample, index, seed), response=response)
+        return replace(super()._build(sample, index, seed), response=self._response(sample))
 
 
-def records_by_sample(path: Path, side: int | None = None) -> tuple[dict[str, dict[str, Any]], list[Rejected]]:
+def records_by_sample(
+    path: Path, side: int | None = None, frame_index: str | None = None
+) -> tuple[dict[str, dict[str, Any]], list[Rejected]]:
     """The records of a file by sample id, and those that cannot be used.
 
     Args:
         side: of the square frames in pixels that the records' boxes have to be for; None: any.
+        frame_index: what the records' times have to be (`veason.frames.FRAME_INDICES`); None: any.
 
     Raises:
         DataError: the file is missing or broken, or holds no list.
@@ -135,6 +153,9 @@ def records_by_sample(path: Path, side: int | None = None) -> tuple[dict[str, di
                     f"{name}: the record's boxes are for frames of {shorten(made_for)} pixels, data.keyframe_resize is "
                     f"{side}"
                 )
+            times = record.get("frame_index", FRAME_INDICES[0])
+            if frame_index is not None and times != frame_index:
+                raise DataError(f"{name}: the record's times are {shorten(times)}, data.frame_index is {frame_index}")
             found[name] = record
         except DataError as error:
             bad.append(Rejected(printable(name), printable(video), f"{path}: record {number}: {error}"))

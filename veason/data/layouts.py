@@ -52,25 +52,29 @@ class ExpressionsBenchmark(Benchmark):
             where = f"{self.meta_path}: video {video}"
             try:
                 folder = self.frame_folder(as_name(video, "its name", folders=True))
-                frames, height, width = self._read_frames(as_mapping(meta, "its entry"), folder)
+                frames, size = self._read_frames(as_mapping(meta, "its entry"), folder)
                 expressions = list(pairs_by_id(meta.get("expressions")))
             except DataError as error:
                 self.reject(video, video, f"{where}: {error}")
                 continue
             for exp_id, expression in expressions:
                 try:
-                    yield self._read_sample(video, meta, exp_id, expression, folder, frames, height, width)
+                    sample = self._read_sample(video, meta, exp_id, expression, folder, frames, size or (0, 0))
                 except DataError as error:
                     self.reject(f"{video}/{exp_id}", video, f"{where}, expression {exp_id}: {error}")
+                    continue
+                if size is None and (size := self.mask_size(sample)):
+                    sample = sample._replace(height=size[0], width=size[1])
+                yield sample
 
-    def _read_frames(self, meta: Mapping[str, Any], folder: Path) -> tuple[tuple[str, ...], int, int]:
-        """The names of a video's frames, their height and their width."""
+    def _read_frames(self, meta: Mapping[str, Any], folder: Path) -> tuple[tuple[str, ...], tuple[int, int] | None]:
+        """The names of a video's frames, and their height and width; None where no frame tells it."""
         if not meta.get("frames"):
             raise DataError("it has no frames")
-        frames = tuple(sorted(as_names(meta["frames"], "its frames")))
+        frames = as_names(meta["frames"], "its frames")
         if "height" in meta and "width" in meta:
-            return frames, *as_size(meta["height"], meta["width"])
-        return frames, *_first_size(folder / (frame + self.suffix) for frame in frames)
+            return frames, as_size(meta["height"], meta["width"])
+        return frames, _first_size(folder / (frame + self.suffix) for frame in frames)
 
     def _read_sample(
         self,
@@ -80,8 +84,7 @@ class ExpressionsBenchmark(Benchmark):
         expression: Any,
         folder: Path,
         frames: tuple[str, ...],
-        height: int,
-        width: int,
+        size: tuple[int, int],
     ) -> VideoSample:
         asked, name = as_mapping(expression, "it"), as_id(exp_id, "its id")
         try:
@@ -89,7 +92,7 @@ class ExpressionsBenchmark(Benchmark):
         except KeyError as error:
             raise DataError(f"it has no {error}") from error
         sample_id = f"{self.sample_prefix(video, object_ids)}/{name}"
-        return VideoSample(sample_id, video, name, text, folder, frames, height, width, type_id, object_ids)
+        return VideoSample(sample_id, video, name, text, folder, frames, *size, type_id, object_ids)
 
     def read_videos(self) -> dict[str, dict[str, Any]]:
         """The annotation file's videos. A subclass may leave some out."""
@@ -98,13 +101,17 @@ class ExpressionsBenchmark(Benchmark):
             raise DataError(f'annotation file has no "videos": {self.meta_path}')
         return content["videos"]
 
+    def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
+        """Height and width of a sample's masks, where no frame tells the size; None where no mask does either."""
+        return None
 
-def _first_size(paths: Iterable[Path]) -> tuple[int, int]:
-    """Height and width of the first frame that can be read; 0 x 0 where none can: `problems` then tells why."""
+
+def _first_size(paths: Iterable[Path]) -> tuple[int, int] | None:
+    """Height and width of the first picture that can be read; None where none can: `problems` then tells why."""
     for path in paths:
         with contextlib.suppress(DataError):
             return frame_size(path)
-    return 0, 0
+    return None
 
 
 class MaskDictBenchmark(ExpressionsBenchmark):
@@ -138,7 +145,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
             objects[sample.video].update(sample.object_ids)
             if not sample.object_ids and sample.type_id != 2:
                 without_object.add(sample.video)
-        frame_problems = super().problems
+        frame_problems = self.frame_problems
         return {
             video
             for video, sample in videos.items()
@@ -162,6 +169,12 @@ class MaskDictBenchmark(ExpressionsBenchmark):
             check_type(type_id)
         return type_id, () if type_id == 2 or not self.has_truth else as_ids(expression["anno_id"], "its anno_id")
 
+    def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
+        if not self.has_truth or not (self.folder / "mask_dict.json").is_file():
+            return None
+        known = (self.index.summaries.get(anno_id) for anno_id in sample.object_ids)
+        return next((track.size for track in known if track is not None and track.size), None)
+
     def listed_track(self, sample: VideoSample, object_id: str) -> list[Rle | None]:
         if object_id not in self.index:
             raise UnknownObjectError(f"{self.index.source} has no masks for id {object_id!r}")
@@ -179,12 +192,14 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         return tracks
 
     def problems(self, sample: VideoSample) -> list[str]:
-        if sample.video in self.validated_videos:
-            return []
-        found = super().problems(sample)
-        for anno_id in sample.object_ids:
-            found += self.misfits(self.index, anno_id, sample)
-        return found
+        return [] if sample.video in self.validated_videos else super().problems(sample)
+
+    def truth_problems(self, sample: VideoSample) -> list[str]:
+        found = super().truth_problems(sample)
+        return found + [wrong for anno_id in sample.object_ids for wrong in self.misfits(self.index, anno_id, sample)]
+
+    def mask_problems(self, sample: VideoSample) -> list[str]:
+        return []  # the index has checked every mask
 
     def training_problems(self, sample: VideoSample) -> list[str]:
         """`problems`, and that a target has no pixel in any frame, from which nothing can be learned."""
@@ -238,8 +253,15 @@ class PngBenchmark(ExpressionsBenchmark):
             [masks.encode(self.object_mask(frame, object_id)) for frame in values] for object_id in sample.object_ids
         ]
 
-    def problems(self, sample: VideoSample) -> list[str]:
-        found = super().problems(sample)
+    def truth_problems(self, sample: VideoSample) -> list[str]:
         if not self.has_truth:
-            return found
+            return []
+        found = super().truth_problems(sample)
         return found + self.missing_files(self.mask_folder(sample), sample.frames, ".png", "mask")
+
+    def mask_problems(self, sample: VideoSample) -> list[str]:
+        return []  # reading every PNG takes as long as scoring
+
+    def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
+        folder = self.mask_folder(sample)
+        return _first_size(folder / f"{frame}.png" for frame in sample.frames) if self.has_truth else None

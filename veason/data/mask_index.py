@@ -31,6 +31,7 @@ import numpy as np
 from tqdm import tqdm
 
 from veason import masks
+from veason.data.pickles import load_plain
 from veason.errors import DataError
 from veason.files import atomic_path, check_file
 
@@ -79,7 +80,8 @@ class MaskIndex:
         """The index of `source`, built first if there is none or if the source has changed.
 
         Args:
-            source: a JSON object {id: [RLE or null per frame]}, or {id: {"masks_rle": [...]}}.
+            source: a JSON object {id: [RLE or null per frame]}, or {id: {"masks_rle": [...]}}; or a pickle of one
+                (`.pkl`), which is read as plain data alone, and whole.
             folder: folder of the index; by default VEASON_INDEX_DIR, or else the source's folder.
             progress: show a bar while building.
 
@@ -212,7 +214,13 @@ def _build(path: Path, source: Path, progress: bool) -> None:
 
 
 def _stream(source: Path) -> Iterator[tuple[str, Any, int]]:
-    """The members of a JSON object one by one, each with the bytes read so far."""
+    """The members of a JSON object one by one, each with the bytes read so far; those of a pickle with none."""
+    if source.suffix == ".pkl":
+        content = load_plain(source)
+        if not isinstance(content, dict):
+            raise DataError(f"{source} holds a {type(content).__name__}, not masks by id")
+        yield from ((str(name), value, 0) for name, value in content.items())
+        return
     with open(source, "rb") as file:
         if file.read(64).lstrip()[:1] != b"{":
             raise DataError(f"{source} is not a JSON object")

@@ -23,7 +23,15 @@ from veason.data.sample import VideoSample
 from veason.errors import DataError
 from veason.metrics.scores import Column, PaperRows, of_type, paper_table
 
+SUBSET = "meta_expressions_train_select_subset.json"  # of the published video_seg_keyframe_sft_base_mod_subset
 SELECTED = "meta_expressions_train_select.json"  # written by training_data_construction/data_sampling.py
+
+
+def missing_selection(root: Path) -> str:
+    """That the subset to train on is missing, with the command that makes it."""
+    command = f"python training_data_construction/data_sampling.py --input_json {root / ReVOS.splits['train']}"
+    return f"{root / SELECTED} is missing, `{command}` makes it"
+
 
 REFERRING, REASONING, ABSENT = (of_type(0),), (of_type(1),), (of_type(2),)
 OVERALL = REFERRING + REASONING  # VISA: the mean of the two types' means
@@ -62,9 +70,15 @@ class ReVOS(MaskDictBenchmark):
         )
     }
 
+    official_size: ClassVar[dict[str, tuple[str, int]]] = {"valid": ("videos", 416)}  # VISA, ECCV 2024
+
     @classmethod
     def training_source(cls, root: Path) -> tuple[str, str | None]:
         return "train", SELECTED if (root / SELECTED).is_file() else None
+
+    def training_hint(self) -> str | None:
+        whole = self.meta_path == self.root / self.splits["train"]
+        return f"the balanced subset {missing_selection(self.root)}" if whole else None
 
     @property
     def folder(self) -> Path:
@@ -90,11 +104,10 @@ class ReVOS(MaskDictBenchmark):
             len(self.foreground_index)
 
     def scoring_problems(self, sample: VideoSample) -> list[str]:
-        """`problems`, and what is wrong with the video in mask_dict_foreground.json, outside the training split."""
-        found = self.problems(sample)
+        """What is wrong with the video in mask_dict_foreground.json, outside the training split."""
         if self.split == "train" or self.missing_metrics:
-            return found
-        return found + self.misfits(self.foreground_index, sample.video, sample)
+            return []
+        return self.misfits(self.foreground_index, sample.video, sample)
 
     def foreground(self, sample: VideoSample) -> np.ndarray | None:
         """Every object of the video, uint8 [T, H, W]; None without mask_dict_foreground.json, which only R needs.
@@ -112,3 +125,11 @@ class ReVOS(MaskDictBenchmark):
             if rle is not None:
                 out[position] = masks.decode(rle)
         return out
+
+
+class ReVOSSubset(ReVOS):
+    """ReVOS, trained on a subset of the selection, as `data.name: video_seg_keyframe_sft_base_mod_subset` asks."""
+
+    @classmethod
+    def training_source(cls, root: Path) -> tuple[str, str | None]:  # noqa: ARG003
+        return "train", SUBSET

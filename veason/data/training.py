@@ -4,9 +4,7 @@ are used.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -22,9 +20,9 @@ from veason.data.annotation import Rejected
 from veason.data.base import Benchmark
 from veason.data.examples import Example, GroundTruth
 from veason.data.sample import VideoSample, gc_paused
-from veason.errors import DataError, printable
-from veason.files import read_text_file
-from veason.frames import open_frame, resize_frame, training_frames
+from veason.data.selection import read_exclusions
+from veason.errors import DataError
+from veason.frames import ANCHORS, FRAME_INDICES, open_frame, resize_frame, shown_times, training_frames
 from veason.prompts import Message, build_messages, load_template
 from veason.resolve import check_arguments, resolve
 
@@ -33,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 TRAINING_DATA = {
     **BENCHMARKS,
-    "video_seg_keyframe_sft_base_mod": BENCHMARKS["revos"],  # the published name
+    "video_seg_keyframe_sft_base_mod": BENCHMARKS["revos"],  # the published names
+    "video_seg_keyframe_sft_base_mod_subset": "veason.data.revos:ReVOSSubset",
     "cot": "veason.data.cot:CoTData",
 }
 
@@ -55,10 +54,13 @@ class KeyframeTrainingData:
             be seen at load time, and gives the next good sample in its place later; either way it is counted and named
             in `skipped`.
         benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
+        frame_index, anchor, reasoning: the paper's ablations: what is shown as a frame's time, the frame that is always
+            shown (see `veason.frames`), and whether the default prompt asks for reasoning.
 
     Attributes:
         seeded: whether an example depends on its seed.
         skipped: sample id -> reason, of the samples left out so far in this process.
+        notes: lines that the person who starts a run should read.
 
     Raises:
         DataError: at load time for what can be seen without reading pixels: a missing folder, file or frame, a split
@@ -79,15 +81,22 @@ class KeyframeTrainingData:
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
         benchmark: str | type[Benchmark] = "revos",
+        frame_index: str = FRAME_INDICES[0],
+        anchor: str = ANCHORS[0],
+        reasoning: bool = True,
     ) -> None:
-        if on_bad_sample not in ("raise", "skip"):
-            raise DataError(f"data.on_bad_sample is {on_bad_sample!r}; it can be raise or skip")
+        choices = {"on_bad_sample": ("raise", "skip"), "frame_index": FRAME_INDICES, "anchor": ANCHORS}
+        for key, given in (("on_bad_sample", on_bad_sample), ("frame_index", frame_index), ("anchor", anchor)):
+            if given not in choices[key]:
+                raise DataError(f"data.{key} is {given!r}; it can be {' or '.join(choices[key])}")
         self.sampled_frames, self.size, self.on_bad_sample = sampled_frames, keyframe_resize, on_bad_sample
-        self.template = load_template(prompt_template)
+        self.template = load_template(prompt_template, reasoning)
+        self.frame_index, self.anchor, self.reasoning = frame_index, anchor, reasoning
         self.skipped: dict[str, str] = {}
         excluded = read_exclusions(exclude)
         with gc_paused():
             self.benchmark = open_training_split(benchmark, root, meta_file)
+            self.notes = training_notes(self.benchmark)
             for entry in self._rejected():
                 if not {entry.name, entry.video} & excluded:
                     self._refuse(entry.name, entry.reason)
@@ -170,16 +179,17 @@ class KeyframeTrainingData:
             union = self.benchmark.decode_union(sample, times[position], frame)
             if union is not None:
                 unions[position] = masks.resize_nearest(union, self.size)
-        return GroundTruth(times, boxes, unions)
+        return GroundTruth(shown_times(times, self.frame_index), boxes, unions)
 
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:
         areas = self.benchmark.areas(sample)
         if sample.type_id != 2 and not areas.any():
             raise DataError(f"{sample.sample_id}: no mask in any frame, in {self.benchmark.truth_path(sample)}")
-        return training_frames(areas, self.sampled_frames, np.random.default_rng([seed, index]))
+        return training_frames(areas, self.sampled_frames, np.random.default_rng([seed, index]), self.anchor)
 
     def _messages(self, sample: VideoSample, times: list[int]) -> list[Message]:
-        return build_messages(sample.expression, times, self.template, (self.size, self.size))
+        shown = shown_times(times, self.frame_index)
+        return build_messages(sample.expression, shown, self.template, (self.size, self.size))
 
     def _is_chosen(self, sample: VideoSample) -> bool:
         """Whether a sample of the split belongs to this data; a subclass may leave some out."""
@@ -214,34 +224,6 @@ class KeyframeTrainingData:
             logger.warning("bad sample %s is skipped (%s): %s", sample.sample_id, total, reason)
 
 
-def read_exclusions(exclude: str | os.PathLike[str] | Iterable[str] | None) -> set[str]:
-    """Sample ids and videos to leave out: from a list, or from a text file with one a line (`format_exclusion`).
-
-    Raises:
-        DataError: the file is missing or cannot be read.
-    """
-    if exclude is None or exclude == "":
-        return set()
-    if not isinstance(exclude, (str, os.PathLike)):
-        return {str(name) for name in exclude}
-    return set(filter(None, map(_listed_name, read_text_file(exclude, "exclusion list").split("\n"))))
-
-
-def format_exclusion(name: str, reason: str) -> str:
-    """A line of a text file of samples to leave out: the name, quoted where it would not be read back, and why."""
-    plain = name == name.strip() and "#" not in name and not name.startswith('"')
-    return f"{name if plain else json.dumps(name)}  # {printable(reason)}\n"
-
-
-def _listed_name(line: str) -> str:
-    """The name in a line of such a file; # starts a comment."""
-    line = line.strip()
-    if line.startswith('"'):
-        with contextlib.suppress(ValueError):
-            return str(json.JSONDecoder().raw_decode(line)[0])
-    return line.partition("#")[0].strip()
-
-
 def open_training_split(
     benchmark: str | type[Benchmark], root: str | os.PathLike[str], meta_file: str | None = None
 ) -> Benchmark:
@@ -261,15 +243,21 @@ def open_training_split(
         folder, meta_file = folder.parent, folder.name
     elif meta_file is None:
         meta_file = preferred
-        logger.info("training on %s", folder / (meta_file or cls.splits[split]))
-    for name, file in cls.splits.items():
-        if meta_file in (name, file):
+    for name in cls.splits:
+        if meta_file in (name, cls.split_file(folder, name)):
             split, meta_file = name, None
             break
     opened = cls(folder, split, meta_file)
     if not opened.has_truth:
         raise DataError(f"{cls.name} {split} has no public masks to train on; choose another split by data.meta_file")
     return opened
+
+
+def training_notes(benchmark: Benchmark) -> list[str]:
+    """What should be known about the split that is trained on."""
+    shown = f"training on {benchmark.meta_path}, {len(benchmark.samples)} expressions"
+    hint = benchmark.training_hint()
+    return [f"{shown}: {hint}" if hint else shown]
 
 
 def build_training_data(
@@ -299,5 +287,8 @@ def build_training_data(
         raise DataError(f"data.name: {name} is no class of training data")
     accepted = list(inspect.signature(build).parameters)
     arguments = {key: value for key, value in section.items() if key in accepted} | dict(options)
+    for key, usual in (("frame_index", FRAME_INDICES[0]), ("anchor", ANCHORS[0]), ("reasoning", True)):
+        if key not in accepted and section.get(key, usual) != usual:
+            raise DataError(f"data.{key}={section[key]}: data.name={name} does not take it")
     check_arguments(build, arguments, "data.options", given=(*accepted[:1], *getattr(build, "keywords", ())))
     return build(train_files, **arguments)

@@ -17,16 +17,35 @@ from typing import Any, ClassVar
 import numpy as np
 
 from veason import masks
-from veason.data.annotation import as_digits, as_ids, as_list, as_mapping, as_name, as_size, check_text, shorten
+from veason.data.annotation import (
+    as_digits,
+    as_ids,
+    as_list,
+    as_mapping,
+    as_name,
+    as_names,
+    as_size,
+    check_text,
+    shorten,
+)
 from veason.data.base import Benchmark, UnknownObjectError
 from veason.data.sample import VideoSample, read_json
 from veason.data.scoring import score_masks
-from veason.errors import DataError
+from veason.errors import DataError, MissingFileError
 from veason.masks import Rle
 from veason.metrics.scores import PaperRows, SampleScore, paper_table
 from veason.metrics.track_ap import track_ious, track_precisions
 
 VERSIONS = ("v1.0", "v0.1")  # the newest one at hand is read
+SPLITS_HINT = (
+    "the splits lie in the benchmark's repository: git clone --depth 1 https://github.com/Ali2500/ViCaS && "
+    "cp -r ViCaS/splits {root}/"
+)
+
+
+def find_version(root: Path) -> str:
+    """The newest version of the annotations at hand."""
+    return next((version for version in VERSIONS if (root / "annotations" / version).is_dir()), VERSIONS[0])
 
 
 class ViCaS(Benchmark):
@@ -42,20 +61,31 @@ class ViCaS(Benchmark):
             "J&F", ("LMPM", 6.3), ("VideoLISA", 7.8), ("Video-LLaVA-Seg†", 16.5), ("Veason-R1 (paper)", 18.2)
         ),
     }
-    note = "† fine-tuned on ViCaS."
+    # github.com/Ali2500/ViCaS, splits: 1,100 videos in v0.1 and 2,950 in v1.0, some of them perhaps without a prompt
+    official_size: ClassVar[dict[str, tuple[str, int]]] = dict.fromkeys(("val", "test"), ("videos", 1000))
+    extra_first = True
+    note = (
+        "† fine-tuned on ViCaS. The paper titles its column J&F, but its values for LMPM, VideoLISA and "
+        "Video-LLaVA-Seg look like the benchmark's own mAP, the only score (with AP) that its evaluator computes."
+    )
+
+    @classmethod
+    def split_file(cls, root: Path, split: str) -> str:
+        return super().split_file(root, split).format(version=find_version(root))
 
     def read_samples(self) -> Iterator[VideoSample]:
-        self.version = next(
-            (version for version in VERSIONS if (self.root / "annotations" / version).is_dir()), VERSIONS[0]
-        )
-        self.meta_path = Path(str(self.meta_path).format(version=self.version))
+        self.version = find_version(self.root)
         self._cached: tuple[str, dict[str, Any]] = ("", {})
-        for video_id in as_list(read_json(self.meta_path), f"{self.meta_path}: the list of videos"):
+        try:
+            listed = read_json(self.meta_path)
+        except MissingFileError as error:
+            raise MissingFileError(f"{error}; {SPLITS_HINT.format(root=self.root)}") from error
+        for video_id in as_list(listed, f"{self.meta_path}: the list of videos"):
             video = shorten(video_id)
             try:
                 video = f"{int(as_digits(video_id, 'a video')):06d}"
                 content = self.annotation(video)
-                frames = tuple(sorted(self._entries(content)))
+                frames = as_names(list(self._entries(content)), "its frames")
                 height, width = as_size(*content["image_size"])
             except DataError as error:
                 self.reject(video, video, f"{self.meta_path}: video {video}: {error}")
@@ -134,6 +164,9 @@ class ViCaS(Benchmark):
                     where = f"{self.truth_path(sample)}, frame {sample.frames[index]}"
                     raise DataError(f"{where}, id {object_id!r}: {error}") from error
         return tracks
+
+    def mask_problems(self, sample: VideoSample) -> list[str]:
+        return []  # reading every annotation file again takes as long as opening them
 
     def score_sample(
         self, sample: VideoSample, pred: np.ndarray, present: np.ndarray, foreground: np.ndarray | None

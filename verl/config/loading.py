@@ -14,8 +14,9 @@ import fnmatch
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -77,11 +78,25 @@ def _read_overrides(overrides: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _nest(key: str, value: str) -> dict[str, Any]:
+    """The tree of one override. A text is taken as it is; anything else is read as YAML."""
+    if _is_text(key):
+        tree: Any = None if value in ("", "null", "None") else value
+        for name in reversed(key.split(".")):
+            tree = {name: tree}
+        return tree
     try:
         tree = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={value}"]))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"cannot read the value of {key}={value}: {_one_line(error)}") from error
     return _with_null(tree)
+
+
+def _is_text(key: str) -> bool:
+    """Whether a dotted key of the configuration is a text, or a text or null."""
+    section: Any = Config
+    for name in key.split("."):
+        section = get_type_hints(section).get(name) if is_dataclass(section) else None
+    return section in (str, str | None)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -19,7 +19,10 @@ class DataConfig:
     include_absent: bool = False  # also show expressions whose target is not in the video
     on_bad_sample: str = "raise"  # raise ends the run; skip draws another sample, counted and reported
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
-    sampled_frames: int = 6  # the published sampling rule's N (it gives at most N - 1 frames)
+    sampled_frames: int = 6  # the published sampling rule's N (it gives at most N - 1 frames; 1 is the anchor alone)
+    frame_index: str = "absolute"  # a frame's time is its index in the video; relative: its position in the prompt
+    anchor: str = "largest"  # the frame that is always shown: one of the five with the largest target; first: fixed
+    reasoning: bool = True  # false: neither prompt nor responses have any (with compute_score: no_reasoning)
     keyframe_resize: int = 560  # side of the square frame that the model sees, in pixels
     max_pixels: int = 12845056  # bounds of the image processor's smart resizing
     min_pixels: int = 3136

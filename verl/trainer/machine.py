@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from verl.config import Config, ConfigError, override
+from verl.models.hub import MODEL_PATH, TOKENIZER_PATH, is_hub_name, local_folder
 
 INSTALL = "run `make venv`, or pip install -r requirements.txt"
+SHARDS = "model_world_size_*_rank_*.pt"  # of other verl's, EasyR1's and the published checkpoints
 DOWNLOAD = "download one (hf download Qwen/Qwen2.5-VL-3B-Instruct --local-dir ...)"
-MODEL_PATH = "worker.actor.model.model_path"
 
 
 def resolve_on_machine(config: Config, packages: Mapping[str, str]) -> Config:
@@ -37,10 +38,7 @@ def resolve_on_machine(config: Config, packages: Mapping[str, str]) -> Config:
     model = config.worker.actor.model
     folder = _find_model(model.model_path)
     tokenizer = folder if model.tokenizer_path == model.model_path else model.tokenizer_path
-    return override(
-        config,
-        {"trainer.device": device, MODEL_PATH: folder, "worker.actor.model.tokenizer_path": tokenizer},
-    )
+    return override(config, {"trainer.device": device, MODEL_PATH: folder, TOKENIZER_PATH: tokenizer})
 
 
 def _check_gpus(wanted: int, present: int) -> None:
@@ -62,26 +60,27 @@ def _find_model(path: str | None) -> str:
     if not path:
         raise ConfigError(f"{MODEL_PATH} is not set: add {MODEL_PATH}=... to the command")
     folder = Path(path)
+    if is_hub_name(path):
+        folder = Path(_download(path))
     if not folder.exists():
-        hub_name = not path.startswith(("/", ".", "~")) and path.count("/") == 1 and not folder.parent.exists()
-        if hub_name:  # owner/name
-            return _download(path)
         tune = "fine-tune one (python3 -m verl.trainer.sft)"
         raise ConfigError(f"no checkpoint at {MODEL_PATH}={path}: {tune} or {DOWNLOAD}")
     missing = [what for what in ("config.json", "*.safetensors") if not any(folder.glob(what))]
-    if missing:
-        lacking = " and no ".join(missing)
-        raise ConfigError(f"{MODEL_PATH}={path} is no Hugging Face checkpoint, it has no {lacking}: {DOWNLOAD}")
-    return path
+    if not missing:
+        return str(folder)
+    shards = next((place for place in (folder, folder.parent) if any(place.glob(SHARDS))), None)
+    if shards is not None:
+        merge = f"`python -m verl.merge_shards {shards} --output FOLDER` merges them"
+        raise ConfigError(f"{MODEL_PATH}={path} has no *.safetensors, {shards} holds FSDP shards: {merge}")
+    raise ConfigError(
+        f"{MODEL_PATH}={path} is no Hugging Face checkpoint, it has no {' and no '.join(missing)}: {DOWNLOAD}"
+    )
 
 
 def _download(name: str) -> str:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
     try:
-        return snapshot_download(name)
-    except (OSError, HfHubHTTPError) as error:
-        reason = str(error).strip().splitlines()[0]
-        where = f"neither a folder nor on the hub ({reason})"
+        return local_folder(name)
+    except Exception as error:  # the hub's, the network's, the cache's
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        where = f"neither a folder nor on the hub or in its cache ({reason})"
         raise ConfigError(f"no checkpoint at {MODEL_PATH}={name}, {where}: {DOWNLOAD}") from error

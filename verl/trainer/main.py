@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -83,30 +83,75 @@ def check_frames(config: Config) -> None:
         raise ConfigError(f"data.keyframe_resize={side} is not a multiple of {unit}; nearest: {near}")
 
 
+def adopt_settings(config: Config) -> Config:
+    """A copy that asks in the wording of the checkpoint's veason.json where data.prompt_template is not set; says in
+    one line what else differs from it.
+    """
+    from veason.prompts import load_template
+    from veason.settings import read_settings
+
+    data, settings = config.data, read_settings(config.worker.actor.model.model_path or "")
+    if settings is None:
+        return config
+    template = None if data.prompt_template is None else load_template(data.prompt_template)
+    if not data.reasoning:  # the ablation asks in a wording of its own
+        template = template or load_template(None, reasoning=False)
+    given = {"prompt_template": template, "keyframe_resize": data.keyframe_resize, "frame_index": data.frame_index}
+    for line in settings.differences(**given):
+        print(f"data.{line}", flush=True)
+    return override(config, {"data.prompt_template": settings.prompt_template}) if template is None else config
+
+
+def settings_to_write(config: Config) -> dict[str, Any]:
+    """The content of veason.json for the checkpoints of this run."""
+    from veason.model_info import read_model_info
+    from veason.prompts import load_template
+    from veason.settings import read_settings, settings_of_training
+
+    path, reward = config.worker.actor.model.model_path or "", config.worker.reward
+    data, tracker = config.data, {"name": reward.tracker, **reward.tracker_options}
+    return settings_of_training(
+        read_settings(path),
+        load_template(data.prompt_template, data.reasoning),
+        data.keyframe_resize,
+        data.frame_index,
+        read_model_info(path).box_side,
+        tracker,
+    ).to_json()
+
+
 def train(config: Config) -> None:
     """Runs GRPO as configured."""
     from verl.trainer.grpo import GRPO
 
-    run_loop(config, GRPO, compose(config), {"vllm": "rollout"} | check_reward(config))
+    run_loop(config, GRPO, {"vllm": "rollout"} | check_reward(config))
 
 
-def run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[str, str], held_out: float = 0.0) -> None:
+def run_loop(
+    config: Config, loop: type[Loop], packages: Mapping[str, str], generates: bool = True, held_out: float = 0.0
+) -> None:
     """Checks the machine, opens the data, starts the workers, runs the loop.
 
     Args:
         packages: import name of what must be installed -> what needs it.
+        generates: whether the workers generate and score.
         held_out: share of the training data kept for validation where there is no validation data.
     """
+    from verl.models.hub import MODEL_PATH, TOKENIZER_PATH
     from verl.trainer.machine import resolve_on_machine
     from verl.trainer.plan import make_plan
     from verl.trainer.prompt_data import check_validation, open_prompts
     from verl.trainer.run_log import RunLog
     from verl.workers.engine import RayEngine
 
-    config = resolve_on_machine(config, packages)
+    given = config.worker.actor.model  # with a hub name, which each host looks up in its own cache
+    config = adopt_settings(resolve_on_machine(config, packages))
     check_frames(config)
+    task = replace(compose(config, generates), checkpoint_files={"veason.json": settings_to_write(config)})
     prompts = open_prompts(config, task, held_out, loop.trains_on_targets)
     check_validation(config, prompts)
+    for line in getattr(prompts.lengths.data, "notes", ()):
+        print(line, flush=True)
     plan = make_plan(config, len(prompts.order))
     config = override(config, {"worker.actor.optim.training_steps": plan.updates})
     # where prompts differ between episodes, those of the whole run are counted
@@ -116,7 +161,8 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[str
     shown = f"{len(prompts.order)} prompts of up to {longest} tokens, {len(prompts.validation)} for validation"
     print(f"{shown}; {plan.steps} steps, {plan.start} of them done", flush=True)
 
-    with RunLog(config, plan) as run_log, RayEngine(config, task) as engine:
+    names = {MODEL_PATH: given.model_path, TOKENIZER_PATH: given.tokenizer_path}
+    with RunLog(config, plan) as run_log, RayEngine(override(config, names), task) as engine:
         loop(config, plan, engine, prompts, run_log).fit()
     print(f"checkpoints and metrics.jsonl: {run_log.folder}", flush=True)
     if run_log.skipped:
