@@ -15,21 +15,18 @@ us; taking the object's 100 RLEs apart costs 139 us either way and opening 0.1 m
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import os
 import sqlite3
-import threading
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ijson
-import numpy as np
 from tqdm import tqdm
 
 from veason import masks
+from veason.data.track_store import TrackStore, build_once, connect, index_path, pack, unpack
 from veason.errors import DataError
 from veason.files import atomic_path
 
@@ -59,16 +56,8 @@ class TrackSummary(NamedTuple):
     damage: str | None = None
 
 
-class MaskIndex:
-    """Read-only mapping from an annotation id to its list of RLEs; pickles as its path.
-
-    Every thread of every process opens its own connection: Python keeps a connection's prepared statements, and two
-    threads that run the same one get each other's rows, or none.
-    """
-
-    def __init__(self, path: Path, source: Path) -> None:
-        self.path, self.source = path, source
-        self._local = threading.local()
+class MaskIndex(TrackStore):
+    """Read-only mapping from an annotation id to its list of RLEs."""
 
     @classmethod
     def open(
@@ -89,17 +78,16 @@ class MaskIndex:
         if not source.is_file():
             raise DataError(f"mask file is missing: {source}")
         path = index_path(source, folder)
-        if not _is_current(path, source):
-            _build_once(path, source, progress)
+        build_once(path, source, lambda: _is_current(path, source), lambda: _build(path, source, progress))
         return cls(path, source)
 
     def __getitem__(self, track_id: str) -> list[masks.Rle | None]:
-        rows = self._read(
+        rows = self.query(
             "SELECT packed FROM tracks WHERE number = (SELECT rowid FROM summaries WHERE id = ?)", (str(track_id),)
         )
         if not rows:
             raise DataError(f"{self.source} has no masks for id {track_id!r}")
-        return _unpack(rows[0][0])
+        return unpack(rows[0][0])
 
     def __contains__(self, track_id: str) -> bool:
         return str(track_id) in self.summaries
@@ -113,67 +101,23 @@ class MaskIndex:
     @cached_property
     def summaries(self) -> dict[str, TrackSummary]:
         """Every id with its `TrackSummary`, in the order of the source."""
-        rows = self._read("SELECT id, frames, present, height, width, damage FROM summaries ORDER BY rowid")
+        rows = self.query("SELECT id, frames, present, height, width, damage FROM summaries ORDER BY rowid")
         return {
             name: TrackSummary(frames, present, None if height is None else (height, width), damage)
             for name, frames, present, height, width, damage in rows
         }
-
-    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        try:
-            if getattr(self._local, "process", None) != os.getpid():  # a connection must not cross a fork
-                self._local.connection, self._local.process = _connect(self.path), os.getpid()
-            return self._local.connection.execute(query, values).fetchall()
-        except sqlite3.DatabaseError as error:  # a copy that was cut short, or a file that is gone
-            raise DataError(
-                f"mask index {self.path} cannot be read ({error}); remove it to have it built again"
-            ) from error
-
-    def __reduce__(self) -> tuple[type[MaskIndex], tuple[Path, Path]]:
-        return type(self), (self.path, self.source)
-
-
-def index_path(source: Path, folder: str | os.PathLike[str] | None = None) -> Path:
-    """The path of the index of `source`. In a folder of its own, the name carries a hash of the source's path."""
-    folder = folder or os.environ.get("VEASON_INDEX_DIR")
-    if not folder:
-        return source.with_name(source.name + ".index")
-    digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]
-    return Path(folder) / f"{source.stem}-{digest}.index"
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # immutable: no locks and no journal, so a read-only folder and any number of readers work; the file is never
-    # changed in place
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
 def _is_current(path: Path, source: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        with contextlib.closing(_connect(path)) as connection:
+        with contextlib.closing(connect(path)) as connection:
             built_from = connection.execute("SELECT format, size, mtime_ns FROM source").fetchone()
     except sqlite3.DatabaseError:  # not an index, or one of another layout
         return False
     state = source.stat()
     return built_from == (FORMAT, state.st_size, state.st_mtime_ns)
-
-
-def _build_once(path: Path, source: Path, progress: bool) -> None:
-    """Build under a lock: of many workers that start at once, one builds and the others wait for it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path.with_name(path.name + ".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_current(path, source):
-                _build(path, source, progress)
-    except sqlite3.IntegrityError as error:
-        raise DataError(f"{source} holds an id twice ({error})") from error
-    except (OSError, sqlite3.OperationalError) as error:
-        reason = getattr(error, "strerror", None) or error
-        hint = "make room there, or set VEASON_INDEX_DIR to a folder that can be written"
-        raise DataError(f"cannot write the mask index {path}: {reason}; {hint}") from error
 
 
 def _build(path: Path, source: Path, progress: bool) -> None:
@@ -221,27 +165,4 @@ def _row(name: str, value: Any, source: Path) -> tuple[tuple[Any, ...], bytes]:
     height, width = (None, None) if not sizes else sizes.pop() if len(sizes) == 1 else (0, 0)
     found = masks.find_damage(rles)
     damage = f"frame {found[0]}: {found[1]}" if found else None
-    return (name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width, damage), _pack(rles)
-
-
-def _pack(rles: list[masks.Rle | None]) -> bytes:
-    """The number of masks, [T, 3] int32 of height, width and bytes of counts (-1 for None), then all counts."""
-    table = np.array(
-        [(0, 0, -1) if rle is None else (*rle["size"], len(rle["counts"])) for rle in rles], dtype="<i4"
-    ).reshape(-1, 3)
-    return b"".join(
-        [np.int32(len(rles)).tobytes(), table.tobytes(), *(rle["counts"] for rle in rles if rle is not None)]
-    )
-
-
-def _unpack(packed: bytes) -> list[masks.Rle | None]:
-    total = int(np.frombuffer(packed, "<i4", count=1)[0])
-    position = 4 + 12 * total
-    rles: list[masks.Rle | None] = []
-    for height, width, length in np.frombuffer(packed, "<i4", count=3 * total, offset=4).reshape(-1, 3).tolist():
-        if length < 0:
-            rles.append(None)
-            continue
-        rles.append({"size": [height, width], "counts": packed[position : position + length]})
-        position += length
-    return rles
+    return (name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width, damage), pack(rles)

@@ -84,6 +84,7 @@ class KeyframeTrainingData:
         excluded = read_exclusions(exclude)
         with gc_paused():
             self.benchmark = open_training_split(benchmark, root, meta_file)
+            self.benchmark.prepare()  # the frames of a sample are chosen by the areas of all its masks
             validated = self.benchmark.validated_videos
             self.samples = [
                 sample
