@@ -46,7 +46,8 @@ from training_data_construction.teachers import TeacherError, load_teacher
 from veason.command_line import parse_arguments
 from veason.data import BENCHMARKS, find_benchmark
 from veason.data.revos import SELECTED
-from veason.data.training import open_training_split, read_exclusions
+from veason.data.sample import read_exclusions
+from veason.data.training import open_training_split
 from veason.errors import DataError, describe
 from veason.files import write_json
 

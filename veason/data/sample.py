@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from veason.errors import DataError
 
+MIX_SEPARATOR = ":"  # in a sample id of `data.mix`, between the set's label and the id
 MISSING = "annotation file is missing: "  # begins the message that names a file
 
 
@@ -84,3 +85,16 @@ def missing_files(folder: Path, names: Iterable[str], suffix: str, what: str) ->
     missing = [name for name in wanted if name not in present]
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     return [f"{what} is missing: {folder / missing[0]}{more}"]
+
+
+def read_exclusions(exclude: str | os.PathLike[str] | Iterable[str] | None) -> set[str]:
+    """Sample ids and videos to leave out: from a list, or from a text file with one a line (# starts a comment)."""
+    if exclude is None or exclude == "":
+        return set()
+    if not isinstance(exclude, (str, os.PathLike)):
+        return {str(name) for name in exclude}
+    path = Path(exclude)
+    if not path.is_file():
+        raise DataError(f"exclusion list is missing: {path}")
+    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return {line for line in lines if line}

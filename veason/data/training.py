@@ -18,7 +18,8 @@ from veason import masks
 from veason.data import BENCHMARKS, find_benchmark
 from veason.data.base import Benchmark
 from veason.data.examples import Example, GroundTruth
-from veason.data.sample import VideoSample, gc_paused
+from veason.data.mixture import build_mixture
+from veason.data.sample import VideoSample, gc_paused, read_exclusions
 from veason.errors import DataError
 from veason.frames import open_frame, resize_frame, training_frames
 from veason.prompts import Message, build_messages, load_template
@@ -201,19 +202,6 @@ class KeyframeTrainingData:
             logger.warning("bad sample %s is skipped (%s): %s", sample.sample_id, total, reason)
 
 
-def read_exclusions(exclude: str | os.PathLike[str] | Iterable[str] | None) -> set[str]:
-    """Sample ids and videos to leave out: from a list, or from a text file with one a line (# starts a comment)."""
-    if exclude is None or exclude == "":
-        return set()
-    if not isinstance(exclude, (str, os.PathLike)):
-        return {str(name) for name in exclude}
-    path = Path(exclude)
-    if not path.is_file():
-        raise DataError(f"exclusion list is missing: {path}")
-    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return {line for line in lines if line}
-
-
 def open_training_split(
     benchmark: str | type[Benchmark], root: str | os.PathLike[str], meta_file: str | None = None
 ) -> Benchmark:
@@ -248,6 +236,7 @@ def build_training_data(
     name: str = "revos",
     train_files: str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
+    mix: Mapping[str, Any] | None = None,
     **section: Any,
 ) -> Any:
     """The training data of a config's `data` section.
@@ -258,10 +247,13 @@ def build_training_data(
             keys of the section that its signature names (the section also holds keys of the loader).
         train_files: `data.train_files`, the class's first argument.
         options: `data.options`.
+        mix: `data.mix`, see `veason.data.mixture`; then `name` is not used.
 
     Raises:
         DataError: no root, an option that the class does not take, or as the class raises it.
     """
+    if mix:
+        return build_mixture(mix, build_training_data, {**section, "train_files": train_files, "options": options})
     if not train_files:
         raise DataError("data.train_files is not set: give the folder of the training data")
     build, options = resolve(name, TRAINING_DATA, "data.name"), options or {}

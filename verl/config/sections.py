@@ -31,6 +31,9 @@ class DataConfig:
     shuffle: bool = True  # a new order each episode
     seed: int = 42  # of the order, the frames drawn and the sampling
     options: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of a data set of your own
+    # several sets at once, in place of name: label -> keys of this section and its weight in an episode, such as
+    # data.mix.revos.weight=2 data.mix.mevis.weight=1 data.mix.mevis.train_files=/data/MeViS
+    mix: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def compose(config: Config, generates: bool = True) -> Task:
     from verl.protocol import Task
 
     options = asdict(config.data)
-    validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file}
+    validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file, "mix": {}}
     return Task(
         data=partial(build_training_data, **options),
         validation=partial(build_training_data, **validation) if config.data.val_files else None,
