@@ -23,6 +23,21 @@ from veason.errors import DataError
 MAX_CONSECUTIVE_FAILURES = 5  # expressions without an answer, after which the server counts as down
 
 
+def next_question(task: TeacherTask, answers: int, reason: str | None) -> Question:
+    """The question about the reasoning, with another worked example each time.
+
+    Args:
+        answers: given so far, none of which was accepted.
+        reason: why the last one was not.
+    """
+    return Question(task, (task.example + answers) % len(WORKED_EXAMPLES), reason)
+
+
+def check_reasoning(task: TeacherTask, text: str, max_words: int) -> str | None:
+    """`check_answer` of a task."""
+    return check_answer(text, task.keyframe, task.sample.expression, max_words)
+
+
 @dataclass
 class Collector:
     """One run over the open tasks.
@@ -32,7 +47,9 @@ class Collector:
         journal: receives the answers; the state is read from it.
         budget, limiter: how much may be spent, and how fast.
         workers: maximum number of requests in flight.
-        max_words: see `check_answer`.
+        max_words: the longest answer that is accepted.
+        make_question, check: what is asked, and why an answer is not accepted; see `next_question` and
+            `check_reasoning`.
         skip_bad_samples: an unreadable frame leaves its expression open instead of ending the run.
         report: called after each finished expression with its state.
 
@@ -47,6 +64,8 @@ class Collector:
     limiter: RateLimiter
     workers: int = 32
     max_words: int = 500
+    make_question: Callable[[TeacherTask, int, str | None], Question] = next_question
+    check: Callable[[TeacherTask, str, int], str | None] = check_reasoning
     skip_bad_samples: bool = False
     report: Callable[[Progress], None] = lambda _: None
     stop_reason: str | None = None
@@ -101,8 +120,7 @@ class Collector:
 
     async def _ask(self, task: TeacherTask, state: Progress) -> bool:
         """Journals one answer; False when there is none and the expression stays open."""
-        example = (task.example + state.answers) % len(WORKED_EXAMPLES)
-        question = Question(task, example, state.reasons[-1] if state.reasons else None)
+        question = self.make_question(task, state.answers, state.reasons[-1] if state.reasons else None)
         try:
             reply = await self._reply(question)
         except QuestionRefused as error:
@@ -119,7 +137,7 @@ class Collector:
         self._answered, self._model_answered, self._failures = True, True, 0
         text = strip_thinking(reply.text)
         reason = "it was cut off at the token limit" if not reply.complete else None
-        reason = reason or check_answer(text, task.keyframe, task.sample.expression, self.max_words)
+        reason = reason or self.check(task, text, self.max_words)
         self._record(question, state, Reply(text, reply.prompt_tokens, reply.completion_tokens), reason)
         return True
 

@@ -59,7 +59,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     _add_data_options(parser.add_argument_group("data"))
     _add_record_options(parser.add_argument_group("records"))
-    _add_teacher_options(parser.add_argument_group("teacher"))
+    add_teacher_options(parser.add_argument_group("teacher"))
     args = parse_arguments(parser, arguments)
     if not args.data_root:
         parser.error("set --data_root, or REVOS_ROOT to the folder of ReVOS")
@@ -120,7 +120,8 @@ def _add_record_options(group: argparse._ArgumentGroup) -> None:
     add("--val_ratio", type=float, default=0.0, help="share of the videos for validation (%(default)s)")
 
 
-def _add_teacher_options(group: argparse._ArgumentGroup) -> None:
+def add_teacher_options(group: argparse._ArgumentGroup) -> None:
+    """Options of the server, the requests and the budget."""
     add = group.add_argument
     add(
         "--teacher",
@@ -179,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 max_words=args.max_words,
                 skip_bad_samples=args.on_bad_sample == "skip",
             )
-            asyncio.run(_collect(collector, tasks, progress))
+            asyncio.run(collect(collector, tasks, progress))
         write_outputs(args, tasks, progress)
     except (DataError, TeacherError, JournalError, OSError) as error:
         print(f"error: {describe(error)}", file=sys.stderr)
@@ -187,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _summarize(collector, progress, bad)
 
 
-async def _collect(collector: Collector, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:
+async def collect(collector: Collector, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:
     """Runs the collector with a progress bar.
 
     The first interrupt waits for the requests in flight, the second does not.

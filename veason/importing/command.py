@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> None:
     splits = write_revos(args.output, parts, texts, args.val_ratio, args.seed)
     excluded = run_audit(args.output, splits, texts)
     print("\n".join(summary(args.output, parts, texts, splits)))
+    if (args.output / "describe" / "journal.jsonl").is_file():
+        print("the expressions of `veason data describe` are no longer in: run it again, no request is repeated")
     print(next_command(args.output, sum(map(len, texts.values())), excluded))
 
 
