@@ -24,7 +24,7 @@ import transformers
 from torch.nn.attention.flex_attention import BlockMask
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from verl.config.worker_sections import FSDPConfig
 from verl.models.attention import packed_attention, packed_mask
 from verl.models.log_probs import token_log_probs
@@ -156,11 +156,11 @@ def measure_parts(policy: Policy, group: Group, device: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="small dimensions, for a machine without a GPU")
-    parser.add_argument("--responses", type=int, default=8)
-    parser.add_argument("--response_tokens", type=int, default=512)
-    parser.add_argument("--frames", type=int, default=6)
+    parser.add_argument("--responses", type=int, default=8, help="responses of a group")
+    parser.add_argument("--response_tokens", type=int, default=512, help="tokens of a response")
+    parser.add_argument("--frames", type=int, default=6, help="images of a prompt")
     parser.add_argument("--side", type=int, default=560, help="pixels")
     arguments = parse_arguments(parser)
     device = "cuda" if torch.cuda.is_available() else "cpu"

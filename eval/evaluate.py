@@ -2,6 +2,8 @@
 
     python -m eval.evaluate benchmark=reasonvos model_path=CHECKPOINT data_path=ReasonVOS output_path=outputs/run \\
         sam2_checkpoint=sam2.1_hiera_large.pt
+    python -m eval.evaluate benchmark=mevis split=valid_u limit=20 model_path=CHECKPOINT data_path=MeViS \\
+        output_path=outputs/few sam2_checkpoint=sam2.1_hiera_large.pt
 
 One Ray actor per GPU (or `workers=` CPU processes) takes samples from one queue; the tracker follows the boxes through
 the whole video. A run that was stopped is continued by the same command. What a policy writes never ends a run; what
@@ -27,7 +29,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from tqdm import tqdm
 
 from eval.metrics import MetricsConfig, complete, score
-from eval.options import EvaluateConfig, parse_overrides
+from eval.options import EvaluateConfig, parse_overrides, show_help
 from eval.records import PredictionRecord
 from eval.run_folder import RunFolder
 from eval.worker import EvaluationWorker
@@ -184,6 +186,8 @@ def _installed() -> Iterator[tuple[str, str]]:
 
 
 def main(arguments: Sequence[str]) -> int:
+    if show_help(EvaluateConfig, __doc__, arguments):
+        return 0
     try:
         config = parse_overrides(EvaluateConfig, arguments)
         evaluate(config)

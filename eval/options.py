@@ -10,15 +10,17 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from veason.resolve import nearest
-from verl.config import ConfigError
+from verl.config import ConfigError, help_text, read_groups, wants_help
 
 T = TypeVar("T")
+SWITCHES = "--help    this list"
 
 
 @dataclass
 class EvaluateConfig:
     """One run of a policy over one benchmark."""
 
+    # -- what is evaluated
     # the policy's checkpoint folder
     model_path: str = field(default=MISSING, metadata={"published": "reasoning_model_path"})
     data_path: str = MISSING  # the benchmark's root folder
@@ -26,19 +28,22 @@ class EvaluateConfig:
     benchmark: str = "reasonvos"  # revos, reasonvos, mevis, vicas, refytvos, refdavis17, or package.module:Class
     split: str | None = None  # null: the benchmark's main one
     limit: int | None = None  # only the first so many samples
+    # -- tracker
     tracker: str = "sam2"  # or package.module:name
     tracker_options: dict[str, Any] = field(default_factory=dict)  # of the tracker
     sam2_config: str = "configs/sam2.1/sam2.1_hiera_l.yaml"  # a YAML file, or one that the sam2 package ships
     sam2_checkpoint: str | None = "${oc.env:SAM2_CHECKPOINT,null}"  # weights of SAM 2; "random" for a test without
+    # -- prompt and answer
     sampled_frames: int = 8  # frames that the policy sees
     keyframe_resize: int = 560  # their side in pixels
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
     temperature: float = 0.0  # 0 is greedy
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
+    top_p: float = 1.0  # nucleus sampling; 1 is off
+    repetition_penalty: float = 1.0  # above 1: tokens that were written before become less likely
     max_prompt_length: int = 7100  # tokens; a longer prompt is refused by name
     max_response_length: int = 1024  # tokens
-    seed: int = 0
+    seed: int = 0  # of sampling
+    # -- execution
     workers: int | None = None  # processes; null: one per GPU, or one on a machine without
     batch_size: int = 64  # samples that a worker's policy answers at once
     tracker_frames: int = 256  # a video of up to so many frames is encoded once for all its expressions, 16 MB a frame
@@ -60,6 +65,14 @@ class EvaluateConfig:
 def check_limit(limit: int | None) -> None:
     if limit is not None and limit < 1:
         raise ConfigError(f"limit={limit}: at least 1 sample, or null for all")
+
+
+def show_help(schema: type, description: str | None, arguments: Sequence[str], switches: str = SWITCHES) -> bool:
+    """Print what --help asks for, if it does; returns whether it did."""
+    if not wants_help(arguments):
+        return False
+    print(help_text(description or "", read_groups(schema, title="keys"), arguments, switches))
+    return True
 
 
 def parse_overrides(schema: type[T], arguments: Sequence[str], positional: Sequence[str] = ()) -> T:

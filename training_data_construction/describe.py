@@ -39,7 +39,7 @@ from training_data_construction.teacher_progress import Progress, read_progress
 from training_data_construction.teacher_tasks import TEACHER_FRAMES, TeacherTask, draw_pictures, plan_tasks
 from training_data_construction.teachers import Question, TeacherError, load_teacher
 from veason.audit.command import audit, write_report
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.data.objects import ReVOSObjects
 from veason.data.revos import ReVOS
 from veason.data.sample import read_exclusions, read_json
@@ -67,9 +67,7 @@ class ExpressionQuestion(Question):
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="veason data describe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="veason data describe", description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("data", type=Path, help="folder in the ReVOS form")
     group = parser.add_argument_group("expressions")
     group.add_argument("--referring", type=int, default=2, help="referring expressions of each object (%(default)s)")

@@ -43,7 +43,7 @@ from training_data_construction.llamafactory_export import export_llamafactory
 from training_data_construction.teacher_progress import Progress, read_progress
 from training_data_construction.teacher_tasks import MAX_PER_VIDEO, TEACHER_FRAMES, TeacherTask, plan_tasks
 from training_data_construction.teachers import TeacherError, load_teacher
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.data import BENCHMARKS, find_benchmark
 from veason.data.revos import SELECTED
 from veason.data.sample import read_exclusions
@@ -56,7 +56,7 @@ STATUS_OPEN = 3  # exit status
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     _add_data_options(parser.add_argument_group("data"))
     _add_record_options(parser.add_argument_group("records"))
     add_teacher_options(parser.add_argument_group("teacher"))

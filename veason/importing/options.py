@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.importing import coco_format, jsonl_format, png_format
 from veason.tracking import TRACKERS
 
@@ -15,9 +15,7 @@ READERS = {"coco": coco_format.read_coco, "png": png_format.read_png, "jsonl": j
 
 def read_options(arguments: Sequence[str] | None, description: str | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="veason data import", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="veason data import", description=description, formatter_class=HelpFormatter)
     parser.add_argument("source", type=Path, help="a folder, or a file of JSON lines")
     _add_source_options(parser.add_argument_group("source"))
     _add_frame_options(parser.add_argument_group("frames and masks"))

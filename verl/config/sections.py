@@ -21,8 +21,8 @@ class DataConfig:
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
     sampled_frames: int = 6  # the published sampling rule's N (it gives at most N - 1 frames)
     keyframe_resize: int = 560  # side of the square frame that the model sees, in pixels
-    max_pixels: int = 12845056  # bounds of the image processor's smart resizing
-    min_pixels: int = 3136
+    max_pixels: int = 12845056  # upper bound of the image processor's smart resizing
+    min_pixels: int = 3136  # lower bound of it
     max_prompt_length: int = 7100  # tokens; a longer prompt is refused by name when the data is loaded
     max_response_length: int = 1024  # tokens; a longer one is cut and counted; in fine-tuning it is refused
     rollout_batch_size: int = 16  # prompts per step (fine-tuning: examples per update)

@@ -9,22 +9,28 @@ the task are imported where they are used, so that a wrong key is refused in a s
 
 from __future__ import annotations
 
-import importlib
+import ast
+import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verl.config import Config, ConfigError, load_config, override
+from verl.config import Config, ConfigError, help_text, load_config, override, read_groups, wants_help
 
 if TYPE_CHECKING:
     from verl.protocol import Scorer, Task
     from verl.trainer.loop import Loop
 
 # Otherwise each worker writes pages at its start; exported before the run, these keep what they are set to.
+SWITCHES = """\
+config=FILE    a YAML file, over which the other key=value are merged
+--help         this list
+"""
 QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -129,6 +135,9 @@ def run(overrides: Sequence[str], program: str) -> int:
     What a person can correct ends in one line on stderr; anything else is a defect and shows its traceback.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if wants_help(overrides):
+        print(help_text(_description(program), read_groups(Config), overrides, SWITCHES))
+        return 0
     prepare_environment()
     try:
         config = load_config(overrides)
@@ -146,6 +155,13 @@ def run(overrides: Sequence[str], program: str) -> int:
     except expected as error:
         return _refuse(error)
     return 0
+
+
+def _description(program: str) -> str:
+    """The docstring of a module that is not imported for it."""
+    spec = importlib.util.find_spec(program)
+    assert spec is not None and spec.origin is not None
+    return ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
 
 
 def _refuse(error: Exception) -> int:
