@@ -146,7 +146,7 @@ def markdown_table(groups: Sequence[KeyGroup], level: int = 3) -> str:
 
 
 def _cell(text: str) -> str:
-    return f"`{_escape(text)}`" if text else ""
+    return _escape(text) if "/" in text else f"`{_escape(text)}`"  # code with a slash reads as a path of this project
 
 
 def _escape(text: str) -> str:
