@@ -30,49 +30,19 @@ from verl.models.attention import packed_attention, packed_mask
 from verl.models.log_probs import token_log_probs
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import Policy
+from verl.models.qwen2_5_vl.published import make_config, published_config
 from verl.trainer.throughput import device_peak
 from verl.workers.sharding import shard
 
 
 def model_config(size: str = "3b") -> Qwen2_5_VLConfig:
     """The dimensions of Qwen2.5-VL-3B ("3b") or -7B ("7b"), or a few layers of small ones ("tiny")."""
-    text: dict[str, Any] = {
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "vocab_size": 151936,
-    }
-    text |= {"num_attention_heads": 16, "num_key_value_heads": 2}
-    vision: dict[str, Any] = {
-        "depth": 32,
-        "hidden_size": 1280,
-        "intermediate_size": 3420,
-        "num_heads": 16,
-        "out_hidden_size": 2048,
-    }
-    if size == "7b":
-        text |= {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "vocab_size": 152064}
-        text |= {"num_attention_heads": 28, "num_key_value_heads": 4}
-        vision |= {"out_hidden_size": 3584}
-    elif size == "tiny":
-        text |= {
-            "hidden_size": 256,
-            "intermediate_size": 320,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-        }
-        vision |= {
-            "depth": 2,
-            "hidden_size": 64,
-            "intermediate_size": 96,
-            "num_heads": 2,
-            "out_hidden_size": 256,
-            "fullatt_block_indexes": [1],
-        }
-    rope = {"rope_type": "default", "mrope_section": [16, 24, 24], "rope_theta": 1000000.0}
-    text |= {"rms_norm_eps": 1e-6, "rope_parameters": rope, "max_position_embeddings": 128000}
-    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=size != "7b")
+    if size != "tiny":
+        return published_config(size)
+    text: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 320, "num_hidden_layers": 2, "vocab_size": 151936}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 1}
+    vision: dict[str, Any] = {"depth": 2, "hidden_size": 64, "intermediate_size": 96, "num_heads": 2}
+    return make_config(text, vision | {"out_hidden_size": 256, "fullatt_block_indexes": [1]}, tied=True)
 
 
 def make_group(config: Qwen2_5_VLConfig, frames: int, side: int, text: int, lengths: list[int]) -> Group:

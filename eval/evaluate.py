@@ -18,8 +18,9 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from eval.metrics import MetricsConfig, complete, score
 from eval.options import EvaluateConfig, parse_overrides, show_help
 from eval.records import PredictionRecord
 from eval.run_folder import RunFolder
+from eval.show_plan import show_plan
 from eval.worker import EvaluationWorker
 from veason.data import open_benchmark
 from veason.errors import DataError
@@ -57,6 +59,11 @@ PACKAGES = [
 # Options that do not change the results, and those that the header records in another form.
 EXECUTION = ("workers", "batch_size", "tracker_frames", "gpu_memory_utilization", "kv_cache_gib", "enforce_eager")
 NOT_RECORDED = (*EXECUTION, "score", "output_path", "prompt_template")
+PLAN = "--plan"
+SWITCHES = """\
+--plan    show the options, samples, memory, time and disk, and exit
+--help    this list
+"""
 MIN_BATCH = 4  # samples; a policy is hardly faster at one than at four
 
 
@@ -68,9 +75,8 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
             its annotation, or an output folder that holds another run or in which one is at work.
         RuntimeError: a worker died; what is done stays done.
     """
-    check_checkpoint(config.model_path)
-    check_tracker(config.tracker, config.all_tracker_options)
-    check_side(config.keyframe_resize, read_model_info(config.model_path).pixel_multiple)
+    for check in checks(config):
+        check()
     benchmark = open_benchmark(config.benchmark, config.data_path, config.split)
     samples = benchmark.samples[: config.limit]
     folder = RunFolder(config.output_path)
@@ -85,6 +91,21 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
     causes = ", ".join(f"{count} {cause}" for cause, count in failures.most_common()) or "none"
     print(f"empty masks: {causes}; everything in {config.output_path}", flush=True)
     return records
+
+
+def checks(config: EvaluateConfig) -> list[Callable[[], Any]]:
+    """What is checked before anything is loaded; each raises DataError."""
+    return [
+        partial(check_checkpoint, config.model_path),
+        partial(check_tracker, config.tracker, config.all_tracker_options),
+        partial(check_frame_size, config),
+    ]
+
+
+def check_frame_size(config: EvaluateConfig) -> None:
+    """Refuse a frame size that the policy would not see; without a checkpoint nothing is known of it."""
+    if (Path(config.model_path) / "config.json").is_file():
+        check_side(config.keyframe_resize, read_model_info(config.model_path).pixel_multiple)
 
 
 def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
@@ -186,10 +207,13 @@ def _installed() -> Iterator[tuple[str, str]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    if show_help(EvaluateConfig, __doc__, arguments):
+    if show_help(EvaluateConfig, __doc__, arguments, SWITCHES):
         return 0
     try:
-        config = parse_overrides(EvaluateConfig, arguments)
+        words = [word for word in arguments if word != PLAN]
+        config = parse_overrides(EvaluateConfig, words)
+        if PLAN in arguments:
+            return show_plan(config, words, checks(config))
         evaluate(config)
         if config.score and open_benchmark(config.benchmark, config.data_path, config.split, check=False).has_truth:
             print(score(complete(MetricsConfig(config.output_path, config.data_path))))
