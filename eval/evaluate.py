@@ -2,6 +2,8 @@
 
     python -m eval.evaluate benchmark=reasonvos model_path=CHECKPOINT data_path=ReasonVOS output_path=outputs/run \\
         sam2_checkpoint=sam2.1_hiera_large.pt
+    python -m eval.evaluate benchmark=mevis split=valid_u limit=20 model_path=CHECKPOINT data_path=MeViS \\
+        output_path=outputs/few sam2_checkpoint=sam2.1_hiera_large.pt
 
 One Ray actor per GPU (or `workers=` CPU processes) takes samples from one queue; the tracker follows the boxes through
 the whole video. A run that was stopped is continued by the same command. What a policy writes never ends a run; what
@@ -16,8 +18,9 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +30,10 @@ from ray.exceptions import RayActorError, RayTaskError
 from tqdm import tqdm
 
 from eval.metrics import MetricsConfig, complete, score
-from eval.options import MIN_BATCH, EvaluateConfig, fill_in, parse_overrides
+from eval.options import MIN_BATCH, EvaluateConfig, fill_in, parse_overrides, show_help
 from eval.records import PredictionRecord
 from eval.run_folder import RunFolder
+from eval.show_plan import show_plan
 from eval.worker import EvaluationWorker
 from veason.checkpoints import resolve_model
 from veason.data import open_benchmark
@@ -56,6 +60,11 @@ PACKAGES = [
 # Options that do not change the results, and those that the header records in another form.
 EXECUTION = ("workers", "batch_size", "tracker_frames", "gpu_memory_utilization", "kv_cache_gib", "enforce_eager")
 NOT_RECORDED = (*EXECUTION, "score", "output_path", "prompt_template", "settings", "idx", "num_parts")
+PLAN = "--plan"
+SWITCHES = """\
+--plan    show the options, samples, memory, time and disk, and exit
+--help    this list
+"""
 
 
 def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
@@ -70,9 +79,9 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
     config, lines = fill_in(config)
     for line in lines:
         print(line, flush=True)
-    check_tracker(config.tracker, config.all_tracker_options)
     model = resolve_model(config.model_path)
-    check_side(config.keyframe_resize or 0, read_model_info(model).pixel_multiple)
+    for check in checks(replace(config, model_path=model)):
+        check()
     benchmark = open_benchmark(config.benchmark, config.data_path, config.split, check=False)
     selection = select_samples(
         benchmark, read_exclusions(config.exclude), config.limit, config.on_missing, read_masks=config.score
@@ -92,6 +101,21 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
     causes = ", ".join(f"{count} {cause}" for cause, count in failures.most_common()) or "none"
     print(f"empty masks: {causes}; everything in {config.output_path}", flush=True)
     return records
+
+
+def checks(config: EvaluateConfig) -> list[Callable[[], Any]]:
+    """What is checked before anything is loaded, beside `fill_in`; each raises DataError."""
+    return [
+        partial(check_tracker, config.tracker, config.all_tracker_options),
+        partial(check_frame_size, config),
+    ]
+
+
+def check_frame_size(config: EvaluateConfig) -> None:
+    """Refuse a frame size that the policy would not see; without a checkpoint nothing is known of it."""
+    folder = Path(config.model_path)
+    if (folder / "config.json").is_file() and config.keyframe_resize is not None:
+        check_side(config.keyframe_resize, read_model_info(folder).pixel_multiple)
 
 
 def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
@@ -194,8 +218,13 @@ def _installed() -> Iterator[tuple[str, str]]:
 
 
 def main(arguments: Sequence[str]) -> int:
+    if show_help(EvaluateConfig, __doc__, arguments, SWITCHES):
+        return 0
     try:
-        config = parse_overrides(EvaluateConfig, arguments)
+        words = [word for word in arguments if word != PLAN]
+        config = parse_overrides(EvaluateConfig, words)
+        if PLAN in arguments:
+            return show_plan(config, words, checks)
         evaluate(config)
         if config.score and open_benchmark(config.benchmark, config.data_path, config.split, check=False).has_truth:
             print(score(complete(MetricsConfig(config.output_path, config.data_path))))

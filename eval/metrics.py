@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from eval.archive import write_archive
-from eval.options import check_choice, check_limit, parse_overrides
+from eval.options import check_choice, check_limit, parse_overrides, show_help
 from eval.run_folder import PREDICTIONS, read_run
 from eval.scores import as_json, open_truth, score_selection
 from eval.tables import Value, markdown, partial_split, summarize
@@ -55,6 +55,8 @@ class MetricsConfig:
 
 
 def main(arguments: Sequence[str]) -> int:
+    if show_help(MetricsConfig, __doc__, arguments):
+        return 0
     try:
         config = complete(parse_overrides(MetricsConfig, arguments, ("predictions", "data")))
         if config.archive:

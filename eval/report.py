@@ -25,7 +25,7 @@ from markupsafe import Markup
 from omegaconf import MISSING
 
 from eval import metrics
-from eval.options import parse_overrides
+from eval.options import parse_overrides, show_help
 from eval.report_samples import TYPES, Record, SampleCard, draw_sample, make_card
 from eval.run_folder import PREDICTIONS, read_run
 from veason.data import Benchmark, open_benchmark
@@ -48,6 +48,8 @@ class ReportConfig:
 
 
 def main(arguments: Sequence[str]) -> int:
+    if show_help(ReportConfig, __doc__, arguments):
+        return 0
     try:
         target = write_report(parse_overrides(ReportConfig, arguments, ("run",)))
     except (ConfigError, DataError) as error:

@@ -38,6 +38,21 @@ class Received(NamedTuple):
     tokens: int
 
 
+def next_question(task: TeacherTask, answers: int, reason: str | None) -> TeacherQuestion:
+    """The question about the reasoning, with another worked example each time.
+
+    Args:
+        answers: given so far, none of which was accepted.
+        reason: why the last one was not.
+    """
+    return TeacherQuestion(task, (task.example + answers) % len(WORKED_EXAMPLES), reason)
+
+
+def check_reasoning(task: TeacherTask, text: str, max_words: int) -> str | None:
+    """`check_answer` of a task."""
+    return check_answer(text, task.keyframe_time, task.sample.expression, max_words)
+
+
 @dataclass
 class Collector:
     """One run over the open tasks.
@@ -47,7 +62,9 @@ class Collector:
         journal: receives the answers; the state is read from it.
         budget, limiter: how much may be spent, and how fast.
         workers: maximum number of requests in flight.
-        max_words: see `check_answer`.
+        max_words: the longest answer that is accepted.
+        make_question, check: what is asked, and why an answer is not accepted; see `next_question` and
+            `check_reasoning`.
         skip_bad_samples: an unreadable frame leaves its expression open instead of ending the run.
         report: called after each finished expression with its state.
 
@@ -62,6 +79,8 @@ class Collector:
     limiter: RateLimiter
     workers: int = 32
     max_words: int = 500
+    make_question: Callable[[TeacherTask, int, str | None], TeacherQuestion] = next_question
+    check: Callable[[TeacherTask, str, int], str | None] = check_reasoning
     skip_bad_samples: bool = False
     report: Callable[[Progress], None] = lambda _: None
     stop_reason: str | None = None
@@ -119,8 +138,7 @@ class Collector:
 
     async def _ask(self, task: TeacherTask, state: Progress) -> bool:
         """Journals one answer; False when there is none and the expression stays open."""
-        example = (task.example + state.answers) % len(WORKED_EXAMPLES)
-        question = TeacherQuestion(task, example, state.reasons[-1] if state.reasons else None)
+        question = self.make_question(task, state.answers, state.reasons[-1] if state.reasons else None)
         try:
             received = await self._receive(question)
         except QuestionRefused as error:
@@ -137,7 +155,7 @@ class Collector:
         self._answered, self._model_answered, self._failures = True, True, 0
         reply = replace(received.reply, text=strip_thinking(received.reply.text))
         reason = "it was cut off at the token limit" if not reply.complete else None
-        reason = reason or check_answer(reply.text, task.keyframe_time, task.sample.expression, self.max_words)
+        reason = reason or self.check(task, reply.text, self.max_words)
         self._record(question, state, received._replace(reply=reply), reason)
         if reply.tokens is None and self.budget.max_tokens is not None and not self.budget.estimates:
             raise TeacherError("the server reports no usage, so --max_tokens_total cannot be held: use --max_requests")

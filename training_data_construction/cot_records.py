@@ -6,11 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from training_data_construction.teacher_tasks import TeacherTask
 from veason import masks
 from veason.answers import format_answer
+from veason.data.split import held_out_videos
 from veason.prompts import Message, build_messages
 
 Record = dict[str, Any]
@@ -82,8 +81,6 @@ def split_by_video(records: Sequence[Record], val_ratio: float, seed: int) -> tu
     Args:
         val_ratio: share of videos for validation; if above 0, at least one video, and never all.
     """
-    videos = sorted({record["video"] for record in records})
-    count = min(max(1, round(len(videos) * val_ratio)), len(videos) - 1) if val_ratio > 0 and videos else 0
-    held_out = {videos[index] for index in np.random.default_rng(seed).permutation(len(videos))[:count]}
+    held_out = held_out_videos((record["video"] for record in records), val_ratio, seed)
     train = [record for record in records if record["video"] not in held_out]
     return train, [record for record in records if record["video"] in held_out]

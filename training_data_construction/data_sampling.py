@@ -1,6 +1,7 @@
 """Samples a balanced subset of the ReVOS training expressions.
 
     python training_data_construction/data_sampling.py --input_json ReVOS/meta_expressions_train_.json
+    python training_data_construction/data_sampling.py --target_size 2000 --absent_size 200   # in $REVOS_ROOT
 
 There are four strata: referring or reasoning, with one or several objects. The quota of a stratum is the product of
 its two marginal ratios times the target size, which keeps the proportions of types and object counts. Shortfalls are
@@ -23,7 +24,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a script: replace its folder on the path by the project's
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.data.annotation import as_list, as_mapping, check_type
 from veason.data.sample import read_json
 from veason.errors import DataError, describe
@@ -134,12 +135,12 @@ def read_annotation(path: Path) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--input_json", help="default: $REVOS_ROOT/meta_expressions_train_.json")
     parser.add_argument("--output_json", help="default: meta_expressions_train_select.json beside the input")
-    parser.add_argument("--target_size", type=int, default=10_000)
+    parser.add_argument("--target_size", type=int, default=10_000, help="expressions with a target to sample")
     parser.add_argument("--absent_size", type=int, default=0, help="expressions with absent targets (type 2) to add")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
     options = parse_arguments(parser, arguments)
     if not options.input_json and not os.environ.get("REVOS_ROOT"):
         raise SystemExit("data_sampling: set --input_json, or REVOS_ROOT to the folder of ReVOS")

@@ -44,7 +44,7 @@ from training_data_construction.llamafactory_export import export_llamafactory
 from training_data_construction.teacher_progress import Progress, read_progress
 from training_data_construction.teacher_tasks import MAX_PER_VIDEO, TEACHER_FRAMES, TeacherTask, plan_tasks
 from training_data_construction.teachers import TeacherError, load_teacher
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.data import BENCHMARKS, find_benchmark
 from veason.data.revos import SELECTED, missing_selection
 from veason.data.selection import read_exclusions
@@ -59,10 +59,10 @@ SILENCE = 30.0  # seconds without a reply, after which it is said
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     _add_data_options(parser.add_argument_group("data"))
     _add_record_options(parser.add_argument_group("records"))
-    _add_teacher_options(parser.add_argument_group("teacher"))
+    add_teacher_options(parser.add_argument_group("teacher"))
     args = parse_arguments(parser, arguments)
     if not args.data_root:
         parser.error("set --data_root, or REVOS_ROOT to the folder of ReVOS")
@@ -125,7 +125,8 @@ def _add_record_options(group: argparse._ArgumentGroup) -> None:
     add("--val_ratio", type=float, default=0.0, help="share of the videos for validation (%(default)s)")
 
 
-def _add_teacher_options(group: argparse._ArgumentGroup) -> None:
+def add_teacher_options(group: argparse._ArgumentGroup) -> None:
+    """Options of the server, the requests and the budget."""
     add = group.add_argument
     add(
         "--teacher",
@@ -201,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 max_words=args.max_words,
                 skip_bad_samples=args.on_bad_sample == "skip",
             )
-            asyncio.run(_collect(collector, tasks, progress))
+            asyncio.run(collect(collector, tasks, progress))
         write_outputs(args, tasks, progress)
     except (DataError, TeacherError, JournalError, OSError) as error:
         print(f"error: {describe(error)}", file=sys.stderr)
@@ -217,7 +218,7 @@ def reopen_rejected(journal: Journal, progress: dict[str, Progress]) -> None:
             state.reopen()
 
 
-async def _collect(collector: Collector, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:
+async def collect(collector: Collector, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:
     """Runs the collector with a progress bar.
 
     The first interrupt waits for the requests in flight, the second does not.

@@ -144,6 +144,11 @@ def encode(mask: np.ndarray) -> Rle:
     return coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
 
 
+def as_json(rle: Rle | None) -> dict[str, Any] | None:
+    """An RLE as it stands in a JSON file, with its counts as text."""
+    return None if rle is None else {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+
+
 def area(rle: Rle | None) -> int:
     """Pixels of the object."""
     return 0 if rle is None else int(coco.area(rle))

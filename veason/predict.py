@@ -1,5 +1,6 @@
 """Segments any video: what one or several expressions refer to, in a video file or a folder of frames.
 
+    python -m veason.predict --video frames --expression "the dog" --model CHECKPOINT --sam2 SAM2 --out result
     python -m veason.predict --video clip.mp4 --expression "the one that leaves first" --expression "the dog" \\
         --model CHECKPOINT --sam2 sam2.1_hiera_large.pt --out out
 
@@ -25,7 +26,7 @@ from omegaconf import OmegaConf
 
 from veason.answers import READINGS
 from veason.checkpoints import USABLE_CHECKPOINTS, resolve_model
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.errors import DataError
 from veason.files import write_json
 from veason.frames import FRAME_INDICES, check_side, evaluation_frames
@@ -59,9 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="veason.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="veason.predict", description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--video", required=True, help="a video file, or a folder of frames sorted by name")
     parser.add_argument("--expression", required=True, action="append", help="may be given several times")
     parser.add_argument("--model", help="the policy's checkpoint: a folder, or a name on the hub")
@@ -75,7 +74,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="configs/sam2.1/sam2.1_hiera_l.yaml",
         help="a YAML file, or one that the sam2 package ships",
     )
-    parser.add_argument("--out", required=True)
+    parser.add_argument("--out", required=True, help="folder of the results")
     parser.add_argument("--fps", type=float, help="frames per second to keep of a video file; all by default")
     own = f"default: the checkpoint's {FILE}, or"
     parser.add_argument("--settings", help=f"a {FILE} in place of the checkpoint's")
@@ -87,8 +86,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--frame_index", choices=FRAME_INDICES, help=f"what stands for a frame's time; {own} absolute")
     parser.add_argument("--reading", choices=READINGS, help=f"of the answers; {own} strict")
     parser.add_argument("--repetition_penalty", type=float, help=f"of the sampling; {own} 1.0")
-    parser.add_argument("--temperature", type=float, default=0.0)
-    parser.add_argument("--max_tokens", type=int, default=1024)
+    parser.add_argument("--temperature", type=float, default=0.0, help="of sampling; 0 is greedy")
+    parser.add_argument("--max_tokens", type=int, default=1024, help="most tokens of an answer")
     options = parse_arguments(parser, arguments)
     if options.fps is not None and options.fps <= 0:
         parser.error(f"--fps must be above 0, not {options.fps}")

@@ -6,8 +6,8 @@ import pytest
 
 from tests.official_folders import FOLDERS
 from veason.data import open_benchmark
-from veason.errors import DataError
 from veason.data.annotation import as_name
+from veason.errors import DataError
 from veason.names import natural_key
 
 

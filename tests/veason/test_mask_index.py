@@ -17,7 +17,8 @@ from small_revos import FRAMES, HEIGHT, WIDTH, rectangle, rle_json, track_masks
 
 from veason import masks
 from veason.data import mask_index
-from veason.data.mask_index import MaskIndex, TrackSummary, index_path
+from veason.data.mask_index import MaskIndex, TrackSummary
+from veason.data.track_store import index_path
 from veason.errors import DataError
 
 

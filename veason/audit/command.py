@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from veason import masks
 from veason.audit.checks import KINDS, Finding, check_entries, check_video, exclusions
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.data import BENCHMARKS, Benchmark, VideoSample, detect_benchmark, find_benchmark
 from veason.data.selection import format_exclusion
 from veason.errors import DataError, MissingFileError, describe
@@ -152,15 +152,13 @@ def _check_in_worker(samples: list[VideoSample]) -> list[Finding]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m veason.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="python -m veason.audit", description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("data", type=Path, help="the data set's folder")
     parser.add_argument(
         "--benchmark",
         help=f"one of {', '.join(BENCHMARKS)}, or package.module:Class; detected from the files by default",
     )
-    parser.add_argument("--output", type=Path, default=Path("audit"))
+    parser.add_argument("--output", type=Path, default=Path("audit"), help="folder of the report")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--pictures", type=int, default=8, help="overlay pictures of each kind, at most")
     options = parse_arguments(parser, arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from veason import masks
 from veason.data.annotation import as_id, as_ids, as_mapping, as_name, as_names, as_size, check_type, pairs_by_id
 from veason.data.base import Benchmark, UnknownObjectError
 from veason.data.mask_index import MaskIndex
+from veason.data.png_index import MaskFolder, PngIndex
 from veason.data.sample import VideoSample, read_json
 from veason.errors import DataError
 from veason.frames import frame_size
@@ -235,6 +237,7 @@ class PngBenchmark(ExpressionsBenchmark):
 
     masks_are_whole = True
     numbered: ClassVar[bool] = True  # False: a PNG shows one object, whatever its colour
+    index: PngIndex | None = None  # of all masks, see `prepare`
 
     def mask_folder(self, sample: VideoSample) -> Path:
         return self.folder / "Annotations" / sample.video
@@ -242,11 +245,32 @@ class PngBenchmark(ExpressionsBenchmark):
     def truth_path(self, sample: VideoSample) -> Path:
         return self.mask_folder(sample)
 
+    def prepare(self) -> None:
+        """Read every PNG once (`veason.data.png_index`); without it `tracks` reads those of a sample when asked."""
+        if not self.has_truth or self.index is not None:
+            return
+        objects: dict[str, set[str]] = {}
+        frames: dict[str, tuple[str, ...]] = {}
+        for sample in self.samples:
+            if sample.object_ids:
+                objects.setdefault(self._folder_name(sample), set()).update(sample.object_ids)
+                frames[self._folder_name(sample)] = sample.frames
+        folders = [MaskFolder(name, frames[name], tuple(sorted(ids))) for name, ids in objects.items()]
+        self.index = PngIndex.open(self.folder / "Annotations", folders, self.object_mask, self.numbered)
+
+    def _folder_name(self, sample: VideoSample) -> str:
+        return os.path.relpath(self.mask_folder(sample), self.folder / "Annotations")
+
     def object_mask(self, values: np.ndarray, object_id: str) -> np.ndarray:
         """The object's pixels, bool [H, W], in a PNG's values."""
         return values == int(object_id)
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
+        if self.index is not None:
+            name = self._folder_name(sample)
+            indexed = [self.index.track(name, object_id) for object_id in sample.object_ids]
+            if None not in indexed:
+                return [[track[index] for index in frame_indices] for track in indexed if track is not None]
         folder = self.mask_folder(sample)
         values = [masks.read_mask(folder / f"{sample.frames[index]}.png", self.numbered) for index in frame_indices]
         return [

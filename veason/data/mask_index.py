@@ -15,11 +15,8 @@ us; taking the object's 100 RLEs apart costs 139 us either way and opening 0.1 m
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import os
 import sqlite3
-import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -27,21 +24,21 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import ijson
-import numpy as np
 from tqdm import tqdm
 
 from veason import masks
 from veason.data.pickles import load_plain
+from veason.data.track_store import TrackStore, build_once, connect, index_path, pack, unpack
 from veason.errors import DataError
 from veason.files import atomic_path, check_file
 
 MAX_DEPTH = 100  # of brackets; a mask_dict.json has four
-FORMAT = 4  # to be raised when the layout below changes: older files are then rebuilt
+FORMAT = 5  # to be raised when the layout below changes: older files are then rebuilt
 SCHEMA = """
 CREATE TABLE source (format INTEGER, size INTEGER, mtime_ns INTEGER, summaries INTEGER);
 CREATE TABLE summaries
   (id TEXT PRIMARY KEY, frames INTEGER, present INTEGER, height INTEGER, width INTEGER, damage TEXT);
-CREATE TABLE tracks (number INTEGER PRIMARY KEY, packed BLOB, checksum INTEGER);
+CREATE TABLE tracks (number INTEGER PRIMARY KEY, packed BLOB);
 """
 
 
@@ -62,16 +59,8 @@ class TrackSummary(NamedTuple):
     damage: str | None = None
 
 
-class MaskIndex:
-    """Read-only mapping from an annotation id to its list of RLEs; pickles as its path.
-
-    Every thread of every process opens its own connection: Python keeps a connection's prepared statements, and two
-    threads that run the same one get each other's rows, or none.
-    """
-
-    def __init__(self, path: Path, source: Path) -> None:
-        self.path, self.source = path, source
-        self._local = threading.local()
+class MaskIndex(TrackStore):
+    """Read-only mapping from an annotation id to its list of RLEs."""
 
     @classmethod
     def open(
@@ -92,18 +81,17 @@ class MaskIndex:
         source = Path(source)
         check_file(source, "mask file")
         path = index_path(source, folder)
-        if not _is_current(path, source):
-            _build_once(path, source, progress)
+        build_once(path, source, lambda: _is_current(path, source), lambda: _build(path, source, progress))
         return cls(path, source)
 
     def __getitem__(self, track_id: str) -> list[masks.Rle | None]:
-        query = "SELECT packed, checksum FROM tracks WHERE number = (SELECT rowid FROM summaries WHERE id = ?)"
-        rows = self._read(query, (str(track_id),))
+        query = "SELECT packed FROM tracks WHERE number = (SELECT rowid FROM summaries WHERE id = ?)"
+        rows = self.query(query, (str(track_id),))
         if not rows and track_id not in self:
             raise DataError(f"{self.source} has no masks for id {track_id!r}")
-        if not rows or not isinstance(rows[0][0], bytes) or zlib.crc32(rows[0][0]) != rows[0][1]:
-            raise self._unreadable(f"the masks of id {track_id!r} are damaged")
-        return _unpack(rows[0][0])
+        if not rows or (track := unpack(rows[0][0])) is None:
+            raise self.unreadable(f"the masks of id {track_id!r} are damaged")
+        return track
 
     def __contains__(self, track_id: str) -> bool:
         return str(track_id) in self.summaries
@@ -117,80 +105,25 @@ class MaskIndex:
     @cached_property
     def summaries(self) -> dict[str, TrackSummary]:
         """Every id with its `TrackSummary`, in the order of the source."""
-        rows = self._read("SELECT id, frames, present, height, width, damage FROM summaries ORDER BY rowid")
-        if self._read("SELECT summaries FROM source") != [(_checksum(rows),)]:
-            raise self._unreadable("its summaries are damaged")
+        rows = self.query("SELECT id, frames, present, height, width, damage FROM summaries ORDER BY rowid")
+        if self.query("SELECT summaries FROM source") != [(_checksum(rows),)]:
+            raise self.unreadable("its summaries are damaged")
         return {
             name: TrackSummary(frames, present, None if height is None else (height, width), damage)
             for name, frames, present, height, width, damage in rows
         }
-
-    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        try:
-            if getattr(self._local, "process", None) != os.getpid():  # a connection must not cross a fork
-                self._local.connection, self._local.process = _connect(self.path), os.getpid()
-            return self._local.connection.execute(query, values).fetchall()
-        except sqlite3.DatabaseError as error:  # a copy that was cut short, or a file that is gone
-            raise self._unreadable(str(error)) from error
-
-    def _unreadable(self, reason: str) -> DataError:
-        return DataError(f"mask index {self.path} cannot be read ({reason}); remove it to have it built again")
-
-    def __reduce__(self) -> tuple[type[MaskIndex], tuple[Path, Path]]:
-        return type(self), (self.path, self.source)
-
-
-def index_path(source: Path, folder: str | os.PathLike[str] | None = None) -> Path:
-    """The path of the index of `source`. In a folder of its own, the name carries a hash of the source's path."""
-    folder = folder or os.environ.get("VEASON_INDEX_DIR")
-    if not folder:
-        return source.with_name(source.name + ".index")
-    digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]
-    return Path(folder) / f"{source.stem}-{digest}.index"
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # immutable: no locks and no journal, so a read-only folder and any number of readers work; the file is never
-    # changed in place
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
 def _is_current(path: Path, source: Path) -> bool:
     if not path.is_file():
         return False  # or no file: the one that is built takes its place
     try:
-        with contextlib.closing(_connect(path)) as connection:
+        with contextlib.closing(connect(path)) as connection:
             built_from = connection.execute("SELECT format, size, mtime_ns FROM source").fetchone()
     except sqlite3.DatabaseError:  # not an index, or one of another layout
         return False
     state = source.stat()
     return built_from == (FORMAT, state.st_size, state.st_mtime_ns)
-
-
-def _build_once(path: Path, source: Path, progress: bool) -> None:
-    """Build under a lock: of many workers that start at once, one builds and the others wait for it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(path.with_name(path.name + ".lock")):
-            if not _is_current(path, source):
-                _build(path, source, progress)
-    except sqlite3.IntegrityError as error:
-        raise DataError(f"{source} holds an id twice ({error})") from error
-    except (OSError, sqlite3.OperationalError) as error:
-        reason = getattr(error, "strerror", None) or error
-        hint = "make room there, or set VEASON_INDEX_DIR to a folder that can be written"
-        raise DataError(f"cannot write the mask index {path}: {reason}; {hint}") from error
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    # not blocking: whatever lies there, a FIFO too, is opened at once
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _build(path: Path, source: Path, progress: bool) -> None:
@@ -205,8 +138,7 @@ def _build(path: Path, source: Path, progress: bool) -> None:
                 summary, packed = _row(name, value)
                 checksum = _checksum([summary], checksum)
                 connection.execute("INSERT INTO summaries VALUES (?, ?, ?, ?, ?, ?)", summary)
-                values = packed, zlib.crc32(packed)
-                connection.execute("INSERT INTO tracks VALUES (last_insert_rowid(), ?, ?)", values)
+                connection.execute("INSERT INTO tracks VALUES (last_insert_rowid(), ?)", (packed,))
                 bar.update(position - bar.n)
         built_from = FORMAT, state.st_size, state.st_mtime_ns, checksum
         connection.execute("INSERT INTO source VALUES (?, ?, ?, ?)", built_from)
@@ -253,7 +185,7 @@ def _row(name: str, value: Any) -> tuple[tuple[Any, ...], bytes]:
     """The summary and the packed masks of an object."""
     frames = value.get("masks_rle") if isinstance(value, dict) else value
     if not isinstance(frames, list):
-        return (name, 0, 0, None, None, "it holds no list of masks"), _pack([])
+        return (name, 0, 0, None, None, "it holds no list of masks"), pack([])
     rles: list[masks.Rle | None] = []
     damage = None
     for number, frame in enumerate(frames):
@@ -266,33 +198,10 @@ def _row(name: str, value: Any) -> tuple[tuple[Any, ...], bytes]:
     height, width = (None, None) if not sizes else sizes.pop() if len(sizes) == 1 else (0, 0)
     if found := masks.find_damage(rles):
         damage = damage or f"frame {found[0]}: {found[1]}"
-    return (name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width, damage), _pack(rles)
+    return (name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width, damage), pack(rles)
 
 
 def _checksum(summaries: Sequence[tuple[Any, ...]], start: int = 0) -> int:
     for summary in summaries:
         start = zlib.crc32(repr(summary).encode("utf-8", "backslashreplace"), start)
     return start
-
-
-def _pack(rles: list[masks.Rle | None]) -> bytes:
-    """The number of masks, [T, 3] int32 of height, width and bytes of counts (-1 for None), then all counts."""
-    table = np.array(
-        [(0, 0, -1) if rle is None else (*rle["size"], len(rle["counts"])) for rle in rles], dtype="<i4"
-    ).reshape(-1, 3)
-    return b"".join(
-        [np.int32(len(rles)).tobytes(), table.tobytes(), *(rle["counts"] for rle in rles if rle is not None)]
-    )
-
-
-def _unpack(packed: bytes) -> list[masks.Rle | None]:
-    total = int(np.frombuffer(packed, "<i4", count=1)[0])
-    position = 4 + 12 * total
-    rles: list[masks.Rle | None] = []
-    for height, width, length in np.frombuffer(packed, "<i4", count=3 * total, offset=4).reshape(-1, 3).tolist():
-        if length < 0:
-            rles.append(None)
-            continue
-        rles.append({"size": [height, width], "counts": packed[position : position + length]})
-        position += length
-    return rles

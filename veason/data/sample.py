@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from veason.errors import DataError, printable
 from veason.files import check_file
 
+MIX_SEPARATOR = ":"  # in a sample id of `data.mix`, between the set's label and the id
+
 
 class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thousands
     """One expression about one video.

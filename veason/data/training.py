@@ -19,6 +19,7 @@ from veason.data import BENCHMARKS, find_benchmark
 from veason.data.annotation import Rejected
 from veason.data.base import Benchmark
 from veason.data.examples import Example, GroundTruth
+from veason.data.mixture import build_mixture
 from veason.data.sample import VideoSample, gc_paused
 from veason.data.selection import read_exclusions
 from veason.errors import DataError
@@ -100,6 +101,7 @@ class KeyframeTrainingData:
             for entry in self._rejected():
                 if not {entry.name, entry.video} & excluded:
                     self._refuse(entry.name, entry.reason)
+            self.benchmark.prepare()  # the frames of a sample are chosen by the areas of all its masks
             validated = self.benchmark.validated_videos
             self.samples = [
                 sample
@@ -264,6 +266,7 @@ def build_training_data(
     name: str = "revos",
     train_files: str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
+    mix: Mapping[str, Any] | None = None,
     **section: Any,
 ) -> Any:
     """The training data of a config's `data` section.
@@ -274,10 +277,13 @@ def build_training_data(
             keys of the section that its signature names (the section also holds keys of the loader).
         train_files: `data.train_files`, the class's first argument.
         options: `data.options`.
+        mix: `data.mix`, see `veason.data.mixture`; then `name` is not used.
 
     Raises:
         DataError: no root, an option that the class does not take, or as the class raises it.
     """
+    if mix:
+        return build_mixture(mix, build_training_data, {**section, "train_files": train_files, "options": options})
     if not train_files:
         raise DataError("data.train_files is not set: give the folder of the training data")
     build, options = resolve(name, TRAINING_DATA, "data.name"), options or {}

@@ -17,10 +17,10 @@ def is_hub_name(path: str) -> bool:
     return plain and not Path(path).exists() and not Path(parts[0]).exists()
 
 
-def local_folder(path: str) -> str:
+def local_folder(path: str, download: bool = True) -> str:
     """The folder of a hub name's files on this host; a path that is no hub name as it is.
 
-    Offline (HF_HUB_OFFLINE=1, or no network) the cache is used.
+    Offline (HF_HUB_OFFLINE=1, or no network), or without `download`, the cache is used.
 
     Raises:
         OSError, or an error of huggingface_hub: neither on the hub nor in the cache.
@@ -31,7 +31,8 @@ def local_folder(path: str) -> str:
 
     owner, name, *inside = path.split("/")
     patterns = ["/".join([*inside, pattern]) for pattern in FILES]
-    return str(Path(snapshot_download(f"{owner}/{name}", allow_patterns=patterns), *inside))
+    folder = snapshot_download(f"{owner}/{name}", allow_patterns=patterns, local_files_only=not download)
+    return str(Path(folder, *inside))
 
 
 def localize(config: Config) -> Config:

@@ -9,22 +9,30 @@ the task are imported where they are used, so that a wrong key is refused in a s
 
 from __future__ import annotations
 
-import importlib
+import ast
+import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verl.config import Config, ConfigError, load_config, override
+from verl.config import Config, ConfigError, help_text, load_config, override, read_groups, wants_help
 
 if TYPE_CHECKING:
     from verl.protocol import Scorer, Task
     from verl.trainer.loop import Loop
 
 # Otherwise each worker writes pages at its start; exported before the run, these keep what they are set to.
+SWITCHES = """\
+config=FILE    a YAML file, over which the other key=value are merged
+--plan         show the configuration, steps, tokens, memory, time and disk, and exit
+--help         this list
+"""
+PLAN = "--plan"
 QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -43,7 +51,7 @@ def compose(config: Config, generates: bool = True) -> Task:
     from verl.protocol import Task
 
     options = asdict(config.data)
-    validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file}
+    validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file, "mix": {}}
     return Task(
         data=partial(build_training_data, **options),
         validation=partial(build_training_data, **validation) if config.data.val_files else None,
@@ -169,15 +177,53 @@ def run_loop(
         print(f"{len(run_log.skipped)} bad samples were skipped, see {run_log.folder / 'skipped.txt'}", flush=True)
 
 
+def plan(config: Config, sources: Mapping[str, str], program: str, expected: tuple[type[Exception], ...]) -> int:
+    """Prints what the program would do, without starting it; returns the exit status of `show_plan`.
+
+    Args:
+        sources: see `load_config`.
+        expected: errors of what is missing on this machine.
+
+    Raises:
+        ConfigError: the rule or the tracker is unknown.
+    """
+    from grpo_reward.rules import find_rule
+    from veason.resolve import resolve
+    from veason.tracking import TRACKERS
+    from verl.trainer.machine import check_packages, resolve_device, resolve_model
+    from verl.trainer.sft import fine_tuning_config
+    from verl.trainer.show_plan import Program, has_config, show_plan
+
+    fine_tuning = program == "verl.trainer.sft"
+    config = fine_tuning_config(config) if fine_tuning else config
+    generates, reward = not fine_tuning or config.sft.generate > 0, config.worker.reward
+    checks: list[Callable[[Config], Any]] = [
+        resolve_device,
+        partial(resolve_model, download=False),
+        lambda config: check_frames(config) if has_config(config) else None,
+    ]
+    if generates:
+        find_rule(reward.compute_score, **reward.options).with_weights(reward.weights)
+        resolve(reward.tracker, TRACKERS, "worker.reward.tracker")
+        checks += [lambda _: check_packages({"vllm": "rollout"}), lambda config: check_packages(check_reward(config))]
+    held_out = config.sft.val_ratio if fine_tuning else 0.0
+    task = compose(config, generates)
+    return show_plan(Program(program, config, task, checks, generates, held_out, fine_tuning, expected), sources)
+
+
 def run(overrides: Sequence[str], program: str) -> int:
     """Loads the configuration and calls `train(config)` of the module `program`; returns the exit status.
 
     What a person can correct ends in one line on stderr; anything else is a defect and shows its traceback.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if wants_help(overrides):
+        print(help_text(_description(program), read_groups(Config), overrides, SWITCHES))
+        return 0
     prepare_environment()
+    sources: dict[str, str] = {}
     try:
-        config = load_config(overrides)
+        config = load_config([word for word in overrides if word != PLAN], sources)
     except ConfigError as error:
         return _refuse(error)
     from veason.errors import DataError
@@ -188,10 +234,19 @@ def run(overrides: Sequence[str], program: str) -> int:
 
     expected = ConfigError, CheckpointError, DataError, OrderChanged, PromptTooLong, ResponseTooLong, WorkerError
     try:
+        if PLAN in overrides:
+            return plan(config, sources, program, expected)
         importlib.import_module(program).train(config)
     except expected as error:
         return _refuse(error)
     return 0
+
+
+def _description(program: str) -> str:
+    """The docstring of a module that is not imported for it."""
+    spec = importlib.util.find_spec(program)
+    assert spec is not None and spec.origin is not None
+    return ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
 
 
 def _refuse(error: Exception) -> int:
