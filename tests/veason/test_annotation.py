@@ -50,32 +50,36 @@ def video_twice(content):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (expression("anno_id", "12"), r"video TAO/frames/v1, expression 0: anno_id is '12', not a list of ids"),
-        (expression("anno_id", 12), "expression 0: anno_id is 12, not a list of ids"),
-        (expression("anno_id", [None]), "expression 0: anno_id holds None, not an id"),
-        (expression("anno_id", [True]), "expression 0: anno_id holds True, not an id"),
-        (expression("type_id", 3), "expression 0: type_id is 3; it can be 0, 1 or 2"),
-        (expression("exp", 5), "expression 0: exp is 5, not a text"),
-        (exp_id_twice, "video TAO/frames/v1: expression 0 is listed twice"),
-        (video_twice, r"meta_expressions_valid_\.json: video v is listed twice"),
-        (renamed("0", "../../../victim"), "TAO/frames/v1: expression '../../../victim' holds a character"),
-        (renamed("0", ".."), r"TAO/frames/v1: expression '\.\.' would lead out of its folder"),
-        (renamed("0", ""), "TAO/frames/v1: expression '' has an empty part"),
-        (renamed("0", "/abs"), "expression '/abs' holds a character"),
-        (renamed("0", "x" * 300), "expression 'x+' is longer than 250 bytes"),
-        (renamed("TAO/frames/v1", "../v1"), r"video \.\./v1: video '\.\./v1' would lead out of its folder"),
-        (renamed("TAO/frames/v1", "/v1"), "video '/v1' would lead out of its folder"),
-        (renamed("TAO/frames/v1", "a//v1"), "video 'a//v1' has an empty part"),
-        (renamed("TAO/frames/v1", r"a\u0000b"), "video 'a.x00b' holds a character"),
-        (renamed("TAO/frames/v1", r"a\ud800b"), "video 'a.ud800b' is no valid Unicode"),
-        (video("frames", ["00000", "00000"]), "video TAO/frames/v1: frame 00000 is listed twice"),
-        (video("frames", ["../00000"]), "frame '../00000' holds a character"),
-        (video("frames", [0, 1]), "frame 0 is no text"),
-        (video("frames", "0000"), "frames are '0000', not a list of names"),
-        (video("height", "48"), "height is '48', not a number of pixels"),
-        (video("height", -48), "height is -48, not a number of pixels"),
-        (video("expressions", "none"), "expressions are 'none', neither an object nor a list of objects"),
-        (video("expressions", {"0": "the dog"}), "expression 0 is 'the dog', not an object"),
+        (expression("anno_id", "12"), r"video TAO/frames/v1, expression 0: its anno_id is '12', not a list"),
+        (expression("anno_id", 12), "expression 0: its anno_id is 12, not a list"),
+        (expression("anno_id", [None]), "expression 0: one of its anno_id is null, neither a number nor a text"),
+        (expression("anno_id", [True]), "expression 0: one of its anno_id is True, neither a number nor a text"),
+        (expression("anno_id", [""]), "expression 0: one of its anno_id is '', neither a number nor a text"),
+        (expression("type_id", 3), r"expression 0: type_id is 3; it can be 0 \(referring\), 1"),
+        (expression("exp", 5), "expression 0: its text is 5, not a text"),
+        (exp_id_twice, r"meta_expressions_valid_\.json \(the key '0' stands twice in one object\)"),
+        (video_twice, r"meta_expressions_valid_\.json \(the key 'v' stands twice in one object\)"),
+        (
+            renamed("0", "../../../victim"),
+            "expression ../../../victim: the id '../../../victim' cannot be a file's name",
+        ),
+        (renamed("0", ".."), r"expression \.\.: the id '\.\.' cannot be a file's name"),
+        (renamed("0", ""), "expression : its id is '', neither a number nor a text"),
+        (renamed("0", "/abs"), "the id '/abs' cannot be a file's name"),
+        (renamed("0", "x" * 300), "its id is 'x+"),
+        (renamed("TAO/frames/v1", "../v1"), r"video \.\./v1: its name '\.\./v1' cannot be a file's name"),
+        (renamed("TAO/frames/v1", "/v1"), "its name '/v1' cannot be a file's name"),
+        (renamed("TAO/frames/v1", "a//v1"), "its name 'a//v1' cannot be a file's name"),
+        (renamed("TAO/frames/v1", r"a\u0000b"), "its name 'a.x00b' cannot be a file's name"),
+        (renamed("TAO/frames/v1", r"a\ud800b"), "its name 'a.ud800b' cannot be a file's name"),
+        (video("frames", ["00000", "00000"]), "video TAO/frames/v1: '00000' stands twice among its frames"),
+        (video("frames", ["../00000"]), "one of its frames '../00000' cannot be a file's name"),
+        (video("frames", [0, 1]), "one of its frames is 0, not a text"),
+        (video("frames", "0000"), "its frames is '0000', not a list"),
+        (video("height", "48"), r"height '48' and width \d+ are no size of a picture"),
+        (video("height", -48), "height -48 and"),
+        (video("expressions", "none"), "the list of expressions is 'none', not a list"),
+        (video("expressions", {"0": "the dog"}), "expression 0: it is 'the dog', not an object"),
     ],
 )
 def test_the_place_is_named(tmp_path, change, says):
@@ -89,7 +93,7 @@ def test_results_are_never_written_outside_a_run(tmp_path):
     (tmp_path / "victim").mkdir()
     with pytest.raises(DataError, match="victim"):
         opened(tmp_path, "reasonvos", "meta_expressions.json", _exp_id("../../../victim"))
-    with pytest.raises(DataError, match=r"its folder '\.\./x_v1_1' would lead out"):
+    with pytest.raises(DataError, match=r"its source '\.\./x' cannot be a file's name"):
         (tmp_path / "data").rename(tmp_path / "earlier")
         opened(tmp_path, "reasonvos", "meta_expressions.json", lambda c: c["videos"]["v1"].update(source="../x"))
     assert (tmp_path / "victim").is_dir()
@@ -103,7 +107,7 @@ def _exp_id(value):
 
 
 def test_one_expression_of_an_object_twice(tmp_path):
-    with pytest.raises(DataError, match=r"meta_expressions\.json: expression BURST_v1_1/1 is listed twice"):
+    with pytest.raises(DataError, match=r"meta_expressions\.json: 2 expressions have the id BURST_v1_1/1"):
         opened(tmp_path, "reasonvos", "meta_expressions.json", _exp_id(1))
 
 
@@ -111,7 +115,7 @@ def test_the_number_of_an_object_is_a_number(tmp_path):
     def change(content):
         content["videos"]["v1"]["expressions"]["0"]["obj_id"] = "one"
 
-    with pytest.raises(DataError, match="video v1, expression 0: obj_id is 'one', not the number of an object"):
+    with pytest.raises(DataError, match="video v1, expression 0: its obj_id is 'one', not a number"):
         opened(tmp_path, "refdavis17", "meta_expressions/valid/meta_expressions.json", change)
 
 

@@ -42,8 +42,10 @@ class ReferringBenchmark(PngBenchmark):
     @cached_property
     def numbers(self) -> dict[tuple[str, str], str]:
         """(video, exp_id) -> the expression's number in mask_dict.pkl."""
-        videos = self.read_videos()
-        asked = [(video, exp_id) for video in sorted(videos) for exp_id in sorted(videos[video]["expressions"])]
+        asked = []
+        for video, meta in sorted(self.read_videos().items()):
+            expressions = meta.get("expressions") if isinstance(meta, dict) else None
+            asked += [(video, exp_id) for exp_id in sorted(expressions)] if isinstance(expressions, dict) else []
         return {pair: str(number) for number, pair in enumerate(asked)}
 
     def targets(
@@ -55,7 +57,9 @@ class ReferringBenchmark(PngBenchmark):
         return self.pickled.source if self.pickled is not None else super().truth_path(sample)
 
     def prepare(self) -> None:
-        if self.has_truth and self.pickled is not None:
+        if self.pickled is None:
+            super().prepare()
+        elif self.has_truth:
             len(self.pickled)
 
     def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
