@@ -9,7 +9,8 @@ For each expression OUT/<number>/ holds index.html (a page that holds all of it)
 masks/<frame>.png (0 or 255), objects/<frame>.png (object numbers, where there are several), result.json (answer,
 reasoning, keyframe, boxes, masks as COCO RLE), masks_coco.json and masks.zip. Frames are numbered from 0; the policy is
 given the frame's number as its time in seconds, as in training, so `--fps 1` shows a video at the rate of the training
-data. Without --model the toy models of the repository are used, which know drawn shapes only.
+data. The masks of a folder's frames are named as the frames. Without --model the toy models of the repository are used,
+which know drawn shapes only.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from veason.command_line import OneLineParser, parse_arguments
+from veason.answers import READINGS
+from veason.command_line import HelpFormatter, OneLineParser, parse_arguments
 from veason.errors import DataError
+from veason.frames import FRAME_INDICES
 from veason.pipeline import Segmenter
 from veason.prediction.clips import Clip, bytes_needed, check_output, output_folders, read_clips
 from veason.pretrained import Pretrained
 from veason.progress import ConsoleProgress, Progress, no_progress
 from veason.quiet import quiet_libraries
 from veason.segmentation import Frames, remove_result
+from veason.settings import FILE
 from veason.shipped import TOY_NOTICE
 from veason.tracking import DEFAULT, TRACKERS
 from veason.video import open_video
@@ -54,9 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line. Raises DataError in one line."""
-    parser = OneLineParser(
-        prog="veason predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OneLineParser(prog="veason predict", description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("clip", nargs="?", metavar="VIDEO", help="a video file, or a folder of frames in natural order")
     parser.add_argument("find", nargs="*", metavar="EXPRESSION", help="what to find")
     parser.add_argument("--video", action="append", default=[], help="a further video; may be given several times")
@@ -75,7 +77,10 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The options of `Pretrained`."""
-    parser.add_argument("--model", help="the policy's checkpoint folder; the toy policy of the repository by default")
+    parser.add_argument(
+        "--model",
+        help="the policy's checkpoint: a folder, or a name on the hub; the toy policy of the repository by default",
+    )
     parser.add_argument("--tracker", default=DEFAULT, help=f"{', '.join(TRACKERS)}, or package.module:name")
     parser.add_argument(
         "--tracker_options", action="append", default=[], metavar="KEY=VALUE", help="may be given several times"
@@ -84,10 +89,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sam2_config", help="a YAML file, or one that the sam2 package ships; told from the weights by default"
     )
-    parser.add_argument("--sampled_frames", type=int, help="frames that the policy sees (8; the toy policy 5)")
-    parser.add_argument("--size", type=int, help="their side in pixels (560; the toy policy 112)")
-    parser.add_argument("--prompt_template", help="question with {expression}, as text or as a path to a text file")
-    parser.add_argument("--temperature", type=float, default=0.0, help="of sampling; 0, the default, is greedy")
+    own = f"default: the checkpoint's {FILE}, or"
+    parser.add_argument("--settings", help=f"a {FILE} in place of the checkpoint's")
+    parser.add_argument("--sampled_frames", type=int, help=f"frames that the policy sees; {own} 8")
+    parser.add_argument("--size", type=int, help=f"their side in pixels; {own} 560")
+    parser.add_argument(
+        "--prompt_template", help=f"question with {{expression}}, as text or as a path to a text file; {own} ours"
+    )
+    parser.add_argument("--frame_index", choices=FRAME_INDICES, help=f"what stands for a frame's time; {own} absolute")
+    parser.add_argument("--reading", choices=READINGS, help=f"how answers are read; {own} strict")
+    parser.add_argument("--repetition_penalty", type=float, help=f"of the sampling; {own} 1.0")
+    parser.add_argument("--temperature", type=float, default=0.0, help="of sampling; 0 is greedy")
     parser.add_argument("--max_tokens", type=int, help="of an answer (1024; the toy policy 384)")
 
 
@@ -114,8 +126,14 @@ def read_pretrained(options: argparse.Namespace) -> Pretrained:
         options.prompt_template,
         options.temperature,
         options.max_tokens,
+        frame_index=options.frame_index,
+        reading=options.reading,
+        repetition_penalty=options.repetition_penalty,
+        settings=options.settings,
     )
     pretrained.check()
+    for note in pretrained.notes:
+        print(f"veason predict: {note}", file=sys.stderr, flush=True)
     return pretrained
 
 
@@ -139,13 +157,8 @@ def run(options: argparse.Namespace) -> list[Path]:
     with quiet_libraries(out / LOG) as console:
         progress.stream = console
         for _ in progress(["models"], "loading"):
-            segmenter = Segmenter(
-                pretrained.load_policy(),
-                pretrained.load_tracker(),
-                pretrained.sampled_frames,
-                pretrained.size,
-                pretrained.prompt_template,
-            )
+            models = pretrained.load_policy(), pretrained.load_tracker()
+            segmenter = Segmenter(*models, **pretrained.segmenter_options)
         facts = {"policy": short_path(pretrained.policy_path), "tracker": describe_tracker(pretrained)}
         for clip, frames, folder in zip(clips, videos, output_folders(clips, out)):
             written = predict(segmenter, frames, clip, folder, facts, {"decoding": decoding}, progress)

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from veason.checkpoint_files import check_whole
+from veason.checkpoints import USABLE_CHECKPOINTS, resolve_model
 from veason.errors import DataError
 from veason.frames import check_side
 from veason.model_info import read_model_info
-from veason.policy import USABLE_CHECKPOINTS, Sampling, VLLMPolicy, check_checkpoint
+from veason.policy import Sampling, VLLMPolicy
 from veason.prompts import load_template
-from veason.shipped import TOY_POLICY, TOY_SETTINGS, TOY_TRACKER, check_shipped, toy_tracker_options
+from veason.settings import Settings, read_settings
+from veason.shipped import TOY_MAX_TOKENS, TOY_POLICY, TOY_TRACKER, check_shipped, toy_tracker_options
 from veason.tracking import DEFAULT, build_tracker, check_tracker
 from veason.tracking.base import Tracker
 
 USABLE_WEIGHTS = "fit is sam2.1_hiera_large.pt, from facebook/sam2.1-hiera-large on the hub"
-STANDARD = {"size": 560, "sampled_frames": 8, "prompt_template": None, "max_tokens": 1024}  # as in training
+MAX_TOKENS = 1024  # of an answer
 MAX_FRAMES = 64  # of a video that the tracker encodes once for all expressions; a longer one is streamed for each
 DEFAULT_PROMPT = 7100  # tokens; the published limit, as in training and evaluation
 TEXT_TOKENS, TOKENS_AROUND_FRAME = 1024, 12  # room for the question; for a frame's time and marks
@@ -27,10 +29,10 @@ MAX_SHOWN = 256  # frames that a policy can be shown
 
 @dataclass
 class Pretrained:
-    """A policy, a tracker and how they are used. Fields that are None get the model's own values.
+    """A policy, a tracker and how they are used. `check` completes what is None from the checkpoint's settings.
 
     Attributes:
-        model: the policy's checkpoint folder; None: the toy models of the repository.
+        model: the policy's checkpoint, a folder or a name on the hub; None: the toy models of the repository.
         tracker: a name of `veason.tracking`, or `package.module:name`.
         tracker_options: the tracker's own; for sam2 `checkpoint`, and `config` where it cannot be told from it.
         size: side in pixels of the frames that the policy sees.
@@ -39,23 +41,29 @@ class Pretrained:
         temperature: of sampling; 0 is greedy.
         max_tokens: of an answer.
         device: of the tracker; a GPU where there is one, when None.
+        frame_index, reading, repetition_penalty: see `veason.settings.Settings`.
+        settings: a veason.json in place of the checkpoint's.
+        notes: after `check`, one line for each value that is not the one that the checkpoint was made for.
     """
 
     model: str | Path | None = None
     tracker: str = DEFAULT
     tracker_options: dict[str, Any] = field(default_factory=dict)
-    size: int = None  # type: ignore[assignment]  # set by __post_init__
+    size: int = None  # type: ignore[assignment]  # set by `check`
     sampled_frames: int = None  # type: ignore[assignment]
     prompt_template: str | None = None
     temperature: float = 0.0
     max_tokens: int = None  # type: ignore[assignment]
     device: str | None = None
+    frame_index: str = None  # type: ignore[assignment]
+    reading: str = None  # type: ignore[assignment]
+    repetition_penalty: float = None  # type: ignore[assignment]
+    settings: str | Path | None = None
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        defaults = TOY_SETTINGS if self.is_toy else STANDARD
-        for name, value in defaults.items():
-            if getattr(self, name) is None:
-                setattr(self, name, value)
+        if self.max_tokens is None:
+            self.max_tokens = TOY_MAX_TOKENS if self.is_toy else MAX_TOKENS
         if self.model is None and self.tracker == DEFAULT and not self.tracker_options.get("checkpoint"):
             self.tracker_options = {**self.tracker_options, **toy_tracker_options()}
 
@@ -68,24 +76,49 @@ class Pretrained:
     def policy_path(self) -> Path:
         return TOY_POLICY if self.model is None else Path(self.model).expanduser()
 
+    @property
+    def segmenter_options(self) -> dict[str, Any]:
+        """The arguments of `veason.pipeline.Segmenter` besides policy and tracker."""
+        names = ("sampled_frames", "size", "prompt_template", "reading", "frame_index")
+        return {name: getattr(self, name) for name in names}
+
     def check(self, needs_tracker: bool = True) -> None:
         """Refuse, in one line and before anything is loaded, what would fail later.
 
         Raises:
             DataError: names the option.
         """
-        self._check_numbers()
         if self.model is None:
             check_shipped(TOY_POLICY, *([TOY_TRACKER] if needs_tracker and self.tracker == DEFAULT else []))
         elif not str(self.model).strip():
             raise DataError(f"model is empty: {USABLE_CHECKPOINTS}")
-        check_checkpoint(self.policy_path)
+        else:
+            self.model = resolve_model(self.policy_path)
         check_whole(self.policy_path)
         info = read_model_info(self.policy_path)
-        load_template(self.prompt_template)
+        self._fill_in()
+        self._check_numbers()
         check_side(self.size, info.pixel_multiple)
         if needs_tracker:
             self._check_tracker()
+
+    def _fill_in(self) -> None:
+        """Take what is not given from the checkpoint's settings, and note what is given otherwise."""
+        template = None if self.prompt_template is None else load_template(self.prompt_template)
+        given = {
+            "keyframe_resize": self.size,
+            "sampled_frames": self.sampled_frames,
+            "prompt_template": template,
+            "frame_index": self.frame_index,
+            "reading": self.reading,
+            "repetition_penalty": self.repetition_penalty,
+        }
+        settings = read_settings(self.settings or self.policy_path)
+        self.notes = settings.differences(**given) if settings else []
+        used = (settings or Settings()).with_given(**given)
+        self.size = used.keyframe_resize
+        for name in ("sampled_frames", "prompt_template", "frame_index", "reading", "repetition_penalty"):
+            setattr(self, name, getattr(used, name))
 
     def _check_tracker(self) -> None:
         """Check the tracker's options; the SAM 2 model file that is not given is the one that the weights belong to."""
@@ -106,17 +139,19 @@ class Pretrained:
             ("sampled_frames", self.sampled_frames, 1, MAX_SHOWN),
             ("max_tokens", self.max_tokens, 1, 32768),
             ("temperature", self.temperature, 0, 10),
+            ("repetition_penalty", self.repetition_penalty, 0.1, 10),
         ):
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise DataError(f"{name}={value} is no number")
             if not least <= value <= most:
                 raise DataError(f"{name}={value} is outside {least} to {most}")
-            if name != "temperature" and not isinstance(value, int):
+            if name not in ("temperature", "repetition_penalty") and not isinstance(value, int):
                 raise DataError(f"{name}={value} is no whole number")
 
     def load_policy(self) -> VLLMPolicy:
         """The policy, in an engine of its own."""
-        sampling = Sampling(self.temperature, max_tokens=self.max_tokens)
+        penalty = self.repetition_penalty
+        sampling = Sampling(self.temperature, repetition_penalty=penalty, max_tokens=self.max_tokens)
         per_frame = (self.size // read_model_info(self.policy_path).pixel_multiple) ** 2
         longest = max(DEFAULT_PROMPT, TEXT_TOKENS + self.sampled_frames * (per_frame + TOKENS_AROUND_FRAME))
         return VLLMPolicy(self.policy_path, sampling, max_prompt_tokens=longest, max_images=self.sampled_frames)

@@ -106,6 +106,11 @@ class Segmentation:
         return np.stack([self.mask(index) for index in range(len(self.frames))])
 
     @property
+    def names(self) -> list[str]:
+        """Of the frames, by which their masks are called: those of a folder's files, else five digits or more."""
+        return getattr(self.frames, "names", None) or [f"{index:05d}" for index in range(len(self.frames))]
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of the frames, pixels."""
         height, width = self.frames[0].shape[:2]
@@ -150,8 +155,8 @@ class Segmentation:
             remove_result(folder)
             folder.mkdir(parents=True, exist_ok=True)
             started, overlay = time.perf_counter(), self.overlay()
-            unions = write_masks(folder, self.tracks, len(self.frames), self.size)
-            coco = coco_content(self.tracks, len(self.frames), self.size, self.expression)
+            unions = write_masks(folder, self.tracks, self.names, self.size)
+            coco = coco_content(self.tracks, self.names, self.size, self.expression)
             write_json(folder / "masks_coco.json", coco, indent=None)
             overlay.write(folder / "overlay.mp4", progress)
             if overlay.keyframe is not None:
@@ -175,6 +180,7 @@ class Segmentation:
             "boxes": prediction.boxes,
             "answer": prediction.text,
             "frames_shown": self.shown,
+            "frames": self.names,
             "fps": self.fps,
             "seconds": dict(self.seconds),
             "masks": [json_rle(rle) for rle in unions],

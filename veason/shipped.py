@@ -10,8 +10,7 @@ ROOT = Path(__file__).parents[1]
 TOY_POLICY, TOY_TRACKER = ROOT / "weights" / "toy_policy", ROOT / "weights" / "toy_tracker"
 TOY_CLIP = ROOT / "examples" / "toy_clip.mp4"
 TOY_EXPRESSION = "the shape that is in view all the time"
-# What the toy policy was trained with; boxes and prompts of other sizes mean nothing to it.
-TOY_SETTINGS = {"size": 112, "sampled_frames": 5, "prompt_template": 'Find "{expression}".', "max_tokens": 384}
+TOY_MAX_TOKENS = 384  # of an answer of the toy policy
 TOY_NOTICE = "no model is given: the toy models of the repository, which know drawn shapes only"
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from veason.errors import DataError
-from veason.frames import read_frame
+from veason.frames import check_frame, frame_size, read_frame
+from veason.names import natural_key
 from veason.progress import Progress, no_progress
 from veason.video_file import VideoFile
 
@@ -21,18 +20,24 @@ FOLDER_FPS = 10.0  # at which a folder of frames is shown, whose rate is not kno
 class FrameFiles(Sequence[np.ndarray]):
     """Picture files in order; frame t is read when it is indexed, uint8 [H, W, 3] RGB.
 
-    Attributes:
+    Args:
         fps: frames a second at which they are shown.
+        size: height and width that each has to have; None: any.
     """
 
-    def __init__(self, paths: Sequence[Path], fps: float = FOLDER_FPS) -> None:
-        self.paths, self.fps = list(paths), fps
+    def __init__(self, paths: Sequence[Path], fps: float = FOLDER_FPS, size: tuple[int, int] | None = None) -> None:
+        self.paths, self.fps, self.size = list(paths), fps, size
+
+    @property
+    def names(self) -> list[str]:
+        """The files' names without suffix."""
+        return [path.stem for path in self.paths]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        return read_frame(self.paths[index])
+        return read_frame(self.paths[index], self.size)
 
 
 def open_video(path: str | Path, fps: float | None = None, progress: Progress = no_progress) -> FrameFiles | VideoFile:
@@ -58,39 +63,25 @@ def open_folder(folder: str | Path, fps: float = FOLDER_FPS) -> FrameFiles:
     """The pictures of a folder in natural order (2.jpg before 10.jpg), hidden files left out.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or two have one name.
     """
     files = (path for path in Path(folder).iterdir() if not path.name.startswith("."))  # macOS writes ._NAME.jpg
     paths = sorted((path for path in files if path.suffix.lower() in PICTURES), key=lambda path: natural_key(path.name))
+    stems = [path.stem for path in paths]
+    if len(set(stems)) < len(stems):  # their masks would have one name
+        raise DataError(f"{folder} holds two pictures called {next(s for s in stems if stems.count(s) > 1)}")
     if not paths:
         raise DataError(f"no pictures ({', '.join(PICTURES)}) in {folder}")
     return FrameFiles(paths, fps)
-
-
-def natural_key(name: str) -> tuple[list[tuple[str, int]], str]:
-    """A key that sorts numbers within names by their value."""
-    parts = re.split(r"(\d+)", name)
-    return [(text.lower(), int(number)) for text, number in zip(parts[::2], [*parts[1::2], "0"])], name
 
 
 def check_pictures(paths: Sequence[Path], progress: Progress = no_progress) -> None:
     """Decode pictures to find one that is damaged or of another size than the first. Raises DataError with its name."""
     first: tuple[int, int] | None = None
     for path in progress(paths, "decoding", len(paths)):
-        size = _decoded_size(path)
+        check_frame(path)
+        size = frame_size(path)
         first = first or size
         if size != first:
-            sizes = " and ".join("{} x {}".format(*each) for each in (first, size))
+            sizes = " and ".join("{1} x {0}".format(*each) for each in (first, size))
             raise DataError(f"frames of a video are of one size; {paths[0].name} and {path} have {sizes} pixels")
-
-
-def _decoded_size(path: Path) -> tuple[int, int]:
-    """Width and height; a JPEG is decoded at an eighth, which finds the same damage."""
-    try:
-        with Image.open(path) as picture:
-            size = picture.size
-            picture.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
-            picture.load()
-            return size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"frame cannot be read: {path} ({error})") from error

@@ -9,10 +9,16 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from eval.options import parse_overrides
+from eval.options import parse_overrides, show_help
 from eval.run_folder import PREDICTIONS
 from veason.errors import DataError
 from verl.config import ConfigError
+
+DESCRIPTION = """A self-contained page about a training run or an evaluation.
+
+    python -m eval.report outputs/run
+    python -m eval.report outputs/run against=outputs/other output=compared.html
+"""
 
 
 @dataclass
@@ -29,6 +35,8 @@ class ReportConfig:
 
 def main(arguments: Sequence[str]) -> int:
     """`python -m eval.report` and `veason report`; returns the exit status."""
+    if show_help(ReportConfig, DESCRIPTION, arguments):
+        return 0
     try:
         target = write_report(parse_overrides(ReportConfig, arguments, ("run",)))
     except (ConfigError, DataError) as error:

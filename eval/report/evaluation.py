@@ -19,6 +19,7 @@ from eval.report.page import differences, flat, render_page, show
 from eval.report.samples import TYPES, Record, SampleCard, draw_sample, make_card
 from eval.run_folder import PREDICTIONS, read_run
 from veason.data import Benchmark, open_benchmark
+from veason.errors import DataError
 
 BINS = 10  # of a histogram
 BAR_WIDTH, CHART_HEIGHT = 22, 70  # pixels
@@ -39,7 +40,10 @@ def evaluation_page(run: Path, data: str | None, pictures: int, against: Path | 
     """
     header, found = read_run(run)
     records = [record.to_json() for record in found]
-    benchmark = open_benchmark(header["benchmark"], data or header["data_path"], header["split"], check=False)
+    root = data or header["data_path"]
+    if data is None and not Path(root).is_dir():
+        raise DataError(f"{run}: its data folder {root} is not here: say with data=FOLDER where the data set is")
+    benchmark = open_benchmark(header["benchmark"], root, header["split"], check=False)
     content = read_scores(run, benchmark, records)
     scores = {score["sample_id"]: {key: score[key] for key in ("J", "F", "JF")} for score in content["samples"]}
     samples = {sample.sample_id: sample for sample in benchmark.samples}

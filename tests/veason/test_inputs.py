@@ -69,7 +69,7 @@ BAD = {
     "a dict": ({"frames": ARRAY}, "video is of type dict"),
     "a missing file": ("no such file.mp4", "video is missing"),
     "an empty path": ("", "path of the video is empty"),
-    "a list with a missing file": (["no such file.jpg"], "frame cannot be read: no such file.jpg"),
+    "a list with a missing file": (["no such file.jpg"], "frame is missing: no such file.jpg"),
 }
 
 

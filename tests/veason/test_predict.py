@@ -58,10 +58,10 @@ def test_everything_is_written(written):
     )
     assert (second["expression"], second["failure"]) == ("the pond", "no_answer")
     assert {"thinking", "tracking", "drawing"} == set(first["seconds"])
-    for number, rle in enumerate(first["masks"]):
-        png = np.asarray(Image.open(out / "00" / "masks" / f"{number:05d}.png"))
+    for name, rle in zip(first["frames"], first["masks"], strict=True):
+        png = np.asarray(Image.open(out / "00" / "masks" / f"{name}.png"))
         np.testing.assert_array_equal(coco.decode(rle) * 255, png)
-        objects = np.asarray(Image.open(out / "00" / "objects" / f"{number:05d}.png"))
+        objects = np.asarray(Image.open(out / "00" / "objects" / f"{name}.png"))
         for index, (x1, y1, x2, y2) in enumerate(first["boxes"], start=1):
             assert (objects[y1:y2, x1:x2] == index).all() and (objects == index).sum() == (y2 - y1) * (x2 - x1)
         np.testing.assert_array_equal(objects > 0, png > 0)
@@ -80,7 +80,7 @@ def test_the_archive_and_the_coco_file_hold_the_masks(written):
     with zipfile.ZipFile(out / "00" / "masks.zip") as archive:
         assert len(archive.namelist()) == 2 * TOTAL
         for annotation in content["annotations"]:
-            name = f"objects/{annotation['image_id']:05d}.png"
+            name = f"objects/{content['images'][annotation['image_id']]['file_name']}"
             objects = np.asarray(Image.open(io.BytesIO(archive.read(name))))
             mask = coco.decode(annotation["segmentation"])
             np.testing.assert_array_equal(mask, objects == annotation["track_id"])

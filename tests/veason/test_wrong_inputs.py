@@ -121,7 +121,10 @@ WRONG = {
     "below a file": ([*GOOD, "--out", "{file}/out"], "--out {file}/out cannot be written: Not a directory"),
     # the policy
     "no model": ([*MODEL, "{none}"], "no checkpoint at {none}: give a folder with config.json"),
-    "a model that is a hub's name": ([*MODEL, "Qwen/None"], "no checkpoint at Qwen/None: give a folder"),
+    "a model that is a hub's name": (
+        [*MODEL, "Qwen/None"],
+        "no checkpoint at Qwen/None: neither a folder nor on the hub",
+    ),
     "an empty model": ([*MODEL, ""], "model is empty: give a folder"),
     "no weights": ([*MODEL, "{no_weights}"], "no checkpoint at {no_weights}"),
     "a broken configuration": ([*MODEL, "{broken}"], "{broken}/config.json is no configuration"),

@@ -29,8 +29,11 @@ def union_mask(tracks: Tracks, time: int, size: tuple[int, int]) -> np.ndarray:
     return np.any(object_masks(tracks, time, size), axis=0, keepdims=True)[0]
 
 
-def write_masks(folder: Path, tracks: Tracks, total: int, size: tuple[int, int]) -> list[Rle]:
-    """Write masks/<frame>.png (0 and 255), objects/<frame>.png (object numbers; where there are several), masks.zip.
+def write_masks(folder: Path, tracks: Tracks, names: Sequence[str], size: tuple[int, int]) -> list[Rle]:
+    """Write masks/<name>.png (0 and 255), objects/<name>.png (object numbers; where there are several), masks.zip.
+
+    Args:
+        names: of the frames.
 
     Returns:
         The unions of the objects, one a frame.
@@ -40,18 +43,18 @@ def write_masks(folder: Path, tracks: Tracks, total: int, size: tuple[int, int])
     for kind in kinds:
         (folder / kind).mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(folder / "masks.zip", "w") as archive:
-        for time in range(total):
+        for time, frame in enumerate(names):
             union = union_mask(tracks, time, size)
             unions.append(rle_masks.encode(union))
             for kind in kinds:
-                name = f"{kind}/{time:05d}.png"
+                name = f"{kind}/{frame}.png"
                 content = mask_png(union) if kind == "masks" else number_png(object_masks(tracks, time, size))
                 (folder / name).write_bytes(content)
                 archive.writestr(name, content)
     return unions
 
 
-def coco_content(tracks: Tracks, total: int, size: tuple[int, int], category: str) -> dict[str, Any]:
+def coco_content(tracks: Tracks, names: Sequence[str], size: tuple[int, int], category: str) -> dict[str, Any]:
     """Images, annotations and one category, as COCO's files have them; an annotation for each object and frame.
 
     `track_id` is the object's number from 1, as in COCO's video variants.
@@ -63,7 +66,7 @@ def coco_content(tracks: Tracks, total: int, size: tuple[int, int], category: st
                 left, top, right, bottom = extent
                 annotations.append(
                     {
-                        "id": number * total + time + 1,
+                        "id": number * len(names) + time + 1,
                         "image_id": time,
                         "category_id": 1,
                         "track_id": number + 1,
@@ -74,7 +77,9 @@ def coco_content(tracks: Tracks, total: int, size: tuple[int, int], category: st
                     }
                 )
     height, width = size
-    images = [{"id": time, "file_name": f"{time:05d}.png", "height": height, "width": width} for time in range(total)]
+    images = [
+        {"id": time, "file_name": f"{name}.png", "height": height, "width": width} for time, name in enumerate(names)
+    ]
     return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": category}]}
 
 

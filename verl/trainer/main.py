@@ -9,21 +9,30 @@ the task are imported where they are used, so that a wrong key is refused in a s
 
 from __future__ import annotations
 
-import importlib
+import ast
+import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verl.config import Config, ConfigError, load_config, override
+from verl.config import Config, ConfigError, help_text, load_config, override, read_groups, wants_help
 
 if TYPE_CHECKING:
     from verl.protocol import Scorer, Task
     from verl.trainer.loop import Loop
     from verl.trainer.prompt_data import Prompts
+
+SWITCHES = """\
+config=FILE    a YAML file, over which the other key=value are merged
+--plan         show the configuration, steps, tokens, memory, time and disk, and exit
+--help         this list
+"""
+PLAN = "--plan"
 
 
 def compose(config: Config, generates: bool = True) -> Task:
@@ -36,7 +45,7 @@ def compose(config: Config, generates: bool = True) -> Task:
     from verl.protocol import Task
 
     options = asdict(config.data)
-    validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file}
+    validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file, "mix": {}}
     return Task(
         data=partial(build_training_data, **options),
         validation=partial(build_training_data, **validation) if config.data.val_files else None,
@@ -90,40 +99,91 @@ def check_frames(config: Config) -> None:
         raise ConfigError(f"data.keyframe_resize={side} is not a multiple of {unit}; nearest: {near}")
 
 
+def adopt_settings(config: Config) -> Config:
+    """A copy that asks in the wording of the checkpoint's veason.json where data.prompt_template is not set; says in
+    one line what else differs from it.
+    """
+    from veason.prompts import load_template
+    from veason.settings import read_settings
+
+    data, settings = config.data, read_settings(config.worker.actor.model.model_path or "")
+    if settings is None:
+        return config
+    template = None if data.prompt_template is None else load_template(data.prompt_template)
+    if not data.reasoning:  # the ablation asks in a wording of its own
+        template = template or load_template(None, reasoning=False)
+    given = {"prompt_template": template, "keyframe_resize": data.keyframe_resize, "frame_index": data.frame_index}
+    for line in settings.differences(**given):
+        print(f"data.{line}", flush=True)
+    return override(config, {"data.prompt_template": settings.prompt_template}) if template is None else config
+
+
+def settings_to_write(config: Config) -> dict[str, Any]:
+    """The content of veason.json for the checkpoints of this run."""
+    from veason.model_info import read_model_info
+    from veason.prompts import load_template
+    from veason.settings import read_settings, settings_of_training
+
+    path, reward = config.worker.actor.model.model_path or "", config.worker.reward
+    data, tracker = config.data, {"name": reward.tracker, **reward.tracker_options}
+    return settings_of_training(
+        read_settings(path),
+        load_template(data.prompt_template, data.reasoning),
+        data.keyframe_resize,
+        data.frame_index,
+        read_model_info(path).box_side,
+        tracker,
+    ).to_json()
+
+
 def train(config: Config) -> None:
     """Runs GRPO as configured."""
     from verl.trainer.grpo import GRPO
 
-    run_loop(config, GRPO, compose(config), {"vllm": "rollout"} | check_reward(config))
+    run_loop(config, GRPO, {"vllm": "rollout"} | check_reward(config))
 
 
-def run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[str, str], held_out: float = 0.0) -> None:
+def run_loop(
+    config: Config, loop: type[Loop], packages: Mapping[str, str], generates: bool = True, held_out: float = 0.0
+) -> None:
     """Checks the machine, opens the data, starts the workers, runs the loop; messages of libraries go to files.
 
     Args:
         packages: import name of what must be installed -> what needs it.
+        generates: whether the workers generate and score.
         held_out: share of the training data kept for validation where there is no validation data.
     """
     from verl.process_output import driver_log, library_messages_to
 
     with library_messages_to(driver_log(config.trainer.save_checkpoint_path or "")):
-        _run_loop(config, loop, task, packages, held_out)
+        _run_loop(config, loop, packages, generates, held_out)
 
 
-def _run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[str, str], held_out: float) -> None:
+def _run_loop(config: Config, loop: type[Loop], packages: Mapping[str, str], generates: bool, held_out: float) -> None:
+    from verl.models.hub import MODEL_PATH, TOKENIZER_PATH
     from verl.trainer.machine import resolve_on_machine
     from verl.trainer.prompt_data import check_validation, open_prompts
     from verl.trainer.run_folder import RunFolder
 
-    config = resolve_on_machine(config, packages)
+    given = config.worker.actor.model  # with a hub name, which each host looks up in its own cache
+    config = adopt_settings(resolve_on_machine(config, packages))
     check_frames(config)
+    task = replace(compose(config, generates), checkpoint_files={"veason.json": settings_to_write(config)})
     prompts = open_prompts(config, task, held_out, loop.trains_on_targets)
     check_validation(config, prompts)
+    for line in getattr(prompts.lengths.data, "notes", ()):
+        print(line, flush=True)
+    names = {MODEL_PATH: given.model_path, TOKENIZER_PATH: given.tokenizer_path}
     with RunFolder(config.trainer.save_checkpoint_path or ""):
-        _run_steps(config, loop, task, prompts)
+        _run_steps(config, loop, task, prompts, names)
 
 
-def _run_steps(config: Config, loop: type[Loop], task: Task, prompts: Prompts) -> None:
+def _run_steps(config: Config, loop: type[Loop], task: Task, prompts: Prompts, names: Mapping[str, str | None]) -> None:
+    """Plans and runs the steps.
+
+    Args:
+        names: of model and tokenizer as they were given, a key each; the workers look them up on their own hosts.
+    """
     from verl.trainer.plan import make_plan
     from verl.trainer.run_log import RunLog
     from verl.workers.engine import RayEngine
@@ -137,12 +197,47 @@ def _run_steps(config: Config, loop: type[Loop], task: Task, prompts: Prompts) -
     shown = f"{len(prompts.order)} prompts of up to {longest} tokens, {len(prompts.validation)} for validation"
     print(f"{shown}; {plan.steps} steps, {plan.start} of them done", flush=True)
 
-    with RunLog(config, plan, loop.__name__) as run_log, RayEngine(config, task, run_log.stages) as engine:
+    there = override(config, names)
+    with RunLog(config, plan, loop.__name__) as run_log, RayEngine(there, task, run_log.stages) as engine:
         run_log.begin(engine.device_name, len(engine.workers))
         loop(config, plan, engine, prompts, run_log).fit()
     print(f"checkpoints and metrics.jsonl: {run_log.folder}", flush=True)
     if run_log.skipped:
         print(f"{len(run_log.skipped)} bad samples were skipped, see {run_log.folder / 'skipped.txt'}", flush=True)
+
+
+def plan(config: Config, sources: Mapping[str, str], program: str, expected: tuple[type[Exception], ...]) -> int:
+    """Prints what the program would do, without starting it; returns the exit status of `show_plan`.
+
+    Args:
+        sources: see `load_config`.
+        expected: errors of what is missing on this machine.
+
+    Raises:
+        ConfigError: the rule or the tracker is unknown.
+    """
+    from grpo_reward.rules import find_rule
+    from veason.resolve import resolve
+    from veason.tracking import TRACKERS
+    from verl.trainer.machine import check_packages, resolve_device, resolve_model
+    from verl.trainer.sft import fine_tuning_config
+    from verl.trainer.show_plan import Program, has_config, show_plan
+
+    fine_tuning = program == "verl.trainer.sft"
+    config = fine_tuning_config(config) if fine_tuning else config
+    generates, reward = not fine_tuning or config.sft.generate > 0, config.worker.reward
+    checks: list[Callable[[Config], Any]] = [
+        resolve_device,
+        partial(resolve_model, download=False),
+        lambda config: check_frames(config) if has_config(config) else None,
+    ]
+    if generates:
+        find_rule(reward.compute_score, **reward.options).with_weights(reward.weights)
+        resolve(reward.tracker, TRACKERS, "worker.reward.tracker")
+        checks += [lambda _: check_packages({"vllm": "rollout"}), lambda config: check_packages(check_reward(config))]
+    held_out = config.sft.val_ratio if fine_tuning else 0.0
+    task = compose(config, generates)
+    return show_plan(Program(program, config, task, checks, generates, held_out, fine_tuning, expected), sources)
 
 
 def run(overrides: Sequence[str], program: str) -> int:
@@ -151,9 +246,13 @@ def run(overrides: Sequence[str], program: str) -> int:
     What a person can correct ends in one line on stderr; anything else is a defect and shows its traceback.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if wants_help(overrides):
+        print(help_text(_description(program), read_groups(Config), overrides, SWITCHES))
+        return 0
     prepare_environment()
+    sources: dict[str, str] = {}
     try:
-        config = load_config(overrides)
+        config = load_config([word for word in overrides if word != PLAN], sources)
     except ConfigError as error:
         return _refuse(error)
     from veason.errors import DataError
@@ -174,10 +273,19 @@ def run(overrides: Sequence[str], program: str) -> int:
         WorkerError,
     )
     try:
+        if PLAN in overrides:
+            return plan(config, sources, program, expected)
         importlib.import_module(program).train(config)
     except expected as error:
         return _refuse(error)
     return 0
+
+
+def _description(program: str) -> str:
+    """The docstring of a module that is not imported for it."""
+    spec = importlib.util.find_spec(program)
+    assert spec is not None and spec.origin is not None
+    return ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
 
 
 def _refuse(error: Exception) -> int:

@@ -65,11 +65,9 @@ class SFT(Loop):
         return metrics
 
 
-def train(config: Config) -> None:
-    """Fine-tunes as configured."""
-    from verl.trainer.main import check_reward, compose, run_loop
-
-    config = override(
+def fine_tuning_config(config: Config) -> Config:
+    """A copy with what does not apply to fine-tuning switched off."""
+    return override(
         config,
         {
             # a step is one update, which the learning-rate schedule counts
@@ -78,9 +76,16 @@ def train(config: Config) -> None:
             "worker.actor.use_kl_loss": False,  # so that generating for validation loads no reference model
         },
     )
+
+
+def train(config: Config) -> None:
+    """Fine-tunes as configured."""
+    from verl.trainer.main import check_reward, run_loop
+
+    config = fine_tuning_config(config)
     generates = config.sft.generate > 0
     packages = {"vllm": "sft.generate"} | check_reward(config) if generates else {}
-    run_loop(config, SFT, compose(config, generates), packages, held_out=config.sft.val_ratio)
+    run_loop(config, SFT, packages, generates, held_out=config.sft.val_ratio)
 
 
 if __name__ == "__main__":

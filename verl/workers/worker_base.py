@@ -4,6 +4,7 @@ turns with its memory; its checkpoints.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -17,11 +18,12 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
-from verl.config import Config
+from verl.config import Config, override
 from verl.config.worker_sections import FSDPConfig
-from verl.files import Files
+from verl.files import Files, read_record, write_text
 from verl.metric_types import Metrics, Seconds
 from verl.models.families import load_family
+from verl.models.hub import MODEL_PATH, TOKENIZER_PATH, local_folder
 from verl.models.lora import merged_weights
 from verl.models.packing import padding_multiple
 from verl.protocol import Task
@@ -65,7 +67,8 @@ class WorkerBase:
 
     def setup(self) -> Metrics:
         """Builds everything; returns each part's measured bytes on this rank, for the memory plan, and seconds."""
-        config, model = self.config, self.config.worker.actor.model
+        config = self.config = localize(self.config)  # on each host: a hub name may be in another cache here
+        model = config.worker.actor.model
         self.data = self.task.data()
         self.validation = self.task.validation() if self.task.validation else self.data
         make_prompts = partial(
@@ -181,8 +184,20 @@ class WorkerBase:
             if options.state:
                 files |= save_state(actor.policy, actor.optimizer, actor.schedule, target, options)
             actor.offload()
+        if self.rank == 0:
+            files |= self._write_task_files(target)
         dist.barrier()
         return {f"actor/{name}": record for name, record in files.items()}
+
+    def _write_task_files(self, folder: Path) -> Files:
+        """Writes what the task wants beside the weights."""
+        files: Files = {}
+        for name, content in self.task.checkpoint_files.items():
+            path = folder / "huggingface" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(content, indent=1) + "\n")
+            files[f"huggingface/{name}"] = read_record(path)
+        return files
 
     def load(self, folder: str) -> None:
         source = Path(folder) / "actor"
@@ -203,3 +218,10 @@ class WorkerBase:
 
     def _mesh(self, config: FSDPConfig) -> DeviceMesh:
         return sharding_mesh(self.device.type, self.world, config.fsdp_size)
+
+
+def localize(config: Config) -> Config:
+    """A copy whose model and tokenizer are folders on this host."""
+    model = config.worker.actor.model
+    given = {MODEL_PATH: model.model_path, TOKENIZER_PATH: model.tokenizer_path}
+    return override(config, {key: path and local_folder(path) for key, path in given.items()})

@@ -27,7 +27,7 @@ from veason.tracking.prompts import ObjectPrompt, Prompt, group_by, keyframes_of
 from veason.tracking.sam2.compilation import CompileOptions
 from veason.tracking.sam2.feature_window import EncodedClip, FeatureWindow, encode_frames
 from veason.tracking.sam2.fit import check_fit
-from veason.tracking.sam2.loading import RANDOM, check_files, load_model
+from veason.tracking.sam2.loading import DEFAULT_CONFIG, RANDOM, check_files, load_model
 from veason.tracking.sam2.network import Network, concat_features, to_device
 from veason.tracking.sam2.object_batch import BatchObject, FeatureLookup, ObjectBatch
 from veason.tracking.sam2.preprocessing import SAM2_PIXELS, PixelFormat
@@ -65,8 +65,8 @@ class Sam2Tracker(BaseTracker):
     @classmethod
     def from_files(
         cls,
-        config: str | os.PathLike,
-        checkpoint: str | os.PathLike | None,
+        config: str | os.PathLike = DEFAULT_CONFIG,
+        checkpoint: str | os.PathLike | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | str | None = None,
         **options: Any,
