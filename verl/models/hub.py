@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from verl.config import Config, override
-
 MODEL_PATH, TOKENIZER_PATH = "worker.actor.model.model_path", "worker.actor.model.tokenizer_path"
 FILES = ("*.json", "*.txt", "*.jinja", "*.model", "*.safetensors", "*.py")  # of a repository that are downloaded
 
@@ -33,10 +31,3 @@ def local_folder(path: str, download: bool = True) -> str:
     patterns = ["/".join([*inside, pattern]) for pattern in FILES]
     folder = snapshot_download(f"{owner}/{name}", allow_patterns=patterns, local_files_only=not download)
     return str(Path(folder, *inside))
-
-
-def localize(config: Config) -> Config:
-    """A copy whose model and tokenizer are folders on this host."""
-    model = config.worker.actor.model
-    given = {MODEL_PATH: model.model_path, TOKENIZER_PATH: model.tokenizer_path}
-    return override(config, {key: path and local_folder(path) for key, path in given.items()})

@@ -190,8 +190,8 @@ def plan(config: Config, sources: Mapping[str, str], program: str, expected: tup
     from grpo_reward.rules import find_rule
     from veason.resolve import resolve
     from veason.tracking import TRACKERS
+    from verl.config.derive import fine_tuning_config
     from verl.trainer.machine import check_packages, resolve_device, resolve_model
-    from verl.trainer.sft import fine_tuning_config
     from verl.trainer.show_plan import Program, has_config, show_plan
 
     fine_tuning = program == "verl.trainer.sft"

@@ -21,12 +21,12 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
 from verl.algorithms.advantages import required_inputs
-from verl.config import Config
+from verl.config import Config, override
 from verl.config.worker_sections import FSDPConfig
 from verl.files import write_text
 from verl.metric_types import Metrics, Seconds
 from verl.models.families import load_family
-from verl.models.hub import localize
+from verl.models.hub import MODEL_PATH, TOKENIZER_PATH, local_folder
 from verl.models.lora import merged_weights
 from verl.models.packing import Group, padding_multiple
 from verl.protocol import Example, GroupAdvantages, GroupRequest, GroupResult, Task
@@ -68,7 +68,7 @@ class Worker:
 
     def setup(self) -> Metrics:
         """Builds everything; returns each part's measured bytes on this rank, for the memory plan, and seconds."""
-        config = self.config = localize(self.config)  # on each host: a hub name may be in another cache here
+        config = self.config = _localize(self.config)  # on each host: a hub name may be in another cache here
         model = config.worker.actor.model
         self.data = self.task.data()
         self.validation = self.task.validation() if self.task.validation else self.data
@@ -280,3 +280,10 @@ class Worker:
 
     def _mesh(self, config: FSDPConfig) -> DeviceMesh:
         return sharding_mesh(self.device.type, self.world, config.fsdp_size)
+
+
+def _localize(config: Config) -> Config:
+    """A copy whose model and tokenizer are folders on this host."""
+    model = config.worker.actor.model
+    given = {MODEL_PATH: model.model_path, TOKENIZER_PATH: model.tokenizer_path}
+    return override(config, {key: path and local_folder(path) for key, path in given.items()})
