@@ -74,9 +74,8 @@ class EvaluateConfig:
     enforce_eager: bool | None = None  # no CUDA graphs: a small policy starts sooner; null: on the CPU alone
     dtype: str = "auto"  # of the policy: bfloat16 on a GPU, float32 on the CPU
     score: bool = True  # print the table at the end, where the split has truth
-    # arguments of the published script that have no effect here
-    idx: int | None = None
-    num_parts: int | None = None
+    idx: int | None = None  # of the published script; without effect: all workers share one queue of samples
+    num_parts: int | None = None  # as idx
 
     def __post_init__(self) -> None:
         check_limit(self.limit)

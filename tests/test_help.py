@@ -40,7 +40,7 @@ def run(program: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """A program as `python -m`; its exit status."""
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     for name in [program, f"{program}.__main__"]:
-        sys.modules.pop(name, None)  # runpy warns of a module that is there
+        monkeypatch.delitem(sys.modules, name, raising=False)  # runpy warns of a module that is there
     try:
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     except SystemExit as stop:

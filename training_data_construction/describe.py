@@ -34,7 +34,8 @@ from training_data_construction.expression_prompts import (
     read_expressions,
 )
 from training_data_construction.journal import Journal, JournalError
-from training_data_construction.seed_cot_generation import STATUS_OPEN, add_teacher_options, collect
+from training_data_construction.seed_cot_generation import STATUS_OPEN, collect
+from training_data_construction.teacher_options import add_teacher_options
 from training_data_construction.teacher_progress import Progress, read_progress
 from training_data_construction.teacher_tasks import TEACHER_FRAMES, TeacherTask, draw_pictures, plan_tasks
 from training_data_construction.teachers import TeacherError, TeacherQuestion, load_teacher

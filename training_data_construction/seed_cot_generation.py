@@ -23,13 +23,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 if __package__ in (None, ""):  # run as a script: replace its folder on the path by the project's
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -41,6 +39,7 @@ from training_data_construction.collect import Collector
 from training_data_construction.cot_records import build_record, split_by_video
 from training_data_construction.journal import Journal, JournalError
 from training_data_construction.llamafactory_export import export_llamafactory
+from training_data_construction.teacher_options import add_teacher_options
 from training_data_construction.teacher_progress import Progress, read_progress
 from training_data_construction.teacher_tasks import MAX_PER_VIDEO, TEACHER_FRAMES, TeacherTask, plan_tasks
 from training_data_construction.teachers import TeacherError, load_teacher
@@ -123,44 +122,6 @@ def _add_record_options(group: argparse._ArgumentGroup) -> None:
     )
     add("--prompt_template", help="the student's prompt, as text or file; default: the published one")
     add("--val_ratio", type=float, default=0.0, help="share of the videos for validation (%(default)s)")
-
-
-def add_teacher_options(group: argparse._ArgumentGroup) -> None:
-    """Options of the server, the requests and the budget."""
-    add = group.add_argument
-    add(
-        "--teacher",
-        default="openai",
-        help="openai, toy, or package.module:name of a class with reason(sample, keyframe, times)",
-    )
-    add("--base_url", help="an OpenAI-compatible server; default: OpenAI's own")
-    add("--model", help="the model's name at the server")
-    add(
-        "--request_options",
-        type=json_object,
-        default={"max_tokens": 2048},
-        help="further fields of each request, as JSON",
-    )
-    add("--max_words", type=int, default=500, help="longer answers are not accepted (%(default)s)")
-    add("--workers", type=int, default=32, help="requests in flight (%(default)s)")
-    add("--timeout", type=float, default=180.0, help="seconds from a request to the end of its reply (%(default)s)")
-    add("--tries", type=int, default=8, help="requests for one answer, before it is left to the next run (%(default)s)")
-    add("--first_delay", type=float, default=1.0, help="seconds before the second try, then doubled (%(default)s)")
-    add(
-        "--retry_rejected",
-        "--retry_set_aside",
-        action="store_true",
-        help="ask again about the rejected expressions, after a change of the model or the options",
-    )
-    add("--max_requests", type=int, help="limit of billed requests over all runs with this --output")
-    add("--max_tokens_total", type=int, help="limit of prompt and completion tokens over all runs with this --output")
-
-
-def json_object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError
-    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """How the authors' released weights are asked: read from your own clone of their repository into veason.json.
 
     python -m veason.released --repository Veason-R1 --output CHECKPOINT/veason.json
+    python -m veason.released --repository Veason-R1 --output veason.json    # for settings=veason.json
 
 The weights were trained with the authors' wording, which this project does not contain. It is read out of the clone by
 parsing (nothing of it is run): from the data set of the evaluation, batch_eval_keyframe_sft_dataset_.py, the prompt,

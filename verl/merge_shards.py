@@ -1,6 +1,7 @@
 """Merges the FSDP shards of another verl's checkpoint (EasyR1's, Seg-Zero's, the published release's) into safetensors.
 
     python -m verl.merge_shards checkpoints/global_step_625/actor --output merged
+    python -m verl.merge_shards checkpoints/global_step_625/actor --output merged --dtype fp32
 
 An actor/ folder of theirs holds model_world_size_<W>_rank_<r>.pt and, in huggingface/, config and processor without
 weights. The shards are read as data: of their pickles only tensors and where they belong are taken, and nothing is run.

@@ -70,7 +70,7 @@ SECTIONS: dict[str, tuple[str, tuple[MetricInfo, ...]]] = {
             MetricInfo(
                 "collapse/<kind>_steps",
                 "steps",
-                "Steps in a row in which no answer could be parsed (unreadable), or each group had equal scores (equal).",
+                "Steps in a row without a parsed answer (unreadable), or with equal scores in every group (equal).",
                 "0. The log warns once after algorithm.collapse_steps of them.",
             ),
             MetricInfo(

@@ -112,7 +112,7 @@ def train(layout: str, root: Path, on_bad_sample: str = "raise", exclude: Path |
         for index in range(len(data)):
             try:
                 examples = [data.example(index, seed) for seed in range(SEEDS)]
-                messages, sizes = data.outline(index, 0)
+                messages, sizes = data.messages_and_sizes(index, 0)
             except DataError as error:
                 outcome.refused[data.sample_id(index)] = str(error)
                 continue

@@ -110,7 +110,7 @@ def test_a_missing_frame_of_another_video_stops_nothing(tmp_path):
     assert selection.indices == [0, 1, 2, 3] and list(selection.left_out) == [
         f"BURST_v0_{number}/{exp_id}" for number in (1, 2) for exp_id in (0, 1)
     ]
-    assert selection.summary == "left out: 4 with missing files; 4 are left"
+    assert selection.summary == "left out: 4 missing or unusable; 4 are left"
     assert select_samples(benchmark, {"v0"}).summary == "left out: 4 excluded; 4 are left"
     with pytest.raises(DataError, match=r"on_missing is 'ignore'; it can be fail or skip"):
         select_samples(benchmark, on_missing="ignore")
@@ -125,26 +125,26 @@ def test_a_missing_frame_of_another_video_stops_nothing(tmp_path):
         metrics.score(metrics.MetricsConfig(str(masks), str(root), "reasonvos"))
     write_left_out(masks, selection)  # as the evaluation leaves it
     table = metrics.score(metrics.MetricsConfig(str(masks), str(root), "reasonvos", processes=1))
-    assert "| this run | 100.0" in table and "left out: 4 with missing files; 4 are left: BURST_v0_1/0" in table
+    assert "| this run | 100.0" in table and "left out: 4 missing or unusable; 4 are left: BURST_v0_1/0" in table
     (masks / "left_out.txt").unlink()
     skipping = metrics.MetricsConfig(str(masks), str(root), "reasonvos", on_missing="skip", processes=1)
-    assert "left out: 4 with missing files" in metrics.score(skipping)
+    assert "left out: 4 missing or unusable" in metrics.score(skipping)
 
 
 def test_a_partial_vicas(tmp_path, capsys):
     root = tmp_path / "data"
     FOLDERS["vicas"][0](root)
     (root / "splits" / "v1.0" / "val.json").write_text("[3, 12, 13]")
-    with pytest.raises(DataError, match=r"vicas 000003: annotation file is missing: .*000003\.json \(1 more of 4\)"):
+    with pytest.raises(DataError, match=r"vicas 000003: .*annotation file is missing: .*000003\.json \(1 more of 4\)"):
         open_benchmark("vicas", root)
     selection = select_samples(open_benchmark("vicas", root, check=False), on_missing="skip")
     assert selection.indices == [0, 1] and list(selection.left_out) == ["000003", "000013"]
     assert audit([str(root), "--output", str(tmp_path / "audit")]) == 1
-    assert "2 missing_annotation" in capsys.readouterr().out
+    assert "2 invalid_entry" in capsys.readouterr().out
     excluded = str(tmp_path / "audit" / "exclude.txt")
     words = {"name": "vicas", "train_files": root, "meta_file": "val", "keyframe_resize": 56}
     assert len(build_training_data(exclude=excluded, **words)) == 2
-    with pytest.raises(DataError, match=r"000003\.json; data\.exclude or data\.on_bad_sample=skip leaves its"):
+    with pytest.raises(DataError, match=r"000003\.json; .*data\.exclude or data\.on_bad_sample=skip leaves them out"):
         build_training_data(**words)
     assert list(build_training_data(on_bad_sample="skip", **words).skipped) == ["000003", "000013"]
 

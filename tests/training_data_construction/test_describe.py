@@ -137,7 +137,7 @@ def test_a_teacher_of_ones_own(imported, server):
         (["--exclude", "/nowhere.txt"], "exclusion list is missing: /nowhere.txt"),
         (["--teacher", "toy"], "writes chains of thought alone"),
         (["--teacher", "openia"], "did you mean openai"),
-        (["--request_options", "{"], "invalid loads value"),
+        (["--request_options", "{"], "invalid json_object value"),
         (["--sampled_frames", "x"], "invalid int value"),
     ],
 )

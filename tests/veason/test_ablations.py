@@ -34,7 +34,7 @@ def test_relative_frame_indices(revos):
     assert np.array_equal(one.truth.masks, other.truth.masks) and one.truth.boxes == other.truth.boxes
     assert [np.array(image).tolist() for image in one.images] == [np.array(image).tolist() for image in other.images]
     assert texts(other.messages)[:2] == ["(0s)", ", (1s)"]
-    assert relative.outline(0, 3)[0] == other.messages
+    assert relative.messages_and_sizes(0, 3)[0] == other.messages
     answer = format_answer("x", 1, other.truth.boxes[1])
     assert score_answer(answer, other.truth, None, "no_sam2").spatial == 1
     assert shown_times([3, 7, 11]) == [3, 7, 11] and shown_times([3, 7, 11], "relative") == [0, 1, 2]
@@ -99,7 +99,7 @@ def test_records_with_relative_times_and_a_fixed_keyframe(revos, records):
     example = data(revos, frame_index="relative", **section).example(0, 0)
     assert example.truth.frame_ids == list(range(len(example.images)))
     assert f'"keyframe_timestamp": {tasks[0].keyframe_time}' in example.response
-    with pytest.raises(DataError, match=r"a/0: the record's times are relative, data\.frame_index is absolute"):
+    with pytest.raises(DataError, match=r"a/0: the record's times are 'relative', data\.frame_index is absolute"):
         data(revos, **section)
 
 

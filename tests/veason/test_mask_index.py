@@ -267,7 +267,6 @@ class Harmful:
         (pickle.dumps({"0": Harmful()}), "it holds posix.mkdir, which is no plain data"),
         (pickle.dumps({"0": np.zeros(3)}), r"it holds numpy.*, which is no plain data"),
         (pickle.dumps([1, 2]), "holds a list, not masks by id"),
-        (pickle.dumps({"0": 3}), "id '0' holds no list of masks"),
         (pickle.dumps({"0": [None]})[:-4], "mask_dict.pkl is not read: "),
         (b"", "mask_dict.pkl is not read: Ran out of input"),
     ],
@@ -278,3 +277,8 @@ def test_a_pickle_of_anything_else_is_refused_and_not_run(tmp_path, monkeypatch,
     with pytest.raises(DataError, match=says):
         MaskIndex.open(tmp_path / "mask_dict.pkl")
     assert not (tmp_path / "harmed").exists()
+
+
+def test_an_id_without_a_list_of_masks_is_damaged(tmp_path):
+    (tmp_path / "mask_dict.pkl").write_bytes(pickle.dumps({"0": 3}))
+    assert MaskIndex.open(tmp_path / "mask_dict.pkl").summaries["0"].damage == "it holds no list of masks"

@@ -27,7 +27,7 @@ class Numbers:
     def sample_id(self, index):
         return f"{self.letter}/{range(self.count)[index]}"
 
-    def outline(self, index, seed):
+    def messages_and_sizes(self, index, seed):
         return self.sample_id(index), seed
 
     def example(self, index, seed):
@@ -62,8 +62,13 @@ def test_an_episode_has_the_sets_in_proportion_and_every_sample(sizes, weights, 
 
 def test_a_position_is_the_sets_own_sample():
     data = MixedTrainingData({"a": Numbers("x", 2), "b": Numbers("y", 3, seeded=False)}, {"a": 2, "b": 1})
-    assert [data.outline(index, 5)[0] for index in range(len(data))] == [*(["x/0", "x/1"] * 3), "y/0", "y/1", "y/2"]
-    assert data.outline(0, 5)[1] == 5 and data.seeded and missing_methods(data) == []
+    assert [data.messages_and_sizes(index, 5)[0] for index in range(len(data))] == [
+        *(["x/0", "x/1"] * 3),
+        "y/0",
+        "y/1",
+        "y/2",
+    ]
+    assert data.messages_and_sizes(0, 5)[1] == 5 and data.seeded and missing_methods(data) == []
     with pytest.raises(IndexError):
         data.sample_id(9)
 

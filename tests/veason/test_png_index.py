@@ -22,7 +22,9 @@ from veason.errors import DataError
 def reads(monkeypatch):
     """The names of the PNGs read so far."""
     found, read = [], masks.read_mask
-    monkeypatch.setattr(masks, "read_mask", lambda path: found.append(os.path.basename(path)) or read(path))
+    monkeypatch.setattr(
+        masks, "read_mask", lambda path, *rest: found.append(os.path.basename(path)) or read(path, *rest)
+    )
     return found
 
 
@@ -39,7 +41,7 @@ def test_every_png_is_read_once(refytvos, reads):
     assert sorted(reads) == [f"{t:05d}.png" for t in range(4)]  # two expressions, two objects, four frames
     reads.clear()
     for opened in (data, train(refytvos)):
-        opened.outline(0, 0)
+        opened.messages_and_sizes(0, 0)
         truth(opened)
     assert reads == []
 
@@ -109,7 +111,7 @@ def test_a_damaged_png_is_named_when_its_expression_is_used(refytvos):
     (refytvos / "train" / "Annotations" / "v" / "00002.png").write_bytes(b"no picture")
     data = train(refytvos)
     with pytest.raises(DataError, match=r"v/0: mask cannot be read: .*00002\.png"):
-        data.outline(0, 0)
+        data.messages_and_sizes(0, 0)
 
 
 def test_a_moved_folder_keeps_its_index(refytvos, reads, tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from veason.data.sample import VideoSample
@@ -132,6 +134,35 @@ def check_sample(sample: VideoSample) -> None:
     as_name(sample.video, "the video", folders=True)
     as_name(sample.exp_id, "the id")
     as_name(sample.sample_id, "the sample's id", folders=True)
+
+
+def checked_samples(
+    samples: Iterable[VideoSample], source: Path, reject: Callable[[str, str, str], None]
+) -> list[VideoSample]:
+    """The samples that pass `check_sample`, with proper names of frames, and whose id no other has.
+
+    Args:
+        source: the annotation file, named in reasons.
+        reject: is given the id, the video and the reason of each other one.
+    """
+    passed = []
+    shared: tuple[str, ...] | None = None  # expressions of a video usually share one tuple of frames
+    for sample in samples:
+        try:
+            check_sample(sample)
+            if sample.frames is not shared:
+                as_names(list(sample.frames), "its frames")
+                shared = sample.frames
+            passed.append(sample)
+        except DataError as error:
+            reason = f"{source}: video {sample.video}, expression {sample.exp_id}: {error}"
+            reject(sample.sample_id, sample.video, reason)
+    counts = Counter(sample.sample_id for sample in passed)
+    if len(counts) < len(passed):
+        for sample_id, video in {sample.sample_id: sample.video for sample in passed}.items():
+            if (count := counts[sample_id]) > 1:  # which one is meant is open
+                reject(sample_id, video, f"{source}: {count} expressions have the id {sample_id}")
+    return [sample for sample in passed if counts[sample.sample_id] == 1]
 
 
 def check_type(type_id: Any) -> None:

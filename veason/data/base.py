@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from veason import masks as rle_tools
-from veason.data.annotation import Rejected, as_names, check_sample
+from veason.data.annotation import Rejected, checked_samples
 from veason.data.sample import VideoSample, gc_paused, missing_files
 from veason.errors import DataError, printable
 from veason.masks import Rle
@@ -81,7 +80,7 @@ class Benchmark(ABC):
         self._areas: dict[str, np.ndarray] = {}
         self.rejected: list[Rejected] = []
         with gc_paused():
-            self.samples: Sequence[VideoSample] = self._checked(self.read_samples())
+            self.samples: Sequence[VideoSample] = checked_samples(self.read_samples(), self.meta_path, self.reject)
         if not self.samples:
             reason = self.rejected[0].reason if self.rejected else f"no expression in {self.meta_path}"
             raise DataError(f"{self.name}: {reason}")
@@ -124,27 +123,6 @@ class Benchmark(ABC):
     def reject(self, name: str, video: str, reason: str) -> None:
         """Leave out an entry of the annotation; see `Rejected`."""
         self.rejected.append(Rejected(printable(name) or "''", printable(video), printable(reason)))
-
-    def _checked(self, samples: Iterable[VideoSample]) -> list[VideoSample]:
-        """The samples that pass `check_sample` and whose id no other has; the others are rejected."""
-        passed = []
-        shared: tuple[str, ...] | None = None  # expressions of a video usually share one tuple of frames
-        for sample in samples:
-            where = f"{self.meta_path}: video {sample.video}, expression {sample.exp_id}"
-            try:
-                check_sample(sample)
-                if sample.frames is not shared:
-                    as_names(list(sample.frames), "its frames")
-                    shared = sample.frames
-                passed.append(sample)
-            except DataError as error:
-                self.reject(sample.sample_id, sample.video, f"{where}: {error}")
-        counts = Counter(sample.sample_id for sample in passed)
-        if len(counts) < len(passed):
-            for sample_id, video in {sample.sample_id: sample.video for sample in passed}.items():
-                if (count := counts[sample_id]) > 1:  # which one is meant is open
-                    self.reject(sample_id, video, f"{self.meta_path}: {count} expressions have the id {sample_id}")
-        return [sample for sample in passed if counts[sample.sample_id] == 1]
 
     @abstractmethod
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
@@ -264,7 +242,7 @@ class Benchmark(ABC):
         try:
             self.checked_tracks(sample)
         except DataError as error:
-            return [str(error)]
+            return [str(error).removeprefix(f"{self.name} {sample.sample_id}: ")]
         return []
 
     @property
@@ -285,12 +263,6 @@ class Benchmark(ABC):
     def scoring_problems(self, sample: VideoSample) -> list[str]:
         """What is wrong with files that only scoring reads, beside the masks."""
         return []
-
-    def verify(self) -> None:
-        """Raise a DataError that names the first sample that cannot be evaluated, and how many there are."""
-        from veason.data.selection import select_samples  # it needs this module
-
-        select_samples(self)
 
     def prepare(self) -> None:  # noqa: B027
         """Build what processes that open this benchmark share, such as an index beside the data."""

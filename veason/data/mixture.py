@@ -59,9 +59,9 @@ class MixedTrainingData:
         label, own = self._locate(index)
         return f"{label}{MIX_SEPARATOR}{self.members[label].sample_id(own)}"
 
-    def outline(self, index: int, seed: int) -> Any:
+    def messages_and_sizes(self, index: int, seed: int) -> Any:
         label, own = self._locate(index)
-        return self.members[label].outline(own, seed)
+        return self.members[label].messages_and_sizes(own, seed)
 
     def example(self, index: int, seed: int) -> Any:
         label, own = self._locate(index)

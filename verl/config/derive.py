@@ -65,3 +65,16 @@ def _member(keys: Any) -> Any:
 def _absolute(value: Any) -> Any:
     """The absolute path of what is there; anything else as it is."""
     return os.path.abspath(value) if isinstance(value, str) and os.path.exists(value) else value
+
+
+def fine_tuning_config(config: Config) -> Config:
+    """A copy with what does not apply to fine-tuning switched off."""
+    return override(
+        config,
+        {
+            # a step is one update, which the learning-rate schedule counts
+            "worker.actor.global_batch_size": config.data.rollout_batch_size,
+            "worker.actor.ppo_epochs": 1,
+            "worker.actor.use_kl_loss": False,  # so that generating for validation loads no reference model
+        },
+    )

@@ -219,8 +219,8 @@ def plan(config: Config, sources: Mapping[str, str], program: str, expected: tup
     from grpo_reward.rules import find_rule
     from veason.resolve import resolve
     from veason.tracking import TRACKERS
+    from verl.config.derive import fine_tuning_config
     from verl.trainer.machine import check_packages, resolve_device, resolve_model
-    from verl.trainer.sft import fine_tuning_config
     from verl.trainer.show_plan import Program, has_config, show_plan
 
     fine_tuning = program == "verl.trainer.sft"
@@ -262,16 +262,9 @@ def run(overrides: Sequence[str], program: str) -> int:
     from verl.trainer.prompt_lengths import PromptTooLong, ResponseTooLong
     from verl.trainer.saved import CheckpointError
 
-    expected = (
-        ConfigError,
-        CheckpointError,
-        DataError,
-        OrderChanged,
-        PromptTooLong,
-        ResponseTooLong,
-        TrainingError,
-        WorkerError,
-    )
+    # what a person can correct
+    expected = ConfigError, CheckpointError, DataError, OrderChanged, PromptTooLong, ResponseTooLong
+    expected += TrainingError, WorkerError
     try:
         if PLAN in overrides:
             return plan(config, sources, program, expected)

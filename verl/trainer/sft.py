@@ -15,7 +15,8 @@ from collections import deque
 from functools import cached_property
 from typing import ClassVar
 
-from verl.config import Config, override
+from verl.config import Config
+from verl.config.derive import fine_tuning_config
 from verl.metric_types import Metrics
 from verl.protocol import GroupRequest
 from verl.trainer.loop import Loop
@@ -63,19 +64,6 @@ class SFT(Loop):
                 self.log_rollouts(step, groups)
             metrics |= group_metrics(groups, "val/")
         return metrics
-
-
-def fine_tuning_config(config: Config) -> Config:
-    """A copy with what does not apply to fine-tuning switched off."""
-    return override(
-        config,
-        {
-            # a step is one update, which the learning-rate schedule counts
-            "worker.actor.global_batch_size": config.data.rollout_batch_size,
-            "worker.actor.ppo_epochs": 1,
-            "worker.actor.use_kl_loss": False,  # so that generating for validation loads no reference model
-        },
-    )
 
 
 def train(config: Config) -> None:
