@@ -263,8 +263,8 @@ def run(overrides: Sequence[str], program: str) -> int:
     from verl.trainer.saved import CheckpointError
 
     # what a person can correct
-    expected = ConfigError, CheckpointError, DataError, OrderChanged, PromptTooLong, ResponseTooLong
-    expected += TrainingError, WorkerError
+    expected: tuple[type[Exception], ...] = ConfigError, CheckpointError, DataError, OrderChanged
+    expected += PromptTooLong, ResponseTooLong, TrainingError, WorkerError
     try:
         if PLAN in overrides:
             return plan(config, sources, program, expected)
