@@ -49,5 +49,5 @@ def test_fixed_responses_depend_on_the_sample_alone(worker, monkeypatch):
     monkeypatch.setattr(Worker, "_store", lambda *args: stored.append(args[-1].responses))
     worker.fixed = True
     for drawn in ([1, 2], [3, 4]):
-        worker._store(5, None, None, [], Completions([Completion(drawn, torch.zeros(2), True)]))
+        worker._store(5, None, None, Completions([Completion(drawn, torch.zeros(2), True)]))
     assert stored[0][0].ids == stored[1][0].ids and len(stored[0][0].ids) == 2

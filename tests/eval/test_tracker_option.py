@@ -4,12 +4,14 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from safetensors.torch import save_file
 
 from eval import evaluate
 from eval import worker as worker_module
 from eval.options import EvaluateConfig
 from tests.veason.scripted_parts import BoxTracker
 from veason import predict
+from veason.pretrained import Pretrained
 
 BOX_TRACKER = "tests.veason.scripted_parts:BoxTracker"
 
@@ -20,7 +22,9 @@ def model(tmp_path):
     folder.mkdir()
     vision = {"patch_size": 14, "spatial_merge_size": 2}
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl", "vision_config": vision}))
-    (folder / "model.safetensors").touch()
+    save_file({}, folder / "model.safetensors")
+    (folder / "tokenizer.json").touch()
+    (folder / "preprocessor_config.json").touch()
     return folder
 
 
@@ -31,19 +35,18 @@ def test_the_evaluation_builds_the_tracker_that_it_is_given(monkeypatch):
     assert isinstance(tracker, BoxTracker) and tracker.max_frames == 12
 
 
-def test_the_prediction_builds_the_tracker_that_it_is_given(monkeypatch):
-    monkeypatch.setattr(predict, "VLLMPolicy", lambda *_, **__: SimpleNamespace())
+def test_the_prediction_builds_the_tracker_that_it_is_given():
     options = predict.read_options(["video=a.mp4", "--expression", "x=y", "--out=o", f"tracker={BOX_TRACKER}"])
-    assert (options.video, options.expression, options.out) == ("a.mp4", ["x=y"], "o")
-    assert isinstance(predict.build_segmenter(options).tracker, BoxTracker)
+    assert (options.video, options.expression, options.out) == (["a.mp4"], ["x=y"], "o")
+    assert isinstance(predict.read_pretrained(options).load_tracker(), BoxTracker)
 
 
 def test_a_wrong_tracker_is_refused_before_anything_is_loaded(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(evaluate, "run_workers", lambda *_: pytest.fail("started"))
-    monkeypatch.setattr(predict, "build_segmenter", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(Pretrained, "load_policy", lambda *_: pytest.fail("loaded"))
     arguments = [f"model_path={model}", f"data_path={tmp_path}", f"output_path={tmp_path / 'run'}"]
     for tracker, says in (
-        (["tracker=sam3"], "tracker: 'sam3' is unknown; did you mean sam2?"),
+        (["tracker=samm2"], "tracker: 'samm2' is unknown; did you mean sam2?"),
         ([f"tracker={BOX_TRACKER}", "tracker_options.speed=2"], "tracker_options.speed is unknown"),
     ):
         assert evaluate.main([*arguments, *tracker]) == 2

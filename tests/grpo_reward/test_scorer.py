@@ -174,7 +174,7 @@ def test_nothing_to_track_calls_no_tracker():
             {"tracker_options": {"config": TINY, "checkpoint": "/no"}},
             "sam2_checkpoint=/no is no file",
         ),
-        ({"tracker": "sam3"}, "worker.reward.tracker: 'sam3' is unknown; did you mean sam2?"),
+        ({"tracker": "samm2"}, "worker.reward.tracker: 'samm2' is unknown; did you mean sam2?"),
         (
             {"tracker": f"{__name__}:OwnTracker", "tracker_options": {"a": 1}},
             "worker.reward.tracker_options.a is unknown",
