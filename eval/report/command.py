@@ -1,4 +1,13 @@
-"""The command: options, and which page a folder gets."""
+"""Reports: one self-contained HTML page about a training run or an evaluation.
+
+    python -m eval.report checkpoints/veason_r1/run                    # writes report.html into the run's folder
+    python -m eval.report RUN --against RUN2                           # with the differences of two runs
+    python -m eval.report checkpoints/run --evaluation outputs/revos   # a training run with its evaluation
+    python -m eval.report outputs/reasonvos data=/elsewhere/ReasonVOS pictures=50
+
+A page loads nothing and runs only its own script, whose hash is in its content security policy. Texts of a policy or an
+annotation are escaped by the template engine.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +22,6 @@ from eval.options import parse_overrides, show_help
 from eval.run_folder import PREDICTIONS
 from veason.errors import DataError
 from verl.config import ConfigError
-
-DESCRIPTION = """A self-contained page about a training run or an evaluation.
-
-    python -m eval.report outputs/run
-    python -m eval.report outputs/run against=outputs/other output=compared.html
-"""
 
 
 @dataclass
@@ -35,7 +38,7 @@ class ReportConfig:
 
 def main(arguments: Sequence[str]) -> int:
     """`python -m eval.report` and `veason report`; returns the exit status."""
-    if show_help(ReportConfig, DESCRIPTION, arguments):
+    if show_help(ReportConfig, __doc__, arguments):
         return 0
     try:
         target = write_report(parse_overrides(ReportConfig, arguments, ("run",)))
