@@ -29,6 +29,17 @@ def test_policy(policy):
     alone, together = policy.generate([ask("a/0")]), policy.generate([ask("a/0"), ask("b/0", frames=2)])
     assert len(together) == 2 and together[0] == alone[0]  # greedy
 
+    # A stream grows to the same answers, and one that is given up leaves nothing behind.
+    steps = list(policy.stream([ask("a/0"), ask("b/0", frames=2)]))
+    assert steps[-1] == together and len(steps) >= 12
+    for earlier, later in zip(steps, steps[1:]):
+        assert all(after.startswith(before.rstrip("\ufffd")) for before, after in zip(earlier, later, strict=True))
+    given_up = policy.stream([ask("a/0")])
+    next(given_up)
+    given_up.close()
+    assert not policy.engine.llm_engine.has_unfinished_requests()
+    assert policy.generate([ask("a/0")]) == alone
+
     # A vision token is never sampled, not even one that every logit but infinity speaks for.
     vocabulary = policy.processor.tokenizer.get_vocab()
     assert policy.forbidden == {vocabulary[token]: float("-inf") for token in VISION_TOKENS}

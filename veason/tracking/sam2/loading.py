@@ -71,8 +71,18 @@ def find_config(config: str | os.PathLike) -> Path:
     for path in (Path(config), inside / config, inside / f"{config}.yaml"):
         if path.is_file():
             return path
-    names = sorted(str(path.relative_to(inside)) for path in inside.glob("configs/sam2*/*.yaml"))
-    raise DataError(f"sam2_config={config} is no SAM 2 model file: give a path, or one of {', '.join(names)}")
+    raise DataError(
+        f"sam2_config={config} is no SAM 2 model file: give a path, or one of {', '.join(shipped_configs())}"
+    )
+
+
+def shipped_configs() -> list[str]:
+    """The names of the model files inside the sam2 package."""
+    import sam2
+
+    inside = Path(sam2.__file__).parent
+    names = (str(path.relative_to(inside)) for path in inside.glob("configs/sam2*/*.yaml"))
+    return sorted(name for name in names if "training" not in name)
 
 
 def _load_weights(model: Any, path: Path) -> None:

@@ -25,7 +25,8 @@ from veason.resolve import check_arguments
 from veason.tracking.base import MAX_COORDINATE, BaseTracker, BoxPrompt, Clip, ReadFrame, TrackedFrame
 from veason.tracking.sam2.compilation import CompileOptions
 from veason.tracking.sam2.feature_window import FeatureWindow
-from veason.tracking.sam2.loading import check_files, load_model
+from veason.tracking.sam2.fit import check_fit
+from veason.tracking.sam2.loading import RANDOM, check_files, load_model
 from veason.tracking.sam2.network import Network, to_device
 from veason.tracking.sam2.object_batch import ObjectBatch
 from veason.tracking.sam2.propagation import propagation_order
@@ -91,11 +92,13 @@ class Sam2Tracker(BaseTracker):
         checkpoint: str | os.PathLike | None = None,
         **options: Any,
     ) -> None:
-        """Refuse a configuration without SAM 2's package, model file or weights, and unknown options."""
+        """Refuse a configuration without SAM 2's package, model file or weights of that model, and unknown options."""
         check_arguments(cls, options, "tracker_options", given=("model",))
         if find_spec("sam2") is None:
             raise DataError("tracker=sam2 needs the package sam2, which is not installed")
         check_files(config, checkpoint)
+        if checkpoint != RANDOM:
+            check_fit(str(config), str(checkpoint))
 
     def track_groups_on_device(self, groups: Sequence[Clip], size: tuple[int, int]) -> list[list[Tensor]]:
         """Per clip and prompt a bool mask [T, H, W] in a grid of `size`; long clips are left on the host.
