@@ -10,7 +10,6 @@ the disk or a GPU does wrong does.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
 import sys
@@ -33,6 +32,7 @@ from eval.run_folder import RunFolder
 from eval.worker import EvaluationWorker
 from veason.data import open_benchmark
 from veason.errors import DataError
+from veason.files import file_hash, folder_hash
 from veason.frames import check_side
 from veason.model_info import read_model_info
 from veason.policy import check_checkpoint
@@ -160,19 +160,6 @@ def make_header(config: EvaluateConfig, split: str, samples: int) -> dict[str, A
         "workers": config.workers,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-
-
-def folder_hash(folder: str | Path) -> str:
-    """SHA-256 over the names and the content of a checkpoint's weights."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        digest.update(f"{path.name} {file_hash(path)}\n".encode())
-    return digest.hexdigest()
-
-
-def file_hash(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _installed() -> Iterator[tuple[str, str]]:
