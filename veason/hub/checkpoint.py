@@ -22,7 +22,7 @@ RECIPE = (
     "worker.actor.global_batch_size",
     "worker.actor.use_kl_loss",
     "worker.actor.kl_loss_coef",
-    "worker.actor.lora.rank",
+    "worker.actor.model.lora_rank",
     "worker.rollout.n",
     "worker.rollout.temperature",
     "worker.reward.compute_score",
