@@ -47,14 +47,26 @@ class RewardScorer:
         self.rule, self.tracker, self.on_tracker_error = rule, tracker, on_tracker_error
         self.skipped = 0
 
-    def score(self, example: Example, responses: Sequence[str]) -> list[Breakdown]:
+    def prepare(self, example: Example) -> PreparedExample:
+        """The example with what the tracker computes of its frames alone; `score` takes it in the example's place."""
+        frames: Sequence[np.ndarray] = frames_of(example)
+        if self.tracker is not None and self.rule.boxes is not None:
+            try:
+                frames = self.tracker.prepare(frames)
+            except Exception as error:  # tracking itself is tried twice, from the frames
+                log.warning("the tracker failed on the frames of %s, retried: %s", example.sample_id, repr(error))
+        return PreparedExample(example, frames)
+
+    def score(self, example: Example | PreparedExample, responses: Sequence[str]) -> list[Breakdown]:
         """Score the responses to one prompt, in order."""
         (scores,) = self.score_groups([(example, responses)])
         if isinstance(scores, TrackerError):
             raise scores
         return scores
 
-    def score_groups(self, groups: Sequence[tuple[Example, Sequence[str]]]) -> list[list[Breakdown] | TrackerError]:
+    def score_groups(
+        self, groups: Sequence[tuple[Example | PreparedExample, Sequence[str]]]
+    ) -> list[list[Breakdown] | TrackerError]:
         """Score several prompts' responses, their clips tracked together.
 
         Returns:
@@ -63,6 +75,20 @@ class RewardScorer:
         parsed = [ParsedGroup.parse(self.rule, example, responses) for example, responses in groups]
         tracked = self._track_groups(parsed)
         return [self._score_group(group, masks) for group, masks in zip(parsed, tracked, strict=True)]
+
+    def tracked_contexts(self, example: Example, responses: Sequence[str]) -> list[RewardContext]:
+        """The responses with their tracked masks, as the parts see them, for pictures.
+
+        Raises:
+            TrackerError: the tracker failed twice, with on_tracker_error=raise.
+        """
+        group = ParsedGroup.parse(self.rule, example, responses)
+        (masks,) = self._track_groups([group])
+        if isinstance(masks, TrackerError):
+            if self.on_tracker_error == "raise":
+                raise masks
+            return group.contexts
+        return group.with_masks(masks)
 
     def _score_group(
         self, group: ParsedGroup, masks: list[torch.Tensor] | TrackerError
@@ -98,7 +124,7 @@ class RewardScorer:
         gc.collect()
         torch.cuda.empty_cache()  # nothing where CUDA is not in use
         try:
-            return self._track([group], group.size)[0]
+            return self._track([replace(group, frames=frames_of(group.example))], group.size)[0]
         except Exception as error:
             failed = TrackerError(f"the tracker failed twice on {group.sample_id}: {error!r}")
             failed.__cause__ = error
@@ -106,7 +132,19 @@ class RewardScorer:
 
     def _track(self, groups: Sequence[ParsedGroup], size: tuple[int, int]) -> list[list[torch.Tensor]]:
         assert self.tracker is not None
-        return self.tracker.track_groups_on_device([(group.frames(), group.box_prompts) for group in groups], size)
+        return self.tracker.track_groups_on_device([(group.frames, group.box_prompts) for group in groups], size)
+
+
+@dataclass(frozen=True)
+class PreparedExample:
+    """An example, and its frames as the tracker takes them (`Tracker.prepare`)."""
+
+    example: Example
+    frames: Sequence[np.ndarray]
+
+    @property
+    def sample_id(self) -> str:
+        return self.example.sample_id
 
 
 @dataclass(frozen=True)
@@ -114,12 +152,15 @@ class ParsedGroup:
     """The responses to one prompt as the rule parses them, with one box prompt or None per response."""
 
     example: Example
+    frames: Sequence[np.ndarray]
     contexts: list[RewardContext]
     prompts: list[BoxPrompt | None]
 
     @classmethod
-    def parse(cls, rule: Rule, example: Example, responses: Sequence[str]) -> ParsedGroup:
+    def parse(cls, rule: Rule, example: Example | PreparedExample, responses: Sequence[str]) -> ParsedGroup:
         """Raises ValueError when the example has no truth."""
+        prepared = example if isinstance(example, PreparedExample) else PreparedExample(example, frames_of(example))
+        example, frames = prepared.example, prepared.frames
         truth = example.truth
         if truth is None:
             raise ValueError(f"{example.sample_id} has no truth to score against")
@@ -127,7 +168,7 @@ class ParsedGroup:
             RewardContext(response, rule.parse(response), truth, None, example.sample_id, example.expression)
             for response in responses
         ]
-        return cls(example, contexts, [rule.box_prompt(context) for context in contexts])
+        return cls(example, frames, contexts, [rule.box_prompt(context) for context in contexts])
 
     @property
     def sample_id(self) -> str:
@@ -145,9 +186,6 @@ class ParsedGroup:
         height, width = self.example.truth.masks.shape[1:]
         return height, width
 
-    def frames(self) -> list[np.ndarray]:
-        return [np.asarray(image.convert("RGB")) for image in self.example.images]
-
     def with_masks(self, masks: Sequence[torch.Tensor]) -> list[RewardContext]:
         """The contexts with the masks of `box_prompts`; None for a response without one."""
         if not masks:
@@ -157,6 +195,11 @@ class ParsedGroup:
             context if prompt is None else replace(context, masks=next(tracked))
             for context, prompt in zip(self.contexts, self.prompts, strict=True)
         ]
+
+
+def frames_of(example: Example) -> list[np.ndarray]:
+    """The images that the policy saw, uint8 [H, W, 3] RGB."""
+    return [np.asarray(image.convert("RGB")) for image in example.images]
 
 
 def check_on_tracker_error(value: str) -> None:

@@ -1,5 +1,7 @@
 """The policy on the CPU: vLLM with a tiny checkpoint of random weights."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,7 +34,7 @@ def test_policy(policy):
     # A stream grows to the same answers, and one that is given up leaves nothing behind.
     steps = list(policy.stream([ask("a/0"), ask("b/0", frames=2)]))
     assert steps[-1] == together and len(steps) >= 12
-    for earlier, later in zip(steps, steps[1:]):
+    for earlier, later in pairwise(steps):
         assert all(after.startswith(before.rstrip("\ufffd")) for before, after in zip(earlier, later, strict=True))
     given_up = policy.stream([ask("a/0")])
     next(given_up)
