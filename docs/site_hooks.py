@@ -33,7 +33,7 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     """Rewrites the links of a page outside its code blocks."""
     source = next((name for name, added in ADDED.items() if added == page.file.src_uri), f"docs/{page.file.src_uri}")
     parts = []

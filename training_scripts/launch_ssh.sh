@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A launcher on several hosts that are reached by SSH, this one being the first. The repository and its .venv lie under
-# the same path on each, or on a shared disk.
-#   HOSTS="node2 node3" GPUS=8 bash training_scripts/launch_ssh.sh \
+# A launcher on several hosts that are reached by SSH, this one and those of HOSTS ("node2 node3"). The repository and its
+# .venv lie under the same path on each, or on a shared disk.
+#   HOSTS=node2 GPUS=8 bash training_scripts/launch_ssh.sh \
 #       training_scripts/run_qwen2_5_7b_revos_keyframe_sam_sft_mod.sh worker.rollout.tensor_parallel_size=1
 # ADDRESS is this host's address as the others see it. --plan among the arguments shows the plan instead, without SSH.
 source "$(dirname "$0")/common.sh"
