@@ -35,7 +35,7 @@ def test_the_compose_file_runs_commands_that_exist() -> None:
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
     for name, service in compose["services"].items():
         assert service["build"]["context"] == "." and service["image"].startswith("open-veason-r1"), name
-        program, command, *_ = service["command"]
+        program, command = service["entrypoint"]
         assert program == "veason" and command in COMMANDS, name
         for mount in service["volumes"]:
             assert mount.partition(":")[0].startswith(("./", "${"))
