@@ -4,7 +4,7 @@ PY := .venv/bin/python
 export PYTHON
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help venv lint test test-gpu demo fuzz configuration clean
+.PHONY: help venv lint test test-gpu demo fuzz configuration docs clean
 
 help:
 	@echo "make demo       the whole pipeline on the toy world, CPU or GPU"
@@ -13,6 +13,7 @@ help:
 	@echo "make fuzz       200,000 mutated answers against the reward"
 	@echo "make lint       ruff and mypy"
 	@echo "make configuration   docs/configuration.md from the configuration's dataclasses"
+	@echo "make docs       the documentation as a site, in site/"
 
 venv:
 	@bash training_scripts/setup/create_venv.sh
@@ -37,5 +38,8 @@ fuzz: venv
 configuration: venv
 	$(PY) -m training_scripts.configuration_page
 
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf .venv site .pytest_cache .ruff_cache .mypy_cache *.egg-info

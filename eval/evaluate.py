@@ -12,7 +12,6 @@ the disk or a GPU does wrong does.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
 import sys
@@ -39,6 +38,7 @@ from veason.checkpoints import resolve_model
 from veason.data import open_benchmark
 from veason.data.selection import LEFT_OUT, Selection, read_exclusions, select_samples, write_left_out
 from veason.errors import DataError
+from veason.files import file_hash, folder_hash
 from veason.frames import check_side
 from veason.model_info import read_model_info
 from veason.prompts import load_template
@@ -197,19 +197,6 @@ def make_header(config: EvaluateConfig, split: str, selection: Selection, model:
         "workers": config.workers,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-
-
-def folder_hash(folder: str | Path) -> str:
-    """SHA-256 over the names and the content of a checkpoint's weights."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        digest.update(f"{path.name} {file_hash(path)}\n".encode())
-    return digest.hexdigest()
-
-
-def file_hash(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _installed() -> Iterator[tuple[str, str]]:

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the launchers: strict mode, the repository's root, its Python.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

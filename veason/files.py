@@ -1,7 +1,8 @@
-"""Files to read that are files; files to write whole or not at all: beside the target, then renamed."""
+"""Files to read that are files; files to write whole or not at all: beside the target, then renamed; hashes of files."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -87,3 +88,17 @@ def write_json(path: str | os.PathLike[str], content: Any, indent: int | None = 
     with atomic_path(path) as part, open(part, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=indent, ensure_ascii=ensure_ascii)
         file.write("\n")
+
+
+def folder_hash(folder: str | os.PathLike[str]) -> str:
+    """SHA-256 over the names and the content of a checkpoint's weights."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        digest.update(f"{path.name} {file_hash(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from verl.config import load_config
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,3 +38,37 @@ def test_pre_commit_has_the_ruff_of_the_requirements() -> None:
     }
     assert hooks["ruff-pre-commit"] == f"v{ruff}"
     assert f"ruff=={ruff}" in read("requirements-cpu.lock")
+
+
+def test_the_readme_begins_with_a_picture_and_a_command() -> None:
+    lines = read("README.md").splitlines()
+    assert len(lines) <= 150
+    first = {start: next(n for n, line in enumerate(lines, 1) if line.startswith(start)) for start in ("![", "```bash")}
+    assert first["!["] <= 10 and first["```bash"] <= 25
+
+
+def test_configuration_keys_of_the_documents_exist() -> None:
+    """Keys in inline code, such as `worker.rollout.n=4`; what follows a dictionary's key is the user's."""
+    config = load_config([])
+    unknown = []
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        if page.name == "log.md":
+            continue
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for code in re.findall(r"`([^`\n]+)`", text):
+            for key in re.findall(r"(?:^|\s)((?:data|algorithm|worker|trainer|sft)\.[a-z_.0-9]+)(?:=|$|:)", code):
+                if not has_key(config, key) and not key.endswith((".json", ".jsonl", ".py", ".yaml")):
+                    unknown.append(f"{page.name}: {key}")
+    assert unknown == []
+
+
+def has_key(config: object, key: str) -> bool:
+    """Whether a configuration has a dotted key; any key is in a dictionary."""
+    value = config
+    for name in key.split("."):
+        if isinstance(value, dict):
+            return True
+        if not hasattr(value, name):
+            return False
+        value = getattr(value, name)
+    return True

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Creates .venv: requirements.txt where there is an NVIDIA GPU, the locked CPU set otherwise.
-# Does nothing when the environment is up to date with that list. PYTHON selects the interpreter (3.11 or newer).
+# Does nothing when the environment is up to date with that list. PYTHON selects the interpreter (3.11 or newer),
+# INSTALLER=uv the faster installer, which has to be there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=training_scripts/setup
@@ -13,18 +14,28 @@ wanted="$list $(cat "$list" setup.py "$here"/*.sh "$here"/*.py | sha256sum | cut
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
 
 python=${PYTHON:-python3}
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "Python 3.11 or newer is required; select it with PYTHON=..." >&2
+stop() {
+    echo "$1" >&2
     exit 1
 }
+command -v "$python" > /dev/null || stop "No $python here: install Python 3.11 or newer, or select one with PYTHON=..."
+found=$("$python" -c 'import sys; print(*sys.version_info[:2], sep=".")')
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    stop "Python 3.11 or newer is required, and $python is $found: install one, and select it with PYTHON=python3.11"
+"$python" -c 'import ensurepip, venv' 2> /dev/null ||
+    stop "$python has no venv: apt-get install python$found-venv (Debian, Ubuntu), or select another with PYTHON=..."
+[ "${INSTALLER:-pip}" = pip ] || command -v "$INSTALLER" > /dev/null ||
+    stop "INSTALLER=$INSTALLER is not installed: pip install uv, or leave INSTALLER out"
 echo "Setting up .venv from $list (several minutes the first time)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 rm -f "$stamp"
 log=.venv/pip.log  # pip's messages; the screen gets them only where it fails
 pip() {
-    .venv/bin/python -m pip --disable-pip-version-check "$@" >> "$log" 2>&1 || {
+    local install=(.venv/bin/python -m pip --disable-pip-version-check "$@")
+    [ "${INSTALLER:-pip}" = pip ] || install=("$INSTALLER" pip "$1" --python .venv/bin/python "${@:2}")
+    "${install[@]}" >> "$log" 2>&1 || {
         tail -n 30 "$log" >&2
-        echo "pip failed; its messages are in $log" >&2
+        echo "${INSTALLER:-pip} failed; its messages are in $log" >&2
         return 1
     }
 }
@@ -39,9 +50,11 @@ if [ "$list" = requirements.txt ]; then
     pip install --quiet -r .venv/gpu-list.txt
     pip install --quiet --no-build-isolation --no-deps "$(grep -E '^sam2==' "$list")"
 else
+    # shellcheck disable=SC2046  # one argument a package
     pip install --quiet --no-deps $(grep -E '^(setuptools|wheel)==' "$list")
     # PyTorch's own index has CPU builds of both; without access to it the configured index is used.
     if .venv/bin/python -c "import urllib.request as u; u.urlopen('$torch_cpu_index/', timeout=5)" 2> /dev/null; then
+        # shellcheck disable=SC2046
         pip install --quiet --no-deps --index-url "$torch_cpu_index" $(grep -E '^(torch|torchvision)==' "$list")
     fi
     # --no-deps: the lock is complete without torchaudio and torchcodec, which vLLM requires, which are CUDA builds on

@@ -27,6 +27,7 @@ Runs = Mapping[str, Sequence[ToyRun]]  # by experiment, in the order of EXPERIME
 LAST_STEPS = 10  # steps over which the end of a curve is averaged
 SMOOTHING = 5  # steps of the moving average in plots
 
+NEEDS = "needs a GPU, or an hour a run on two cores"  # marks commands that no test runs
 SCORES = {  # columns of the evaluation's table -> column titles
     "Overall J&F": "J&F",
     "Referring J&F": "referring",
@@ -126,7 +127,7 @@ def commands(runs: Runs) -> str:
             command = " ".join(["python", *arguments])
             lines.append(" \\\n    ".join(textwrap.wrap(command, 110, break_long_words=False, break_on_hyphens=False)))
     listed = "\n".join(f"- {name}: {machine}" for name, machine in sorted(machines, reverse=True))
-    return f"{listed}\n\n```bash\n" + "\n".join(lines) + "\n```"
+    return f'{listed}\n\n```bash title="{NEEDS}"\n' + "\n".join(lines) + "\n```"
 
 
 def draw_curves(runs: Runs, names: Sequence[str], keys: Mapping[str, str], path: Path) -> None:

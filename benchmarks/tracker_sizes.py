@@ -1,0 +1,65 @@
+"""What the sizes of SAM 2.1 cost: parameters, memory, seconds a frame, for docs/models.md.
+
+    python -m benchmarks.tracker_sizes
+    python -m benchmarks.tracker_sizes --frames 4 --sizes t,l
+
+Random weights and frames: neither time nor memory depends on them. A clip is tracked with one box, after one frame that
+is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import resource
+import time
+
+import numpy as np
+import torch
+
+from veason.command_line import parse_arguments
+from veason.tracking.base import BoxPrompt
+from veason.tracking.sam2.tracker import Sam2Tracker
+
+SIZES = {"t": "tiny", "s": "small", "b+": "base plus", "l": "large"}
+FRAME = (480, 854)  # height, width
+
+
+def measure(size: str, frames: int, device: str) -> dict[str, float]:
+    """Parameters in millions, seconds a frame, and peak memory in GiB (of the process, where there is no GPU)."""
+    tracker = Sam2Tracker.from_files(f"configs/sam2.1/sam2.1_hiera_{size}.yaml", "random", device)
+    rng = np.random.default_rng(0)
+    clip = [rng.integers(0, 256, (*FRAME, 3), dtype=np.uint8) for _ in range(frames)]
+    prompt = BoxPrompt(0, np.array([[100.0, 100.0, 300.0, 300.0]]))
+    tracker.track_groups_on_device([(clip[:1], [prompt])], FRAME)
+    start = time.perf_counter()
+    tracker.track_groups_on_device([(clip, [prompt])], FRAME)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    seconds = (time.perf_counter() - start) / frames
+    parameters = sum(parameter.numel() for parameter in tracker.network.model.parameters())
+    if device == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 2**30
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"parameters": parameters / 1e6, "seconds": seconds, "memory": peak}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=8, help="of the clip (8)")
+    parser.add_argument("--sizes", default=",".join(SIZES), help=f"of SAM 2.1, smallest first ({','.join(SIZES)})")
+    options = parse_arguments(parser)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU cores"
+    print(f"{where}, PyTorch {torch.__version__}, {options.frames} frames of {FRAME[0]} x {FRAME[1]}, one box\n")
+    print("| SAM 2.1 | million parameters | seconds a frame | peak memory, GiB |\n| --- | ---: | ---: | ---: |")
+    for size in options.sizes.split(","):
+        row = measure(size, options.frames, device)
+        print(f"| {SIZES[size]} | {row['parameters']:.1f} | {row['seconds']:.3g} | {row['memory']:.1f} |", flush=True)
+        gc.collect()
+
+
+if __name__ == "__main__":
+    main()
