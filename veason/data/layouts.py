@@ -42,6 +42,10 @@ class ExpressionsBenchmark(Benchmark):
         """The `type_id` and `object_ids` of an expression, as far as the annotation gives them."""
         return None, ()
 
+    def category(self, expression: dict[str, Any]) -> str | None:
+        """The benchmark's own kind of an expression, as its columns group them."""
+        return None
+
     def sample_prefix(self, video: str, object_ids: tuple[str, ...]) -> str:
         """The part of a sample's id before the exp_id."""
         return video
@@ -62,7 +66,10 @@ class ExpressionsBenchmark(Benchmark):
                 except (KeyError, TypeError) as error:
                     raise DataError(f"{where}, expression {exp_id} has no {error}") from error
                 sample_id = f"{self.sample_prefix(video, object_ids)}/{exp_id}"
-                yield VideoSample(sample_id, video, exp_id, text, folder, frames, height, width, type_id, object_ids)
+                kind = self.category(expression)
+                yield VideoSample(
+                    sample_id, video, exp_id, text, folder, frames, height, width, type_id, object_ids, kind
+                )
 
     def read_videos(self) -> dict[str, dict[str, Any]]:
         """The annotation file's videos. A subclass may leave some out."""
@@ -187,8 +194,14 @@ class MaskDictBenchmark(ExpressionsBenchmark):
 class PngBenchmark(ExpressionsBenchmark):
     """Truth as one PNG a frame, whose values are object numbers: `object_ids` holds the number."""
 
+    sparse: ClassVar[bool] = False  # whether a frame without a PNG is one without the object; otherwise it is missing
+
     def mask_folder(self, sample: VideoSample) -> Path:
         return self.folder / "Annotations" / sample.video
+
+    def mask_path(self, sample: VideoSample, index: int) -> Path:
+        """The PNG of the frame at a position in `sample.frames`."""
+        return self.mask_folder(sample) / f"{sample.frames[index]}.png"
 
     def truth_path(self, sample: VideoSample) -> Path:
         return self.mask_folder(sample)
@@ -198,17 +211,21 @@ class PngBenchmark(ExpressionsBenchmark):
         return values == int(object_id)
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
-        folder = self.mask_folder(sample)
-        values = [masks.read_mask(folder / f"{sample.frames[index]}.png") for index in frame_indices]
+        if self.sparse and not self.mask_folder(sample).is_dir():
+            raise DataError(f"mask folder is missing: {self.mask_folder(sample)}")
+        paths = [self.mask_path(sample, index) for index in frame_indices]
+        values = [None if self.sparse and not path.is_file() else masks.read_mask(path) for path in paths]
         return [
-            [masks.encode(self.object_mask(frame, object_id)) for frame in values] for object_id in sample.object_ids
+            [None if frame is None else masks.encode(self.object_mask(frame, object_id)) for frame in values]
+            for object_id in sample.object_ids
         ]
 
     def problems(self, sample: VideoSample) -> list[str]:
         found = super().problems(sample)
         if not self.has_truth:
             return found
-        return found + self.missing_files(self.mask_folder(sample), sample.frames, ".png", "mask")
+        names = () if self.sparse else sample.frames
+        return found + self.missing_files(self.mask_folder(sample), names, ".png", "mask")
 
 
 def _pairs(expressions: Any) -> Iterable[tuple[str, dict[str, Any]]]:

@@ -37,8 +37,12 @@ class RefDAVIS17(PngBenchmark):
     splits: ClassVar[dict[str, str]] = {
         split: f"meta_expressions/{split}/meta_expressions.json" for split in ("valid", "train")
     }
-    file_patterns = ("valid/Annotations",)
+    file_patterns = ("meta_expressions/*/meta_expressions.json",)
     columns = j_and_f(*map(_by_annotator, range(ANNOTATORS)))
+
+    @classmethod
+    def matches(cls, root: Path) -> bool:
+        return super().matches(root) and (root / "valid" / "Annotations").exists()
 
     @property
     def folder(self) -> Path:
