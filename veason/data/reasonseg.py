@@ -4,8 +4,8 @@
     ROOT/{train,val,test}/<image>.json     text [...], is_sentence, shapes [{label, points}]
 
 A shape is a polygon with the label target, ignore or flag (not used). Larger ones are drawn first, a later one
-over an earlier one. Pixels of ignored regions count for nobody. Each target polygon is one object. Evaluation asks the
-first text of an image, training all of them. Source: dvlab-research/LISA `utils/data_processing.py`, `utils/dataset.py`.
+over an earlier one. Pixels of ignored regions count for nobody. Each target polygon is one object. Evaluation asks
+the first text of an image, training all. Source: dvlab-research/LISA `utils/data_processing.py`, `utils/dataset.py`.
 """
 
 from __future__ import annotations
