@@ -33,7 +33,7 @@ from eval.run_folder import RunFolder
 from eval.worker import EvaluationWorker
 from veason.data import open_benchmark
 from veason.errors import DataError
-from veason.frames import check_side
+from veason.frames import check_frame_tokens, check_side
 from veason.model_info import read_model_info
 from veason.policy import check_checkpoint
 from veason.prompts import load_template
@@ -62,15 +62,19 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
     """Run or continue one evaluation. Returns its records in the benchmark's order.
 
     Raises:
-        DataError: no checkpoint, no tracker, a frame size that the policy would not see, a benchmark that does not fit
-            its annotation, or an output folder that holds another run or in which one is at work.
+        DataError: no checkpoint, no tracker, a frame size that the policy would not see, more frames than a prompt can
+            hold, a benchmark that does not fit its annotation, or an output folder that holds another run or in which
+            one is at work.
         RuntimeError: a worker died; what is done stays done.
     """
     check_checkpoint(config.model_path)
     check_tracker(config.tracker, config.all_tracker_options)
-    check_side(config.keyframe_resize, read_model_info(config.model_path).pixel_multiple)
+    multiple = read_model_info(config.model_path).pixel_multiple
+    check_side(config.keyframe_resize, multiple)
     benchmark = open_benchmark(config.benchmark, config.data_path, config.split)
     samples = benchmark.samples[: config.limit]
+    shown = min(config.sampled_frames, max(len(sample.frames) for sample in samples))
+    check_frame_tokens(shown, config.keyframe_resize, multiple, config.max_prompt_length)
     folder = RunFolder(config.output_path)
     with folder.locked():
         done = folder.begin(make_header(config, benchmark.split, len(samples)))

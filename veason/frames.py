@@ -105,6 +105,26 @@ def check_side(side: int, multiple: int) -> None:
         )
 
 
+def check_frame_tokens(count: int, side: int, multiple: int, limit: int) -> None:
+    """Refuse more frames than a prompt can hold, before a model is loaded.
+
+    Args:
+        count: frames of the longest prompt.
+        side: of the square frames, in pixels.
+        multiple: `ModelInfo.pixel_multiple` of the policy: a token is a square of this side.
+        limit: `max_prompt_length`, in tokens; the text of a prompt comes on top.
+
+    Raises:
+        DataError: names the tokens of the frames.
+    """
+    tokens = count * (side // multiple) ** 2
+    if tokens >= limit:
+        raise DataError(
+            f"{count} frames of {side} x {side} pixels are {tokens} tokens, before any text, and max_prompt_length is "
+            f"{limit}: raise it, or show fewer or smaller frames"
+        )
+
+
 def resize_frame(frame: np.ndarray | Image.Image, size: int) -> Image.Image:
     """The picture that the policy sees: `size` x `size`, bilinear, the aspect ratio is not kept."""
     picture = Image.fromarray(frame) if isinstance(frame, np.ndarray) else frame

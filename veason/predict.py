@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 from veason.command_line import parse_arguments
 from veason.errors import DataError
 from veason.files import write_json
-from veason.frames import check_side, evaluation_frames
+from veason.frames import check_frame_tokens, check_side, evaluation_frames
 from veason.masks import encode, read_mask
 from veason.model_info import read_model_info
 from veason.pictures import draw_boxes, overlay_masks, save_picture
@@ -46,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".frames_", dir=out) as scratch:  # /tmp may be memory
             frames, fps = read_input(options.video, options.fps, Path(scratch))
+            multiple = read_model_info(options.model).pixel_multiple
+            shown = min(options.sampled_frames, len(frames))
+            check_frame_tokens(shown, options.size, multiple, options.max_prompt_length)
             predict(build_segmenter(options), frames, options.expression, out, fps)
     except DataError as error:
         print(f"veason.predict: {error}", file=sys.stderr)
@@ -74,6 +77,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fps", type=float, help="frames per second to keep of a video file; all by default")
     parser.add_argument("--sampled_frames", type=int, default=8, help="frames that the policy sees")
     parser.add_argument("--size", type=int, default=560, help="their side in pixels")
+    parser.add_argument("--max_prompt_length", type=int, default=7100, help="tokens; a longer prompt is refused")
     parser.add_argument("--prompt_template", help="question with {expression}, as text or as a path to a text file")
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--max_tokens", type=int, default=1024)
@@ -113,7 +117,9 @@ def build_segmenter(options: argparse.Namespace) -> Segmenter:
     import torch
 
     sampling = Sampling(options.temperature, max_tokens=options.max_tokens)
-    policy = VLLMPolicy(options.model, sampling, max_images=options.sampled_frames)
+    policy = VLLMPolicy(
+        options.model, sampling, max_prompt_tokens=options.max_prompt_length, max_images=options.sampled_frames
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tracker = build_tracker(options.tracker, device, MAX_FRAMES, **options.tracker_options)
     return Segmenter(policy, tracker, options.sampled_frames, options.size, options.prompt_template)

@@ -10,8 +10,8 @@ import json
 
 import cv2
 import numpy as np
-from small_revos import HEIGHT, WIDTH, rle_json, write_frames
 
+from tests.veason.small_revos import HEIGHT, WIDTH, rle_json, write_frames
 from veason.data import open_benchmark
 
 

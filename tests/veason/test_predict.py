@@ -168,6 +168,9 @@ def test_what_is_missing_is_named(clip, tmp_path, capsys, monkeypatch):
     assert predict.main([*words, "--size", "500"]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and "frames of 500 x 500 pixels" in line
+    assert predict.main([*words, "--sampled_frames", "64"]) == 2  # the clip has 24
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "24 frames of 560 x 560 pixels are 9600 tokens" in line
     for flag, fit in (("--model", "Qwen/Qwen2.5-VL-3B-Instruct"), ("--sam2", "facebook/sam2.1-hiera-large")):
         place = words.index(flag)
         assert predict.main(words[:place] + words[place + 2 :]) == 2
