@@ -92,7 +92,7 @@ def write_mevis2(folder):
 def write_groundmore(folder):
     """A clip from 0:58 to 1:04 with 36 frames; in the last ones no object has a mask."""
     root, rng, video = folder / "groundmore", np.random.RandomState(4), "match_a_0058_0104"
-    place = root / "groundmore_videos" / video
+    place = root / "annotations" / video
     write_frames(place / "images", 36)
     (place / "masks").mkdir()
     first, second = blobs(rng, 33), blobs(rng, 33)
@@ -105,7 +105,7 @@ def write_groundmore(folder):
         for n in range(5)
     }
     questions["4"]["action_end"] = "01:04"
-    write_json(root / "groundmore_test.json", {"videos": {video: {"questions": questions}}})
+    write_json(root / "test_v2.json", {"videos": {video: {"questions": questions}}})
     return root
 
 

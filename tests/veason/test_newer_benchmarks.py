@@ -62,7 +62,7 @@ def test_published_rows_have_the_titles_of_the_table(name):
     for rows in cls.paper.values():
         assert rows and all(0 < value < 100 for _, row in rows for value in row.values())
         assert all(row.keys() <= titles for _, row in rows)
-    assert not cls.paper or "Rows: " in cls.note  # the source
+    assert not cls.paper or "Rows" in cls.note  # the source
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -138,12 +138,22 @@ def test_groundmore(groundmore):
     acting = [6 <= position <= 29 for position in positions]
     assert (benchmark.masks(first)[0].any(axis=(1, 2)) == acting).all()
     assert (benchmark.masks(last)[0].any(axis=(1, 2)) == [6 <= position < 33 for position in positions]).all()
-    png = groundmore / "groundmore_videos" / "match_a_0058_0104" / "masks" / f"frame_{positions[5]:06d}.png"
+    png = groundmore / "annotations" / "match_a_0058_0104" / "masks" / f"frame_{positions[5]:06d}.png"
     assert np.array_equal(benchmark.masks(first, [5])[0, 0], cv2.imread(str(png), cv2.IMREAD_GRAYSCALE) == 1)
+    png.rename(png.with_name(f"{positions[5]:07d}.png"))
+    assert benchmark.masks(first, [5]).any()
+
+
+def test_groundmore_under_the_names_of_its_script(groundmore):
+    first = open_benchmark("groundmore", groundmore).samples[0]
+    (groundmore / "annotations").rename(groundmore / "groundmore_videos")
+    (groundmore / "test_v2.json").rename(groundmore / "groundmore_test.json")
+    benchmark = open_benchmark("groundmore", groundmore)
+    assert benchmark.samples[0].frames == first.frames and benchmark.masks(benchmark.samples[0]).any()
 
 
 def test_a_question_without_times_is_named(groundmore):
-    path = groundmore / "groundmore_test.json"
+    path = groundmore / "test_v2.json"
     content = json.loads(path.read_text())
     content["videos"]["match_a_0058_0104"]["questions"]["0"]["action_start"] = "x"
     write_json(path, content)

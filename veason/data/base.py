@@ -52,8 +52,8 @@ class Benchmark(ABC):
 
     # How its results are reported.
     columns: ClassVar[tuple[Column, ...]] = j_and_f()
-    paper: ClassVar[Mapping[str, PaperRows]] = {}  # split -> rows of the paper's tables (Veason-R1, CVPR 2026)
-    note: ClassVar[str] = ""  # below the table
+    paper: ClassVar[Mapping[str, PaperRows]] = {}  # split -> rows of published tables
+    note: ClassVar[str] = ""  # below the table: where its rows are from
     archive_prefix: ClassVar[str | None] = None  # before <video>/<exp_id>/<frame>.png in the archive for a server
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None, meta_file: str | None = None) -> None:

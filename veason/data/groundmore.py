@@ -1,13 +1,16 @@
 """GroundMoRe (Deng et al., CVPR 2025): questions about motion, answered by the object while its action lasts.
 
-    ROOT/groundmore_test.json                             videos -> video -> questions -> exp_id -> question, answer,
-                                                          obj_id, q_type, action_start, action_end ([hh:]mm:ss)
-    ROOT/groundmore_videos/<video>/images/<frame>.jpg     6 frames per second
-    ROOT/groundmore_videos/<video>/masks/frame_<index>.png     object numbers; six digits; no file where none is in view
+    ROOT/test_v2.json                               videos -> video -> questions -> exp_id -> question, answer, obj_id,
+                                                    q_type, action_start, action_end ([hh:]mm:ss)
+    ROOT/annotations/<video>/images/<frame>.jpg     6 frames per second
+    ROOT/annotations/<video>/masks/frame_<index>.png     object numbers; no file where none is in view; the index has
+                                                         six digits, or seven in <index>.png
 
-A video's name ends in the times of the clip, <mmss>_<mmss>. As in the authors' `evaluate_groundmore.py`
-(dengandong/GroundMoRe), 20 evenly spaced frames are scored, and outside the action the true mask is empty. That script
-takes the frames in the order in which the folder lists them, which is not defined; here they are sorted.
+Also read under the names of the authors' script: groundmore_test.json, groundmore_videos. A video's name ends in the
+times of the clip, <mmss>_<mmss>. As in that script, 20 evenly spaced frames are scored, and outside the action the true
+mask is empty. It takes the frames in the order in which the folder lists them, which is not defined; here they are
+sorted. Sources: dengandong/GroundMoRe `evaluate_groundmore.py`; the release's names: Dmmm1997/VideoSEG-O3
+`tools/eval/eval_groundmore.py`.
 """
 
 from __future__ import annotations
@@ -32,8 +35,8 @@ class GroundMoRe(PngBenchmark):
     sparse = True
     lists_every_frame = False
     text_key = "question"
-    splits: ClassVar[dict[str, str]] = {"test": "groundmore_test.json"}
-    file_patterns = ("groundmore_test.json",)
+    splits: ClassVar[dict[str, str]] = {"test": "test_v2.json"}
+    file_patterns = ("test_v2.json", "groundmore_test.json")
     columns = (*j_and_f(), *(Column(f"{kind} J&F", "JF", (of_category(kind),)) for kind in QUESTIONS))
     paper: ClassVar[dict[str, PaperRows]] = {
         "test": paper_table(
@@ -43,14 +46,17 @@ class GroundMoRe(PngBenchmark):
             ("SgMg", 17.49, 15.81, 19.16, 18.94, 15.46, 16.35, 18.77),
             ("SeViLA + SgMg", 22.34, 20.92, 23.75, 21.60, 21.68, 20.46, 24.53),
             ("MoRA", 23.13, 22.79, 23.46, 21.62, 22.43, 26.37, 22.63),
+            ("VideoSEG-O3-4B", 31.9),
         )
     }
-    note = "Rows: dengandong/GroundMoRe, `assets/quant_mgvr_v2.png` (zero-shot)."
+    note = "Rows (zero-shot): dengandong/GroundMoRe, `assets/quant_mgvr_v2.png`; Dmmm1997/VideoSEG-O3, README.md."
 
     def read_videos(self) -> dict[str, dict[str, Any]]:
         self._positions: dict[str, dict[str, int]] = {}  # video -> frame -> its position in the whole video
         self._actions: dict[str, tuple[int, int]] = {}  # sample_id -> first and last position of the action
-        videos = {}
+        other, videos = self.root / "groundmore_test.json", {}
+        if not self.meta_path.is_file() and other.is_file():
+            self.meta_path = other
         for video, meta in super().read_videos().items():
             names = self._frame_names(video)
             self._positions[video] = {name: position for position, name in enumerate(names)}
@@ -78,13 +84,19 @@ class GroundMoRe(PngBenchmark):
         return (first - start) * FRAMES_PER_SECOND, (after - start) * FRAMES_PER_SECOND - 1
 
     def frame_folder(self, video: str) -> Path:
-        return self.folder / "groundmore_videos" / video / "images"
+        return self._video_folder(video) / "images"
 
     def mask_folder(self, sample: VideoSample) -> Path:
-        return self.folder / "groundmore_videos" / sample.video / "masks"
+        return self._video_folder(sample.video) / "masks"
+
+    def _video_folder(self, video: str) -> Path:
+        released = self.root / "annotations"
+        return (released if released.is_dir() else self.root / "groundmore_videos") / video
 
     def mask_path(self, sample: VideoSample, index: int) -> Path:
-        return self.mask_folder(sample) / f"frame_{self._position(sample, index):06d}.png"
+        position, folder = self._position(sample, index), self.mask_folder(sample)
+        other = folder / f"{position:07d}.png"
+        return other if other.is_file() else folder / f"frame_{position:06d}.png"
 
     def _position(self, sample: VideoSample, index: int) -> int:
         return self._positions[sample.video][sample.frames[index]]

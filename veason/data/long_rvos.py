@@ -45,6 +45,7 @@ class LongRVOS(PngBenchmark):
         ),
     )
     paper: ClassVar[dict[str, PaperRows]] = {
+        "valid": paper_table("J&F", ("VideoSEG-O3-2B", 54.8), ("VideoSEG-O3-4B", 57.4)),
         "test": paper_table(
             "J&F|tIoU|vIoU",
             ("SOC", 38.6, 72.3, 33.5),
@@ -54,9 +55,12 @@ class LongRVOS(PngBenchmark):
             ("SAMWISE", 40.9, 66.6, 31.1),
             ("RGA3", 22.5, 60.0, 17.5),
             ("ReferMo", 52.9, 73.6, 45.2),
-        )
+        ),
     }
-    note = "Rows: Long-RVOS (CVPR 2026), test, as transcribed in zhaoyang97/Paper-Notes-en."
+    note = (
+        "Rows: test, Long-RVOS (CVPR 2026), as transcribed in zhaoyang97/Paper-Notes-en; valid, the split of its code, "
+        "Dmmm1997/VideoSEG-O3, README.md."
+    )
 
     @classmethod
     def matches(cls, root: Path) -> bool:

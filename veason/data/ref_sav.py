@@ -30,15 +30,16 @@ class RefSAV(MaskDictBenchmark):
         *j_and_f(LONG, SHORT, prefix="Overall "),  # the mean of the two types' means
     )
     paper: ClassVar[dict[str, PaperRows]] = {
-        "valid": paper_table(  # arXiv 2501.04001v1, Table 5
+        "valid": paper_table(
             "Long J|Long F|Long J&F|Short J|Short F|Short J&F|Overall J|Overall F|Overall J&F",
             ("UniRef++", 14.1, 10.8, 12.5, 9.0, 8.2, 8.6, 11.6, 9.5, 10.5),
             ("VISA", 16.1, 12.2, 14.1, 12.3, 9.6, 9.2, 13.2, 11.3, 11.8),
             ("Sa2VA-8B", 47.7, 50.9, 49.3, 31.5, 35.0, 33.3, 39.6, 43.0, 41.3),
             ("Sa2VA-8B†", 57.0, 60.4, 58.7, 39.5, 42.9, 41.2, 48.3, 51.7, 50.0),
+            ("VideoSEG-O3-4B†", *[None] * 8, 65.5),
         )
     }
-    note = "Rows: Sa2VA (arXiv 2501.04001), Table 5. † trained on Ref-SAV."
+    note = "Rows: Sa2VA (arXiv 2501.04001v1), Table 5; Dmmm1997/VideoSEG-O3, README.md. † trained on Ref-SAV."
 
     def frame_folder(self, video: str) -> Path:
         return self.folder / "videos" / video
