@@ -17,6 +17,7 @@ from small_official import WRITERS, write_json, write_predictions
 
 from eval.scores import score_benchmark
 from eval.tables import summarize
+from veason.audit.command import main as audit
 from veason.data import detect_benchmark, find_benchmark, open_benchmark
 from veason.data.training import build_training_data
 from veason.errors import DataError
@@ -68,6 +69,14 @@ def test_published_rows_have_the_titles_of_the_table(name):
 @pytest.mark.parametrize("name", WRITERS)
 def test_the_files_are_recognized(name, request):
     assert detect_benchmark(request.getfixturevalue(name)) == name
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_audit_finds_nothing_to_exclude(name, request, tmp_path):
+    root, output = request.getfixturevalue(name), tmp_path / "audit"
+    assert audit([str(root), "--output", str(output)]) == 0
+    findings = [line for line in (output / "report.md").read_text().splitlines() if line.startswith("| extra_frame")]
+    assert [line.split("|")[3].strip() for line in findings] == ["0"]
 
 
 def test_long_rvos(long_rvos):
@@ -191,7 +200,7 @@ def test_an_image_is_trained_on_as_a_clip_of_one_frame(reasonseg):
     ("lost", "says"),
     [
         ("val/image_1.jpg", r"reasonseg image_1/0: frame is missing: .*image_1\.jpg"),
-        ("val", r"reasonseg: folder of the split is missing: .*val"),
+        ("val", r"annotation file is missing: .*val"),
     ],
 )
 def test_what_reasonseg_lacks_is_named(reasonseg, lost, says):

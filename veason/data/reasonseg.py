@@ -32,6 +32,7 @@ LENGTHS = {"Short": of_category("short"), "Long": of_category("long")}  # of the
 
 class ReasonSeg(Benchmark):
     name = "reasonseg"
+    lists_every_frame = False  # the images of a split share a folder
     splits: ClassVar[dict[str, str]] = {split: split for split in ("val", "test", "train")}
     columns = (
         Column("gIoU", "gIoU", (every_sample,)),
@@ -68,7 +69,7 @@ class ReasonSeg(Benchmark):
     def read_samples(self) -> Iterator[VideoSample]:
         self._cached: tuple[str, np.ndarray, list[np.ndarray]] | None = None
         if not self.meta_path.is_dir():
-            raise DataError(f"{self.name}: folder of the split is missing: {self.meta_path}")
+            raise DataError(f"{MISSING}{self.meta_path}")
         for path in sorted(self.meta_path.glob("*.json")):
             content, image = read_annotation(path), path.stem
             picture = path.with_suffix(".jpg")
