@@ -75,8 +75,8 @@ def test_one_command_from_frames_to_the_table(toy_world, tmp_path, checkpoints, 
 @pytest.mark.usefixtures("local_ray")
 def test_64_frames_are_shown(tmp_path, checkpoints, capsys):
     policy, tracker, weights = checkpoints
-    make_world(tmp_path / "world", train_videos=1, valid_videos=0, reasonvos_videos=1, frames=70, queries=1)
-    line = f"""benchmark=reasonvos data_path={tmp_path}/world/ReasonVOS output_path={tmp_path}/run model_path={policy}
+    make_world(tmp_path / "world", train_videos=1, valid_videos=1, reasonvos_videos=1, frames=70)
+    line = f"""benchmark=revos data_path={tmp_path}/world/ReVOS output_path={tmp_path}/run model_path={policy}
         sam2_config={tracker} sam2_checkpoint={weights} max_response_length=16 keyframe_resize=112 limit=1 workers=1
         sampled_frames=64""".split()
     assert evaluate.main([*line, "max_prompt_length=1024"]) == 2

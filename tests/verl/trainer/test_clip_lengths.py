@@ -51,4 +51,4 @@ def test_64_frames(tmp_path: Path) -> None:
     # The rule of the training frames gives at most one frame less than its N.
     options = "data.sampled_frames=65", "data.max_prompt_length=2048", f"data.train_files={tmp_path}/world/ReVOS"
     rows = train(tmp_path, *options)
-    assert all(row["prompt_length/max"] > 64 * 16 for row in rows)
+    assert all(row["prompt/max"] > 64 * 16 for row in rows)
