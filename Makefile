@@ -4,7 +4,7 @@ PY := .venv/bin/python
 export PYTHON
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help venv lint test test-gpu demo fuzz clean
+.PHONY: help venv lint test test-gpu demo fuzz configuration clean
 
 help:
 	@echo "make demo       the whole pipeline on the toy world, CPU or GPU"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-gpu   the tests that need a CUDA device"
 	@echo "make fuzz       200,000 mutated answers against the reward"
 	@echo "make lint       ruff and mypy"
+	@echo "make configuration   docs/configuration.md from the configuration's dataclasses"
 
 venv:
 	@bash training_scripts/setup/create_venv.sh
@@ -32,6 +33,9 @@ demo: venv
 
 fuzz: venv
 	$(PY) -m tests.fuzz_reward --strings 200000
+
+configuration: venv
+	$(PY) -m training_scripts.configuration_page
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache *.egg-info

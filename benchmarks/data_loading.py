@@ -25,6 +25,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
+from veason.command_line import HelpFormatter
+
 HEIGHT, WIDTH, FRAMES = 720, 1280, 100
 TRAIN_VIDEOS, VIDEOS, EXPRESSIONS = 626, 1042, 34
 PICTURE_FOLDERS = 4  # the other videos link to these
@@ -255,7 +257,7 @@ def in_process(method: str, root: Path, count: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="where ReVOS_generated is made, or is already")
     parser.add_argument(
         "--objects", type=int, default=12, help="objects a video; 12 give a mask_dict.json of about 2 GB"

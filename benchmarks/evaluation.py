@@ -36,6 +36,7 @@ from eval.options import EvaluateConfig
 from eval.run_folder import JOURNAL
 from eval.scores import read_predictions
 from eval.worker import EvaluationWorker
+from veason.command_line import HelpFormatter
 from veason.metrics.segmentation import jaccard
 from veason.pipeline import Segmenter
 from veason.policy import Question, Sampling, VLLMPolicy
@@ -71,19 +72,19 @@ def build_ours(options: argparse.Namespace, worker: EvaluationWorker) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=16)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--clips", type=int, default=16, help="clips of the run")
     parser.add_argument(
         "--published_clips", type=int, default=1, help="of these; the published loop's time is the same for each"
     )
-    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--frames", type=int, default=60, help="frames of a clip")
     parser.add_argument("--tokens", type=int, default=256, help="generated for each sample")
     parser.add_argument(
         "--graphs",
         action="store_true",
         help="let vLLM compile and capture CUDA graphs, as eval.evaluate does: a minute more",
     )
-    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="tiny models, to check that it runs")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         began = time.perf_counter()

@@ -40,7 +40,7 @@ from benchmarks.grpo_engine import BenchEngine, open_loop
 from benchmarks.grpo_job import TINY, GRPOJob, make_config, make_task, scratch_folder, write_policy
 from benchmarks.grpo_table import Limits, Run, print_per_gpu, print_scaling, print_table, stage_table
 from benchmarks.grpo_trl import Sizes, measure
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from verl.config import override
 from verl.metric_types import Metrics, Peak
 from verl.trainer.grpo import GRPO
@@ -49,8 +49,8 @@ START = time.perf_counter()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="ours,bare,published,trl")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--parts", default="ours,bare,published,trl", help="what is timed, comma-separated")
     parser.add_argument("--steps", type=int, default=2, help="timed steps of ours, after one that compiles")
     parser.add_argument("--gpus", default="1", help="counts, comma-separated; other than 1: the job alone, on each")
     parser.add_argument("--weak", action="store_true", help="with several counts: the job's prompts on every GPU")

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 from benchmarks.grpo_job import GIB, BenchData
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from verl.workers.prompts import PromptBuilder
 
 ENGINE_GIB = 24  # for vLLM: weights, cache, activations
@@ -194,13 +194,13 @@ def measure(policy: Path, sizes: Sizes, limit: int, vllm: bool) -> tuple[dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", type=Path, required=True)
-    parser.add_argument("--prompts", type=int, default=4)
-    parser.add_argument("--rollouts", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=256)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--policy", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--prompts", type=int, default=4, help="prompts of a step")
+    parser.add_argument("--rollouts", type=int, default=8, help="responses to a prompt")
+    parser.add_argument("--tokens", type=int, default=256, help="of a response")
     parser.add_argument("--steps", type=int, default=1, help="timed, after one that warms up")
-    parser.add_argument("--side", type=int, default=560)
+    parser.add_argument("--side", type=int, default=560, help="of a frame, in pixels")
     parser.add_argument("--events", type=Path, required=True, help="file that gets a JSON object for each event")
     parser.add_argument("--transformers", action="store_true", help="generate with transformers instead of vLLM")
     args = parse_arguments(parser)

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from veason.answers import format_answer
+from veason.command_line import HelpFormatter
 from veason.pipeline import Segmenter
 from veason.policy import Question
 from veason.predict import MAX_FRAMES, predict, read_input
@@ -74,10 +75,10 @@ class MemoryMonitor(threading.Thread):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=2000)
-    parser.add_argument("--height", type=int, default=240)
-    parser.add_argument("--width", type=int, default=320)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--frames", type=int, default=2000, help="frames of the video")
+    parser.add_argument("--height", type=int, default=240, help="of a frame, in pixels")
+    parser.add_argument("--width", type=int, default=320, help="of a frame, in pixels")
     parser.add_argument("--sam2_config", help="by default a toy tracker of 64 pixels")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -24,55 +24,25 @@ import transformers
 from torch.nn.attention.flex_attention import BlockMask
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from verl.config.worker_sections import FSDPConfig
 from verl.models.attention import packed_attention, packed_mask
 from verl.models.log_probs import token_log_probs
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import Policy
+from verl.models.qwen2_5_vl.published import make_config, published_config
 from verl.trainer.throughput import device_peak
 from verl.workers.sharding import shard
 
 
 def model_config(size: str = "3b") -> Qwen2_5_VLConfig:
     """The dimensions of Qwen2.5-VL-3B ("3b") or -7B ("7b"), or a few layers of small ones ("tiny")."""
-    text: dict[str, Any] = {
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "vocab_size": 151936,
-    }
-    text |= {"num_attention_heads": 16, "num_key_value_heads": 2}
-    vision: dict[str, Any] = {
-        "depth": 32,
-        "hidden_size": 1280,
-        "intermediate_size": 3420,
-        "num_heads": 16,
-        "out_hidden_size": 2048,
-    }
-    if size == "7b":
-        text |= {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "vocab_size": 152064}
-        text |= {"num_attention_heads": 28, "num_key_value_heads": 4}
-        vision |= {"out_hidden_size": 3584}
-    elif size == "tiny":
-        text |= {
-            "hidden_size": 256,
-            "intermediate_size": 320,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-        }
-        vision |= {
-            "depth": 2,
-            "hidden_size": 64,
-            "intermediate_size": 96,
-            "num_heads": 2,
-            "out_hidden_size": 256,
-            "fullatt_block_indexes": [1],
-        }
-    rope = {"rope_type": "default", "mrope_section": [16, 24, 24], "rope_theta": 1000000.0}
-    text |= {"rms_norm_eps": 1e-6, "rope_parameters": rope, "max_position_embeddings": 128000}
-    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=size != "7b")
+    if size != "tiny":
+        return published_config(size)
+    text: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 320, "num_hidden_layers": 2, "vocab_size": 151936}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 1}
+    vision: dict[str, Any] = {"depth": 2, "hidden_size": 64, "intermediate_size": 96, "num_heads": 2}
+    return make_config(text, vision | {"out_hidden_size": 256, "fullatt_block_indexes": [1]}, tied=True)
 
 
 def make_group(config: Qwen2_5_VLConfig, frames: int, side: int, text: int, lengths: list[int]) -> Group:
@@ -156,11 +126,11 @@ def measure_parts(policy: Policy, group: Group, device: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="small dimensions, for a machine without a GPU")
-    parser.add_argument("--responses", type=int, default=8)
-    parser.add_argument("--response_tokens", type=int, default=512)
-    parser.add_argument("--frames", type=int, default=6)
+    parser.add_argument("--responses", type=int, default=8, help="responses of a group")
+    parser.add_argument("--response_tokens", type=int, default=512, help="tokens of a response")
+    parser.add_argument("--frames", type=int, default=6, help="images of a prompt")
     parser.add_argument("--side", type=int, default=560, help="pixels")
     arguments = parse_arguments(parser)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -27,6 +27,7 @@ from benchmarks.reward_profile import attention_table, print_profile, stage_time
 from grpo_reward.reward_score import DEFAULT_RULE
 from grpo_reward.rules import find_rule
 from grpo_reward.scorer import RewardScorer
+from veason.command_line import HelpFormatter
 from veason.tracking.base import BoxPrompt
 from veason.tracking.sam2.compilation import CompileOptions
 from veason.tracking.sam2.loading import load_model
@@ -111,22 +112,22 @@ def describe(device: torch.device) -> str:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument(
         "--config",
         default="configs/sam2.1/sam2.1_hiera_l.yaml",
         help="SAM 2 model file, or its name inside the sam2 package",
     )
     parser.add_argument("--checkpoint", help="its weights; random without")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--frames", type=int, default=5)
-    parser.add_argument("--frame_size", type=int, default=560)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
+    parser.add_argument("--frames", type=int, default=5, help="frames of a clip")
+    parser.add_argument("--frame_size", type=int, default=560, help="side of a frame, in pixels")
     parser.add_argument("--rollouts", type=int, default=8, help="rollouts per group")
     parser.add_argument(
         "--published_rollouts", type=int, default=8, help="how many of them the published schedule is measured on"
     )
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=7, help="timed repetitions")
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights and clips")
     parser.add_argument("--variants", action="store_true", help="also ours with one optimisation changed at a time")
     parser.add_argument("--attention", action="store_true", help="also the kernels for memory attention at its shapes")
     parser.add_argument(

@@ -19,6 +19,7 @@ from functools import partial
 import cv2
 import numpy as np
 
+from veason.command_line import HelpFormatter
 from veason.metrics import segmentation as metrics
 
 TARGET = 10.0  # times the plain way, all four together, whatever the size of the objects
@@ -103,9 +104,9 @@ def _timed(call: Callable[[], np.ndarray]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--frames", type=int, default=20, help="frames of a video")
+    parser.add_argument("--repeats", type=int, default=5, help="timed repetitions")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     print(f"{HEIGHT} x {WIDTH}, one core of {platform.processor() or platform.machine()}, ms per frame: plain / ours\n")

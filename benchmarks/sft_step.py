@@ -30,7 +30,7 @@ from benchmarks.grpo_job import GIB, scratch_folder, write_policy
 from benchmarks.packing import synchronize
 from benchmarks.sft_job import TINY, SFTJob, make_config
 from benchmarks.sft_profile import Profile, useful_flops
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from verl.models.packing import PackedBatch, pack_groups
 from verl.protocol import GroupRequest, Task
 from verl.trainer.throughput import device_peak
@@ -197,10 +197,10 @@ def in_process(arguments: list[str], limit: float) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="a tiny policy, to check that it runs")
     parser.add_argument("--variants", default=",".join([*VARIANTS, "trl"]), help="what is measured, comma-separated")
-    parser.add_argument("--steps", type=int, default=SFTJob.steps)
+    parser.add_argument("--steps", type=int, default=SFTJob.steps, help="timed steps")
     parser.add_argument("--limit", type=float, default=110, help="seconds for each")
     parser.add_argument("--policy", type=Path, help=argparse.SUPPRESS)
     args = parse_arguments(parser)

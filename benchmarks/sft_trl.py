@@ -28,7 +28,7 @@ import torch
 from benchmarks.grpo_job import GIB
 from benchmarks.grpo_trl import attention
 from benchmarks.sft_job import TINY, SFTJob
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from verl.models.families import load_family
 from verl.models.lora import LoraOptions
 
@@ -139,10 +139,10 @@ def log(**metrics: Any) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", type=Path, required=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--policy", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("--steps", type=int, default=2, help="timed, after one that warms up; two at most")
-    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--tiny", action="store_true", help="a tiny job, to check that it runs")
     args = parse_arguments(parser)
     import trl
 

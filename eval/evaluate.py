@@ -2,6 +2,8 @@
 
     python -m eval.evaluate benchmark=reasonvos model_path=CHECKPOINT data_path=ReasonVOS output_path=outputs/run \\
         sam2_checkpoint=sam2.1_hiera_large.pt
+    python -m eval.evaluate benchmark=mevis split=valid_u limit=20 model_path=CHECKPOINT data_path=MeViS \\
+        output_path=outputs/few sam2_checkpoint=sam2.1_hiera_large.pt
 
 One Ray actor per GPU (or `workers=` CPU processes) takes samples from one queue; the tracker follows the boxes through
 the whole video. A run that was stopped is continued by the same command. What a policy writes never ends a run; what
@@ -16,8 +18,9 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +30,17 @@ from ray.exceptions import RayActorError, RayTaskError
 from tqdm import tqdm
 
 from eval.metrics import MetricsConfig, complete, score
-from eval.options import EvaluateConfig, parse_overrides
+from eval.options import MIN_BATCH, EvaluateConfig, fill_in, parse_overrides, show_help
 from eval.records import PredictionRecord
 from eval.run_folder import RunFolder
+from eval.show_plan import show_plan
 from eval.worker import EvaluationWorker
+from veason.checkpoints import resolve_model
 from veason.data import open_benchmark
+from veason.data.selection import LEFT_OUT, Selection, read_exclusions, select_samples, write_left_out
 from veason.errors import DataError
 from veason.frames import check_frame_tokens, check_side
 from veason.model_info import read_model_info
-from veason.policy import check_checkpoint
 from veason.prompts import load_template
 from veason.tracking import check_tracker
 from verl.config import ConfigError
@@ -54,8 +59,12 @@ PACKAGES = [
 ]
 # Options that do not change the results, and those that the header records in another form.
 EXECUTION = ("workers", "batch_size", "tracker_frames", "gpu_memory_utilization", "kv_cache_gib", "enforce_eager")
-NOT_RECORDED = (*EXECUTION, "score", "output_path", "prompt_template")
-MIN_BATCH = 4  # samples; a policy is hardly faster at one than at four
+NOT_RECORDED = (*EXECUTION, "score", "output_path", "prompt_template", "settings", "idx", "num_parts")
+PLAN = "--plan"
+SWITCHES = """\
+--plan    show the options, samples, memory, time and disk, and exit
+--help    this list
+"""
 
 
 def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
@@ -63,30 +72,58 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
 
     Raises:
         DataError: no checkpoint, no tracker, a frame size that the policy would not see, more frames than a prompt can
-            hold, a benchmark that does not fit its annotation, or an output folder that holds another run or in which
-            one is at work.
+            hold, a benchmark that does not fit its annotation, samples whose files are missing, or an output folder
+            that holds another run or in which one is at work.
         RuntimeError: a worker died; what is done stays done.
     """
-    check_checkpoint(config.model_path)
-    check_tracker(config.tracker, config.all_tracker_options)
-    multiple = read_model_info(config.model_path).pixel_multiple
-    check_side(config.keyframe_resize, multiple)
-    benchmark = open_benchmark(config.benchmark, config.data_path, config.split)
-    samples = benchmark.samples[: config.limit]
-    shown = min(config.sampled_frames, max(len(sample.frames) for sample in samples))
-    check_frame_tokens(shown, config.keyframe_resize, multiple, config.max_prompt_length)
+    config, lines = fill_in(config)
+    for line in lines:
+        print(line, flush=True)
+    model = resolve_model(config.model_path)
+    for check in checks(replace(config, model_path=model)):
+        check()
+    benchmark = open_benchmark(config.benchmark, config.data_path, config.split, check=False)
+    selection = select_samples(
+        benchmark, read_exclusions(config.exclude), config.limit, config.on_missing, read_masks=config.score
+    )
+    samples = {index: benchmark.samples[index].sample_id for index in selection.indices}
+    check_frames(replace(config, model_path=model), max(len(benchmark.samples[index].frames) for index in samples))
     folder = RunFolder(config.output_path)
     with folder.locked():
-        done = folder.begin(make_header(config, benchmark.split, len(samples)))
-        left = [index for index, sample in enumerate(samples) if sample.sample_id not in done]
+        done = folder.begin(make_header(config, benchmark.split, selection, model))
+        write_left_out(folder.path, selection)
         print(f"{config.benchmark} ({benchmark.split}): {len(samples)} samples, {len(done)} done before", flush=True)
-        if left:
+        if selection.summary:
+            print(f"{selection.summary}, see {folder.path / LEFT_OUT}", flush=True)
+        if left := [index for index, name in samples.items() if name not in done]:
             run_workers(config, left)
-        records = folder.finish(sample.sample_id for sample in samples)
+        records = folder.finish(samples.values())
     failures = Counter(record.failure for record in records if record.failure)
     causes = ", ".join(f"{count} {cause}" for cause, count in failures.most_common()) or "none"
     print(f"empty masks: {causes}; everything in {config.output_path}", flush=True)
     return records
+
+
+def checks(config: EvaluateConfig) -> list[Callable[[], Any]]:
+    """What is checked before anything is loaded, beside `fill_in`; each raises DataError."""
+    return [
+        partial(check_tracker, config.tracker, config.all_tracker_options),
+        partial(check_frame_size, config),
+    ]
+
+
+def check_frame_size(config: EvaluateConfig) -> None:
+    """Refuse a frame size that the policy would not see; without a checkpoint nothing is known of it."""
+    folder = Path(config.model_path)
+    if (folder / "config.json").is_file() and config.keyframe_resize is not None:
+        check_side(config.keyframe_resize, read_model_info(folder).pixel_multiple)
+
+
+def check_frames(config: EvaluateConfig, longest: int) -> None:
+    """Refuse more frames than a prompt can hold; `longest` is the number of frames of the longest video."""
+    if config.sampled_frames is not None and config.keyframe_resize is not None:
+        multiple, shown = read_model_info(config.model_path).pixel_multiple, min(config.sampled_frames, longest)
+        check_frame_tokens(shown, config.keyframe_resize, multiple, config.max_prompt_length)
 
 
 def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
@@ -146,8 +183,8 @@ def sample_batches(indices: Sequence[int], largest: int, workers: int) -> Iterat
         start += size
 
 
-def make_header(config: EvaluateConfig, split: str, samples: int) -> dict[str, Any]:
-    """What is needed to repeat a run: settings, prompt, hashes of the weights, versions."""
+def make_header(config: EvaluateConfig, split: str, selection: Selection, model: str) -> dict[str, Any]:
+    """What is needed to repeat a run: settings, prompt, hashes of the weights (of the folder `model`), versions."""
     settings = asdict(config)
     for key in NOT_RECORDED:
         settings.pop(key)
@@ -155,9 +192,10 @@ def make_header(config: EvaluateConfig, split: str, samples: int) -> dict[str, A
     return {
         **settings,
         "split": split,
-        "samples": samples,
+        "samples": len(selection.indices),
+        "left_out": len(selection.left_out),
         "prompt": load_template(config.prompt_template),
-        "model_sha256": folder_hash(config.model_path),
+        "model_sha256": folder_hash(model),
         "sam2_sha256": file_hash(weights) if config.tracker == "sam2" and weights.is_file() else None,
         "versions": {"python": platform.python_version(), **dict(_installed())},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
@@ -188,8 +226,13 @@ def _installed() -> Iterator[tuple[str, str]]:
 
 
 def main(arguments: Sequence[str]) -> int:
+    if show_help(EvaluateConfig, __doc__, arguments, SWITCHES):
+        return 0
     try:
-        config = parse_overrides(EvaluateConfig, arguments)
+        words = [word for word in arguments if word != PLAN]
+        config = parse_overrides(EvaluateConfig, words)
+        if PLAN in arguments:
+            return show_plan(config, words, checks)
         evaluate(config)
         if config.score and open_benchmark(config.benchmark, config.data_path, config.split, check=False).has_truth:
             print(score(complete(MetricsConfig(config.output_path, config.data_path))))

@@ -19,11 +19,12 @@ from typing import Any
 from omegaconf import MISSING
 
 from eval.archive import write_archive
-from eval.options import check_limit, parse_overrides
+from eval.options import check_choice, check_limit, parse_overrides, show_help
 from eval.run_folder import PREDICTIONS, read_run
-from eval.scores import as_json, score_benchmark
-from eval.tables import Value, markdown, summarize
-from veason.data import detect_benchmark, find_benchmark, open_benchmark
+from eval.scores import as_json, open_truth, score_selection
+from eval.tables import Value, markdown, partial_split, summarize
+from veason.data import detect_benchmark, open_benchmark
+from veason.data.selection import ON_MISSING, Selection, read_exclusions, read_left_out, select_samples
 from veason.errors import DataError
 from veason.files import write_json
 from veason.metrics.scores import SampleScore
@@ -41,6 +42,8 @@ class MetricsConfig:
     benchmark: str | None = None  # null: that of the run, or the one whose files the data folder holds
     split: str | None = None  # null: that of the run, or the benchmark's usual one
     limit: int | None = None  # only the first so many samples; null: those of the run, or all
+    exclude: str | None = None  # text file of samples or videos to leave out, besides those that the run left out
+    on_missing: str = "fail"  # samples without their masks: fail, or skip (left out, named and counted)
     processes: int | None = None  # null: one per core, where there are videos enough
     output: str | None = None  # null: metrics.json in the predictions' folder
     archive: str | None = None  # write a server's archive to this file
@@ -48,9 +51,12 @@ class MetricsConfig:
 
     def __post_init__(self) -> None:
         check_limit(self.limit)
+        check_choice("on_missing", self.on_missing, ON_MISSING)
 
 
 def main(arguments: Sequence[str]) -> int:
+    if show_help(MetricsConfig, __doc__, arguments):
+        return 0
     try:
         config = complete(parse_overrides(MetricsConfig, arguments, ("predictions", "data")))
         if config.archive:
@@ -59,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
                     f"limit={config.limit}: a server takes a whole split, so archive= takes no limit, nor a run that "
                     "had one"
                 )
-            benchmark = open_benchmark(str(config.benchmark), config.data, config.split)
+            benchmark = open_benchmark(str(config.benchmark), config.data, config.split, check=False)
             count = write_archive(benchmark, Path(config.predictions), Path(config.archive))
             print(f"{config.archive}: {count} masks")
             if not benchmark.has_truth:
@@ -88,15 +94,28 @@ def score(config: MetricsConfig) -> str:
     predictions = Path(config.predictions)
     if not predictions.is_dir():
         raise DataError(f"no predictions at {predictions}")
-    name, split = str(config.benchmark), config.split
-    benchmark = find_benchmark(name)
-    scores = score_benchmark(name, config.data, split, predictions, config.processes, config.limit)
-    values = summarize(benchmark, scores)
+    name = str(config.benchmark)
+    earlier = read_left_out(predictions)
+    opened = open_truth(name, config.data, config.split)
+    exclude = set(earlier) | read_exclusions(config.exclude)
+    selection = select_samples(opened, exclude, config.limit, config.on_missing, frames=False)
+    selection.left_out.update((sample, earlier[sample]) for sample in selection.left_out.keys() & earlier.keys())
+    scores = score_selection(opened, name, selection, predictions, config.processes)
+    values = summarize(type(opened), scores)
     target = Path(config.output) if config.output else predictions / "metrics.json"
-    content = {"benchmark": name, "split": split, "table": _finite(values), "samples": as_json(scores)}
-    write_json(target, content)
-    table = markdown(benchmark, split, values, config.name)
-    return "\n".join([table, "", *_missing(scores), f"written to {target}"])
+    part = partial_split(type(opened), opened.split, scores, selection.left_out)
+    table = {"benchmark": name, "split": config.split, "part": part, "table": _finite(values)}
+    write_json(target, table | {"left_out": selection.left_out, "samples": as_json(scores)})
+    lines = [markdown(type(opened), opened.split, values, config.name, part), "", *_missing(scores)]
+    return "\n".join([*lines, *_left_out(selection), f"written to {target}"])
+
+
+def _left_out(selection: Selection) -> list[str]:
+    if selection.summary is None:
+        return []
+    names = list(selection.left_out)
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return [f"{selection.summary}: {', '.join(names[:MAX_NAMED])}{more}"]
 
 
 def _missing(scores: Sequence[SampleScore]) -> list[str]:

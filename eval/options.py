@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from veason.answers import READINGS
+from veason.checkpoints import resolve_model
+from veason.data.selection import ON_MISSING
+from veason.frames import FRAME_INDICES
+from veason.prompts import load_template
 from veason.resolve import nearest
-from verl.config import ConfigError
+from veason.settings import Settings, read_settings
+from verl.config import ConfigError, help_text, read_groups, wants_help
 
 T = TypeVar("T")
+SWITCHES = "--help    this list"
+
+MIN_BATCH = 4  # samples; a policy is hardly faster at one than at four
+FROM_SETTINGS = (
+    "sampled_frames",
+    "keyframe_resize",
+    "prompt_template",
+    "frame_index",
+    "repetition_penalty",
+    "reading",
+)
 
 
 @dataclass
 class EvaluateConfig:
     """One run of a policy over one benchmark."""
 
-    # the policy's checkpoint folder
+    # -- what is evaluated
+    # the policy's checkpoint: a folder, or a name on the Hugging Face hub
     model_path: str = field(default=MISSING, metadata={"published": "reasoning_model_path"})
     data_path: str = MISSING  # the benchmark's root folder
     output_path: str = MISSING  # masks and predictions.jsonl; a run that was stopped is continued there
     benchmark: str = "reasonvos"  # a name of veason.data.BENCHMARKS, or package.module:Class
     split: str | None = None  # null: the benchmark's main one
     limit: int | None = None  # only the first so many samples
+    exclude: str | None = None  # text file of samples or videos to leave out, as `python -m veason.audit` writes it
+    on_missing: str = "fail"  # samples that are missing or cannot be used: fail, or skip (left out, named and counted)
+    settings: str | None = None  # a veason.json; null: the one beside the checkpoint, if there is one
+    # -- tracker
     tracker: str = "sam2"  # or package.module:name
     tracker_options: dict[str, Any] = field(default_factory=dict)  # of the tracker
     sam2_config: str = "configs/sam2.1/sam2.1_hiera_l.yaml"  # a YAML file, or one that the sam2 package ships
     sam2_checkpoint: str | None = "${oc.env:SAM2_CHECKPOINT,null}"  # weights of SAM 2; "random" for a test without
-    sampled_frames: int = 8  # frames that the policy sees
-    keyframe_resize: int = 560  # their side in pixels
+    # -- prompt and answer
+    # The next six: null takes them from veason.json, or else 8, 560, our wording, absolute, 1.0 and strict
+    sampled_frames: int | None = None  # frames that the policy sees
+    keyframe_resize: int | None = None  # their side in pixels
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
+    frame_index: str | None = None  # what stands for a frame's time: its index in the video, or (relative) its position
+    repetition_penalty: float | None = None  # above 1: tokens that were written before become less likely
+    reading: str | None = None  # of the answers: strict, or published, which accepts what the published evaluation does
     temperature: float = 0.0  # 0 is greedy
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
+    top_p: float = 1.0  # nucleus sampling; 1 is off
     max_prompt_length: int = 7100  # tokens; a longer prompt is refused by name
     max_response_length: int = 1024  # tokens
-    seed: int = 0
+    seed: int = 0  # of sampling
+    # -- execution
     workers: int | None = None  # processes; null: one per GPU, or one on a machine without
     batch_size: int = 64  # samples that a worker's policy answers at once
     tracker_frames: int = 256  # a video of up to so many frames is encoded once for all its expressions, 16 MB a frame
@@ -47,9 +74,15 @@ class EvaluateConfig:
     enforce_eager: bool | None = None  # no CUDA graphs: a small policy starts sooner; null: on the CPU alone
     dtype: str = "auto"  # of the policy: bfloat16 on a GPU, float32 on the CPU
     score: bool = True  # print the table at the end, where the split has truth
+    idx: int | None = None  # of the published script; without effect: all workers share one queue of samples
+    num_parts: int | None = None  # as idx
 
     def __post_init__(self) -> None:
         check_limit(self.limit)
+        check_choice("on_missing", self.on_missing, ON_MISSING)
+        for key, valid in (("reading", READINGS), ("frame_index", FRAME_INDICES)):
+            if (value := getattr(self, key)) is not None:
+                check_choice(key, value, valid)
 
     @property
     def all_tracker_options(self) -> dict[str, Any]:
@@ -57,9 +90,46 @@ class EvaluateConfig:
         return {"sam2_config": self.sam2_config, "sam2_checkpoint": self.sam2_checkpoint} | self.tracker_options
 
 
+def fill_in(config: EvaluateConfig, download: bool = True) -> tuple[EvaluateConfig, list[str]]:
+    """The options with the checkpoint's folder and its settings (`veason.json`) in place of what is not given.
+
+    Returns:
+        The options, and lines for the person who gave them: what differs from the settings, and what has no effect.
+
+    Raises:
+        DataError: no checkpoint, or settings that cannot be read.
+    """
+    folder = resolve_model(config.model_path, download=download)
+    settings = read_settings(config.settings or folder)
+    template = None if config.prompt_template is None else load_template(config.prompt_template)
+    given = {key: getattr(config, key) for key in FROM_SETTINGS if key != "prompt_template"}
+    given["prompt_template"] = template
+    used = (settings or Settings()).with_given(**given)
+    lines = settings.differences(**given) if settings else []
+    if config.idx is not None or config.num_parts is not None:
+        lines.append("idx and num_parts have no effect: all workers of a run share one queue of samples")
+    if config.batch_size < MIN_BATCH:
+        lines.append(f"batch_size={config.batch_size} changes no answer, it is only slower than 64 samples at once")
+    return replace(config, **{key: getattr(used, key) for key in FROM_SETTINGS}), lines
+
+
+def check_choice(key: str, value: str, valid: Iterable[str]) -> None:
+    """Raises a ConfigError that lists what `key` can be."""
+    if value not in (valid := list(valid)):
+        raise ConfigError(f"{key}={value}{nearest(value, valid)}")
+
+
 def check_limit(limit: int | None) -> None:
     if limit is not None and limit < 1:
         raise ConfigError(f"limit={limit}: at least 1 sample, or null for all")
+
+
+def show_help(schema: type, description: str | None, arguments: Sequence[str], switches: str = SWITCHES) -> bool:
+    """Print what --help asks for, if it does; returns whether it did."""
+    if not wants_help(arguments):
+        return False
+    print(help_text(description or "", read_groups(schema, title="keys"), arguments, switches))
+    return True
 
 
 def parse_overrides(schema: type[T], arguments: Sequence[str], positional: Sequence[str] = ()) -> T:
@@ -85,6 +155,11 @@ def parse_overrides(schema: type[T], arguments: Sequence[str], positional: Seque
     if missing:
         raise ConfigError(f"missing: {' '.join(f'{key}=...' for key in missing)}")
     return OmegaConf.to_object(config)  # type: ignore[return-value]
+
+
+def given_keys(schema: type, arguments: Sequence[str], positional: Sequence[str] = ()) -> set[str]:
+    """The fields that a command line sets."""
+    return {key.partition(".")[0] for key, _ in _pairs(schema, arguments, positional)}
 
 
 def _pairs(schema: type, arguments: Sequence[str], positional: Sequence[str]) -> Iterator[tuple[str, str]]:

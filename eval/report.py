@@ -25,7 +25,7 @@ from markupsafe import Markup
 from omegaconf import MISSING
 
 from eval import metrics
-from eval.options import parse_overrides
+from eval.options import parse_overrides, show_help
 from eval.report_samples import TYPES, Record, SampleCard, draw_sample, make_card
 from eval.run_folder import PREDICTIONS, read_run
 from veason.data import Benchmark, open_benchmark
@@ -48,6 +48,8 @@ class ReportConfig:
 
 
 def main(arguments: Sequence[str]) -> int:
+    if show_help(ReportConfig, __doc__, arguments):
+        return 0
     try:
         target = write_report(parse_overrides(ReportConfig, arguments, ("run",)))
     except (ConfigError, DataError) as error:
@@ -66,8 +68,12 @@ def write_report(config: ReportConfig) -> Path:
     run = Path(config.run)
     header, found = read_run(run)
     records = [record.to_json() for record in found]
-    benchmark = open_benchmark(header["benchmark"], config.data or header["data_path"], header["split"], check=False)
+    data = config.data or header["data_path"]
+    if config.data is None and not Path(data).is_dir():
+        raise DataError(f"{run}: its data folder {data} is not here: say with data=FOLDER where the data set is")
+    benchmark = open_benchmark(header["benchmark"], data, header["split"], check=False)
     table, scores = read_scores(run, benchmark, records)
+    part = json.loads((run / "metrics.json").read_text(encoding="utf-8")).get("part") if table else None
     samples = {sample.sample_id: sample for sample in benchmark.samples}
     ranked = sorted(records, key=lambda record: scores.get(record["sample_id"], {}).get("JF", 0.0))
     names = [record["sample_id"] for record in ranked]
@@ -79,7 +85,7 @@ def write_report(config: ReportConfig) -> Path:
         cards.append(make_card(record, scores.get(name, {}), pictures))
     page = render_page(
         title=f"{header['benchmark']} {header['split'] or benchmark.split} \u00b7 {Path(header['model_path']).name}",
-        results=results_table(benchmark, table) if table else None,
+        results=results_table(benchmark, table, part) if table else None,
         outcomes=Counter(card.failure or "tracked" for card in cards).most_common(),
         histograms=histograms(cards) if table else [],
         cards=cards,
@@ -110,9 +116,13 @@ def read_scores(run: Path, benchmark: Benchmark, records: list[Record]) -> tuple
     return content["table"], scores
 
 
-def results_table(benchmark: Benchmark, table: Record) -> dict[str, Any]:
-    """The paper's rows, and the run's scores with their confidence intervals, in percent."""
-    paper = benchmark.paper_rows(benchmark.split)
+def results_table(benchmark: Benchmark, table: Record, part: str | None) -> dict[str, Any]:
+    """The paper's rows, and the run's scores with their confidence intervals, in percent.
+
+    Args:
+        part: why the paper's rows are not shown, as `eval.tables.partial_split` gives it.
+    """
+    paper = benchmark.paper_rows(benchmark.split) if part is None else ()
     return {
         "columns": list(table),
         "paper": [(method, [f"{row[name]:.1f}" if name in row else "" for name in table]) for method, row in paper],
@@ -123,7 +133,8 @@ def results_table(benchmark: Benchmark, table: Record) -> dict[str, Any]:
             )
             for value in table.values()
         ],
-        "note": benchmark.note,
+        "note": benchmark.note if paper else "",
+        "part": part if benchmark.paper_rows(benchmark.split) else None,
     }
 
 

@@ -17,7 +17,9 @@ import cv2
 import numpy as np
 
 from veason.data import Benchmark, VideoSample, open_benchmark
+from veason.data.selection import Selection, select_samples
 from veason.errors import DataError
+from veason.masks import read_mask
 from veason.metrics.scores import SampleScore
 
 VIDEOS_PER_PROCESS = 4  # at least; a process takes a second or two to start
@@ -35,34 +37,46 @@ def score_benchmark(
 
     Args:
         predictions: a run's folder, or other PNGs, 8-bit, not 0 is the object, in the benchmark's own layout.
-        processes: by default one per core, where there are videos enough; 1 works in this process.
+        processes: see `score_selection`.
 
     Raises:
         DataError: the split has no truth or no expression, or a prediction has another size than its video.
     """
-    opened = open_benchmark(benchmark, data, split)
+    opened = open_truth(benchmark, data, split)
+    return score_selection(opened, benchmark, select_samples(opened, limit=limit, frames=False), predictions, processes)
+
+
+def open_truth(benchmark: str, data: str | os.PathLike[str], split: str | None) -> Benchmark:
+    """A split that can be scored: it needs its annotation and masks, and no frame. Raises DataError."""
+    opened = open_benchmark(benchmark, data, split, check=False)
     if not opened.has_truth:
         raise DataError(
             f"{benchmark} {opened.split} has no public truth: make the server's archive with archive=FILE.zip"
         )
     if opened.missing_metrics:
         print(opened.missing_metrics, file=sys.stderr)
-    count = len(opened.samples[:limit])
-    videos = [
-        [index for index, _ in pairs]
-        for _, pairs in groupby(enumerate(opened.samples[:limit]), key=lambda pair: pair[1].video)
-    ]
-    if not videos:
-        raise DataError(f"{benchmark} {opened.split} holds no expression to score")
+    return opened
+
+
+def score_selection(
+    opened: Benchmark, name: str, selection: Selection, predictions: Path, processes: int | None = None
+) -> list[SampleScore]:
+    """Score some samples of a benchmark, in their order.
+
+    Args:
+        name: by which other processes open the benchmark.
+        processes: by default one per core, where there are videos enough; 1 works in this process.
+    """
+    videos = [list(indices) for _, indices in groupby(selection.indices, lambda index: opened.samples[index].video)]
     processes = min(processes or min(os.cpu_count() or 1, len(videos) // VIDEOS_PER_PROCESS) or 1, len(videos))
     if processes == 1:
         done: Iterable[list[SampleScore]] = (score_video(opened, video, predictions) for video in videos)
     else:
-        arguments = (benchmark, str(data), split, predictions)
+        arguments = (name, str(opened.root), opened.split, predictions)
         with ProcessPoolExecutor(processes, get_context("spawn"), _open_in_process, arguments) as pool:
             done = list(pool.map(_score_in_process, videos, chunksize=max(1, len(videos) // (8 * processes))))
     scores = [score for video in done for score in video]
-    assert len(scores) == count
+    assert len(scores) == len(selection.indices)
     return scores
 
 
@@ -86,11 +100,9 @@ def read_predictions(root: Path, sample: VideoSample) -> tuple[np.ndarray, np.nd
     present = np.zeros(len(sample.frames), bool)
     for index, frame in enumerate(sample.frames):
         path = folder / f"{frame}.png"
-        if not path.is_file():
+        if not os.path.lexists(path):
             continue
-        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if picture is None:
-            raise DataError(f"prediction cannot be read: {path}")
+        picture = read_mask(path, numbered=False, what="prediction")
         if picture.shape != values.shape[1:]:
             raise DataError(
                 f"prediction {path} is {picture.shape[0]}x{picture.shape[1]}, its video {sample.height}x{sample.width}"

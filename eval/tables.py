@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,8 @@ def summarize(benchmark: type[Benchmark], scores: Sequence[SampleScore], seed: i
     draws = np.random.default_rng(seed).multinomial(len(videos), np.full(len(videos), 1 / len(videos)), size=RESAMPLES)
     weights = np.vstack([np.ones(len(videos)), draws])  # the first row is the sample itself
     values = {column.title: _bootstrap(column, scores, videos, weights) for column in benchmark.columns}
-    return values | {title: Value(value) for title, value in benchmark.extra_metrics(scores).items()}
+    extra = {title: Value(value) for title, value in benchmark.extra_metrics(scores).items()}
+    return extra | values if benchmark.extra_first else values | extra
 
 
 def _bootstrap(column: Column, scores: Sequence[SampleScore], videos: Sequence[str], weights: np.ndarray) -> Value:
@@ -51,16 +52,38 @@ def _bootstrap(column: Column, scores: Sequence[SampleScore], videos: Sequence[s
     return Value(float(mean[0]), float(low), float(high))
 
 
-def markdown(benchmark: type[Benchmark], split: str | None, values: dict[str, Value], name: str) -> str:
-    """The paper's table with our row below it, each number with its interval."""
+def partial_split(
+    benchmark: type[Benchmark], split: str, scores: Sequence[SampleScore], left_out: Collection[str] = ()
+) -> str | None:
+    """Why a table is not one of a whole official split, beside which the paper's rows may stand; None where it is."""
+    if split in benchmark.official_size:
+        unit, official = benchmark.official_size[split]
+        count = len({score.video for score in scores}) if unit == "videos" else len(scores)
+        if count < official:
+            return f"{count:,} of the {official:,} {unit} of {benchmark.name} {split}"
+    return f"samples were left out ({len(left_out)})" if left_out else None
+
+
+def markdown(
+    benchmark: type[Benchmark], split: str, values: dict[str, Value], name: str, part: str | None = None
+) -> str:
+    """Our row with its intervals, below those of the paper's table where all of the official split was scored.
+
+    Args:
+        part: as `partial_split` gives it; then a caption takes the place of the paper's rows.
+    """
+    paper = benchmark.paper_rows(split)
     rows = [
         [method, *(f"{row[title]:.1f}" if title in row else "-" for title in values)]
-        for method, row in benchmark.paper_rows(split)
+        for method, row in (paper if part is None else ())
     ]
     rows.append([name, *(_cell(value) for value in values.values())])
     lines = [["Method", *values], ["---"] * (1 + len(values)), *rows]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{table}\n\n{benchmark.note}" if benchmark.note else table
+    notes = [benchmark.note] if benchmark.note and rows[:-1] else []
+    if paper and part is not None:
+        notes.append(f"Not comparable with the paper's table, which is of the whole split: {part}.")
+    return "\n\n".join([table, *notes])
 
 
 def _cell(value: Value) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,13 @@ def parse_published(text: str) -> ParsedResponse:
         failure = BAD_KEYFRAME if time is None or KEYFRAME_KEY not in fields else BAD_BOXES if boxes is None else None
     count = 0 if boxes is None else len(boxes)
     return ParsedResponse(has_layout(text), _published_share(text), time, boxes, count, failure)
+
+
+def parse_without_reasoning(text: str) -> ParsedResponse:
+    """`parse_published` where the whole response is `<answer>..</answer>`: the paper's ablation without reasoning."""
+    parsed = parse_published(text)
+    bare = text.startswith("<answer>") and text.endswith("</answer>")
+    return replace(parsed, has_layout=bare)
 
 
 def parse_strict(text: str) -> ParsedResponse:

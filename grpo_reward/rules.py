@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from grpo_reward.parsing import ParsedResponse, parse_published, parse_strict
+from grpo_reward.parsing import ParsedResponse, parse_published, parse_strict, parse_without_reasoning
 from grpo_reward.parts import (
     RewardContext,
     consistency_part,
@@ -115,6 +115,7 @@ RULES: dict[str, Rule] = {
     "ablation_keyframe_sft_only_sam": published("format", "keyframe", "consistency", boxes=matched_boxes),
     "ablation_keyframe_sft_only_external": published("format", "keyframe", "consistency", boxes=all_boxes),
     "boxes_only": published("format", "spatial"),
+    "no_reasoning": Rule(parse_without_reasoning, PARTS, matched_boxes),  # with data.reasoning: false
     # all predicted boxes are tracked, absent objects are absent, refusing is rewarded, boxes are finite and ordered
     "veason_strict": Rule(parse_strict, STRICT_PARTS, strict_boxes),
 }

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+LONG_WAIT = 10.0  # seconds; shorter waits are not shown
 
 
 class BudgetExhausted(RuntimeError):
@@ -16,8 +19,8 @@ class BudgetExhausted(RuntimeError):
 class Budget:
     """Requests and tokens, spent and in flight; a request starts only when it fits with those in flight.
 
-    A request's tokens are known once it is answered. Until then it counts as the largest request so far, so the total
-    exceeds the limit by at most the growth of the largest request.
+    A request's tokens are known once it is answered. Until then, and where a server does not report them, it counts as
+    the largest request so far, so the total exceeds the limit by at most the growth of the largest request.
 
     Args:
         max_requests: limit of billed requests; None: no limit.
@@ -33,11 +36,18 @@ class Budget:
         self._largest = 0
         self._changed = asyncio.Condition()
 
-    def record(self, tokens: int) -> None:
-        """Counts a billed request of this or an earlier run."""
+    @property
+    def estimates(self) -> bool:
+        """Whether a request's tokens can be estimated: one was reported."""
+        return self._largest > 0
+
+    def record(self, tokens: int | None) -> int:
+        """Counts a billed request of this or an earlier run; returns its tokens, estimated for None."""
+        tokens = self._largest if tokens is None else tokens
         self.requests += 1
         self.tokens += tokens
         self._largest = max(self._largest, tokens)
+        return tokens
 
     async def reserve(self) -> None:
         """Waits until one more request fits.
@@ -52,13 +62,17 @@ class Budget:
                 await self._changed.wait()
             self.in_flight += 1
 
-    async def settle(self, tokens: int | None) -> None:
-        """Ends a reserved request; `tokens` is its cost, or None when it was not billed."""
+    async def settle(self, tokens: int | None, billed: bool = True) -> int:
+        """Ends a reserved request; returns what it counts.
+
+        Args:
+            tokens: its cost; None where it is not known.
+        """
         async with self._changed:
             self.in_flight -= 1
-            if tokens is not None:
-                self.record(tokens)
+            counted = self.record(tokens) if billed else 0
             self._changed.notify_all()
+            return counted
 
     def _fits(self) -> bool:
         pending = self.in_flight + 1
@@ -77,11 +91,14 @@ class RateLimiter:
         tries: requests for one answer before it is left to the next run.
         first_delay: seconds after the first failure, doubled after each further one.
         max_delay: upper bound of the doubling in seconds; Retry-After may be longer.
+        report: called with one line when a long wait begins.
     """
 
     tries: int = 8
     first_delay: float = 1.0
     max_delay: float = 60.0
+    report: Callable[[str], None] = lambda _: None
+    _told_until: float = 0.0  # time.monotonic()
     _blocked_until: float = 0.0  # time.monotonic()
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -94,12 +111,16 @@ class RateLimiter:
         while (remaining := self._blocked_until - time.monotonic()) > 0 and not self._stopped.is_set():
             await self._wait(remaining)
 
-    async def back_off(self, failures: int, retry_after: float | None) -> None:
-        """Waits after the `failures`-th failure (from 1) of one question."""
+    async def back_off(self, failures: int, retry_after: float | None, why: str = "") -> None:
+        """Waits after the `failures`-th failure (from 1) of one question, which `why` describes."""
         if retry_after is not None:
             self._blocked_until = max(self._blocked_until, time.monotonic() + retry_after)
         delay = min(self.first_delay * 2 ** (failures - 1), self.max_delay) * random.uniform(0.5, 1.0)
-        await self._wait(max(delay, retry_after or 0.0))
+        delay = max(delay, retry_after or 0.0)
+        if delay >= LONG_WAIT and time.monotonic() >= self._told_until and not self._stopped.is_set():
+            self._told_until = time.monotonic() + delay  # one line, however many requests wait
+            self.report(f"waiting {delay:.0f} s: {why}")
+        await self._wait(delay)
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

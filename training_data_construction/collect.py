@@ -2,32 +2,55 @@
 
 An expression is open until it is accepted (an answer passed the checks) or rejected (three answers failed them, or the
 server refused the question). The journal is the only state: a run that was killed and restarted repeats only the
-requests that were in flight.
+requests that were in flight, which count as lost.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from training_data_construction.budget import Budget, BudgetExhausted, RateLimiter
 from training_data_construction.journal import Journal
+from training_data_construction.replies import Reply
+from training_data_construction.request_log import RequestLog
 from training_data_construction.teacher_checks import check_answer, strip_thinking
 from training_data_construction.teacher_progress import Progress
 from training_data_construction.teacher_prompts import WORKED_EXAMPLES
 from training_data_construction.teacher_tasks import TeacherTask
-from training_data_construction.teachers import (
-    QuestionRefused,
-    Reply,
-    Teacher,
-    TeacherError,
-    TeacherQuestion,
-    TemporaryError,
-)
+from training_data_construction.teachers import QuestionRefused, Teacher, TeacherError, TeacherQuestion, TemporaryError
 from veason.errors import DataError
+from veason.frames import FRAME_INDICES
 
 MAX_CONSECUTIVE_FAILURES = 5  # expressions without an answer, after which the server counts as down
+MAX_REJECTED_AT_START = 20  # expressions that are rejected before any is accepted, after which no more is spent
+MAX_LOST = 3  # requests about one expression in a run that may have been billed and gave no answer
+
+
+class Received(NamedTuple):
+    """A reply, its request's number in the journal, and the tokens that it counts in the budget."""
+
+    reply: Reply
+    number: int
+    tokens: int
+
+
+def next_question(task: TeacherTask, answers: int, reason: str | None) -> TeacherQuestion:
+    """The question about the reasoning, with another worked example each time.
+
+    Args:
+        answers: given so far, none of which was accepted.
+        reason: why the last one was not.
+    """
+    return TeacherQuestion(task, (task.example + answers) % len(WORKED_EXAMPLES), reason)
+
+
+def check_reasoning(task: TeacherTask, text: str, max_words: int) -> str | None:
+    """`check_answer` of a task."""
+    return check_answer(text, task.keyframe_time, task.sample.expression, max_words)
 
 
 @dataclass
@@ -39,7 +62,9 @@ class Collector:
         journal: receives the answers; the state is read from it.
         budget, limiter: how much may be spent, and how fast.
         workers: maximum number of requests in flight.
-        max_words: see `check_answer`.
+        max_words: the longest answer that is accepted.
+        make_question, check: what is asked, and why an answer is not accepted; see `next_question` and
+            `check_reasoning`.
         skip_bad_samples: an unreadable frame leaves its expression open instead of ending the run.
         report: called after each finished expression with its state.
 
@@ -54,12 +79,15 @@ class Collector:
     limiter: RateLimiter
     workers: int = 32
     max_words: int = 500
+    make_question: Callable[[TeacherTask, int, str | None], TeacherQuestion] = next_question
+    check: Callable[[TeacherTask, str, int], str | None] = check_reasoning
     skip_bad_samples: bool = False
     report: Callable[[Progress], None] = lambda _: None
     stop_reason: str | None = None
     open_errors: list[str] = field(default_factory=list)
     _answered: bool = False  # a request of this run was answered
     _model_answered: bool = False  # this model has answered, in this run or an earlier one
+    _accepted: bool = False  # an answer was accepted, in this run or an earlier one
     _failures: int = 0  # consecutive expressions without an answer
     _error: BaseException | None = None
 
@@ -70,12 +98,13 @@ class Collector:
             progress: sample id -> state, see `read_progress`.
 
         Raises:
-            TeacherError: no request can succeed; raised after the requests in flight are journaled.
+            TeacherError: no request can succeed, or the first expressions are all rejected; raised after the requests
+                in flight are journaled.
         """
-        for entry in self.journal.entries:
-            if not entry.get("refused"):
-                self.budget.record(entry.get("prompt_tokens", 0) + entry.get("completion_tokens", 0))
-                self._model_answered |= entry.get("model") == self.teacher.model
+        self.log = RequestLog(self.journal, self.budget)
+        answers = [entry for entry in self.journal.entries if "text" in entry and not entry.get("refused")]
+        self._model_answered = any(entry.get("model") == self.teacher.model for entry in answers)
+        self._check_rejections(progress)
         queue = iter([task for task in tasks if progress[task.sample.sample_id].open])
         while not self._answered and self.stop_reason is None and (task := next(queue, None)) is not None:
             await self._finish(task, progress)  # sequentially: a wrong key or address fails at the first request
@@ -98,6 +127,7 @@ class Collector:
         try:
             while state.open and await self._ask(task, state):
                 pass
+            self._check_rejections(progress)
         except BudgetExhausted as error:
             self.stop(str(error))
         except Exception as error:  # raised by `run` after the requests in flight are journaled
@@ -108,62 +138,65 @@ class Collector:
 
     async def _ask(self, task: TeacherTask, state: Progress) -> bool:
         """Journals one answer; False when there is none and the expression stays open."""
-        example = (task.example + state.answers) % len(WORKED_EXAMPLES)
-        question = TeacherQuestion(task, example, state.reasons[-1] if state.reasons else None)
+        question = self.make_question(task, state.answers, state.reasons[-1] if state.reasons else None)
         try:
-            reply = await self._reply(question)
+            received = await self._receive(question)
         except QuestionRefused as error:
             self._count_failure(task, str(error), fatal=not self._model_answered)
-            self._record(question, state, Reply(""), reason=str(error), refused=True)
+            self._record_refusal(question, state, str(error))
             return True
         except DataError as error:
             if not self.skip_bad_samples:
                 raise
             self.open_errors.append(f"{task.sample.sample_id}: {error}")
             return False
-        if reply is None:
+        if received is None:
             return False
         self._answered, self._model_answered, self._failures = True, True, 0
-        text = strip_thinking(reply.text)
+        reply = replace(received.reply, text=strip_thinking(received.reply.text))
         reason = "it was cut off at the token limit" if not reply.complete else None
-        reason = reason or check_answer(text, task.keyframe, task.sample.expression, self.max_words)
-        self._record(question, state, Reply(text, reply.prompt_tokens, reply.completion_tokens), reason)
+        reason = reason or self.check(task, reply.text, self.max_words)
+        self._record(question, state, received._replace(reply=reply), reason)
+        if reply.tokens is None and self.budget.max_tokens is not None and not self.budget.estimates:
+            raise TeacherError("the server reports no usage, so --max_tokens_total cannot be held: use --max_requests")
         return True
 
-    async def _reply(self, question: TeacherQuestion) -> Reply | None:
+    async def _receive(self, question: TeacherQuestion) -> Received | None:
         """The teacher's reply; None when all tries failed or the run is stopping."""
-        sample_id, message = question.task.sample.sample_id, ""
-        for failures in range(1, self.limiter.tries + 1):
+        sample_id, message, lost, failures = question.task.sample.sample_id, "", 0, 0
+        while failures < self.limiter.tries and lost < MAX_LOST:
             await self.limiter.wait_until_allowed()
             try:
                 return await self._try(question)
             except TemporaryError as error:
-                message = str(error)
+                message, lost, failures = str(error), lost + error.billed, failures + 1
                 if error.no_response and not self._answered:  # at the first request: probably a wrong address
                     raise TeacherError(message) from error
-                if error.billed:
-                    self.journal.append({"sample_id": sample_id, "lost": message})
-                if failures < self.limiter.tries:
-                    await self.limiter.back_off(failures, error.retry_after)
-        self.open_errors.append(f"{sample_id}: no answer in {self.limiter.tries} tries, the last one: {message}")
+                if failures < self.limiter.tries and lost < MAX_LOST:
+                    await self.limiter.back_off(failures, error.retry_after, message)
+        self.open_errors.append(f"{sample_id}: no answer in {failures} tries, the last one: {message}")
         self._count_failure(question.task, message, fatal=not self._answered)
         return None
 
-    async def _try(self, question: TeacherQuestion) -> Reply | None:
-        """One request within the budget; None when the run is stopping."""
+    async def _try(self, question: TeacherQuestion) -> Received | None:
+        """One request within the budget, journaled before and after; None when the run is stopping."""
         await self.budget.reserve()
-        cost: int | None = None  # tokens; None: not billed
+        sample_id = question.task.sample.sample_id
+        if self.stop_reason is not None:
+            await self.budget.settle(None, billed=False)
+            return None
+        number = self.log.sent(sample_id)
         try:
-            if self.stop_reason is not None:
-                return None
             reply = await self.teacher.answer(question)
-            cost = reply.prompt_tokens + reply.completion_tokens
-            return reply
-        except TemporaryError as error:
-            cost = 0 if error.billed else None
+        except Exception as error:
+            billed = isinstance(error, TemporaryError) and error.billed
+            counted = await self.budget.settle(None, billed)
+            if billed:
+                self.log.lost(sample_id, number, str(error), counted)
+            else:
+                self.log.unbilled(sample_id, number, str(error))
             raise
-        finally:
-            await self.budget.settle(cost)
+        return Received(reply, number, await self.budget.settle(reply.tokens))
 
     def _count_failure(self, task: TeacherTask, message: str, fatal: bool) -> None:
         """Ends the run at a fatal failure or at the last of several consecutive ones."""
@@ -171,21 +204,46 @@ class Collector:
         if fatal or self._failures >= MAX_CONSECUTIVE_FAILURES:
             raise TeacherError(f"{task.sample.sample_id}: {message}")
 
-    def _record(
-        self, question: TeacherQuestion, state: Progress, reply: Reply, reason: str | None, refused: bool = False
-    ) -> None:
+    def _check_rejections(self, progress: dict[str, Progress]) -> None:
+        """Raises TeacherError when the first expressions are all rejected: the others would be, too."""
+        if self._accepted:
+            return
+        closed = [state for state in progress.values() if not state.open]
+        self._accepted = any(state.accepted is not None for state in closed)
+        if not self._accepted and len(closed) >= MAX_REJECTED_AT_START:
+            reasons = Counter(reason for state in closed for reason in state.reasons)
+            ((reason, count),) = reasons.most_common(1)
+            raise TeacherError(
+                f"the first {len(closed)} expressions are all rejected, so no more is spent; {count} of "
+                f"{reasons.total()} answers because {reason}. Change the model, --request_options or --max_words, then "
+                "ask again with --retry_rejected"
+            )
+
+    def _record(self, question: TeacherQuestion, state: Progress, received: Received, reason: str | None) -> None:
+        reply = received.reply
+        entry = {
+            **self._entry(question, reply.text, reason),
+            "answered_by": reply.model,
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+        }
+        self.log.answered(entry, received.number, received.tokens)
+        state.add(reply.text, reason)
+
+    def _record_refusal(self, question: TeacherQuestion, state: Progress, reason: str) -> None:
+        self.journal.append({**self._entry(question, "", reason), "refused": True})
+        state.add("", reason, refused=True)
+
+    def _entry(self, question: TeacherQuestion, text: str, reason: str | None) -> dict[str, Any]:
         entry = {
             "sample_id": question.task.sample.sample_id,
             "keyframe": question.task.keyframe,
             "frame_ids": question.task.frame_ids,
             "example": question.example,
             "model": self.teacher.model,
-            "text": reply.text,
+            "text": text,
             "reason": reason,
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": reply.completion_tokens,
         }
-        if self.teacher.size is not None:
-            entry["size"] = self.teacher.size
-        self.journal.append(entry | ({"refused": True} if refused else {}))
-        state.add(reply.text, reason, refused)
+        if question.task.frame_index != FRAME_INDICES[0]:
+            entry["frame_index"] = question.task.frame_index
+        return entry if self.teacher.size is None else {**entry, "size": self.teacher.size}

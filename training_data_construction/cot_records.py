@@ -6,11 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from training_data_construction.teacher_tasks import TeacherTask
 from veason import masks
 from veason.answers import format_answer
+from veason.data.split import held_out_videos
 from veason.prompts import Message, build_messages
 
 Record = dict[str, Any]
@@ -47,9 +46,9 @@ def build_record(
         for box in task.keyframe_boxes
         if box is not None or absent_objects == "zero"
     ]
-    answer = format_answer(thinking, task.keyframe, boxes)
+    answer = format_answer(thinking, task.keyframe_time, boxes)
     chain, separator, solution = answer.partition(THINK_END)
-    messages = build_messages(sample.expression, task.frame_ids, template, (size, size))
+    messages = build_messages(sample.expression, task.times, template, (size, size))
     return {
         "sample_id": sample.sample_id,
         "video": sample.video,
@@ -62,6 +61,7 @@ def build_record(
         "keyframe_resize": size,
         "frames": list(sample.frames),
         "frame_ids": task.frame_ids,
+        "frame_index": task.frame_index,
         "sampled_video_frames": [os.path.abspath(path) for path in task.paths],
         "CoT": chain + separator,
         "solution": solution.strip(),
@@ -81,8 +81,6 @@ def split_by_video(records: Sequence[Record], val_ratio: float, seed: int) -> tu
     Args:
         val_ratio: share of videos for validation; if above 0, at least one video, and never all.
     """
-    videos = sorted({record["video"] for record in records})
-    count = min(max(1, round(len(videos) * val_ratio)), len(videos) - 1) if val_ratio > 0 and videos else 0
-    held_out = {videos[index] for index in np.random.default_rng(seed).permutation(len(videos))[:count]}
+    held_out = held_out_videos((record["video"] for record in records), val_ratio, seed)
     train = [record for record in records if record["video"] not in held_out]
     return train, [record for record in records if record["video"] in held_out]

@@ -1,6 +1,7 @@
 """Samples a balanced subset of the ReVOS training expressions.
 
     python training_data_construction/data_sampling.py --input_json ReVOS/meta_expressions_train_.json
+    python training_data_construction/data_sampling.py --target_size 2000 --absent_size 200   # in $REVOS_ROOT
 
 There are four strata: referring or reasoning, with one or several objects. The quota of a stratum is the product of
 its two marginal ratios times the target size, which keeps the proportions of types and object counts. Shortfalls are
@@ -16,14 +17,15 @@ import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 if __package__ in (None, ""):  # run as a script: replace its folder on the path by the project's
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
+from veason.data.annotation import as_list, as_mapping, check_type
 from veason.data.sample import read_json
 from veason.errors import DataError, describe
 from veason.files import write_json
@@ -36,9 +38,9 @@ ABSENT = 2
 STRATA: tuple[Stratum, ...] = tuple((kind, number) for kind in TYPES.values() for number in ("single", "multiple"))
 
 
-def stratum_of(expression: dict[str, Any]) -> Stratum | None:
+def stratum_of(expression: Mapping[str, Any]) -> Stratum | None:
     """The stratum of an expression; None for an absent target or an expression without objects."""
-    kind, objects = TYPES.get(expression["type_id"]), len(expression["obj_id"])
+    kind, objects = TYPES.get(expression["type_id"]), len(as_list(expression["obj_id"], "obj_id", empty=True))
     if kind is None or objects == 0:
         return None
     return kind, "single" if objects == 1 else "multiple"
@@ -51,9 +53,12 @@ def group_by_stratum(videos: dict[str, Any]) -> tuple[dict[Stratum, list[Key]], 
     for video, entry in videos.items():
         for exp_id, expression in entry["expressions"].items():
             try:
-                stratum, is_absent = stratum_of(expression), expression["type_id"] == ABSENT
-            except KeyError as error:
-                raise DataError(f"expression {exp_id} of video {video} has no {error}") from None
+                asked = as_mapping(expression, "it")
+                check_type(asked["type_id"])
+                stratum, is_absent = stratum_of(asked), asked["type_id"] == ABSENT
+            except (KeyError, DataError) as error:
+                reason = f"it has no {error}" if isinstance(error, KeyError) else error
+                raise DataError(f"expression {exp_id} of video {video}: {reason}") from None
             if stratum is not None:
                 strata[stratum].append((video, exp_id))
             elif is_absent:
@@ -120,20 +125,22 @@ def distribution(strata: dict[Stratum, list[Key]], absent: Sequence[Key], chosen
 
 def read_annotation(path: Path) -> dict[str, Any]:
     """Reads the annotation file and checks that it has videos with expressions by id."""
-    content = read_json(path)
-    videos = content.get("videos") if isinstance(content, dict) else None
-    if not isinstance(videos, dict) or not all(isinstance(entry.get("expressions"), dict) for entry in videos.values()):
-        raise DataError(f'input is not a ReVOS annotation ("videos" with "expressions" by id): {path}')
-    return content
+    content = as_mapping(read_json(path, "input"), f"input {path}")
+    videos = as_mapping(content.get("videos"), f"{path}: videos")
+    for video, entry in videos.items():
+        as_mapping(
+            as_mapping(entry, f"{path}: video {video}").get("expressions"), f"{path}: video {video}: expressions"
+        )
+    return dict(content)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--input_json", help="default: $REVOS_ROOT/meta_expressions_train_.json")
     parser.add_argument("--output_json", help="default: meta_expressions_train_select.json beside the input")
-    parser.add_argument("--target_size", type=int, default=10_000)
+    parser.add_argument("--target_size", type=int, default=10_000, help="expressions with a target to sample")
     parser.add_argument("--absent_size", type=int, default=0, help="expressions with absent targets (type 2) to add")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
     options = parse_arguments(parser, arguments)
     if not options.input_json and not os.environ.get("REVOS_ROOT"):
         raise SystemExit("data_sampling: set --input_json, or REVOS_ROOT to the folder of ReVOS")
@@ -148,7 +155,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen = sample_keys(strata, options.target_size, rng)
         chosen |= set(rng.sample(absent, min(options.absent_size, len(absent))))
         write_json(output, select(content, chosen), indent=4, ensure_ascii=False)
-    except (DataError, OSError) as error:
+    except UnicodeEncodeError as error:
+        raise SystemExit(f"data_sampling: {source} holds half of a character ({describe(error)})") from None
+    except DataError as error:
+        raise SystemExit(f"data_sampling: {error}") from None
+    except OSError as error:
         raise SystemExit(f"data_sampling: {describe(error)}") from None
     print(distribution(strata, absent, chosen))
     print(f"{len(chosen)} expressions written to {output}")

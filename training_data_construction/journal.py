@@ -21,12 +21,14 @@ class Journal:
     """Opens or creates the journal at `path`; `entries` has its existing and appended lines.
 
     Raises:
-        JournalError: another process writes it, or a line other than the last is invalid.
+        JournalError: another process writes it, it is no file, or a line other than the last is invalid.
     """
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and not self.path.is_file():  # opening a FIFO would wait
+            raise JournalError(f"{self.path} is not a file")
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,8 +44,11 @@ class Journal:
         end = 0  # bytes of the complete lines
         for number, line in enumerate(lines, start=1):
             try:
-                entries.append(json.loads(line))
-            except ValueError as error:
+                entry = json.loads(line)
+                if not isinstance(entry, dict):
+                    raise ValueError("it is no object")
+                entries.append(entry)
+            except (ValueError, RecursionError) as error:
                 if number < len(lines):
                     raise JournalError(f"{self.path}, line {number} is not valid JSON: {error}") from error
                 os.ftruncate(self._file.fileno(), end)  # incomplete after a kill

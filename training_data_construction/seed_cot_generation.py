@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -40,25 +39,29 @@ from training_data_construction.collect import Collector
 from training_data_construction.cot_records import build_record, split_by_video
 from training_data_construction.journal import Journal, JournalError
 from training_data_construction.llamafactory_export import export_llamafactory
+from training_data_construction.teacher_options import add_teacher_options
 from training_data_construction.teacher_progress import Progress, read_progress
 from training_data_construction.teacher_tasks import MAX_PER_VIDEO, TEACHER_FRAMES, TeacherTask, plan_tasks
 from training_data_construction.teachers import TeacherError, load_teacher
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.data import BENCHMARKS, find_benchmark
-from veason.data.revos import SELECTED
-from veason.data.training import open_training_split, read_exclusions
+from veason.data.revos import SELECTED, missing_selection
+from veason.data.selection import read_exclusions
+from veason.data.training import open_training_split
 from veason.errors import DataError, describe
 from veason.files import write_json
+from veason.frames import ANCHORS, FRAME_INDICES
 
 STATUS_OPEN = 3  # exit status
+SILENCE = 30.0  # seconds without a reply, after which it is said
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     _add_data_options(parser.add_argument_group("data"))
     _add_record_options(parser.add_argument_group("records"))
-    _add_teacher_options(parser.add_argument_group("teacher"))
+    add_teacher_options(parser.add_argument_group("teacher"))
     args = parse_arguments(parser, arguments)
     if not args.data_root:
         parser.error("set --data_root, or REVOS_ROOT to the folder of ReVOS")
@@ -77,6 +80,8 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
     )
     add("--max_per_video", type=int, default=MAX_PER_VIDEO, help="most expressions per video (%(default)s)")
     add("--sampled_frames", type=int, default=TEACHER_FRAMES, help="N of the training frame rule (%(default)s)")
+    add("--anchor", choices=ANCHORS, default=ANCHORS[0], help="how the keyframe is chosen (%(default)s)")
+    add("--frame_index", choices=FRAME_INDICES, default=FRAME_INDICES[0], help="what stands for a frame's time")
     add("--include_absent", action="store_true", help="also expressions with absent targets")
     add("--exclude", help="text file of sample ids or videos to skip, as written by python -m veason.audit")
     add(
@@ -119,30 +124,6 @@ def _add_record_options(group: argparse._ArgumentGroup) -> None:
     add("--val_ratio", type=float, default=0.0, help="share of the videos for validation (%(default)s)")
 
 
-def _add_teacher_options(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add(
-        "--teacher",
-        default="openai",
-        help="openai, toy, or package.module:name of a class with reason(sample, keyframe, times)",
-    )
-    add("--base_url", help="an OpenAI-compatible server; default: OpenAI's own")
-    add("--model", help="the model's name at the server")
-    add(
-        "--request_options",
-        type=json.loads,
-        default={"max_tokens": 2048},
-        help="further fields of each request, as JSON",
-    )
-    add("--max_words", type=int, default=500, help="longer answers are not accepted (%(default)s)")
-    add("--workers", type=int, default=32, help="requests in flight (%(default)s)")
-    add("--timeout", type=float, default=180.0, help="seconds until a request fails (%(default)s)")
-    add("--tries", type=int, default=8, help="requests for one answer, before it is left to the next run (%(default)s)")
-    add("--first_delay", type=float, default=1.0, help="seconds before the second try, then doubled (%(default)s)")
-    add("--max_requests", type=int, help="limit of billed requests over all runs with this --output")
-    add("--max_tokens_total", type=int, help="limit of prompt and completion tokens over all runs with this --output")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
     args = read_options(arguments)
@@ -157,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.max_per_video,
             args.sampled_frames,
             args.on_bad_sample,
+            args.anchor,
+            args.frame_index,
         )
         teacher = load_teacher(
             args.teacher,
@@ -169,6 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         with Journal(args.output / "journal.jsonl") as journal:
             progress = read_progress(journal.entries, tasks, teacher.size)
+            if args.retry_rejected:
+                reopen_rejected(journal, progress)
             collector = Collector(
                 teacher=teacher,
                 journal=journal,
@@ -178,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 max_words=args.max_words,
                 skip_bad_samples=args.on_bad_sample == "skip",
             )
-            asyncio.run(_collect(collector, tasks, progress))
+            asyncio.run(collect(collector, tasks, progress))
         write_outputs(args, tasks, progress)
     except (DataError, TeacherError, JournalError, OSError) as error:
         print(f"error: {describe(error)}", file=sys.stderr)
@@ -186,7 +171,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _summarize(collector, progress, bad)
 
 
-async def _collect(collector: Collector, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:
+def reopen_rejected(journal: Journal, progress: dict[str, Progress]) -> None:
+    """Journals that the rejected expressions are open again, as if nothing had been answered."""
+    for sample_id, state in progress.items():
+        if not state.open and state.accepted is None:
+            journal.append({"sample_id": sample_id, "reopened": True})
+            state.reopen()
+
+
+async def collect(collector: Collector, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:
     """Runs the collector with a progress bar.
 
     The first interrupt waits for the requests in flight, the second does not.
@@ -196,7 +189,7 @@ async def _collect(collector: Collector, tasks: Sequence[TeacherTask], progress:
 
     def interrupt() -> None:
         collector.stop("interrupted")
-        tqdm.write("waiting for the requests in flight; interrupt again to abandon them", file=sys.stderr)
+        _say("waiting for the requests in flight; interrupt again to abandon them")
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
@@ -214,7 +207,25 @@ async def _collect(collector: Collector, tasks: Sequence[TeacherTask], progress:
             bar.update()
 
         collector.report = report
-        await collector.run(tasks, progress)
+        collector.limiter.report = _say
+        waiting = asyncio.create_task(_tell_silence(collector.budget))
+        try:
+            await collector.run(tasks, progress)
+        finally:
+            waiting.cancel()
+
+
+async def _tell_silence(budget: Budget) -> None:
+    """Says that the run waits, each time that no reply has come for `SILENCE` seconds."""
+    while True:
+        before = budget.requests
+        await asyncio.sleep(SILENCE)
+        if budget.requests == before and budget.in_flight:
+            _say(f"no reply for {SILENCE:.0f} s; {budget.in_flight} requests in flight")
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
 
 
 def write_outputs(args: argparse.Namespace, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:
@@ -261,11 +272,22 @@ def _summarize(collector: Collector, progress: dict[str, Progress], bad: dict[st
 
 
 def _annotation(args: argparse.Namespace) -> str | None:
-    """The annotation file, as a name in the data root or a path, or the name of a split."""
+    """The annotation file, as a name in the data root or a path, or the name of a split.
+
+    Raises:
+        DataError: it is neither; names the places.
+    """
+    root = Path(args.data_root)
     name = args.input_json or (SELECTED if args.benchmark == "revos" else None)
-    if name is None or name in find_benchmark(args.benchmark).splits or (Path(args.data_root) / name).is_file():
+    if name is None or name in find_benchmark(args.benchmark).splits or (root / name).is_file():
         return name
-    return str(Path(name).absolute())
+    if Path(name).is_file():
+        return str(Path(name).absolute())
+    if root.is_dir() and args.input_json is None:
+        raise DataError(missing_selection(root))
+    if root.is_dir():
+        raise DataError(f"--input_json {name}: no such file in --data_root {root}, nor as {Path(name).absolute()}")
+    return name  # the folder is missing, which is said when it is opened
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def check_answer(text: str, keyframe: int, expression: str, max_words: int = 500
         return f"it was longer than {max_words} words"
     if found := MARKUP.search(text):
         return f"it contained the markup {found.group()}"
-    return _check_steps(text) or _check_keyframe(text, keyframe) or _check_annotation_mentions(text, expression)
+    return _check_steps(text) or _check_keyframe(text, keyframe) or check_annotation_mentions(text, expression)
 
 
 def _check_steps(text: str) -> str | None:
@@ -97,7 +97,8 @@ def _check_keyframe(text: str, keyframe: int) -> str | None:
     return None
 
 
-def _check_annotation_mentions(text: str, expression: str) -> str | None:
+def check_annotation_mentions(text: str, expression: str) -> str | None:
+    """Why a text gives away what was drawn onto the frames, in words that the expression does not have; None else."""
     described = expression.lower()
     for pattern in ANNOTATION_MENTIONS:
         for found in pattern.finditer(text):

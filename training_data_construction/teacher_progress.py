@@ -8,7 +8,9 @@ from typing import Any
 
 from training_data_construction.teacher_tasks import TeacherTask
 from training_data_construction.teachers import TeacherError
+from veason.frames import FRAME_INDICES
 
+ENTRY = {"keyframe", "frame_ids", "text", "reason"}  # keys of every answer in the journal
 MAX_ANSWERS = 3  # answers that may fail the checks before an expression is rejected
 
 
@@ -33,6 +35,10 @@ class Progress:
         """Whether it needs another answer."""
         return self.accepted is None and not self.refused and self.answers < MAX_ANSWERS
 
+    def reopen(self) -> None:
+        """Forgets the answers, so that a rejected expression is asked about again."""
+        self.answers, self.accepted, self.reasons, self.refused = 0, None, [], False
+
     def add(self, text: str, reason: str | None, refused: bool = False) -> None:
         """Adds an answer, accepted when `reason` is None."""
         self.answers += 1
@@ -52,15 +58,23 @@ def read_progress(
         size: side in pixels of the frames in whose coordinates the teacher writes boxes; None if it writes none.
 
     Raises:
-        TeacherError: a journaled answer is about other frames than the task: the settings or the data have changed.
+        TeacherError: a journaled answer is about other frames than the task: the settings or the data have changed; or
+            a line is none that this program writes.
     """
     wanted = {task.sample.sample_id: task for task in tasks}
     progress = {sample_id: Progress() for sample_id in wanted}
     for entry in entries:
-        task = wanted.get(entry["sample_id"])
-        if task is None or "lost" in entry:
+        task = wanted.get(str(entry.get("sample_id")))
+        if task is not None and entry.get("reopened"):
+            progress[entry["sample_id"]].reopen()
+        if task is None or "text" not in entry:  # a line about a request
             continue
-        if (entry["keyframe"], entry["frame_ids"], entry.get("size")) != (task.keyframe, task.frame_ids, size):
+        if not entry.keys() >= ENTRY or not isinstance(entry["text"], str):
+            raise TeacherError(
+                f"{entry['sample_id']}: a line of the journal is no answer that this program has written"
+            )
+        shown = entry["keyframe"], entry["frame_ids"], entry.get("size"), entry.get("frame_index", FRAME_INDICES[0])
+        if shown != (task.keyframe, task.frame_ids, size, task.frame_index):
             hint = "use the same seed, sizes and data as before, or another --output"
             raise TeacherError(f"{entry['sample_id']}: the journal's answer is about other frames; {hint}")
         progress[entry["sample_id"]].add(entry["text"], entry["reason"], bool(entry.get("refused")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -16,7 +16,7 @@ from training_data_construction.teacher_prompts import WORKED_EXAMPLES
 from veason import masks
 from veason.data import Benchmark, VideoSample
 from veason.errors import DataError
-from veason.frames import anchored_frames, read_frame
+from veason.frames import ANCHORS, FRAME_INDICES, anchored_frames, read_frame, shown_times
 from veason.pictures import draw_boxes, jpeg_url
 
 TEACHER_FRAMES = 8  # N of the training rule
@@ -29,12 +29,13 @@ class TeacherTask:
     """One expression that the teacher reasons about.
 
     Attributes:
-        frame_ids: indices of the shown frames in the video, which are also their times in seconds.
+        frame_ids: indices of the shown frames in the video.
         keyframe: one of `frame_ids`.
         example: index of the worked example of the first request, 0 to 2.
         absent: the target is not in the video.
         paths: per shown frame its file.
         boxes: per shown frame and object the extreme pixels (left, top, right, bottom), None where it is not visible.
+        frame_index: what stands for a frame's time, see `veason.frames.shown_times`.
     """
 
     sample: VideoSample
@@ -44,6 +45,16 @@ class TeacherTask:
     absent: bool
     paths: list[Path]
     boxes: list[list[masks.Box | None]]
+    frame_index: str = FRAME_INDICES[0]
+
+    @property
+    def times(self) -> list[int]:
+        """The times of the shown frames, in seconds."""
+        return shown_times(self.frame_ids, self.frame_index)
+
+    @property
+    def keyframe_time(self) -> int:
+        return self.times[self.frame_ids.index(self.keyframe)]
 
     @property
     def keyframe_boxes(self) -> list[masks.Box | None]:
@@ -59,6 +70,8 @@ def plan_tasks(
     max_per_video: int = MAX_PER_VIDEO,
     sampled_frames: int = TEACHER_FRAMES,
     on_bad_sample: str = "raise",
+    anchor: str = ANCHORS[0],
+    frame_index: str = FRAME_INDICES[0],
 ) -> tuple[list[TeacherTask], dict[str, str]]:
     """Plans the tasks of a data set, in its order.
 
@@ -68,6 +81,8 @@ def plan_tasks(
         exclude: sample ids and video names to skip.
         max_per_video: most expressions per video; the first usable ones are taken.
         on_bad_sample: "raise", or "skip" for samples without masks, with missing frames or with masks of another size.
+        anchor: how the keyframe is chosen, see `veason.frames.anchored_frames`.
+        frame_index: see `TeacherTask`.
 
     Returns:
         The tasks, and for each skipped bad sample the reason.
@@ -76,30 +91,40 @@ def plan_tasks(
         DataError: there is no usable expression, or a bad sample.
     """
     excluded, taken, bad = set(exclude), Counter[str](), dict[str, str]()
+    hint = "(--exclude or --on_bad_sample skip omits it)"
+    for entry in benchmark.rejected:
+        if not excluded & {entry.name, entry.video}:
+            if on_bad_sample != "skip":
+                raise DataError(f"{entry.name}: {entry.reason} {hint}")
+            bad[entry.name] = entry.reason
     tasks = []
     for sample in tqdm(benchmark.samples, desc="planning", unit="expr", disable=None, leave=False):
         unwanted = excluded & {sample.sample_id, sample.video} or (sample.type_id == 2 and not include_absent)
         if unwanted or taken[sample.video] >= max_per_video:
             continue
         try:
-            tasks.append(_plan(benchmark, sample, seed, sampled_frames))
+            task = _plan(benchmark, sample, seed, sampled_frames, anchor)
+            tasks.append(replace(task, frame_index=frame_index))
             taken[sample.video] += 1
         except DataError as error:
             if on_bad_sample != "skip":
-                raise DataError(f"{error} (--exclude or --on_bad_sample skip omits it)") from error
+                raise DataError(f"{error} {hint}") from error
             bad[sample.sample_id] = str(error)
     if not tasks:
-        raise DataError(f"no expression to ask about in {benchmark.meta_path}")
+        left_out = f"; {len(bad)} bad samples, first {next(iter(bad.items()))}" if bad else ""
+        raise DataError(f"no expression to ask about in {benchmark.meta_path}{left_out}")
     return tasks, bad
 
 
-def _plan(benchmark: Benchmark, sample: VideoSample, seed: int, sampled_frames: int) -> TeacherTask:
+def _plan(benchmark: Benchmark, sample: VideoSample, seed: int, sampled_frames: int, anchor: str) -> TeacherTask:
     if problems := benchmark.training_problems(sample):
         raise DataError(f"{sample.sample_id}: {problems[0]}")
     absent = sample.type_id == 2
     areas = np.zeros(len(sample.frames)) if absent else benchmark.areas(sample)
+    if not absent and not areas.any():
+        raise DataError(f"{sample.sample_id}: no mask in any frame, in {benchmark.truth_path(sample)}")
     rng = np.random.default_rng([seed, zlib.crc32(sample.sample_id.encode())])
-    keyframe, frame_ids = anchored_frames(areas, sampled_frames, rng)
+    keyframe, frame_ids = anchored_frames(areas, sampled_frames, rng, anchor)
     tracks = [] if absent else benchmark.checked_tracks(sample, frame_ids)
     return TeacherTask(
         sample=sample,
@@ -127,12 +152,10 @@ def draw_pictures(task: TeacherTask) -> list[str]:
     """
     pictures = []
     for position, path in enumerate(task.paths):
-        frame = read_frame(path)
-        if frame.shape[:2] != (task.sample.height, task.sample.width):
-            size, annotated = frame.shape[:2], (task.sample.height, task.sample.width)
-            raise DataError(
-                f"{task.sample.sample_id}: frame {path} is {size}, the annotation says {annotated} (height, width)"
-            )
+        try:
+            frame = read_frame(path, (task.sample.height, task.sample.width))
+        except DataError as error:
+            raise DataError(f"{task.sample.sample_id}: {error}") from error
         height, width = teacher_size(*frame.shape[:2])
         picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         visible = [box for box in (task.boxes[position] if task.boxes else []) if box is not None]

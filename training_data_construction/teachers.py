@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import json
 import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import openai
 
+from training_data_construction.replies import MAX_BYTES, Reply, UnreadableReply, clean_text, read_reply
 from training_data_construction.teacher_prompts import teacher_content
 from training_data_construction.teacher_tasks import TeacherTask, draw_pictures
 from veason.resolve import resolve
@@ -25,6 +25,7 @@ FATAL_STATUS = {401, 402, 403, 404, 405}  # wrong key, account or address: no re
 REQUEST_STATUS = {400, 413, 415, 422, 451}  # this request is invalid; ends the run if no request has succeeded yet
 RETRY_STATUS = {408, 409, 425, 429}  # and every 5xx
 MAX_RETRY_AFTER = 600.0  # seconds
+MIN_KEY = 16  # characters; shorter ones stand for no key
 
 
 class TeacherError(RuntimeError):
@@ -64,18 +65,8 @@ class TeacherQuestion:
         task = self.task
         pictures = draw_pictures(task)
         return teacher_content(
-            task.sample.expression, task.frame_ids, task.keyframe, pictures, self.example, task.absent, self.reason
+            task.sample.expression, task.times, task.keyframe_time, pictures, self.example, task.absent, self.reason
         )
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A teacher's answer and its cost in tokens."""
-
-    text: str
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    complete: bool = True  # False when the answer was truncated at the server's token limit
 
 
 class Teacher(Protocol):
@@ -106,7 +97,10 @@ class OpenAITeacher:
         base_url: for example http://localhost:8000/v1; None: OpenAI's own.
         key: the API key, used in request headers only.
         options: further fields of the request, for example {"max_tokens": 2048, "temperature": 0.7}.
-        timeout: seconds until a request fails.
+        timeout: seconds until a request fails, from its start to the end of the reply.
+
+    Raises:
+        TeacherError: the key cannot be sent.
     """
 
     size: int | None = None  # it writes no boxes
@@ -116,58 +110,77 @@ class OpenAITeacher:
     ):
         self.model = model
         self.options = options or {}
-        self._key = key
-        self._client = openai.AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, timeout=timeout)
+        self._key, self._timeout = key.strip(), timeout
+        if not (self._key.isascii() and self._key.isprintable()):  # HTTP libraries quote such a header in their errors
+            raise TeacherError("OPENAI_API_KEY holds a character that no key has, such as a line break")
+        self._client = openai.AsyncOpenAI(
+            api_key=self._key,
+            base_url=base_url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),  # a redirected POST becomes a GET
+        )
 
     async def answer(self, question: TeacherQuestion) -> Reply:
         """Sends one request; the caller retries within its budget."""
         content = await asyncio.to_thread(question.content)
+        request = self._client.chat.completions.with_streaming_response.create(
+            model=self.model,
+            messages=[{"role": "user", "content": content}],  # type: ignore[list-item, misc]
+            extra_body=self.options,
+        )
         try:
-            completion = await self._client.chat.completions.create(
-                model=self.model,
-                messages=[{"role": "user", "content": content}],  # type: ignore[list-item, misc]
-                extra_body=self.options,
-            )
+            async with asyncio.timeout(self._timeout), request as response:  # of the whole reply, also if it drips
+                body = await _read_body(response)
+            reply = read_reply(body)
+        except UnreadableReply as error:
+            raise _unreadable(self._quote(error)) from error
+        except TimeoutError as error:
+            raise _unreadable(f"the server did not answer within {self._timeout:g} s") from error
         except openai.APIStatusError as error:
             raise self._status_error(error) from error
         except openai.APIConnectionError as error:  # timeouts too
             connected = not type(error.__cause__).__name__.startswith("Connect")  # the HTTP client's ConnectError
             if connected and isinstance(error, openai.APITimeoutError):
-                message = "the server did not answer in time"
+                message = f"the server did not answer within {self._timeout:g} s"
             else:
                 message = f"the connection failed: {self._quote(error.__cause__ or error)}"
             raise TemporaryError(message, no_response=True, billed=connected) from error
-        except json.JSONDecodeError as error:  # an HTML page or a truncated body with status 200
-            raise _unreadable(f"the answer is not JSON: {self._quote(error.doc)}") from error
-        except openai.OpenAIError as error:
-            raise _unreadable(f"the answer could not be read: {self._quote(error)}") from error
-        return self._read(completion)
-
-    def _read(self, completion: Any) -> Reply:
-        choices = getattr(completion, "choices", None)  # a proxy may send a page or an error with status 200
-        if not choices or getattr(choices[0], "message", None) is None:
-            raise _unreadable(f"the answer holds no choice: {self._quote(completion)}")
-        usage = getattr(completion, "usage", None)
-        return Reply(
-            text=choices[0].message.content or "",
-            prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
-            completion_tokens=getattr(usage, "completion_tokens", 0) or 0,
-            complete=choices[0].finish_reason != "length",
-        )
+        except Exception as error:  # the HTTP library's own, while it reads a body
+            raise _unreadable(f"the connection failed: {type(error).__name__}: {self._quote(error)}") from error
+        return replace(reply, text=self._without_key(reply.text), model=self._without_key(reply.model or ""))
 
     def _status_error(self, error: openai.APIStatusError) -> Exception:
-        message = self._quote(f"{error.status_code} from {error.request.url}: {error.response.text or error}")
-        if error.status_code in FATAL_STATUS or "insufficient_quota" in str(error.body):
+        url, text, status = error.request.url, error.response.text or str(error), error.status_code
+        message = self._quote(f"{status} from {url.scheme}://{url.netloc.decode()}{url.path}: {text}")
+        if 300 <= status < 400:
+            target = self._quote(error.response.headers.get("location", "another address"))
+            return TeacherError(f"{message.partition(': ')[0]} redirects to {target}: give that address by --base_url")
+        if status in FATAL_STATUS or "insufficient_quota" in text:
             return TeacherError(message)
-        if error.status_code in RETRY_STATUS or error.status_code >= 500:
+        if status in RETRY_STATUS or status >= 500:
             return TemporaryError(message, retry_after=read_retry_after(error.response.headers.get("retry-after")))
-        if error.status_code in REQUEST_STATUS:
+        if status in REQUEST_STATUS:
             return QuestionRefused(message)
         return TeacherError(message)
 
     def _quote(self, text: object) -> str:
-        """The server's text, shortened and without the key."""
-        return " ".join(str(text).replace(self._key, "[key]").split())[:600]
+        """The server's text in one line, shortened and without the key."""
+        return " ".join(clean_text(self._without_key(str(text))).split())[:600]
+
+    def _without_key(self, text: str) -> str:
+        """The text without the key, if that is one: a word for a server without keys may stand in any answer."""
+        return text.replace(self._key, "[key]") if len(self._key) >= MIN_KEY else text
+
+
+async def _read_body(response: Any) -> bytes:
+    """The whole body. Raises UnreadableReply when it is larger than any answer."""
+    body = bytearray()
+    async for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise UnreadableReply(f"the answer has more than {MAX_BYTES >> 20} MiB")
+    return bytes(body)
 
 
 def _unreadable(message: str) -> TemporaryError:

@@ -1,6 +1,7 @@
 """`make demo`: every stage of the project on the toy world, with the commands of a real run, on a CPU or a GPU.
 
-    .venv/bin/python -m training_scripts.demo [--output outputs/demo] [--steps 12]
+    .venv/bin/python -m training_scripts.demo
+    .venv/bin/python -m training_scripts.demo --output outputs/demo --steps 12
 
 Data, teacher and a few steps of SFT from random weights come first. A useful SFT takes minutes on a GPU, so GRPO starts
 from the shipped toy policy and scores with the shipped toy tracker. The policy is evaluated on held-out videos before
@@ -23,7 +24,7 @@ from pathlib import Path
 import torch
 
 from training_scripts.toy.recipes import ToyPaths, evaluation_overrides, recipe
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.data import open_benchmark
 from veason.frames import read_frame
 from veason.masks import read_mask
@@ -152,15 +153,17 @@ def clear_folder(path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("outputs/demo"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs/demo"), help="folder of everything that the demo writes"
+    )
     parser.add_argument("--steps", type=int, default=12, help="GRPO steps")
     parser.add_argument(
         "--policy",
         type=Path,
         help=f"initial policy of GRPO; default: {SHIPPED_POLICY}, or the demo's own SFT where that is missing",
     )
-    parser.add_argument("--tracker", type=Path, default=Path("weights/toy_tracker"))
+    parser.add_argument("--tracker", type=Path, default=Path("weights/toy_tracker"), help="folder of the tracker")
     options = parse_arguments(parser)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ["DEMO_ROOT"] = str(options.output)  # read by configs/toy/demo.yaml and configs/toy/sft_demo.yaml

@@ -3,7 +3,8 @@
     <think>reasoning</think>
     <answer>{"keyframe_timestamp": 12, "bbox_2d_list": [[x1, y1, x2, y2], ...]}</answer>
 
-Parsing never raises and takes time linear in the length of the text, whatever the policy wrote.
+Parsing never raises and takes time linear in the length of the text, whatever the policy wrote. There are two readings:
+"strict", our own, and "published", which accepts what the evaluation of the published release accepts.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,9 @@ MAX_BOXES = 120  # boxes of one answer that are tracked or scored; further ones 
 # Why an answer could not be parsed; failures are counted under these names.
 NO_ANSWER, BAD_JSON, BAD_KEYFRAME, BAD_BOXES = "no_answer", "bad_json", "bad_keyframe", "bad_boxes"
 
+SINGLE_BOX_KEY = "bbox_2d"  # what the published evaluation reads where the list of boxes is no list
+
+_THOUGHT = re.compile(r"<think>([^<]+)</think>")
 _BETWEEN_TAGS = re.compile(r"</think>\s*+<answer>")
 
 
@@ -33,7 +37,8 @@ class Answer:
     Attributes:
         thinking: the text between the first `<think>` and its `</think>`; empty where there is none.
         keyframe: the time chosen among those shown; None where it could not be parsed.
-        boxes: (x1, y1, x2, y2) in pixels of the frames shown, finite, with x1 <= x2 and y1 <= y2; at most `MAX_BOXES`.
+        boxes: (x1, y1, x2, y2) in pixels of the frames shown, finite; at most `MAX_BOXES`. In the strict reading
+            x1 <= x2 and y1 <= y2.
         failure: None where the answer could be parsed, else one of the causes above. Without a failure `boxes` may be
             empty: the target is absent.
         num_listed: entries of the answer's list, unusable ones included; 0 for a list that says that the target is
@@ -48,7 +53,7 @@ class Answer:
 
 
 def parse_answer(text: str) -> Answer:
-    """Parse an answer as inference does.
+    """The strict reading: JSON, a whole number as the time.
 
     Entries that are no box are dropped, and a list of nothing but such entries is a failure. Two lists say that the
     target is absent, which is no failure: an empty one, and one of zero boxes only.
@@ -66,6 +71,38 @@ def parse_answer(text: str) -> Answer:
         return Answer(thinking, int(keyframe), (), None)
     boxes = tuple(box for box in map(_read_box, listed[:MAX_BOXES]) if box is not None)
     return Answer(thinking, int(keyframe), boxes, None if boxes else BAD_BOXES, len(listed))
+
+
+def parse_published_answer(text: str) -> Answer:
+    """The published reading, as `extract_bbox_points_think` of github.com/SitongGong/Veason-R1
+    (multi_gpu_eval_keyframe_sft_mod_reason_vos.py) reads.
+
+    Single quotes count as double ones, the time is what `int()` makes of it ("12", 12.5, true), an entry of the list is
+    read by its first four numbers, and one that has none makes the whole answer unusable. Where the list is no list,
+    the single box `bbox_2d` is read.
+    """
+    thought = _THOUGHT.search(text)
+    thinking = thought[1] if thought else ""
+    block = _between(text, "<answer>", "</answer>")
+    if block is None:
+        return Answer(thinking, None, (), NO_ANSWER)
+    fields = load_json(block.strip().replace("'", '"'))
+    if not isinstance(fields, dict):
+        return Answer(thinking, None, (), BAD_JSON)
+    try:
+        keyframe = int(fields.get(KEYFRAME_KEY, -1))
+    except (TypeError, ValueError, OverflowError):
+        return Answer(thinking, None, (), BAD_KEYFRAME)
+    listed = fields.get(BOXES_KEY)
+    if not isinstance(listed, list):
+        listed = [fields.get(SINGLE_BOX_KEY)] if BOXES_KEY in fields else [None]
+    boxes = [_first_four(entry) for entry in listed]
+    if None in boxes:
+        return Answer(thinking, keyframe, (), BAD_BOXES, len(listed))
+    return Answer(thinking, keyframe, tuple(box for box in boxes[:MAX_BOXES] if box is not None), None, len(listed))
+
+
+READINGS: dict[str, Callable[[str], Answer]] = {"strict": parse_answer, "published": parse_published_answer}
 
 
 def format_answer(thinking: str, keyframe: int, boxes: Sequence[Sequence[float]]) -> str:
@@ -124,6 +161,17 @@ def _read_box(entry: Any) -> Box | None:
         return None
     finite = all(map(math.isfinite, (x1, y1, x2, y2)))
     return (x1, y1, x2, y2) if finite and x1 <= x2 and y1 <= y2 else None
+
+
+def _first_four(entry: Any) -> Box | None:
+    """A box from a list of at least four numbers, of which a bool is one; None for anything else."""
+    if not isinstance(entry, list) or len(entry) < 4 or not all(isinstance(value, int | float) for value in entry[:4]):
+        return None
+    try:
+        x1, y1, x2, y2 = map(float, entry[:4])
+    except OverflowError:  # an integer beyond the range of floats
+        return None
+    return (x1, y1, x2, y2) if all(map(math.isfinite, (x1, y1, x2, y2))) else None
 
 
 def _is_zero_box(entry: Any) -> bool:

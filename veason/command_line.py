@@ -7,6 +7,16 @@ import sys
 from collections.abc import Sequence
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help with the docstring's own lines as the description, and the default of every option that takes a value."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        shown = action.default not in (None, argparse.SUPPRESS, []) and action.nargs != 0
+        if action.help is None or not shown or "%(default)" in action.help or not action.option_strings:
+            return action.help
+        return f"{action.help} (%(default)s)"
+
+
 def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """`parser.parse_args`, which also takes `key=value` for each of the parser's options.
 

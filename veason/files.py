@@ -1,13 +1,56 @@
-"""Whole files or none: write beside the target, then rename."""
+"""Files to read that are files; files to write whole or not at all: beside the target, then renamed."""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from veason.errors import DataError, MissingFileError
+
+# By the type of st_mode: opening a FIFO waits for a writer, and a device may have no end.
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def check_file(path: str | os.PathLike[str], what: str) -> None:
+    """Check that a path is a regular file, or a link to one, which can be read without waiting.
+
+    Args:
+        what: what the file is; begins the message.
+
+    Raises:
+        MissingFileError: there is nothing.
+        DataError: it is something else, a loop of links, or a name that no file can have.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingFileError(f"{what} is missing: {path}") from None
+    except OSError as error:
+        raise DataError(f"{what} cannot be read: {path} ({error.strerror})") from error
+    except ValueError as error:  # a NUL byte or half a surrogate pair
+        raise DataError(f"{what} cannot be read: {path} is no file's name ({error})") from error
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{what} cannot be read: {path} is {KINDS.get(stat.S_IFMT(mode), 'no file')}, not a file")
+
+
+def read_text_file(path: str | os.PathLike[str], what: str) -> str:
+    """The text of a UTF-8 file. Raises as `check_file`, and DataError when it is not UTF-8."""
+    check_file(path, what)
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{what} is not UTF-8: {path} ({error})") from error
 
 
 @contextmanager

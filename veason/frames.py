@@ -3,48 +3,65 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from os import PathLike
 
 import numpy as np
 from PIL import Image
 
 from veason.errors import DataError
+from veason.files import check_file
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # of frames and masks; Pillow's other readers see nothing of a data set
+MAX_SIDE, MAX_PIXELS = 32_768, 1 << 26  # of a picture; a frame of 8K video has 33 million pixels
+ANCHORS = ("largest", "first")  # how the frame with the target is chosen that a prompt always shows
+FRAME_INDICES = ("absolute", "relative")  # what stands for a frame's time: its index in the video, or in the prompt
 ANCHOR_CANDIDATES = 5  # the anchor is one of the frames with the largest target
 # transformers' Qwen2.5-VL image processor: at most 12,845,056 pixels, 128 x 128 multiples of 28
 MAX_SIDE_MULTIPLES = 128
 
 
-def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
+def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator, anchor: str = ANCHORS[0]) -> list[int]:
     """Frames of one training prompt: evenly strided through the video, one of them with a large target.
 
-    The anchor is drawn among the five frames with the largest target; the stride is ceil(T / (count - 1)) and the first
-    frame is anchor mod stride. So `count` is an upper bound: 6 gives at most 5 frames. A count of 1 gives the anchor
-    alone.
+    The anchor is drawn among the five frames with the largest target, or is the first with the target; the stride is
+    ceil(T / (count - 1)) and the first frame is anchor mod stride. So `count` is an upper bound: 6 gives at most 5
+    frames. A count of 1 gives the anchor alone.
 
     Args:
         areas: [T], the area in pixels of the union of the target masks in each frame. All zero: the target is not in
             the video, and the anchor is any frame.
         count: `data.sampled_frames`.
         rng: draws the anchor.
+        anchor: one of `ANCHORS`; "first" is the paper's ablation with a fixed keyframe.
 
     Returns:
         Increasing indices into the video.
     """
-    return anchored_frames(areas, count, rng)[1]
+    return anchored_frames(areas, count, rng, anchor)[1]
 
 
-def anchored_frames(areas: np.ndarray, count: int, rng: np.random.Generator) -> tuple[int, list[int]]:
+def anchored_frames(
+    areas: np.ndarray, count: int, rng: np.random.Generator, anchor: str = ANCHORS[0]
+) -> tuple[int, list[int]]:
     """The anchor and the frames of `training_frames`; the anchor is the keyframe of a chain of thought."""
     total = len(areas)
     if total == 0 or count < 1:
         raise DataError(f"cannot sample {count} frames of a video of {total}")
     ranked = np.argsort(areas, kind="stable")[-ANCHOR_CANDIDATES:] if np.any(areas) else np.arange(total)
-    anchor = int(rng.choice(ranked))
+    if anchor == "first" and np.any(areas):
+        ranked = np.flatnonzero(areas)[:1]
+    chosen = int(rng.choice(ranked))
     if count == 1:
-        return anchor, [anchor]
+        return chosen, [chosen]
     stride = math.ceil(total / (count - 1))
-    return anchor, list(range(anchor % stride, total, stride))
+    return chosen, list(range(chosen % stride, total, stride))
+
+
+def shown_times(indices: Sequence[int], frame_index: str = FRAME_INDICES[0]) -> list[int]:
+    """The times that are shown for frames: their indices in the video, or (relative) their positions in the prompt."""
+    return list(indices) if frame_index == FRAME_INDICES[0] else list(range(len(indices)))
 
 
 def evaluation_frames(total: int, count: int = 8) -> list[int]:
@@ -54,36 +71,81 @@ def evaluation_frames(total: int, count: int = 8) -> list[int]:
     return np.linspace(0, total - 1, num=count, dtype=int).tolist()
 
 
-def read_frame(path: str | PathLike[str]) -> np.ndarray:
-    """A frame as uint8 [H, W, 3] RGB. Raises as `open_frame` does."""
-    return np.asarray(open_frame(path))
+def read_frame(path: str | PathLike[str], size: tuple[int, int] | None = None) -> np.ndarray:
+    """A frame as uint8 [H, W, 3] RGB. Arguments and errors are those of `open_frame`."""
+    return np.asarray(open_frame(path, size))
 
 
-def open_frame(path: str | PathLike[str]) -> Image.Image:
+def open_frame(path: str | PathLike[str], size: tuple[int, int] | None = None) -> Image.Image:
     """A frame as an RGB picture, decoded.
 
+    Args:
+        size: the height and width that the annotation says; compared with the file's header before it is decoded.
+
     Raises:
-        DataError: the file is missing, truncated or no picture.
+        DataError: as `open_picture`, or it is of another size.
     """
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture if picture.mode == "RGB" else picture.convert("RGB")
-    except FileNotFoundError:
-        raise DataError(f"frame is missing: {path}") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"frame cannot be read: {path} ({error})") from error
+    with open_picture(path, "frame") as picture:
+        _check_size(path, picture, size)
+        picture.load()
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def check_frame(path: str | PathLike[str], size: tuple[int, int] | None = None) -> None:
+    """Raise DataError where `open_frame` would; a JPEG is decoded at an eighth of its size, in half the time."""
+    with open_picture(path, "frame") as picture:
+        _check_size(path, picture, size)
+        picture.draft("RGB", (picture.width // 8, picture.height // 8))
+        picture.load()
 
 
 def frame_size(path: str | PathLike[str]) -> tuple[int, int]:
-    """Height and width of a frame in pixels, from the file's header alone. Raises DataError as `read_frame` does."""
+    """Height and width of a frame in pixels, from the file's header alone. Raises DataError as `open_picture`."""
+    with open_picture(path, "frame") as picture:
+        return picture.height, picture.width
+
+
+class FrameSizeError(DataError):
+    """A frame is of another size than the annotation says."""
+
+
+def first_size(paths: Iterable[str | PathLike[str]]) -> tuple[int, int] | None:
+    """Height and width of the first picture that can be read; None where none can."""
+    for path in paths:
+        with suppress(DataError):
+            return frame_size(path)
+    return None
+
+
+def _check_size(path: str | PathLike[str], picture: Image.Image, size: tuple[int, int] | None) -> None:
+    if size is not None and (picture.height, picture.width) != tuple(size):
+        found, annotated = f"{picture.height}x{picture.width}", f"{size[0]}x{size[1]}"
+        raise FrameSizeError(f"frame {path} is {found}, the annotation says {annotated}")
+
+
+@contextmanager
+def open_picture(path: str | PathLike[str], what: str) -> Iterator[Image.Image]:
+    """A picture file, whose header alone is read before it is used; what Pillow raises inside becomes a DataError.
+
+    Args:
+        what: what the file is; begins the message.
+
+    Raises:
+        DataError: it is missing, no file, truncated, none of `FORMATS`, of more than 8 bits a value, or larger than
+            `MAX_PIXELS`.
+    """
+    check_file(path, what)
     try:
-        with Image.open(path) as picture:
-            return picture.height, picture.width
-    except FileNotFoundError:
-        raise DataError(f"frame is missing: {path}") from None
-    except (OSError, SyntaxError) as error:
-        raise DataError(f"frame cannot be read: {path} ({error})") from error
+        with Image.open(path, formats=FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS or max(picture.size) > MAX_SIDE:
+                raise DataError(f"{what} is too large: {path} has {picture.height}x{picture.width} pixels")
+            if picture.mode[0] in "IF":
+                raise DataError(f"{what} has more than 8 bits a value: {path} (mode {picture.mode})")
+            yield picture
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's readers raise many kinds on damaged files
+        raise DataError(f"{what} cannot be read: {path} ({str(error) or type(error).__name__})") from error
 
 
 def check_side(side: int, multiple: int) -> None:

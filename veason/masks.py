@@ -11,10 +11,10 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as coco
 
 from veason.errors import DataError
+from veason.frames import MAX_PIXELS, open_picture
 
 Rle = dict[str, Any]
 Box = tuple[int, int, int, int]
@@ -34,18 +34,27 @@ def as_rle(value: Any) -> Rle | None:
     if value is None:
         return None
     if isinstance(value, list):
+        if any(isinstance(part, list) for part in value):
+            raise DataError("not a run-length mask: a list of lists")
         parts = [as_rle(part) for part in value]
         if found := find_damage(parts):
             raise DataError(found[1])
         return union(parts)
     try:
-        height, width = (int(side) for side in value["size"])
+        height, width = value["size"]
         counts = value["counts"]
+        if not all(type(side) is int and side > 0 for side in (height, width)) or height * width > MAX_PIXELS:
+            raise ValueError("a size that no picture has")
         if isinstance(counts, list):
+            if not all(type(run) is int and run >= 0 for run in counts) or sum(counts) != height * width:
+                raise ValueError("runs that do not fill the picture")
             return coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-        return {"size": [height, width], "counts": counts.encode("ascii") if isinstance(counts, str) else bytes(counts)}
+        if not isinstance(counts, (str, bytes)):
+            raise TypeError("no counts")
+        return {"size": [height, width], "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
     except (TypeError, KeyError, ValueError) as error:
-        raise DataError(f"not a run-length mask: {str(value)[:80]} ({type(error).__name__})") from error
+        shown = str(value)[:80] if isinstance(value, (str, int, float)) else type(value).__name__
+        raise DataError(f"not a run-length mask: {shown} ({type(error).__name__}: {error})") from error
 
 
 def check(rle: Rle) -> None:
@@ -135,6 +144,11 @@ def encode(mask: np.ndarray) -> Rle:
     return coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
 
 
+def as_json(rle: Rle | None) -> dict[str, Any] | None:
+    """An RLE as it stands in a JSON file, with its counts as text."""
+    return None if rle is None else {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+
+
 def area(rle: Rle | None) -> int:
     """Pixels of the object."""
     return 0 if rle is None else int(coco.area(rle))
@@ -179,16 +193,22 @@ def resize_nearest(masks: np.ndarray, size: int) -> np.ndarray:
     return sampled.swapaxes(-2, -1)
 
 
-def read_mask(path: str | PathLike[str]) -> np.ndarray:
+def read_mask(path: str | PathLike[str], numbered: bool = True, what: str = "mask") -> np.ndarray:
     """The values of a PNG mask, uint8 [H, W]: 0 and 255, or object numbers (also of a palette picture).
 
+    Args:
+        numbered: the values are object numbers, which colours do not tell; otherwise any colour but black is 255.
+        what: what the file is; begins a message.
+
     Raises:
-        DataError: the file is missing or cannot be read.
+        DataError: the file cannot be read (`open_picture`), or has colours for numbers.
     """
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture if picture.mode in ("L", "P") else picture.convert("L"))
-    except FileNotFoundError:
-        raise DataError(f"mask is missing: {path}") from None
-    except (OSError, SyntaxError) as error:
-        raise DataError(f"mask cannot be read: {path} ({error})") from error
+    with open_picture(path, what) as picture:
+        if picture.mode in ("L", "P"):
+            return np.asarray(picture)
+        values = np.asarray(picture.convert("RGB"))
+    if not (values == values[..., :1]).all():
+        if numbered:
+            raise DataError(f"{what} is a picture in colours, not of object numbers: {path}")
+        return np.where(values.any(axis=-1), np.uint8(255), np.uint8(0))
+    return values[..., 0]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from veason.answers import parse_answer
-from veason.frames import check_side, evaluation_frames, resize_frame
+from veason.answers import READINGS
+from veason.frames import FRAME_INDICES, check_side, evaluation_frames, resize_frame, shown_times
 from veason.policy import Policy, Question
 from veason.prompts import build_messages
 from veason.tracking.base import BoxPrompt, Tracker
@@ -73,6 +73,8 @@ class Segmenter:
         sampled_frames: how many evenly spaced frames the policy sees.
         size: their side in pixels; boxes in an answer are in this square.
         prompt_template: another wording than the default (see `veason.prompts`).
+        reading: how answers are read, a name of `veason.answers.READINGS`.
+        frame_index: what stands for a frame's time (see `veason.frames.shown_times`).
     """
 
     def __init__(
@@ -82,12 +84,15 @@ class Segmenter:
         sampled_frames: int = 8,
         size: int = 560,
         prompt_template: str | None = None,
+        reading: str = "strict",
+        frame_index: str = FRAME_INDICES[0],
     ) -> None:
         self.policy, self.tracker = policy, tracker
         info = getattr(policy, "model_info", None)
         if info is not None:
             check_side(size, info.pixel_multiple)
         self.sampled_frames, self.size, self.prompt_template = sampled_frames, size, prompt_template
+        self.read_answer, self.frame_index = READINGS[reading], frame_index
 
     def segment(self, frames: Frames, expression: str) -> Segmentation:
         """The masks of what one expression refers to."""
@@ -115,8 +120,9 @@ class Segmenter:
         Args:
             names: of the samples, one an expression, for errors and seeds; the expressions themselves by default.
         """
-        times = evaluation_frames(len(frames), self.sampled_frames)
-        pictures, shown = [resize_frame(frames[t], self.size) for t in times], (self.size, self.size)
+        indices = evaluation_frames(len(frames), self.sampled_frames)
+        pictures, shown = [resize_frame(frames[t], self.size) for t in indices], (self.size, self.size)
+        times = shown_times(indices, self.frame_index)
         return [
             Question(name, build_messages(expression, times, self.prompt_template, shown), pictures)
             for name, expression in zip(names or expressions, expressions, strict=True)
@@ -125,15 +131,22 @@ class Segmenter:
     def parse(self, text: str, shape: tuple[int, int, int]) -> Prediction:
         """An answer as a prediction for a video of shape (T, H, W). Never raises, whatever the policy wrote."""
         total, height, width = shape
-        answer = parse_answer(text)
+        answer = self.read_answer(text)
         scaled = [self._scale(box, height, width) for box in answer.boxes]
         boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in scaled if x1 < x2 and y1 < y2)
-        failure = answer.failure
+        failure, keyframe = answer.failure, self._frame_at(answer.keyframe, total)
         if failure is None and not boxes:
             failure = NO_TARGET
-        elif failure is None and (answer.keyframe is None or not 0 <= answer.keyframe < total):
+        elif failure is None and (keyframe is None or not 0 <= keyframe < total):
             failure = KEYFRAME_OUTSIDE
-        return Prediction(text, answer.thinking, answer.keyframe, boxes, failure)
+        return Prediction(text, answer.thinking, keyframe, boxes, failure)
+
+    def _frame_at(self, time: int | None, total: int) -> int | None:
+        """The index in the video of a time in an answer; a position that was not shown is outside the video."""
+        if time is None or self.frame_index == FRAME_INDICES[0]:
+            return time
+        indices = evaluation_frames(total, self.sampled_frames)
+        return indices[time] if 0 <= time < len(indices) else -1
 
     def track(self, frames: Frames, prediction: Prediction) -> Iterator[tuple[int, np.ndarray]]:
         """(index, bool mask [H, W]) of every frame once, in the tracker's order, in bounded memory."""

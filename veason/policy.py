@@ -12,16 +12,12 @@ from typing import Any, Protocol
 import torch
 from PIL.Image import Image
 
+from veason.checkpoints import resolve_model
 from veason.errors import DataError
 from veason.model_info import read_model_info
 
 # Placeholders of pixels: an answer that held one would be read as an image that is not there.
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
-
-USABLE_CHECKPOINTS = (
-    "give a folder with config.json and *.safetensors, such as a training run's `huggingface`, the Veason-R1 weights "
-    "that github.com/SitongGong/Veason-R1 names, or, not trained for this, Qwen/Qwen2.5-VL-3B-Instruct"
-)
 
 
 @dataclass(frozen=True)
@@ -52,10 +48,10 @@ class Sampling:
 
 
 class VLLMPolicy:
-    """A checkpoint folder (config, tokenizer, processor, safetensors) in an in-process vLLM engine.
+    """A checkpoint (config, tokenizer, processor, safetensors) in an in-process vLLM engine.
 
     Args:
-        path: the checkpoint folder.
+        path: the checkpoint's folder, or its name on the hub.
         sampling: greedy by default.
         dtype: "auto" is bfloat16 on CUDA and float32 on the CPU.
         max_prompt_tokens: a longer prompt is refused by name, never truncated.
@@ -77,7 +73,7 @@ class VLLMPolicy:
         enforce_eager: bool | None = None,
         **engine_options: Any,
     ) -> None:
-        check_checkpoint(path, weights=engine_options.get("load_format") != "dummy")
+        path = resolve_model(path, weights=engine_options.get("load_format") != "dummy")
         on_gpu = torch.cuda.is_available()
         _set_environment(on_gpu)
         from vllm import LLM  # after the environment: vLLM reads it when it is imported
@@ -86,7 +82,7 @@ class VLLMPolicy:
         self.sampling = sampling or Sampling()
         self.max_prompt_tokens = max_prompt_tokens
         self.engine = LLM(
-            model=str(path),
+            model=path,
             dtype=("bfloat16" if on_gpu else "float32") if dtype == "auto" else dtype,
             max_model_len=max_prompt_tokens + self.sampling.max_tokens,
             limit_mm_per_prompt={"image": max_images, "video": 0},
@@ -99,7 +95,7 @@ class VLLMPolicy:
         )
         from transformers import AutoProcessor
 
-        self.processor = AutoProcessor.from_pretrained(str(path))
+        self.processor = AutoProcessor.from_pretrained(path)
         tokenizer = self.processor.tokenizer
         known = tokenizer.get_vocab()
         self.forbidden = {known[token]: float("-inf") for token in VISION_TOKENS if token in known}
@@ -148,13 +144,6 @@ class VLLMPolicy:
             seed=_question_seed(sampling.seed, question.name) if sampling.temperature > 0 else None,
             logit_bias=self.forbidden,
         )
-
-
-def check_checkpoint(path: str | Path, weights: bool = True) -> None:
-    """Refuse a folder that is no checkpoint, in one line that says what would be one. Raises DataError."""
-    folder = Path(path)
-    if not (folder / "config.json").is_file() or (weights and not any(folder.glob("*.safetensors"))):
-        raise DataError(f"no checkpoint at {folder}: {USABLE_CHECKPOINTS}")
 
 
 def _question_seed(seed: int, name: str) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from veason.errors import DataError
+from veason.files import read_text_file
 
 SYSTEM_PROMPT = "You are a helpful assistant."
 
@@ -23,6 +24,11 @@ If nothing in the video fits the expression, give an empty list of boxes.
 First reason inside <think> </think>, then answer inside <answer> </answer> with one JSON object:
 <think>your reasoning</think><answer>{"keyframe_timestamp": time, "bbox_2d_list": [[x1, y1, x2, y2]]}</answer>"""
 
+# The paper's ablation without reasoning (data.reasoning: false).
+NO_REASONING_TEMPLATE = DEFAULT_TEMPLATE.replace(
+    "First reason inside <think> </think>, then answer inside", "Answer inside"
+).replace("<think>your reasoning</think>", "")
+
 Message = dict[str, Any]
 
 
@@ -31,23 +37,24 @@ def clean_expression(text: str) -> str:
     return text.strip().lower().strip(".").strip()
 
 
-def load_template(template: str | Path | None) -> str:
+def load_template(template: str | Path | None, reasoning: bool = True) -> str:
     """The prompt's text.
 
     Args:
         template: None for the default, a text with `{expression}`, or a path to a text file.
+        reasoning: whether the default asks for it.
 
     Raises:
         DataError: the file is missing, or its text has no `{expression}`.
     """
     if template is None:
-        return DEFAULT_TEMPLATE
+        return DEFAULT_TEMPLATE if reasoning else NO_REASONING_TEMPLATE
     if "{expression}" in str(template):
         return str(template)
     path = Path(template)
     if not path.is_file():
         raise DataError(f"prompt template {str(template)!r} is neither a text with {{expression}} nor a file")
-    text = path.read_text(encoding="utf-8").rstrip("\n")
+    text = read_text_file(path, "prompt template").rstrip("\n")
     if "{expression}" not in text:
         raise DataError(f"prompt template {path} has no {{expression}}")
     return text

@@ -10,27 +10,41 @@ import numpy as np
 
 from veason.errors import DataError
 from veason.frames import read_frame
+from veason.names import natural_key
 
 TIME_TOLERANCE = 1e-3  # seconds: some containers round times to milliseconds
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class FrameFiles(Sequence[np.ndarray]):
-    """Picture files in order; frame t is read when it is indexed, uint8 [H, W, 3] RGB."""
+    """Picture files in order; frame t is read when it is indexed, uint8 [H, W, 3] RGB.
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
+    Args:
+        size: height and width that each has to have; None: any.
+    """
+
+    def __init__(self, paths: Sequence[Path], size: tuple[int, int] | None = None) -> None:
+        self.paths, self.size = list(paths), size
+
+    @property
+    def names(self) -> list[str]:
+        """The files' names without suffix, by which their masks are called."""
+        return [path.stem for path in self.paths]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        return read_frame(self.paths[index])
+        return read_frame(self.paths[index], self.size)
 
 
 def open_folder(folder: str | Path) -> FrameFiles:
-    """The pictures of a folder, sorted by name. Raises DataError when there are none."""
-    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in PICTURES)
+    """The pictures of a folder in natural order, frame2 before frame10. Raises DataError when there are none."""
+    paths = [path for path in Path(folder).iterdir() if path.suffix.lower() in PICTURES]
+    paths.sort(key=lambda path: natural_key(path.name))
+    stems = [path.stem for path in paths]
+    if len(set(stems)) < len(stems):  # their masks would have one name
+        raise DataError(f"{folder} holds two pictures called {next(s for s in stems if stems.count(s) > 1)}")
     if not paths:
         raise DataError(f"no pictures ({', '.join(PICTURES)}) in {folder}")
     return FrameFiles(paths)
@@ -41,6 +55,11 @@ class RawFrames(Sequence[np.ndarray]):
 
     def __init__(self, path: str | Path, total: int, shape: tuple[int, ...]) -> None:
         self.path, self.total, self.shape = path, total, shape
+
+    @property
+    def names(self) -> list[str]:
+        """Five digits or more, counted from 0."""
+        return [f"{index:05d}" for index in range(self.total)]
 
     def __len__(self) -> int:
         return self.total

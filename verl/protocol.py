@@ -9,7 +9,7 @@ prompt and its n responses) never leaves its worker, and what travels is below 1
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -32,8 +32,8 @@ class TrainingData(Protocol):
     """A data set that driver and workers each open for themselves.
 
     Optional attributes: `seeded`, False where a sample's prompt is the same in every episode; `skipped`, sample id ->
-    reason of the samples left out in this process; `response(index)`, the target of fine-tuning alone, so that too long
-    a one is found before the run begins.
+    reason of the samples left out in this process; `notes`, lines that are printed before the run begins;
+    `response(index)`, the target of fine-tuning alone, so that too long a one is found before the run begins.
     """
 
     def __len__(self) -> int: ...
@@ -84,11 +84,13 @@ class Task:
         data: opens the training data.
         validation: opens the validation data; None: validation prompts come from the training data.
         scorer: makes the scorer on a device; None: nothing is generated, and no rollout engine is started.
+        checkpoint_files: file name -> JSON content, written beside the weights of every checkpoint (in huggingface/).
     """
 
     data: Callable[[], TrainingData]
     validation: Callable[[], TrainingData] | None = None
     scorer: Callable[[str], Scorer] | None = None
+    checkpoint_files: Mapping[str, Any] = field(default_factory=dict)
 
 
 def missing_methods(data: object) -> list[str]:

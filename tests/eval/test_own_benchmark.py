@@ -12,6 +12,7 @@ from eval.run_folder import RunFolder
 from eval.worker import EvaluationWorker
 from veason.audit.command import main as audit_main
 from veason.data import Benchmark, VideoSample
+from veason.data.selection import select_samples
 from veason.data.training import build_training_data
 from veason.errors import DataError
 from veason.masks import encode
@@ -88,6 +89,29 @@ def test_it_is_trained_on(squares):
     assert build_training_data(name=PATH, options={"include_absent": True}, **section).sampled_frames == 4
     with pytest.raises(DataError, match=r"data\.options\.sampled is unknown; did you mean sampled_frames"):
         build_training_data(name=PATH, options={"sampled": 3}, **section)
+
+
+class TextMasks(Squares):
+    """Run-length masks as JSON holds them, with text; `broken` cuts one short."""
+
+    def tracks(self, sample, frame_indices):
+        tracks = super().tracks(sample, frame_indices)
+        cut = -1 if self.entries[sample.video].get("broken") else None
+        return [[{**rle, "counts": rle["counts"].decode()[:cut]} for rle in track] for track in tracks]
+
+
+def test_masks_with_text_counts_are_accepted_and_checked_before_the_evaluation(squares):
+    plain, text = Squares(squares), TextMasks(squares)
+    for sample in plain.samples:
+        assert np.array_equal(plain.masks(sample), text.masks(sample))
+        assert np.array_equal(plain.areas(sample), text.areas(sample))
+        assert text.listed_track(sample, "it") == plain.listed_track(sample, "it")
+    entries = json.loads((squares / "list.json").read_text())
+    entries["b"]["broken"] = True
+    (squares / "list.json").write_text(json.dumps(entries))
+    with pytest.raises(DataError, match=r"squares b/0: .*list.json, frame 00: run-length mask .* cannot be dec"):
+        select_samples(TextMasks(squares), read_masks=True)
+    assert select_samples(TextMasks(squares), read_masks=True, on_missing="skip").indices == [0]
 
 
 def test_a_target_without_a_mask_is_named_when_it_is_read(squares):

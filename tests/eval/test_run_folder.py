@@ -140,7 +140,7 @@ def test_frames_of_another_size_than_annotated_are_named(toy_world, tmp_path, sc
     worker.benchmark.samples = [sample._replace(height=sample.height + 2)]
     with pytest.raises(
         DataError,
-        match=rf"{sample.sample_id}: .*\.jpg is {sample.height}x\d+, its annotation says {sample.height + 2}x",
+        match=rf"{sample.sample_id}: .*\.jpg is {sample.height}x\d+, the annotation says {sample.height + 2}x",
     ):
         worker.run([0])
 

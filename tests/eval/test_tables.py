@@ -11,7 +11,7 @@ from PIL import Image
 
 from eval import metrics
 from eval.scores import score_benchmark
-from eval.tables import summarize
+from eval.tables import markdown, summarize
 from veason.data import find_benchmark, open_benchmark
 from veason.metrics.scores import SampleScore
 from veason.metrics.track_ap import track_precisions
@@ -34,11 +34,40 @@ def test_the_truth_scores_100(toy_world, tmp_path, capsys):
         metrics.main([str(tmp_path / "masks"), str(toy_world / "ReVOS"), "processes=1"]) == 0
     )  # its files tell which benchmark it is
     printed = capsys.readouterr().out
-    assert "| Veason-R1-3B (paper) | 63.0 | 56.8 | 59.9 | 28.5 |" in printed
+    assert "(paper)" not in printed
+    assert (
+        "Not comparable with the paper's table, which is of the whole split: 2 of the 416 videos of revos valid"
+        in printed
+    )
     assert "| this run | 100.0 [100.0, 100.0] | 100.0 [100.0, 100.0] | 100.0 [100.0, 100.0] | 100.0" in printed
     assert "no prediction is missing" in printed
     content = json.loads((tmp_path / "masks" / "metrics.json").read_text())
     assert len(content["samples"]) == len(benchmark.samples)
+
+
+def test_the_paper_s_rows_stand_beside_a_whole_official_split_alone(toy_world, tmp_path, capsys, monkeypatch):
+    """The toy's videos in the place of the official ones."""
+    monkeypatch.setattr(find_benchmark("revos"), "official_size", {"valid": ("videos", 2)})
+    benchmark = open_benchmark("revos", toy_world / "ReVOS")
+    write_truth(benchmark, tmp_path / "masks", value=1, top=False)
+    words = [str(tmp_path / "masks"), str(toy_world / "ReVOS"), "processes=1"]
+    assert metrics.main(words) == 0
+    assert "| Veason-R1-3B (paper) | 63.0 | 56.8 | 59.9 | 28.5 |" in capsys.readouterr().out
+    (tmp_path / "exclude.txt").write_text(f"{benchmark.samples[0].sample_id}\n")
+    assert metrics.main([*words, f"exclude={tmp_path / 'exclude.txt'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "(paper)" not in printed and "whole split: samples were left out (1)." in printed
+    assert metrics.main([*words, "limit=1"]) == 0
+    assert "whole split: 1 of the 2 videos of revos valid." in capsys.readouterr().out
+
+
+def test_the_own_score_of_vicas_stands_first():
+    vicas = find_benchmark("vicas")
+    scores = [SampleScore("a/0", "a", 0, 1, J=0.5, F=0.5, track_ious=[[0.9]])]
+    values = summarize(vicas, scores)
+    assert next(iter(values)) == "mAP"
+    table = markdown(vicas, "val", values, "ours")
+    assert "LMPM, VideoLISA and Video-LLaVA-Seg look like the benchmark's own mAP" in table and "| LMPM |" in table
 
 
 def test_without_the_foreground_masks_r_alone_is_missing(toy_world, tmp_path, capsys):

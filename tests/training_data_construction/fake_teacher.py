@@ -32,7 +32,12 @@ def arguments(revos: Path, output: Path, server: TeacherServer | str, *more: obj
 
 
 def read_journal(output: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (output / "journal.jsonl").read_text().splitlines()]
+    """The journal's answers and lost requests, without the lines that a request is sent or was not billed."""
+    return [entry for entry in read_lines(output) if "text" in entry or "lost" in entry]
+
+
+def read_lines(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def read_records(output: Path, split: str = "train") -> list[dict[str, Any]]:

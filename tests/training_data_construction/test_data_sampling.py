@@ -140,12 +140,12 @@ def test_the_table_and_the_default_output(tmp_path, capsys, monkeypatch):
     ("content", "said"),
     [
         ("{", "not JSON"),
-        ("[]", "not a ReVOS annotation"),
-        (json.dumps({"videos": {"v": {"expressions": []}}}), "not a ReVOS annotation"),
+        ("[]", r"in\.json is a list of 0, not an object"),
+        (json.dumps({"videos": {"v": {"expressions": []}}}), "video v: expressions is a list of 0, not an object"),
         (json.dumps(annotation({(2, 0): 5})), "nothing can be sampled"),
         (
             json.dumps({"videos": {"v": {"expressions": {"3": {"exp": "x"}}}}}),
-            "expression 3 of video v has no 'type_id'",
+            "expression 3 of video v: it has no 'type_id'",
         ),
     ],
 )
@@ -159,7 +159,7 @@ def test_bad_input_ends_with_one_line_and_no_output(tmp_path, content, said):
 
 def test_sizes_and_missing_files_are_refused(tmp_path, monkeypatch):
     monkeypatch.delenv("REVOS_ROOT", raising=False)
-    with pytest.raises(SystemExit, match="annotation file is missing"):
+    with pytest.raises(SystemExit, match="input is missing"):
         main(["--input_json", str(tmp_path / "none.json")])
     with pytest.raises(SystemExit, match="--input_json"):
         main([])
@@ -185,7 +185,7 @@ def test_system_errors_are_one_line(tmp_path):
     below = source / "folder" / "out.json"
     with pytest.raises(SystemExit, match=rf"^data_sampling: {source / 'folder'}: Not a directory$"):
         main(["--input_json", str(source), "--output_json", str(below)])
-    with pytest.raises(SystemExit, match=rf"^data_sampling: {tmp_path}: Is a directory$"):
+    with pytest.raises(SystemExit, match=rf"^data_sampling: .*{tmp_path} is a folder, not a file$"):
         main(["--input_json", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"--absent_size -1: at least 0"):
         main(["--input_json", str(source), "--absent_size", "-1"])

@@ -13,7 +13,7 @@ import urllib.request
 from collections import Counter
 
 import pytest
-from fake_teacher import EXPRESSIONS, VIDEOS, Failure, good_answer
+from fake_teacher import EXPRESSIONS, VIDEOS, Failure, good_answer, read_journal
 
 from training_data_construction.seed_cot_generation import main
 
@@ -121,7 +121,7 @@ def test_served_by_vllm_through_failures(revos, tmp_path, server, vllm_url):
 
     server.misbehave, server.upstream = misbehave, vllm_url
     assert main(words(revos, tmp_path, server.url)) == 0
-    entries = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    entries = read_journal(tmp_path)
     answers = [entry for entry in entries if "lost" not in entry]
     assert len(entries) - len(answers) == 2
     # An untrained policy says nothing usable: three answers for each of its expressions, each refused for a reason.
@@ -144,7 +144,7 @@ def test_served_by_vllm_through_failures(revos, tmp_path, server, vllm_url):
 def test_errors_quote_vllm(revos, tmp_path, vllm_url, capsys, change, said):
     assert main(words(revos, tmp_path, vllm_url, *change)) == 1
     assert said in capsys.readouterr().err
-    assert (tmp_path / "journal.jsonl").read_bytes() == b""
+    assert not read_journal(tmp_path)
 
 
 def test_vllm_refuses_another_key(revos, tmp_path, vllm_url, capsys, monkeypatch):

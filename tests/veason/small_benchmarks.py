@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 from PIL import Image
-from small_revos import HEIGHT, WIDTH, rectangle, rle_json, write_frames
+
+from tests.veason.small_revos import HEIGHT, WIDTH, rectangle, rle_json, write_frames
 
 MASKS = np.stack([rectangle(2, 3 + t, 12, 20 + t) for t in range(4)])  # [4, H, W]
 OTHER = np.stack([rectangle(30, 40, 40, 60 - t) for t in range(4)])
@@ -46,14 +47,11 @@ def write_reasonvos(folder):
     root = folder / "ReasonVOS"
     frames = write_frames(root / "JPEGImages" / "v", 4)
     listed = [
-        {"exp_text": "which one?", "obj_id": "3", "exp_id": "0"},
-        {"exp_text": "which else?", "obj_id": "5", "exp_id": "0"},
+        {"obj_id": 3, "exp_id": 0, "exp_text": "which one?", "is_sent": True},
+        {"obj_id": 5, "exp_id": 0, "exp_text": "which else?", "is_sent": True},
     ]
-    video = {"source": "burst", "is_sent": True, "frames": frames, "expressions": listed}
-    write_json(root / "meta_expressions_.json", {"videos": {"v": video}})
-    write_json(
-        root / "meta_expressions.json", {"videos": {"v": {**video, "expressions": {"0": listed[0], "1": listed[1]}}}}
-    )
+    video = {"source": "burst", "frames": frames, "expressions": listed}
+    write_json(root / "meta_expressions.json", {"videos": {"v": video}})
     write_pngs(root / "Annotations" / "burst_v_3", MASKS * 255)
     write_pngs(root / "Annotations" / "burst_v_5", OTHER)
     return root

@@ -1,6 +1,10 @@
 """Reading and writing answers."""
 
+import gzip
+import json
 import math
+import operator
+from pathlib import Path
 
 import pytest
 
@@ -10,10 +14,14 @@ from veason.answers import (
     BAD_KEYFRAME,
     MAX_BOXES,
     NO_ANSWER,
+    READINGS,
     format_answer,
     has_layout,
     parse_answer,
+    parse_published_answer,
 )
+
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def test_what_is_written_is_read():
@@ -93,3 +101,32 @@ def test_numbers_beyond_floats_are_no_boxes():
 )
 def test_layout(text, whole):
     assert has_layout(text) is whole
+
+
+def test_the_published_reading_is_that_of_the_published_evaluation():
+    """Golden strings of the reward and strings at the edges, read by `extract_bbox_points_think` of
+    github.com/SitongGong/Veason-R1 (dde0d9b) with factors of 1, which rounds by int(x + 0.5); null where it raises.
+    """
+    with gzip.open(GOLDEN / "published_reading.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    assert len(rows) > 450
+    for row in rows:
+        answer = parse_published_answer(row["text"])
+        boxes = [[int(value + 0.5) for value in box] for box in answer.boxes]
+        found = None if answer.failure else [answer.keyframe, boxes, answer.thinking]
+        assert found == row["read"], row["text"]
+    strict = [parse_answer(row["text"]).failure is None for row in rows]
+    published = [row["read"] is not None for row in rows]
+    assert sum(map(operator.and_, strict, published)) == 279
+    assert sum(map(operator.gt, published, strict)) == 57  # read by the published evaluation alone
+    assert sum(map(operator.gt, strict, published)) == 14  # such as a list with one entry that is no box
+
+
+@pytest.mark.parametrize(
+    ("time", "keyframe"), [("12", 12), ('"12"', 12), ("12.5", 12), ("'7'", 7), ("true", 1), ('"12.5"', None)]
+)
+def test_the_times_of_the_published_reading(time, keyframe):
+    text = f'<think>x</think><answer>{{"keyframe_timestamp": {time}, "bbox_2d_list": [[1, 2, 3, 4]]}}</answer>'
+    answer = READINGS["published"](text)
+    assert answer.keyframe == keyframe and (answer.failure is None) == (keyframe is not None)
+    assert (READINGS["strict"](text).failure is None) == (time == "12")

@@ -12,7 +12,7 @@ from toy_layouts import write_mevis, write_vicas
 from veason import masks
 from veason.audit.checks import KINDS, flicker_frames
 from veason.audit.command import audit, exclusions, main, open_splits
-from veason.data import detect_benchmark
+from veason.data import detect_benchmark, open_benchmark
 from veason.data.revos import ReVOS
 from veason.data.training import KeyframeTrainingData
 from veason.errors import DataError
@@ -62,8 +62,6 @@ DAMAGE = [
         lambda root: edit_masks(root, _1=[{"size": [HEIGHT, WIDTH], "counts": "zzzz"}] * FRAMES),
         {"a/1"},
     ),
-    ("empty_target", lambda root: edit_masks(root, _0=[None] * FRAMES), {"a/0"}),
-    ("empty_target", lambda root: edit_masks(root, _0=track_of(np.zeros((HEIGHT, WIDTH), np.uint8))), {"a/0"}),
     (
         "flicker",
         lambda root: edit_masks(root, _0=[*track_of(BOX, 6), rle_json(rectangle(30, 50, 40, 70)), *track_of(BOX, 5)]),
@@ -76,6 +74,12 @@ DAMAGE = [
 def test_each_kind_of_damage_is_found_and_nothing_else(revos, kind, damage, affected):
     damage(revos)
     assert found(revos) == {kind: affected}
+
+
+@pytest.mark.parametrize("track", [[None] * FRAMES, track_of(np.zeros((HEIGHT, WIDTH), np.uint8))])
+def test_an_object_that_is_never_seen_is_found(revos, track):
+    edit_masks(revos, _0=track)
+    assert found(revos) == {"empty_target": {"a/0"}, "unseen_object": {"a/1"}}
 
 
 def test_an_unknown_id_is_found(revos):
@@ -224,5 +228,8 @@ def test_a_first_frame_that_is_missing_is_listed_where_the_annotation_tells_no_s
 def test_a_video_without_its_annotation_is_not_a_missing_split(tmp_path):
     write_vicas(tmp_path, make_videos("shown", 2, seed=1, frames=5, queries=3))
     (tmp_path / "annotations" / "v1.0" / "000002.json").unlink()
+    (split,) = open_splits("vicas", tmp_path)
+    (finding,) = audit(split)
+    assert (finding.kind, finding.sample_ids) == ("invalid_entry", ("000002",)) and "000002.json" in finding.detail
     with pytest.raises(DataError, match=r"000002\.json"):
-        open_splits("vicas", tmp_path)
+        open_benchmark("vicas", tmp_path)

@@ -138,14 +138,15 @@ def test_when_nothing_can_be_used_it_says_so(revos):
         (None, r"annotation file is missing: .*meta_expressions_train_\.json"),
         ("{", r"annotation file is not JSON: .*meta_expressions_train_\.json"),
         ("[]", 'no "videos"'),
-        ('{"videos": {"a": {"expressions": {}}}}', r"meta_expressions_train_\.json: video a has no frames"),
+        ('{"videos": {"a": {"expressions": {}}}}', r"meta_expressions_train_\.json: video a: it has no frames"),
         (
-            '{"videos": {"a": {"frames": ["0"], "height": 1, "width": 1, "expressions": {"4": {"exp": "x"}}}}}',
-            r"video a, expression 4 has no 'anno_id'",
+            '{"videos": {"a": {"frames": ["0"], "height": 1, "width": 1, "expressions": '
+            '{"4": {"exp": "x", "type_id": 0}}}}}',
+            r"video a, expression 4: it has no 'anno_id'",
         ),
         (
             '{"videos": {"a": {"frames": ["0"], "height": 1, "width": 1, "expressions": {"4": {"anno_id": []}}}}}',
-            r"video a, expression 4 has no 'exp'",
+            r"video a, expression 4: it has no 'exp'",
         ),
         ('{"videos": {}}', "no expression"),
     ],

@@ -115,8 +115,8 @@ def test_absent_targets_are_scored_too(root):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"frame_ids": [0, 6]}, r"set/v0/0: frame_ids \[0, 6\] of a video of 6 frames"),
-        ({"conversation": [{"from": "gpt", "value": "x"}]}, "conversation of record 0 is not one human turn"),
+        ({"frame_ids": [0, 6]}, r"set/v0/0: frame_ids 0 to 6 of a video of 6 frames"),
+        ({"conversation": [{"from": "gpt", "value": "x"}]}, "record 0: its conversation is not one human turn"),
         ({"anno_id": [99]}, "99"),
         ({"keyframe_resize": 560}, "boxes are for frames of 560 pixels, data.keyframe_resize is 56"),
         ({"video": "set/v9"}, "v9"),
@@ -128,13 +128,13 @@ def test_bad_records_are_named(root, change, said):
 
 
 def test_bad_files_are_named(root):
-    with pytest.raises(DataError, match="record 1 has no exp, frame_ids"):
+    with pytest.raises(DataError, match="record 1: it has no exp, frame_ids"):
         CoTData(
             write(root, [record(root), {k: v for k, v in record(root, "1").items() if k not in ("exp", "frame_ids")}])
         )
     with pytest.raises(DataError, match="two records"):
         CoTData(write(root, [record(root), record(root)]))
-    with pytest.raises(DataError, match="not a list"):
+    with pytest.raises(DataError, match="an object of 1, not a list"):
         CoTData(root, meta_file=write(root, {"videos": {}}))
     with pytest.raises(DataError, match=r"data\.meta_file is not set"):
         CoTData(root)

@@ -56,9 +56,11 @@ def test_the_server_keeps_the_truth_of_mevis_valid(mevis):
         benchmark.masks(benchmark.samples[0])
 
 
-@pytest.mark.parametrize("split", ["test", "original"])
-def test_reasonvos(reasonvos, split):
-    benchmark = open_benchmark("reasonvos", reasonvos, split)
+@pytest.mark.parametrize("name", ["meta_expressions.json", "meta_expressions_.json"])
+def test_reasonvos(reasonvos, name):
+    (reasonvos / "meta_expressions.json").rename(reasonvos / name)
+    benchmark = open_benchmark("reasonvos", reasonvos)
+    assert benchmark.meta_path.name == name
     first, second = benchmark.samples
     assert (first.sample_id, first.result_dir) == ("burst_v_3/0", "Annotations/burst_v_3/0")
     assert second.sample_id.startswith("burst_v_5/") and second.expression == "which else?"
@@ -168,7 +170,8 @@ def test_a_split_without_public_masks_cannot_be_trained_on(mevis):
         (
             "refdavis17",
             "valid/Annotations/v/00003.png",
-            r"refdavis17 v/0: mask is missing: .*00003\.png \(7 more; `python -m veason\.audit",
+            r"refdavis17 v/0: mask is missing: .*00003\.png \(7 more of 8\); on_missing=skip leaves them out, "
+            r"`python -m veason\.audit",
         ),
         ("vicas", "video_frames/000012/00004.jpg", r"vicas 000012/0: frame is missing: .*00004\.jpg"),
         ("vicas", "annotations/v0.1/000012.json", r"annotation file is missing: .*000012\.json"),
@@ -231,8 +234,8 @@ def test_a_mask_that_cannot_be_decoded_is_named(revos):
 @pytest.mark.parametrize(
     ("damaged", "says"),
     [
-        (rle_json(np.ones((9, 8), np.uint8)), "mask of 9x8 pixels, frames of 48x80"),
-        ({"size": [HEIGHT, WIDTH], "counts": "5"}, "cannot be decoded"),
+        (rle_json(np.ones((9, 8), np.uint8)), "masks of id 'b' are of several sizes, the frames of 48x80"),
+        ({"size": [HEIGHT, WIDTH], "counts": "5"}, "id 'b', frame 2: .* cannot be decoded"),
     ],
 )
 def test_a_foreground_mask_that_does_not_fit_is_named(revos, damaged, says):
@@ -240,6 +243,8 @@ def test_a_foreground_mask_that_does_not_fit_is_named(revos, damaged, says):
     content = json.loads(path.read_text())
     content["b"]["masks_rle"][2] = damaged
     write_json(path, content)
-    benchmark = open_benchmark("revos", revos)
-    with pytest.raises(DataError, match=rf"mask_dict_foreground\.json: video b, frame 00002: .*{says}"):
+    with pytest.raises(DataError, match=rf"revos b/0: .*mask_dict_foreground\.json: {says}"):
+        open_benchmark("revos", revos)  # before anything is evaluated, and not only when R is computed
+    benchmark = open_benchmark("revos", revos, check=False)
+    with pytest.raises(DataError, match=rf"mask_dict_foreground\.json: {says}"):
         benchmark.foreground(benchmark.samples[3])

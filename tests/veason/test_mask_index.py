@@ -8,15 +8,17 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from small_revos import FRAMES, HEIGHT, WIDTH, rle_json, track_masks
+from small_revos import FRAMES, HEIGHT, WIDTH, rectangle, rle_json, track_masks
 
 from veason import masks
 from veason.data import mask_index
-from veason.data.mask_index import MaskIndex, TrackSummary, index_path
+from veason.data.mask_index import MaskIndex, TrackSummary
+from veason.data.track_store import index_path
 from veason.errors import DataError
 
 
@@ -128,8 +130,6 @@ def test_a_build_killed_half_way_leaves_nothing_that_is_read(tmp_path):
         ('{"0": [null] "1": [null]}', "not JSON"),
         ('{"0": [null, oops, null]}', "not JSON"),
         ('{"0": [null], "0": [null]}', "twice"),
-        ('{"0": 3}', "no list of masks"),
-        ('{"0": [{"size": [3, 3]}]}', "frame 0: not a run-length mask"),
         ("{3: [null]}", "not JSON"),
     ],
 )
@@ -140,6 +140,32 @@ def test_a_broken_source_is_named_and_leaves_no_index(tmp_path, content, says):
         open_quietly(source)
     assert "mask_dict.json" in str(caught.value) and "\n" not in str(caught.value)
     assert not index_path(source).exists() and not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("track", "says"),
+    [("3", "no list of masks"), ('[null, {"size": [3, 3]}]', "frame 1: not a run-length mask")],
+)
+def test_an_object_that_cannot_be_read_is_damaged_and_the_others_are_not(tmp_path, track, says):
+    source = tmp_path / "mask_dict.json"
+    source.write_text(f'{{"0": [null], "1": {track}, "2": [null]}}')
+    summaries = open_quietly(source).summaries
+    assert says in summaries["1"].damage
+    assert summaries["0"].damage is None is summaries["2"].damage
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE tracks SET packed = substr(packed, 3)", "UPDATE summaries SET frames = 1"]
+)
+def test_an_index_that_was_changed_is_refused(source, statement):
+    open_quietly(source)
+    with sqlite3.connect(index_path(source)) as connection:
+        connection.execute(statement)
+    connection.close()
+    index = open_quietly(source)
+    with pytest.raises(DataError, match=r"damaged.*remove it to have it built again"):
+        for anno_id in index:
+            index[anno_id]
 
 
 def test_a_missing_source_is_named(tmp_path):
@@ -217,3 +243,42 @@ def test_an_index_that_was_cut_short_is_named(tmp_path):
         for name in map(str, range(30)):
             index[name]
     assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_of_plain_data_is_indexed(tmp_path):
+    tracks = {0: [rle_json(rectangle(0, 0, 3, 3)), None], "1": [None, None]}
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        source = tmp_path / f"{protocol}" / "mask_dict.pkl"
+        source.parent.mkdir()
+        with_bytes = {k: [m and {**m, "counts": m["counts"].encode()} for m in track] for k, track in tracks.items()}
+        source.write_bytes(pickle.dumps(OrderedDict(with_bytes), protocol))
+        index = MaskIndex.open(source)
+        assert list(index) == ["0", "1"] and masks.area(index["0"][0]) == 16 and index["0"][1] is None
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.mkdir, ("harmed",)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (pickle.dumps({"0": Harmful()}), "it holds posix.mkdir, which is no plain data"),
+        (pickle.dumps({"0": np.zeros(3)}), r"it holds numpy.*, which is no plain data"),
+        (pickle.dumps([1, 2]), "holds a list, not masks by id"),
+        (pickle.dumps({"0": [None]})[:-4], "mask_dict.pkl is not read: "),
+        (b"", "mask_dict.pkl is not read: Ran out of input"),
+    ],
+)
+def test_a_pickle_of_anything_else_is_refused_and_not_run(tmp_path, monkeypatch, content, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mask_dict.pkl").write_bytes(content)
+    with pytest.raises(DataError, match=says):
+        MaskIndex.open(tmp_path / "mask_dict.pkl")
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_an_id_without_a_list_of_masks_is_damaged(tmp_path):
+    (tmp_path / "mask_dict.pkl").write_bytes(pickle.dumps({"0": 3}))
+    assert MaskIndex.open(tmp_path / "mask_dict.pkl").summaries["0"].damage == "it holds no list of masks"

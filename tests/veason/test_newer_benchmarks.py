@@ -166,7 +166,9 @@ def test_a_question_without_times_is_named(groundmore):
     content = json.loads(path.read_text())
     content["videos"]["match_a_0058_0104"]["questions"]["0"]["action_start"] = "x"
     write_json(path, content)
-    with pytest.raises(DataError, match=r"match_a_0058_0104, question 0 has no times of its clip and its action"):
+    with pytest.raises(
+        DataError, match=r"match_a_0058_0104, expression 0: its video's name and its action have no times"
+    ):
         open_benchmark("groundmore", groundmore)
 
 

@@ -90,7 +90,7 @@ def test_everything_is_written(tmp_path):
     (tmp_path / "in").mkdir()
     rng = np.random.default_rng(0)
     for number in range(TOTAL):
-        cv2.imwrite(str(tmp_path / "in" / f"{number:03d}.jpg"), rng.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / "in" / f"frame{number}.jpg"), rng.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
     texts = [format_answer("the \ud800 one", 5, [[56, 56, 280, 280]]), "no idea"]
     segmenter = Segmenter(ScriptedPolicy(*texts), BoxTracker())
     predict.predict(segmenter, open_folder(tmp_path / "in"), ["the duck", "the pond"], tmp_path / "out", 10)
@@ -103,8 +103,9 @@ def test_everything_is_written(tmp_path):
     )
     assert (second["expression"], second["failure"]) == ("the pond", "no_answer")
     (x1, y1, x2, y2) = first["boxes"][0]
-    for number, rle in enumerate(first["masks"]):
-        png = cv2.imread(str(tmp_path / "out" / "00" / "masks" / f"{number:05d}.png"), cv2.IMREAD_UNCHANGED)
+    assert first["frames"] == [f"frame{number}" for number in range(TOTAL)]  # 2 before 10
+    for name, rle in zip(first["frames"], first["masks"], strict=True):
+        png = cv2.imread(str(tmp_path / "out" / "00" / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(coco.decode(rle) * 255, png)
         assert (png[y1:y2, x1:x2] == 255).all() and (png > 0).sum() == (y2 - y1) * (x2 - x1)
     assert len(first["masks"]) == len(second["masks"]) == TOTAL and not any(coco.area(rle) for rle in second["masks"])
@@ -132,7 +133,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
     tracker = Sam2Tracker(tiny_tracker.build_tracker_model(tiny_tracker.TrackerSize(image_size=32)), max_frames=16)
     segmenter = Segmenter(ScriptedPolicy(), tracker)
     prediction = segmenter.parse(format_answer("", 100, [[100, 100, 400, 400]]), (160, 320, 320))
-    rles = predict.write_masks(tmp_path, segmenter.track(Frames(), prediction))
+    rles = predict.write_masks(tmp_path, segmenter.track(Frames(), prediction), [str(n) for n in range(160)])
     assert len(rles) == len(list(tmp_path.iterdir())) == 160 <= len(resident) < 170
     assert max(resident[60:]) - max(resident[:60]) < 12
 

@@ -96,7 +96,7 @@ def test_a_function_may_build_the_tracker_and_a_clip_s_length_may_be_bounded():
         ("no.such:Thing", {}, "tracker: no.such:Thing cannot be imported"),
         (f"{__name__}:Moving", {"sped": 1}, "tracker_options.sped is unknown; did you mean speed"),
         (f"{__name__}:make_function_tracker", {}, "tracker_options.speed is not set"),
-        ("sam2", {}, "sam2_config is not set"),
+        ("sam2", {}, "sam2_checkpoint is not set: download weights for sam2_config=configs/sam2.1/sam2.1_hiera_l.yaml"),
         ("sam2", {"config": "configs/sam2.1/sam2.1_hiera_l.yaml"}, "sam2_checkpoint is not set"),
         ("sam2", {"sam2_config": "sam3.yaml", "sam2_checkpoint": "random"}, "sam2_config=sam3.yaml is no SAM 2 model"),
         (

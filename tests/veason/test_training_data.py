@@ -6,7 +6,8 @@ import pytest
 from small_revos import FRAMES, HEIGHT, WIDTH, edit, rectangle, rle_json, track_masks
 
 from veason.data.revos import ReVOS
-from veason.data.training import KeyframeTrainingData, build_training_data, read_exclusions
+from veason.data.selection import read_exclusions
+from veason.data.training import KeyframeTrainingData, build_training_data
 from veason.errors import DataError
 from veason.masks import resize_nearest
 

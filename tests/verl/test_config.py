@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from veason.data.training import TRAINING_DATA
+from veason.resolve import resolve
 from verl.config import Config, ConfigError, load_config, override
 from verl.config.published import NO_EFFECT
+from verl.trainer.main import check_reward
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not path.name.startswith("llamafactory"))
@@ -74,6 +77,108 @@ def test_the_published_command_line() -> None:
     assert config.worker.rollout.enable_chunked_prefill is False
     assert config.trainer.save_checkpoint_path == "/path/to/save"
     assert (config.worker.rollout.prompt_length, config.worker.rollout.response_length) == (7100, 1024)
+
+
+ORIGINAL_YAML = """
+data:
+  name: {name}
+  train_files: /data/ReVOS
+  val_files: None
+  prompt_key: problem
+  max_prompt_length: 7100
+  max_response_length: 1024
+  rollout_batch_size: 16
+  shuffle: true
+  seed: 42
+  max_pixels: 12845056
+  min_pixels: 3136
+  keyframe_resize: 560
+  reference_image_resize: 560
+  sam2_mode: "video"
+  sampled_frames: 6
+algorithm: {{adv_estimator: grpo, kl_coef: 0.0}}
+worker:
+  actor:
+    global_batch_size: 16
+    micro_batch_size_per_device_for_update: 1
+    micro_batch_size_per_device_for_experience: 1
+    max_grad_norm: 1.0
+    use_kl_loss: true
+    kl_loss_coef: 5.0e-3
+    kl_loss_type: low_var_kl
+    model: {{model_path: /weights/sft, enable_gradient_checkpointing: true}}
+    optim: {{lr: 1.0e-6, weight_decay: 1.0e-2}}
+    fsdp: {{param_offload: false, optimizer_offload: false, torch_dtype: null}}
+    offload: {{param_offload: true, optimizer_offload: true}}
+  rollout:
+    temperature: 1.0
+    tensor_parallel_size: 2
+    gpu_memory_utilization: 0.25
+    n: 8
+    enable_chunked_prefill: true
+  ref: {{offload: {{param_offload: true}}}}
+  reward: {{reward_type: function, compute_score: {score}}}
+trainer:
+  total_episodes: 1
+  logger: ["console", "wandb"]
+  project_name: easy_r1_video_keyframe_sft_mod_sam2_1
+  n_gpus_per_node: 2
+  nnodes: 1
+  save_freq: 100
+  test_freq: 100000
+  val_before_train: false
+  val_only: false
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "score"),
+    [
+        ("video_seg_keyframe_sft_base_mod", "video_match_keyframe_sft_sam_mod"),
+        ("video_seg_keyframe_sft_base_mod_subset", "video_match_keyframe_sft_sam_mod"),
+        ("video_seg_keyframe_sft_base_mod", "ablation_keyframe_sft_sam_mod_compute_score"),
+    ],
+)
+def test_the_original_s_own_yaml_loads_unchanged(name: str, score: str, tmp_path: Path) -> None:
+    """The keys and values of training_scripts/*.yaml of github.com/SitongGong/Veason-R1 at dde0d9b that its scripts
+    and its video ablations use; it names no file of SAM 2.
+    """
+    (tmp_path / "original.yaml").write_text(ORIGINAL_YAML.format(name=name, score=score))
+    config = load_config([f"config={tmp_path / 'original.yaml'}"])
+    assert (config.data.name, config.data.val_files, config.worker.reward.compute_score) == (name, None, score)
+    assert config.worker.reward.tracker_options == {}
+    if score.startswith("video"):
+        with pytest.raises(
+            ConfigError, match=r"worker\.reward\.sam2_checkpoint is not set: .* sam2_config=configs/sam2"
+        ):
+            check_reward(config)
+    weights = override(config, {"worker.reward.tracker_options": {"sam2_checkpoint": "random"}})
+    assert set(check_reward(weights)) == ({"sam2"} if score.startswith("video") else set())
+    assert resolve(name, TRAINING_DATA, "data.name").name == "revos"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "text with: colon and 'quotes'",
+        "{expression}: where?",
+        "- {expression}",
+        'Find "{expression}".',
+        "two\nlines {expression}",
+        "# {expression}",
+        "7",
+    ],
+)
+def test_a_text_on_the_command_line_is_taken_as_it_is(text: str) -> None:
+    assert load_config([f"data.prompt_template={text}"]).data.prompt_template == text
+    assert load_config(["--data.prompt_template", text]).data.prompt_template == text
+
+
+def test_null_and_variables_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORDING", "Find {expression}.")
+    assert load_config(["data.prompt_template=${oc.env:WORDING}"]).data.prompt_template == "Find {expression}."
+    for none in ("null", "None", ""):
+        assert load_config([f"data.prompt_template={none}"]).data.prompt_template is None
 
 
 def test_the_published_values() -> None:

@@ -1,5 +1,6 @@
 """Runs the experiments of docs/toy_results.md: GRPO from the shipped policy, its control, ablations and variants.
 
+    python -m training_scripts.toy.experiments --world outputs/toy/world --output outputs/toy/runs --runs full
     python -m training_scripts.toy.experiments --world outputs/toy/world --output outputs/toy/runs --runs all \\
         --seeds 0,1,2 --jobs 6
 
@@ -36,7 +37,7 @@ from training_scripts.toy.recipes import (
     recipe,
     training_overrides,
 )
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.data import open_benchmark
 
 STAGES = ("train", "evaluate")
@@ -182,14 +183,14 @@ def select_experiments(names: str) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", type=Path, default=Path("weights/toy_policy"))
-    parser.add_argument("--tracker", type=Path, default=Path("weights/toy_tracker"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--policy", type=Path, default=Path("weights/toy_policy"), help="initial policy")
+    parser.add_argument("--tracker", type=Path, default=Path("weights/toy_tracker"), help="folder of the tracker")
     parser.add_argument("--world", type=Path, required=True, help="a folder written by veason.toy.world")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--runs", default="all", help=f"all, or some of {','.join(EXPERIMENTS)}")
     parser.add_argument("--seeds", default="0", help="seeds of the runs, for example 0,1,2")
-    parser.add_argument("--steps", type=int, default=recipe().trainer.max_steps)
+    parser.add_argument("--steps", type=int, default=recipe().trainer.max_steps, help="GRPO steps of a run")
     parser.add_argument("--limit", type=int, help="expressions of an evaluation")
     parser.add_argument("--stages", default=",".join(STAGES), help="stages to run")
     parser.add_argument("--jobs", type=int, default=1, help="parallel runs")

@@ -21,7 +21,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from grpo_reward.reward_score import score_answer
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.data.base import VideoSample
 from veason.data.training import KeyframeTrainingData
 from veason.frames import evaluation_frames
@@ -140,8 +140,8 @@ def write_card(output: Path, metrics: dict[str, float], command: str, runs: Sequ
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("export", "card"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("action", choices=("export", "card"), help="export: weights of a run; card: metrics and README")
     parser.add_argument(
         "--runs", type=Path, nargs="+", required=True, help="SFT folders in order; the last is exported"
     )

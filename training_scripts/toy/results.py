@@ -1,5 +1,6 @@
 """Writes the tables and plots of docs/toy_results.md from the runs of `training_scripts.toy.experiments`.
 
+    python -m training_scripts.toy.results --runs outputs/toy/runs
     python -m training_scripts.toy.results --runs outputs/toy/runs --page docs/toy_results.md
 
 It replaces the text between `<!-- begin NAME -->` and `<!-- end NAME -->`, and the plots in the page's folder.
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 
 from training_scripts.toy.recipes import BASELINE, EXPERIMENTS
 from training_scripts.toy.runs import ToyRun, read_runs
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 
 Runs = Mapping[str, Sequence[ToyRun]]  # by experiment, in the order of EXPERIMENTS
 
@@ -184,11 +185,13 @@ def write_page(runs: Runs, page: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument(
         "--runs", type=Path, required=True, help="the output folder of training_scripts.toy.experiments"
     )
-    parser.add_argument("--page", type=Path, default=Path("docs/toy_results.md"))
+    parser.add_argument(
+        "--page", type=Path, default=Path("docs/toy_results.md"), help="Markdown page whose tables are rewritten"
+    )
     options = parse_arguments(parser)
     write_page(evaluated_runs(read_runs(options.runs)), options.page)
 

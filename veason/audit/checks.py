@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -12,11 +12,12 @@ from pycocotools import mask as coco
 from veason import masks
 from veason.data.base import Benchmark, UnknownObjectError, VideoSample
 from veason.errors import DataError
-from veason.frames import frame_size
+from veason.frames import FrameSizeError, check_frame
 from veason.masks import Rle
 
 # kind -> (what it means, whether an expression that it affects should be left out)
 KINDS = {
+    "invalid_entry": ("an entry of the annotation cannot be used", True),
     "missing_frame": ("a frame of the list is not in the folder", True),
     "extra_frame": ("a file of the folder is not in the list", False),
     "frame_size": ("frames are not of the size that the annotation says", True),
@@ -27,6 +28,9 @@ KINDS = {
     "mask_size": ("masks are not of the size of the frames", True),
     "unreadable_mask": ("masks cannot be read", True),
     "empty_target": ("no object of the expression has a mask in any frame", True),
+    "foreground": ("the masks of all objects of the video, which the robustness R needs, do not fit", True),
+    "refused": ("training or evaluation refuses the expression for another reason", True),
+    "unseen_object": ("one of several objects of the expression has no mask in any frame", False),
     "flicker": ("a mask is elsewhere for one frame", True),
 }
 
@@ -53,15 +57,49 @@ class Finding:
     frames: tuple[int, ...] = field(default=())
 
 
+def check_entries(benchmark: Benchmark) -> list[Finding]:
+    """The entries of the annotation that cannot be used."""
+    return [
+        Finding("invalid_entry", benchmark.split, entry.video, entry.reason, (entry.name,))
+        for entry in benchmark.rejected
+    ]
+
+
 def check_video(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[Finding]:
-    """Everything that is wrong with one video and its expressions.
+    """Everything that is wrong with one video and its expressions; every frame is decoded.
 
     Args:
         samples: all of one video; absent targets may be among them.
     """
     found = _check_frames(benchmark, samples)
-    if not benchmark.has_truth:
-        return found
+    if benchmark.has_truth:
+        found += _check_masks(benchmark, samples)
+    known = set(exclusions(found))
+    for sample in samples:
+        if sample.sample_id in known:
+            continue
+        refuses = benchmark.training_problems if benchmark.has_truth else benchmark.problems
+        for kind, check in (("refused", refuses), ("foreground", benchmark.scoring_problems)):
+            if problems := check(sample):
+                found.append(_finding(benchmark, kind, sample, problems[0], (sample.sample_id,)))
+                break
+    return found
+
+
+def exclusions(findings: Iterable[Finding]) -> dict[str, list[str]]:
+    """Sample id -> the kinds of findings for which it should be left out."""
+    reasons: dict[str, list[str]] = {}
+    for finding in findings:
+        if KINDS[finding.kind][1]:
+            for sample_id in finding.sample_ids:
+                kinds = reasons.setdefault(sample_id, [])
+                if finding.kind not in kinds:
+                    kinds.append(finding.kind)
+    return reasons
+
+
+def _check_masks(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[Finding]:
+    found: list[Finding] = []
     tracks: dict[str, list[Rle | None] | None] = {}
     for sample in samples:
         for object_id in sample.object_ids:
@@ -70,18 +108,26 @@ def check_video(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[Fi
                 findings, tracks[object_id] = _check_object(benchmark, sample, object_id, sample_ids)
                 found += findings
     for sample in samples:
-        known = [tracks[object_id] for object_id in sample.object_ids]
-        if sample.type_id != 2 and not any(track is None or any(map(masks.area, track)) for track in known):
-            ids = ", ".join(sample.object_ids) or "none"
-            detail = f"no mask in any frame (ids {ids})"
-            found.append(_finding(benchmark, "empty_target", sample, detail, (sample.sample_id,)))
+        if sample.type_id == 2:
+            continue
+        unseen = [name for name in sample.object_ids if (track := tracks[name]) is not None and not _is_seen(track)]
+        if len(unseen) == len(sample.object_ids):
+            kind, detail = "empty_target", f"no mask in any frame (ids {', '.join(unseen) or 'none'})"
+        elif unseen:
+            kind, detail = "unseen_object", f"no mask in any frame of ids {', '.join(unseen)}"
+        else:
+            continue
+        found.append(_finding(benchmark, kind, sample, detail, (sample.sample_id,)))
     return found
 
 
 def _check_frames(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[Finding]:
     sample, everyone = samples[0], tuple(sample.sample_id for sample in samples)
     listed = {frame + benchmark.suffix for frame in sample.frames}
-    present = set(os.listdir(sample.frame_dir)) if sample.frame_dir.is_dir() else set()
+    try:
+        present = set(os.listdir(sample.frame_dir))
+    except OSError:  # the folder is missing or none: all its frames are
+        present = set()
     found = []
     missing = tuple(index for index, frame in enumerate(sample.frames) if frame + benchmark.suffix not in present)
     if missing:
@@ -91,17 +137,18 @@ def _check_frames(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[
     if extra and benchmark.lists_every_frame:
         detail = f"{len(extra)} files are not in the list of frames, first {sample.frame_dir / extra[0]}"
         found.append(_finding(benchmark, "extra_frame", sample, detail, everyone))
-    for index in sorted({0, len(sample.frames) - 1} - set(missing)):
-        path = benchmark.frame_path(sample, index)
+    bad: dict[str, list[tuple[int, str]]] = {"frame_size": [], "unreadable_frame": []}
+    for index in sorted(set(range(len(sample.frames))) - set(missing)):
         try:
-            size = frame_size(path)
+            check_frame(benchmark.frame_path(sample, index), (sample.height, sample.width))
         except DataError as error:
-            found.append(_finding(benchmark, "unreadable_frame", sample, str(error), everyone))
-            continue
-        if size != (sample.height, sample.width):
-            detail = f"{path} is {_size_text(size)}, the annotation says {_size_text((sample.height, sample.width))}"
-            found.append(_finding(benchmark, "frame_size", sample, detail, everyone, frames=(index,)))
-            break
+            kind = "frame_size" if isinstance(error, FrameSizeError) else "unreadable_frame"
+            bad[kind].append((index, str(error)))
+    for kind, wrong in bad.items():
+        if wrong:
+            frames, details = zip(*wrong)
+            detail = details[0] if len(wrong) == 1 else f"{len(wrong)} of {len(listed)} frames, first: {details[0]}"
+            found.append(_finding(benchmark, kind, sample, detail, everyone, frames=frames[:3]))
     return found
 
 
@@ -171,6 +218,10 @@ def overlap(one: Rle | None, other: Rle | None) -> float:
     if one is None or other is None:
         return 0.0
     return float(coco.iou([one], [other], [0])[0, 0])
+
+
+def _is_seen(track: Sequence[Rle | None]) -> bool:
+    return any(map(masks.area, track))
 
 
 def _damage(rle: Rle) -> str | None:

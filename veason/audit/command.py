@@ -23,11 +23,11 @@ import numpy as np
 from tqdm import tqdm
 
 from veason import masks
-from veason.audit.checks import KINDS, Finding, check_video
-from veason.command_line import parse_arguments
+from veason.audit.checks import KINDS, Finding, check_entries, check_video, exclusions
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.data import BENCHMARKS, Benchmark, VideoSample, detect_benchmark, find_benchmark
-from veason.data.sample import MISSING
-from veason.errors import DataError, describe
+from veason.data.selection import format_exclusion
+from veason.errors import DataError, MissingFileError, describe
 from veason.files import write_text
 from veason.frames import read_frame
 from veason.pictures import overlay_masks, save_picture, strip
@@ -37,13 +37,10 @@ def open_splits(name: str, root: Path) -> list[Benchmark]:
     """Every split of a benchmark whose annotation is at hand."""
     opened, missing = [], []
     cls = find_benchmark(name)
-    for split, file in cls.splits.items():
+    for split in cls.splits:
         try:
             opened.append(cls(root, split))
-        except DataError as error:
-            path = str(error).removeprefix(MISSING)
-            if path == str(error) or Path(path).name != Path(file).name:  # the file of a video is not the split's
-                raise
+        except MissingFileError as error:  # the split's own: a video's is rejected
             missing.append(str(error))
     if not opened:
         raise DataError(missing[0])
@@ -56,28 +53,13 @@ def audit(benchmark: Benchmark, workers: int = 1) -> list[Finding]:
     for sample in benchmark.samples:
         videos[sample.video].append(sample)
     label = f"{benchmark.name} {benchmark.split}"
-    if workers < 2:
-        return [
-            finding
-            for group in tqdm(videos.values(), desc=label, mininterval=1)
-            for finding in check_video(benchmark, group)
-        ]
     benchmark.prepare()  # once here, not in every worker
+    if workers < 2:
+        groups = tqdm(videos.values(), desc=label, mininterval=1)
+        return check_entries(benchmark) + [finding for group in groups for finding in check_video(benchmark, group)]
     with ProcessPoolExecutor(workers, initializer=_init_worker, initargs=(benchmark,)) as pool:
         found = tqdm(pool.map(_check_in_worker, videos.values()), total=len(videos), desc=label, mininterval=1)
-        return [finding for findings in found for finding in findings]
-
-
-def exclusions(findings: Iterable[Finding]) -> dict[str, list[str]]:
-    """Sample id -> the kinds of findings for which it should be left out."""
-    reasons: dict[str, list[str]] = {}
-    for finding in findings:
-        if KINDS[finding.kind][1]:
-            for sample_id in finding.sample_ids:
-                kinds = reasons.setdefault(sample_id, [])
-                if finding.kind not in kinds:
-                    kinds.append(finding.kind)
-    return reasons
+        return check_entries(benchmark) + [finding for findings in found for finding in findings]
 
 
 def write_report(
@@ -85,7 +67,7 @@ def write_report(
 ) -> dict[str, list[str]]:
     """Write report.md, findings.jsonl, exclude.txt and the pictures; returns `exclusions(findings)`."""
     reasons = exclusions(findings)
-    lines = [f"{sample_id}  # {', '.join(kinds)}\n" for sample_id, kinds in reasons.items()]
+    lines = (format_exclusion(sample_id, ", ".join(kinds)) for sample_id, kinds in reasons.items())
     write_text(output / "exclude.txt", "".join(lines))
     records = (json.dumps(asdict(finding), ensure_ascii=False) + "\n" for finding in findings)
     write_text(output / "findings.jsonl", "".join(records))
@@ -170,15 +152,13 @@ def _check_in_worker(samples: list[VideoSample]) -> list[Finding]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m veason.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="python -m veason.audit", description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("data", type=Path, help="the data set's folder")
     parser.add_argument(
         "--benchmark",
         help=f"one of {', '.join(BENCHMARKS)}, or package.module:Class; detected from the files by default",
     )
-    parser.add_argument("--output", type=Path, default=Path("audit"))
+    parser.add_argument("--output", type=Path, default=Path("audit"), help="folder of the report")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--pictures", type=int, default=8, help="overlay pictures of each kind, at most")
     options = parse_arguments(parser, arguments)

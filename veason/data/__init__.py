@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from veason.data.base import Benchmark, VideoSample
+from veason.data.selection import select_samples
 from veason.errors import DataError
 from veason.resolve import resolve
 
@@ -68,5 +69,5 @@ def open_benchmark(name: str, root: str | os.PathLike[str], split: str | None = 
     """
     benchmark = find_benchmark(name)(root, split)
     if check:
-        benchmark.verify()
+        select_samples(benchmark)
     return benchmark

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from veason import masks as rle_tools
+from veason.data.annotation import Rejected, checked_samples
 from veason.data.sample import VideoSample, gc_paused, missing_files
-from veason.errors import DataError
+from veason.errors import DataError, printable
 from veason.masks import Rle
 from veason.metrics.scores import Column, PaperRows, SampleScore, j_and_f
 
@@ -40,13 +41,20 @@ class Benchmark(ABC):
         split: one of `splits`; the first by default.
         meta_file: an annotation file in the folder, instead of the split's own.
 
+    Attributes:
+        samples: those that can be used, as far as the annotation tells.
+        rejected: entries of the annotation that cannot be used, also a video whose own annotation file is missing. Who
+            uses the benchmark decides: training raises or skips them, evaluation refuses or leaves them out, the audit
+            lists them.
+
     Raises:
-        DataError: a folder or an annotation file is missing, or an annotation does not have the expected form.
+        DataError: a folder or an annotation file is missing, or the file as a whole does not have the expected form.
     """
 
     name: ClassVar[str] = ""
     splits: ClassVar[dict[str, str]] = {}  # split -> annotation file below the root
     suffix: ClassVar[str] = ".jpg"
+    masks_are_whole: ClassVar[bool] = False  # whether `tracks` gives no damaged mask (`veason.masks.find_damage`)
     lists_every_frame: ClassVar[bool] = True  # whether a sample names all pictures of its folder
     file_patterns: ClassVar[tuple[str, ...]] = ()  # below the root; any of them identifies this benchmark
 
@@ -54,6 +62,10 @@ class Benchmark(ABC):
     columns: ClassVar[tuple[Column, ...]] = j_and_f()
     paper: ClassVar[Mapping[str, PaperRows]] = {}  # split -> rows of published tables
     note: ClassVar[str] = ""  # below the table: where its rows are from
+    extra_first: ClassVar[bool] = False  # `extra_metrics` are the benchmark's own, and stand before the columns
+    # split -> ("videos" or "expressions", how many the whole official split has at least)
+    official_size: ClassVar[Mapping[str, tuple[str, int]]] = {}
+    missing_hint: ClassVar[str] = ""  # after the error about missing files
     archive_prefix: ClassVar[str | None] = None  # before <video>/<exp_id>/<frame>.png in the archive for a server
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None, meta_file: str | None = None) -> None:
@@ -63,13 +75,15 @@ class Benchmark(ABC):
         self.split = split or next(iter(self.splits))
         if self.split not in self.splits:
             raise DataError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
-        self.meta_path = self.root / (meta_file or self.splits[self.split])
+        self.meta_path = self.root / (meta_file or self.split_file(self.root, self.split))
         self._missing_files: dict[Path, list[str]] = {}
         self._areas: dict[str, np.ndarray] = {}
+        self.rejected: list[Rejected] = []
         with gc_paused():
-            self.samples: Sequence[VideoSample] = list(self.read_samples())
+            self.samples: Sequence[VideoSample] = checked_samples(self.read_samples(), self.meta_path, self.reject)
         if not self.samples:
-            raise DataError(f"{self.name}: no expression in {self.meta_path}")
+            reason = self.rejected[0].reason if self.rejected else f"no expression in {self.meta_path}"
+            raise DataError(f"{self.name}: {reason}")
 
     @classmethod
     def matches(cls, root: Path) -> bool:
@@ -77,9 +91,18 @@ class Benchmark(ABC):
         return any(next(root.glob(pattern), None) is not None for pattern in cls.file_patterns)
 
     @classmethod
+    def split_file(cls, root: Path, split: str) -> str:  # noqa: ARG003
+        """The annotation file of a split below the root, where a data set comes with more than one name for it."""
+        return cls.splits[split]
+
+    @classmethod
     def training_source(cls, root: Path) -> tuple[str, str | None]:  # noqa: ARG003
         """The split to train on, and an annotation file of it that is preferred to the split's own."""
         return "train" if "train" in cls.splits else next(iter(cls.splits)), None
+
+    def training_hint(self) -> str | None:
+        """What is missing for the usual training split, with the command that makes it; None when nothing is."""
+        return None
 
     @property
     def has_truth(self) -> bool:
@@ -95,7 +118,11 @@ class Benchmark(ABC):
 
     @abstractmethod
     def read_samples(self) -> Iterator[VideoSample]:
-        """The split's samples, in the annotation's order."""
+        """The split's samples, in the annotation's order. An entry that cannot be read is given to `reject`."""
+
+    def reject(self, name: str, video: str, reason: str) -> None:
+        """Leave out an entry of the annotation; see `Rejected`."""
+        self.rejected.append(Rejected(printable(name) or "''", printable(video), printable(reason)))
 
     @abstractmethod
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
@@ -108,7 +135,8 @@ class Benchmark(ABC):
             UnknownObjectError: it lists none.
             DataError: they cannot be read.
         """
-        return self.tracks(sample._replace(object_ids=(object_id,)), range(len(sample.frames)))[0]
+        track = self.tracks(sample._replace(object_ids=(object_id,)), range(len(sample.frames)))[0]
+        return [rle_tools.as_rle(mask) for mask in track]
 
     def foreground(self, sample: VideoSample) -> np.ndarray | None:
         """Every object of the video, uint8 [T, H, W], for the robustness metric; None where the benchmark has none."""
@@ -129,6 +157,8 @@ class Benchmark(ABC):
         indices = range(len(sample.frames)) if frame_indices is None else frame_indices
         try:
             tracks = self.tracks(sample, indices)
+            if not self.masks_are_whole:
+                tracks = [self._whole(sample, track, indices) for track in tracks]
         except DataError as error:
             raise DataError(f"{self.name} {sample.sample_id}: {error}") from error
         for rle in (rle for track in tracks for rle in track if rle is not None):
@@ -138,6 +168,14 @@ class Benchmark(ABC):
                     f"{self.name} {sample.sample_id}: mask of {size} pixels, frames of {sample.height}x{sample.width}"
                 )
         return tracks
+
+    def _whole(self, sample: VideoSample, track: Sequence[Rle | None], indices: Sequence[int]) -> list[Rle | None]:
+        """An object's masks in compressed form. Raises DataError when one is damaged."""
+        rles = [rle_tools.as_rle(rle) for rle in track]
+        if found := rle_tools.find_damage(rles):
+            frame = sample.frames[indices[found[0]]]
+            raise DataError(f"{self.truth_path(sample)}, frame {frame}: {found[1]}")
+        return rles
 
     def masks(self, sample: VideoSample, frame_indices: Sequence[int] | None = None) -> np.ndarray:
         """True masks, uint8 [objects, T, H, W], of all frames or of some.
@@ -187,7 +225,25 @@ class Benchmark(ABC):
 
     def problems(self, sample: VideoSample) -> list[str]:
         """What is wrong with a sample as far as it can be seen without reading pixels or masks; [] when nothing is."""
+        return self.frame_problems(sample) + self.truth_problems(sample)
+
+    def frame_problems(self, sample: VideoSample) -> list[str]:
+        """Those of `problems` that concern the frames, which scoring does not need."""
         return self.missing_files(sample.frame_dir, sample.frames, self.suffix, "frame")
+
+    def truth_problems(self, sample: VideoSample) -> list[str]:
+        """Those of `problems` that concern the masks."""
+        if self.has_truth and sample.type_id != 2 and not sample.object_ids:  # it would be scored as an absent target
+            return [f"{self.meta_path}: no object is named"]
+        return []
+
+    def mask_problems(self, sample: VideoSample) -> list[str]:
+        """What is wrong with a sample's masks once they are read. A layout whose `truth_problems` tell has none."""
+        try:
+            self.checked_tracks(sample)
+        except DataError as error:
+            return [str(error).removeprefix(f"{self.name} {sample.sample_id}: ")]
+        return []
 
     @property
     def validated_videos(self) -> set[str]:
@@ -195,11 +251,8 @@ class Benchmark(ABC):
         return set()
 
     def training_problems(self, sample: VideoSample) -> list[str]:
-        """`problems`, and that a sample with a target names no object."""
-        found = self.problems(sample)
-        if not found and sample.type_id != 2 and not sample.object_ids:
-            return [f"{self.meta_path}: no object is named"]
-        return found
+        """`problems`, and what else keeps a sample from being trained on."""
+        return self.problems(sample)
 
     def missing_files(self, folder: Path, names: Iterable[str], suffix: str, what: str) -> list[str]:
         """`missing_files`, each folder listed once."""
@@ -207,14 +260,9 @@ class Benchmark(ABC):
             self._missing_files[folder] = missing_files(folder, names, suffix, what)
         return list(self._missing_files[folder])
 
-    def verify(self) -> None:
-        """Raise a DataError that names the first sample with a problem, and how many there are."""
-        found = [(sample, problems) for sample in self.samples if (problems := self.problems(sample))]
-        if found:
-            sample, problems = found[0]
-            others = len(found) - 1
-            more = f" ({others} more; `python -m veason.audit {self.root}` lists them)" if others else ""
-            raise DataError(f"{self.name} {sample.sample_id}: {problems[0]}{more}")
+    def scoring_problems(self, sample: VideoSample) -> list[str]:
+        """What is wrong with files that only scoring reads, beside the masks."""
+        return []
 
     def prepare(self) -> None:  # noqa: B027
         """Build what processes that open this benchmark share, such as an index beside the data."""

@@ -8,35 +8,39 @@ each example, so that generated answers can be scored as in GRPO.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from veason.data import find_benchmark
+from veason.data.annotation import MARKUP, Rejected, as_id, as_list, as_mapping, as_name, as_names, as_size, shorten
 from veason.data.base import Benchmark
 from veason.data.examples import Example
 from veason.data.revos import ReVOS
 from veason.data.sample import VideoSample, read_json
 from veason.data.training import KeyframeTrainingData
-from veason.errors import DataError
+from veason.errors import DataError, printable
+from veason.frames import FRAME_INDICES
 
+THINK_END = "</think>"
 NEEDED = ("video", "exp_id", "exp", "anno_id", "frames", "frame_ids", "conversation")
+OF_VIDEO = ("frames", "height", "width")  # fields that the records of one video share
 
 
 class RecordedReVOS(ReVOS):
     """ReVOS whose samples are those of a file of records; needs no annotation file."""
 
+    needs_type = False  # the published generator writes none
+
     def read_videos(self) -> dict[str, dict[str, Any]]:
         """The records in the form of an annotation file: video -> frames, size, expressions."""
         videos: dict[str, dict[str, Any]] = {}
-        for sample_id, record in records_by_sample(self.meta_path).items():
-            video, exp_id, count = record["video"], str(record["exp_id"]), len(record["frames"])
-            if not all(0 <= index < count for index in record["frame_ids"]):
-                raise DataError(
-                    f"{self.meta_path}: {sample_id}: frame_ids {record['frame_ids']} of a video of {count} frames"
-                )
-            videos.setdefault(video, {**record, "expressions": {}})["expressions"][exp_id] = record
+        records, _ = records_by_sample(self.meta_path)  # `CoTData` tells of those that cannot be used
+        for record in records.values():
+            video = videos.setdefault(record["video"], {**record, "expressions": {}})
+            video["expressions"][str(record["exp_id"])] = record
         return videos
 
 
@@ -49,6 +53,8 @@ class CoTData(KeyframeTrainingData):
         keyframe_resize: side in pixels of the square frames; it has to be the one that the records' boxes were made
             for.
         exclude, prompt_template, on_bad_sample: as for `KeyframeTrainingData`.
+        frame_index: what is shown as a frame's time; the records have to be made for it.
+        reasoning: False leaves the reasoning out of the prompt and the responses, an ablation of the paper.
         benchmark: what the records were made from (`data.options.benchmark`); by default ReVOS.
 
     Attributes:
@@ -69,6 +75,8 @@ class CoTData(KeyframeTrainingData):
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
         benchmark: str | type[Benchmark] = ReVOS,
+        frame_index: str = FRAME_INDICES[0],
+        reasoning: bool = True,
     ) -> None:
         folder, path = Path(root), None if meta_file is None else Path(meta_file)
         if folder.is_file():
@@ -76,7 +84,7 @@ class CoTData(KeyframeTrainingData):
         elif path is None:
             raise DataError(f"{folder}: data.meta_file is not set: give the file of chain-of-thought records")
         path = path.absolute() if path.is_file() else folder / path
-        self.records = records_by_sample(path)
+        self.records, self.bad_records = records_by_sample(path, keyframe_resize, frame_index)
         cls = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
         super().__init__(
             folder,
@@ -87,59 +95,115 @@ class CoTData(KeyframeTrainingData):
             prompt_template=prompt_template,
             on_bad_sample=on_bad_sample,
             benchmark=RecordedReVOS if cls is ReVOS else cls,
+            frame_index=frame_index,
+            reasoning=reasoning,
         )
-        for sample in self.samples:
-            recorded = self.records[sample.sample_id].get("keyframe_resize", keyframe_resize)
-            if recorded != keyframe_resize:
-                raise DataError(
-                    f"{sample.sample_id}: the record's boxes are for frames of {recorded} pixels, data.keyframe_resize "
-                    f"is {keyframe_resize}"
-                )
 
     def _is_chosen(self, sample: VideoSample) -> bool:
         return sample.sample_id in self.records
 
+    def _rejected(self) -> list[Rejected]:
+        chosen = [entry for entry in self.benchmark.rejected if {entry.name, entry.video} & self.records.keys()]
+        return self.bad_records + chosen
+
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:
         return list(self.records[sample.sample_id]["frame_ids"])
 
+    def response(self, index: int) -> str:
+        """The response to learn of a sample."""
+        return self._response(self.samples[index])
+
+    def _response(self, sample: VideoSample) -> str:
+        text = self.records[sample.sample_id]["conversation"][1]["value"]
+        return text if self.reasoning else text.rpartition(THINK_END)[2].strip()
+
     def _build(self, sample: VideoSample, index: int, seed: int) -> Example:
-        response = self.records[sample.sample_id]["conversation"][1]["value"]
-        return replace(super()._build(sample, index, seed), response=response)
+        return replace(super()._build(sample, index, seed), response=self._response(sample))
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a file.
+def records_by_sample(
+    path: Path, side: int | None = None, frame_index: str | None = None
+) -> tuple[dict[str, dict[str, Any]], list[Rejected]]:
+    """The records of a file by sample id, and those that cannot be used.
+
+    Args:
+        side: of the square frames in pixels that the records' boxes have to be for; None: any.
+        frame_index: what the records' times have to be (`veason.frames.FRAME_INDICES`); None: any.
 
     Raises:
-        DataError: the file is missing or broken, or a record lacks what an example is built from.
+        DataError: the file is missing or broken, or holds no list.
     """
-    records = read_json(path)
-    if not isinstance(records, list):
-        raise DataError(f"{path} is not a list of chain-of-thought records")
-    for number, record in enumerate(records):
-        missing = [key for key in NEEDED if key not in record] if isinstance(record, dict) else list(NEEDED)
-        if missing:
-            raise DataError(f"{path}: record {number} has no {', '.join(missing)}")
-        if [turn.get("from") for turn in record["conversation"]] != ["human", "gpt"]:
-            raise DataError(f"{path}: the conversation of record {number} is not one human turn and one gpt turn")
-    return records
-
-
-def records_by_sample(path: Path) -> dict[str, dict[str, Any]]:
-    """`read_records` by sample id. Raises DataError when two are of one sample."""
     found: dict[str, dict[str, Any]] = {}
-    for record in read_records(path):
-        sample_id = record.get("sample_id") or f"{record['video']}/{record['exp_id']}"
-        if sample_id in found:
-            raise DataError(f"{path}: {sample_id} has two records")
-        found[sample_id] = record
-    return found
+    bad: list[Rejected] = []
+    of_video: dict[str, list[Any]] = {}
+    counts: Counter[str] = Counter()
+    for number, record in enumerate(as_list(read_json(path, "file of chain-of-thought records"), f"{path}")):
+        name = video = f"record {number}"
+        try:
+            check_record(as_mapping(record, "it"))
+            video = record["video"]
+            name = record.get("sample_id") or f"{video}/{record['exp_id']}"
+            counts[name] += 1
+            shared = [record.get(key) for key in OF_VIDEO]
+            if of_video.setdefault(video, shared) != shared:
+                raise DataError(f"{name}: another record of its video has other frames or another size")
+            made_for = record.get("keyframe_resize", side)
+            if side is not None and made_for != side:
+                raise DataError(
+                    f"{name}: the record's boxes are for frames of {shorten(made_for)} pixels, data.keyframe_resize is "
+                    f"{side}"
+                )
+            times = record.get("frame_index", FRAME_INDICES[0])
+            if frame_index is not None and times != frame_index:
+                raise DataError(f"{name}: the record's times are {shorten(times)}, data.frame_index is {frame_index}")
+            found[name] = record
+        except DataError as error:
+            bad.append(Rejected(printable(name), printable(video), f"{path}: record {number}: {error}"))
+    for name, count in counts.items():
+        if count > 1:  # which one is meant is open
+            found.pop(name, None)
+            bad.append(Rejected(printable(name), printable(name.rpartition("/")[0]), f"{path}: {name} has two records"))
+    return found, bad
+
+
+def check_record(record: Mapping[str, Any]) -> None:
+    """Check that a record has what an example is built from. Raises DataError with the reason alone."""
+    if missing := [key for key in NEEDED if key not in record]:
+        raise DataError(f"it has no {', '.join(missing)}")
+    video = as_name(record["video"], "its video", folders=True)
+    exp_id = as_name(as_id(record["exp_id"], "its exp_id"), "its exp_id")
+    if as_name(record.get("sample_id", exp_id), "its sample_id", folders=True).rpartition("/")[2] != exp_id:
+        raise DataError(f"its sample_id {record['sample_id']} is not of its exp_id {exp_id}")
+    if "height" in record or "width" in record:
+        as_size(record.get("height"), record.get("width"))
+    where, frames, times = f"{video}/{exp_id}", as_names(record["frames"], "frames"), record["frame_ids"]
+    if not all(type(time) is int for time in as_list(times, "frame_ids")) or sorted(set(times)) != times:
+        raise DataError(f"{where}: frame_ids {shorten(times)} that are no increasing times of frames")
+    if not 0 <= times[0] <= times[-1] < len(frames):
+        raise DataError(f"{where}: frame_ids {times[0]} to {times[-1]} of a video of {len(frames)} frames")
+    turns = [as_mapping(turn, "a turn") for turn in as_list(record["conversation"], "its conversation")]
+    if [turn.get("from") for turn in turns] != ["human", "gpt"]:
+        raise DataError("its conversation is not one human turn and one gpt turn")
+    answer = turns[1].get("value")
+    if not isinstance(answer, str) or not answer.strip():
+        raise DataError(f"{where}: its answer is {shorten(answer)}, not a text")
+    if (found := MARKUP.search(answer)) or "\0" in answer or (not answer.isascii() and _is_broken(answer)):
+        raise DataError(f"{where}: its answer holds {shorten(found.group() if found else 'half a character')}")
+
+
+def _is_broken(text: str) -> bool:
+    """Whether a text has half a surrogate pair, which no file can hold."""
+    return any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
 def _source(records: Path) -> Path:
     """The folder that records were made from, by their frames' paths: <root>/JPEGImages/<video>/<frame>.jpg."""
-    first = next(iter(read_records(records)), {})
-    if not first.get("sampled_video_frames"):
-        raise DataError(f"{records} holds no record that names its frames")
-    above = len(Path(first["video"]).parts) + 1  # a video's name may itself hold folders
-    return Path(first["sampled_video_frames"][0]).parents[above]
+    found, bad = records_by_sample(records)
+    for record in found.values():
+        files = record.get("sampled_video_frames")
+        if isinstance(files, list) and files and isinstance(files[0], str):
+            above = len(Path(record["video"]).parts) + 1  # a video's name may itself hold folders
+            if len(folders := Path(files[0]).parents) > above:
+                return folders[above]
+    reason = f"; {bad[0].reason}" if bad else ""
+    raise DataError(f"{records} holds no record that names its frames{reason}")

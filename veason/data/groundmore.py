@@ -15,10 +15,11 @@ sorted. Sources: dengandong/GroundMoRe `evaluate_groundmore.py`; the release's n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from veason.data.annotation import as_mapping, as_name, as_names, as_number, shorten
 from veason.data.layouts import PngBenchmark
 from veason.data.sample import VideoSample
 from veason.errors import DataError
@@ -51,37 +52,43 @@ class GroundMoRe(PngBenchmark):
     }
     note = "Rows (zero-shot): dengandong/GroundMoRe, `assets/quant_mgvr_v2.png`; Dmmm1997/VideoSEG-O3, README.md."
 
+    @classmethod
+    def split_file(cls, root: Path, split: str) -> str:
+        released = super().split_file(root, split)
+        return released if (root / released).is_file() else "groundmore_test.json"
+
     def read_videos(self) -> dict[str, dict[str, Any]]:
         self._positions: dict[str, dict[str, int]] = {}  # video -> frame -> its position in the whole video
-        self._actions: dict[str, tuple[int, int]] = {}  # sample_id -> first and last position of the action
-        other, videos = self.root / "groundmore_test.json", {}
-        if not self.meta_path.is_file() and other.is_file():
-            self.meta_path = other
+        self._questions: dict[str, Mapping[str, Any]] = {}  # video -> exp_id -> question
+        videos = {}
         for video, meta in super().read_videos().items():
-            names = self._frame_names(video)
+            try:
+                names = self._frame_names(as_name(video, "its name"))
+                questions = as_mapping(as_mapping(meta, "its entry").get("questions"), "its list of questions")
+            except DataError as error:
+                self.reject(video, video, f"{self.meta_path}: video {video}: {error}")
+                continue
+            self._questions[video] = questions
             self._positions[video] = {name: position for position, name in enumerate(names)}
-            for exp_id, question in meta["questions"].items():
-                self._actions[f"{video}/{exp_id}"] = self._action(video, exp_id, question)
             frames = [names[position] for position in evaluation_frames(len(names), SCORED_FRAMES)]
-            videos[video] = {"frames": frames, "expressions": meta["questions"]}
+            videos[video] = {"frames": frames, "expressions": dict(questions)}
         return videos
 
-    def _frame_names(self, video: str) -> list[str]:
+    def _frame_names(self, video: str) -> tuple[str, ...]:
         folder = self.frame_folder(video)
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        files = [path for path in folder.iterdir() if path.suffix == self.suffix] if folder.is_dir() else []
         if not files:
-            raise DataError(f"{self.name} {video}: frame folder is missing or empty: {folder}")
-        self.suffix = files[0].suffix  # type: ignore[misc]
-        return [file.stem for file in files if file.suffix == self.suffix]
+            raise DataError(f"frame folder is missing or has no {self.suffix}: {folder}")
+        return as_names([file.stem for file in files], "its frames")
 
-    def _action(self, video: str, exp_id: str, question: dict[str, Any]) -> tuple[int, int]:
-        where = f"{self.meta_path}: video {video}, question {exp_id}"
+    def _read_action(self, video: str, question: dict[str, Any]) -> tuple[int, int]:
+        """The first and the last position of a question's action in the video."""
         try:
-            clip = video[-9:-7] + ":" + video[-7:-5]
-            start, first, after = (seconds(text) for text in (clip, question["action_start"], question["action_end"]))
-        except (KeyError, ValueError) as error:
-            raise DataError(f"{where} has no times of its clip and its action ({error})") from error
-        return (first - start) * FRAMES_PER_SECOND, (after - start) * FRAMES_PER_SECOND - 1
+            clip = seconds(f"{video[-9:-7]}:{video[-7:-5]}")
+            first, after = seconds(question["action_start"]), seconds(question["action_end"])
+        except (ValueError, AttributeError) as error:
+            raise DataError(f"its video's name and its action have no times ({error})") from error
+        return (first - clip) * FRAMES_PER_SECOND, (after - clip) * FRAMES_PER_SECOND - 1
 
     def frame_folder(self, video: str) -> Path:
         return self._video_folder(video) / "images"
@@ -104,13 +111,16 @@ class GroundMoRe(PngBenchmark):
     def targets(
         self, video: str, meta: dict[str, Any], expression: dict[str, Any]
     ) -> tuple[int | None, tuple[str, ...]]:
-        return 1, (str(expression["obj_id"]),)
+        self._read_action(video, expression)
+        return 1, (as_number(expression["obj_id"], "its obj_id"),)
 
     def category(self, expression: dict[str, Any]) -> str | None:
+        if expression["q_type"] not in QUESTIONS:
+            raise DataError(f"its q_type is {shorten(expression['q_type'])}; it can be {', '.join(QUESTIONS)}")
         return expression["q_type"]
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
-        first, last = self._actions[sample.sample_id]
+        first, last = self._read_action(sample.video, self._questions[sample.video][sample.exp_id])
         acting = [index for index in frame_indices if first <= self._position(sample, index) <= last]
         read = [dict(zip(acting, track)) for track in super().tracks(sample, acting)]
         return [[track.get(index) for index in frame_indices] for track in read]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,11 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from veason import masks
+from veason.data.annotation import as_id, as_ids, as_mapping, as_name, as_names, as_size, check_type, pairs_by_id
 from veason.data.base import Benchmark, UnknownObjectError
 from veason.data.mask_index import MaskIndex
+from veason.data.png_index import MaskFolder, PngIndex
 from veason.data.sample import VideoSample, read_json
 from veason.errors import DataError
-from veason.frames import frame_size
+from veason.frames import first_size
 from veason.masks import Rle
 
 
@@ -53,23 +55,50 @@ class ExpressionsBenchmark(Benchmark):
     def read_samples(self) -> Iterator[VideoSample]:
         for video, meta in self.read_videos().items():
             where = f"{self.meta_path}: video {video}"
-            if not meta.get("frames") or "expressions" not in meta:
-                raise DataError(f"{where} has no frames or no expressions")
-            frames, folder = tuple(sorted(meta["frames"])), self.frame_folder(video)
-            if "height" in meta and "width" in meta:
-                height, width = int(meta["height"]), int(meta["width"])
-            else:
-                height, width = _first_size(folder / (frame + self.suffix) for frame in frames)
-            for exp_id, expression in _pairs(meta["expressions"]):
+            try:
+                folder = self.frame_folder(as_name(video, "its name", folders=True))
+                frames, size = self._read_frames(as_mapping(meta, "its entry"), folder)
+                expressions = list(pairs_by_id(meta.get("expressions")))
+            except DataError as error:
+                self.reject(video, video, f"{where}: {error}")
+                continue
+            for exp_id, expression in expressions:
                 try:
-                    text, (type_id, object_ids) = expression[self.text_key], self.targets(video, meta, expression)
-                except (KeyError, TypeError) as error:
-                    raise DataError(f"{where}, expression {exp_id} has no {error}") from error
-                sample_id = f"{self.sample_prefix(video, object_ids)}/{exp_id}"
-                kind = self.category(expression)
-                yield VideoSample(
-                    sample_id, video, exp_id, text, folder, frames, height, width, type_id, object_ids, kind
-                )
+                    sample = self._read_sample(video, meta, exp_id, expression, folder, frames, size or (0, 0))
+                except DataError as error:
+                    self.reject(f"{video}/{exp_id}", video, f"{where}, expression {exp_id}: {error}")
+                    continue
+                if size is None and (size := self.mask_size(sample)):
+                    sample = sample._replace(height=size[0], width=size[1])
+                yield sample
+
+    def _read_frames(self, meta: Mapping[str, Any], folder: Path) -> tuple[tuple[str, ...], tuple[int, int] | None]:
+        """The names of a video's frames, and their height and width; None where no frame tells it."""
+        if not meta.get("frames"):
+            raise DataError("it has no frames")
+        frames = as_names(meta["frames"], "its frames")
+        if "height" in meta and "width" in meta:
+            return frames, as_size(meta["height"], meta["width"])
+        return frames, first_size(folder / (frame + self.suffix) for frame in frames)
+
+    def _read_sample(
+        self,
+        video: str,
+        meta: Mapping[str, Any],
+        exp_id: Any,
+        expression: Any,
+        folder: Path,
+        frames: tuple[str, ...],
+        size: tuple[int, int],
+    ) -> VideoSample:
+        asked, name = as_mapping(expression, "it"), as_id(exp_id, "its id")
+        try:
+            text, (type_id, object_ids) = asked[self.text_key], self.targets(video, dict(meta), dict(asked))
+            kind = self.category(dict(asked))
+        except KeyError as error:
+            raise DataError(f"it has no {error}") from error
+        sample_id = f"{self.sample_prefix(video, object_ids)}/{name}"
+        return VideoSample(sample_id, video, name, text, folder, frames, *size, type_id, object_ids, kind)
 
     def read_videos(self) -> dict[str, dict[str, Any]]:
         """The annotation file's videos. A subclass may leave some out."""
@@ -78,17 +107,16 @@ class ExpressionsBenchmark(Benchmark):
             raise DataError(f'annotation file has no "videos": {self.meta_path}')
         return content["videos"]
 
-
-def _first_size(paths: Iterable[Path]) -> tuple[int, int]:
-    """Height and width of the first frame that can be read; 0 x 0 where none can: `problems` then tells why."""
-    for path in paths:
-        with contextlib.suppress(DataError):
-            return frame_size(path)
-    return 0, 0
+    def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
+        """Height and width of a sample's masks, where no frame tells the size; None where no mask does either."""
+        return None
 
 
 class MaskDictBenchmark(ExpressionsBenchmark):
     """Truth as mask_dict.json beside the annotation file: {anno_id: one RLE or null per frame of the video}."""
+
+    masks_are_whole = True  # the index has checked them
+    needs_type: ClassVar[bool] = False  # whether every expression has a `type_id`
 
     @cached_property
     def index(self) -> MaskIndex:
@@ -115,7 +143,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
             objects[sample.video].update(sample.object_ids)
             if not sample.object_ids and sample.type_id != 2:
                 without_object.add(sample.video)
-        frame_problems = super().problems
+        frame_problems = self.frame_problems
         return {
             video
             for video, sample in videos.items()
@@ -134,32 +162,42 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def targets(
         self, video: str, meta: dict[str, Any], expression: dict[str, Any]
     ) -> tuple[int | None, tuple[str, ...]]:
-        type_id = expression.get("type_id")
-        return type_id, () if type_id == 2 or not self.has_truth else tuple(map(str, expression["anno_id"]))
+        type_id = expression["type_id"] if self.needs_type else expression.get("type_id")
+        if self.needs_type:
+            check_type(type_id)
+        return type_id, () if type_id == 2 or not self.has_truth else as_ids(expression["anno_id"], "its anno_id")
+
+    def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
+        if not self.has_truth or not (self.folder / "mask_dict.json").is_file():
+            return None
+        known = (self.index.summaries.get(anno_id) for anno_id in sample.object_ids)
+        return next((track.size for track in known if track is not None and track.size), None)
 
     def listed_track(self, sample: VideoSample, object_id: str) -> list[Rle | None]:
         if object_id not in self.index:
             raise UnknownObjectError(f"{self.index.source} has no masks for id {object_id!r}")
+        if damage := self.index.summaries[object_id].damage:
+            raise DataError(f"{self.index.source}: id {object_id!r}, {damage}")
         return self.index[object_id]
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         tracks = []
         for anno_id in sample.object_ids:
+            if found := self.misfits(self.index, anno_id, sample):
+                raise DataError(found[0])
             track = self.index[anno_id]
-            if len(track) < len(sample.frames):
-                raise DataError(self._too_short(anno_id, len(track), sample))
-            if damage := self.index.summaries[anno_id].damage:
-                raise DataError(self._damaged(anno_id, damage))
             tracks.append([track[index] for index in frame_indices])
         return tracks
 
     def problems(self, sample: VideoSample) -> list[str]:
-        if sample.video in self.validated_videos:
-            return []
-        found = super().problems(sample)
-        for anno_id in sample.object_ids:
-            found += self._misfits(anno_id, sample)
-        return found
+        return [] if sample.video in self.validated_videos else super().problems(sample)
+
+    def truth_problems(self, sample: VideoSample) -> list[str]:
+        found = super().truth_problems(sample)
+        return found + [wrong for anno_id in sample.object_ids for wrong in self.misfits(self.index, anno_id, sample)]
+
+    def mask_problems(self, sample: VideoSample) -> list[str]:
+        return []  # the index has checked every mask
 
     def training_problems(self, sample: VideoSample) -> list[str]:
         """`problems`, and that a target has no pixel in any frame, from which nothing can be learned."""
@@ -170,31 +208,33 @@ class MaskDictBenchmark(ExpressionsBenchmark):
             return found
         return [f"{self.index.source}: no mask in any frame (ids {', '.join(sample.object_ids) or 'none'})"]
 
-    def _misfits(self, anno_id: str, sample: VideoSample) -> list[str]:
-        """What is wrong with an object's masks, as far as the index has it, without reading them."""
-        track = self.index.summaries.get(anno_id)
+    def misfits(self, index: MaskIndex, track_id: str, sample: VideoSample) -> list[str]:
+        """What is wrong with a track of masks for a sample, as far as the index has it, without reading them."""
+        track = index.summaries.get(track_id)
         if track is None:
-            return [f"{self.index.source} has no masks for id {anno_id!r}"]
-        wrong = [self._too_short(anno_id, track.frames, sample)] if track.frames < len(sample.frames) else []
+            return [f"{index.source} has no masks for id {track_id!r}"]
+        if track.damage:
+            return [f"{index.source}: id {track_id!r}, {track.damage}"]
+        wrong = []
+        if track.frames < len(sample.frames):
+            wrong.append(
+                f"{index.source}: id {track_id!r} has {track.frames} masks, the video has {len(sample.frames)} frames"
+            )
         if track.size not in (None, (sample.height, sample.width)):
             size = "several sizes" if track.size == (0, 0) else "{}x{}".format(*track.size)
             wrong.append(
-                f"{self.index.source}: masks of id {anno_id!r} are of {size}, the frames of "
-                f"{sample.height}x{sample.width}"
+                f"{index.source}: masks of id {track_id!r} are of {size}, the frames of {sample.height}x{sample.width}"
             )
-        return wrong + ([self._damaged(anno_id, track.damage)] if track.damage else [])
-
-    def _damaged(self, anno_id: str, damage: str) -> str:
-        return f"{self.index.source}: id {anno_id!r}, {damage}"
-
-    def _too_short(self, anno_id: str, length: int, sample: VideoSample) -> str:
-        return f"{self.index.source}: id {anno_id!r} has {length} masks, the video has {len(sample.frames)} frames"
+        return wrong
 
 
 class PngBenchmark(ExpressionsBenchmark):
     """Truth as one PNG a frame, whose values are object numbers: `object_ids` holds the number."""
 
-    sparse: ClassVar[bool] = False  # whether a frame without a PNG is one without the object; otherwise it is missing
+    masks_are_whole = True
+    numbered: ClassVar[bool] = True  # False: a PNG shows one object, whatever its colour
+    sparse: ClassVar[bool] = False  # whether a frame without a PNG is one without the object; else it is missing
+    index: PngIndex | None = None  # of all masks, see `prepare`
 
     def mask_folder(self, sample: VideoSample) -> Path:
         return self.folder / "Annotations" / sample.video
@@ -206,30 +246,52 @@ class PngBenchmark(ExpressionsBenchmark):
     def truth_path(self, sample: VideoSample) -> Path:
         return self.mask_folder(sample)
 
+    def prepare(self) -> None:
+        """Read every PNG once (`veason.data.png_index`); without it `tracks` reads those of a sample when asked."""
+        if not self.has_truth or self.sparse or self.index is not None:
+            return
+        objects: dict[str, set[str]] = {}
+        frames: dict[str, tuple[str, ...]] = {}
+        for sample in self.samples:
+            if sample.object_ids:
+                objects.setdefault(self._folder_name(sample), set()).update(sample.object_ids)
+                frames[self._folder_name(sample)] = sample.frames
+        folders = [MaskFolder(name, frames[name], tuple(sorted(ids))) for name, ids in objects.items()]
+        self.index = PngIndex.open(self.folder / "Annotations", folders, self.object_mask, self.numbered)
+
+    def _folder_name(self, sample: VideoSample) -> str:
+        return os.path.relpath(self.mask_folder(sample), self.folder / "Annotations")
+
     def object_mask(self, values: np.ndarray, object_id: str) -> np.ndarray:
         """The object's pixels, bool [H, W], in a PNG's values."""
         return values == int(object_id)
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
+        if self.index is not None:
+            name = self._folder_name(sample)
+            indexed = [self.index.track(name, object_id) for object_id in sample.object_ids]
+            if None not in indexed:
+                return [[track[index] for index in frame_indices] for track in indexed if track is not None]
         if self.sparse and not self.mask_folder(sample).is_dir():
             raise DataError(f"mask folder is missing: {self.mask_folder(sample)}")
         paths = [self.mask_path(sample, index) for index in frame_indices]
-        values = [None if self.sparse and not path.is_file() else masks.read_mask(path) for path in paths]
+        values = [
+            None if self.sparse and not path.is_file() else masks.read_mask(path, self.numbered) for path in paths
+        ]
         return [
             [None if frame is None else masks.encode(self.object_mask(frame, object_id)) for frame in values]
             for object_id in sample.object_ids
         ]
 
-    def problems(self, sample: VideoSample) -> list[str]:
-        found = super().problems(sample)
+    def truth_problems(self, sample: VideoSample) -> list[str]:
         if not self.has_truth:
-            return found
+            return []
         names = () if self.sparse else sample.frames
-        return found + self.missing_files(self.mask_folder(sample), names, ".png", "mask")
+        return super().truth_problems(sample) + self.missing_files(self.mask_folder(sample), names, ".png", "mask")
 
+    def mask_problems(self, sample: VideoSample) -> list[str]:
+        return []  # reading every PNG takes as long as scoring
 
-def _pairs(expressions: Any) -> Iterable[tuple[str, dict[str, Any]]]:
-    """(exp_id, expression) of one video, whether its expressions are an object or a list."""
-    if isinstance(expressions, dict):
-        return expressions.items()
-    return [(str(expression.get("exp_id", number)), expression) for number, expression in enumerate(expressions)]
+    def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
+        folder = self.mask_folder(sample)
+        return first_size(folder / f"{frame}.png" for frame in sample.frames) if self.has_truth else None

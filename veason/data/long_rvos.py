@@ -15,8 +15,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from veason.data.annotation import as_name, shorten
 from veason.data.layouts import PngBenchmark
 from veason.data.sample import VideoSample
+from veason.errors import DataError
 from veason.metrics.scores import Column, PaperRows, SampleScore, every_sample, j_and_f, of_category, paper_table
 from veason.metrics.temporal import temporal_ious
 
@@ -31,6 +33,7 @@ def _consistency(prefix: str = "", category: str | None = None) -> tuple[Column,
 class LongRVOS(PngBenchmark):
     name = "long_rvos"
     sparse = True
+    numbered = False
     splits: ClassVar[dict[str, str]] = {split: f"{split}/meta_expressions.json" for split in ("valid", "test", "train")}
     columns = (
         *j_and_f(),
@@ -57,6 +60,7 @@ class LongRVOS(PngBenchmark):
             ("ReferMo", 52.9, 73.6, 45.2),
         ),
     }
+    official_size: ClassVar[dict[str, tuple[str, int]]] = {"valid": ("videos", 112), "test": ("videos", 226)}
     note = (
         "Rows: test, Long-RVOS (CVPR 2026), as transcribed in zhaoyang97/Paper-Notes-en; valid, the split of its code, "
         "Dmmm1997/VideoSEG-O3, README.md."
@@ -81,10 +85,13 @@ class LongRVOS(PngBenchmark):
     def targets(
         self, video: str, meta: dict[str, Any], expression: dict[str, Any]
     ) -> tuple[int | None, tuple[str, ...]]:
-        return 0, (str(expression["obj_id"]),) if self.has_truth else ()
+        return 0, (as_name(str(expression["obj_id"]), "its obj_id"),) if self.has_truth else ()
 
     def category(self, expression: dict[str, Any]) -> str | None:
-        return expression["type"] if self.has_truth else expression.get("type")
+        category = expression["type"] if self.has_truth else expression.get("type")
+        if category not in (None, *TYPES.values()):
+            raise DataError(f"its type is {shorten(category)}; it can be {', '.join(TYPES.values())}")
+        return category
 
     def mask_folder(self, sample: VideoSample) -> Path:
         return self.folder / "Annotations" / sample.video / sample.object_ids[0]

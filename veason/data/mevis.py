@@ -35,6 +35,11 @@ class MeViS(MaskDictBenchmark):
             ("Veason-R1-7B (paper)", 48.4, 56.0, 52.2),
         ),
     )
+    # github.com/henghuiding/MeViS, README
+    official_size: ClassVar[dict[str, tuple[str, int]]] = {
+        "valid_u": ("expressions", 793),
+        "valid": ("expressions", 2236),
+    }
     note = (
         "The paper's rows are on the paper's split of MeViS, this run's on its own: compare them only where the splits "
         "are the same."

@@ -7,6 +7,7 @@ J and F are over all expressions as in the authors' `tools/eval_mevis.py`, where
 scores 1. N-acc. is the share of expressions without a target that get an empty mask in every frame, T-acc. the share of
 the others that get a mask in some frame. The challenges' final score is the mean of J&F, N-acc. and T-acc.: the rows of
 "MLLM-Assisted Audio VOS: A 3rd Place Report for the MeViS-Audio Track, 8th LSVOS Challenge", Table 1, add up so.
+Whether the server's J&F is over all expressions or over those with a target is not published; here it is over all.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ class MeViSv2(MeViS):
         Column("Target J&F", "JF", (with_target,)),
     )
     paper: ClassVar[dict[str, PaperRows]] = {}  # published rows are on the server's splits
-    note = (
-        "Whether the server's J&F is over all expressions or over those with a target is not published; J&F is over "
-        "all here, and enters the final score."
-    )
+    official_size: ClassVar[dict[str, tuple[str, int]]] = {
+        "valid_u": ("expressions", 907),
+        "valid": ("expressions", 2523),
+    }
+    note = ""
 
     @classmethod
     def matches(cls, root: Path) -> bool:

@@ -11,27 +11,31 @@ the first text of an image, training all. Source: dvlab-research/LISA `utils/dat
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from veason import masks
+from veason.data.annotation import as_list, as_mapping, shorten
 from veason.data.base import Benchmark
-from veason.data.sample import MISSING, VideoSample
+from veason.data.sample import VideoSample
 from veason.data.scoring import score_masks
-from veason.errors import DataError
-from veason.frames import frame_size
+from veason.errors import DataError, MissingFileError
+from veason.files import check_file
+from veason.frames import MAX_SIDE, frame_size
 from veason.masks import Rle
 from veason.metrics.image import IGNORED, image_iou, total_iou
 from veason.metrics.scores import Column, PaperRows, SampleScore, every_sample, of_category, paper_table
+from veason.names import natural_key
 
 LENGTHS = {"Short": of_category("short"), "Long": of_category("long")}  # of the queries, as the paper splits them
 
 
 class ReasonSeg(Benchmark):
     name = "reasonseg"
+    masks_are_whole = True
     lists_every_frame = False  # the images of a split share a folder
     splits: ClassVar[dict[str, str]] = {split: split for split in ("val", "test", "train")}
     columns = (
@@ -56,6 +60,10 @@ class ReasonSeg(Benchmark):
             ("GenSeg-R1-4B", 68.4, None),
         ),
     }
+    official_size: ClassVar[dict[str, tuple[str, int]]] = {  # dvlab-research/LISA, README.md
+        "val": ("expressions", 200),
+        "test": ("expressions", 779),
+    }
     note = (
         "Rows: Seg-Zero (arXiv 2503.06520), Table 6; RSAgent (arXiv 2512.24023) and GenSeg-R1 (arXiv 2602.09701), "
         "abstracts."
@@ -69,29 +77,23 @@ class ReasonSeg(Benchmark):
     def read_samples(self) -> Iterator[VideoSample]:
         self._cached: tuple[str, np.ndarray, list[np.ndarray]] | None = None
         if not self.meta_path.is_dir():
-            raise DataError(f"{MISSING}{self.meta_path}")
-        for path in sorted(self.meta_path.glob("*.json")):
-            content, image = read_annotation(path), path.stem
-            picture = path.with_suffix(".jpg")
-            height, width = frame_size(picture) if picture.is_file() else (0, 0)  # `problems` names a missing one
+            raise MissingFileError(f"annotation file is missing: {self.meta_path}")
+        for path in sorted(self.meta_path.glob("*.json"), key=lambda path: natural_key(path.stem)):
+            image, picture = path.stem, path.with_suffix(".jpg")
+            try:
+                content = read_annotation(path)
+                size = frame_size(picture) if picture.is_file() else (0, 0)  # `problems` names a missing one
+            except DataError as error:
+                self.reject(image, image, str(error))
+                continue
             targets = tuple(str(number) for number, _ in enumerate(_shapes(content, "target")))
+            kind = "long" if content["is_sentence"] else "short"
             texts = content["text"] if self.split == "train" else content["text"][:1]
             for number, text in enumerate(texts):
-                yield VideoSample(
-                    f"{image}/{number}",
-                    image,
-                    str(number),
-                    text,
-                    self.meta_path,
-                    (image,),
-                    height,
-                    width,
-                    1 if targets else 2,
-                    targets,
-                    "long" if content["is_sentence"] else "short",
-                )
+                ids, place = (f"{image}/{number}", image, str(number)), (self.meta_path, (image,))
+                yield VideoSample(*ids, text, *place, *size, 1 if targets else 2, targets, kind)
 
-    def problems(self, sample: VideoSample) -> list[str]:
+    def frame_problems(self, sample: VideoSample) -> list[str]:
         picture = self.frame_path(sample, 0)
         return [] if picture.is_file() else [f"frame is missing: {picture}"]
 
@@ -136,22 +138,38 @@ def read_annotation(path: Path) -> dict[str, Any]:
     """An image's annotation; some files of the release are in Windows' code page 1252 instead of UTF-8.
 
     Raises:
-        DataError: the file is missing, is no JSON, or lacks text, is_sentence or shapes.
+        DataError: the file is missing, is no JSON, or text, is_sentence or shapes are not what they should be.
     """
+    check_file(path, "annotation file")
+    raw = path.read_bytes()
     try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{MISSING}{path}") from None
-    try:
-        content = json.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError:
-        content = json.loads(raw.decode("cp1252"))
-    except json.JSONDecodeError as error:
+        try:
+            content = json.loads(raw.decode("utf-8"))
+        except UnicodeDecodeError:
+            content = json.loads(raw.decode("cp1252"))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"annotation file is not JSON: {path} ({error})") from error
-    missing = {"text", "is_sentence", "shapes"} - set(content)
-    if missing or not content["text"]:
-        raise DataError(f"{path} has no {', '.join(sorted(missing)) or 'text'}")
-    return content
+    try:
+        content = as_mapping(content, "it")
+        as_list(content.get("text"), "its text")
+        if not isinstance(content.get("is_sentence"), bool):
+            raise DataError(f"is_sentence is {shorten(content.get('is_sentence'))}, neither true nor false")
+        for shape in as_list(content.get("shapes"), "its list of shapes", empty=True):
+            _check_shape(as_mapping(shape, "a shape"))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    return dict(content)
+
+
+def _check_shape(shape: Mapping[str, Any]) -> None:
+    if not isinstance(shape.get("label"), str):
+        raise DataError(f"a shape's label is {shorten(shape.get('label'))}, not a text")
+    try:
+        points = np.array(shape.get("points"), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"a shape's points are no list of pairs ({error})") from error
+    if points.ndim != 2 or points.shape[1] != 2 or not (np.abs(points) < MAX_SIDE).all():
+        raise DataError("a shape's points are no list of pairs in a picture")
 
 
 def _shapes(content: dict[str, Any], kind: str | None = None) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
     ROOT/{train,valid}/JPEGImages/<video>/<frame>.jpg
     ROOT/{train,valid}/Annotations/<video>/<frame>.png                 object numbers
+    ROOT/{train,valid}/mask_dict.pkl                                   or VISA's masks (see `veason.data.referring`)
     ROOT/meta_expressions/{train,valid}/meta_expressions.json          expressions -> exp_id -> exp, obj_id
 
 Every object is described four times: by two annotators, each after the first frame alone and after the full video.
@@ -10,14 +11,15 @@ Expressions stand object by object, so the number of the description is exp_id m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from veason.data.layouts import PngBenchmark
+from veason.data.annotation import VOID
+from veason.data.referring import PICKLED, ReferringBenchmark
 from veason.data.sample import VideoSample
 from veason.data.scoring import ReadPrediction, blank_score, mean_present
 from veason.masks import read_mask
@@ -25,33 +27,31 @@ from veason.metrics.scores import Predicate, SampleScore, j_and_f
 from veason.metrics.segmentation import boundary_f, jaccard
 
 ANNOTATORS = 4
-VOID = 255  # DAVIS's value of pixels that count for nobody
 
 
 def _by_annotator(number: int) -> Predicate:
     return lambda score: score.annotator == number
 
 
-class RefDAVIS17(PngBenchmark):
+class RefDAVIS17(ReferringBenchmark):
     name = "refdavis17"
     splits: ClassVar[dict[str, str]] = {
         split: f"meta_expressions/{split}/meta_expressions.json" for split in ("valid", "train")
     }
-    file_patterns = ("meta_expressions/*/meta_expressions.json",)
+    file_patterns = ("valid/Annotations", f"valid/{PICKLED}")
     columns = j_and_f(*map(_by_annotator, range(ANNOTATORS)))
 
     @classmethod
     def matches(cls, root: Path) -> bool:
-        return super().matches(root) and (root / "valid" / "Annotations").exists()
+        return super().matches(root) and (root / "meta_expressions").is_dir()
 
-    @property
-    def folder(self) -> Path:
-        return self.root / self.split
-
-    def targets(
-        self, video: str, meta: dict[str, Any], expression: dict[str, Any]
-    ) -> tuple[int | None, tuple[str, ...]]:
-        return 0, (str(expression["obj_id"]),)
+    def read_samples(self) -> Iterator[VideoSample]:
+        for sample in super().read_samples():
+            if sample.exp_id.isdecimal() and sample.exp_id.isascii():
+                yield sample
+            else:
+                reason = f"the id {sample.exp_id!r} is no number, which tells the annotator"
+                self.reject(sample.sample_id, sample.video, f"{self.meta_path}: video {sample.video}: {reason}")
 
     def annotator(self, sample: VideoSample) -> int:
         """Which of the four descriptions of its object a sample is, 0 to 3."""
@@ -62,10 +62,15 @@ class RefDAVIS17(PngBenchmark):
 
         The annotator's masks are put into one picture (where two claim a pixel, the first object has it), then matched
         to the true objects one to one for the best mean of J and F, as in DAVIS's unsupervised task; void pixels count
-        for nobody.
+        for nobody, and VISA's masks have none.
         """
-        folder = self.mask_folder(samples[0])
-        void = np.stack([read_mask(folder / f"{frame}.png") == VOID for frame in samples[0].frames])
+        first = samples[0]
+        self.checked_tracks(first)  # of one size
+        if self.pickled is not None:
+            void = np.zeros((len(first.frames), first.height, first.width), bool)
+        else:
+            paths = (self.mask_folder(first) / f"{frame}.png" for frame in first.frames)
+            void = np.stack([read_mask(path) == VOID for path in paths])
         scores = []
         for annotator in sorted({self.annotator(sample) for sample in samples}):
             described = [sample for sample in samples if self.annotator(sample) == annotator]

@@ -9,6 +9,7 @@ ROOT/mask_dict_foreground.json               video -> masks_rle, every object of
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -22,7 +23,15 @@ from veason.data.sample import VideoSample
 from veason.errors import DataError
 from veason.metrics.scores import Column, PaperRows, of_type, paper_table
 
+SUBSET = "meta_expressions_train_select_subset.json"  # of the published video_seg_keyframe_sft_base_mod_subset
 SELECTED = "meta_expressions_train_select.json"  # written by training_data_construction/data_sampling.py
+
+
+def missing_selection(root: Path) -> str:
+    """That the subset to train on is missing, with the command that makes it."""
+    command = f"python training_data_construction/data_sampling.py --input_json {root / ReVOS.splits['train']}"
+    return f"{root / SELECTED} is missing, `{command}` makes it"
+
 
 REFERRING, REASONING, ABSENT = (of_type(0),), (of_type(1),), (of_type(2),)
 OVERALL = REFERRING + REASONING  # VISA: the mean of the two types' means
@@ -30,6 +39,7 @@ OVERALL = REFERRING + REASONING  # VISA: the mean of the two types' means
 
 class ReVOS(MaskDictBenchmark):
     name = "revos"
+    needs_type = True
     splits: ClassVar[dict[str, str]] = {
         "valid": "meta_expressions_valid_.json",
         "train": "meta_expressions_train_.json",
@@ -63,9 +73,15 @@ class ReVOS(MaskDictBenchmark):
     }
     note = "Rows: Veason-R1 (CVPR 2026); AgentRVOS (arXiv 2603.23489), training-free; Dmmm1997/VideoSEG-O3, README.md."
 
+    official_size: ClassVar[dict[str, tuple[str, int]]] = {"valid": ("videos", 416)}  # VISA, ECCV 2024
+
     @classmethod
     def training_source(cls, root: Path) -> tuple[str, str | None]:
         return "train", SELECTED if (root / SELECTED).is_file() else None
+
+    def training_hint(self) -> str | None:
+        whole = self.meta_path == self.root / self.splits["train"]
+        return f"the balanced subset {missing_selection(self.root)}" if whole else None
 
     @property
     def folder(self) -> Path:
@@ -82,7 +98,19 @@ class ReVOS(MaskDictBenchmark):
 
     @property
     def missing_metrics(self) -> str | None:
-        return None if self.foreground_path.is_file() else f"R is not computed: {self.foreground_path} is missing"
+        path = self.foreground_path
+        return None if os.path.lexists(path) else f"R is not computed: {path} is missing"
+
+    def prepare(self) -> None:
+        super().prepare()
+        if self.split != "train" and not self.missing_metrics:
+            len(self.foreground_index)
+
+    def scoring_problems(self, sample: VideoSample) -> list[str]:
+        """What is wrong with the video in mask_dict_foreground.json, outside the training split."""
+        if self.split == "train" or self.missing_metrics:
+            return []
+        return self.misfits(self.foreground_index, sample.video, sample)
 
     def foreground(self, sample: VideoSample) -> np.ndarray | None:
         """Every object of the video, uint8 [T, H, W]; None without mask_dict_foreground.json, which only R needs.
@@ -91,23 +119,20 @@ class ReVOS(MaskDictBenchmark):
             DataError: too few masks, one of another size than the frames, or a damaged one (names the file, the video
                 and the frame).
         """
-        if not self.foreground_path.is_file():
+        if self.missing_metrics:
             return None
+        if found := self.misfits(self.foreground_index, sample.video, sample):
+            raise DataError(found[0])
         out = np.zeros((len(sample.frames), sample.height, sample.width), dtype=np.uint8)
-        track = self.foreground_index[sample.video]
-        if len(track) < len(out):
-            raise DataError(
-                f"{self.foreground_index.source}: video {sample.video} has {len(track)} masks and {len(out)} frames"
-            )
-        for position, rle in enumerate(track[: len(out)]):
-            if rle is None:
-                continue
-            where = f"{self.foreground_index.source}: video {sample.video}, frame {sample.frames[position]}"
-            if tuple(rle["size"]) != (sample.height, sample.width):
-                size = "x".join(map(str, rle["size"]))
-                raise DataError(f"{where}: mask of {size} pixels, frames of {sample.height}x{sample.width}")
-            try:
+        for position, rle in enumerate(self.foreground_index[sample.video][: len(out)]):
+            if rle is not None:
                 out[position] = masks.decode(rle)
-            except DataError as error:
-                raise DataError(f"{where}: {error}") from error
         return out
+
+
+class ReVOSSubset(ReVOS):
+    """ReVOS, trained on a subset of the selection, as `data.name: video_seg_keyframe_sft_base_mod_subset` asks."""
+
+    @classmethod
+    def training_source(cls, root: Path) -> tuple[str, str | None]:  # noqa: ARG003
+        return "train", SUBSET

@@ -6,13 +6,15 @@ import contextlib
 import gc
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from veason.errors import DataError
+from veason.errors import DataError, printable
+from veason.files import check_file
 
-MISSING = "annotation file is missing: "  # begins the message that names a file
+MIX_SEPARATOR = ":"  # in a sample id of `data.mix`, between the set's label and the id
 
 
 class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thousands
@@ -22,7 +24,7 @@ class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thou
         sample_id: `<video>/<exp_id>`, unique in its benchmark, named in every error.
         expression: as in the annotation.
         frame_dir: the folder of the video's frames.
-        frames: names of the frames without suffix, sorted; their position is their time.
+        frames: names of the frames without suffix, in natural order; their position is their time.
         height, width: of the frames, in pixels.
         type_id: 0 referring, 1 reasoning, 2 the target is not in the video; None where it is not given.
         object_ids: annotation ids of the targets; () when they are absent or not given.
@@ -51,15 +53,35 @@ class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thou
         return len(self.object_ids)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises DataError when it is missing or broken."""
+def read_json(path: Path, what: str = "annotation file") -> Any:
+    """The content of a JSON file.
+
+    Args:
+        what: what the file is; begins the message.
+
+    Raises:
+        MissingFileError: there is none.
+        DataError: it is broken, no file, or has a key twice, of which a reader would drop one.
+    """
+    check_file(path, what)
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except FileNotFoundError:
-        raise DataError(f"{MISSING}{path}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"annotation file is not JSON: {path} ({error})") from error
+            start = file.read(64).strip()
+            if start and start[0] not in '{["-0123456789tfn':  # told before gigabytes of zeros are read
+                raise ValueError(f"it begins with {start[:20]!r}")
+            file.seek(0)
+            return json.load(file, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:  # broken, a number of thousands of digits, thousands of brackets
+        raise DataError(f"{what} is not JSON: {path} ({error})") from error
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's members. Raises ValueError when a key stands there twice."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return members
 
 
 @contextlib.contextmanager
@@ -79,10 +101,12 @@ def missing_files(folder: Path, names: Iterable[str], suffix: str, what: str) ->
     try:
         present = set(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
-        return [f"{what} folder is missing: {folder}"]
+        return [printable(f"{what} folder is missing: {folder}")]
+    except (OSError, ValueError) as error:  # a loop of links, a NUL byte
+        return [printable(f"{what} folder cannot be read: {folder} ({getattr(error, 'strerror', error)})")]
     wanted = [name + suffix for name in names]
     if present.issuperset(wanted):
         return []
     missing = [name for name in wanted if name not in present]
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-    return [f"{what} is missing: {folder / missing[0]}{more}"]
+    return [printable(f"{what} is missing: {folder / missing[0]}{more}")]

@@ -16,11 +16,14 @@ import numpy as np
 
 from veason import masks
 from veason.data import BENCHMARKS, find_benchmark
+from veason.data.annotation import Rejected
 from veason.data.base import Benchmark
 from veason.data.examples import Example, GroundTruth
+from veason.data.mixture import build_mixture
 from veason.data.sample import VideoSample, gc_paused
+from veason.data.selection import read_exclusions
 from veason.errors import DataError
-from veason.frames import open_frame, resize_frame, training_frames
+from veason.frames import ANCHORS, FRAME_INDICES, open_frame, resize_frame, shown_times, training_frames
 from veason.prompts import Message, build_messages, load_template
 from veason.resolve import check_arguments, resolve
 
@@ -29,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 TRAINING_DATA = {
     **BENCHMARKS,
-    "video_seg_keyframe_sft_base_mod": BENCHMARKS["revos"],  # the published name
+    "video_seg_keyframe_sft_base_mod": BENCHMARKS["revos"],  # the published names
+    "video_seg_keyframe_sft_base_mod_subset": "veason.data.revos:ReVOSSubset",
     "cot": "veason.data.cot:CoTData",
 }
 
@@ -51,10 +55,13 @@ class KeyframeTrainingData:
             be seen at load time, and gives the next good sample in its place later; either way it is counted and named
             in `skipped`.
         benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
+        frame_index, anchor, reasoning: the paper's ablations: what is shown as a frame's time, the frame that is always
+            shown (see `veason.frames`), and whether the default prompt asks for reasoning.
 
     Attributes:
         seeded: whether an example depends on its seed.
         skipped: sample id -> reason, of the samples left out so far in this process.
+        notes: lines that the person who starts a run should read.
 
     Raises:
         DataError: at load time for what can be seen without reading pixels: a missing folder, file or frame, a split
@@ -75,15 +82,26 @@ class KeyframeTrainingData:
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
         benchmark: str | type[Benchmark] = "revos",
+        frame_index: str = FRAME_INDICES[0],
+        anchor: str = ANCHORS[0],
+        reasoning: bool = True,
     ) -> None:
-        if on_bad_sample not in ("raise", "skip"):
-            raise DataError(f"data.on_bad_sample is {on_bad_sample!r}; it can be raise or skip")
+        choices = {"on_bad_sample": ("raise", "skip"), "frame_index": FRAME_INDICES, "anchor": ANCHORS}
+        for key, given in (("on_bad_sample", on_bad_sample), ("frame_index", frame_index), ("anchor", anchor)):
+            if given not in choices[key]:
+                raise DataError(f"data.{key} is {given!r}; it can be {' or '.join(choices[key])}")
         self.sampled_frames, self.size, self.on_bad_sample = sampled_frames, keyframe_resize, on_bad_sample
-        self.template = load_template(prompt_template)
+        self.template = load_template(prompt_template, reasoning)
+        self.frame_index, self.anchor, self.reasoning = frame_index, anchor, reasoning
         self.skipped: dict[str, str] = {}
         excluded = read_exclusions(exclude)
         with gc_paused():
             self.benchmark = open_training_split(benchmark, root, meta_file)
+            self.notes = training_notes(self.benchmark)
+            for entry in self._rejected():
+                if not {entry.name, entry.video} & excluded:
+                    self._refuse(entry.name, entry.reason)
+            self.benchmark.prepare()  # the frames of a sample are chosen by the areas of all its masks
             validated = self.benchmark.validated_videos
             self.samples = [
                 sample
@@ -94,10 +112,11 @@ class KeyframeTrainingData:
                 and self._is_chosen(sample)
                 and (sample.video in validated or self._usable(sample))
             ]
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(self.skipped.items())[:3])
         if not self.samples:
-            raise DataError(f"no sample to train on in {self.benchmark.meta_path}")
+            bad = f"; {len(self.skipped)} bad samples are left out ({reasons})" if self.skipped else ""
+            raise DataError(f"no sample to train on in {self.benchmark.meta_path}{bad}")
         if self.skipped:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in list(self.skipped.items())[:3])
             logger.warning(
                 "%d bad samples of %s left out (%s, ...)", len(self.skipped), self.benchmark.meta_path, reasons
             )
@@ -143,16 +162,10 @@ class KeyframeTrainingData:
         times = self._frames(sample, index, seed)
         images = []
         for time in times:
-            path = self.benchmark.frame_path(sample, time)
             try:
-                frame = open_frame(path)
+                frame = open_frame(self.benchmark.frame_path(sample, time), (sample.height, sample.width))
             except DataError as error:
                 raise DataError(f"{sample.sample_id}: {error}") from error
-            if (frame.height, frame.width) != (sample.height, sample.width):
-                annotated = f"{sample.height}x{sample.width}"
-                raise DataError(
-                    f"{sample.sample_id}: frame {path} is {frame.height}x{frame.width}, the annotation says {annotated}"
-                )
             images.append(resize_frame(frame, self.size))
         messages, truth = self._messages(sample, times), self._truth(sample, times)
         return Example(sample.sample_id, messages, images, truth, expression=sample.expression)
@@ -168,51 +181,49 @@ class KeyframeTrainingData:
             union = self.benchmark.decode_union(sample, times[position], frame)
             if union is not None:
                 unions[position] = masks.resize_nearest(union, self.size)
-        return GroundTruth(times, boxes, unions)
+        return GroundTruth(shown_times(times, self.frame_index), boxes, unions)
 
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:
         areas = self.benchmark.areas(sample)
         if sample.type_id != 2 and not areas.any():
             raise DataError(f"{sample.sample_id}: no mask in any frame, in {self.benchmark.truth_path(sample)}")
-        return training_frames(areas, self.sampled_frames, np.random.default_rng([seed, index]))
+        return training_frames(areas, self.sampled_frames, np.random.default_rng([seed, index]), self.anchor)
 
     def _messages(self, sample: VideoSample, times: list[int]) -> list[Message]:
-        return build_messages(sample.expression, times, self.template, (self.size, self.size))
+        shown = shown_times(times, self.frame_index)
+        return build_messages(sample.expression, shown, self.template, (self.size, self.size))
 
     def _is_chosen(self, sample: VideoSample) -> bool:
         """Whether a sample of the split belongs to this data; a subclass may leave some out."""
         return True
 
+    def _rejected(self) -> list[Rejected]:
+        """Entries of the annotation that cannot be used, as far as they belong to this data."""
+        return self.benchmark.rejected
+
     def _usable(self, sample: VideoSample) -> bool:
         problems = self.benchmark.training_problems(sample)
-        if problems and self.on_bad_sample == "raise":
-            hint = (
-                f"`python -m veason.audit {self.benchmark.root}` lists all, data.exclude or "
-                "data.on_bad_sample=skip leaves them out"
-            )
-            raise DataError(f"{self.benchmark.meta_path}: {sample.sample_id}: {problems[0]}; {hint}")
         if problems:
-            self.skipped[sample.sample_id] = problems[0]
+            self._refuse(sample.sample_id, problems[0])
         return not problems
+
+    def _refuse(self, name: str, reason: str) -> None:
+        """Note a bad sample that is found at load time, or raise."""
+        if self.on_bad_sample == "skip":
+            self.skipped[name] = reason
+            return
+        hint = (
+            f"`python -m veason.audit {self.benchmark.root}` lists all, data.exclude or "
+            "data.on_bad_sample=skip leaves them out"
+        )
+        where = f"{self.benchmark.meta_path}: "
+        raise DataError(f"{where if not reason.startswith(where) else ''}{name}: {reason}; {hint}")
 
     def _skip(self, sample: VideoSample, reason: str) -> None:
         if sample.sample_id not in self.skipped:
             self.skipped[sample.sample_id] = reason
             total = f"{len(self.skipped)} {'sample' if len(self.skipped) == 1 else 'samples'} skipped so far"
             logger.warning("bad sample %s is skipped (%s): %s", sample.sample_id, total, reason)
-
-
-def read_exclusions(exclude: str | os.PathLike[str] | Iterable[str] | None) -> set[str]:
-    """Sample ids and videos to leave out: from a list, or from a text file with one a line (# starts a comment)."""
-    if exclude is None or exclude == "":
-        return set()
-    if not isinstance(exclude, (str, os.PathLike)):
-        return {str(name) for name in exclude}
-    path = Path(exclude)
-    if not path.is_file():
-        raise DataError(f"exclusion list is missing: {path}")
-    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return {line for line in lines if line}
 
 
 def open_training_split(
@@ -234,9 +245,8 @@ def open_training_split(
         folder, meta_file = folder.parent, folder.name
     elif meta_file is None:
         meta_file = preferred
-        logger.info("training on %s", folder / (meta_file or cls.splits[split]))
-    for name, file in cls.splits.items():
-        if meta_file in (name, file):
+    for name in cls.splits:
+        if meta_file in (name, cls.split_file(folder, name)):
             split, meta_file = name, None
             break
     opened = cls(folder, split, meta_file)
@@ -245,10 +255,18 @@ def open_training_split(
     return opened
 
 
+def training_notes(benchmark: Benchmark) -> list[str]:
+    """What should be known about the split that is trained on."""
+    shown = f"training on {benchmark.meta_path}, {len(benchmark.samples)} expressions"
+    hint = benchmark.training_hint()
+    return [f"{shown}: {hint}" if hint else shown]
+
+
 def build_training_data(
     name: str = "revos",
     train_files: str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
+    mix: Mapping[str, Any] | None = None,
     **section: Any,
 ) -> Any:
     """The training data of a config's `data` section.
@@ -259,10 +277,13 @@ def build_training_data(
             keys of the section that its signature names (the section also holds keys of the loader).
         train_files: `data.train_files`, the class's first argument.
         options: `data.options`.
+        mix: `data.mix`, see `veason.data.mixture`; then `name` is not used.
 
     Raises:
         DataError: no root, an option that the class does not take, or as the class raises it.
     """
+    if mix:
+        return build_mixture(mix, build_training_data, {**section, "train_files": train_files, "options": options})
     if not train_files:
         raise DataError("data.train_files is not set: give the folder of the training data")
     build, options = resolve(name, TRAINING_DATA, "data.name"), options or {}
@@ -272,5 +293,8 @@ def build_training_data(
         raise DataError(f"data.name: {name} is no class of training data")
     accepted = list(inspect.signature(build).parameters)
     arguments = {key: value for key, value in section.items() if key in accepted} | dict(options)
+    for key, usual in (("frame_index", FRAME_INDICES[0]), ("anchor", ANCHORS[0]), ("reasoning", True)):
+        if key not in accepted and section.get(key, usual) != usual:
+            raise DataError(f"data.{key}={section[key]}: data.name={name} does not take it")
     check_arguments(build, arguments, "data.options", given=(*accepted[:1], *getattr(build, "keywords", ())))
     return build(train_files, **arguments)

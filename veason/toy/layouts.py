@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,29 +98,24 @@ def write_revos_files(root: Path, splits: Mapping[str, Sequence[RevosEntry]]) ->
 
 
 def write_reasonvos(root: Path, videos: Sequence[ToyVideo], source: str = "toy") -> None:
-    """Writes a toy ReasonVOS: one target per expression, and a mask folder with one PNG (0 and 255) per frame.
-
-    The annotation is written in the format of the published loader and in that of the original release.
+    """Writes a toy ReasonVOS in the official form: one target per expression, expressions in a list, exp_ids counted
+    anew for each object, and a mask folder with one PNG (0 and 255) per frame.
     """
     metas: dict[str, Any] = {}
     for video in videos:
-        listed = [(k, query) for k, query in enumerate(video.queries) if len(query.targets) == 1]
-        expressions = [
-            {"exp_text": query.text, "obj_id": str(query.targets[0]), "exp_id": str(k)} for k, query in listed
-        ]
-        metas[video.name] = {
-            "source": source,
-            "is_sent": False,
-            "frames": video.frame_names,
-            "expressions": expressions,
-        }
+        listed = [query for query in video.queries if len(query.targets) == 1]
+        numbers: Counter[int] = Counter()
+        expressions = []
+        for query in listed:
+            (shape,) = query.targets
+            expressions.append(
+                {"obj_id": shape, "exp_id": numbers[shape], "exp_text": query.text, "is_sent": query.type_id == 1}
+            )
+            numbers[shape] += 1
+        metas[video.name] = {"source": source, "frames": video.frame_names, "expressions": expressions}
         write_frames(root / "JPEGImages" / video.name, video)
-        for shape in {query.targets[0] for _, query in listed}:
+        for shape in numbers:
             folder = root / "Annotations" / f"{source}_{video.name}_{shape}"
             write_masks(folder, video.frame_names, video.union([shape]).astype(np.uint8) * 255)
-    write_json(root / "meta_expressions_.json", {"videos": metas}, indent=None)
-    original = {
-        name: {**meta, "expressions": {e["exp_id"]: e for e in meta["expressions"]}} for name, meta in metas.items()
-    }
-    write_json(root / "meta_expressions.json", {"videos": original}, indent=None)
+    write_json(root / "meta_expressions.json", {"videos": metas})
     write_scenes(root, {video.name: scene_meta(video) for video in videos}, "test")

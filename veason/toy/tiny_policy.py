@@ -28,7 +28,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.toy.corpus import toy_sentences
 from veason.toy.tokenizer import train_tokenizer
 
@@ -185,16 +185,19 @@ def write_policy(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--output", required=True, help="checkpoint folder")
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     for field in dataclasses.fields(PolicySize):
+        text = f"{field.name} of the policy, see PolicySize"
         if isinstance(field.default, bool):
-            parser.add_argument(f"--{field.name}", default=field.default, action=argparse.BooleanOptionalAction)
+            parser.add_argument(
+                f"--{field.name}", default=field.default, action=argparse.BooleanOptionalAction, help=text
+            )
         elif isinstance(field.default, tuple):
-            parser.add_argument(f"--{field.name}", default=field.default, type=int, nargs="+")
+            parser.add_argument(f"--{field.name}", default=field.default, type=int, nargs="+", help=text)
         else:
-            parser.add_argument(f"--{field.name}", default=field.default, type=type(field.default))
+            parser.add_argument(f"--{field.name}", default=field.default, type=type(field.default), help=text)
     options = vars(parse_arguments(parser))
     output, seed = options.pop("output"), options.pop("seed")
     model = write_policy(output, PolicySize(**options | {"rope_sections": tuple(options["rope_sections"])}), seed)

@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 
 
 @dataclass(frozen=True)
@@ -206,11 +206,16 @@ def write_tracker(output: str | Path, size: TrackerSize | None = None, seed: int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--image_size", type=int, default=TrackerSize.image_size)
-    parser.add_argument("--hidden_size", type=int, default=TrackerSize.hidden_size)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--output", required=True, help="folder of weights and configuration")
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights")
+    parser.add_argument(
+        "--image_size",
+        type=int,
+        default=TrackerSize.image_size,
+        help="side of the image that the encoder sees, in pixels",
+    )
+    parser.add_argument("--hidden_size", type=int, default=TrackerSize.hidden_size, help="width of the encoder")
     options = parse_arguments(parser)
     model = write_tracker(
         options.output, TrackerSize(image_size=options.image_size, hidden_size=options.hidden_size), options.seed

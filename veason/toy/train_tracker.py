@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.pictures import save_curves
 from veason.toy.clips import random_clips
 from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker_config
@@ -225,12 +225,17 @@ Licence: Apache-2.0. No third-party image or weight was used.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--output", required=True, help="folder of weights and configuration")
     parser.add_argument("--minutes", type=float, default=8.0, help="training time")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--image_size", type=int, default=TrackerSize.image_size)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and clips")
+    parser.add_argument(
+        "--image_size",
+        type=int,
+        default=TrackerSize.image_size,
+        help="side of the image that the encoder sees, in pixels",
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     parser.add_argument("--videos", type=int, default=48, help="held-out videos of the evaluation")
     parser.add_argument("--report_every", type=float, default=5.0, help="seconds between progress lines")
     options = parse_arguments(parser)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.toy.expressions import scene_queries
 from veason.toy.facts import scene_facts
 from veason.toy.layouts import RevosEntry, revos_entry, write_reasonvos, write_revos_files
@@ -119,12 +119,12 @@ def summary(splits: Mapping[str, Sequence[ToyVideo | RevosEntry]]) -> dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train_videos", type=int, default=60)
-    parser.add_argument("--valid_videos", type=int, default=16)
-    parser.add_argument("--reasonvos_videos", type=int, default=8)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--output", required=True, help="folder of the world")
+    parser.add_argument("--seed", type=int, default=0, help="of all videos")
+    parser.add_argument("--train_videos", type=int, default=60, help="training videos of ReVOS")
+    parser.add_argument("--valid_videos", type=int, default=16, help="validation videos of ReVOS")
+    parser.add_argument("--reasonvos_videos", type=int, default=8, help="videos of ReasonVOS")
     parser.add_argument("--frames", type=int, default=20, help="mean frames of a video, varied by up to a fifth")
     parser.add_argument("--queries", type=int, default=6, help="most expressions per video")
     parser.add_argument("--workers", type=int, default=1, help="processes")

@@ -11,6 +11,8 @@ from verl.registry import nearest, resolve
 DTYPES = ("bf16", "fp16", "fp32")
 CHOICES = {
     "data.on_bad_sample": ("raise", "skip"),
+    "data.frame_index": ("absolute", "relative"),
+    "data.anchor": ("largest", "first"),
     "worker.reward.on_tracker_error": ("raise", "skip"),
     "worker.actor.optim.lr_scheduler_type": ("constant", "cosine", "linear"),
     "worker.actor.fsdp.mp_param_dtype": DTYPES,

@@ -19,11 +19,9 @@ DTYPE_KEYS = (
         for key in ("torch_dtype", "mp_param_dtype", "mp_reduce_dtype")
     ),
 )
+DATA_PATHS = ("train_files", "val_files", "meta_file", "val_meta_file", "exclude", "prompt_template")
 PATH_KEYS = (  # files and folders, or names that something else looks up
-    *(
-        f"data.{key}"
-        for key in ("train_files", "val_files", "meta_file", "val_meta_file", "exclude", "prompt_template")
-    ),
+    *(f"data.{key}" for key in DATA_PATHS),
     "worker.actor.model.model_path",
     "worker.actor.model.tokenizer_path",
 )
@@ -43,6 +41,7 @@ def derive(config: Config) -> Config:
         "worker.rollout.prompt_length": config.data.max_prompt_length,
         "worker.rollout.response_length": config.data.max_response_length,
         "worker.reward.tracker_options": options,
+        "data.mix": {label: _member(keys) for label, keys in config.data.mix.items()},
         "trainer.save_checkpoint_path": os.path.abspath(folder),
     }
     if trainer.remove_previous_ckpt:
@@ -56,6 +55,26 @@ def derive(config: Config) -> Config:
     return override(config, changes)
 
 
+def _member(keys: Any) -> Any:
+    """A set of data.mix with absolute paths."""
+    if not isinstance(keys, dict):
+        return keys
+    return {key: _absolute(value) if key in DATA_PATHS else value for key, value in keys.items()}
+
+
 def _absolute(value: Any) -> Any:
     """The absolute path of what is there; anything else as it is."""
     return os.path.abspath(value) if isinstance(value, str) and os.path.exists(value) else value
+
+
+def fine_tuning_config(config: Config) -> Config:
+    """A copy with what does not apply to fine-tuning switched off."""
+    return override(
+        config,
+        {
+            # a step is one update, which the learning-rate schedule counts
+            "worker.actor.global_batch_size": config.data.rollout_batch_size,
+            "worker.actor.ppo_epochs": 1,
+            "worker.actor.use_kl_loss": False,  # so that generating for validation loads no reference model
+        },
+    )

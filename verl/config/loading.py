@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -24,17 +26,18 @@ from omegaconf.errors import OmegaConfBaseException
 from verl.config.checks import check_config
 from verl.config.derive import derive
 from verl.config.published import NO_EFFECT, RENAMED
-from verl.config.schema import Config, ConfigError
+from verl.config.schema import Config, ConfigError, value_of
 from verl.registry import nearest
 
 log = logging.getLogger(__name__)
 
 
-def load_config(overrides: Sequence[str]) -> Config:
+def load_config(overrides: Sequence[str], sources: dict[str, str] | None = None) -> Config:
     """Merges a YAML file and overrides over the defaults; later ones win.
 
     Args:
         overrides: of the command line, `config=file.yaml` among them.
+        sources: gets, for each key that is not at its default, where its value comes from.
 
     Raises:
         ConfigError: an unreadable file, an unknown key, a wrong type, a variable that is not set, or an impossible
@@ -44,8 +47,9 @@ def load_config(overrides: Sequence[str]) -> Config:
     files = [value for key, value in pairs if key == "config"]
     if len(files) > 1:
         raise ConfigError(f"config= is given {len(files)} times: {', '.join(files)}; name one file")
-    layers = [("", _read_yaml(Path(name))) for name in files]
+    layers = [layer for name in files for layer in _read_yaml(Path(name))]
     layers += [(f"{key}={value}", _nest(key, value)) for key, value in pairs if key != "config"]
+    traced: dict[str, str] = {}
     merged = OmegaConf.structured(Config)
     _allow_writing(merged)
     keys = dict(_keys(merged))
@@ -56,9 +60,37 @@ def load_config(overrides: Sequence[str]) -> Config:
             merged = OmegaConf.merge(merged, OmegaConf.create(tree))
         except OmegaConfBaseException as error:
             raise ConfigError(f"{error.full_key or source}: {str(error).splitlines()[0]}") from error
-    config = derive(_resolved(merged))
+        traced |= {key: _origin(source, value) for key, value in _leaves(tree, keys)}
+    resolved = _resolved(merged)
+    config = derive(resolved)
+    if sources is not None:
+        changed = {key for key in value_keys() if value_of(config, key) != value_of(resolved, key)}
+        sources |= traced | {key: f"{traced[key]}, resolved" if key in traced else "derived" for key in changed}
     check_config(config)
     return config
+
+
+def value_keys() -> list[str]:
+    """Dotted names of all keys that hold a value, in the order of the sections."""
+    keys = [key for key, _ in _keys(OmegaConf.structured(Config))]
+    return [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
+
+
+def _leaves(tree: Mapping[str, Any], keys: Mapping[str, bool], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys that a layer sets, with their values; a dictionary with keys of the user's own is one value."""
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and not keys.get(key):
+            yield from _leaves(value, keys, f"{key}.")
+        else:
+            yield key, value
+
+
+def _origin(source: str, value: Any) -> str:
+    """A layer's name: its file, or the command line; with the variable that a value reads."""
+    variables = dict.fromkeys(re.findall(r"oc\.env:(\w+)", str(value)))
+    place = "command line" if "=" in source else source
+    return f"{place}, ${', $'.join(variables)}" if variables else place
 
 
 def _read_overrides(overrides: Sequence[str]) -> list[tuple[str, str]]:
@@ -77,6 +109,12 @@ def _read_overrides(overrides: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _nest(key: str, value: str) -> dict[str, Any]:
+    """The tree of one override. A text is taken as it is; anything else is read as YAML."""
+    if _is_text(key):
+        tree: Any = None if value in ("", "null", "None") else value
+        for name in reversed(key.split(".")):
+            tree = {name: tree}
+        return tree
     try:
         tree = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={value}"]))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
@@ -84,8 +122,16 @@ def _nest(key: str, value: str) -> dict[str, Any]:
     return _with_null(tree)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """The file's tree over that of its `base`."""
+def _is_text(key: str) -> bool:
+    """Whether a dotted key of the configuration is a text, or a text or null."""
+    section: Any = Config
+    for name in key.split("."):
+        section = get_type_hints(section).get(name) if is_dataclass(section) else None
+    return section in (str, str | None)
+
+
+def _read_yaml(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(file, tree) of a file, behind those of its `base`."""
     if not path.is_file():
         folders = [folder for folder in {path.parent, Path("configs")} if folder.is_dir()]
         others = [str(other) for folder in folders for other in sorted(folder.rglob("*.yaml"))]
@@ -97,10 +143,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"config: {path} holds no sections (data:, worker:, trainer:)")
     base = tree.pop("base", None)
-    if base is None:
-        return _with_null(tree)
-    merged = OmegaConf.merge(OmegaConf.create(_read_yaml(path.parent / base)), OmegaConf.create(_with_null(tree)))
-    return OmegaConf.to_container(merged, resolve=False)  # type: ignore[return-value]
+    below = _read_yaml(path.parent / base) if base is not None else []
+    return [*below, (os.path.normpath(path), _with_null(tree))]
 
 
 def _with_null(tree: Any) -> Any:

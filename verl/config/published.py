@@ -13,7 +13,7 @@ NO_EFFECT = {
     "data.prompt_key": "a data set builds its own prompt",
     "data.answer_key": "a data set keeps its own truth",
     "data.image_key": "a data set finds its own images",
-    "data.other_train_files": "name a data set of your own in data.name",
+    "data.other_train_files": "name several sets in data.mix",
     "data.reference_image_resize": "boxes and masks are at data.keyframe_resize",
     "data.sam2_mode": "worker.reward.compute_score and tracker decide",
     "data.sam3_mode": "worker.reward.compute_score and tracker decide",

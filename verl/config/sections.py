@@ -19,10 +19,13 @@ class DataConfig:
     include_absent: bool = False  # also show expressions whose target is not in the video
     on_bad_sample: str = "raise"  # raise ends the run; skip draws another sample, counted and reported
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
-    sampled_frames: int = 6  # the published sampling rule's N (it gives at most N - 1 frames)
+    sampled_frames: int = 6  # the published sampling rule's N (it gives at most N - 1 frames; 1 is the anchor alone)
+    frame_index: str = "absolute"  # a frame's time is its index in the video; relative: its position in the prompt
+    anchor: str = "largest"  # the frame that is always shown: one of the five with the largest target; first: fixed
+    reasoning: bool = True  # false: neither prompt nor responses have any (with compute_score: no_reasoning)
     keyframe_resize: int = 560  # side of the square frame that the model sees, in pixels
-    max_pixels: int = 12845056  # bounds of the image processor's smart resizing
-    min_pixels: int = 3136
+    max_pixels: int = 12845056  # upper bound of the image processor's smart resizing
+    min_pixels: int = 3136  # lower bound of it
     max_prompt_length: int = 7100  # tokens; a longer prompt is refused by name when the data is loaded
     max_response_length: int = 1024  # tokens; a longer one is cut and counted; in fine-tuning it is refused
     rollout_batch_size: int = 16  # prompts per step (fine-tuning: examples per update)
@@ -31,6 +34,9 @@ class DataConfig:
     shuffle: bool = True  # a new order each episode
     seed: int = 42  # of the order, the frames drawn and the sampling
     options: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of a data set of your own
+    # several sets at once, in place of name: label -> keys of this section and its weight in an episode, such as
+    # data.mix.revos.weight=2 data.mix.mevis.weight=1 data.mix.mevis.train_files=/data/MeViS
+    mix: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

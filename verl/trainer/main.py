@@ -9,22 +9,30 @@ the task are imported where they are used, so that a wrong key is refused in a s
 
 from __future__ import annotations
 
-import importlib
+import ast
+import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verl.config import Config, ConfigError, load_config, override
+from verl.config import Config, ConfigError, help_text, load_config, override, read_groups, wants_help
 
 if TYPE_CHECKING:
     from verl.protocol import Scorer, Task
     from verl.trainer.loop import Loop
 
 # Otherwise each worker writes pages at its start; exported before the run, these keep what they are set to.
+SWITCHES = """\
+config=FILE    a YAML file, over which the other key=value are merged
+--plan         show the configuration, steps, tokens, memory, time and disk, and exit
+--help         this list
+"""
+PLAN = "--plan"
 QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -43,7 +51,7 @@ def compose(config: Config, generates: bool = True) -> Task:
     from verl.protocol import Task
 
     options = asdict(config.data)
-    validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file}
+    validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file, "mix": {}}
     return Task(
         data=partial(build_training_data, **options),
         validation=partial(build_training_data, **validation) if config.data.val_files else None,
@@ -83,30 +91,75 @@ def check_frames(config: Config) -> None:
         raise ConfigError(f"data.keyframe_resize={side} is not a multiple of {unit}; nearest: {near}")
 
 
+def adopt_settings(config: Config) -> Config:
+    """A copy that asks in the wording of the checkpoint's veason.json where data.prompt_template is not set; says in
+    one line what else differs from it.
+    """
+    from veason.prompts import load_template
+    from veason.settings import read_settings
+
+    data, settings = config.data, read_settings(config.worker.actor.model.model_path or "")
+    if settings is None:
+        return config
+    template = None if data.prompt_template is None else load_template(data.prompt_template)
+    if not data.reasoning:  # the ablation asks in a wording of its own
+        template = template or load_template(None, reasoning=False)
+    given = {"prompt_template": template, "keyframe_resize": data.keyframe_resize, "frame_index": data.frame_index}
+    for line in settings.differences(**given):
+        print(f"data.{line}", flush=True)
+    return override(config, {"data.prompt_template": settings.prompt_template}) if template is None else config
+
+
+def settings_to_write(config: Config) -> dict[str, Any]:
+    """The content of veason.json for the checkpoints of this run."""
+    from veason.model_info import read_model_info
+    from veason.prompts import load_template
+    from veason.settings import read_settings, settings_of_training
+
+    path, reward = config.worker.actor.model.model_path or "", config.worker.reward
+    data, tracker = config.data, {"name": reward.tracker, **reward.tracker_options}
+    return settings_of_training(
+        read_settings(path),
+        load_template(data.prompt_template, data.reasoning),
+        data.keyframe_resize,
+        data.frame_index,
+        read_model_info(path).box_side,
+        tracker,
+    ).to_json()
+
+
 def train(config: Config) -> None:
     """Runs GRPO as configured."""
     from verl.trainer.grpo import GRPO
 
-    run_loop(config, GRPO, compose(config), {"vllm": "rollout"} | check_reward(config))
+    run_loop(config, GRPO, {"vllm": "rollout"} | check_reward(config))
 
 
-def run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[str, str], held_out: float = 0.0) -> None:
+def run_loop(
+    config: Config, loop: type[Loop], packages: Mapping[str, str], generates: bool = True, held_out: float = 0.0
+) -> None:
     """Checks the machine, opens the data, starts the workers, runs the loop.
 
     Args:
         packages: import name of what must be installed -> what needs it.
+        generates: whether the workers generate and score.
         held_out: share of the training data kept for validation where there is no validation data.
     """
+    from verl.models.hub import MODEL_PATH, TOKENIZER_PATH
     from verl.trainer.machine import resolve_on_machine
     from verl.trainer.plan import make_plan
     from verl.trainer.prompt_data import check_validation, open_prompts
     from verl.trainer.run_log import RunLog
     from verl.workers.engine import RayEngine
 
-    config = resolve_on_machine(config, packages)
+    given = config.worker.actor.model  # with a hub name, which each host looks up in its own cache
+    config = adopt_settings(resolve_on_machine(config, packages))
     check_frames(config)
+    task = replace(compose(config, generates), checkpoint_files={"veason.json": settings_to_write(config)})
     prompts = open_prompts(config, task, held_out, loop.trains_on_targets)
     check_validation(config, prompts)
+    for line in getattr(prompts.lengths.data, "notes", ()):
+        print(line, flush=True)
     plan = make_plan(config, len(prompts.order))
     config = override(config, {"worker.actor.optim.training_steps": plan.updates})
     # where prompts differ between episodes, those of the whole run are counted
@@ -116,11 +169,46 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[str
     shown = f"{len(prompts.order)} prompts of up to {longest} tokens, {len(prompts.validation)} for validation"
     print(f"{shown}; {plan.steps} steps, {plan.start} of them done", flush=True)
 
-    with RunLog(config, plan) as run_log, RayEngine(config, task) as engine:
+    names = {MODEL_PATH: given.model_path, TOKENIZER_PATH: given.tokenizer_path}
+    with RunLog(config, plan) as run_log, RayEngine(override(config, names), task) as engine:
         loop(config, plan, engine, prompts, run_log).fit()
     print(f"checkpoints and metrics.jsonl: {run_log.folder}", flush=True)
     if run_log.skipped:
         print(f"{len(run_log.skipped)} bad samples were skipped, see {run_log.folder / 'skipped.txt'}", flush=True)
+
+
+def plan(config: Config, sources: Mapping[str, str], program: str, expected: tuple[type[Exception], ...]) -> int:
+    """Prints what the program would do, without starting it; returns the exit status of `show_plan`.
+
+    Args:
+        sources: see `load_config`.
+        expected: errors of what is missing on this machine.
+
+    Raises:
+        ConfigError: the rule or the tracker is unknown.
+    """
+    from grpo_reward.rules import find_rule
+    from veason.resolve import resolve
+    from veason.tracking import TRACKERS
+    from verl.config.derive import fine_tuning_config
+    from verl.trainer.machine import check_packages, resolve_device, resolve_model
+    from verl.trainer.show_plan import Program, has_config, show_plan
+
+    fine_tuning = program == "verl.trainer.sft"
+    config = fine_tuning_config(config) if fine_tuning else config
+    generates, reward = not fine_tuning or config.sft.generate > 0, config.worker.reward
+    checks: list[Callable[[Config], Any]] = [
+        resolve_device,
+        partial(resolve_model, download=False),
+        lambda config: check_frames(config) if has_config(config) else None,
+    ]
+    if generates:
+        find_rule(reward.compute_score, **reward.options).with_weights(reward.weights)
+        resolve(reward.tracker, TRACKERS, "worker.reward.tracker")
+        checks += [lambda _: check_packages({"vllm": "rollout"}), lambda config: check_packages(check_reward(config))]
+    held_out = config.sft.val_ratio if fine_tuning else 0.0
+    task = compose(config, generates)
+    return show_plan(Program(program, config, task, checks, generates, held_out, fine_tuning, expected), sources)
 
 
 def run(overrides: Sequence[str], program: str) -> int:
@@ -129,9 +217,13 @@ def run(overrides: Sequence[str], program: str) -> int:
     What a person can correct ends in one line on stderr; anything else is a defect and shows its traceback.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if wants_help(overrides):
+        print(help_text(_description(program), read_groups(Config), overrides, SWITCHES))
+        return 0
     prepare_environment()
+    sources: dict[str, str] = {}
     try:
-        config = load_config(overrides)
+        config = load_config([word for word in overrides if word != PLAN], sources)
     except ConfigError as error:
         return _refuse(error)
     from veason.errors import DataError
@@ -142,10 +234,19 @@ def run(overrides: Sequence[str], program: str) -> int:
 
     expected = ConfigError, CheckpointError, DataError, OrderChanged, PromptTooLong, ResponseTooLong, WorkerError
     try:
+        if PLAN in overrides:
+            return plan(config, sources, program, expected)
         importlib.import_module(program).train(config)
     except expected as error:
         return _refuse(error)
     return 0
+
+
+def _description(program: str) -> str:
+    """The docstring of a module that is not imported for it."""
+    spec = importlib.util.find_spec(program)
+    assert spec is not None and spec.origin is not None
+    return ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
 
 
 def _refuse(error: Exception) -> int:

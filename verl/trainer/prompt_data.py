@@ -51,7 +51,8 @@ def open_prompts(config: Config, task: Task, held_out: float = 0.0, targets: boo
     if targets:
         limit = options.max_response_length
         lengths.check_responses(range(len(data)), lambda text: len(builder.response_ids(text)), limit)
-    trained, validated = hold_out(len(data), 0.0 if task.validation else held_out, options.seed)
+    names = [data.sample_id(index) for index in range(len(data))]
+    trained, validated = hold_out(names, 0.0 if task.validation else held_out, options.seed)
     val_lengths = lengths
     if task.validation is not None:
         validation = _checked(task.validation(), options.name)

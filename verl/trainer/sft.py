@@ -15,7 +15,8 @@ from collections import deque
 from functools import cached_property
 from typing import ClassVar
 
-from verl.config import Config, override
+from verl.config import Config
+from verl.config.derive import fine_tuning_config
 from verl.metric_types import Metrics
 from verl.protocol import GroupRequest
 from verl.trainer.loop import Loop
@@ -65,20 +66,12 @@ class SFT(Loop):
 
 def train(config: Config) -> None:
     """Fine-tunes as configured."""
-    from verl.trainer.main import check_reward, compose, run_loop
+    from verl.trainer.main import check_reward, run_loop
 
-    config = override(
-        config,
-        {
-            # a step is one update, which the learning-rate schedule counts
-            "worker.actor.global_batch_size": config.data.rollout_batch_size,
-            "worker.actor.ppo_epochs": 1,
-            "worker.actor.use_kl_loss": False,  # so that generating for validation loads no reference model
-        },
-    )
+    config = fine_tuning_config(config)
     generates = config.sft.generate > 0
     packages = {"vllm": "sft.generate"} | check_reward(config) if generates else {}
-    run_loop(config, SFT, compose(config, generates), packages, held_out=config.sft.val_ratio)
+    run_loop(config, SFT, packages, generates, held_out=config.sft.val_ratio)
 
 
 if __name__ == "__main__":

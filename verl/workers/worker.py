@@ -7,6 +7,7 @@ worker are `verl.protocol` messages. `verl.workers.engine.RayEngine` leads the w
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -20,10 +21,12 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
 from verl.algorithms.advantages import required_inputs
-from verl.config import Config
+from verl.config import Config, override
 from verl.config.worker_sections import FSDPConfig
+from verl.files import write_text
 from verl.metric_types import Metrics, Seconds
 from verl.models.families import load_family
+from verl.models.hub import MODEL_PATH, TOKENIZER_PATH, local_folder
 from verl.models.lora import merged_weights
 from verl.models.packing import Group, padding_multiple
 from verl.protocol import Example, GroupAdvantages, GroupRequest, GroupResult, Task
@@ -65,7 +68,8 @@ class Worker:
 
     def setup(self) -> Metrics:
         """Builds everything; returns each part's measured bytes on this rank, for the memory plan, and seconds."""
-        config, model = self.config, self.config.worker.actor.model
+        config = self.config = _localize(self.config)  # on each host: a hub name may be in another cache here
+        model = config.worker.actor.model
         self.data = self.task.data()
         self.validation = self.task.validation() if self.task.validation else self.data
         make_prompts = partial(
@@ -247,6 +251,7 @@ class Worker:
     def save(self, folder: str) -> None:
         target, merge = Path(folder) / "actor", self.config.worker.actor.model.lora_merge
         target.mkdir(parents=True, exist_ok=True)
+        self._write_task_files(target / "huggingface")
         with self.enter_training("save"):
             actor = self.actor
             actor.reload(optimizer=True)
@@ -254,6 +259,13 @@ class Worker:
             save_state(actor.policy, actor.optimizer, actor.schedule, target)
             actor.offload()
         dist.barrier()
+
+    def _write_task_files(self, folder: Path) -> None:
+        """Writes what the task wants beside the weights; on the first rank alone."""
+        if self.rank == 0 and self.task.checkpoint_files:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in self.task.checkpoint_files.items():
+                write_text(folder / name, json.dumps(content, indent=1) + "\n")
 
     def load(self, folder: str) -> None:
         source = Path(folder) / "actor"
@@ -268,3 +280,10 @@ class Worker:
 
     def _mesh(self, config: FSDPConfig) -> DeviceMesh:
         return sharding_mesh(self.device.type, self.world, config.fsdp_size)
+
+
+def _localize(config: Config) -> Config:
+    """A copy whose model and tokenizer are folders on this host."""
+    model = config.worker.actor.model
+    given = {MODEL_PATH: model.model_path, TOKENIZER_PATH: model.tokenizer_path}
+    return override(config, {key: path and local_folder(path) for key, path in given.items()})

@@ -76,9 +76,18 @@ def test_validation_is_the_same_each_time_and_apart_from_training() -> None:
 
 
 def test_held_out_prompts_are_not_trained_on() -> None:
-    trained, held_out = hold_out(40, 0.1, seed=42)
+    names = [f"v/{index}" for index in range(40)]
+    trained, held_out = hold_out(names, 0.1, seed=42)
     assert len(held_out) == 4 and sorted(trained + held_out) == list(range(40))
-    assert hold_out(40, 0.0, seed=42) == (list(range(40)), [])
+    assert hold_out(names, 0.0, seed=42) == (list(range(40)), [])
+
+
+def test_a_repeated_sample_is_held_out_as_a_whole_and_once() -> None:
+    names = [f"v/{index % 10}" for index in range(40)]
+    trained, held_out = hold_out(names, 0.1, seed=42)
+    apart = {names[index] for index in held_out}
+    assert len(apart) == len(held_out) > 0
+    assert trained == [index for index in range(40) if names[index] not in apart]
 
 
 def test_the_last_slice_is_shorter() -> None:

@@ -4,6 +4,7 @@ taken.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,10 +14,21 @@ from typing import Any
 
 import pytest
 
+from veason.errors import DataError
+from veason.prompts import DEFAULT_TEMPLATE
 from verl.config import Config, ConfigError, load_config, override
 from verl.protocol import Task
 from verl.trainer import sft
-from verl.trainer.main import QUIET, check_frames, check_reward, compose, prepare_environment, run
+from verl.trainer.main import (
+    QUIET,
+    adopt_settings,
+    check_frames,
+    check_reward,
+    compose,
+    prepare_environment,
+    run,
+    settings_to_write,
+)
 from verl.trainer.plan import make_plan
 from verl.trainer.prompt_data import check_validation, open_prompts
 
@@ -53,7 +65,7 @@ def test_what_is_missing_ends_in_one_line(
             [*overrides, "worker.reward.compute_score=veason_strikt"],
             "error: worker.reward.compute_score: 'veason_strikt' is unknown; did you mean veason_strict?",
         ),
-        (GRPO, [*overrides, "worker.reward.sam2_config=null"], "error: worker.reward.sam2_config is not set"),
+        (GRPO, [*overrides, "worker.reward.sam2_checkpoint=null"], "error: worker.reward.sam2_checkpoint is not set"),
         (GRPO, [*overrides, "worker.reward.sam2_checkpoint=null"], "error: worker.reward.sam2_checkpoint is not set"),
         (GRPO, [*overrides, "worker.reward.sam2_checkpoint=random"], "error: this recipe needs 2 CUDA GPUs"),
         (GRPO, overrides, "worker.reward.sam2_checkpoint=/nowhere"),
@@ -162,6 +174,33 @@ def test_frames_fit_the_visual_tokens_of_the_policy(config: Config) -> None:
     check_frames(config)
     with pytest.raises(ConfigError, match=r"data\.keyframe_resize=500 is not a multiple of 28, .*; nearest: 504"):
         check_frames(override(config, {"data.keyframe_resize": 500}))
+
+
+def test_settings_travel_with_the_weights(config: Config, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A training asks as its checkpoint wants to be asked, and writes how its own are to be asked."""
+    folder = Path(config.worker.actor.model.model_path or "")
+    given = override(config, {"data.prompt_template": None, "data.keyframe_resize": 112})
+    assert adopt_settings(given) is given  # the checkpoint has none
+    written = settings_to_write(given)
+    assert written["prompt_template"] == DEFAULT_TEMPLATE and written["keyframe_resize"] == 112
+    assert {"torch", "transformers"} <= set(written["versions"]) and written["sampled_frames"] == 8
+    own = tmp_path / "policy"
+    own.mkdir()
+    (own / "config.json").write_text((folder / "config.json").read_text())
+    earlier = {"prompt_template": "Where is {expression}?", "keyframe_resize": 224, "sampled_frames": 5}
+    (own / "veason.json").write_text(json.dumps(earlier))
+    given = override(given, {"worker.actor.model.model_path": str(own)})
+    asked = adopt_settings(given)
+    assert asked.data.prompt_template == "Where is {expression}?"
+    assert "data.keyframe_resize=112, the checkpoint's veason.json says 224" in capsys.readouterr().out
+    again = settings_to_write(asked)
+    assert (again["prompt_template"], again["sampled_frames"]) == ("Where is {expression}?", 5)
+    other = override(given, {"data.prompt_template": "Find {expression}."})
+    assert adopt_settings(other) is other
+    assert "prompt_template='Find {expression}.', the checkpoint's" in capsys.readouterr().out
+    (own / "veason.json").write_text('{"size": 3}')
+    with pytest.raises(DataError, match=r"veason\.json: unknown key size"):
+        adopt_settings(given)
 
 
 def test_a_data_set_that_lacks_a_method_is_named(config: Config) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from verl.config import Config, ConfigError, override
+from verl.models.hub import MODEL_PATH
 from verl.trainer.checkpoint import CheckpointError
-from verl.trainer.machine import MODEL_PATH, resolve_on_machine
+from verl.trainer.machine import resolve_on_machine
 from verl.trainer.plan import make_plan
 
 
@@ -66,11 +67,16 @@ def test_a_missing_checkpoint(whole: Config, tmp_path: Path, monkeypatch: pytest
         assert part in refusal(override(whole, {MODEL_PATH: path and str(path)}))
 
 
-def test_a_download_is_found_by_model_and_tokenizer(whole: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name: f"/cache/{name}")
+def test_a_download_is_found_by_model_and_tokenizer(
+    whole: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "owner" / "policy").mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "owner" / "policy" / name).write_text("{}")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: f"{tmp_path}/{name}")
     hub = {MODEL_PATH: "owner/policy", "worker.actor.model.tokenizer_path": "owner/policy"}
     model = resolve_on_machine(override(whole, hub), {}).worker.actor.model
-    assert model.model_path == model.tokenizer_path == "/cache/owner/policy"
+    assert model.model_path == model.tokenizer_path == f"{tmp_path}/owner/policy"
 
 
 def test_steps_and_updates(config: Config) -> None:

@@ -1,5 +1,6 @@
 """Two Ray workers with everything real: rollout, score, reference, update, weight sync, checkpoint, exact resume."""
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def run(policy_folder, tmp_path_factory):
     """Six steps, saved after three (greedy answers follow) and after six; then three more from the first checkpoint."""
     folder, config = tmp_path_factory.mktemp("run"), toy_config(policy_folder)
     results = {"folder": folder}
-    with RayEngine(config, Task(ToyData, scorer=partial(make_scorer, nan_at=(5,)))) as engine:
+    task = Task(ToyData, scorer=partial(make_scorer, nan_at=(5,)), checkpoint_files={"notes.json": {"size": 56}})
+    with RayEngine(config, task) as engine:
         results["whole"] = []
         for number in range(STEPS):
             results["whole"].append(step(engine, number))
@@ -131,6 +133,11 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(run):
         for name in ("end", "resumed")
     )
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_the_task_wants_beside_the_weights_is_written_with_every_checkpoint(run):
+    for name in ("middle", "end"):
+        assert json.loads((run["folder"] / name / "actor/huggingface/notes.json").read_text()) == {"size": 56}
 
 
 def test_a_checkpoint_loads_with_transformers(run, policy_folder):

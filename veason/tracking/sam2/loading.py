@@ -13,6 +13,7 @@ from torch import nn
 from veason.errors import DataError
 
 RANDOM = "random"  # in place of a checkpoint: random weights, for a test
+DEFAULT_CONFIG = "configs/sam2.1/sam2.1_hiera_l.yaml"  # the model of the published evaluation
 WEIGHTS = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_large.pt"
 
 # What sam2's own builder sets for its video predictor (`sam2/build_sam.py`): fall back to the best of three masks when
@@ -45,18 +46,17 @@ def load_model(config: str | os.PathLike, checkpoint: str | os.PathLike | None, 
     settings.model.compile_image_encoder = False  # this tracker compiles for itself
     model = instantiate(settings.model, _recursive_=True)
     if checkpoint not in (None, RANDOM):
-        _load_weights(model, Path(checkpoint))
+        _load_weights(model, Path(checkpoint), config)
     return model.to(device).eval().requires_grad_(False)
 
 
 def check_files(config: str | os.PathLike | None, checkpoint: str | os.PathLike | None) -> None:
     """Refuse a model file or weights that are not named or not there. Raises DataError."""
-    if not config:
-        raise DataError("sam2_config is not set: give a SAM 2 model file, such as configs/sam2.1/sam2.1_hiera_l.yaml")
+    config = config or DEFAULT_CONFIG
     if not checkpoint:  # random masks would be scored, and nothing would show it
         raise DataError(
-            f"sam2_checkpoint is not set: download weights from {WEIGHTS} and give the file ({RANDOM} tracks with "
-            "random weights, for a test)"
+            f"sam2_checkpoint is not set: download weights for sam2_config={config}, such as {WEIGHTS}, and give the "
+            f"file ({RANDOM} tracks with random weights, for a test)"
         )
     find_config(config)
     if checkpoint != RANDOM and not Path(checkpoint).is_file():
@@ -75,7 +75,7 @@ def find_config(config: str | os.PathLike) -> Path:
     raise DataError(f"sam2_config={config} is no SAM 2 model file: give a path, or one of {', '.join(names)}")
 
 
-def _load_weights(model: Any, path: Path) -> None:
+def _load_weights(model: Any, path: Path, config: str | os.PathLike) -> None:
     if not path.is_file():
         raise DataError(f"sam2_checkpoint={path} is no file")
     if path.suffix == ".safetensors":
@@ -87,7 +87,7 @@ def _load_weights(model: Any, path: Path) -> None:
     except RuntimeError as error:
         # The first line is torch's own, the others can be hundreds.
         reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
-        raise DataError(f"{path} does not hold the weights of this SAM 2 model: {reason[:300]}") from error
+        raise DataError(f"{path} does not hold the weights of sam2_config={config}: {reason[:300]}") from error
 
 
 def store_in(model: Any, dtype: torch.dtype) -> None:

@@ -25,7 +25,7 @@ from veason.resolve import check_arguments
 from veason.tracking.base import MAX_COORDINATE, BaseTracker, BoxPrompt, Clip, ReadFrame, TrackedFrame
 from veason.tracking.sam2.compilation import CompileOptions
 from veason.tracking.sam2.feature_window import FeatureWindow
-from veason.tracking.sam2.loading import check_files, load_model
+from veason.tracking.sam2.loading import DEFAULT_CONFIG, check_files, load_model
 from veason.tracking.sam2.network import Network, to_device
 from veason.tracking.sam2.object_batch import ObjectBatch
 from veason.tracking.sam2.propagation import propagation_order
@@ -59,8 +59,8 @@ class Sam2Tracker(BaseTracker):
     @classmethod
     def from_files(
         cls,
-        config: str | os.PathLike,
-        checkpoint: str | os.PathLike | None,
+        config: str | os.PathLike = DEFAULT_CONFIG,
+        checkpoint: str | os.PathLike | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | str | None = None,
         **options: Any,

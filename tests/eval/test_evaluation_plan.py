@@ -1,0 +1,70 @@
+"""`--plan` of an evaluation."""
+
+from __future__ import annotations
+
+import pytest
+
+from eval import evaluate, show_plan
+from veason.toy.world import make_world
+
+FILES = {"config": "yaml", "checkpoint": "safetensors"}
+
+
+@pytest.fixture
+def world(tmp_path):
+    make_world(str(tmp_path / "world"), train_videos=2, valid_videos=3, reasonvos_videos=1)
+    return tmp_path / "world" / "ReVOS"
+
+
+def plan(tmp_path, world, *more):
+    options = [
+        "benchmark=revos",
+        f"data_path={world}",
+        f"output_path={tmp_path / 'out'}",
+        "model_path=weights/toy_policy",
+    ]
+    tracker = [
+        f"sam2_{name}=weights/toy_tracker/sam2_tiny.{end}"
+        for name, end in (("config", "yaml"), ("checkpoint", "safetensors"))
+    ]
+    return evaluate.main([*options, *tracker, "keyframe_resize=112", *more, "--plan"])
+
+
+def test_what_would_be_done(tmp_path, world, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "run_workers", None)
+    assert plan(tmp_path, world, "limit=5") == 0
+    text = capsys.readouterr().out
+    assert "samples: 5 of revos (valid), 1 videos" in text and "GB are free" in text
+    words = {line.split()[0]: " ".join(line.split()[1:]) for line in text.splitlines() if line.startswith("  ")}
+    assert words["limit=5"] == "command line" and words["batch_size=64"] == "default"
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_time_on_gpus(tmp_path, world, monkeypatch, capsys):
+    monkeypatch.setattr(show_plan, "gpu_count", lambda: 2)
+    assert plan(tmp_path, world) == 0
+    assert "workers: 2, a GPU each" in (text := capsys.readouterr().out) and "time: about 0 min" in text
+
+
+def test_what_is_missing_is_listed(tmp_path, world, capsys):
+    assert plan(tmp_path, world, "model_path=/nothing", "sam2_checkpoint=/no.pt", "data_path=/none") == 3
+    missing = capsys.readouterr().out.split("would not start here:\n")[1].splitlines()
+    assert [next(word for word in ("/nothing", "/no.pt", "/none") if word in line) for line in missing] == [
+        "/nothing",
+        "/no.pt",
+        "/none",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("benchmark=revoss", "did you mean revos"),
+        ("tracker=sam", "did you mean sam2"),
+        ("limt=3", "did you mean limit"),
+    ],
+)
+def test_what_no_machine_can_run_is_refused(tmp_path, world, capsys, option, says):
+    assert plan(tmp_path, world, option) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1

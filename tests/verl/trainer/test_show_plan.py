@@ -1,0 +1,197 @@
+"""`--plan` says what a run would do, and starts nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from veason.toy.world import make_world
+from verl.config import load_config, override
+from verl.trainer import estimates, show_plan
+from verl.trainer.baselines import find_baseline, read_baselines
+from verl.trainer.estimates import Work, activation_bytes, estimate_bytes, estimate_seconds, find_model
+from verl.trainer.main import run
+from verl.workers.memory import GIB
+
+ROOT = Path(__file__).parents[3]
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not path.name.startswith("llamafactory"))
+VARIABLES = {
+    "REVOS_ROOT": "/data/ReVOS",
+    "SAM2_CHECKPOINT": "/weights/sam2.pt",
+    "MODEL_PATH": "/weights/sft",
+    "COT_ROOT": "/data/cot",
+}
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plan") / "world"
+    make_world(str(folder), train_videos=6, valid_videos=3, reasonvos_videos=1)
+    return folder
+
+
+def toy(world: Path, *more: str) -> list[str]:
+    return [f"data.train_files={world / 'ReVOS'}", "config=configs/toy/grpo.yaml", "trainer.device=cpu", *more]
+
+
+def test_a_run_that_can_start(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MODEL_PATH", "weights/toy_policy")
+    folder = f"trainer.save_checkpoint_path={tmp_path / 'run'}"
+    assert run([*toy(world, "trainer.save_freq=10", folder), "--plan"], "verl.trainer.main") == 0
+    text = capsys.readouterr().out
+    assert "steps: 36; 1 optimizer steps in each, 36 in all" in text
+    assert "checkpoints: 4; validations: 0" in text
+    assert "a step of 16 x 8: " in text and "model: 7 million parameters, 7 trained" in text
+    assert "memory on each worker, GiB:" in text and "disk: a checkpoint takes 0.1 GB" in text
+    assert "not on this machine" not in text and not (tmp_path / "run").exists()
+
+
+def test_every_value_has_its_source(world, capsys):
+    assert run([*toy(world), "--plan"], "verl.trainer.main") in (0, 3)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    sources = {words[0].partition("=")[0]: " ".join(words[1:]) for words in lines if words and "=" in words[0]}
+    assert sources["data.train_files"] == "command line"
+    assert sources["data.keyframe_resize"] == "configs/toy/grpo.yaml"
+    assert sources["data.seed"] == "configs/video_seg_zero_3b_keyframe_sam_sft_mod.yaml"  # its base
+    assert sources["worker.actor.model.model_path"] == "configs/toy/grpo.yaml, $MODEL_PATH"
+    assert sources["worker.rollout.top_p"] == "default"
+    assert sources["worker.rollout.prompt_length"] == "derived"
+    assert len(sources) > 100
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_recipe_has_a_plan_on_a_machine_without_its_files(path, monkeypatch, capsys):
+    monkeypatch.setattr("verl.workers.engine.RayEngine.__init__", None)
+    monkeypatch.setenv("TOY_WORLD", "/nowhere")
+    fine_tunes = path.stem.startswith(("sft", "pretrain"))
+    program = "verl.trainer.sft" if fine_tunes else "verl.trainer.main"
+    assert run([f"config={path}", "--plan"], program) == show_plan.INCOMPLETE
+    text = capsys.readouterr().out
+    assert "data and steps: not known" in text and "tokens: " in text
+    missing = text.split("not on this machine, so the run would not start here:\n")[1]
+    assert missing.count("\n") >= 1 and "Traceback" not in text
+    if "3b" in path.stem or "7b" in path.stem:
+        assert "time: about " in text and "disk: a checkpoint takes " in text
+
+
+def test_what_no_machine_can_run_is_refused(capsys):
+    for wrong, says in (
+        ("worker.reward.compute_score=veason_strickt", "veason_strict"),
+        ("worker.reward.tracker=sam", "did you mean sam2"),
+        ("worker.rollout.nn=3", "did you mean worker.rollout.n"),
+        ("data.keyframe_resize=x", "data.keyframe_resize"),
+    ):
+        assert run(["config=configs/grpo_3b_one_gpu.yaml", wrong, "--plan"], "verl.trainer.main") == 1
+        error = capsys.readouterr().err
+        assert says in error and error.count("\n") == 1
+
+
+def test_a_model_of_the_hub_is_not_downloaded(monkeypatch, capsys):
+    monkeypatch.setenv("MODEL_PATH", "nobody/nothing-3b")
+    asked = []
+
+    def download(_, local_files_only=False):
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        asked.append(local_files_only)
+        raise LocalEntryNotFoundError("not here")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert run(["config=configs/grpo_3b_one_gpu.yaml", "--plan"], "verl.trainer.main") == 3
+    assert asked == [True]
+    assert "nobody/nothing-3b is not downloaded yet: the run would get it from the hub" in capsys.readouterr().out
+
+
+def planned(path: str, **changes: object):
+    config = override(
+        load_config([f"config={path}"]), {key.replace("__", "."): value for key, value in changes.items()}
+    )
+    found = find_model(config)
+    assert found is not None
+    return config, found[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "program", "rollouts", "changes"),
+    [
+        ("configs/grpo_3b_one_gpu.yaml", "verl.trainer.main", 8, {"worker__rollout__kv_cache_gib": 6.0}),
+        ("configs/sft_qwen2_5_vl_3b_lora.yaml", "verl.trainer.sft", 1, {}),
+    ],
+)
+def test_the_estimates_of_a_measured_job_are_what_was_measured(path, program, rollouts, changes):
+    config, size = planned(path, **changes)
+    baseline = find_baseline(program, size.label)
+    assert baseline is not None and size.label == "3b"
+    images = ((560, 560),) * 6
+    work = Work(16, rollouts, baseline.prompt_tokens, baseline.response_tokens, images)
+    seconds = estimate_seconds(config, size, work, baseline)
+    assert seconds == pytest.approx(baseline.seconds, rel=1e-6)
+    sizes = estimate_bytes(config, size, rollouts > 1, None)
+    activations = activation_bytes(config, size, work)
+    assert activations is not None
+    resident = sum(sizes.get(part, 0.0) for part in ("weights", "gradients", "optimizer", "scorer"))
+    assert (resident + activations) / GIB == pytest.approx(baseline.peak_gib, rel=0.05)
+
+
+def test_more_gpus_and_more_tokens_change_time_and_memory():
+    config, size = planned("configs/grpo_3b_one_gpu.yaml")
+    baseline = find_baseline("verl.trainer.main", "3b")
+    assert baseline is not None
+    work = Work(16, 8, 2650, 512, ((560, 560),) * 6)
+    one = estimate_seconds(config, size, work, baseline)
+    two_gpus = override(config, {"trainer.n_gpus_per_node": 2})
+    two = estimate_seconds(two_gpus, size, work, baseline)
+    assert (
+        two["update"] == pytest.approx(one["update"] / 2)
+        and one["generation"] > two["generation"] > 0.5 * one["generation"]
+    )
+    longer = estimate_seconds(config, size, replace(work, response_tokens=1024), baseline)
+    assert longer["update"] > 1.3 * one["update"] and longer["generation"] == pytest.approx(2 * one["generation"])
+    halved = estimate_bytes(two_gpus, size, True, None)
+    whole = estimate_bytes(config, size, True, None)
+    assert halved["optimizer"] == whole["optimizer"] / 2 and halved["engine"] == whole["engine"]
+
+
+def test_a_gpu_that_is_too_small_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(show_plan, "_gpu_bytes", lambda: 48 * GIB)
+    run(["config=configs/grpo_3b_one_gpu.yaml", "--plan"], "verl.trainer.main")
+    assert "GiB of 48 GiB: DOES NOT FIT" in capsys.readouterr().out
+    monkeypatch.setattr(show_plan, "_gpu_bytes", lambda: 140 * GIB)
+    run(["config=configs/grpo_3b_one_gpu.yaml", "--plan"], "verl.trainer.main")
+    assert "GiB of 140 GiB: fits" in capsys.readouterr().out
+
+
+def test_baselines_are_read_from_the_repository(tmp_path, monkeypatch):
+    assert {each.program for each in read_baselines()} >= {"verl.trainer.main", "verl.trainer.sft", "eval.evaluate"}
+    assert all(each.source and each.date for each in read_baselines())
+    monkeypatch.setattr("verl.trainer.baselines.FOLDER", tmp_path)
+    read_baselines.cache_clear()
+    assert find_baseline("verl.trainer.main", "3b") is None
+    read_baselines.cache_clear()
+
+
+def test_the_lora_adapter_is_counted():
+    config, size = planned("configs/grpo_3b_lora.yaml")
+    layers, width, kv, inner = 36, 2048, 256, 11008
+    per_layer = 2 * (width + width) + 2 * (width + kv) + 3 * (width + inner)
+    assert size.trained == 64 * layers * per_layer
+    assert estimates.checkpoint_bytes(config, size)["adapter"] == 4 * size.trained
+
+
+def test_plan_of_the_launcher_scripts():
+    command = ["bash", "training_scripts/run_toy_grpo.sh", "--plan"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    )
+    assert done.returncode in (0, 3) and "tokens: " in done.stdout, done.stderr

@@ -1,0 +1,236 @@
+"""Has a teacher write expressions for masks: for data that has masks and no text, or too little of it.
+
+    export OPENAI_API_KEY=...
+    veason data describe data/dogs --base_url http://localhost:8000/v1 --model Qwen/Qwen2.5-VL-72B-Instruct
+    veason data describe data/dogs --referring 1 --reasoning 2 --max_requests 500 --base_url ... --model ...
+
+DATA is a folder in the ReVOS form, such as one of `veason data import`. The teacher sees each object outlined on the
+frames of the training rule, and writes referring and reasoning expressions, which are checked and added to the
+annotation files beside those that are there; they are marked by `written_by`. The run may be stopped at any time; the
+same command continues it, and no answer is requested twice. Files in DATA/describe:
+
+    journal.jsonl      every answer, with its cost and the reason if it was not accepted
+    rejected.json      objects without an accepted answer, with the reasons
+
+Exit status: 0: all objects are described or rejected; 1: an error; 3: some are open (budget, interruption, network).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training_data_construction.budget import Budget, RateLimiter
+from training_data_construction.collect import Collector
+from training_data_construction.expression_prompts import (
+    KINDS,
+    check_expressions,
+    expression_content,
+    read_expressions,
+)
+from training_data_construction.journal import Journal, JournalError
+from training_data_construction.seed_cot_generation import STATUS_OPEN, collect
+from training_data_construction.teacher_options import add_teacher_options
+from training_data_construction.teacher_progress import Progress, read_progress
+from training_data_construction.teacher_tasks import TEACHER_FRAMES, TeacherTask, draw_pictures, plan_tasks
+from training_data_construction.teachers import TeacherError, TeacherQuestion, load_teacher
+from veason.audit.command import audit, write_report
+from veason.command_line import HelpFormatter, parse_arguments
+from veason.data.objects import ReVOSObjects
+from veason.data.revos import ReVOS
+from veason.data.sample import read_json
+from veason.data.selection import read_exclusions
+from veason.errors import DataError, describe
+from veason.files import write_json
+from veason.importing.summary import next_command
+
+MARK = "written_by"  # key of an expression that a teacher wrote: the teacher's model
+MAX_OBJECTS = 20  # per video
+
+
+@dataclass(frozen=True)
+class ExpressionQuestion(TeacherQuestion):
+    """A request for expressions about one object."""
+
+    wanted: tuple[tuple[str, int], ...] = ()
+    category: str | None = None
+    max_words: int = 25
+
+    def content(self) -> list[dict[str, Any]]:
+        pictures, asked = draw_pictures(self.task), dict(self.wanted)
+        times = self.task.frame_ids
+        return expression_content(times, pictures, asked, self.category, self.reason, self.max_words)
+
+
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="veason data describe", description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("data", type=Path, help="folder in the ReVOS form")
+    group = parser.add_argument_group("expressions")
+    group.add_argument("--referring", type=int, default=2, help="referring expressions of each object (%(default)s)")
+    group.add_argument("--reasoning", type=int, default=1, help="reasoning expressions of each object (%(default)s)")
+    group.add_argument("--max_per_video", type=int, default=MAX_OBJECTS, help="most objects per video (%(default)s)")
+    group.add_argument("--sampled_frames", type=int, default=TEACHER_FRAMES, help="N of the frame rule (%(default)s)")
+    group.add_argument("--exclude", help="text file of objects (video/object) or videos to skip")
+    group.add_argument("--seed", type=int, default=0, help="of the frames that are shown (%(default)s)")
+    add_teacher_options(parser.add_argument_group("teacher"))
+    parser.set_defaults(max_words=25)
+    args = parse_arguments(parser, arguments)
+    if min(args.referring, args.reasoning) < 0 or args.referring + args.reasoning == 0:
+        parser.error("--referring and --reasoning: at least 0 each, and one of them above 0")
+    for name in ("max_words", "max_per_video", "sampled_frames", "workers", "tries"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} {getattr(args, name)}: at least 1")
+    return args
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    args = read_options(arguments)
+    folder = args.data / "describe"
+    try:
+        splits = annotated_splits(args.data)
+        check_options(args, folder / "options.json")
+        tasks = plan(args, splits)
+        teacher = load_teacher(
+            args.teacher, str(args.data), args.model, args.base_url, args.request_options, args.timeout
+        )
+        with Journal(folder / "journal.jsonl") as journal:
+            progress = read_progress(journal.entries, tasks, teacher.size)
+            collector = Collector(
+                teacher=teacher,
+                journal=journal,
+                budget=Budget(args.max_requests, args.max_tokens_total),
+                limiter=RateLimiter(args.tries, args.first_delay),
+                workers=args.workers,
+                max_words=args.max_words,
+                make_question=lambda task, _, reason: make_question(args, task, reason),
+                check=lambda _, text, max_words: check_expressions(text, wanted(args), max_words),
+            )
+            asyncio.run(collect(collector, tasks, progress))
+        added = sum(add_expressions(path, progress, teacher.model) for path in splits.values())
+        rejected = [
+            {"sample_id": sample_id, "refused": state.refused, "reasons": state.reasons}
+            for sample_id, state in progress.items()
+            if not state.open and state.accepted is None
+        ]
+        write_json(folder / "rejected.json", rejected, ensure_ascii=False)
+        return summarize(args.data, splits, collector, progress, added)
+    except (DataError, TeacherError, JournalError, OSError) as error:
+        print(f"veason data describe: {describe(error)}", file=sys.stderr)
+        return 1
+
+
+def annotated_splits(root: Path) -> dict[str, Path]:
+    """Split -> annotation file, of those at hand. Raises DataError when there is none."""
+    if not root.is_dir():
+        raise DataError(f"data folder is missing: {root}")
+    found = {split: root / file for split, file in ReVOS.splits.items() if (root / file).is_file()}
+    if not found:
+        raise DataError(f"{root} has no {' or '.join(ReVOS.splits.values())}: see veason data import")
+    return found
+
+
+def check_options(args: argparse.Namespace, record: Path) -> None:
+    """Record what every object is asked for. Raises DataError where an earlier run asked for something else."""
+    if args.teacher == "toy":
+        raise DataError("--teacher toy writes chains of thought alone, no expressions")
+    asked = {**wanted(args), "seed": args.seed, "sampled_frames": args.sampled_frames}
+    if record.is_file() and (earlier := read_json(record)) != asked:
+        changed = [f"--{key} {earlier.get(key)} -> {asked[key]}" for key in asked if earlier.get(key) != asked[key]]
+        raise DataError(f"{record.parent} has answers to other options ({', '.join(changed)}): use those, or remove it")
+    write_json(record, asked)
+
+
+def plan(args: argparse.Namespace, splits: dict[str, Path]) -> list[TeacherTask]:
+    """One task for each object of all splits."""
+    excluded = read_exclusions(args.exclude)
+    tasks = []
+    for split in splits:
+        objects = ReVOSObjects(args.data, split)
+        kept = {"exclude": excluded, "max_per_video": args.max_per_video, "sampled_frames": args.sampled_frames}
+        found, bad = plan_tasks(objects, args.seed, on_bad_sample="skip", **kept)
+        tasks += found
+        for reason in bad.values():
+            print(f"left out: {reason}")
+    return tasks
+
+
+def wanted(args: argparse.Namespace) -> dict[str, int]:
+    """How many expressions of each kind an object gets."""
+    return {kind: getattr(args, kind) for kind in KINDS}
+
+
+def make_question(args: argparse.Namespace, task: TeacherTask, reason: str | None) -> TeacherQuestion:
+    """The request about one object; `reason` is why the last answer was not accepted."""
+    expression = task.sample.expression
+    category = None if expression == f"object {task.sample.exp_id}" else expression
+    return ExpressionQuestion(task, 0, reason, tuple(wanted(args).items()), category, args.max_words)
+
+
+def add_expressions(path: Path, progress: dict[str, Progress], model: str) -> int:
+    """Write the accepted expressions into an annotation file, in the place of those of an earlier run.
+
+    Returns:
+        How many there are.
+    """
+    content, added = read_json(path), 0
+    for video, meta in content["videos"].items():
+        kept = {key: each for key, each in meta.get("expressions", {}).items() if MARK not in each}
+        known = {each["exp"].lower() for each in kept.values()}
+        number = 1 + max((int(key) for key in kept if key.isdigit()), default=-1)
+        for name, anno_id in _objects(meta).items():
+            new = [each for each in _written(progress.get(f"{video}/{name}")) if each[1].lower() not in known]
+            for type_id, text in new:
+                expression = {"exp": text, "obj_id": [name], "anno_id": [anno_id], "type_id": type_id, MARK: model}
+                kept[str(number)] = expression
+                number += 1
+            added += len(new)
+        meta["expressions"] = kept
+    write_json(path, content, ensure_ascii=False)
+    return added
+
+
+def _written(state: Progress | None) -> list[tuple[int, str]]:
+    """(type_id, expression) of an accepted answer."""
+    found = read_expressions(state.accepted) if state is not None and state.accepted else None
+    return [(type_id, text) for type_id, kind in enumerate(KINDS) for text in found[kind]] if found else []
+
+
+def _objects(meta: dict[str, Any]) -> dict[str, Any]:
+    """Object id -> annotation id; as `ReVOSObjects` finds them."""
+    if meta.get("objects"):
+        return {name: each["anno_id"] for name, each in meta["objects"].items()}
+    pairs = (zip(each.get("obj_id", ()), each.get("anno_id", ())) for each in meta.get("expressions", {}).values())
+    return {str(name): anno_id for pair in pairs for name, anno_id in pair}
+
+
+def summarize(
+    root: Path, splits: dict[str, Path], collector: Collector, progress: dict[str, Progress], added: int
+) -> int:
+    """Print what was done and what comes next; returns the exit status."""
+    states = progress.values()
+    accepted, still_open = sum(state.accepted is not None for state in states), sum(state.open for state in states)
+    print(
+        f"{accepted} objects described by {added} expressions, {len(states) - accepted - still_open} rejected, "
+        f"{still_open} open; {collector.budget.requests} requests and {collector.budget.tokens} tokens in total"
+    )
+    for line in collector.open_errors[:10]:
+        print(f"  {line}")
+    if still_open:
+        print(f"stopped early ({collector.stop_reason or 'network errors'}): run the same command again to resume")
+        return STATUS_OPEN
+    if added:
+        benchmarks = [ReVOS(root, split) for split in splits]
+        findings = [finding for benchmark in benchmarks for finding in audit(benchmark)]
+        print(next_command(root, added, len(write_report(root / "audit", benchmarks, findings, pictures=4))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

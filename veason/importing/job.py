@@ -1,0 +1,230 @@
+"""Imports one video: its frames as JPEGs, and the masks of its objects on them.
+
+A video is done when its part, `import/<video>.json` in the output folder, is written; a run that was killed begins with
+the first one that is not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from veason import masks
+from veason.data.sample import read_json
+from veason.errors import DataError
+from veason.files import write_json
+from veason.frames import frame_size
+from veason.importing.boxes import TrackBoxes
+from veason.importing.clips import Clip, decode_frames
+from veason.importing.pixels import is_upright_jpeg
+from veason.importing.source import SourceObject, SourceVideo
+from veason.importing.timeline import KeptFrames, choose_frames
+
+JPEG = {"quality": 95, "subsampling": 0}
+PARTS = "import"  # folder of the parts, below the output folder
+
+Part = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What decides about the frames and masks of an import; recorded in it, and the same for all its videos.
+
+    Attributes:
+        fps: frames per second to keep of video files.
+        unannotated: "refuse", or "drop" for frames without an annotation.
+        boxes: "refuse", or "track" for objects that have boxes and no masks.
+        link: pictures are linked instead of copied, where they are JPEGs.
+        first_frame: number of a video file's first frame.
+        tracker, tracker_options: for boxes.
+    """
+
+    fps: float | None = None
+    unannotated: str = "refuse"
+    boxes: str = "refuse"
+    link: bool = False
+    first_frame: int = 0
+    tracker: str = "sam2"
+    tracker_options: dict[str, Any] = field(default_factory=dict)
+
+    def recorded(self) -> dict[str, Any]:
+        """As JSON; the tracker only where it is used."""
+        content = asdict(self)
+        if self.boxes != "track":
+            del content["tracker"], content["tracker_options"]
+        return content
+
+
+def part_path(output: Path, name: str) -> Path:
+    return output / PARTS / f"{name}.json"
+
+
+def finished_part(output: Path, video: SourceVideo, options: ImportOptions) -> Part | None:
+    """The part of a video that has been imported as it is now; None when it has to be imported."""
+    path = part_path(output, video.name)
+    if not path.is_file():
+        return None
+    part = read_json(path)
+    frames = output / "JPEGImages" / video.name
+    whole = part.get("state") == video.state(options.recorded()) and frames.is_dir()
+    return part if whole else None
+
+
+def import_video(video: SourceVideo, output: Path, options: ImportOptions, track: TrackBoxes | None) -> Part:
+    """Write the frames and the part of a video.
+
+    Args:
+        track: for objects that have boxes alone; None refuses them.
+
+    Raises:
+        DataError: a frame or mask cannot be read or does not fit, or frames have no annotation; names the video.
+    """
+    boxed = [name for name, each in video.objects.items() if each.mask is None]
+    if boxed and track is None:
+        raise DataError(
+            f"video {video.name}: object {boxed[0]} has boxes and no masks: --boxes track makes masks of them"
+        )
+    frames = _choose(video, options)
+    final = output / "JPEGImages" / video.name
+    partial = final.with_name(f".{final.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        height, width = write_frames(video.clip, frames.kept, partial, options.link)
+        objects = {
+            name: {
+                "anno_id": f"{video.name}/{name}",
+                "category": each.category,
+                "masks_from": "annotation",
+                "masks": _read_masks(each, frames.kept, height, width),
+            }
+            for name, each in video.objects.items()
+            if each.mask is not None
+        }
+        for name in boxed:
+            assert track is not None
+            tracked = track(video.name, name, video.objects[name].boxes, partial, frames.kept)
+            objects[name] = {"anno_id": f"{video.name}/{name}", "category": video.objects[name].category, **tracked}
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(partial, final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    part = {
+        "video": video.name,
+        "state": video.state(options.recorded()),
+        "source": str(video.clip.path),
+        "source_frames": frames.kept,
+        "unannotated": len(frames.unannotated),
+        "frames": len(frames.kept),
+        "height": height,
+        "width": width,
+        "objects": objects,
+    }
+    write_json(part_path(output, video.name), part, indent=None)
+    return part
+
+
+def _choose(video: SourceVideo, options: ImportOptions) -> KeptFrames:
+    clip, objects = video.clip, video.objects.values()
+    if not clip.pictures and options.fps is None:
+        raise DataError(f"{clip.path} is a video file: give --fps, since a frame's position is its time in seconds")
+    annotated: set[int] | None = None  # boxes are tracked through every frame
+    for each in objects:
+        if each.mask is not None:
+            annotated = set(each.annotated) if annotated is None else annotated & each.annotated
+    frames = choose_frames(clip, options.fps, annotated)
+    if frames.unannotated and options.unannotated == "refuse":
+        total, first = len(frames.kept) + len(frames.unannotated), frames.unannotated[0]
+        shown = clip.pictures[first].name if clip.pictures else f"number {first + clip.first_frame}"
+        raise DataError(
+            f"video {video.name}: {len(frames.unannotated)} of {total} frames have no annotation, first {shown}; they "
+            "are not taken as frames without the object: --unannotated drop leaves them out"
+        )
+    if not frames.kept:
+        raise DataError(f"video {video.name}: no frame is annotated for all its objects")
+    return frames
+
+
+def _read_masks(each: SourceObject, kept: Sequence[int], height: int, width: int) -> list[dict[str, Any] | None]:
+    assert each.mask is not None
+    return [masks.as_json(each.mask(position, height, width)) for position in kept]
+
+
+def write_frames(clip: Clip, kept: Sequence[int], folder: Path, link: bool) -> tuple[int, int]:
+    """Write the frames of a video as 00000.jpg, 00001.jpg, ... Returns their height and width in pixels.
+
+    JPEGs are copied, or linked; everything else is encoded.
+
+    Raises:
+        DataError: a frame cannot be read, or frames differ in size.
+    """
+    size: tuple[int, int] | None = None
+    for number, source in enumerate(_frames(clip, kept)):
+        target = folder / f"{number:05d}.jpg"
+        if isinstance(source, np.ndarray):
+            Image.fromarray(source).save(target, **JPEG)
+        elif not is_upright_jpeg(source):
+            _convert(source, target)
+        elif link:
+            target.symlink_to(source.resolve())
+        else:
+            shutil.copyfile(source, target)
+        found = frame_size(target)
+        if found != (size or found):
+            raise DataError(
+                f"video {clip.path}: frame {kept[number]} is {_by(found)}, the first is {_by(size or found)}"
+            )
+        size = found
+    assert size is not None
+    return size
+
+
+def _frames(clip: Clip, kept: Sequence[int]) -> Iterator[Path | np.ndarray]:
+    if clip.pictures:
+        yield from (clip.pictures[position] for position in kept)
+    else:
+        yield from decode_frames(clip, kept)
+
+
+def _convert(source: Path, target: Path) -> None:
+    try:
+        with Image.open(source) as picture:
+            ImageOps.exif_transpose(picture).convert("RGB").save(target, **JPEG)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"frame cannot be read: {source} ({error})") from error
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def needed_bytes(videos: Sequence[SourceVideo], options: ImportOptions) -> int:
+    """About how many bytes the frames of these videos will take."""
+    total = 0
+    for video in videos:
+        if video.clip.pictures and not options.link:
+            total += sum(path.stat().st_size for path in video.clip.pictures)
+        elif not video.clip.pictures:
+            total += video.clip.path.stat().st_size
+    return total
+
+
+def without_masks(part: Part) -> Part:
+    """A part as it is kept in memory; `read_masks` has the rest."""
+    objects = {
+        name: {key: value for key, value in each.items() if key != "masks"} for name, each in part["objects"].items()
+    }
+    return {**part, "objects": objects}
+
+
+def read_masks(output: Path, name: str) -> dict[str, list[dict[str, Any] | None]]:
+    """Object id -> its masks, of an imported video."""
+    return {object_id: each["masks"] for object_id, each in read_json(part_path(output, name))["objects"].items()}

@@ -1,0 +1,126 @@
+"""PNG annotations in the manner of DAVIS and YouTube-VOS: Annotations/<video>/<frame>.png, whose values are objects.
+
+The PNG of a frame has its name; beside a video file it holds the frame's number. A frame without a PNG has no
+annotation. Where the PNGs of a video hold 0 and 255 alone, that is object 1; beside other values 255 is nobody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from veason import masks
+from veason.errors import DataError
+from veason.importing.clips import Clip, find_clips, natural_key
+from veason.importing.pixels import read_numbers
+from veason.importing.source import Expression, SourceObject, SourceVideo
+
+VOID = 255
+FRAMES, MASKS = ("JPEGImages", "videos", "frames"), ("Annotations", "masks")
+
+
+def matches(source: Path) -> bool:
+    """Whether a folder is laid out like this."""
+    return any((source / name).is_dir() for name in MASKS)
+
+
+def read_png(
+    source: Path,
+    videos: Path | None,
+    annotations: Path | None,
+    captions: Mapping[str, Sequence[Expression]],
+    first_frame: int = 0,
+) -> list[SourceVideo]:
+    """The videos that have a folder of PNGs.
+
+    Args:
+        source: the folder that holds both.
+        videos: the folder of the videos, by default JPEGImages, videos, frames, or `source` itself.
+        annotations: the folder of the PNGs, by default Annotations or masks.
+        captions: video -> expressions.
+
+    Raises:
+        DataError: a folder is missing, PNGs have no video, or a video of the captions has no PNGs.
+    """
+    annotated = _only_resolution(annotations or _first_folder(source, MASKS) or source / MASKS[0])
+    if not annotated.is_dir():
+        raise DataError(f"folder of PNG masks is missing: {annotated}")
+    clips = find_clips(_only_resolution(videos or _first_folder(source, FRAMES) or source), first_frame, [annotated])
+    found = []
+    for name in sorted(_mask_folders(annotated), key=natural_key):
+        if name not in clips:
+            raise DataError(
+                f"{annotated / name} holds masks, and there is no video {name!r} (there is {next(iter(clips))!r})"
+            )
+        pngs = _frames_of(clips[name], annotated / name)
+        state = [[path.name, (info := path.stat()).st_size, info.st_mtime_ns] for path in pngs.values()]
+        expressions = list(captions.get(name, ()))
+        found.append(SourceVideo(clips[name], expressions, partial(_objects, pngs), state))
+    if not found:
+        raise DataError(f"no folder of PNGs in {annotated}: Annotations/<video>/<frame>.png")
+    if unknown := set(captions) - {video.name for video in found}:
+        raise DataError(f"captions: video {sorted(unknown)[0]!r} has no masks in {annotated}")
+    return found
+
+
+def _first_folder(source: Path, names: Sequence[str]) -> Path | None:
+    return next((source / name for name in names if (source / name).is_dir()), None)
+
+
+def _only_resolution(folder: Path) -> Path:
+    """JPEGImages/480p for DAVIS's JPEGImages, where that is all that it holds."""
+    if not folder.is_dir():
+        return folder
+    inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if len(inside) == 1 and inside[0].is_dir():
+        nested = [path for path in inside[0].iterdir() if not path.name.startswith(".")]
+        if nested and all(path.is_dir() for path in nested):
+            return inside[0]
+    return folder
+
+
+def _mask_folders(annotated: Path) -> set[str]:
+    pngs = (path for path in annotated.rglob("*") if path.suffix.lower() == ".png" and not path.name.startswith("."))
+    return {path.parent.relative_to(annotated).as_posix() for path in pngs}
+
+
+def _frames_of(clip: Clip, folder: Path) -> dict[int, Path]:
+    """Position -> PNG."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir(), key=natural_key):
+        if path.suffix.lower() != ".png" or path.name.startswith("."):
+            continue
+        position = clip.frame(path.stem)
+        if position is None:
+            numbers = "" if clip.pictures else f" ({clip.total} frames, the first is number {clip.first_frame})"
+            raise DataError(f"{path}: video {clip.path} has no such frame{numbers}")
+        if position in found:
+            raise DataError(f"{path} and {found[position].name} are of one frame")
+        found[position] = path
+    return found
+
+
+def _objects(pngs: Mapping[int, Path]) -> dict[str, SourceObject]:
+    """The objects of a video; reads every PNG."""
+    numbers: set[int] = set()
+    for path in pngs.values():
+        numbers.update(np.unique(read_numbers(path)).tolist())
+    numbers.discard(0)
+    alone = numbers == {VOID}
+    if not alone:
+        numbers.discard(VOID)
+    read = lru_cache(maxsize=1)(lambda position: read_numbers(pngs[position]))  # all objects of a frame in a row
+
+    def mask(value: int, position: int, height: int, width: int) -> masks.Rle | None:
+        found = read(position)
+        if found.shape != (height, width):
+            size = "x".join(map(str, found.shape))
+            raise DataError(f"{pngs[position]}: mask of {size} pixels, frame of {height}x{width} (height x width)")
+        rle = masks.encode(found == value)
+        return rle if masks.area(rle) else None
+
+    annotated = frozenset(pngs)
+    return {"1" if alone else str(value): SourceObject(annotated, partial(mask, value)) for value in sorted(numbers)}

@@ -1,0 +1,65 @@
+"""Measured runs, from which the times of other runs are estimated: benchmarks/baselines/*.json of the repository."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "baselines"  # beside an installed package there is none
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One measured run.
+
+    Attributes:
+        program: module that ran. model: "3b", "7b". device: as its vendor names it.
+        prompts, rollouts: per step and per prompt; prompt_tokens, response_tokens: of each.
+        frames, frame_side: images of a prompt and their side in pixels.
+        micro_batch_tokens: budget of a pass in training.
+        seconds: of the stages of a step; step_seconds: of the whole step.
+        peak_gib: memory of one GPU; 0 where it was not measured.
+        source: command, commit and versions.
+    """
+
+    program: str
+    model: str
+    device: str
+    gpus: int
+    tensor_parallel: int
+    prompts: int
+    rollouts: int
+    prompt_tokens: int
+    response_tokens: int
+    frames: int
+    frame_side: int
+    lora_rank: int
+    micro_batch_tokens: int
+    seconds: dict[str, float]
+    step_seconds: float
+    peak_gib: float
+    date: str
+    source: str
+
+
+@cache
+def read_baselines() -> tuple[Baseline, ...]:
+    """All measured runs; files of another form are not among them."""
+    names = {item.name for item in fields(Baseline)}
+    found: list[Baseline] = []
+    for path in sorted(FOLDER.glob("*.json")):
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        entries = content if isinstance(content, list) else [content]
+        found += [Baseline(**entry) for entry in entries if isinstance(entry, dict) and set(entry) == names]
+    return tuple(found)
+
+
+def find_baseline(program: str, model: str | None) -> Baseline | None:
+    """The latest run of a program with a policy of this size, else with another one; None where nothing is like it."""
+    if model is None:
+        return None
+    runs = [each for each in read_baselines() if each.program == program]
+    return max(runs, key=lambda each: (each.model == model, each.date), default=None)

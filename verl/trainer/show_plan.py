@@ -1,0 +1,231 @@
+"""`--plan`: what a run would do, without starting it: configuration, steps, tokens, memory, time, disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from verl.config import Config
+from verl.config.loading import value_keys
+from verl.config.reference import as_yaml
+from verl.config.schema import value_of
+from verl.trainer.baselines import find_baseline
+from verl.trainer.estimates import (
+    ModelSize,
+    Work,
+    activation_bytes,
+    checkpoint_bytes,
+    estimate_bytes,
+    estimate_seconds,
+    estimate_work,
+    find_model,
+)
+from verl.workers.memory import GIB, memory_plan
+
+if TYPE_CHECKING:
+    from verl.protocol import Task
+    from verl.trainer.plan import Plan
+
+INCOMPLETE = 3  # exit status: the configuration is sound, and something that it needs is not on this machine
+
+
+@dataclass
+class Program:
+    """What is planned.
+
+    Attributes:
+        name: its module.
+        config: of the run.
+        task: its data.
+        checks: raise ConfigError, or another of `expected`, for what is missing on this machine.
+        generates: whether the workers generate and score.
+        held_out: share of the training data kept for validation.
+        trains_on_targets: the data's own responses are trained on.
+        expected: errors that say what is missing.
+    """
+
+    name: str
+    config: Config
+    task: Task
+    checks: list[Callable[[Config], object]]
+    generates: bool
+    held_out: float
+    trains_on_targets: bool
+    expected: tuple[type[Exception], ...]
+    missing: list[str] = field(default_factory=list)
+
+
+def show_plan(program: Program, sources: Mapping[str, str]) -> int:
+    """Prints the plan. Returns 0, or `INCOMPLETE` where something that the run needs is not on this machine."""
+    print("\n".join(configuration_lines(program.config, sources)))
+    program.config = check_machine(program)
+    plan, data, lengths = open_data(program)
+    found = find_model(program.config)
+    size = found[0] if found else None
+    work = estimate_work(program.config, size, lengths[0] if lengths else None, program.trains_on_targets)
+    print("\n".join(["", *data, *token_lines(program, work, lengths)]))
+    if found is None or size is None:
+        print("memory, time and disk: not known without the model's config.json")
+    else:
+        print(f"model: {size.total / 1e6:,.0f} million parameters, {size.trained / 1e6:,.0f} trained ({found[1]})")
+        print("\n".join(memory_lines(program, size, work)))
+        print("\n".join(time_lines(program, size, work, plan)))
+        print("\n".join(disk_lines(program.config, size, plan)))
+    if program.missing:
+        print("\nnot on this machine, so the run would not start here:")
+        print("\n".join(f"  {line}" for line in program.missing))
+    return INCOMPLETE if program.missing else 0
+
+
+def configuration_lines(config: Config, sources: Mapping[str, str]) -> Iterator[str]:
+    """Every key with its value, and where it comes from."""
+    yield "configuration (values at their defaults first):"
+    keys = value_keys()
+    width = max(len(f"{key}={_shown(config, key)}") for key in keys if len(_shown(config, key)) < 60)
+    for key in sorted(keys, key=lambda key: key in sources):
+        yield f"  {f'{key}={_shown(config, key)}':{width}}  {sources.get(key, 'default')}"
+
+
+def _shown(config: Config, key: str) -> str:
+    return as_yaml(value_of(config, key))
+
+
+def check_machine(program: Program) -> Config:
+    """The configuration resolved on this machine as far as it can be; what is missing goes to `program.missing`."""
+    config = program.config
+    for check in program.checks:
+        try:
+            found = check(config)
+        except program.expected as error:
+            program.missing.append(str(error))
+            continue
+        config = found if isinstance(found, Config) else config
+    return config
+
+
+def open_data(program: Program) -> tuple[Plan | None, list[str], tuple[float, int] | None]:
+    """The steps, None where the data is not here; lines about them; mean and maximum of the prompts' tokens, None
+    where the model's tokenizer is not here.
+    """
+    from verl.trainer.data_order import hold_out
+    from verl.trainer.plan import make_plan
+    from verl.trainer.prompt_data import check_validation, open_prompts
+
+    config, lengths = program.config, None
+    try:
+        if has_config(config):
+            prompts = open_prompts(config, program.task, program.held_out, program.trains_on_targets)
+            check_validation(config, prompts)
+            counts = [prompts.lengths(request) for request in prompts.order.preview(len(prompts.order))]
+            lengths = sum(counts) / len(counts), max(counts)
+            trained, held_out = len(counts), len(prompts.validation)
+        else:
+            data = program.task.data()
+            share = 0.0 if program.task.validation else program.held_out
+            names = [data.sample_id(index) for index in range(len(data))]
+            trained, held_out = map(len, hold_out(names, share, config.data.seed))
+        plan = make_plan(config, trained)
+    except program.expected as error:
+        program.missing.append(str(error))
+        return None, ["data and steps: not known, since the data is not here"], None
+    return plan, list(step_lines(config, plan, trained, held_out)), lengths
+
+
+def has_config(config: Config) -> bool:
+    """Whether the policy's dimensions and tokenizer are here."""
+    model = config.worker.actor.model.model_path
+    return bool(model) and (Path(model or "") / "config.json").is_file()
+
+
+def step_lines(config: Config, plan: Plan, trained: int, held_out: int) -> Iterator[str]:
+    """Data, steps, checkpoints and validations."""
+    yield f"data: {trained} prompts an episode, {config.trainer.total_episodes} episodes, {held_out} for validation"
+    done = f", {plan.start} of them done ({plan.checkpoint})" if plan.checkpoint else ""
+    yield f"steps: {plan.steps}{done}; {plan.updates_per_step} optimizer steps in each, {plan.updates} in all"
+    left = range(plan.start + 1, plan.steps + 1)
+    validations = sum(map(plan.validates, left)) + config.trainer.val_before_train
+    yield f"checkpoints: {sum(map(plan.saves, left))}; validations: {validations}"
+
+
+def token_lines(program: Program, work: Work, lengths: tuple[float, int] | None) -> Iterator[str]:
+    """Tokens of a prompt, a response and a step."""
+    origin = f"mean of the data, {lengths[1]} at most" if lengths else "estimated from frames and size"
+    response = "assumed for" if program.trains_on_targets else "at most"
+    yield (
+        f"tokens: {work.prompt_tokens} a prompt ({origin}; limit {program.config.data.max_prompt_length}), "
+        f"{work.response_tokens} {response} a response; a step of {work.prompts} x {work.rollouts}: {work.tokens:,}"
+    )
+
+
+def memory_lines(program: Program, size: ModelSize, work: Work) -> Iterator[str]:
+    """Memory of one GPU by part and phase."""
+    config = program.config
+    total = _gpu_bytes()
+    sizes = estimate_bytes(config, size, program.generates, total)
+    activations = activation_bytes(config, size, work)
+    actor, ref = config.worker.actor.offload, config.worker.ref.offload
+    offload = {
+        "weights": actor.param_offload,
+        "optimizer": actor.optimizer_offload,
+        "reference": ref.param_offload,
+        "engine": config.worker.rollout.sleep,
+    }
+    gpu = config.trainer.device != "cpu"
+    yield from memory_plan(sizes, offload if gpu else {}, "GPU" if gpu else "worker")
+    if activations is None:
+        yield "activations: not estimated, no model of this size was measured"
+        return
+    yield f"activations of an update: about {activations / GIB:.1f} GiB more (scaled from a measured run)"
+    resident = sum(sizes[part] for part in ("weights", "gradients", "optimizer"))
+    resident += sum(sizes.get(part, 0.0) for part in ("reference", "engine") if not (gpu and offload[part]))
+    resident += sizes.get("scorer", 0.0)
+    if gpu and total is not None:
+        fits = "fits" if resident + activations < total else "DOES NOT FIT"
+        yield f"update: about {(resident + activations) / GIB:.0f} GiB of {total / GIB:.0f} GiB: {fits}"
+    elif gpu:
+        yield f"update: about {(resident + activations) / GIB:.0f} GiB on each GPU"
+
+
+def _gpu_bytes() -> float | None:
+    import torch
+
+    return float(torch.cuda.mem_get_info(0)[1]) if torch.cuda.is_available() else None
+
+
+def time_lines(program: Program, size: ModelSize, work: Work, plan: Plan | None) -> Iterator[str]:
+    """Seconds of a step by stage, estimated from a measured run."""
+    baseline = find_baseline(program.name, size.label) if program.config.trainer.device != "cpu" else None
+    if baseline is None:
+        yield "time: not known, nothing like it was measured"
+        return
+    seconds = estimate_seconds(program.config, size, work, baseline)
+    step = sum(seconds.values())
+    shown = ", ".join(f"{stage} {taken:.1f}" for stage, taken in seconds.items())
+    hours = f"; {plan.steps - plan.start} steps: {(plan.steps - plan.start) * step / 3600:.1f} h" if plan else ""
+    length = "" if program.trains_on_targets else " with responses at their limit"
+    yield f"time: about {step:.1f} s a step{length} ({shown}){hours}"
+    measured = f"{baseline.step_seconds} s on {baseline.gpus} {baseline.device}"
+    yield f"      estimated from {measured} ({baseline.source}, {baseline.date})"
+
+
+def disk_lines(config: Config, size: ModelSize, plan: Plan | None) -> Iterator[str]:
+    """Bytes of the checkpoints."""
+    parts = checkpoint_bytes(config, size)
+    one, trainer = sum(parts.values()), config.trainer
+    shown = ", ".join(f"{part} {taken / 1e9:.1f}" for part, taken in parts.items())
+    kept = 1 if trainer.save_freq < 1 else None
+    if plan is not None:
+        kept = sum(plan.saves(step) for step in range(plan.start + 1, plan.steps + 1))
+    if trainer.save_limit > 0:
+        kept = trainer.save_limit + 1 if kept is None else min(kept, trainer.save_limit + 1)
+    all_of_them = f"; up to {kept} at a time, {kept * one / 1e9:.1f} GB" if kept is not None else ""
+    folder = Path(trainer.save_checkpoint_path or ".")
+    there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    free = shutil.disk_usage(there).free
+    enough = " NOT ENOUGH" if kept is not None and kept * one > free else ""
+    yield f"disk: a checkpoint takes {one / 1e9:.1f} GB ({shown}){all_of_them}; {free / 1e9:.0f} GB are free.{enough}"
+    yield f"      in {os.path.relpath(folder)}"
