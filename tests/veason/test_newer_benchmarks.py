@@ -198,6 +198,37 @@ def test_an_image_is_trained_on_as_a_clip_of_one_frame(reasonseg):
     assert len(example.truth.boxes[0]) == 2 and example.truth.masks.any()
 
 
+def test_images_and_videos_are_mixed(reasonseg, long_rvos):
+    mix = {
+        "reasonseg": {"train_files": str(reasonseg), "weight": 1},
+        "long_rvos": {"train_files": str(long_rvos), "meta_file": "valid", "weight": 2},
+    }
+    data = build_training_data(mix=mix, meta_file=None, keyframe_resize=56, sampled_frames=4)
+    assert data.counts == {"reasonseg": 6, "long_rvos": 12}
+    image, video = data.example(0, seed=1), data.example(6, seed=1)
+    assert (image.sample_id, len(image.images)) == ("reasonseg:image_0/0", 1)
+    assert video.sample_id == "long_rvos:v/0" and len(video.images) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"text": []}, r"image_0: .*image_0\.json: its text is a list of 0, not a list of at least one"),
+        ({"is_sentence": "yes"}, r"is_sentence is 'yes', neither true nor false"),
+        ({"shapes": [{"label": 3, "points": []}]}, r"a shape's label is 3, not a text"),
+        ({"shapes": [{"label": "target", "points": [[1, 2], [3]]}]}, r"a shape's points are no list of pairs"),
+        ({"shapes": [{"label": "target", "points": [[1, float("nan")]]}]}, r"no list of pairs in a picture"),
+    ],
+)
+def test_what_is_wrong_with_an_image_s_annotation_is_named(reasonseg, change, says):
+    path = reasonseg / "val" / "image_0.json"
+    write_json(path, json.loads(path.read_text()) | change)
+    with pytest.raises(DataError, match=says):
+        open_benchmark("reasonseg", reasonseg)
+    rest = open_benchmark("reasonseg", reasonseg, check=False)
+    assert [sample.video for sample in rest.samples] == ["image_1", "image_2", "image_3"]
+
+
 @pytest.mark.parametrize(
     ("lost", "says"),
     [

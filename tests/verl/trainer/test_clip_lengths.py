@@ -37,13 +37,21 @@ def train(folder: Path, *more: str) -> list[dict[str, float]]:
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=500, check=False)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
     rows = read_metrics(folder / "run")
-    assert [row["step"] for row in rows] == [1, 2]
+    assert rows and [row["step"] for row in rows] == [*range(1, len(rows) + 1)]
     assert all(row["rollout/log_prob_gap"] < 1e-3 for row in rows)
     return rows
 
 
-def test_images(tmp_path: Path) -> None:
-    train(tmp_path, "data.name=reasonseg", f"data.train_files={write_reasonseg(tmp_path)}")
+def test_images_mixed_with_videos(tmp_path: Path) -> None:
+    make_world(tmp_path / "world", train_videos=2, valid_videos=1, reasonvos_videos=1, queries=2)
+    sets = (
+        f"data.mix.reasonseg.train_files={write_reasonseg(tmp_path)}",
+        f"data.mix.revos.train_files={tmp_path}/world/ReVOS",
+    )
+    rows = train(
+        tmp_path, *sets, "trainer.max_steps=3", "data.rollout_batch_size=3", "worker.actor.global_batch_size=3"
+    )
+    assert len({row["prompt/max"] for row in rows} | {row["prompt/mean"] for row in rows}) > 1  # of 1 and of 5 frames
 
 
 def test_64_frames(tmp_path: Path) -> None:
