@@ -152,7 +152,7 @@ def read_annotation(path: Path) -> dict[str, Any]:
     try:
         content = as_mapping(content, "it")
         as_list(content.get("text"), "its text")
-        if not isinstance(content.get("is_sentence"), bool):
+        if content.get("is_sentence") not in (0, 1):  # true and false are
             raise DataError(f"is_sentence is {shorten(content.get('is_sentence'))}, neither true nor false")
         for shape in as_list(content.get("shapes"), "its list of shapes", empty=True):
             _check_shape(as_mapping(shape, "a shape"))
