@@ -83,8 +83,8 @@ def test_64_frames_are_shown(tmp_path, checkpoints, capsys):
     assert "64 frames of 112 x 112 pixels are 1024 tokens, before any text" in capsys.readouterr().err
     assert evaluate.main([*line, "max_prompt_length=2048"]) == 0
     (record,) = read_run(tmp_path / "run")[1]
-    assert len(record["shown"]) == len(set(record["shown"])) == 64
-    assert record["frames"] == 70 and "no prediction is missing" in capsys.readouterr().out
+    assert len(record.shown) == len(set(record.shown)) == 64 < record.frames
+    assert "no prediction is missing" in capsys.readouterr().out
 
 
 class OneAnswer:

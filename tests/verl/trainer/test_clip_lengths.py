@@ -54,9 +54,9 @@ def test_images_mixed_with_videos(tmp_path: Path) -> None:
     assert len({row["prompt/max"] for row in rows} | {row["prompt/mean"] for row in rows}) > 1  # of 1 and of 5 frames
 
 
-def test_64_frames(tmp_path: Path) -> None:
+def test_64_frames_and_more(tmp_path: Path) -> None:
     make_world(tmp_path / "world", train_videos=2, valid_videos=1, reasonvos_videos=1, frames=64, queries=2)
-    # The rule of the training frames gives at most one frame less than its N.
-    options = "data.sampled_frames=65", "data.max_prompt_length=2048", f"data.train_files={tmp_path}/world/ReVOS"
+    # The videos have a few more frames; all of them are shown, since the rule's stride is 1 for N above their number.
+    options = "data.sampled_frames=100", "data.max_prompt_length=3072", f"data.train_files={tmp_path}/world/ReVOS"
     rows = train(tmp_path, *options)
     assert all(row["prompt/max"] > 64 * 16 for row in rows)
