@@ -13,7 +13,7 @@ from PIL import Image
 from tests.data_mutations.frame_mutations import BAD_PICTURES
 from tests.data_mutations.mutation import HARMLESS, Change, Mutation, edit_json, put, replace_bytes
 
-REASONVOS, DAVIS = ("meta_expressions_.json",), ("meta_expressions/valid/meta_expressions.json",)
+REASONVOS, DAVIS = ("meta_expressions.json",), ("meta_expressions/valid/meta_expressions.json",)
 VICAS, VICAS_SPLIT = ("annotations/v0.1/000012.json",), ("splits/v0.1/val.json",)
 REMOVE = object()
 
