@@ -8,6 +8,7 @@ dvlab-research/LISA `train_ds.py`, `utils/data_processing.py` (float64 in place 
 """
 
 import json
+import pickle
 from pathlib import Path
 
 import cv2
@@ -89,12 +90,18 @@ def test_long_rvos(long_rvos):
     masks = benchmark.masks(first)
     assert not masks[0, [0, 4]].any()
     assert np.array_equal(masks[0, 2], cv2.imread(str(folder / "00002.png"), cv2.IMREAD_GRAYSCALE) // 255)
+    benchmark.prepare()
+    assert (long_rvos / "valid" / "Annotations.index").is_file()
+    prepared = pickle.loads(pickle.dumps(benchmark))
+    (folder / "00002.png").write_bytes(b"")  # so the index is read
+    assert np.array_equal(prepared.masks(first), masks)
+    assert np.array_equal(prepared.masks(first, [5, 0, 2]), masks[:, [5, 0, 2]])
     assert not open_benchmark("long_rvos", long_rvos, "test").has_truth
     folder.rename(folder.with_name("elsewhere"))
     with pytest.raises(DataError, match=r"long_rvos v/0: mask folder is missing: .*Annotations/v/1"):
         open_benchmark("long_rvos", long_rvos)
     with pytest.raises(DataError, match=r"long_rvos v/0: mask folder is missing"):
-        benchmark.masks(first)
+        open_benchmark("long_rvos", long_rvos, check=False).masks(first)
 
 
 def test_temporal_consistency():
