@@ -39,7 +39,7 @@ from veason.data import open_benchmark
 from veason.data.selection import LEFT_OUT, Selection, read_exclusions, select_samples, write_left_out
 from veason.errors import DataError
 from veason.files import file_hash, folder_hash
-from veason.frames import check_side
+from veason.frames import check_frame_tokens, check_side
 from veason.model_info import read_model_info
 from veason.prompts import load_template
 from veason.tracking import check_tracker
@@ -72,9 +72,9 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
     """Run or continue one evaluation. Returns its records in the benchmark's order.
 
     Raises:
-        DataError: no checkpoint, no tracker, a frame size that the policy would not see, a benchmark that does not fit
-            its annotation, samples whose files are missing, or an output folder that holds another run or in which one
-            is at work.
+        DataError: no checkpoint, no tracker, a frame size that the policy would not see, more frames than a prompt can
+            hold, a benchmark that does not fit its annotation, samples whose files are missing, or an output folder
+            that holds another run or in which one is at work.
         RuntimeError: a worker died; what is done stays done.
     """
     config, lines = fill_in(config)
@@ -88,6 +88,7 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
         benchmark, read_exclusions(config.exclude), config.limit, config.on_missing, read_masks=config.score
     )
     samples = {index: benchmark.samples[index].sample_id for index in selection.indices}
+    check_frames(replace(config, model_path=model), max(len(benchmark.samples[index].frames) for index in samples))
     folder = RunFolder(config.output_path)
     with folder.locked():
         done = folder.begin(make_header(config, benchmark.split, selection, model))
@@ -117,6 +118,13 @@ def check_frame_size(config: EvaluateConfig) -> None:
     folder = Path(config.model_path)
     if (folder / "config.json").is_file() and config.keyframe_resize is not None:
         check_side(config.keyframe_resize, read_model_info(folder).pixel_multiple)
+
+
+def check_frames(config: EvaluateConfig, longest: int) -> None:
+    """Refuse more frames than a prompt can hold; `longest` is the number of frames of the longest video."""
+    if config.sampled_frames is not None and config.keyframe_resize is not None:
+        multiple, shown = read_model_info(config.model_path).pixel_multiple, min(config.sampled_frames, longest)
+        check_frame_tokens(shown, config.keyframe_resize, multiple, config.max_prompt_length)
 
 
 def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:

@@ -41,7 +41,7 @@ class EvaluateConfig:
     model_path: str = field(default=MISSING, metadata={"published": "reasoning_model_path"})
     data_path: str = MISSING  # the benchmark's root folder
     output_path: str = MISSING  # masks and predictions.jsonl; a run that was stopped is continued there
-    benchmark: str = "reasonvos"  # revos, reasonvos, mevis, vicas, refytvos, refdavis17, or package.module:Class
+    benchmark: str = "reasonvos"  # a name of veason.data.BENCHMARKS, or package.module:Class
     split: str | None = None  # null: the benchmark's main one
     limit: int | None = None  # only the first so many samples
     exclude: str | None = None  # text file of samples or videos to leave out, as `python -m veason.audit` writes it

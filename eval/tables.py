@@ -38,7 +38,7 @@ def _bootstrap(column: Column, scores: Sequence[SampleScore], videos: Sequence[s
     for group in column.groups:
         sums, counts = np.zeros(len(videos)), np.zeros(len(videos))
         for score in scores:
-            value = getattr(score, column.metric)
+            value = score.value(column.metric)
             if group(score) and value is not None:
                 sums[position[score.video]] += value
                 counts[position[score.video]] += 1

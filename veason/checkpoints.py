@@ -15,15 +15,17 @@ USABLE_CHECKPOINTS = (
 SHARDS = "model_world_size_*_rank_*.pt"  # FSDP shards of verl, EasyR1 and the published release
 FILES = ("*.json", "*.txt", "*.jinja", "*.model", "*.safetensors")  # of a repository that are downloaded
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(/[\w./-]+)?")
+PREFIX = "hf://"  # of a folder in a repository, hf://owner/name/folder: without it, it would be a path
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def resolve_model(name: str | os.PathLike[str], weights: bool = True, download: bool = True) -> str:
     """The folder of a checkpoint.
 
     Args:
-        name: a folder, or `owner/name` (or `owner/name/folder`) on the hub, which is downloaded into the hub's cache
-            once; offline (HF_HUB_OFFLINE=1, or no network) the cache is used.
+        name: a folder, or `owner/name` (or `hf://owner/name/folder`) on the hub, which is downloaded into the hub's
+            cache once; offline (HF_HUB_OFFLINE=1, or no network) the cache is used.
         weights: whether *.safetensors are needed.
         download: get what is not in the hub's cache yet.
 
@@ -31,7 +33,8 @@ def resolve_model(name: str | os.PathLike[str], weights: bool = True, download: 
         DataError: there is no checkpoint, in one line that says what would be one.
     """
     folder = Path(name)
-    if not folder.exists() and _HUB_NAME.fullmatch(str(name)) and not Path(folder.parts[0]).exists():
+    plain = _HUB_NAME.fullmatch(str(name)) and not folder.exists() and not Path(folder.parts[0]).exists()
+    if plain or str(name).startswith(PREFIX):
         folder = _download(str(name), download)
     check_checkpoint(folder, weights)
     return str(folder)
@@ -53,7 +56,7 @@ def _download(name: str, allowed: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    owner, repository, *inside = name.split("/")
+    owner, repository, *inside = name.removeprefix(PREFIX).split("/")
     patterns = ["/".join([*inside, pattern]) for pattern in FILES]
     try:
         root = snapshot_download(f"{owner}/{repository}", allow_patterns=patterns, local_files_only=not allowed)

@@ -1,4 +1,4 @@
-"""Files to read that are files; files to write whole or not at all: beside the target, then renamed; hashes of files."""
+"""Files to read that are files; files to write whole or not at all (beside the target, then renamed); their hashes."""
 
 from __future__ import annotations
 

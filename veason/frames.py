@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from os import PathLike
 
 import numpy as np
@@ -109,6 +109,14 @@ class FrameSizeError(DataError):
     """A frame is of another size than the annotation says."""
 
 
+def first_size(paths: Iterable[str | PathLike[str]]) -> tuple[int, int] | None:
+    """Height and width of the first picture that can be read; None where none can."""
+    for path in paths:
+        with suppress(DataError):
+            return frame_size(path)
+    return None
+
+
 def _check_size(path: str | PathLike[str], picture: Image.Image, size: tuple[int, int] | None) -> None:
     if size is not None and (picture.height, picture.width) != tuple(size):
         found, annotated = f"{picture.height}x{picture.width}", f"{size[0]}x{size[1]}"
@@ -156,6 +164,26 @@ def check_side(side: int, multiple: int) -> None:
         raise DataError(
             f"frames of {side} x {side} pixels would reach the policy as {seen} x {seen}; choose a multiple of "
             f"{multiple}: {seen}"
+        )
+
+
+def check_frame_tokens(count: int, side: int, multiple: int, limit: int) -> None:
+    """Refuse more frames than a prompt can hold, before a model is loaded.
+
+    Args:
+        count: frames of the longest prompt.
+        side: of the square frames, in pixels.
+        multiple: `ModelInfo.pixel_multiple` of the policy: a token is a square of this side.
+        limit: `max_prompt_length`, in tokens; the text of a prompt comes on top.
+
+    Raises:
+        DataError: names the tokens of the frames.
+    """
+    tokens = count * (side // multiple) ** 2
+    if tokens >= limit:
+        raise DataError(
+            f"{count} frames of {side} x {side} pixels are {tokens} tokens, before any text, and max_prompt_length is "
+            f"{limit}: raise it, or show fewer or smaller frames"
         )
 
 

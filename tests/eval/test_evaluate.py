@@ -15,6 +15,7 @@ from veason.answers import format_answer
 from veason.errors import DataError
 from veason.pipeline import Segmenter
 from veason.toy import tiny_policy, tiny_tracker
+from veason.toy.world import make_world
 from veason.tracking.sam2.tracker import Sam2Tracker
 
 
@@ -69,6 +70,21 @@ def test_one_command_from_frames_to_the_table(toy_world, tmp_path, checkpoints, 
     assert evaluate.main([*line, "temperature=0.5"]) == 2  # not the run that lies there
     assert evaluate.main(line) == 0  # nothing left to do
     assert "3 done before" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_64_frames_are_shown(tmp_path, checkpoints, capsys):
+    policy, tracker, weights = checkpoints
+    make_world(tmp_path / "world", train_videos=1, valid_videos=1, reasonvos_videos=1, frames=70)
+    line = f"""benchmark=revos data_path={tmp_path}/world/ReVOS output_path={tmp_path}/run model_path={policy}
+        sam2_config={tracker} sam2_checkpoint={weights} max_response_length=16 keyframe_resize=112 limit=1 workers=1
+        sampled_frames=64""".split()
+    assert evaluate.main([*line, "max_prompt_length=1024"]) == 2
+    assert "64 frames of 112 x 112 pixels are 1024 tokens, before any text" in capsys.readouterr().err
+    assert evaluate.main([*line, "max_prompt_length=2048"]) == 0
+    (record,) = read_run(tmp_path / "run")[1]
+    assert len(record.shown) == len(set(record.shown)) == 64 < record.frames
+    assert "no prediction is missing" in capsys.readouterr().out
 
 
 class OneAnswer:

@@ -16,6 +16,7 @@ from veason.data.selection import select_samples
 from veason.data.training import build_training_data
 from veason.errors import DataError
 from veason.masks import encode
+from veason.metrics.scores import Column, of_category
 
 PATH = f"{__name__}:Squares"
 
@@ -38,6 +39,20 @@ class Squares(Benchmark):
         mask = np.zeros((sample.height, sample.width), np.uint8)
         mask[top:bottom, left:right] = 1
         return [[encode(mask) for _ in frame_indices]]
+
+
+class RatedSquares(Squares):
+    """A metric of its own, reported for a group of its own."""
+
+    columns = (Column("Filled", "filled", (of_category("odd"),)),)
+
+    def read_samples(self):
+        return (sample._replace(category="even" if sample.video == "a" else "odd") for sample in super().read_samples())
+
+    def score_sample(self, sample, pred, present, foreground):
+        score = super().score_sample(sample, pred, present, foreground)
+        score.metrics["filled"] = 0.25 if sample.video == "a" else 0.75
+        return score
 
 
 @pytest.fixture
@@ -117,3 +132,17 @@ def test_it_is_evaluated(squares, tmp_path, scripted, capsys):
     assert metrics.main([str(tmp_path / "run"), str(squares), "processes=1"]) == 0
     printed = capsys.readouterr().out
     assert "| Method | J | F | J&F |" in printed and "2 expressions, no prediction is missing" in printed
+
+
+def test_its_own_metric_is_reported(squares, tmp_path, capsys):
+    (tmp_path / "masks").mkdir()
+    path = f"{__name__}:RatedSquares"
+    assert metrics.main([str(tmp_path / "masks"), str(squares), f"benchmark={path}", "processes=1"]) == 0
+    assert (
+        "| Method | Filled |" in (printed := capsys.readouterr().out) and "| this run | 75.0 [75.0, 75.0] |" in printed
+    )
+    stored = json.loads((tmp_path / "masks" / "metrics.json").read_text())["samples"]
+    assert [(score["category"], score["metrics"]) for score in stored] == [
+        ("even", {"filled": 0.25}),
+        ("odd", {"filled": 0.75}),
+    ]

@@ -111,8 +111,8 @@ def test_wrong_size_or_folder_is_named(toy_world, tmp_path, capsys):
     assert f"{broken} is 3x5" in capsys.readouterr().err
     assert metrics.main([str(tmp_path), str(tmp_path)]) == 2
     assert (
-        "holds the files of none of revos, reasonvos, mevis, vicas, refytvos, refdavis17: add benchmark=NAME"
-        in capsys.readouterr().err
+        "holds the files of none of revos, reasonvos, mevis, vicas, refytvos, refdavis17, mevis2, long_rvos, ref_sav, "
+        "groundmore, reasonseg: add benchmark=NAME" in capsys.readouterr().err
     )
 
 
@@ -236,7 +236,7 @@ def test_archives_of_the_servers(davis, tmp_path, capsys):
     assert metrics.main([*words, "limit=3"]) == 2
     assert "archive= takes no limit" in capsys.readouterr().err
     assert metrics.main([words[0], words[1], words[3]]) == 2  # its files are those of Ref-DAVIS17
-    assert "refdavis17 has no server; archives are made for mevis, refytvos" in capsys.readouterr().err
+    assert "refdavis17 has no server; archives are made for mevis, refytvos, mevis2" in capsys.readouterr().err
     (predictions / "3" / "00001.png").unlink()
     assert metrics.main(words) == 2
     assert "1 of 16 predictions are missing, first" in capsys.readouterr().err

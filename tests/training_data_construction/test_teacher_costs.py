@@ -205,7 +205,7 @@ def test_long_waits_are_shown(revos, tmp_path, server, capsys, monkeypatch):
     monkeypatch.setattr("training_data_construction.budget.LONG_WAIT", 0.2)
     monkeypatch.setattr(seed_cot_generation, "SILENCE", 0.3)
     server.misbehave = lambda number, _: (
-        Failure(429, {"Retry-After": "0.5"}, b"slow down") if number == 1 else time.sleep(0.8 if number == 5 else 0)
+        Failure(429, {"Retry-After": "0.5"}, b"slow down") if number == 1 else time.sleep(2 if number == 5 else 0)
     )
     assert main(arguments(revos, tmp_path, server)) == 0
     said = capsys.readouterr().err

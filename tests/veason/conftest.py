@@ -1,5 +1,6 @@
 import pytest
 import small_benchmarks
+import small_official
 from small_revos import write_revos
 
 
@@ -32,3 +33,28 @@ def refdavis17(tmp_path):
 @pytest.fixture
 def vicas(tmp_path):
     return small_benchmarks.write_vicas(tmp_path)
+
+
+@pytest.fixture
+def mevis2(tmp_path):
+    return small_official.write_mevis2(tmp_path)
+
+
+@pytest.fixture
+def long_rvos(tmp_path):
+    return small_official.write_long_rvos(tmp_path)
+
+
+@pytest.fixture
+def ref_sav(tmp_path):
+    return small_official.write_ref_sav(tmp_path)
+
+
+@pytest.fixture
+def groundmore(tmp_path):
+    return small_official.write_groundmore(tmp_path)
+
+
+@pytest.fixture
+def reasonseg(tmp_path):
+    return small_official.write_reasonseg(tmp_path)

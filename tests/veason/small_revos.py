@@ -26,7 +26,7 @@ def rle_json(mask):
 def write_frames(folder, count, height=HEIGHT, width=WIDTH):
     folder.mkdir(parents=True)
     for number in range(count):
-        Image.fromarray(np.full((height, width, 3), number * 10, np.uint8)).save(folder / f"{number:05d}.jpg")
+        Image.fromarray(np.full((height, width, 3), number * 10 % 256, np.uint8)).save(folder / f"{number:05d}.jpg")
     return [f"{number:05d}" for number in range(count)]
 
 

@@ -144,6 +144,10 @@ def test_a_folder_that_is_no_data_set_is_one_line(tmp_path, capsys):
         ("vicas", ["annotations/v1.0/000001.json"]),
         ("refytvos", ["meta_expressions/valid/meta_expressions.json", "train/Annotations/v/0.png"]),
         ("refdavis17", ["meta_expressions/valid/meta_expressions.json", "valid/Annotations/v/0.png"]),
+        ("long_rvos", ["valid/meta_expressions.json", "valid/Annotations/v/1/0.png", "train/meta_expressions.json"]),
+        ("ref_sav", ["meta_expressions_valid.json"]),
+        ("groundmore", ["groundmore_test.json"]),
+        ("reasonseg", ["train/a.json", "train/a.jpg"]),
     ],
 )
 def test_a_data_set_is_known_by_its_files(tmp_path, name, files):

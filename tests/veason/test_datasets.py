@@ -124,6 +124,11 @@ def test_every_benchmark_pickles_and_names_its_samples_apart(name, request):
         ("refytvos", None),
         ("refdavis17", "valid"),
         ("vicas", "val"),
+        ("mevis2", "valid_u"),
+        ("long_rvos", "valid"),
+        ("ref_sav", None),
+        ("groundmore", None),
+        ("reasonseg", None),
     ],
 )
 def test_every_benchmark_with_masks_can_be_trained_on(name, split, request, monkeypatch):

@@ -104,7 +104,7 @@ def test_a_name_of_the_hub_is_looked_up_in_its_cache(tmp_path, monkeypatch):
     config, lines = fill_in(EvaluateConfig("owner/policy", "data", "out"))
     assert (config.model_path, config.keyframe_resize, lines) == ("owner/policy", 112, [])  # each host looks it up
     inside = write_hub_cache(monkeypatch, tmp_path / "cache", "owner/several", TOY, "3b")
-    assert resolve_model("owner/several/3b") == local_folder("owner/several/3b") == str(inside)
+    assert resolve_model("hf://owner/several/3b") == local_folder("hf://owner/several/3b") == str(inside)
 
 
 def test_what_is_no_checkpoint_is_named(tmp_path, monkeypatch):
@@ -125,6 +125,6 @@ def test_what_is_no_checkpoint_is_named(tmp_path, monkeypatch):
 
 
 def test_names_of_the_hub():
-    assert is_hub_name("Qwen/Qwen2.5-VL-3B-Instruct") and is_hub_name("owner/name/folder")
+    assert is_hub_name("Qwen/Qwen2.5-VL-3B-Instruct") and is_hub_name("hf://owner/name/folder")
     for path in ("policy", "/owner/name", "./owner/name", "../owner/name", "weights/none", "owner/", "~/x"):
         assert not is_hub_name(path)

@@ -17,6 +17,11 @@ BENCHMARKS = {
     "vicas": "veason.data.vicas:ViCaS",
     "refytvos": "veason.data.refytvos:RefYouTubeVOS",
     "refdavis17": "veason.data.refdavis17:RefDAVIS17",
+    "mevis2": "veason.data.mevis2:MeViSv2",
+    "long_rvos": "veason.data.long_rvos:LongRVOS",
+    "ref_sav": "veason.data.ref_sav:RefSAV",
+    "groundmore": "veason.data.groundmore:GroundMoRe",
+    "reasonseg": "veason.data.reasonseg:ReasonSeg",
 }
 
 __all__ = ["BENCHMARKS", "Benchmark", "VideoSample", "detect_benchmark", "find_benchmark", "open_benchmark"]

@@ -60,8 +60,8 @@ class Benchmark(ABC):
 
     # How its results are reported.
     columns: ClassVar[tuple[Column, ...]] = j_and_f()
-    paper: ClassVar[Mapping[str, PaperRows]] = {}  # split -> rows of the paper's tables (Veason-R1, CVPR 2026)
-    note: ClassVar[str] = ""  # below the table, about the paper's rows
+    paper: ClassVar[Mapping[str, PaperRows]] = {}  # split -> rows of published tables
+    note: ClassVar[str] = ""  # below the table: where its rows are from
     extra_first: ClassVar[bool] = False  # `extra_metrics` are the benchmark's own, and stand before the columns
     # split -> ("videos" or "expressions", how many the whole official split has at least)
     official_size: ClassVar[Mapping[str, tuple[str, int]]] = {}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +17,7 @@ from veason.data.mask_index import MaskIndex
 from veason.data.png_index import MaskFolder, PngIndex
 from veason.data.sample import VideoSample, read_json
 from veason.errors import DataError
-from veason.frames import frame_size
+from veason.frames import first_size
 from veason.masks import Rle
 
 
@@ -44,6 +43,10 @@ class ExpressionsBenchmark(Benchmark):
     ) -> tuple[int | None, tuple[str, ...]]:
         """The `type_id` and `object_ids` of an expression, as far as the annotation gives them."""
         return None, ()
+
+    def category(self, expression: dict[str, Any]) -> str | None:
+        """The benchmark's own kind of an expression, as its columns group them."""
+        return None
 
     def sample_prefix(self, video: str, object_ids: tuple[str, ...]) -> str:
         """The part of a sample's id before the exp_id."""
@@ -76,7 +79,7 @@ class ExpressionsBenchmark(Benchmark):
         frames = as_names(meta["frames"], "its frames")
         if "height" in meta and "width" in meta:
             return frames, as_size(meta["height"], meta["width"])
-        return frames, _first_size(folder / (frame + self.suffix) for frame in frames)
+        return frames, first_size(folder / (frame + self.suffix) for frame in frames)
 
     def _read_sample(
         self,
@@ -91,10 +94,11 @@ class ExpressionsBenchmark(Benchmark):
         asked, name = as_mapping(expression, "it"), as_id(exp_id, "its id")
         try:
             text, (type_id, object_ids) = asked[self.text_key], self.targets(video, dict(meta), dict(asked))
+            kind = self.category(dict(asked))
         except KeyError as error:
             raise DataError(f"it has no {error}") from error
         sample_id = f"{self.sample_prefix(video, object_ids)}/{name}"
-        return VideoSample(sample_id, video, name, text, folder, frames, *size, type_id, object_ids)
+        return VideoSample(sample_id, video, name, text, folder, frames, *size, type_id, object_ids, kind)
 
     def read_videos(self) -> dict[str, dict[str, Any]]:
         """The annotation file's videos. A subclass may leave some out."""
@@ -106,14 +110,6 @@ class ExpressionsBenchmark(Benchmark):
     def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
         """Height and width of a sample's masks, where no frame tells the size; None where no mask does either."""
         return None
-
-
-def _first_size(paths: Iterable[Path]) -> tuple[int, int] | None:
-    """Height and width of the first picture that can be read; None where none can: `problems` then tells why."""
-    for path in paths:
-        with contextlib.suppress(DataError):
-            return frame_size(path)
-    return None
 
 
 class MaskDictBenchmark(ExpressionsBenchmark):
@@ -237,17 +233,22 @@ class PngBenchmark(ExpressionsBenchmark):
 
     masks_are_whole = True
     numbered: ClassVar[bool] = True  # False: a PNG shows one object, whatever its colour
+    sparse: ClassVar[bool] = False  # whether a frame without a PNG is one without the object; else it is missing
     index: PngIndex | None = None  # of all masks, see `prepare`
 
     def mask_folder(self, sample: VideoSample) -> Path:
         return self.folder / "Annotations" / sample.video
+
+    def mask_path(self, sample: VideoSample, index: int) -> Path:
+        """The PNG of the frame at a position in `sample.frames`."""
+        return self.mask_folder(sample) / f"{sample.frames[index]}.png"
 
     def truth_path(self, sample: VideoSample) -> Path:
         return self.mask_folder(sample)
 
     def prepare(self) -> None:
         """Read every PNG once (`veason.data.png_index`); without it `tracks` reads those of a sample when asked."""
-        if not self.has_truth or self.index is not None:
+        if not self.has_truth or self.sparse or self.index is not None:
             return
         objects: dict[str, set[str]] = {}
         frames: dict[str, tuple[str, ...]] = {}
@@ -271,21 +272,26 @@ class PngBenchmark(ExpressionsBenchmark):
             indexed = [self.index.track(name, object_id) for object_id in sample.object_ids]
             if None not in indexed:
                 return [[track[index] for index in frame_indices] for track in indexed if track is not None]
-        folder = self.mask_folder(sample)
-        values = [masks.read_mask(folder / f"{sample.frames[index]}.png", self.numbered) for index in frame_indices]
+        if self.sparse and not self.mask_folder(sample).is_dir():
+            raise DataError(f"mask folder is missing: {self.mask_folder(sample)}")
+        paths = [self.mask_path(sample, index) for index in frame_indices]
+        values = [
+            None if self.sparse and not path.is_file() else masks.read_mask(path, self.numbered) for path in paths
+        ]
         return [
-            [masks.encode(self.object_mask(frame, object_id)) for frame in values] for object_id in sample.object_ids
+            [None if frame is None else masks.encode(self.object_mask(frame, object_id)) for frame in values]
+            for object_id in sample.object_ids
         ]
 
     def truth_problems(self, sample: VideoSample) -> list[str]:
         if not self.has_truth:
             return []
-        found = super().truth_problems(sample)
-        return found + self.missing_files(self.mask_folder(sample), sample.frames, ".png", "mask")
+        names = () if self.sparse else sample.frames
+        return super().truth_problems(sample) + self.missing_files(self.mask_folder(sample), names, ".png", "mask")
 
     def mask_problems(self, sample: VideoSample) -> list[str]:
         return []  # reading every PNG takes as long as scoring
 
     def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
         folder = self.mask_folder(sample)
-        return _first_size(folder / f"{frame}.png" for frame in sample.frames) if self.has_truth else None
+        return first_size(folder / f"{frame}.png" for frame in sample.frames) if self.has_truth else None

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import ClassVar
 
 from veason.data.layouts import MaskDictBenchmark
@@ -20,7 +22,7 @@ class MeViS(MaskDictBenchmark):
     splits: ClassVar[dict[str, str]] = {
         split: f"{split}/meta_expressions.json" for split in ("valid_u", "valid", "train", "test")
     }
-    file_patterns = ("valid_u/meta_expressions.json", "train/meta_expressions.json")
+    file_patterns = ("valid_u/meta_expressions.json", "train/mask_dict.json")
     archive_prefix = ""
     paper: ClassVar[dict[str, PaperRows]] = dict.fromkeys(
         ("valid_u", "valid"),
@@ -43,6 +45,19 @@ class MeViS(MaskDictBenchmark):
         "are the same."
     )
 
+    @classmethod
+    def matches(cls, root: Path) -> bool:
+        return super().matches(root) and not names_absent_targets(root)
+
     @property
     def has_truth(self) -> bool:
         return self.split in ("valid_u", "train")
+
+
+def names_absent_targets(root: Path) -> bool:
+    """Whether the annotations of `valid_u` have expressions without a target, by which MeViS v2 is known."""
+    try:
+        videos = json.loads((root / "valid_u/meta_expressions.json").read_text(encoding="utf-8"))["videos"]
+        return any(not one["anno_id"] for video in videos.values() for one in video["expressions"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # no such file, or a broken one, which is named when the benchmark is opened

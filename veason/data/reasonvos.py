@@ -40,8 +40,12 @@ class ReasonVOS(PngBenchmark):
             ("GLUS-7B", 47.5, 52.4, 49.9),
             ("Veason-R1-3B (paper)", 51.8, 58.5, 55.2),
             ("Veason-R1-7B (paper)", 56.0, 63.8, 59.9),
+            ("VideoSEG-O3-4B", None, None, 62.9),
+            ("AgentRVOS, Qwen3-VL-8B", 65.5, 71.8, 68.6),
+            ("AgentRVOS, GPT-5", 73.1, 78.0, 75.5),
         ),
     )
+    note = "Rows: Veason-R1 (CVPR 2026); Dmmm1997/VideoSEG-O3, README.md; AgentRVOS (arXiv 2603.23489), training-free."
 
     official_size: ClassVar[dict[str, tuple[str, int]]] = {"test": ("expressions", 458)}  # arXiv:2409.19603
 

@@ -12,6 +12,7 @@ Expressions stand object by object, so the number of the description is exp_id m
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -39,6 +40,10 @@ class RefDAVIS17(ReferringBenchmark):
     }
     file_patterns = ("valid/Annotations", f"valid/{PICKLED}")
     columns = j_and_f(*map(_by_annotator, range(ANNOTATORS)))
+
+    @classmethod
+    def matches(cls, root: Path) -> bool:
+        return super().matches(root) and (root / "meta_expressions").is_dir()
 
     def read_samples(self) -> Iterator[VideoSample]:
         for sample in super().read_samples():

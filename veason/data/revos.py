@@ -67,8 +67,11 @@ class ReVOS(MaskDictBenchmark):
             ("VRS-HQ-13B", 63.3, 56.8, 60.0, 18.9),
             ("Veason-R1-3B (paper)", 63.0, 56.8, 59.9, 28.5),
             ("Veason-R1-7B (paper)", 63.6, 59.0, 61.3, 27.0),
+            ("AgentRVOS, GPT-5", 68.8, 63.7, 66.3, None),
+            ("VideoSEG-O3-4B", 70.3, 65.1, 67.7, None),
         )
     }
+    note = "Rows: Veason-R1 (CVPR 2026); AgentRVOS (arXiv 2603.23489), training-free; Dmmm1997/VideoSEG-O3, README.md."
 
     official_size: ClassVar[dict[str, tuple[str, int]]] = {"valid": ("videos", 416)}  # VISA, ECCV 2024
 

@@ -28,6 +28,7 @@ class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thou
         height, width: of the frames, in pixels.
         type_id: 0 referring, 1 reasoning, 2 the target is not in the video; None where it is not given.
         object_ids: annotation ids of the targets; () when they are absent or not given.
+        category: the benchmark's own kind of expression, such as "static"; None where it has none.
     """
 
     sample_id: str
@@ -40,6 +41,7 @@ class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thou
     width: int
     type_id: int | None = None
     object_ids: tuple[str, ...] = ()
+    category: str | None = None
 
     @property
     def result_dir(self) -> str:

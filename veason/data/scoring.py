@@ -42,7 +42,7 @@ def score_masks(
 
 
 def blank_score(sample: VideoSample) -> SampleScore:
-    return SampleScore(sample.sample_id, sample.video, sample.type_id, sample.num_objects)
+    return SampleScore(sample.sample_id, sample.video, sample.type_id, sample.num_objects, category=sample.category)
 
 
 def mean_present(values: np.ndarray, present: np.ndarray) -> float:

@@ -22,6 +22,8 @@ class SampleScore:
         annotator: Ref-DAVIS17: which of the four descriptions.
         track_ious: ViCaS: [predicted tracks][true tracks], over whole videos.
         missing: frames without a prediction.
+        category: as in the sample.
+        metrics: a benchmark's own metrics of the expression, by the name that its columns give.
     """
 
     sample_id: str
@@ -37,10 +39,16 @@ class SampleScore:
     annotator: int | None = None
     track_ious: list[list[float]] = field(default_factory=list)
     missing: int = 0
+    category: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def JF(self) -> float:
         return (self.J + self.F) / 2
+
+    def value(self, metric: str) -> float | None:
+        """A metric by its name in `metrics`, or else the attribute of that name."""
+        return self.metrics[metric] if metric in self.metrics else getattr(self, metric)
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Column:
     """A column of a table: the mean over `groups` of the group's mean of `metric`, in percent.
 
     Attributes:
-        metric: an attribute of SampleScore.
+        metric: an attribute of SampleScore, or a key of its `metrics`.
         groups: which samples are in each group.
     """
 
@@ -66,10 +74,16 @@ def of_type(*types: int) -> Predicate:
     return lambda score: score.type_id in types
 
 
-def j_and_f(*groups: Predicate) -> tuple[Column, ...]:
-    """The columns J, F and J&F; over all samples as one group by default."""
+def of_category(category: str) -> Predicate:
+    """The samples of one category."""
+    return lambda score: score.category == category
+
+
+def j_and_f(*groups: Predicate, prefix: str = "") -> tuple[Column, ...]:
+    """The columns J, F and J&F, their titles after `prefix`; over all samples as one group by default."""
     groups = groups or (every_sample,)
-    return (Column("J", "J", groups), Column("F", "F", groups), Column("J&F", "JF", groups))
+    metrics = (("J", "J"), ("F", "F"), ("J&F", "JF"))
+    return tuple(Column(f"{prefix}{title}", metric, groups) for title, metric in metrics)
 
 
 def paper_table(titles: str, *rows: tuple[Any, ...]) -> PaperRows:

@@ -8,10 +8,15 @@ MODEL_PATH, TOKENIZER_PATH = "worker.actor.model.model_path", "worker.actor.mode
 FILES = ("*.json", "*.txt", "*.jinja", "*.model", "*.safetensors", "*.py")  # of a repository that are downloaded
 
 
+PREFIX = "hf://"  # of a folder in a repository, hf://owner/name/folder: without it, it would be a path
+
+
 def is_hub_name(path: str) -> bool:
-    """Whether a path that is no file here is `owner/name`, or `owner/name/folder`, on the hub."""
-    parts = path.split("/")
-    plain = not path.startswith(("/", ".", "~")) and len(parts) >= 2 and all(parts)
+    """Whether a path that is no file here is `owner/name`, or `hf://owner/name/folder`, on the hub."""
+    parts = path.removeprefix(PREFIX).split("/")
+    if path.startswith(PREFIX):
+        return len(parts) >= 2 and all(parts)
+    plain = not path.startswith(("/", ".", "~")) and len(parts) == 2 and all(parts)
     return plain and not Path(path).exists() and not Path(parts[0]).exists()
 
 
@@ -27,7 +32,7 @@ def local_folder(path: str, download: bool = True) -> str:
         return path
     from huggingface_hub import snapshot_download
 
-    owner, name, *inside = path.split("/")
+    owner, name, *inside = path.removeprefix(PREFIX).split("/")
     patterns = ["/".join([*inside, pattern]) for pattern in FILES]
     folder = snapshot_download(f"{owner}/{name}", allow_patterns=patterns, local_files_only=not download)
     return str(Path(folder, *inside))
