@@ -70,7 +70,7 @@ SECTIONS: dict[str, tuple[str, tuple[MetricInfo, ...]]] = {
             MetricInfo(
                 "collapse/<kind>_steps",
                 "steps",
-                "Steps in a row in which no answer could be parsed (unreadable), or each group had equal scores (equal).",
+                "Steps in a row in which no answer could be parsed (unreadable), or no group had unequal scores.",
                 "0. The log warns once after algorithm.collapse_steps of them.",
             ),
             MetricInfo(
