@@ -82,6 +82,7 @@ RANGES = {
     "trainer.n_gpus_per_node": COUNT,
     "trainer.phase_timeout": POSITIVE,
     "trainer.max_bad_updates": COUNT,
+    "trainer.max_restarts": NOT_NEGATIVE,
     "trainer.total_episodes": COUNT,
     "trainer.max_steps": COUNT,
     "trainer.val_generations_to_log_to_wandb": NOT_NEGATIVE,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from verl.config import Config, ConfigError, load_config, override
+from verl.trainer.restarts import DIED, SUPERVISED, supervise
 
 if TYPE_CHECKING:
     from verl.protocol import Scorer, Task
@@ -126,6 +128,7 @@ def _run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[st
 def _run_steps(config: Config, loop: type[Loop], task: Task, prompts: Prompts) -> None:
     from verl.trainer.plan import make_plan
     from verl.trainer.run_log import RunLog
+    from verl.trainer.stop import StopSignals
     from verl.workers.engine import RayEngine
 
     plan = make_plan(config, len(prompts.order))
@@ -137,9 +140,13 @@ def _run_steps(config: Config, loop: type[Loop], task: Task, prompts: Prompts) -
     shown = f"{len(prompts.order)} prompts of up to {longest} tokens, {len(prompts.validation)} for validation"
     print(f"{shown}; {plan.steps} steps, {plan.start} of them done", flush=True)
 
-    with RunLog(config, plan, loop.__name__) as run_log, RayEngine(config, task, run_log.stages) as engine:
+    with (
+        StopSignals() as stop,
+        RunLog(config, plan, loop.__name__) as run_log,
+        RayEngine(config, task, run_log.stages) as engine,
+    ):
         run_log.begin(engine.device_name, len(engine.workers))
-        loop(config, plan, engine, prompts, run_log).fit()
+        loop(config, plan, engine, prompts, run_log).fit(stop)
     print(f"checkpoints and metrics.jsonl: {run_log.folder}", flush=True)
     if run_log.skipped:
         print(f"{len(run_log.skipped)} bad samples were skipped, see {run_log.folder / 'skipped.txt'}", flush=True)
@@ -156,27 +163,42 @@ def run(overrides: Sequence[str], program: str) -> int:
         config = load_config(overrides)
     except ConfigError as error:
         return _refuse(error)
+    if config.trainer.max_restarts > 0 and SUPERVISED not in os.environ:
+        return supervise([sys.executable, "-m", program, *overrides], config.trainer.max_restarts)
     from veason.errors import DataError
     from verl.errors import TrainingError
-    from verl.single_controller import WorkerError
+    from verl.single_controller import ClusterError, WorkerError
     from verl.trainer.data_order import OrderChanged
     from verl.trainer.prompt_lengths import PromptTooLong, ResponseTooLong
     from verl.trainer.saved import CheckpointError
+    from verl.trainer.stop import Stopped
 
     expected = (
         ConfigError,
         CheckpointError,
         DataError,
+        ClusterError,
         OrderChanged,
         PromptTooLong,
         ResponseTooLong,
         TrainingError,
-        WorkerError,
     )
     try:
         importlib.import_module(program).train(config)
+    except WorkerError as error:
+        _refuse(error)
+        if not error.died:
+            return 1
+        print(f"resume by: python -m {program} {shlex.join(overrides)} trainer.resume=auto", file=sys.stderr)
+        return DIED
     except expected as error:
         return _refuse(error)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return stop.status
+    except KeyboardInterrupt:
+        print("SIGINT: ended before the first step", file=sys.stderr)
+        return 130
     return 0
 
 
