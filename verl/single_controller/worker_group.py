@@ -245,7 +245,9 @@ class WorkerGroup:
             name = type(cause).__name__
             return WorkerError(f"rank {rank} failed in `{what}`: {name}: {cause}", trace, name)
         name = type(error).__name__
-        return WorkerError(f"rank {rank} died in `{what}`: {name}: {error}", self._last_words([rank]), name, died=True)
+        first, _, details = str(error).partition("\n")
+        trace = self._last_words([rank]) + (f"{details.rstrip()}\n" if details else "")
+        return WorkerError(f"rank {rank} died in `{what}`: {name}: {first}", trace, name, died=True)
 
     def _last_words(self, ranks: Sequence[int]) -> str:
         """The ends of the files of some ranks."""
