@@ -18,11 +18,10 @@ import psutil
 import pytest
 from real_run import GRPO, SFT, RealRun, segments
 from safetensors.torch import load_file
-from test_real_pipeline import toy  # noqa: F401  # a fixture
 
 from verl.trainer.saved import find_damage, saved_checkpoints
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200), pytest.mark.usefixtures("shared_memory")]
 MOMENTS = int(os.environ.get("SOAK_MOMENTS", "20"))
 PROGRAMS = {"SFT": SFT, "GRPO": GRPO}
 KINDS = ("driver", "worker", "raylet", "gcs_server")
@@ -30,7 +29,7 @@ LIMIT = 60.0  # seconds from a fault to the end
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)
-def whole(request: pytest.FixtureRequest, toy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:  # noqa: F811
+def whole(request: pytest.FixtureRequest, toy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """An uninterrupted run of eight steps: its metrics and last weights."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     with RealRun(PROGRAMS[request.param], toy, folder, "trainer.max_steps=8") as run:
@@ -62,7 +61,7 @@ def shared_memory() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_saves_and_the_resumed_run_is_equal(
-    name: str, whole: dict[str, Any], tmp_path: Path, shared_memory: None, record_property: Any
+    name: str, whole: dict[str, Any], tmp_path: Path, record_property: Any
 ) -> None:
     number = signal.Signals[name]
     with RealRun(PROGRAMS[whole["name"]], whole["toy"], tmp_path / "run", "trainer.max_steps=8") as run:
@@ -84,7 +83,7 @@ def test_a_signal_saves_and_the_resumed_run_is_equal(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("moment", range(MOMENTS))
 def test_a_killed_process_and_the_run_goes_on_by_itself(
-    kind: str, moment: int, whole: dict[str, Any], tmp_path: Path, shared_memory: None, record_property: Any
+    kind: str, moment: int, whole: dict[str, Any], tmp_path: Path, record_property: Any
 ) -> None:
     wait = random.Random(f"{kind} {moment}").uniform(0, whole["seconds"])
     options = ("trainer.max_steps=8", "trainer.max_restarts=2")
@@ -109,7 +108,7 @@ def test_a_killed_process_and_the_run_goes_on_by_itself(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_restarts_a_kill_names_its_cause_and_how_to_resume(
-    kind: str, whole: dict[str, Any], tmp_path: Path, shared_memory: None
+    kind: str, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     with RealRun(PROGRAMS[whole["name"]], whole["toy"], tmp_path / "run", "trainer.max_steps=8") as run:
         run.wait_for("step 3/8")
@@ -125,7 +124,7 @@ def test_without_restarts_a_kill_names_its_cause_and_how_to_resume(
     assert saved_checkpoints(run.folder) and find_damage(max(saved_checkpoints(run.folder).items())[1]) is None
 
 
-def test_a_full_disk_names_itself_and_the_run_goes_on_after_it(toy: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_full_disk_names_itself_and_the_run_goes_on_after_it(toy: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(disk)], check=False)
@@ -148,7 +147,7 @@ def test_a_full_disk_names_itself_and_the_run_goes_on_after_it(toy: Path, tmp_pa
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_500_steps_grow_no_memory_and_leave_no_handle(
-    program: str, toy: Path, tmp_path: Path, shared_memory: None, record_property: Any
+    program: str, toy: Path, tmp_path: Path, record_property: Any
 ) -> None:
     sizes: dict[int, dict[int, tuple[str, int, int]]] = {}
     options = ("trainer.max_steps=500", "trainer.save_freq=50", "trainer.save_limit=2")
