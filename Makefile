@@ -4,12 +4,13 @@ PY := .venv/bin/python
 export PYTHON
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help venv lint test test-gpu demo fuzz configuration docs clean
+.PHONY: help venv lint test test-gpu soak demo fuzz configuration docs clean
 
 help:
 	@echo "make demo       the whole pipeline on the toy world, CPU or GPU"
 	@echo "make test       lint and tests"
 	@echo "make test-gpu   the tests that need a CUDA device"
+	@echo "make soak       kills, signals, cut networks and 500 steps: hours; SOAK_MOMENTS=2 is shorter"
 	@echo "make fuzz       200,000 mutated answers against the reward"
 	@echo "make lint       ruff and mypy"
 	@echo "make configuration   docs/configuration.md from the configuration's dataclasses"
@@ -28,6 +29,9 @@ test: lint
 
 test-gpu: venv
 	$(PY) -m pytest -m gpu
+
+soak: venv
+	$(PY) -m pytest -m soak
 
 demo: venv
 	$(PY) -m training_scripts.demo

@@ -20,3 +20,13 @@ def no_process_group_is_left():
         destroy_distributed_environment()
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The table of `make soak`: what each test of a fault has measured."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
+    rows = [f"{report.outcome:6} {value}" for report in reports for _, value in report.user_properties]
+    if rows:
+        terminalreporter.write_sep("-", "reliability")
+        for row in rows:
+            terminalreporter.write_line(row)

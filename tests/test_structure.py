@@ -32,7 +32,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "verl.single_controller": SHARED,
     "verl.workers": (*MODELS, "verl.single_controller"),
     "verl.trainer": WORKERS,
-    "verl.trainer.main": (*WORKERS, "verl.trainer", "veason", "grpo_reward"),  # the composition root
+    "verl.trainer.compose": ("verl.config", "verl.protocol", "veason", "grpo_reward"),  # the composition root
+    "verl.trainer.main": (*WORKERS, "verl.trainer", "verl.trainer.compose", "veason", "grpo_reward"),
     "verl.trainer.sft": (*WORKERS, "verl.trainer", "verl.trainer.main"),
     **dict.fromkeys(ENTRY_POINTS, (*WORKERS, "verl", "verl.trainer", "grpo_reward", "veason", *ENTRY_POINTS)),
 }

@@ -49,7 +49,7 @@ RANGES = {
     "worker.actor.ppo_epochs": COUNT,
     "worker.actor.model.gradient_checkpointing_language": SHARE,
     "worker.actor.model.gradient_checkpointing_vision": SHARE,
-    "worker.actor.model.lora_rank": "[0, 512]",  # vLLM's largest
+    "worker.actor.model.lora_rank": "[0, 512]",  # vLLM's largest, verl.workers.adapter
     "worker.actor.model.lora_alpha": POSITIVE,
     "worker.actor.model.lora_dropout": "[0, 1)",
     "worker.actor.optim.lr": NOT_NEGATIVE,
@@ -82,6 +82,7 @@ RANGES = {
     "trainer.n_gpus_per_node": COUNT,
     "trainer.phase_timeout": POSITIVE,
     "trainer.max_bad_updates": COUNT,
+    "trainer.max_restarts": NOT_NEGATIVE,
     "trainer.total_episodes": COUNT,
     "trainer.max_steps": COUNT,
     "trainer.val_generations_to_log_to_wandb": NOT_NEGATIVE,

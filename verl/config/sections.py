@@ -66,6 +66,8 @@ class TrainerConfig:
     # seconds after which a phase of a step (rollout, score, update, save, ...) counts as hung and ends the run
     phase_timeout: float = 3600.0
     max_bad_updates: int = 5  # updates in a row whose loss or gradient is not finite, which are skipped; then it ends
+    # how often a run whose driver, workers or Ray cluster died is started again, from its newest whole checkpoint
+    max_restarts: int = 0
     total_episodes: int = 1  # passes over the data
     max_steps: int | None = None  # stop after so many steps; null: at the end of the last episode
     project_name: str = "veason_r1"  # wandb project

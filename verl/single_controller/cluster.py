@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
+import threading
 from collections.abc import Mapping
 from typing import Any
 
+import psutil
 import ray
 
 # Variables of the driver that the workers of other hosts get too, by the beginning of their names.
@@ -31,6 +35,7 @@ FORWARDED = (
 OF_ONE_HOST = {"CUDA_VISIBLE_DEVICES", "VLLM_HOST_IP"}
 SECRET = {"KEY", "PASSWORD", "SECRET", "TOKEN"}  # Ray writes the variables that it forwards to its logs
 # Which network torch.distributed and vLLM use, where nobody has said so.
+KILL_TIMEOUT = 5.0  # seconds
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
 
 
@@ -56,10 +61,14 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
         # logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker
         options |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
     options = {"configure_logging": False} | options  # its messages go where the driver sends those of libraries
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, **options)
     except Exception as error:
         raise ClusterError(_refusal(address, error)) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray puts in its own
     hosts = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
     if len(hosts) < nodes:
         joined = f"{len(hosts)} of trainer.nnodes={nodes} hosts joined the Ray cluster ({', '.join(hosts)})"
@@ -85,6 +94,31 @@ def _refusal(address: str, error: Exception) -> str:
     return f"{what} ({type(error).__name__}: {first})"
 
 
+def cluster_processes() -> dict[str, psutil.Process]:
+    """Ray's own processes, by name, of a cluster that this process has started."""
+    children = {child.name(): child for child in psutil.Process().children()}
+    return {name: children[name] for name in ("gcs_server", "raylet") if name in children}
+
+
+def ended_process(processes: Mapping[str, psutil.Process]) -> str | None:
+    """The name of the first that is gone."""
+    return next((name for name, process in processes.items() if not _runs(process)), None)
+
+
+def kill_cluster(processes: Mapping[str, psutil.Process]) -> None:
+    """Kills what is left of a cluster, whose workers Ray cannot end any more."""
+    left = [process for process in processes.values() if _runs(process)]
+    left += [child for process in left for child in process.children(recursive=True)]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=KILL_TIMEOUT)
+
+
+def _runs(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 def forwarded_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The driver's variables that workers on other hosts need as well, such as NCCL's; no keys and tokens."""
     return {
@@ -98,8 +132,6 @@ def network_environment(address: str) -> dict[str, str]:
     """The network interface that has Ray's address of this host, for torch.distributed and vLLM, which otherwise guess
     and may take one that the other hosts cannot reach. What is set already stays.
     """
-    import psutil
-
     found = {"VLLM_HOST_IP": address}
     for interface, addresses in psutil.net_if_addrs().items():
         if any(each.family in (socket.AF_INET, socket.AF_INET6) and each.address == address for each in addresses):

@@ -24,7 +24,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from verl.process_output import last_lines, worker_log
-from verl.single_controller.cluster import forwarded_environment
+from verl.single_controller.cluster import cluster_processes, ended_process, forwarded_environment, kill_cluster
 from verl.single_controller.remote_worker import COUNTS_PERIOD, RemoteWorker
 from verl.single_controller.shared_counts import Counts, forget_counts, read_counts
 
@@ -40,11 +40,12 @@ class WorkerError(RuntimeError):
         trace: the worker's traceback where its error names no file, sample or key, so that the message alone would not
             help; the last lines that it wrote, where it died or hung; else "".
         cause: the name of its error's class; "" for one that hangs.
+        died: a worker or the Ray cluster is gone, or a worker hangs, for which the run may not be to blame.
     """
 
-    def __init__(self, message: str, trace: str = "", cause: str = "") -> None:
+    def __init__(self, message: str, trace: str = "", cause: str = "", died: bool = False) -> None:
         super().__init__(message)
-        self.trace, self.cause = trace, cause
+        self.trace, self.cause, self.died = trace, cause, died
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class WorkerGroup:
         self._counts = [f"counts/{group}/{rank}" for rank in range(spec.count)]
         self._placement: Any = None
         self._actors: list[Any] = []
+        self._cluster = cluster_processes()
         try:
             self._start_actors()
             if spec.run is not None:
@@ -139,6 +141,9 @@ class WorkerGroup:
 
     def stop(self) -> None:
         """Ends the workers and frees what Ray had set apart for them. Safe to call twice."""
+        if ended_process(self._cluster) is not None:  # Ray would wait for it
+            kill_cluster(self._cluster)
+            self._actors, self._placement = [], None
         for actor in self._actors:
             ray.kill(actor)
         if self._placement is not None:
@@ -204,15 +209,17 @@ class WorkerGroup:
         pending, deadline = list(refs), time.monotonic() + timeout + GRACE
         while pending:
             left = max(0.0, deadline - time.monotonic())
-            ready, pending = ray.wait(pending, timeout=min(left, COUNTS_PERIOD) if self.on_counts else left)
-            if not ready and self.on_counts and time.monotonic() < deadline:
-                self.on_counts(read_counts(self._counts))
+            ready, pending = ray.wait(pending, timeout=min(left, COUNTS_PERIOD))
+            self._check_cluster(what)
+            if not ready and time.monotonic() < deadline:
+                if self.on_counts:
+                    self.on_counts(read_counts(self._counts))
                 continue
             if not ready:
                 ranks = sorted(rank_of[ref] for ref in pending)
                 self.stop()
                 what = f"`{what}` did not return within {timeout:.0f} s on ranks {ranks}"
-                raise WorkerError(what, self._last_words(ranks))
+                raise WorkerError(what, self._last_words(ranks), died=True)
             for ref in ready:
                 try:
                     results[rank_of[ref]] = ray.get(ref)
@@ -222,6 +229,12 @@ class WorkerGroup:
                     self.stop()
                     raise failure from error
         return results
+
+    def _check_cluster(self, what: str) -> None:
+        """Ray itself notices only after minutes that its head is gone."""
+        if (name := ended_process(self._cluster)) is not None:
+            self.stop()
+            raise WorkerError(f"the Ray cluster of this run is gone: {name} ended during `{what}`", died=True)
 
     def _describe(
         self, what: str, rank: int, error: Exception, pending: list[Any], rank_of: dict[Any, int]
@@ -244,7 +257,9 @@ class WorkerGroup:
             name = type(cause).__name__
             return WorkerError(f"rank {rank} failed in `{what}`: {name}: {cause}", trace, name)
         name = type(error).__name__
-        return WorkerError(f"rank {rank} died in `{what}`: {name}: {error}", self._last_words([rank]), name)
+        first, _, details = str(error).partition("\n")
+        trace = self._last_words([rank]) + (f"{details.rstrip()}\n" if details else "")
+        return WorkerError(f"rank {rank} died in `{what}`: {name}: {first}", trace, name, died=True)
 
     def _last_words(self, ranks: Sequence[int]) -> str:
         """The ends of the files of some ranks."""

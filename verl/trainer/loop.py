@@ -21,6 +21,7 @@ from verl.trainer.rollout_log import choose_groups, question_text, rollout_rows
 from verl.trainer.run_log import RunLog
 from verl.trainer.saved import Retention
 from verl.trainer.step_metrics import Clock
+from verl.trainer.stop import Stopped, StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +60,16 @@ class Loop(ABC):
     def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027  # not every loop keeps something
         """Takes what `state` gave."""
 
-    def fit(self) -> None:
-        """Runs every step of the plan, the last one too."""
-        trainer, start = self.config.trainer, 0
+    def fit(self, stop: StopSignals | None = None) -> None:
+        """Runs every step of the plan, the last one too.
+
+        Args:
+            stop: a signal ends the run after the step that it comes in, which is saved.
+
+        Raises:
+            Stopped: after such a step, unless it was the last.
+        """
+        trainer, start, stop = self.config.trainer, 0, stop or StopSignals()
         if self.plan.checkpoint is not None:
             state = load_checkpoint(self.engine, self.plan.checkpoint)
             self.prompts.order.load_state_dict(state["order"])
@@ -74,18 +82,27 @@ class Loop(ABC):
             return
         if start < self.plan.steps:
             check_shared(self.engine, trainer.save_checkpoint_path or "")
-        for step in range(start + 1, self.plan.steps + 1):
-            with self.clock("step"):
-                metrics = self.step()
-            self.done = step
-            if self.plan.validates(step):
-                metrics |= self.validate(step)
-            metrics |= self.count_skipped()
-            if self.plan.saves(step):
-                row = metrics | self.clock.seconds_so_far()
-                with self.clock("save"):
-                    self.save(step, row)
-            self.run_log.metrics(step, metrics | self.clock.read())
+        with stop.finishing_steps():
+            for step in range(start + 1, self.plan.steps + 1):
+                self._run_step(step, stop)
+                if stop.requested is not None and step < self.plan.steps:
+                    raise Stopped(stop.requested, f"step {step} is saved; go on with trainer.resume=auto")
+
+    def _run_step(self, step: int, stop: StopSignals) -> None:
+        """A step with its validation, checkpoint and metrics. One in which the run is stopped is saved and not
+        validated.
+        """
+        with self.clock("step"):
+            metrics = self.step()
+        self.done = step
+        if self.plan.validates(step) and stop.requested is None:
+            metrics |= self.validate(step)
+        metrics |= self.count_skipped()
+        if self.plan.saves(step) or stop.requested is not None:
+            row = metrics | self.clock.seconds_so_far()
+            with self.clock("save"):
+                self.save(step, row)
+        self.run_log.metrics(step, metrics | self.clock.read())
 
     def check_update(self, metrics: Metrics) -> Metrics:
         """Takes the metrics of one update: names the samples of one that was skipped, and gives up after too many.

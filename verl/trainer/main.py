@@ -1,10 +1,9 @@
-"""Trains a policy by GRPO. The composition root: here, and only here, the engine meets the task.
+"""Trains a policy by GRPO.
 
     python3 -m verl.trainer.main config=configs/toy/demo.yaml trainer.max_steps=3
     python3 -m verl.trainer.main config=configs/grpo_3b_one_gpu.yaml worker.actor.model.model_path=...
 
-`data.name` and `worker.reward.compute_score` pick the task's parts by name or as package.module:name. Torch, Ray and
-the task are imported where they are used, so that a wrong key is refused in a second.
+Torch, Ray and the task are imported where they are used, so that a wrong key is refused in a second.
 """
 
 from __future__ import annotations
@@ -13,17 +12,20 @@ import ast
 import importlib.util
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verl.config import Config, ConfigError, help_text, load_config, override, read_groups, wants_help
+from verl.trainer.compose import adopt_settings, check_frames, check_reward, compose, settings_to_write
+from verl.trainer.restarts import DIED, SUPERVISED, supervise
 
 if TYPE_CHECKING:
-    from verl.protocol import Scorer, Task
+    from verl.protocol import Task
     from verl.trainer.loop import Loop
     from verl.trainer.prompt_data import Prompts
 
@@ -33,107 +35,6 @@ config=FILE    a YAML file, over which the other key=value are merged
 --help         this list
 """
 PLAN = "--plan"
-
-
-def compose(config: Config, generates: bool = True) -> Task:
-    """Picks the data and the score that the configuration names.
-
-    Args:
-        generates: whether the workers generate and score.
-    """
-    from veason.data.training import build_training_data
-    from verl.protocol import Task
-
-    options = asdict(config.data)
-    validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file, "mix": {}}
-    return Task(
-        data=partial(build_training_data, **options),
-        validation=partial(build_training_data, **validation) if config.data.val_files else None,
-        scorer=partial(_make_scorer, _scorer_options(config)) if generates else None,
-        draw=_draw_rollouts if generates else None,
-    )
-
-
-def _scorer_options(config: Config) -> dict[str, Any]:
-    """worker.reward without the key that the engine reads itself."""
-    options = asdict(config.worker.reward)
-    del options["on_scorer_error"]
-    return options
-
-
-def _make_scorer(options: dict[str, Any], device: str) -> Scorer:
-    from grpo_reward.scorer import build_scorer
-
-    return build_scorer(**options, device=device)
-
-
-def _draw_rollouts(scorer: Any, example: Any, responses: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-    from grpo_reward.pictures import draw_rollouts
-
-    return draw_rollouts(scorer, example, responses)
-
-
-def check_reward(config: Config) -> dict[str, str]:
-    """Checks worker.reward before anything is loaded; returns the packages that it needs, and for what.
-
-    Raises:
-        ConfigError: no such rule or tracker, or files of the tracker that are not named or not there.
-    """
-    from grpo_reward.scorer import check_reward
-
-    try:
-        return check_reward(**_scorer_options(config))
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
-def check_frames(config: Config) -> None:
-    """Raises ConfigError for frames of a side that the policy cannot take."""
-    from veason.model_info import read_model_info
-
-    side = config.data.keyframe_resize
-    multiple = read_model_info(config.worker.actor.model.model_path or "").pixel_multiple
-    if side % multiple:
-        near = max(multiple, round(side / multiple) * multiple)
-        unit = f"{multiple}, the side of the policy's visual tokens in pixels"
-        raise ConfigError(f"data.keyframe_resize={side} is not a multiple of {unit}; nearest: {near}")
-
-
-def adopt_settings(config: Config) -> Config:
-    """A copy that asks in the wording of the checkpoint's veason.json where data.prompt_template is not set; says in
-    one line what else differs from it.
-    """
-    from veason.prompts import load_template
-    from veason.settings import read_settings
-
-    data, settings = config.data, read_settings(config.worker.actor.model.model_path or "")
-    if settings is None:
-        return config
-    template = None if data.prompt_template is None else load_template(data.prompt_template)
-    if not data.reasoning:  # the ablation asks in a wording of its own
-        template = template or load_template(None, reasoning=False)
-    given = {"prompt_template": template, "keyframe_resize": data.keyframe_resize, "frame_index": data.frame_index}
-    for line in settings.differences(**given):
-        print(f"data.{line}", flush=True)
-    return override(config, {"data.prompt_template": settings.prompt_template}) if template is None else config
-
-
-def settings_to_write(config: Config) -> dict[str, Any]:
-    """The content of veason.json for the checkpoints of this run."""
-    from veason.model_info import read_model_info
-    from veason.prompts import load_template
-    from veason.settings import read_settings, settings_of_training
-
-    path, reward = config.worker.actor.model.model_path or "", config.worker.reward
-    data, tracker = config.data, {"name": reward.tracker, **reward.tracker_options}
-    return settings_of_training(
-        read_settings(path),
-        load_template(data.prompt_template, data.reasoning),
-        data.keyframe_resize,
-        data.frame_index,
-        read_model_info(path).box_side,
-        tracker,
-    ).to_json()
 
 
 def train(config: Config) -> None:
@@ -186,6 +87,7 @@ def _run_steps(config: Config, loop: type[Loop], task: Task, prompts: Prompts, n
     """
     from verl.trainer.plan import make_plan
     from verl.trainer.run_log import RunLog
+    from verl.trainer.stop import StopSignals
     from verl.workers.engine import RayEngine
 
     plan = make_plan(config, len(prompts.order))
@@ -198,9 +100,13 @@ def _run_steps(config: Config, loop: type[Loop], task: Task, prompts: Prompts, n
     print(f"{shown}; {plan.steps} steps, {plan.start} of them done", flush=True)
 
     there = override(config, names)
-    with RunLog(config, plan, loop.__name__) as run_log, RayEngine(there, task, run_log.stages) as engine:
+    with (
+        StopSignals() as stop,
+        RunLog(config, plan, loop.__name__) as run_log,
+        RayEngine(there, task, run_log.stages) as engine,
+    ):
         run_log.begin(engine.device_name, len(engine.workers))
-        loop(config, plan, engine, prompts, run_log).fit()
+        loop(config, plan, engine, prompts, run_log).fit(stop)
     print(f"checkpoints and metrics.jsonl: {run_log.folder}", flush=True)
     if run_log.skipped:
         print(f"{len(run_log.skipped)} bad samples were skipped, see {run_log.folder / 'skipped.txt'}", flush=True)
@@ -255,22 +161,37 @@ def run(overrides: Sequence[str], program: str) -> int:
         config = load_config([word for word in overrides if word != PLAN], sources)
     except ConfigError as error:
         return _refuse(error)
+    if config.trainer.max_restarts > 0 and SUPERVISED not in os.environ:
+        return supervise([sys.executable, "-m", program, *overrides], config.trainer.max_restarts)
     from veason.errors import DataError
     from verl.errors import TrainingError
-    from verl.single_controller import WorkerError
+    from verl.single_controller import ClusterError, WorkerError
     from verl.trainer.data_order import OrderChanged
     from verl.trainer.prompt_lengths import PromptTooLong, ResponseTooLong
     from verl.trainer.saved import CheckpointError
+    from verl.trainer.stop import Stopped
 
     # what a person can correct
-    expected: tuple[type[Exception], ...] = ConfigError, CheckpointError, DataError, OrderChanged
-    expected += PromptTooLong, ResponseTooLong, TrainingError, WorkerError
+    expected: tuple[type[Exception], ...] = ConfigError, CheckpointError, DataError, ClusterError
+    expected += OrderChanged, PromptTooLong, ResponseTooLong, TrainingError
     try:
         if PLAN in overrides:
             return plan(config, sources, program, expected)
         importlib.import_module(program).train(config)
+    except WorkerError as error:
+        _refuse(error)
+        if not error.died:
+            return 1
+        print(f"resume by: python -m {program} {shlex.join(overrides)} trainer.resume=auto", file=sys.stderr)
+        return DIED
     except expected as error:
         return _refuse(error)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return stop.status
+    except KeyboardInterrupt:
+        print("SIGINT: ended before the first step", file=sys.stderr)
+        return 130
     return 0
 
 

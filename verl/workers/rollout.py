@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from verl.config.worker_sections import ModelConfig, RolloutConfig
+from verl.models.lora import LoraOptions
+from verl.workers.adapter import adapter_arguments, load_adapter, remove_stale_adapters
 from verl.workers.prompts import Prompt, PromptBuilder
 from verl.workers.sharding import DTYPES
 from verl.workers.shared_memory import unique_shared_memory_names, unlink_shared_memory
@@ -72,6 +74,7 @@ class RolloutEngine:
         config: worker.rollout. model: worker.actor.model.
         device: "cuda" or "cpu". On the CPU the engine computes in fp32 and has no sleep mode.
         prompts: for the tokens that are never sampled, at any temperature, and the image processor's options.
+        lora: the policy's adapter: the engine keeps the checkpoint's weights, and gets the adapter beside them.
 
     Attributes:
         log_probs_exact: the reported log-probabilities are those of the whole softmax at the sampling temperature, as
@@ -79,11 +82,18 @@ class RolloutEngine:
             distribution that it sampled from, without the forbidden tokens.
     """
 
-    def __init__(self, config: RolloutConfig, model: ModelConfig, device: str, prompts: PromptBuilder) -> None:
+    def __init__(
+        self,
+        config: RolloutConfig,
+        model: ModelConfig,
+        device: str,
+        prompts: PromptBuilder,
+        lora: LoraOptions | None = None,
+    ) -> None:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine's core in this process, where the weights are
         from vllm import LLM
 
-        self.config, self.family, self.on_gpu = config, prompts.family, device == "cuda"
+        self.config, self.family, self.lora, self.on_gpu = config, prompts.family, lora, device == "cuda"
         self.can_sleep = self.on_gpu and config.sleep
         self.dtype = DTYPES[config.dtype] if self.on_gpu else torch.float32
         self.forbidden = {token: float("-inf") for token in prompts.forbidden_tokens}
@@ -91,7 +101,10 @@ class RolloutEngine:
         with nullcontext() if self.on_gpu else unique_shared_memory_names():
             self.llm = LLM(**self._arguments(model, prompts.pixel_bounds))
         unlink_shared_memory()
+        remove_stale_adapters()
         self.asleep = False
+        self.adapters = 0  # handed over so far
+        self.adapter: Any = None  # what requests name
         self.weight_loader: RecordedWeightLoader | None = None  # recorded at the first load; on a GPU
 
     def _arguments(self, model: ModelConfig, pixel_bounds: dict[str, int]) -> dict[str, Any]:
@@ -121,6 +134,10 @@ class RolloutEngine:
             "enforce_eager": config.enforce_eager or not self.on_gpu,
             "disable_log_stats": True,
         }
+        if self.lora is not None:
+            # names of layers select those of the vision tower too, unless it is frozen
+            tower = model.lora_target_modules.strip() != "all-linear" and not model.freeze_vision_tower
+            arguments |= adapter_arguments(self.lora, tower)
         if pixel_bounds:
             arguments["mm_processor_kwargs"] = pixel_bounds
         if "mm_device_do_normalize" in {field.name for field in fields(EngineArgs)}:
@@ -150,6 +167,14 @@ class RolloutEngine:
         else:
             self.weight_loader.load(weights)
 
+    def load_adapter(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes a new adapter, under the names of a peft checkpoint. `wake_kv_cache` has to follow."""
+        assert self.lora is not None
+        if self.asleep:
+            self.llm.wake_up(tags=["weights"])
+        self.adapters += 1
+        self.adapter = load_adapter(self.llm.llm_engine, self.adapters, weights, self.lora)
+
     def wake_kv_cache(self) -> None:
         """Allocates the cache, and clears everything computed with old weights."""
         if self.asleep:
@@ -162,9 +187,13 @@ class RolloutEngine:
             raise RuntimeError("vLLM kept its prefix cache, computed with old weights: a request is still running")
 
     def sleep(self) -> None:
-        """Frees weights and cache, where it can; `load_weights` and `wake_kv_cache` wake the engine."""
+        """Frees weights and cache, where it can; `load_weights` or `load_adapter`, and `wake_kv_cache` wake the
+        engine.
+        """
         if self.can_sleep and not self.asleep:
-            self.llm.sleep(level=2)  # level 2 keeps no copy: the actor has the weights
+            # level 2 keeps no copy: the actor has the weights. The base model's, which never change, are kept on the
+            # host (level 1) instead of being gathered each step.
+            self.llm.sleep(level=2 if self.lora is None else 1)
             self.asleep = True
 
     def generate(self, requests: Iterable[GenerationRequest], on_finished: OnFinished) -> None:
@@ -195,7 +224,8 @@ class RolloutEngine:
                         step()
                     submitted = 0
                 running[str(number)] = request
-                engine.add_request(str(number), self.engine_input(request), self.sampling_params(request.sampling))
+                sampling = self.sampling_params(request.sampling)
+                engine.add_request(str(number), self.engine_input(request), sampling, lora_request=self.adapter)
                 submitted += tokens
             while engine.has_unfinished_requests():
                 step()

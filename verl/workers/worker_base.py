@@ -24,10 +24,10 @@ from verl.files import Files, read_record, write_text
 from verl.metric_types import Metrics, Seconds
 from verl.models.families import load_family
 from verl.models.hub import MODEL_PATH, TOKENIZER_PATH, local_folder
-from verl.models.lora import merged_weights
+from verl.models.lora import adapter_weights, merged_weights
 from verl.models.packing import padding_multiple
 from verl.protocol import Task
-from verl.workers.actor import Actor
+from verl.workers.actor import Actor, lora_options
 from verl.workers.checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
 from verl.workers.generation import PromptLoader
 from verl.workers.groups import StoredGroup
@@ -88,7 +88,9 @@ class WorkerBase:
         self.rollout_engine: RolloutEngine | None = None
         if self.task.scorer is not None:
             with measure_bytes(self.device, sizes, "engine"):
-                self.rollout_engine = RolloutEngine(config.worker.rollout, model, self.device.type, self.prompts)
+                self.rollout_engine = RolloutEngine(
+                    config.worker.rollout, model, self.device.type, self.prompts, lora_options(model)
+                )
             self.rollout_engine.sleep()
             with measure_bytes(self.device, sizes, "scorer"):
                 scorer = self.task.scorer(str(self.device))
@@ -154,8 +156,10 @@ class WorkerBase:
         if self.cuda:
             torch.cuda.empty_cache()  # vLLM cannot use what the update has left in PyTorch's cache
         policy = self.actor.policy
-        gather = make_gather(self.device, engine.dtype if policy.lora is None else None)
-        engine.load_weights(merged_weights(policy.model, gather))
+        if policy.lora is None:
+            engine.load_weights(merged_weights(policy.model, make_gather(self.device, engine.dtype)))
+        else:
+            engine.load_adapter(adapter_weights(policy.model, make_gather(self.device)))
         self.actor.offload()
         engine.wake_kv_cache()
         self.weights_stale = False

@@ -37,6 +37,7 @@ def test_any_death_names_rank_and_cause(answers: list[Any], message: str, monkey
     monkeypatch.setattr(ray, "get", get)
     monkeypatch.setattr(ray, "wait", wait)
     group = object.__new__(WorkerGroup)
-    group.spec, group._actors, group._placement = WorkerSpec(2, "cpu"), [], None
+    group.spec, group._actors, group._placement = WorkerSpec(2, device="cpu"), [], None
+    group._cluster = {}
     with pytest.raises(WorkerError, match=message):
         group._collect("update", [0, 1])

@@ -37,3 +37,21 @@ def config(policy_folder: Path, tmp_path: Path) -> Config:
             "worker.rollout.n=4",
         ]
     )
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy world, the teacher's records of it, and an untrained tiny policy, laid out as `make demo` does."""
+    from training_data_construction.seed_cot_generation import main as teach
+    from veason.toy.tiny_policy import write_policy
+    from veason.toy.world import make_world
+
+    root = tmp_path_factory.mktemp("demo")
+    make_world(root / "world", train_videos=4, valid_videos=1, reasonvos_videos=1)
+    write_policy(root / "policy")
+    overrides = (
+        f"--data_root {root}/world/ReVOS --input_json meta_expressions_train_.json --output {root}/cot "
+        "--teacher toy --keyframe_resize 112"
+    )
+    assert teach(overrides.split()) == 0
+    return root

@@ -15,9 +15,6 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from training_data_construction.seed_cot_generation import main as teach
-from veason.toy.tiny_policy import write_policy
-from veason.toy.world import make_world
 from verl.metric_info import find_metric
 from verl.trainer.run_info import RunInfo
 from verl.trainer.run_log import read_metrics
@@ -42,20 +39,6 @@ SFT = shlex.split(
 OWN_LINE = re.compile(r"step \d|\d+ prompts of|started in |memory on each worker| {10}|checkpoints and metrics.jsonl: ")
 
 pytestmark = pytest.mark.timeout(1200)  # four runs, each of which starts its workers
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A toy world, the teacher's records of it, and an untrained tiny policy, laid out as `make demo` does."""
-    root = tmp_path_factory.mktemp("demo")
-    make_world(root / "world", train_videos=4, valid_videos=1, reasonvos_videos=1)
-    write_policy(root / "policy")
-    overrides = (
-        f"--data_root {root}/world/ReVOS --input_json meta_expressions_train_.json --output {root}/cot "
-        "--teacher toy --keyframe_resize 112"
-    )
-    assert teach(overrides.split()) == 0
-    return root
 
 
 def train(overrides: list[str], toy: Path, folder: str, *more: str) -> Path:

@@ -153,7 +153,7 @@ def test_a_checkpoint_loads_with_transformers(run, policy_folder):
 
 
 def test_tensor_parallel_engine_with_lora_and_a_scorer_that_fails(policy_folder):
-    """Both workers in one engine, each with half of the groups; the adapter merged on its way to vLLM; an error with
+    """Both workers in one engine, each with half of the groups; the adapter handed to vLLM; an error with
     sample and rank. The workers are killed at the end: no shared memory of theirs may stand in the way of the next
     engine.
     """

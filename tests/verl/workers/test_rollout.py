@@ -111,6 +111,7 @@ def test_an_engine_on_a_shared_gpu_measures_and_frees_nothing():
 
     engine = object.__new__(RolloutEngine)
     engine.on_gpu, engine.dtype, engine.asleep, engine.log_probs_exact = True, torch.bfloat16, False, True
+    engine.lora = None
     for engine.config in (RolloutConfig(), RolloutConfig(kv_cache_gib=0.5, sleep=False)):
         engine.can_sleep = engine.config.sleep
         arguments = engine._arguments(ModelConfig(model_path="policy"), {})
@@ -127,7 +128,7 @@ class StubEngine:
         self.calls, self.open = [], []
         self.vllm_config = SimpleNamespace(scheduler_config=SimpleNamespace(encoder_cache_size=100))
 
-    def add_request(self, name, _prompt, _sampling):
+    def add_request(self, name, _prompt, _sampling, lora_request):
         self.calls.append(f"add {name}")
         self.open.append(name)
 
@@ -151,6 +152,7 @@ def test_prompts_are_handed_over_as_their_images_are_taken_up():
     stub, done = StubEngine(), {}
     engine = object.__new__(RolloutEngine)
     engine.llm, engine.sampling_params = SimpleNamespace(llm_engine=stub), lambda sampling: sampling
+    engine.adapter = None
     lengths = [10, 10, 10, 90, 5, 20, 1]
     requests = [
         GenerationRequest(key, Prompt(torch.zeros(length, dtype=torch.int64)), Sampling(2, 1.0, 0))

@@ -1,0 +1,177 @@
+"""Faults in real runs: signals, kill -9 of each kind of process at random moments, a full disk, 500 steps.
+
+SOAK_MOMENTS (20) kills of each kind; about a minute each.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from real_run import GRPO, SFT, RealRun, segments
+from safetensors.torch import load_file
+
+from verl.trainer.saved import find_damage, saved_checkpoints
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200), pytest.mark.usefixtures("shared_memory")]
+MOMENTS = int(os.environ.get("SOAK_MOMENTS", "20"))
+PROGRAMS = {"SFT": SFT, "GRPO": GRPO}
+KINDS = ("driver", "worker", "raylet", "gcs_server")
+LIMIT = 60.0  # seconds from a fault to the end
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def whole(request: pytest.FixtureRequest, toy: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """An uninterrupted run of eight steps: its metrics and last weights."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with RealRun(PROGRAMS[request.param], toy, folder, "trainer.max_steps=8") as run:
+        run.wait_for("step 1/8")
+        start = time.monotonic()
+        assert run.process.wait(600) == 0, run.text
+        steps = run.steps()
+    taken = time.monotonic() - start
+    return {"name": request.param, "steps": steps, "weights": weights(folder, 8), "seconds": taken, "toy": toy}
+
+
+def weights(folder: Path, step: int) -> dict[str, Any]:
+    return load_file(next((folder / f"global_step_{step}/actor").rglob("*model*.safetensors")))
+
+
+def assert_equal_to(whole: dict[str, Any], run: RealRun) -> None:
+    """Bit for bit."""
+    assert run.steps() == whole["steps"]
+    assert all(value.equal(whole["weights"][name]) for name, value in weights(run.folder, 8).items())
+
+
+@pytest.fixture
+def shared_memory() -> Iterator[None]:
+    """None is left."""
+    before = segments()
+    yield
+    assert segments() - before == set()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_saves_and_the_resumed_run_is_equal(
+    name: str, whole: dict[str, Any], tmp_path: Path, record_property: Any
+) -> None:
+    number = signal.Signals[name]
+    with RealRun(PROGRAMS[whole["name"]], whole["toy"], tmp_path / "run", "trainer.max_steps=8") as run:
+        run.wait_for("step 3/8")
+        run.tree()
+        start = time.monotonic()
+        run.process.send_signal(number)
+        assert run.process.wait(LIMIT) == 128 + number, run.text
+        taken = time.monotonic() - start
+        assert "is saved; go on with trainer.resume=auto" in run.text and "Traceback" not in run.text
+        assert run.left() == []
+    resume = ("trainer.max_steps=8", "trainer.resume=auto")
+    with RealRun(PROGRAMS[whole["name"]], whole["toy"], tmp_path / "run", *resume) as run:
+        assert run.process.wait(300) == 0, run.text
+        assert_equal_to(whole, run)
+    record_property("reliability", f"{whole['name']} {name}: ended after {taken:.1f} s, resumed run equal")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("moment", range(MOMENTS))
+def test_a_killed_process_and_the_run_goes_on_by_itself(
+    kind: str, moment: int, whole: dict[str, Any], tmp_path: Path, record_property: Any
+) -> None:
+    wait = random.Random(f"{kind} {moment}").uniform(0, whole["seconds"])
+    options = ("trainer.max_steps=8", "trainer.max_restarts=2")
+    with RealRun(PROGRAMS[whole["name"]], whole["toy"], tmp_path / "run", *options) as run:
+        run.wait_for("step 1/8")
+        time.sleep(wait)
+        if run.process.poll() is not None:
+            pytest.skip("the run was faster than the one before")
+        at = run.text.count("\nstep ")
+        run.find(kind).kill()
+        start = time.monotonic()
+        while "restart 1 of" not in run.text and run.process.poll() is None:
+            assert time.monotonic() - start < LIMIT, run.text
+            time.sleep(0.1)
+        taken = time.monotonic() - start
+        assert run.process.wait(400) == 0, run.text
+        run.tree()
+        assert_equal_to(whole, run)
+        assert run.left() == []
+    record_property("reliability", f"{whole['name']} kill -9 {kind} in step {at + 1}: noticed in {taken:.1f} s, equal")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_restarts_a_kill_names_its_cause_and_how_to_resume(
+    kind: str, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    with RealRun(PROGRAMS[whole["name"]], whole["toy"], tmp_path / "run", "trainer.max_steps=8") as run:
+        run.wait_for("step 3/8")
+        run.find(kind).kill()
+        status = run.process.wait(LIMIT)
+        assert run.left(30) == []
+        if kind == "driver":
+            assert status == -signal.SIGKILL  # nobody is left to say so
+        else:
+            assert status == 75 and f"{run.folder} " in run.text.partition("resume by: ")[2], run.text
+            named = "rank 0 died in `" if kind == "worker" else f"the Ray cluster of this run is gone: {kind} ended"
+            assert named in run.text or "rank 1 died in `" in run.text
+    assert saved_checkpoints(run.folder) and find_damage(max(saved_checkpoints(run.folder).items())[1]) is None
+
+
+def test_a_full_disk_names_itself_and_the_run_goes_on_after_it(toy: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(disk)], check=False)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        with RealRun(SFT, toy, disk / "run", "trainer.max_steps=8", "worker.actor.model.lora_rank=0") as run:
+            assert run.process.wait(300) == 1
+            assert "No space left on device" in run.text and "Traceback" not in run.text, run.text
+        whole = saved_checkpoints(run.folder)
+        assert whole and not list(run.folder.glob(".global*")) and find_damage(max(whole.items())[1]) is None
+        subprocess.run(["mount", "-o", "remount,size=400m", str(disk)], check=True)
+        more = ("trainer.max_steps=8", "worker.actor.model.lora_rank=0", "trainer.resume=auto")
+        with RealRun(SFT, toy, disk / "run", *more) as run:
+            assert run.process.wait(300) == 0, run.text
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_500_steps_grow_no_memory_and_leave_no_handle(
+    program: str, toy: Path, tmp_path: Path, record_property: Any
+) -> None:
+    sizes: dict[int, dict[int, tuple[str, int, int]]] = {}
+    options = ("trainer.max_steps=500", "trainer.save_freq=50", "trainer.save_limit=2")
+    with RealRun(PROGRAMS[program], toy, tmp_path / "run", *options) as run:
+        for step in (50, 100, 490):
+            run.wait_for(f"step {step}/500", 3000)
+            sizes[step] = measured(run.tree())
+        assert run.process.wait(600) == 0, run.text
+        assert run.left() == []
+    rows = []
+    for pid, (name, memory, handles) in sizes[490].items():
+        _, before, opened = sizes[50].get(pid, sizes[100].get(pid, (name, memory, handles)))
+        rows.append(f"{name} {before / 1e6:.0f} -> {memory / 1e6:.0f} MB, {opened} -> {handles} handles")
+        if name.startswith(("python", "ray::RemoteWorker", "raylet", "gcs_server")):
+            assert memory < 1.05 * before + 5e6 and handles <= opened + 5, rows
+    record_property("reliability", f"{program}, 500 steps: " + "; ".join(rows))
+
+
+def measured(processes: list[psutil.Process]) -> dict[int, tuple[str, int, int]]:
+    found = {}
+    for process in processes:
+        try:
+            name = process.cmdline()[0].rpartition("/")[2] if process.cmdline() else process.name()
+            found[process.pid] = (name, process.memory_info().rss, process.num_fds())
+        except psutil.Error:
+            continue
+    return found

@@ -1,0 +1,119 @@
+"""A LoRA policy's rollout: vLLM computes with the adapter itself, so that a change survives that would vanish in the
+last place of bf16 weights.
+"""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
+
+from tests.verl.workers.test_rollout import generated
+from tests.verl.workers.toy_task import ToyData
+
+pytestmark = pytest.mark.timeout(600)
+STEP = 1e-5  # one of Adam's, at the usual learning rate
+
+
+@pytest.fixture(scope="module")
+def bf16_folder(policy_folder, tmp_path_factory):
+    """A checkpoint whose weights are bf16 numbers, as on a GPU."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("bf16") / "policy"
+    shutil.copytree(policy_folder, folder)
+    weights = {name: weight.bfloat16().float() for name, weight in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return str(folder)
+
+
+def scored(policy, prompt, completions):
+    """fp32 log-probabilities of the completions, one after the other."""
+    from verl.models.packing import Group, pack_groups
+
+    ids = [torch.tensor(each.ids) for each in completions]
+    with torch.no_grad():
+        return policy(
+            pack_groups([Group(prompt.ids, ids, prompt.pixel_values, prompt.image_grid_thw)], policy.family)
+        ).log_probs
+
+
+def surviving(change, wanted):
+    """Which share of a change is there: 1 is all of it."""
+    return (change @ wanted / (wanted @ wanted)).item()
+
+
+def rollout_main(_, folder, port, modules):
+    """In a process of its own, for vLLM changes the one it lives in."""
+    os.environ |= {
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=0, world_size=1)
+    from verl.config.worker_sections import ModelConfig, RolloutConfig
+    from verl.models.lora import adapter_weights, disable_adapter, lora_layers, merged_weights
+    from verl.models.policy import load_policy
+    from verl.workers.actor import lora_options
+    from verl.workers.adapter import MEMORY, PREFIX
+    from verl.workers.prompts import PromptBuilder
+    from verl.workers.rollout import RolloutEngine, Sampling
+
+    stale = MEMORY / f"{PREFIX}{2**30}_left"  # of a process that was killed
+    stale.mkdir(exist_ok=True)
+    model = ModelConfig(model_path=folder, lora_rank=64, lora_alpha=128, lora_target_modules=modules)
+    builder, lora = PromptBuilder(folder), lora_options(model)
+    config = RolloutConfig(prompt_length=600, response_length=24, max_num_seqs=16)
+    engine = RolloutEngine(config, model, "cpu", builder, lora)
+    torch.manual_seed(0)
+    policy = load_policy(folder, lora=lora, gradient_checkpointing=None).eval()
+    assert any(".visual." in name for name in lora_layers(policy.model)) is (modules != "all-linear")
+    prompt = builder.build(ToyData().example(2, 0))
+
+    def rollout():
+        engine.load_adapter(adapter_weights(policy.model))
+        engine.wake_kv_cache()
+        (drawn,) = generated(engine, prompt, Sampling(8, 1.0, 7))
+        with disable_adapter(policy.model):
+            base = scored(policy, prompt, drawn)
+        vllm = torch.cat([each.log_probs for each in drawn])
+        return drawn, base, vllm - base, scored(policy, prompt, drawn) - base
+
+    _, _, change, wanted = rollout()  # B is 0
+    assert change.abs().max() < 1e-5 and wanted.abs().max() == 0
+
+    for step in (1, 10, 1000):  # an adapter's size after so many
+        generator = torch.Generator().manual_seed(step)
+        for layer in lora_layers(policy.model).values():
+            weight = layer.lora_B["default"].weight
+            with torch.no_grad():
+                weight.copy_(torch.randn(weight.shape, generator=generator).sign() * STEP * step)
+        drawn, base, change, wanted = rollout()
+        print(f"{modules} {step}: {surviving(change, wanted):.4f}", (change - wanted).abs().max(), wanted.abs().max())
+        assert surviving(change, wanted) == pytest.approx(1.0, abs=0.01)
+        assert (change - wanted).abs().max() < 1e-5
+        if step == 1:
+            rounded = load_policy(folder, gradient_checkpointing=None).eval()
+            merged = {name: weight.bfloat16().float() for name, weight in merged_weights(policy.model)}
+            rounded.model.load_state_dict(merged, strict=False)
+            share = surviving(scored(rounded, prompt, drawn) - base, wanted)
+            print(f"merged into bf16: {share:.4f}")
+            assert share < 0.5
+    assert not list(MEMORY.glob(f"{PREFIX}*"))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("modules", ["all-linear", "q_proj, v_proj, down_proj, qkv"], ids=["language", "tower"])
+def test_small_changes_of_an_adapter_reach_vllm(bf16_folder, modules):
+    assert Path(bf16_folder).is_dir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.start_processes(rollout_main, args=(bf16_folder, port, modules), nprocs=1, start_method="spawn")

@@ -1,0 +1,117 @@
+"""The composition root: here, and only here, the engine meets the task, its data, reward and model settings.
+
+`data.name` and `worker.reward.compute_score` pick the task's parts by name or as package.module:name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from verl.config import Config, ConfigError, override
+
+if TYPE_CHECKING:
+    from verl.protocol import Scorer, Task
+
+
+def compose(config: Config, generates: bool = True) -> Task:
+    """Picks the data and the score that the configuration names.
+
+    Args:
+        generates: whether the workers generate and score.
+    """
+    from veason.data.training import build_training_data
+    from verl.protocol import Task
+
+    options = asdict(config.data)
+    validation = {**options, "train_files": config.data.val_files, "meta_file": config.data.val_meta_file, "mix": {}}
+    return Task(
+        data=partial(build_training_data, **options),
+        validation=partial(build_training_data, **validation) if config.data.val_files else None,
+        scorer=partial(_make_scorer, _scorer_options(config)) if generates else None,
+        draw=_draw_rollouts if generates else None,
+    )
+
+
+def _scorer_options(config: Config) -> dict[str, Any]:
+    """worker.reward without the key that the engine reads itself."""
+    options = asdict(config.worker.reward)
+    del options["on_scorer_error"]
+    return options
+
+
+def _make_scorer(options: dict[str, Any], device: str) -> Scorer:
+    from grpo_reward.scorer import build_scorer
+
+    return build_scorer(**options, device=device)
+
+
+def _draw_rollouts(scorer: Any, example: Any, responses: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+    from grpo_reward.pictures import draw_rollouts
+
+    return draw_rollouts(scorer, example, responses)
+
+
+def check_reward(config: Config) -> dict[str, str]:
+    """Checks worker.reward before anything is loaded; returns the packages that it needs, and for what.
+
+    Raises:
+        ConfigError: no such rule or tracker, or files of the tracker that are not named or not there.
+    """
+    from grpo_reward.scorer import check_reward
+
+    try:
+        return check_reward(**_scorer_options(config))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def check_frames(config: Config) -> None:
+    """Raises ConfigError for frames of a side that the policy cannot take."""
+    from veason.model_info import read_model_info
+
+    side = config.data.keyframe_resize
+    multiple = read_model_info(config.worker.actor.model.model_path or "").pixel_multiple
+    if side % multiple:
+        near = max(multiple, round(side / multiple) * multiple)
+        unit = f"{multiple}, the side of the policy's visual tokens in pixels"
+        raise ConfigError(f"data.keyframe_resize={side} is not a multiple of {unit}; nearest: {near}")
+
+
+def adopt_settings(config: Config) -> Config:
+    """A copy that asks in the wording of the checkpoint's veason.json where data.prompt_template is not set; says in
+    one line what else differs from it.
+    """
+    from veason.prompts import load_template
+    from veason.settings import read_settings
+
+    data, settings = config.data, read_settings(config.worker.actor.model.model_path or "")
+    if settings is None:
+        return config
+    template = None if data.prompt_template is None else load_template(data.prompt_template)
+    if not data.reasoning:  # the ablation asks in a wording of its own
+        template = template or load_template(None, reasoning=False)
+    given = {"prompt_template": template, "keyframe_resize": data.keyframe_resize, "frame_index": data.frame_index}
+    for line in settings.differences(**given):
+        print(f"data.{line}", flush=True)
+    return override(config, {"data.prompt_template": settings.prompt_template}) if template is None else config
+
+
+def settings_to_write(config: Config) -> dict[str, Any]:
+    """The content of veason.json for the checkpoints of this run."""
+    from veason.model_info import read_model_info
+    from veason.prompts import load_template
+    from veason.settings import read_settings, settings_of_training
+
+    path, reward = config.worker.actor.model.model_path or "", config.worker.reward
+    data, tracker = config.data, {"name": reward.tracker, **reward.tracker_options}
+    return settings_of_training(
+        read_settings(path),
+        load_template(data.prompt_template, data.reasoning),
+        data.keyframe_resize,
+        data.frame_index,
+        read_model_info(path).box_side,
+        tracker,
+    ).to_json()
