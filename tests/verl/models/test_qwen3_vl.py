@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,10 @@ from torch import nn
 from transformers import Qwen3VLConfig
 
 from tests.verl.models.test_packed_policy import CASES, SQUARE, TALL, WIDE, compare
-from tests.verl.models.tiny_qwen import random_group
+from tests.verl.models.tiny_qwen import IMAGE, random_group
 from tests.verl.models.tiny_qwen3 import tiny_config, tiny_model
 from verl.models.families import load_family
+from verl.models.lora import LoraOptions, add_lora, merged_weights
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import Policy
 from verl.models.qwen3_vl import Qwen3VL
@@ -124,9 +126,41 @@ def test_an_image_that_does_not_divide_is_refused() -> None:
         plan_vision([(1, 7, 4)], tiny_config().vision_config)
 
 
-def test_lora_reaches_the_layers_of_both_parts() -> None:
-    import re
+def test_positions_and_vision_tower_equal_transformers() -> None:
+    model, grids = tiny_model(), [SQUARE, TALL, WIDE, (2, 6, 6)]
+    group = random_group([3], grids, 1)
+    types = (group.prompt_ids[None] == IMAGE).int()
+    expected, delta = model.model.get_rope_index(
+        group.prompt_ids[None], mm_token_type_ids=types, image_grid_thw=group.image_grid_thw
+    )
+    family = load_family(model.config)
+    found, following = family.positions(group.prompt_ids, group.image_grid_thw)
+    assert torch.equal(found, expected[:, 0]) and following == len(group.prompt_ids) + delta.item()
+    with torch.no_grad():
+        images = model.model.get_image_features(group.pixel_values, group.image_grid_thw)
+        policy = Policy(model)
+        tokens, levels = family.encode_images(policy.model, group.pixel_values, family.plan_vision(grids))
+    torch.testing.assert_close(tokens, torch.cat(images.pooler_output), atol=1e-5, rtol=1e-5)
+    for level, theirs in zip(levels, images.deepstack_features, strict=True):
+        torch.testing.assert_close(level, torch.cat(theirs), atol=1e-5, rtol=1e-5)
 
+
+def test_merged_adapter_is_the_adapted_policy() -> None:
+    policy, merged = Policy(tiny_model()), tiny_model()
+    target = f"{policy.family.lora_language}|{policy.family.lora_vision}"
+    add_lora(policy.model, LoraOptions(rank=4, alpha=8, target=target))
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+        merged.load_state_dict(dict(merged_weights(policy.model)), strict=False)
+        batch = pack_groups(MIXED, policy.family)
+        adapted, expected, base = (each(batch).log_probs for each in (policy, Policy(merged), Policy(tiny_model())))
+    torch.testing.assert_close(adapted, expected, atol=1e-5, rtol=0.0)
+    assert (adapted - base).abs().max() > 1e-2
+
+
+def test_lora_reaches_the_layers_of_both_parts() -> None:
     policy = Policy(tiny_model())
     linear = [name for name, module in policy.model.named_modules() if isinstance(module, nn.Linear)]
     language = [name for name in linear if re.fullmatch(policy.family.lora_language, name)]

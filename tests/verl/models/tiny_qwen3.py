@@ -9,8 +9,8 @@ from tests.verl.models.tiny_qwen import END, IMAGE, START, VIDEO
 
 
 def tiny_config(tied: bool = True) -> Qwen3VLConfig:
-    """Three language layers whose heads are wider than hidden_size / heads, as in the 4B model; three vision blocks with
-    two deepstack levels, and a learned grid of 6 x 6 positions that no image of the tests fits exactly.
+    """Three language layers whose heads are wider than hidden_size / heads, as in the 4B model; three vision blocks
+    with two deepstack levels, and a learned grid of 6 x 6 positions that no image of the tests fits exactly.
     """
     text = {
         "vocab_size": 256,

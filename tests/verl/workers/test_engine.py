@@ -8,6 +8,7 @@ import pytest
 import ray
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, Qwen3VLForConditionalGeneration
 
 from tests.verl.workers import toy_task
 from tests.verl.workers.toy_task import ToyData, make_scorer
@@ -134,8 +135,6 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(run):
 
 
 def test_a_checkpoint_loads_with_transformers(run, policy_folder):
-    from transformers import AutoModelForImageTextToText
-
     folder = run["folder"] / "end/actor/huggingface"
     model, report = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
     start = AutoModelForImageTextToText.from_pretrained(policy_folder)
@@ -166,6 +165,26 @@ def test_tensor_parallel_engine_with_lora_and_a_scorer_that_fails(policy_folder)
             match="rank 1 failed in `collect_scores`: RuntimeError: toy/9: its responses could not be scored: OSError",
         ):
             engine.collect_scores([100, 101])
+
+
+def test_qwen3_vl_in_a_tensor_parallel_engine_goes_on_to_the_bit(qwen3_folder, tmp_path):
+    """Full weights over two ranks, in one engine of two: steps, a checkpoint, and a run that goes on from it."""
+    config = override(toy_config(qwen3_folder), {"worker.rollout.tensor_parallel_size": 2})
+    with RayEngine(config, Task(ToyData, scorer=make_scorer)) as engine:
+        first = step(engine, 0)
+        engine.save(str(tmp_path / "middle"))
+        second = step(engine, 1)
+    with RayEngine(config, Task(ToyData, scorer=make_scorer)) as engine:
+        engine.load(str(tmp_path / "middle"))
+        again = step(engine, 1)
+    assert max(metrics["rollout/log_prob_gap"] for _, metrics in (first, second)) < 1e-4
+    assert second[1]["actor/kl"] > 1e-7
+    assert [group.responses for group in second[0]] == [group.responses for group in again[0]]
+    assert second[1] == again[1]
+    model, report = AutoModelForImageTextToText.from_pretrained(
+        tmp_path / "middle/actor/huggingface", output_loading_info=True
+    )
+    assert type(model) is Qwen3VLForConditionalGeneration and not any(report[key] for key in report)
 
 
 def test_fine_tuning_needs_no_rollout_engine(policy_folder):
