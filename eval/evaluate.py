@@ -153,6 +153,7 @@ def make_header(config: EvaluateConfig, split: str, samples: int) -> dict[str, A
         "split": split,
         "samples": samples,
         "prompt": load_template(config.prompt_template),
+        "box_side": read_model_info(config.model_path).box_side,
         "model_sha256": folder_hash(config.model_path),
         "sam2_sha256": file_hash(weights) if config.tracker == "sam2" and weights.is_file() else None,
         "versions": {"python": platform.python_version(), **dict(_installed())},

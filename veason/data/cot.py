@@ -46,8 +46,9 @@ class CoTData(KeyframeTrainingData):
     Args:
         root: the benchmark's folder, or the records themselves; then the folder is the one that they were made from.
         meta_file: the records, as a path or relative to the folder; needed when `root` is the folder.
-        keyframe_resize: side in pixels of the square frames; it has to be the one that the records' boxes were made
-            for.
+        keyframe_resize: side in pixels of the square frames.
+        box_side: side of the square that boxes are asked for in; None: pixels of the frames. The records' boxes have to
+            be made for the same.
         exclude, prompt_template, on_bad_sample: as for `KeyframeTrainingData`.
         benchmark: what the records were made from (`data.options.benchmark`); by default ReVOS.
 
@@ -69,6 +70,7 @@ class CoTData(KeyframeTrainingData):
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
         benchmark: str | type[Benchmark] = ReVOS,
+        box_side: int | None = None,
     ) -> None:
         folder, path = Path(root), None if meta_file is None else Path(meta_file)
         if folder.is_file():
@@ -87,13 +89,16 @@ class CoTData(KeyframeTrainingData):
             prompt_template=prompt_template,
             on_bad_sample=on_bad_sample,
             benchmark=RecordedReVOS if cls is ReVOS else cls,
+            box_side=box_side,
         )
         for sample in self.samples:
-            recorded = self.records[sample.sample_id].get("keyframe_resize", keyframe_resize)
-            if recorded != keyframe_resize:
+            record = self.records[sample.sample_id]
+            pixels, relative = record.get("keyframe_resize", keyframe_resize), record.get("box_side")
+            if (relative or pixels) != (box_side or keyframe_resize):
+                made = f"for frames of {pixels} pixels" if relative is None else f"relative to a side of {relative}"
                 raise DataError(
-                    f"{sample.sample_id}: the record's boxes are for frames of {recorded} pixels, data.keyframe_resize "
-                    f"is {keyframe_resize}"
+                    f"{sample.sample_id}: the record's boxes are {made}, data.keyframe_resize is {keyframe_resize} "
+                    f"and data.box_side {'pixels' if box_side is None else box_side}"
                 )
 
     def _is_chosen(self, sample: VideoSample) -> bool:

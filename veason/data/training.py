@@ -51,6 +51,8 @@ class KeyframeTrainingData:
             be seen at load time, and gives the next good sample in its place later; either way it is counted and named
             in `skipped`.
         benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
+        box_side: side of the square that boxes are asked for in; None: pixels of the frames. The truth is always in
+            pixels of the frames.
 
     Attributes:
         seeded: whether an example depends on its seed.
@@ -75,11 +77,12 @@ class KeyframeTrainingData:
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
         benchmark: str | type[Benchmark] = "revos",
+        box_side: int | None = None,
     ) -> None:
         if on_bad_sample not in ("raise", "skip"):
             raise DataError(f"data.on_bad_sample is {on_bad_sample!r}; it can be raise or skip")
         self.sampled_frames, self.size, self.on_bad_sample = sampled_frames, keyframe_resize, on_bad_sample
-        self.template = load_template(prompt_template)
+        self.template, self.box_side = load_template(prompt_template), box_side
         self.skipped: dict[str, str] = {}
         excluded = read_exclusions(exclude)
         with gc_paused():
@@ -155,7 +158,7 @@ class KeyframeTrainingData:
                 )
             images.append(resize_frame(frame, self.size))
         messages, truth = self._messages(sample, times), self._truth(sample, times)
-        return Example(sample.sample_id, messages, images, truth, expression=sample.expression)
+        return Example(sample.sample_id, messages, images, truth, None, sample.expression, self.box_side)
 
     def _truth(self, sample: VideoSample, times: list[int]) -> GroundTruth:
         tracks = self.benchmark.checked_tracks(sample, times)
@@ -177,7 +180,7 @@ class KeyframeTrainingData:
         return training_frames(areas, self.sampled_frames, np.random.default_rng([seed, index]))
 
     def _messages(self, sample: VideoSample, times: list[int]) -> list[Message]:
-        return build_messages(sample.expression, times, self.template, (self.size, self.size))
+        return build_messages(sample.expression, times, self.template, (self.size, self.size), self.box_side)
 
     def _is_chosen(self, sample: VideoSample) -> bool:
         """Whether a sample of the split belongs to this data; a subclass may leave some out."""

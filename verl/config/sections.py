@@ -21,6 +21,7 @@ class DataConfig:
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
     sampled_frames: int = 6  # the published sampling rule's N (it gives at most N - 1 frames)
     keyframe_resize: int = 560  # side of the square frame that the model sees, in pixels
+    box_side: int | None = None  # boxes are relative to a square of this side; null: as the checkpoint writes them
     max_pixels: int = 12845056  # bounds of the image processor's smart resizing
     min_pixels: int = 3136
     max_prompt_length: int = 7100  # tokens; a longer prompt is refused by name when the data is loaded

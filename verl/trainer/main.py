@@ -83,18 +83,44 @@ def check_frames(config: Config) -> None:
         raise ConfigError(f"data.keyframe_resize={side} is not a multiple of {unit}; nearest: {near}")
 
 
+def adopt_box_side(config: Config, may_change: bool) -> Config:
+    """A copy whose `data.box_side` is the checkpoint's where it is not set.
+
+    Args:
+        may_change: whether a training may give boxes in another square than the one before it; fine-tuning may.
+
+    Raises:
+        ConfigError: it is set, and an earlier training has taught the checkpoint another one.
+    """
+    from veason.model_info import read_model_info
+
+    path, given, side = config.worker.actor.model.model_path or "", config.data.box_side, config.data.keyframe_resize
+    info = read_model_info(path)
+    if given is None:
+        return override(config, {"data.box_side": info.box_side})
+    if info.trained and not may_change and given != (info.box_side or side):
+        own = "pixels of the frames" if info.box_side is None else f"a square of {info.box_side}"
+        raise ConfigError(
+            f"data.box_side={given}, but {path}/veason.json says that its boxes are in {own}; leave it out"
+        )
+    return config
+
+
 def train(config: Config) -> None:
     """Runs GRPO as configured."""
     from verl.trainer.grpo import GRPO
 
-    run_loop(config, GRPO, compose(config), {"vllm": "rollout"} | check_reward(config))
+    run_loop(config, GRPO, {"vllm": "rollout"} | check_reward(config))
 
 
-def run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[str, str], held_out: float = 0.0) -> None:
+def run_loop(
+    config: Config, loop: type[Loop], packages: Mapping[str, str], generates: bool = True, held_out: float = 0.0
+) -> None:
     """Checks the machine, opens the data, starts the workers, runs the loop.
 
     Args:
         packages: import name of what must be installed -> what needs it.
+        generates: whether the workers generate and score.
         held_out: share of the training data kept for validation where there is no validation data.
     """
     from verl.trainer.machine import resolve_on_machine
@@ -103,8 +129,9 @@ def run_loop(config: Config, loop: type[Loop], task: Task, packages: Mapping[str
     from verl.trainer.run_log import RunLog
     from verl.workers.engine import RayEngine
 
-    config = resolve_on_machine(config, packages)
+    config = adopt_box_side(resolve_on_machine(config, packages), may_change=loop.trains_on_targets)
     check_frames(config)
+    task = compose(config, generates)
     prompts = open_prompts(config, task, held_out, loop.trains_on_targets)
     check_validation(config, prompts)
     plan = make_plan(config, len(prompts.order))

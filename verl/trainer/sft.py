@@ -65,7 +65,7 @@ class SFT(Loop):
 
 def train(config: Config) -> None:
     """Fine-tunes as configured."""
-    from verl.trainer.main import check_reward, compose, run_loop
+    from verl.trainer.main import check_reward, run_loop
 
     config = override(
         config,
@@ -78,7 +78,7 @@ def train(config: Config) -> None:
     )
     generates = config.sft.generate > 0
     packages = {"vllm": "sft.generate"} | check_reward(config) if generates else {}
-    run_loop(config, SFT, compose(config, generates), packages, held_out=config.sft.val_ratio)
+    run_loop(config, SFT, packages, generates, held_out=config.sft.val_ratio)
 
 
 if __name__ == "__main__":
