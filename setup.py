@@ -17,6 +17,7 @@ setup(
     packages=find_namespace_packages(
         include=[f"{name}{rest}" for name in PACKAGES for rest in ("", ".*")],
     ),
+    entry_points={"console_scripts": ["veason = veason.cli:main"]},
     package_data={"": ["*.yaml", "*.json", "*.txt", "*.safetensors", "*.jinja", "*.html", "*.css", "*.js"]},
     # Dependencies are in requirements.txt (GPU) and requirements-cpu.lock (CPU): torch and vLLM have separate builds.
 )

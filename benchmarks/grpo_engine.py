@@ -25,7 +25,6 @@ from verl.workers.engine import RayEngine
 from verl.workers.generation import sampling_of
 from verl.workers.groups import StoredGroup
 from verl.workers.prompts import Prompt
-from verl.workers.rollout import vllm_prompt
 from verl.workers.scoring import Completions
 from verl.workers.worker import Worker
 
@@ -77,7 +76,13 @@ class BenchWorker(Worker):
         assert engine is not None
         with self.enter_rollout():
             examples = [self.data.example(request.index, request.seed) for request in requests]
-            prompts: Any = [vllm_prompt(self.prompts.raw_prompt_ids(example), example.images) for example in examples]
+            prompts: Any = [
+                {
+                    "prompt_token_ids": self.prompts.raw_prompt_ids(example),
+                    "multi_modal_data": {"image": example.images},
+                }
+                for example in examples
+            ]
             config = self.config.worker.rollout
             sampling = [engine.sampling_params(sampling_of(request, config, False)) for request in requests]
             start = time.perf_counter()
@@ -105,7 +110,8 @@ class BenchWorker(Worker):
         return super().update(advantages)
 
     def drop(self, uids: Sequence[int]) -> None:
-        super().drop([*uids, *(uid for uid in self.groups if uid >= SINGLES)])
+        singles = (uid for uid in self.groups if uid >= SINGLES)
+        super().drop([*uids, *(single for single in singles if (single - SINGLES) // 1000 in uids)])
 
     def _split(self, uid: int) -> list[tuple[int, StoredGroup]]:
         """Every response of a group as a group of its own."""
@@ -116,9 +122,7 @@ class BenchWorker(Worker):
             for number, (ids, log_probs) in enumerate(responses)
         ]
 
-    def _store(
-        self, uid: int, example: Example, prompt: Prompt, prompt_ids: Sequence[int], completions: Completions
-    ) -> None:
+    def _store(self, uid: int, example: Example, prompt: Prompt, completions: Completions) -> None:
         if self.fixed:
             draw = torch.Generator().manual_seed(uid)
             responses = [
@@ -126,7 +130,7 @@ class BenchWorker(Worker):
                 for each in completions.responses
             ]
             completions = replace(completions, responses=responses)
-        super()._store(uid, example, prompt, prompt_ids, completions)
+        super()._store(uid, example, prompt, completions)
 
 
 def _single(uid: int, number: int) -> int:

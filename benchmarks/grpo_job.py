@@ -21,7 +21,7 @@ from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.packing import model_config
 from grpo_reward.reward_score import Breakdown
-from grpo_reward.scorer import RewardScorer, build_scorer
+from grpo_reward.scorer import PreparedExample, RewardScorer, build_scorer
 from veason.answers import format_answer
 from veason.data.examples import Example, GroundTruth
 from veason.prompts import build_messages
@@ -47,8 +47,6 @@ class GRPOJob:
     Attributes:
         prompts, rollouts: per step and per prompt; tokens: of every response.
         side: of a frame, pixels; at 560 a prompt has about 2,650 tokens.
-        budget: tokens of a micro-batch.
-        cache_gib: keys and values of the rollout engine.
         size: of the policy: "3b", "7b", or "tiny" for a machine without a GPU.
         compile_tracker: compile SAM 2, as a real run does: two more minutes at the start, a second less a step.
     """
@@ -57,13 +55,11 @@ class GRPOJob:
     rollouts: int = 8
     tokens: int = 512
     side: int = 560
-    budget: int = 14_000
-    cache_gib: float = 6.0
     size: str = "3b"
     compile_tracker: bool = False
 
 
-TINY = GRPOJob(prompts=2, rollouts=2, tokens=8, side=112, budget=2000, size="tiny")
+TINY = GRPOJob(prompts=2, rollouts=2, tokens=8, side=112, size="tiny")
 
 
 def scratch_folder(size: str) -> tempfile.TemporaryDirectory[str]:
@@ -153,14 +149,17 @@ class WellFormedAnswers:
     def __init__(self, scorer: RewardScorer, alone: bool = False) -> None:
         self.scorer, self.alone = scorer, alone
 
-    def score(self, example: Example, responses: Sequence[str]) -> list[Breakdown]:
+    def prepare(self, example: Example) -> Example | PreparedExample:
+        return example if self.alone else self.scorer.prepare(example)
+
+    def score(self, example: Example | PreparedExample, responses: Sequence[str]) -> list[Breakdown]:
         answers = self._answers(example, len(responses))
         if self.alone:
             return [score for answer in answers for score in self.scorer.score(example, [answer])]
         return self.scorer.score(example, answers)
 
     def score_groups(
-        self, groups: Sequence[tuple[Example, Sequence[str]]]
+        self, groups: Sequence[tuple[Example | PreparedExample, Sequence[str]]]
     ) -> Sequence[Sequence[Breakdown] | Exception]:
         if self.alone:
             return [self.score(*group) for group in groups]
@@ -168,7 +167,8 @@ class WellFormedAnswers:
         return self.scorer.score_groups(answers)
 
     @staticmethod
-    def _answers(example: Example, count: int) -> list[str]:
+    def _answers(prepared: Example | PreparedExample, count: int) -> list[str]:
+        example = prepared.example if isinstance(prepared, PreparedExample) else prepared
         assert example.truth is not None
         draw = random.Random(example.sample_id)
         x1, y1, x2, y2 = example.truth.boxes[0][0]
@@ -199,12 +199,21 @@ def plain_tracker(sam2_config: str, device: str | torch.device, dtype: torch.dty
     return Sam2Tracker.from_files(sam2_config, RANDOM, device, dtype, compile_options=options)
 
 
-def make_config(job: GRPOJob, folder: Path, policy: Path, gpus: int, further: Sequence[str] = ()) -> Config:
-    """The published recipe on `gpus` GPUs, everything resident that an 80 GB card has room for; the run's folder is
-    `folder`.
+def recipe_of(size: str, gpus: int) -> str:
+    """The recipe that a job runs by when none is named."""
+    if size == "7b":
+        return "video_seg_zero_7b_keyframe_sam_sft_mod"
+    return "grpo_3b_140gb" if gpus == 1 else "grpo_3b_two_gpus_140gb"
+
+
+def make_config(
+    job: GRPOJob, folder: Path, policy: Path, gpus: int, further: Sequence[str] = (), recipe: str | None = None
+) -> Config:
+    """A recipe with the job's prompts, lengths and random weights on `gpus` GPUs; the run's folder is `folder`.
 
     Args:
         further: overrides of the command line.
+        recipe: name of a file of configs/; by default that of `recipe_of`.
     """
     overrides = {
         "data.train_files": "noise",
@@ -212,13 +221,8 @@ def make_config(job: GRPOJob, folder: Path, policy: Path, gpus: int, further: Se
         "data.max_response_length": job.tokens,
         "worker.actor.global_batch_size": job.prompts,
         "worker.actor.model.model_path": policy,
-        "worker.actor.max_tokens_per_micro_batch": job.budget,
-        "worker.actor.offload.param_offload": "false",
-        "worker.actor.offload.optimizer_offload": "false",
         "worker.rollout.n": job.rollouts,
         "worker.rollout.ignore_eos": "true",
-        "worker.rollout.tensor_parallel_size": gpus,
-        "worker.rollout.kv_cache_gib": job.cache_gib,
         "worker.rollout.max_num_seqs": job.prompts * job.rollouts,
         "worker.reward.sam2_checkpoint": RANDOM,
         "trainer.device": "cuda" if torch.cuda.is_available() else "cpu",
@@ -226,9 +230,10 @@ def make_config(job: GRPOJob, folder: Path, policy: Path, gpus: int, further: Se
         "trainer.save_checkpoint_path": folder,
         "trainer.logger": "[]",
     }
-    name = "7b" if job.size == "7b" else "3b"
-    recipe = Path(__file__).parents[1] / "configs" / f"video_seg_zero_{name}_keyframe_sam_sft_mod.yaml"
-    config = load_config([f"config={recipe}", *(f"{key}={value}" for key, value in overrides.items()), *further])
+    if job.size == "tiny":
+        overrides |= {"worker.actor.max_tokens_per_micro_batch": 2000, "worker.rollout.kv_cache_gib": "null"}
+    file = Path(__file__).parents[1] / "configs" / f"{recipe or recipe_of(job.size, gpus)}.yaml"
+    config = load_config([f"config={file}", *(f"{key}={value}" for key, value in overrides.items()), *further])
     if job.size == "tiny":
         write_tracker(policy / "tracker")
         files = {"sam2_config": str(policy / "tracker" / "sam2_tiny.yaml"), "sam2_checkpoint": RANDOM}

@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--gpus", default="1", help="counts, comma-separated; other than 1: the job alone, on each")
     parser.add_argument("--weak", action="store_true", help="with several counts: the job's prompts on every GPU")
     parser.add_argument("--size", default="3b", choices=("3b", "7b", "tiny"), help="tiny: a small job, for a CPU")
+    parser.add_argument("--recipe", help="a file of configs/ without its ending; default: by size and number of GPUs")
     parser.add_argument("--published_prompts", type=int, help="prompts of the published schedule's step; default: all")
     parser.add_argument("--trl_seconds", type=int, default=240, help="after which TRL's process is ended")
     parser.add_argument("--compile_tracker", action="store_true", help="two minutes at the start, a second less a step")
@@ -82,7 +83,7 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> None:
         raise SystemExit("--parts: bare, per_gpu and published are compared with ours, name it too")
     # the job of the comparison with TRL
     small = job if job.size == "tiny" else replace(job, prompts=4, rollouts=8, tokens=256)
-    config = make_config(job, folder, folder / "policy", 1, args.overrides)
+    config = make_config(job, folder, folder / "policy", 1, args.overrides, args.recipe)
     task = make_task(job, config)
     with BenchEngine(config, task) as engine:
         loop, device = open_loop(config, task, engine, folder / "log"), engine.device_name
@@ -185,7 +186,7 @@ def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argpar
     for number, count in enumerate(counts):
         whole = replace(job, prompts=job.prompts * count) if args.weak else job
         overrides = ["worker.rollout.tensor_parallel_size=1", *args.overrides] if args.weak else args.overrides
-        config = make_config(whole, folder / str(number), folder / "policy", count, overrides)
+        config = make_config(whole, folder / str(number), folder / "policy", count, overrides, args.recipe)
         task = make_task(whole, config)
         with BenchEngine(config, task) as engine:
             engine.fix_responses()

@@ -25,9 +25,12 @@ import torch
 from veason.answers import format_answer
 from veason.pipeline import Segmenter
 from veason.policy import Question
-from veason.predict import MAX_FRAMES, predict, read_input
+from veason.predict import predict
+from veason.prediction.clips import Clip
+from veason.pretrained import MAX_FRAMES
 from veason.toy import tiny_tracker
 from veason.tracking.sam2.tracker import Sam2Tracker
+from veason.video import open_video
 
 
 class ScriptedPolicy:
@@ -92,14 +95,9 @@ def main() -> None:
         print(f"loaded: {resident():.0f} MB", flush=True)
         monitor, started = MemoryMonitor(), time.perf_counter()
         monitor.start()
-        frames, fps = read_input(str(folder / "clip.mp4"), None, folder)
-        predict(
-            Segmenter(ScriptedPolicy(options.frames), tracker),
-            frames,
-            ["the first thing", "the second thing"],
-            folder / "out",
-            fps,
-        )
+        clip = Clip(str(folder / "clip.mp4"), ("the first thing", "the second thing"))
+        segmenter = Segmenter(ScriptedPolicy(options.frames), tracker)
+        predict(segmenter, open_video(clip.video), clip, folder / "out")
         seconds = time.perf_counter() - started
         monitor.stopped.set()
         masks = sum(1 for _ in (folder / "out").glob("*/masks/*.png"))

@@ -134,8 +134,8 @@ def measure_parts(policy: Policy, group: Group, device: str) -> None:
     length, head_dim = batch.input_ids.shape[1], text.hidden_size // text.num_attention_heads
     heads = (text.num_attention_heads, text.num_key_value_heads, text.num_key_value_heads)
     options = {"device": device, "dtype": dtype, "requires_grad": True}
-    tensors = [torch.randn(1, count, length, head_dim, **options) for count in heads]
-    mask = packed_mask(batch)
+    tensors = [torch.randn(length, count, head_dim, **options) for count in heads]
+    mask = packed_mask(batch, dtype)
 
     def attention() -> None:
         packed_attention(*tensors, mask).sum().backward()
@@ -145,11 +145,11 @@ def measure_parts(policy: Policy, group: Group, device: str) -> None:
     def output_layer() -> None:
         token_log_probs(hidden, policy.model.lm_head.weight, batch.labels)[0].sum().backward()
 
-    computed = f"{100 - mask.sparsity():.0f} % of the blocks" if isinstance(mask, BlockMask) else "by segments"
+    computed = f"{100 - mask.sparsity():.0f} % of the blocks" if isinstance(mask, BlockMask) else type(mask).__name__
     print(f"sequence of {length} tokens, {len(batch.labels)} labels; parts alone, forward + backward, {dtype}:")
     host = seconds(lambda: pack_groups([group], policy.family))
     print(f"  packing on the host                     {1e3 * host:9.1f} ms")
-    print(f"  mask                                    {1e3 * seconds(lambda: packed_mask(batch)):9.1f} ms")
+    print(f"  mask                                    {1e3 * seconds(lambda: packed_mask(batch, dtype)):9.1f} ms")
     print(f"  vision tower, no checkpointing          {1e3 * seconds(tower):9.1f} ms")
     print(f"  attention of one layer, {computed:16s} {1e3 * seconds(attention):9.1f} ms")
     print(f"  log-probabilities from hidden states    {1e3 * seconds(output_layer):9.1f} ms", flush=True)

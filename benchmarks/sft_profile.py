@@ -121,9 +121,9 @@ class Profile:
         text = self.config.text_config
         heads = (text.num_attention_heads, text.num_key_value_heads, text.num_key_value_heads)
         size, length = text.hidden_size // text.num_attention_heads, batch.input_ids.shape[1]
-        tensors = [self._new(1, length, count, size).transpose(1, 2).requires_grad_() for count in heads]
+        tensors = [self._new(length, count, size).requires_grad_() for count in heads]
         query, key, value = tensors
-        mask, direction = packed_mask(batch), torch.randn_like(query)
+        mask, direction = packed_mask(batch, query.dtype), torch.randn_like(query)
 
         def both() -> None:  # a compiled backward pass cannot be run twice over one forward pass
             torch.autograd.grad(packed_attention(query, key, value, mask), tensors, direction)
@@ -179,8 +179,9 @@ def useful_flops(config: Any, rank: int, batches: Sequence[PackedBatch]) -> floa
     adapter = 2.0 * rank * text.num_hidden_layers * (2 * 2 * width + 2 * (width + kv) + 3 * (width + inner))
     total = 0.0
     for batch in batches:
-        for prompt, response in zip(batch.spans[0::2], batch.spans[1::2]):
-            tokens = prompt.end - prompt.start, response.end - response.start
+        responses = [span for span in batch.spans if span.prompt_end > span.prompt_start]
+        for response in responses:
+            tokens = response.prompt_end - response.prompt_start, response.end - response.start
             total += 2 * flops.group(tokens[0], [tokens[1]], []) + 3 * adapter * sum(tokens)
         total += flops.patch * batch.pixel_values.shape[0]
     return total

@@ -29,8 +29,8 @@ from tqdm import tqdm
 from eval.metrics import MetricsConfig, complete, score
 from eval.options import EvaluateConfig, parse_overrides
 from eval.records import PredictionRecord
+from eval.remote_worker import RemoteEvaluationWorker
 from eval.run_folder import RunFolder
-from eval.worker import EvaluationWorker
 from veason.data import open_benchmark
 from veason.errors import DataError
 from veason.frames import check_side
@@ -39,6 +39,7 @@ from veason.policy import check_checkpoint
 from veason.prompts import load_template
 from veason.tracking import check_tracker
 from verl.config import ConfigError
+from verl.process_output import driver_log, library_messages_to
 
 # Distributions whose versions a run's header records; vllm has another name on the CPU.
 PACKAGES = [
@@ -93,12 +94,12 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
         RuntimeError: a worker died, or could not start (weights that do not fit, no memory).
     """
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=True)
+        ray.init(include_dashboard=False, configure_logging=False)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if gpus and (config.workers or 1) > gpus:
         raise ConfigError(f"workers={config.workers}, but there are {gpus} GPUs: one worker has one")
     count = min(config.workers or gpus or 1, len(indices))
-    actor = ray.remote(num_gpus=1 if gpus else 0, num_cpus=0)(EvaluationWorker)
+    actor = ray.remote(num_gpus=1 if gpus else 0, num_cpus=0)(RemoteEvaluationWorker)
     workers = [actor.remote(config, rank) for rank in range(count)]
     queue = sample_batches(indices, config.batch_size, count)
     busy: dict[ray.ObjectRef, int] = {}
@@ -111,7 +112,9 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
     try:
         for rank in range(count):
             submit(rank)
-        with tqdm(total=len(indices), unit="sample", smoothing=0.1) as bar:
+        # where it is no terminal, a line a minute
+        pause = 0.1 if sys.stderr.isatty() else 60.0
+        with tqdm(total=len(indices), unit="sample", smoothing=0.1, mininterval=pause) as bar:
             while busy:
                 (ready,), _ = ray.wait(list(busy), num_returns=1)
                 rank = busy.pop(ready)
@@ -187,7 +190,8 @@ def _installed() -> Iterator[tuple[str, str]]:
 def main(arguments: Sequence[str]) -> int:
     try:
         config = parse_overrides(EvaluateConfig, arguments)
-        evaluate(config)
+        with library_messages_to(driver_log(config.output_path)):
+            evaluate(config)
         if config.score and open_benchmark(config.benchmark, config.data_path, config.split, check=False).has_truth:
             print(score(complete(MetricsConfig(config.output_path, config.data_path))))
     except (ConfigError, DataError) as error:

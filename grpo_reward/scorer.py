@@ -48,14 +48,26 @@ class RewardScorer:
         self.rule, self.tracker, self.on_tracker_error = rule, tracker, on_tracker_error
         self.skipped = 0
 
-    def score(self, example: Example, responses: Sequence[str]) -> list[Breakdown]:
+    def prepare(self, example: Example) -> PreparedExample:
+        """The example with what the tracker computes of its frames alone; `score` takes it in the example's place."""
+        frames: Sequence[np.ndarray] = frames_of(example)
+        if self.tracker is not None and self.rule.boxes is not None:
+            try:
+                frames = self.tracker.prepare(frames)
+            except Exception as error:  # tracking itself is tried twice, from the frames
+                log.warning("the tracker failed on the frames of %s, retried: %s", example.sample_id, repr(error))
+        return PreparedExample(example, frames)
+
+    def score(self, example: Example | PreparedExample, responses: Sequence[str]) -> list[Breakdown]:
         """Score the responses to one prompt, in order."""
         (scores,) = self.score_groups([(example, responses)])
         if isinstance(scores, TrackerError):
             raise scores
         return scores
 
-    def score_groups(self, groups: Sequence[tuple[Example, Sequence[str]]]) -> list[list[Breakdown] | TrackerError]:
+    def score_groups(
+        self, groups: Sequence[tuple[Example | PreparedExample, Sequence[str]]]
+    ) -> list[list[Breakdown] | TrackerError]:
         """Score several prompts' responses, their clips tracked together.
 
         Returns:
@@ -64,6 +76,20 @@ class RewardScorer:
         parsed = [ParsedGroup.parse(self.rule, example, responses) for example, responses in groups]
         tracked = self._track_groups(parsed)
         return [self._score_group(group, masks) for group, masks in zip(parsed, tracked, strict=True)]
+
+    def tracked_contexts(self, example: Example, responses: Sequence[str]) -> list[RewardContext]:
+        """The responses with their tracked masks, as the parts see them, for pictures.
+
+        Raises:
+            TrackerError: the tracker failed twice, with on_tracker_error=raise.
+        """
+        group = ParsedGroup.parse(self.rule, example, responses)
+        (masks,) = self._track_groups([group])
+        if isinstance(masks, TrackerError):
+            if self.on_tracker_error == "raise":
+                raise masks
+            return group.contexts
+        return group.with_masks(masks)
 
     def _score_group(
         self, group: ParsedGroup, masks: list[torch.Tensor] | TrackerError
@@ -99,7 +125,7 @@ class RewardScorer:
         gc.collect()
         torch.cuda.empty_cache()  # nothing where CUDA is not in use
         try:
-            return self._track([group], group.size)[0]
+            return self._track([replace(group, frames=frames_of(group.example))], group.size)[0]
         except Exception as error:
             failed = TrackerError(f"the tracker failed twice on {group.sample_id}: {error!r}")
             failed.__cause__ = error
@@ -107,7 +133,19 @@ class RewardScorer:
 
     def _track(self, groups: Sequence[ParsedGroup], size: tuple[int, int]) -> list[list[torch.Tensor]]:
         assert self.tracker is not None
-        return self.tracker.track_groups_on_device([(group.frames(), group.box_prompts) for group in groups], size)
+        return self.tracker.track_groups_on_device([(group.frames, group.box_prompts) for group in groups], size)
+
+
+@dataclass(frozen=True)
+class PreparedExample:
+    """An example, and its frames as the tracker takes them (`Tracker.prepare`)."""
+
+    example: Example
+    frames: Sequence[np.ndarray]
+
+    @property
+    def sample_id(self) -> str:
+        return self.example.sample_id
 
 
 @dataclass(frozen=True)
@@ -115,12 +153,15 @@ class ParsedGroup:
     """The responses to one prompt as the rule parses them, with one box prompt or None per response."""
 
     example: Example
+    frames: Sequence[np.ndarray]
     contexts: list[RewardContext]
     prompts: list[BoxPrompt | None]
 
     @classmethod
-    def parse(cls, rule: Rule, example: Example, responses: Sequence[str]) -> ParsedGroup:
+    def parse(cls, rule: Rule, example: Example | PreparedExample, responses: Sequence[str]) -> ParsedGroup:
         """Raises ValueError when the example has no truth."""
+        prepared = example if isinstance(example, PreparedExample) else PreparedExample(example, frames_of(example))
+        example, frames = prepared.example, prepared.frames
         truth = example.truth
         if truth is None:
             raise ValueError(f"{example.sample_id} has no truth to score against")
@@ -130,7 +171,7 @@ class ParsedGroup:
             RewardContext(response, each, truth, None, example.sample_id, example.expression)
             for response, each in zip(responses, parsed)
         ]
-        return cls(example, contexts, [rule.box_prompt(context) for context in contexts])
+        return cls(example, frames, contexts, [rule.box_prompt(context) for context in contexts])
 
     @property
     def sample_id(self) -> str:
@@ -147,9 +188,6 @@ class ParsedGroup:
         assert self.example.truth is not None
         height, width = self.example.truth.masks.shape[1:]
         return height, width
-
-    def frames(self) -> list[np.ndarray]:
-        return [np.asarray(image.convert("RGB")) for image in self.example.images]
 
     def with_masks(self, masks: Sequence[torch.Tensor]) -> list[RewardContext]:
         """The contexts with the masks of `box_prompts`; None for a response without one."""
@@ -174,6 +212,11 @@ def scale_boxes(parsed: ParsedResponse, box_side: int | None, truth: GroundTruth
     with np.errstate(over="ignore"):
         boxes = parsed.boxes * (np.array([width, height, width, height]) / box_side)
     return replace(parsed, boxes=np.nan_to_num(boxes, nan=np.nan))  # a box too large for a float stays finite
+
+
+def frames_of(example: Example) -> list[np.ndarray]:
+    """The images that the policy saw, uint8 [H, W, 3] RGB."""
+    return [np.asarray(image.convert("RGB")) for image in example.images]
 
 
 def check_on_tracker_error(value: str) -> None:

@@ -11,27 +11,26 @@ whether reward and J&F increased.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
+import termios
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from eval.report.command import ReportConfig, write_report
 from training_scripts.toy.recipes import ToyPaths, evaluation_overrides, recipe
 from veason.command_line import parse_arguments
-from veason.data import open_benchmark
-from veason.frames import read_frame
-from veason.masks import read_mask
-from veason.pictures import draw_boxes, overlay_masks, save_curves, save_picture, strip
 from verl.trainer.run_log import read_metrics
 
-PARTS = ("format", "keyframe", "spatial", "consistency")
-REWARD_METRICS = ("reward/mean", "val/reward/mean", *(f"part/{part}_mean" for part in PARTS))
 DEMO_MARKER = ".made-by-demo"  # a folder without it is never overwritten
 SHIPPED_POLICY = Path("weights/toy_policy")
 COLUMNS = {"Overall J": "J", "Overall F": "F", "Overall J&F": "J&F", "R binary": "R"}
@@ -55,18 +54,12 @@ class Demo:
         print(f"\n=== {stage}: python {' '.join(command[1:])}", flush=True)
         start = time.perf_counter()
         log_path = self.output / "logs" / f"{stage.replace(' ', '_')}.log"
-        with (
-            log_path.open("w") as log,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
-        ):
-            assert process.stdout is not None
-            for line in process.stdout:
-                log.write(line)
-                print(line, end="", flush=True)
-        if process.returncode:
-            print(f"demo: stage '{stage}' failed with status {process.returncode}; see {log_path}", file=sys.stderr)
-            raise SystemExit(process.returncode)
+        status = run_logged(command, log_path)
+        if status:
+            print(f"demo: stage '{stage}' failed with status {status}; see {log_path}", file=sys.stderr)
+            raise SystemExit(status)
         self.seconds[stage] = time.perf_counter() - start
+        print(f"{stage}: {self.seconds[stage]:.0f} s", flush=True)
 
     def make_data(self) -> None:
         revos = self.paths.world / "ReVOS"
@@ -136,6 +129,38 @@ class Demo:
         return self.output / "grpo" / f"global_step_{self.steps}" / "actor" / "huggingface"
 
 
+def run_logged(command: Sequence[str], log_path: Path) -> int:
+    """Runs a command; what it writes goes to the console and to a file. Returns its exit status.
+
+    On a terminal the command has one of its own, so that it shows its progress bars; of a bar the file keeps the last
+    state.
+    """
+    reading, writing = pty.openpty() if sys.stdout.isatty() else os.pipe()
+    if sys.stdout.isatty():
+        termios.tcsetwinsize(writing, termios.tcgetwinsize(sys.stdout.fileno()))
+    with log_path.open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(command, stdout=writing, stderr=writing)
+        os.close(writing)
+        left = b""
+        while chunk := _read(reading):
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.flush()
+            *lines, left = (left + chunk).split(b"\n")
+            log.writelines(line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace") + "\n" for line in lines)
+        os.close(reading)
+        return process.wait()
+
+
+def _read(descriptor: int) -> bytes:
+    """Up to 64 KiB; nothing at the end, which a terminal reports as an error."""
+    try:
+        return os.read(descriptor, 1 << 16)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return b""
+
+
 def workers() -> int:
     """One worker on a GPU; two on a CPU, so that the demo covers data parallelism."""
     return 1 if torch.cuda.is_available() else 2
@@ -179,58 +204,38 @@ def main() -> None:
 
 
 def report(demo: Demo) -> None:
-    """Prints scores, times, output paths and the summary; draws the reward curve and a prediction."""
-    rows = read_metrics(demo.output / "grpo")
-    points = {name: [(row["step"], row[name]) for row in rows if name in row] for name in REWARD_METRICS}
-    curves = {name: tuple(zip(*found)) for name, found in points.items() if found}
-    curve = save_curves(demo.output / "reward.png", curves)
-    overlay = draw_prediction(demo, demo.output / "prediction.png")
-    before, after = demo.scores("before"), demo.scores("after")
-    print("\n| held-out videos, percent  | J    | F    | J&F  | R    |")
-    print("| ------------------------- | ---- | ---- | ---- | ---- |")
-    for when, scores in (("before", before), ("after", after)):
-        values = ("  - " if value is None else f"{value:4.1f}" for value in scores.values())
-        print(f"| {when + ' GRPO':25} | {' | '.join(values)} |")
-    print("\n| stage                     | seconds |\n| ------------------------- | ------- |")
-    for stage, seconds in [*demo.seconds.items(), ("total", sum(demo.seconds.values()))]:
-        print(f"| {stage:25} | {seconds:7.1f} |")
-    print(f"\nreward curve: {curve}\nprediction: {overlay}\npolicy after GRPO: {demo.trained_policy}\n")
-    first, *_, last = (row["val/reward/mean"] for row in rows if "val/reward/mean" in row)
-    print(f"GRPO started from {demo.paths.policy}.")
-    print("\n".join(summary((first, last), (before["J&F"] or 0.0, after["J&F"] or 0.0))))
+    """Writes the pages of the run and of its evaluations; prints one table, a sentence, and where the page is."""
+    before, after = demo.evaluation("before"), demo.evaluation("after")
+    write_report(ReportConfig(str(after), against=str(before), pictures=40))
+    page = write_report(ReportConfig(str(demo.output / "grpo"), evaluation=f"{before},{after}"))
+    rewards = [row["val/reward/mean"] for row in read_metrics(demo.output / "grpo") if "val/reward/mean" in row]
+    numbers = {"reward, 0 to 5": (rewards[0], rewards[-1])}
+    scores = demo.scores("before"), demo.scores("after")
+    numbers |= {f"{title}, percent": (scores[0][title] or 0.0, scores[1][title] or 0.0) for title in COLUMNS.values()}
+    print("\n".join(["", *table(numbers), "", sentence(demo, numbers), "", f"report: {page}"]))
 
 
-def summary(rewards: tuple[float, float], scores: tuple[float, float]) -> list[str]:
-    """One line each about the change of reward and J&F from before to after, whichever their sign."""
-    lines = []
-    for name, (old, new), form in (
-        ("Mean reward of greedy answers on held-out videos (0 to 5)", rewards, "{:.2f}"),
-        ("J&F on held-out videos, percent", scores, "{:.1f}"),
-    ):
-        change = (
-            f"increased by {form.format(new - old)}" if new > old else f"did NOT increase ({form.format(new - old)})"
-        )
-        lines.append(f"{name}: {form.format(old)} -> {form.format(new)}, {change}.")
+def table(numbers: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Markdown: a row per number, before and after GRPO."""
+    lines = [
+        "| held-out videos  | before GRPO | after GRPO | change |",
+        "| ---------------- | ----------- | ---------- | ------ |",
+    ]
+    for name, (old, new) in numbers.items():
+        lines.append(f"| {name:16} | {old:11.2f} | {new:10.2f} | {new - old:+6.2f} |")
     return lines
 
 
-def draw_prediction(demo: Demo, path: Path) -> Path:
-    """Draws the best prediction as a strip of frames, with the boxes on the keyframe."""
-    run = demo.evaluation("after")
-    present = [score for score in json.loads((run / "metrics.json").read_text())["samples"] if score["type_id"] != 2]
-    best = max(present, key=lambda score: score["J"])
-    records = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()[1:]]
-    record = next(record for record in records if record["sample_id"] == best["sample_id"])
-    benchmark = open_benchmark("revos", demo.paths.world / "ReVOS", None)
-    sample = next(sample for sample in benchmark.samples if sample.sample_id == best["sample_id"])
-    pictures, labels = [], []
-    for index in record["shown"]:
-        mask = read_mask(run / record["result_dir"] / f"{sample.frames[index]}.png")
-        picture = overlay_masks(read_frame(benchmark.frame_path(sample, index)), mask)
-        is_keyframe = index == record["keyframe"]
-        pictures.append(draw_boxes(picture, record["boxes"]) if is_keyframe else picture)
-        labels.append(f"{index} s{' keyframe' if is_keyframe else ''}")
-    return save_picture(path, strip(pictures, labels, columns=4))
+def sentence(demo: Demo, numbers: Mapping[str, tuple[float, float]]) -> str:
+    """What GRPO changed, whichever the sign."""
+    changes = []
+    for name, label, digits in (("reward, 0 to 5", "mean reward of greedy answers", 2), ("J&F, percent", "J&F", 1)):
+        old, new = numbers[name]
+        word = "increased" if new > old else "did NOT increase"
+        changes.append(f"the {label} {word} from {old:.{digits}f} to {new:.{digits}f}")
+    minutes = sum(demo.seconds.values()) / 60
+    start = f"In {demo.steps} steps of GRPO from {demo.paths.policy}"
+    return f"{start} {' and '.join(changes)} (on held-out videos; {minutes:.1f} minutes for all stages)."
 
 
 if __name__ == "__main__":

@@ -5,6 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
+
+from veason.errors import DataError
+from veason.resolve import nearest
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, as a `DataError`, and names the option that may be meant."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split(" ")[0]
+        if unknown != message and unknown.startswith("-"):
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            message = f"{unknown.partition('=')[0]} is no option{nearest(unknown.partition('=')[0], known)}"
+        raise DataError(f"{message.removeprefix('argument ')} (--help lists the options)")
 
 
 def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -1,30 +1,40 @@
-"""Draws boxes and masks on frames, strips of frames, and curves; for the audit, the teacher, reports and the demo."""
+"""Draws boxes, masks and labels on frames, and strips of frames; for the audit, the teacher, reports and the demo.
+
+Colours are those of Okabe and Ito (jfly.uni-koeln.de/color), which colour-blind people tell apart.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cache
 from os import PathLike
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 
 RED: Colour = (255, 0, 0)
-# Distinct on most videos, in the order in which objects get them.
+WHITE: Colour = (255, 255, 255)
+BLACK: Colour = (0, 0, 0)
+PREDICTED: Colour = (240, 160, 0)  # orange
+TRUE: Colour = (86, 190, 245)  # sky blue
+# In the order in which objects get them.
 PALETTE = (
-    (230, 57, 70),
-    (42, 157, 244),
-    (255, 190, 11),
-    (60, 179, 113),
-    (186, 85, 211),
-    (255, 127, 80),
-    (64, 224, 208),
+    (240, 160, 0),
+    (86, 190, 245),
+    (204, 121, 167),
+    (240, 228, 66),
+    (0, 158, 115),
+    (213, 94, 0),
+    (0, 114, 178),
     (199, 199, 199),
 )
+FONT_SIZE = 15  # pixels
 
 
 def draw_boxes(
@@ -45,12 +55,12 @@ def draw_boxes(
         if x2 > x1 and y2 > y1:
             cv2.rectangle(out, (x1, y1), (x2, y2), colour, width)
             if label:
-                write_label(out, label, (x1, max(y1 - 4, 12)), colour)
+                write_label(out, label, (x1, max(y1 - FONT_SIZE - 4, 0)), colour)
     return out
 
 
 def overlay_masks(
-    frame: np.ndarray, masks: np.ndarray, opacity: float = 0.5, palette: Sequence[tuple[int, int, int]] = PALETTE
+    frame: np.ndarray, masks: np.ndarray, opacity: float = 0.5, palette: Sequence[Colour] = PALETTE
 ) -> np.ndarray:
     """A copy of the frame with each object tinted in a colour of its own, its outline in full colour.
 
@@ -71,15 +81,29 @@ def overlay_masks(
         inside, colour = mask != 0, palette[number % len(palette)]
         tint = (1 - opacity) * out[inside] + opacity * np.array(colour)
         out[inside] = tint.round().astype(np.uint8)
-        outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(out, outlines, -1, colour, 1)
+        cv2.drawContours(out, _outlines(inside), -1, colour, 1)
     return out
 
 
-def write_label(picture: np.ndarray, text: str, corner: tuple[int, int], colour: Colour = (255, 255, 255)) -> None:
-    """Write text into the picture, with a dark outline; `corner` is the lower left of its first letter."""
-    for stroke, width in (((0, 0, 0), 3), (colour, 1)):
-        cv2.putText(picture, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.45, stroke, width, cv2.LINE_AA)
+def draw_outline(frame: np.ndarray, mask: np.ndarray, colour: Colour) -> np.ndarray:
+    """A copy of the frame with the outline of a mask, in a dark border so that it is seen on any ground.
+
+    Args:
+        frame: uint8 [H, W, 3] RGB.
+        mask: [H, W]; every value but 0 is the object.
+    """
+    out = np.ascontiguousarray(frame).copy()
+    width = max(2, min(frame.shape[:2]) // 160)
+    for stroke, thickness in ((BLACK, width + 2), (colour, width)):
+        cv2.drawContours(out, _outlines(np.asarray(mask) != 0), -1, stroke, thickness)
+    return out
+
+
+def write_label(picture: np.ndarray, text: str, corner: tuple[int, int], colour: Colour = WHITE) -> None:
+    """Writes text into the picture, with a dark border; `corner` is the upper left of its first letter."""
+    drawn = Image.fromarray(picture)
+    ImageDraw.Draw(drawn).text(corner, text, fill=colour, font=_font(), stroke_width=2, stroke_fill=BLACK)
+    picture[:] = np.asarray(drawn)
 
 
 def strip(
@@ -103,7 +127,7 @@ def strip(
             np.ascontiguousarray(frame), (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         )
         if labels is not None:
-            write_label(cell, labels[number], (6, 16))
+            write_label(cell, labels[number], (6, 4))
         cells.append(cell)
     step = columns or len(cells)
     rows = [np.concatenate(cells[start : start + step], axis=1) for start in range(0, len(cells), step)]
@@ -118,8 +142,31 @@ def jpeg_url(picture: np.ndarray, quality: int = 75) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
 
 
+def add_title(picture: np.ndarray, title: str, legend: Sequence[tuple[str, Colour]] = ()) -> np.ndarray:
+    """The picture below a white band with a title and, for each colour, what it shows; a long title is cut."""
+    entries = [(title, None), *legend]
+    font, gap, square, x = _font(), 14, 12, 6
+    widths = [font.getlength(text) + (square + 5 if colour else 0) + gap for text, colour in entries]
+    rows, row_of, right = 1, [], float(x)
+    for width in widths:  # what does not fit goes to the next row
+        if right > x and right + width > picture.shape[1]:
+            rows, right = rows + 1, float(x)
+        row_of.append((rows - 1, right))
+        right += width
+    line = FONT_SIZE + 7
+    band = Image.new("RGB", (picture.shape[1], line * rows + 2), WHITE)
+    draw = ImageDraw.Draw(band)
+    for (text, colour), (row, left) in zip(entries, row_of):
+        if colour:
+            top = line * row + 6
+            draw.rectangle((left, top, left + square, top + square), fill=colour, outline=BLACK)
+            left += square + 5
+        draw.text((left, line * row + 3), text, fill=BLACK, font=font)
+    return np.concatenate([np.asarray(band), picture], axis=0)
+
+
 def save_picture(path: str | PathLike[str], picture: np.ndarray) -> Path:
-    """Write an RGB picture (PNG or JPEG by its suffix), making the folder; returns the path.
+    """Writes an RGB picture (PNG or JPEG by its suffix), making the folder; returns the path.
 
     Raises:
         OSError: the picture cannot be written there.
@@ -131,43 +178,11 @@ def save_picture(path: str | PathLike[str], picture: np.ndarray) -> Path:
     return path
 
 
-def save_curves(
-    path: str | PathLike[str],
-    curves: Mapping[str, Sequence[float] | tuple[Sequence[float], Sequence[float]]],
-    title: str = "",
-    xlabel: str = "step",
-    ylabel: str = "",
-    smooth: int = 1,
-) -> Path:
-    """Write a line plot.
-
-    Args:
-        curves: name -> values by step (from 1), or (steps, values). A value that is NaN leaves a gap.
-        smooth: width in steps of a running mean; with more than 1 the raw values are drawn pale behind it.
-    """
-    # a figure of its own, not pyplot's: safe in threads and without a display
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot(title=title, xlabel=xlabel, ylabel=ylabel)
-    for name, curve in curves.items():
-        steps, values = curve if isinstance(curve, tuple) else (range(1, len(curve) + 1), curve)
-        colour = axes.plot(steps, _running_mean(values, smooth), label=name)[0].get_color()
-        if smooth > 1:
-            axes.plot(steps, values, color=colour, alpha=0.2, linewidth=0.8)
-    axes.grid(alpha=0.3)
-    if curves:
-        axes.legend(frameon=False)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    return path
+def _outlines(inside: np.ndarray) -> Sequence[np.ndarray]:
+    outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return outlines
 
 
-def _running_mean(values: Sequence[float], width: int) -> np.ndarray:
-    """The mean of each value and up to width - 1 before it; NaN counts as missing."""
-    series = np.asarray(values, dtype=float)
-    windows = [series[max(0, end - width) : end] for end in range(1, len(series) + 1)]
-    return np.array([np.nan if np.isnan(window).all() else np.nanmean(window) for window in windows])
+@cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(FONT_SIZE)

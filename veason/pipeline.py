@@ -1,67 +1,34 @@
 """Segments one video: sample frames -> prompt -> answer -> keyframe and boxes -> tracker over the whole video -> masks.
 
-    tracker = build_tracker("sam2", "cuda", config="configs/sam2.1/sam2.1_hiera_l.yaml", checkpoint="sam2.1_large.pt")
-    result = Segmenter(VLLMPolicy("checkpoint"), tracker).segment(frames, "the one that leaves first")
-    result.masks, result.prediction.thinking, result.prediction.keyframe, result.prediction.boxes
-
-`frames` is any sequence of uint8 [H, W, 3] RGB frames of one size: a list, an array [T, H, W, 3], or one that reads its
-files lazily.
+segmenter = Segmenter.from_pretrained("checkpoint", tracker_options={"checkpoint": "sam2.1_hiera_large.pt"})
+result = segmenter.segment("clip.mp4", "the one that leaves first")
+result.masks, result.prediction.thinking, result.prediction.keyframe, result.prediction.boxes
+result.save("result")                # masks, overlay video and a page
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from veason.answers import parse_answer
+from veason.errors import DataError
 from veason.frames import check_side, evaluation_frames, resize_frame
+from veason.inputs import Video, as_frames
+from veason.masks import Rle, encode
 from veason.policy import Policy, Question
-from veason.prompts import build_messages
+from veason.pretrained import Pretrained
+from veason.progress import Progress, no_progress
+from veason.prompts import build_messages, clean_expression
+from veason.segmentation import KEYFRAME_OUTSIDE, NO_TARGET, Box, Frames, Prediction, Segmentation
+from veason.tracking import DEFAULT
 from veason.tracking.base import BoxPrompt, Tracker
-
-Frames = Sequence[np.ndarray]
-Box = tuple[int, int, int, int]
-
-# Why an answer gives an empty mask, besides the causes of `veason.answers` (the answer could not be parsed).
-KEYFRAME_OUTSIDE, NO_TARGET = "keyframe_outside", "no_target"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What an answer predicts for one video.
-
-    Attributes:
-        text: the whole answer, as the policy wrote it.
-        thinking: its reasoning.
-        keyframe: the chosen frame's index in the video; None where it could not be parsed.
-        boxes: (x1, y1, x2, y2) on the keyframe, in pixels of the video.
-        failure: why there is nothing to track and every mask is empty: a cause of `veason.answers`, `keyframe_outside`
-            (of the video), or `no_target` (the policy says that nothing fits the expression: no fault in itself). None
-            where boxes are tracked.
-    """
-
-    text: str
-    thinking: str
-    keyframe: int | None
-    boxes: tuple[Box, ...]
-    failure: str | None
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """The result for one expression.
-
-    Attributes:
-        masks: bool [T, H, W], the union of the targets in every frame.
-        prediction: the answer behind them.
-        shown: the frames that the policy saw.
-    """
-
-    masks: np.ndarray
-    prediction: Prediction
-    shown: list[int]
+from veason.video import FOLDER_FPS
 
 
 class Segmenter:
@@ -94,23 +61,89 @@ class Segmenter:
         self.box_side: int | None = None if info is None else info.box_side
         self.sampled_frames, self.size, self.prompt_template = sampled_frames, size, prompt_template
 
-    def segment(self, frames: Frames, expression: str) -> Segmentation:
-        """The masks of what one expression refers to."""
-        return self.segment_all(frames, [expression])[0]
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path | None = None,
+        tracker: str | Tracker = DEFAULT,
+        tracker_options: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Segmenter:
+        """Load a policy and a tracker, after everything about them that can be checked has been.
 
-    def segment_all(self, frames: Frames, expressions: Sequence[str]) -> list[Segmentation]:
+        Args:
+            model: a checkpoint folder; None: the shipped toy models, which know drawn shapes only.
+            tracker: a name of `veason.tracking`, `package.module:name`, or a tracker.
+            tracker_options: the tracker's own; for sam2 `checkpoint`, and `config` where it cannot be told from it.
+            settings: the other fields of `veason.pretrained.Pretrained`, such as `sampled_frames` or `temperature`.
+
+        Raises:
+            DataError: in one line, what is missing or does not fit.
+        """
+        named = tracker if isinstance(tracker, str) else None
+        options = Pretrained(model, named or DEFAULT, dict(tracker_options or {}), **settings)
+        options.check(needs_tracker=named is not None)
+        found = options.load_tracker() if isinstance(tracker, str) else tracker
+        return cls(options.load_policy(), found, options.sampled_frames, options.size, options.prompt_template)
+
+    def segment(
+        self, video: Video, expression: str, fps: float | None = None, progress: Progress = no_progress
+    ) -> Segmentation:
+        """The masks of what one expression refers to.
+
+        Args:
+            video: see `veason.inputs.as_frames`.
+            expression: what to find.
+            fps: frames a second to keep of a video file; all by default.
+            progress: shows how far decoding, thinking and tracking have come.
+
+        Raises:
+            DataError: the video or the expression cannot be used; before the policy is asked.
+        """
+        return self.segment_all(video, [expression], fps, progress)[0]
+
+    def segment_all(
+        self, video: Video, expressions: Sequence[str], fps: float | None = None, progress: Progress = no_progress
+    ) -> list[Segmentation]:
         """`segment` for several expressions, which the policy answers as one batch."""
-        shown = evaluation_frames(len(frames), self.sampled_frames)
-        answers = self.policy.generate(self.questions(frames, expressions))
-        shape = (len(frames), *frames[0].shape[:2])
+        check_expressions(expressions)
+        started = time.perf_counter()
+        frames = as_frames(video, fps, progress)
+        decoded = time.perf_counter()
+        answers = self.answer(frames, expressions, progress)
+        seconds = {"decoding": decoded - started, "thinking": time.perf_counter() - decoded}
+        return self.finish(frames, expressions, answers, seconds, progress)
+
+    def answer(self, frames: Frames, expressions: Sequence[str], progress: Progress = no_progress) -> list[str]:
+        """The policy's answers, one an expression."""
+        questions, stream = self.questions(frames, expressions), getattr(self.policy, "stream", None)
+        if stream is None:
+            return self.policy.generate(questions)
+        most = self.policy.sampling.max_tokens  # type: ignore[attr-defined]
+        return deque(progress(stream(questions), "thinking", most), maxlen=1).pop()
+
+    def finish(
+        self,
+        frames: Frames,
+        expressions: Sequence[str],
+        answers: Sequence[str],
+        seconds: Mapping[str, float] | None = None,
+        progress: Progress = no_progress,
+    ) -> list[Segmentation]:
+        """Parse and track answers.
+
+        Args:
+            seconds: of the stages before, for the results.
+        """
+        started, shape = time.perf_counter(), (len(frames), *frames[0].shape[:2])
         predictions = [self.parse(answer, shape) for answer in answers]
-        results = []
-        for prediction, tracked in zip(predictions, self.track_all(frames, predictions)):
-            masks = np.zeros(shape, bool)
-            for index, mask in tracked:
-                masks[index] = mask
-            results.append(Segmentation(masks, prediction, shown))
-        return results
+        tracks = self.track_objects(frames, predictions, progress)
+        took = {**(seconds or {}), "tracking": time.perf_counter() - started}
+        shown, fps = evaluation_frames(len(frames), self.sampled_frames), getattr(frames, "fps", FOLDER_FPS)
+        return [
+            Segmentation(expression, prediction, objects, shown, frames, fps, took)
+            for expression, prediction, objects in zip(expressions, predictions, tracks, strict=True)
+        ]
 
     def questions(
         self, frames: Frames, expressions: Sequence[str], names: Sequence[str] | None = None
@@ -161,6 +194,37 @@ class Segmenter:
             for prediction in predictions
         ]
 
+    def track_objects(
+        self, frames: Frames, predictions: Sequence[Prediction], progress: Progress = no_progress
+    ) -> list[list[list[Rle]]]:
+        """Per prediction and box the object's mask in every frame, as RLE.
+
+        Boxes on a video of up to `tracker.max_frames` are tracked at once, unless there is one alone; a longer video is
+        streamed for each.
+        """
+        boxes = [
+            BoxPrompt(prediction.keyframe, np.array([box], np.float32))
+            for prediction in predictions
+            if prediction.failure is None and prediction.keyframe is not None
+            for box in prediction.boxes
+        ]
+        if not boxes:
+            return [[] for _ in predictions]
+        total, read = len(frames), frames.__getitem__
+        if len(boxes) > 1 and total <= self.tracker.max_frames:
+            groups = self.tracker.track_group(frames, boxes)
+            found = (pair for masks in groups for pair in enumerate(masks))
+        else:
+            found = (pair for prompt in boxes for pair in self.tracker.track_video(read, total, prompt))
+        tracks: list[list[Rle]] = [[{}] * total for _ in boxes]
+        for number, (index, mask) in enumerate(progress(found, "tracking", len(boxes) * total)):
+            tracks[number // total][index] = encode(mask)
+        remaining = iter(tracks)
+        return [
+            [next(remaining) for _ in prediction.boxes] if prediction.failure is None else []
+            for prediction in predictions
+        ]
+
     def _scale(self, box: Sequence[float], height: int, width: int) -> Box:
         """A box of an answer in whole pixels of the video, clipped to it."""
         square = self.box_side or self.size
@@ -172,3 +236,16 @@ class Segmenter:
 def _box_prompt(prediction: Prediction) -> BoxPrompt:
     assert prediction.keyframe is not None  # there is something to track
     return BoxPrompt(prediction.keyframe, np.array(prediction.boxes, np.float32))
+
+
+def check_expressions(expressions: Sequence[str]) -> None:
+    """Refuse what is no expression. Raises DataError."""
+    if isinstance(expressions, str):
+        raise DataError("expressions are a list; `segment` takes one")
+    if not expressions:
+        raise DataError("no expression is given")
+    for expression in expressions:
+        if not isinstance(expression, str):
+            raise DataError(f"an expression is a text, not of type {type(expression).__name__}")
+        if not clean_expression(expression):
+            raise DataError(f"the expression {expression!r} is empty")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -115,6 +115,34 @@ class VLLMPolicy:
             prompts, [self._sampling_params(question) for question in questions], use_tqdm=False
         )
         return [output.outputs[0].text for output in outputs]
+
+    def stream(self, questions: Sequence[Question]) -> Iterator[list[str]]:
+        """The texts so far of all questions, after each step of the engine; the last ones are those of `generate`.
+
+        An iterator that is closed early ends the generation.
+
+        Raises:
+            DataError: as `generate`.
+        """
+        from vllm.sampling_params import RequestOutputKind
+
+        engine = self.engine.llm_engine
+        rendered = engine.renderer.render_cmpl([self._prompt(question) for question in questions])
+        numbers: dict[str, int] = {}
+        texts = [""] * len(questions)
+        try:
+            for number, (question, prompt) in enumerate(zip(questions, rendered, strict=True)):
+                params = self._sampling_params(question)
+                params.output_kind = RequestOutputKind.CUMULATIVE
+                name = f"stream-{next(self.engine.request_counter)}"
+                engine.add_request(name, prompt, params)
+                numbers[name] = number
+            while engine.has_unfinished_requests():
+                for output in engine.step():
+                    texts[numbers[output.request_id]] = output.outputs[0].text
+                yield list(texts)
+        finally:
+            engine.abort_request(list(numbers))
 
     def _prompt(self, question: Question) -> dict[str, Any]:
         placeholders = sum(part.get("type") == "image" for message in question.messages for part in message["content"])

@@ -1,190 +1,198 @@
-"""Segments any video: what one or several expressions refer to, in a video file or a folder of frames.
+"""Segments your own videos: what one or several expressions refer to, in video files or folders of frames.
 
-    python -m veason.predict --video clip.mp4 --expression "the one that leaves first" --expression "the dog" \\
-        --model CHECKPOINT --sam2 sam2.1_hiera_large.pt --out out
+    veason predict                                                     # the toy models on the toy clip
+    veason predict clip.mp4 "the dog that is chased" "the one in front" --model CHECKPOINT \\
+        --sam2 sam2.1_hiera_large.pt --out result
+    veason predict --clips clips.jsonl --out results                  # {"video": ..., "expressions": [...]} a line
 
-For each expression OUT/<number>/ holds masks/<frame>.png (0 or 255), result.json (answer, reasoning, keyframe, boxes,
-masks as COCO RLE), keyframe.jpg with the boxes, and overlay.mp4. Frames are numbered from 0; the policy is given the
-frame's number as its time in seconds, as in training, so `--fps 1` shows a video at the rate of the training data.
+For each expression OUT/<number>/ holds index.html (a page that holds all of it), overlay.mp4, keyframe.jpg,
+masks/<frame>.png (0 or 255), objects/<frame>.png (object numbers, where there are several), result.json (answer,
+reasoning, keyframe, boxes, masks as COCO RLE), masks_coco.json and masks.zip. Frames are numbered from 0; the policy is
+given the frame's number as its time in seconds, as in training, so `--fps 1` shows a video at the rate of the training
+data. Without --model the toy models of the repository are used, which know drawn shapes only.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import os
 import sys
-import tempfile
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from veason.command_line import parse_arguments
+from veason.command_line import OneLineParser, parse_arguments
 from veason.errors import DataError
-from veason.files import write_json
-from veason.frames import check_side, evaluation_frames
-from veason.masks import encode, read_mask
-from veason.model_info import read_model_info
-from veason.pictures import draw_boxes, overlay_masks, save_picture
-from veason.pipeline import Frames, Prediction, Segmenter
-from veason.policy import USABLE_CHECKPOINTS, Sampling, VLLMPolicy, check_checkpoint
-from veason.tracking import DEFAULT, TRACKERS, build_tracker, check_tracker
-from veason.video import decode_video, open_folder
+from veason.pipeline import Segmenter
+from veason.prediction.clips import Clip, bytes_needed, check_output, output_folders, read_clips
+from veason.pretrained import Pretrained
+from veason.progress import ConsoleProgress, Progress, no_progress
+from veason.quiet import quiet_libraries
+from veason.segmentation import Frames, remove_result
+from veason.shipped import TOY_NOTICE
+from veason.tracking import DEFAULT, TRACKERS
+from veason.video import open_video
 
-MAX_FRAMES = 64  # of a video that the tracker encodes once for all expressions; a longer one is streamed for each
-OVERLAY_FPS = 10  # of the overlay video of a folder of frames, whose frame rate is not known
+DEFAULT_OUT = Path("outputs/predict")
+LOG = "libraries.log"  # what vLLM and others print
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = read_options(arguments)
     try:
-        check_options(options)
-        out = Path(options.out)
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".frames_", dir=out) as scratch:  # /tmp may be memory
-            frames, fps = read_input(options.video, options.fps, Path(scratch))
-            predict(build_segmenter(options), frames, options.expression, out, fps)
+        options = read_options(arguments)
+        run(options)
     except DataError as error:
-        print(f"veason.predict: {error}", file=sys.stderr)
+        print(f"veason predict: {error}", file=sys.stderr)
         return 2
     return 0
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="veason.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """The command line. Raises DataError in one line."""
+    parser = OneLineParser(
+        prog="veason predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--video", required=True, help="a video file, or a folder of frames sorted by name")
-    parser.add_argument("--expression", required=True, action="append", help="may be given several times")
-    parser.add_argument("--model", help="the policy's checkpoint folder")
+    parser.add_argument("clip", nargs="?", metavar="VIDEO", help="a video file, or a folder of frames in natural order")
+    parser.add_argument("find", nargs="*", metavar="EXPRESSION", help="what to find")
+    parser.add_argument("--video", action="append", default=[], help="a further video; may be given several times")
+    parser.add_argument("--expression", action="append", default=[], help="may be given several times")
+    parser.add_argument("--clips", help="a file with a path a line, or JSONL with video and expressions")
+    add_model_options(parser)
+    parser.add_argument("--out", help=f"the folder of the results; {DEFAULT_OUT}/<name of the clip> by default")
+    parser.add_argument("--fps", type=float, help="frames per second to keep of a video file; all by default")
+    options = parse_arguments(parser, arguments)
+    if options.fps is not None and not 0 < options.fps <= 1000:
+        raise DataError(f"--fps {options.fps} is outside 0 to 1000")
+    options.video = ([] if options.clip is None else [options.clip]) + options.video
+    options.expression = options.find + options.expression
+    return options
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `Pretrained`."""
+    parser.add_argument("--model", help="the policy's checkpoint folder; the toy policy of the repository by default")
     parser.add_argument("--tracker", default=DEFAULT, help=f"{', '.join(TRACKERS)}, or package.module:name")
     parser.add_argument(
         "--tracker_options", action="append", default=[], metavar="KEY=VALUE", help="may be given several times"
     )
     parser.add_argument("--sam2", help="SAM 2 weights, such as sam2.1_hiera_large.pt")
     parser.add_argument(
-        "--sam2_config",
-        default="configs/sam2.1/sam2.1_hiera_l.yaml",
-        help="a YAML file, or one that the sam2 package ships",
+        "--sam2_config", help="a YAML file, or one that the sam2 package ships; told from the weights by default"
     )
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--fps", type=float, help="frames per second to keep of a video file; all by default")
-    parser.add_argument("--sampled_frames", type=int, default=8, help="frames that the policy sees")
-    parser.add_argument("--size", type=int, default=560, help="their side in pixels")
+    parser.add_argument("--sampled_frames", type=int, help="frames that the policy sees (8; the toy policy 5)")
+    parser.add_argument("--size", type=int, help="their side in pixels (560; the toy policy 112)")
     parser.add_argument("--prompt_template", help="question with {expression}, as text or as a path to a text file")
-    parser.add_argument("--temperature", type=float, default=0.0)
-    parser.add_argument("--max_tokens", type=int, default=1024)
-    options = parse_arguments(parser, arguments)
-    if options.fps is not None and options.fps <= 0:
-        parser.error(f"--fps must be above 0, not {options.fps}")
-    published = {"sam2_config": options.sam2_config, "sam2_checkpoint": options.sam2}
-    options.tracker_options = {**published, **OmegaConf.from_dotlist(options.tracker_options)}
-    return options
+    parser.add_argument("--temperature", type=float, default=0.0, help="of sampling; 0, the default, is greedy")
+    parser.add_argument("--max_tokens", type=int, help="of an answer (1024; the toy policy 384)")
 
 
-def check_options(options: argparse.Namespace) -> None:
-    """Refuse to start without a policy and a tracker, or with a frame size that the policy would not see.
+def read_pretrained(options: argparse.Namespace) -> Pretrained:
+    """The models that a command line asks for, checked. Raises DataError."""
+    try:
+        own: dict[str, Any] = dict(OmegaConf.from_dotlist(options.tracker_options))  # type: ignore[arg-type]
+    except OmegaConfBaseException as error:
+        raise DataError(f"--tracker_options {' '.join(options.tracker_options)}: {error}") from error
+    if wrong := [each for each in options.tracker_options if "=" not in each]:
+        raise DataError(f"--tracker_options {wrong[0]} is not KEY=VALUE")
+    named = {"config": options.sam2_config, "checkpoint": options.sam2}
+    named = {name: value for name, value in named.items() if value is not None}
+    if named and options.tracker != DEFAULT:
+        raise DataError(f"--sam2 and --sam2_config are options of the tracker {DEFAULT}, not of {options.tracker}")
+    if "checkpoint" in named and not Path(named["checkpoint"]).is_file():
+        raise DataError(f"--sam2 {named['checkpoint']} is no file")
+    pretrained = Pretrained(
+        options.model,
+        options.tracker,
+        named | own,
+        options.size,
+        options.sampled_frames,
+        options.prompt_template,
+        options.temperature,
+        options.max_tokens,
+    )
+    pretrained.check()
+    return pretrained
 
-    Raises:
-        DataError: in one line that says what to give.
-    """
+
+def run(options: argparse.Namespace) -> list[Path]:
+    """Check everything, load the models, and segment all clips; returns the pages. Raises DataError."""
+    clips = read_clips(options.video, options.expression, options.clips)
+    out = Path(options.out).expanduser() if options.out else DEFAULT_OUT / (clips[0].name if len(clips) == 1 else "")
+    pretrained = read_pretrained(options)
+    check_output(out, 0)
+    progress = ConsoleProgress()
+    started = time.perf_counter()
+    videos = [open_video(clip.video, options.fps, progress) for clip in clips]
+    decoding = (time.perf_counter() - started) / len(clips)
+    needed = sum(
+        bytes_needed(len(frames), frames[0].shape, len(clip.expressions)) for frames, clip in zip(videos, clips)
+    )
+    check_output(out, needed)
     if options.model is None:
-        raise DataError(f"--model is not given: {USABLE_CHECKPOINTS}")
-    check_checkpoint(options.model)
-    if options.tracker == "sam2" and not options.tracker_options["sam2_checkpoint"]:
-        raise DataError(
-            "--sam2 is not given: fit is sam2.1_hiera_large.pt, from facebook/sam2.1-hiera-large on the hub"
-        )
-    check_tracker(options.tracker, options.tracker_options)
-    check_side(options.size, read_model_info(options.model).pixel_multiple)
-
-
-def read_input(path: str, fps: float | None, scratch: Path) -> tuple[Frames, float]:
-    """The frames of a folder or a video file, and the frame rate at which to show them."""
-    if Path(path).is_dir():
-        return open_folder(path), fps or OVERLAY_FPS
-    return decode_video(path, scratch / "frames", fps)
-
-
-def build_segmenter(options: argparse.Namespace) -> Segmenter:
-    import torch
-
-    sampling = Sampling(options.temperature, max_tokens=options.max_tokens)
-    policy = VLLMPolicy(options.model, sampling, max_images=options.sampled_frames)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    tracker = build_tracker(options.tracker, device, MAX_FRAMES, **options.tracker_options)
-    return Segmenter(policy, tracker, options.sampled_frames, options.size, options.prompt_template)
+        print(f"veason predict: {TOY_NOTICE}", file=sys.stderr, flush=True)
+    pages: list[Path] = []
+    with quiet_libraries(out / LOG) as console:
+        progress.stream = console
+        for _ in progress(["models"], "loading"):
+            segmenter = Segmenter(
+                pretrained.load_policy(),
+                pretrained.load_tracker(),
+                pretrained.sampled_frames,
+                pretrained.size,
+                pretrained.prompt_template,
+            )
+        facts = {"policy": short_path(pretrained.policy_path), "tracker": describe_tracker(pretrained)}
+        for clip, frames, folder in zip(clips, videos, output_folders(clips, out)):
+            written = predict(segmenter, frames, clip, folder, facts, {"decoding": decoding}, progress)
+            for page, outcome in written:
+                print(f"{page}: {outcome}", file=console, flush=True)
+            pages += [page for page, _ in written]
+    return pages
 
 
 def predict(
-    segmenter: Segmenter, frames: Frames, expressions: Sequence[str], out: Path, fps: float
-) -> list[Prediction]:
-    """Segment all expressions and write everything; memory does not grow with the video's length."""
+    segmenter: Segmenter,
+    frames: Frames,
+    clip: Clip,
+    out: Path,
+    facts: dict[str, str] | None = None,
+    seconds: dict[str, float] | None = None,
+    progress: Progress = no_progress,
+) -> list[tuple[Path, str]]:
+    """Segment all expressions of a clip and write everything; memory does not grow with the video's length.
+
+    Returns:
+        The page of each expression, and what was found.
+    """
     for old in out.glob("[0-9]*/result.json"):
         remove_result(old.parent)  # of an earlier call, which may have had more frames or expressions
-    shape = (len(frames), *frames[0].shape[:2])
-    answers = segmenter.policy.generate(segmenter.questions(frames, expressions))
-    predictions = [segmenter.parse(answer, shape) for answer in answers]
-    results = zip(expressions, predictions, segmenter.track_all(frames, predictions))
-    for number, (expression, prediction, masks) in enumerate(results):
-        folder = out / f"{number:02d}"
-        rles = write_masks(folder / "masks", masks)
-        result: dict[str, Any] = {
-            "expression": expression,
-            "failure": prediction.failure,
-            "thinking": prediction.thinking,
-            "keyframe": prediction.keyframe,
-            "boxes": prediction.boxes,
-            "answer": prediction.text,
-            "frames_shown": evaluation_frames(len(frames), segmenter.sampled_frames),
-            "masks": rles,
-        }
-        write_json(folder / "result.json", result, indent=None)
-        if prediction.keyframe is not None and 0 <= prediction.keyframe < len(frames):
-            save_picture(folder / "keyframe.jpg", draw_boxes(frames[prediction.keyframe], prediction.boxes))
-        write_overlay(folder, frames, fps)
-        outcome = prediction.failure or f"{len(prediction.boxes)} boxes on frame {prediction.keyframe}"
-        print(f"{folder}: {expression!r}: {outcome}", flush=True)
-    return predictions
+    started = time.perf_counter()
+    answers = segmenter.answer(frames, clip.expressions, progress)
+    took = {**(seconds or {}), "thinking": time.perf_counter() - started}
+    found = segmenter.finish(frames, clip.expressions, answers, took, progress)
+    written = []
+    for number, result in enumerate(found):
+        described = replace(result, facts={"file": os.path.basename(clip.video), **(facts or {})})
+        page = described.save(out / f"{number:02d}", progress)
+        written.append((page, f"{result.expression!r}: {result.prediction.outcome}"))
+    return written
 
 
-def remove_result(folder: Path) -> None:
-    """Removes what `predict` wrote, and the folder where it holds nothing else."""
-    shutil.rmtree(folder / "masks", ignore_errors=True)
-    for name in ("result.json", "keyframe.jpg", "overlay.mp4"):
-        (folder / name).unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()
+def describe_tracker(pretrained: Pretrained) -> str:
+    """The tracker's name and weights."""
+    checkpoint = pretrained.tracker_options.get("checkpoint")
+    return f"{pretrained.tracker} {short_path(checkpoint)}" if checkpoint else pretrained.tracker
 
 
-def write_masks(folder: Path, masks: Iterable[tuple[int, np.ndarray]]) -> list[dict[str, Any]]:
-    """Write every frame's PNG; returns the COCO RLEs in the video's order."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rles = {}
-    for index, mask in masks:
-        if not cv2.imwrite(str(folder / f"{index:05d}.png"), mask.astype(np.uint8) * 255):
-            raise DataError(f"mask cannot be written: {folder / f'{index:05d}.png'}")
-        rle = encode(mask)
-        rles[index] = {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
-    return [rles[index] for index in sorted(rles)]
-
-
-def write_overlay(folder: Path, frames: Frames, fps: float) -> None:
-    """overlay.mp4 (H.264) of the frames under the masks in `folder`."""
-    import av
-
-    height, width = (side // 2 * 2 for side in frames[0].shape[:2])  # H.264 needs even sides
-    with av.open(str(folder / "overlay.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=round(fps) or 1)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for index in range(len(frames)):
-            picture = overlay_masks(frames[index], read_mask(folder / "masks" / f"{index:05d}.png"))
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+def short_path(path: str | Path) -> str:
+    """A path, relative to the working folder where it lies within."""
+    absolute, here = Path(path).absolute(), Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,32 @@
-"""Frames of a video as a sequence that holds one frame at a time: a folder of pictures, or a video file."""
+"""Frames of a video as a sequence that holds a bounded part of it: a folder of pictures, or a video file."""
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from veason.errors import DataError
 from veason.frames import read_frame
+from veason.progress import Progress, no_progress
+from veason.video_file import VideoFile
 
-TIME_TOLERANCE = 1e-3  # seconds: some containers round times to milliseconds
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+FOLDER_FPS = 10.0  # at which a folder of frames is shown, whose rate is not known
 
 
 class FrameFiles(Sequence[np.ndarray]):
-    """Picture files in order; frame t is read when it is indexed, uint8 [H, W, 3] RGB."""
+    """Picture files in order; frame t is read when it is indexed, uint8 [H, W, 3] RGB.
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
+    Attributes:
+        fps: frames a second at which they are shown.
+    """
+
+    def __init__(self, paths: Sequence[Path], fps: float = FOLDER_FPS) -> None:
+        self.paths, self.fps = list(paths), fps
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -28,70 +35,62 @@ class FrameFiles(Sequence[np.ndarray]):
         return read_frame(self.paths[index])
 
 
-def open_folder(folder: str | Path) -> FrameFiles:
-    """The pictures of a folder, sorted by name. Raises DataError when there are none."""
-    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in PICTURES)
-    if not paths:
-        raise DataError(f"no pictures ({', '.join(PICTURES)}) in {folder}")
-    return FrameFiles(paths)
-
-
-class RawFrames(Sequence[np.ndarray]):
-    """Decoded frames in one file; frame t is read when it is indexed, uint8 [H, W, 3] RGB."""
-
-    def __init__(self, path: str | Path, total: int, shape: tuple[int, ...]) -> None:
-        self.path, self.total, self.shape = path, total, shape
-
-    def __len__(self) -> int:
-        return self.total
-
-    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        position, size = range(self.total)[index], math.prod(self.shape)
-        return np.fromfile(self.path, np.uint8, size, offset=position * size).reshape(self.shape)
-
-
-def decode_video(path: str | Path, scratch: str | Path, fps: float | None = None) -> tuple[RawFrames, float]:
-    """Decode a video file into the file `scratch` (3 bytes per pixel), so that its frames need not be in memory.
+def open_video(path: str | Path, fps: float | None = None, progress: Progress = no_progress) -> FrameFiles | VideoFile:
+    """The frames of a video file or of a folder of pictures, all of which are decoded once to be sure of them.
 
     Args:
-        fps: keep so many frames per second: the first one not before 0, 1/fps, 2/fps, ... seconds, one for all of these
-            that lie in a gap between two frames. None keeps all.
-
-    Returns:
-        The frames and their rate per second.
+        fps: frames a second to keep of a file (all by default); of a folder the rate at which it is shown.
 
     Raises:
-        DataError: the file is missing, is no video, or holds no frame; or its frames have no times and `fps` is given.
+        DataError: there is no such file or folder, a frame cannot be read, or the frames differ in size.
     """
-    import av
+    if not str(path).strip():
+        raise DataError("the path of the video is empty")
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        return VideoFile(path, fps, progress=progress)
+    frames = open_folder(path, fps or FOLDER_FPS)
+    check_pictures(frames.paths, progress)
+    return frames
 
-    if not Path(path).is_file():
-        raise DataError(f"video is missing: {path}")
-    total, shape, due, kept_fps = 0, None, 0.0, 0.0
+
+def open_folder(folder: str | Path, fps: float = FOLDER_FPS) -> FrameFiles:
+    """The pictures of a folder in natural order (2.jpg before 10.jpg), hidden files left out.
+
+    Raises:
+        DataError: there is none.
+    """
+    files = (path for path in Path(folder).iterdir() if not path.name.startswith("."))  # macOS writes ._NAME.jpg
+    paths = sorted((path for path in files if path.suffix.lower() in PICTURES), key=lambda path: natural_key(path.name))
+    if not paths:
+        raise DataError(f"no pictures ({', '.join(PICTURES)}) in {folder}")
+    return FrameFiles(paths, fps)
+
+
+def natural_key(name: str) -> tuple[list[tuple[str, int]], str]:
+    """A key that sorts numbers within names by their value."""
+    parts = re.split(r"(\d+)", name)
+    return [(text.lower(), int(number)) for text, number in zip(parts[::2], [*parts[1::2], "0"])], name
+
+
+def check_pictures(paths: Sequence[Path], progress: Progress = no_progress) -> None:
+    """Decode pictures to find one that is damaged or of another size than the first. Raises DataError with its name."""
+    first: tuple[int, int] | None = None
+    for path in progress(paths, "decoding", len(paths)):
+        size = _decoded_size(path)
+        first = first or size
+        if size != first:
+            sizes = " and ".join("{} x {}".format(*each) for each in (first, size))
+            raise DataError(f"frames of a video are of one size; {paths[0].name} and {path} have {sizes} pixels")
+
+
+def _decoded_size(path: Path) -> tuple[int, int]:
+    """Width and height; a JPEG is decoded at an eighth, which finds the same damage."""
     try:
-        with av.open(str(path)) as container, open(scratch, "wb") as file:
-            if not container.streams.video:
-                raise DataError(f"{path} holds no video")
-            rate = float(container.streams.video[0].average_rate or 1)
-            kept_fps = min(fps or rate, rate)
-            start = None
-            for frame in container.decode(video=0):
-                if fps is not None:
-                    if frame.time is None:
-                        raise DataError(f"{path}: a frame has no time, so it cannot be sampled by fps; leave fps out")
-                    start = frame.time if start is None else start
-                    passed = frame.time - start + TIME_TOLERANCE
-                    if passed < due:
-                        continue
-                    due = (math.floor(passed * fps) + 1) / fps
-                picture = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # as a player shows it
-                shape = shape or picture.shape
-                if picture.shape != shape:
-                    raise DataError(f"{path}: the size of the frames changes from {shape[:2]} to {picture.shape[:2]}")
-                file.write(picture.tobytes())
-                total += 1
-    except av.FFmpegError as error:
-        raise DataError(f"{path} cannot be read as a video ({error})") from error
-    if shape is None:
-        raise DataError(f"{path} holds no frames")
-    return RawFrames(scratch, total, shape), kept_fps
+        with Image.open(path) as picture:
+            size = picture.size
+            picture.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
+            picture.load()
+            return size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"frame cannot be read: {path} ({error})") from error

@@ -1,9 +1,23 @@
-"""Small files that are whole or not there."""
+"""Files that are whole or not there, on the disk and not only in the kernel's cache; what a whole file looks like."""
 
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
+from typing import NamedTuple
+
+CHUNK = 1 << 24
+
+
+class FileRecord(NamedTuple):
+    """Size in bytes and CRC-32 of a file, by which a damaged one is found."""
+
+    size: int
+    crc32: int
+
+
+Files = dict[str, FileRecord]  # path relative to a checkpoint's folder -> what the file must be
 
 
 def write_text(path: Path, text: str) -> None:
@@ -14,3 +28,29 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Puts a folder's entries on the disk: a file that was created or renamed is lost with the power otherwise."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> FileRecord:
+    """Puts a file on the disk, and reads what it is."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return read_record(path)
+
+
+def read_record(path: Path) -> FileRecord:
+    """Size and CRC-32, by reading the whole file."""
+    size, crc32 = 0, 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            size, crc32 = size + len(chunk), zlib.crc32(chunk, crc32)
+    return FileRecord(size, crc32)

@@ -31,6 +31,14 @@ class Seconds(Mean):
         return sum(values)
 
 
+class Count(Mean):
+    """A number of events, which every rank counts alike; summed over a step's calls."""
+
+    @staticmethod
+    def over_step(values: Sequence[float]) -> float:
+        return sum(values)
+
+
 class Peak(Mean):
     """A high-water mark: the largest."""
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL.Image import Image
 
+from verl.files import Files
 from verl.metric_types import Metrics
 
 
@@ -62,7 +63,11 @@ class Score(Protocol):
 
 
 class Scorer(Protocol):
-    """Scores the responses of one group, on the worker that generated them."""
+    """Scores the responses of one group, on the worker that generated them.
+
+    With a method `prepare(example)` it is also called before there are responses, while they are generated: what does
+    not depend on them can be computed then. What it returns takes the example's place in `score`.
+    """
 
     def score(self, example: Any, responses: Sequence[str]) -> Sequence[Score]:
         """One score per response; `example` is one that the task's own data set made."""
@@ -76,6 +81,10 @@ class BatchScorer(Scorer, Protocol):
         """What `score` returns for each (example, responses), or what it would raise."""
 
 
+# (scorer, example, responses) -> per response pictures by name, uint8 [H, W, 3] RGB
+DrawRollouts = Callable[[Any, Any, Sequence[str]], Sequence[Mapping[str, np.ndarray]]]
+
+
 @dataclass(frozen=True)
 class Task:
     """A task as factories that can be pickled: driver and workers each make their own.
@@ -84,11 +93,13 @@ class Task:
         data: opens the training data.
         validation: opens the validation data; None: validation prompts come from the training data.
         scorer: makes the scorer on a device; None: nothing is generated, and no rollout engine is started.
+        draw: draws the responses to a prompt for trainer.log_rollouts_freq; None: rollouts are logged without pictures.
     """
 
     data: Callable[[], TrainingData]
     validation: Callable[[], TrainingData] | None = None
     scorer: Callable[[str], Scorer] | None = None
+    draw: DrawRollouts | None = None
 
 
 def missing_methods(data: object) -> list[str]:
@@ -152,17 +163,35 @@ class Engine(Protocol):
     def rollout(self, batches: Sequence[Sequence[GroupRequest]], validation: bool = False) -> Metrics:
         """Generates `batches[r]` on replica r and begins to score; validation samples by val_n and val_temperature."""
 
+    def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        """Begins to load the prompts of the next training rollout, and returns at once."""
+
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
         """Waits until groups that were generated are scored; results in the order of `uids`."""
 
+    def draw(
+        self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
+    ) -> list[list[dict[str, str]]]:
+        """Draws responses into files of a folder; per group and response picture name -> file name."""
+
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
-        """Computes what the update takes as given: the reference's log-probabilities and, if `old`, the actor's."""
+        """Computes what the update takes as given: the reference's log-probabilities and, if `old`, the actor's.
+
+        Scoring may go on meanwhile.
+        """
 
     def compute_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
         """Per response the mean over its tokens of log-sum-exp minus mean logit (estimator grpo_certainty)."""
 
     def update(self, advantages: Sequence[GroupAdvantages]) -> Metrics:
-        """One optimizer step on these groups; the rollout engine gets the new weights before it next generates."""
+        """One optimizer step on these groups; the rollout engine gets the new weights before it next generates.
+        `actor/skipped_updates` is 1 where loss or gradient were not finite, and the weights are the old ones.
+        """
+
+    def take_bad_samples(self) -> list[str]:
+        """The samples of the last update if that was skipped because its loss or gradient was not finite: those whose
+        own loss was not, else all of them.
+        """
 
     def drop(self, uids: Sequence[int]) -> None:
         """Forgets groups."""
@@ -179,11 +208,18 @@ class Engine(Protocol):
     def skipped(self) -> dict[str, str]:
         """The samples that the workers' data has left out so far, with the reasons (data.on_bad_sample=skip)."""
 
-    def save(self, folder: str) -> None:
-        """Writes `folder`/actor: weights, config, processor, optimizer, scheduler, every rank's random state."""
+    def check_folder(self, folder: str, token: str) -> list[tuple[str, str | None]]:
+        """Per rank its host, and what is wrong with the folder there. Each rank reads `.shared_<token>`, which has to
+        hold the token, and writes `.shared_<token>_<rank>`.
+        """
+
+    def save(self, folder: str) -> Files:
+        """Writes `folder`/actor: weights, config, processor, optimizer, schedule, every rank's random state; returns
+        what every file is, by its path in `folder`.
+        """
 
     def load(self, folder: str) -> None:
-        """Reads what `save` wrote, to the bit."""
+        """Reads what `save` wrote: with as many workers to the bit, with another number with new random states."""
 
     def close(self) -> None:
         """Ends the workers."""

@@ -1,80 +1,86 @@
-"""Headless Chromium driven over its debugging pipe by the Chrome DevTools Protocol, without a driver or a package."""
+"""Pages in headless Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import shutil
-import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WIDTHS = (1280, 420)  # of a desk and of a telephone, in pixels
+
+# where REQUIRE_CHROMIUM is set (.ci/run) a missing browser is a failure, not a skip
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("REQUIRE_CHROMIUM"), reason="no Chromium here: apt-get install chromium"
+)
 
 
-class Browser:
-    """A browser with one page: `with Browser(profile) as browser: ...`"""
+@contextmanager
+def open_page(file: Path, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
+    """A file in a browser; `page.messages` and `page.requested` collect errors of the page and URLs that it loads."""
+    assert CHROMIUM is not None, "Chromium is required (REQUIRE_CHROMIUM) and not installed"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page: Any = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.messages, page.requested = [], []
+        page.on("console", lambda message: page.messages.append(message.text))
+        page.on("pageerror", lambda error: page.messages.append(str(error)))
+        page.on("request", lambda request: page.requested.append(request.url))
+        page.goto(file.resolve().as_uri())
+        try:
+            yield page
+        finally:
+            browser.close()
 
-    def __init__(self, profile: Path, width: int = 1280, height: int = 900) -> None:
-        (reads, self.commands), (self.replies, writes) = os.pipe(), os.pipe()
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--window-size={width},{height}"]
-        command = [str(CHROMIUM), *flags, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
-        # Chromium reads file descriptor 3 and writes file descriptor 4.
-        redirected = ["bash", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "-", *command]
-        self.process = subprocess.Popen(
-            redirected, pass_fds=(reads, writes), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        os.close(reads)
-        os.close(writes)
-        self.waiting, self.events, self.number, self.session = b"", [], 0, None
-        target = next(item for item in self.call("Target.getTargets")["targetInfos"] if item["type"] == "page")
-        self.session = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.call(f"{domain}.enable")
 
-    def __enter__(self) -> Browser:
-        return self
+def check_page(page: Page) -> None:
+    """What holds for every page: no error, nothing loaded, no horizontal scrolling, legible text, whole pictures."""
+    seen: Any = page
+    assert seen.messages == []
+    assert [url for url in seen.requested if not url.startswith(("data:image/", "file://"))] == []
+    assert sum(url.startswith("file") for url in seen.requested) == 1
+    wide = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert wide[0] <= wide[1]
+    smallest = page.evaluate(
+        """Math.min(...[...document.querySelectorAll('body *')].filter(part => part.checkVisibility() &&
+        [...part.childNodes].some(node => node.nodeType === 3 && node.textContent.trim()))
+        .map(part => parseFloat(getComputedStyle(part).fontSize)))"""
+    )
+    assert smallest >= 12
+    broken = page.evaluate(
+        """Promise.all([...document.images].filter(image => image.src)
+        .map(image => image.decode().then(() => image.naturalWidth > 0, () => false)))
+        .then(all => all.filter(ok => !ok).length)"""
+    )
+    assert broken == 0
+    clipped = page.evaluate(
+        """[...document.querySelectorAll('h1, h2, h3, p, dt, dd, li')].filter(part => part.checkVisibility() &&
+        part.getBoundingClientRect().right > document.documentElement.clientWidth + 1).length"""
+    )
+    assert clipped == 0
 
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self.commands)
-        os.close(self.replies)
 
-    def call(self, method: str, **params: Any) -> Any:
-        """A command's result; events received meanwhile are appended to `events`."""
-        self.number += 1
-        message = {"id": self.number, "method": method, "params": params} | (
-            {"sessionId": self.session} if self.session else {}
-        )
-        os.write(self.commands, json.dumps(message).encode() + b"\0")
-        while True:
-            reply = self._read()
-            if reply.get("id") == self.number:
-                assert "error" not in reply, reply
-                return reply["result"]
-            self.events.append(reply)
-
-    def open(self, page: Path) -> None:
-        """Loads a file and waits for its load event."""
-        self.call("Page.navigate", url=page.resolve().as_uri())
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._read())
-
-    def value(self, script: str) -> Any:
-        """The value of a JavaScript expression."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
-
-    def screenshot(self, path: Path, whole: bool = False) -> None:
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]))
-
-    def _read(self) -> dict[str, Any]:
-        while b"\0" not in self.waiting:
-            piece = os.read(self.replies, 1 << 20)
-            assert piece, "Chromium has exited"
-            self.waiting += piece
-        message, _, self.waiting = self.waiting.partition(b"\0")
-        return json.loads(message)
+def check_viewer(page: Page) -> None:
+    """A picture opens large, from the keyboard too, and closes."""
+    picture = page.locator(".picture").first
+    picture.scroll_into_view_if_needed()
+    before = picture.locator("img").bounding_box()
+    picture.click()
+    large = page.locator("#large")
+    assert page.locator("#viewer").is_visible() and before is not None
+    found = large.bounding_box()
+    assert found is not None and found["width"] > min(before["width"], 0.85 * page.viewport_size["width"])  # type: ignore[index]
+    assert large.get_attribute("src") == picture.locator("img").get_attribute("src")
+    page.keyboard.press("Escape")
+    assert not page.locator("#viewer").is_visible()
+    picture.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#viewer").is_visible()
+    page.locator("#close").click()
+    assert not page.locator("#viewer").is_visible()

@@ -12,6 +12,8 @@ import pytest
 
 from eval import metrics, report
 from eval.options import EvaluateConfig
+from eval.report.evaluation import model_title, read_scores, tiles
+from eval.report.page import TEMPLATES
 from eval.run_folder import RunFolder, read_run
 from eval.worker import EvaluationWorker
 from veason.answers import format_answer
@@ -101,6 +103,7 @@ def test_page(run, capsys):
         assert not [name for name in attrs if name.startswith("on")], (tag, attrs)
         assert tag not in ("iframe", "object", "link", "base", "form")
         assert attrs.get("src", "data:").startswith("data:") and attrs.get("href", "#").startswith("#")
+        assert tag != "img" or attrs.get("alt") or attrs.get("id") == "large"
 
     cards = [attrs for tag, attrs in page.tags if tag == "article"]
     assert len(cards) == len(benchmark.samples) == len({card["id"] for card in cards})
@@ -111,7 +114,7 @@ def test_page(run, capsys):
     assert links and set(links) <= {card["id"] for card in cards}
     assert sum(tag == "svg" for tag, _ in page.tags) >= 3  # all, and each type at least
 
-    pictures = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
+    pictures = [attrs["src"] for tag, attrs in page.tags if tag == "img" and "src" in attrs]
     assert 3 <= len(pictures) <= 6
     for picture in pictures:
         pixels = cv2.imdecode(np.frombuffer(base64.b64decode(picture.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
@@ -119,9 +122,12 @@ def test_page(run, capsys):
 
 
 def test_every_value_is_escaped():
-    """Autoescaping covers the whole template: nothing is marked as safe in it."""
-    template = (report.TEMPLATES / "report.html").read_text(encoding="utf-8")
-    assert "safe" not in template and "autoescape" not in template
+    """Autoescaping covers all templates: nothing is marked as safe in them."""
+    templates = sorted(TEMPLATES.glob("*.html"))
+    assert len(templates) == 4
+    for path in templates:
+        template = path.read_text(encoding="utf-8")
+        assert "safe" not in template and "autoescape" not in template
 
 
 def test_a_missing_run_is_named(tmp_path, capsys):
@@ -150,6 +156,60 @@ def test_partial_and_outdated_scores_are_computed_again(run):
     content["table"] = {}
     path.write_text(json.dumps(content))
     records = [record.to_json() for record in read_run(folder)[1]]
-    assert report.read_scores(folder, benchmark, records)[0] == {}  # newer than the predictions: used as they are
+    assert read_scores(folder, benchmark, records)["table"] == {}  # newer than the predictions: used as they are
     os.utime(path, ns=(0, 0))
-    assert report.read_scores(folder, benchmark, records)[0]
+    assert read_scores(folder, benchmark, records)["table"]
+
+
+def test_paper_rows_only_beside_a_whole_split(run):
+    folder, _ = run
+    report.main([str(folder), "pictures=0"])
+    content = json.loads((folder / "metrics.json").read_text())
+    for part, shown in ((None, True), ("2 of the 416 videos of revos valid", False)):
+        (folder / "metrics.json").write_text(json.dumps(content | {"part": part}))
+        assert report.main([str(folder), "pictures=0"]) == 0
+        page = (folder / "report.html").read_text()
+        assert ("LISA-7B" in page) == shown and ("2 of the 416 videos" in page) != shown
+
+
+def test_the_best_are_tracked_targets(run):
+    folder, _ = run
+    report.main([str(folder), "pictures=0"])
+    page = (folder / "report.html").read_text()
+    best = page[page.index("Best, with a target and masks") :]
+    listed = [part.split('"')[0] for part in best[: best.index("</ol>")].split('href="#')[1:]]
+    cards = {attrs["id"]: attrs for tag, attrs in Page(page).tags if tag == "article"}
+    assert listed and all(cards[name]["data-outcome"] == "tracked" for name in listed)
+    assert all(cards[name]["data-type"] != "absent" for name in listed)
+    assert any(card["data-type"] == "absent" for card in cards.values())
+
+
+def test_two_evaluations_are_compared(run, tmp_path):
+    import shutil
+
+    folder, _ = run
+    report.main([str(folder), "pictures=0"])
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    content = json.loads((other / "metrics.json").read_text())
+    content["table"]["Overall J&F"]["value"] -= 5
+    (other / "metrics.json").write_text(json.dumps(content))
+    lines = (other / "predictions.jsonl").read_text().splitlines()
+    header = {"header": json.loads(lines[0])["header"] | {"model_path": "runs/a/global_step_9/actor/huggingface"}}
+    (other / "predictions.jsonl").write_text("\n".join([json.dumps(header), *lines[1:]]))
+    os.utime(other / "metrics.json")
+    assert report.main([str(folder), "--against", str(other), "pictures=0"]) == 0
+    page = (folder / "report.html").read_text()
+    assert "<td>+5.0</td>" in page and "a/global_step_9" in page and "What differs from" in page
+
+
+def test_titles_of_policies():
+    assert model_title("checkpoints/run/global_step_40/actor/huggingface") == "run/global_step_40"
+    assert model_title("/models/Qwen2.5-VL-3B-Instruct") == "Qwen2.5-VL-3B-Instruct"
+    assert model_title("outputs/run/huggingface") == "run"
+
+
+def test_the_summary_begins_with_the_overall_score():
+    value = {"value": 50.0, "low": 45.0, "high": 55.0}
+    shown = tiles({"Referring J&F": value, "Overall J&F": value, "R": value}, [])
+    assert [name for name, *_ in shown][:2] == ["Overall J&F", "Referring J&F"]

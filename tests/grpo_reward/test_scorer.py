@@ -84,6 +84,30 @@ def test_an_enormous_relative_box_stays_a_number():
     assert math.isfinite(score.total)
 
 
+class PreparingTracker(BoxTracker):
+    """Tracks only frames that it has prepared, unless it could not prepare them."""
+
+    def prepare(self, frames):
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("CUDA error: out of luck")
+        return tuple(frames)
+
+    def track_groups_on_device(self, groups, size):
+        self.kinds = [type(frames) for frames, _ in groups]
+        return super().track_groups_on_device(groups, size)
+
+
+def test_frames_that_were_prepared_score_the_same(caplog):
+    example, rule = make_example(), find_rule("veason_strict")
+    expected = RewardScorer(rule, BoxTracker()).score(example, RESPONSES)
+    scorer = RewardScorer(rule, PreparingTracker())
+    assert scorer.score(scorer.prepare(example), RESPONSES) == expected and scorer.tracker.kinds == [tuple]
+    scorer = RewardScorer(rule, PreparingTracker(failures=1))  # then the frames themselves are tracked
+    assert scorer.score(scorer.prepare(example), RESPONSES) == expected and scorer.tracker.kinds == [list]
+    assert "the tracker failed on the frames of bear/7" in caplog.text
+
+
 def test_one_failure_is_tried_again():
     tracker = BoxTracker(failures=1)
     scores = RewardScorer(find_rule("video_match_keyframe_sft_sam_mod"), tracker).score(make_example(), RESPONSES)

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from veason.toy.tiny_tracker import TrackerSize, tracker_config
+from veason.tracking.prompts import BoxPrompt, FramePrompt, ObjectsPrompt, usable_objects
 from veason.tracking.sam2.feature_window import FeatureWindow
 from veason.tracking.sam2.loading import POSTPROCESSING, load_model
-from veason.tracking.sam2.object_batch import ObjectBatch
+from veason.tracking.sam2.object_batch import BatchObject, ObjectBatch
 from veason.tracking.sam2.preprocessing import preprocess_frames
 from veason.tracking.sam2.tracker import Sam2Tracker
 
@@ -47,12 +48,14 @@ def make_model(config, seed=0):
     frames, tracker = make_clip(8, 32, 32), Sam2Tracker(model)
     with torch.no_grad():
         features = tracker.network.encode_images(preprocess_frames(frames, model.image_size, CPU))
-        _, _, scores = tracker.network.segment_boxes(features, torch.rand(8, 4) * 100)
+        labels = torch.tensor([[2, 3]] * 8).int()
+        _, _, scores = tracker.network.segment_prompts(features, torch.rand(8, 2, 2) * 100, labels)
         head.bias -= scores.median()
     return model
 
 
-def make_official(config, model):
+def make_official(config, model=None):
+    """sam2's predictor with the weights of `model`."""
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -61,12 +64,18 @@ def make_official(config, model):
     for key, value in POSTPROCESSING.items():
         OmegaConf.update(settings, f"model.{key}", value, force_add=True)
     predictor = instantiate(settings.model, _recursive_=True).eval()
-    predictor.load_state_dict(model.state_dict())
-    return predictor
+    if model is not None:
+        predictor.load_state_dict(model.state_dict())
+    return predictor.requires_grad_(False)
 
 
 def run_official(predictor, frames, keyframe, boxes):
     """Mask logits [T, K, H, W] of sam2's predictor, forward and then in reverse."""
+    return run_official_objects(predictor, frames, BoxPrompt(keyframe, boxes).objects)
+
+
+def run_official_objects(predictor, frames, objects):
+    """The same of objects with one set of keyframes, with boxes and points."""
     height, width = frames[0].shape[:2]
     state = {name: {} for name in ("cached_features", "constants", "point_inputs_per_obj", "mask_inputs_per_obj")}
     state |= {name: {} for name in ("output_dict_per_obj", "temp_output_dict_per_obj", "frames_tracked_per_obj")}
@@ -77,24 +86,34 @@ def run_official(predictor, frames, keyframe, boxes):
         "video_width": width,
     }
     state |= {"offload_video_to_cpu": False, "offload_state_to_cpu": False, "device": CPU, "storage_device": CPU}
-    for number, box in enumerate(boxes):
-        predictor.add_new_points_or_box(state, keyframe, number, box=box)
-    logits = {}
+    for number, item in enumerate(objects):
+        for given in item:
+            points, labels = np.asarray(given.points, np.float32), np.asarray(given.labels, np.int32)
+            box = None if given.box is None else np.asarray(given.box, np.float32)
+            predictor.add_new_points_or_box(state, given.frame, number, points, labels, box=box)
+    first, logits = min(given.frame for item in objects for given in item), {}
     for reverse in (False, True):
-        for frame, _, masks in predictor.propagate_in_video(state, start_frame_idx=keyframe, reverse=reverse):
+        for frame, _, masks in predictor.propagate_in_video(state, start_frame_idx=first, reverse=reverse):
             logits[frame] = masks[:, 0]
     return torch.stack([logits[frame] for frame in range(len(frames))])
 
 
 def run_ours(tracker, frames, keyframe, boxes, size=None):
     """The same from our batches, [T, K, H, W]."""
+    return run_our_objects(tracker, frames, BoxPrompt(keyframe, boxes).objects, size)
+
+
+def run_our_objects(tracker, frames, objects, size=None):
+    """The same of objects with any keyframes, [T, K, H, W]."""
     height, width = frames[0].shape[:2]
-    size = size or (height, width)
-    scaled = torch.from_numpy(boxes * (tracker.network.size / np.array([width, height] * 2)))
+    size, scale = size or (height, width), tracker.network.size / np.array([width, height])
+    scaled = usable_objects(ObjectsPrompt(tuple(objects)), len(frames), scale)
     window = FeatureWindow(tracker.network, frames.__getitem__, range(len(frames)), len(frames))
-    batch = ObjectBatch(tracker.network, scaled.float(), [keyframe] * len(boxes), len(frames))
-    logits = {step[0]: F.interpolate(found, size, mode="bilinear")[:, 0] for step, found in batch.run(window)}
-    return torch.stack([logits[frame] for frame in range(len(frames))])
+    batch = ObjectBatch(tracker.network, [BatchObject.make(each) for each in scaled], len(frames))
+    logits = torch.zeros(len(frames), len(objects), *size)
+    for step, found in batch.run(window):
+        logits[step, range(len(objects))] = F.interpolate(found, size, mode="bilinear")[:, 0]
+    return logits
 
 
 def make_clip(total, height, width, seed=0):
@@ -106,3 +125,16 @@ def make_clip(total, height, width, seed=0):
 def make_boxes(count, height, width, seed=0):
     corners = np.sort(np.random.default_rng(seed).uniform(0, 1, (count, 2, 2)), axis=1)
     return (corners * [width, height]).reshape(count, 4).astype(np.float32)
+
+
+def make_object(keyframes, height, width, points=0, box=True, seed=0):
+    """An object with a box, and points of both labels, on each of its keyframes."""
+    rng = np.random.default_rng(seed)
+    prompts = []
+    for keyframe in keyframes:
+        (corners,) = make_boxes(1, height, width, seed=rng.integers(1 << 30))
+        labels = np.array([1, 0, 1, 1, 0][:points], int)
+        prompts.append(
+            FramePrompt(keyframe, corners if box else None, rng.uniform(0, [width, height], (points, 2)), labels)
+        )
+    return tuple(prompts)

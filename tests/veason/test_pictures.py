@@ -6,7 +6,19 @@ import cv2
 import numpy as np
 import pytest
 
-from veason.pictures import PALETTE, RED, draw_boxes, overlay_masks, save_curves, save_picture, strip
+from veason.curves import COLOURS, save_curves
+from veason.pictures import (
+    PALETTE,
+    PREDICTED,
+    RED,
+    TRUE,
+    add_title,
+    draw_boxes,
+    draw_outline,
+    overlay_masks,
+    save_picture,
+    strip,
+)
 
 GREY = np.full((60, 80, 3), 100, dtype=np.uint8)
 
@@ -38,6 +50,42 @@ def test_a_strip_has_one_height_and_rows_of_columns():
     assert grid.shape == (120, 180, 3) and (grid[:60, 160:] == 255).all()
     with pytest.raises(ValueError, match="at least one"):
         strip([])
+
+
+# Vision without red or without green cones: Machado, Oliveira, Fernandes 2009, table 1, severity 1.0.
+PROTANOPIA = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+DEUTERANOPIA = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+
+
+@pytest.mark.parametrize("matrix", [np.eye(3), PROTANOPIA, DEUTERANOPIA], ids=["all cones", "no red", "no green"])
+def test_colours_are_told_apart_without_red_or_green_cones(matrix):
+    def seen(colours):
+        linear = (np.array(colours) / 255) ** 2.2
+        return 255 * (linear @ np.array(matrix).T).clip(0, 1) ** (1 / 2.2)
+
+    predicted, true = seen([PREDICTED, TRUE])
+    assert np.linalg.norm(predicted - true) > 120
+    for colours in (PALETTE, [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS]):
+        shown = seen(colours)
+        distances = np.linalg.norm(shown[:, None] - shown[None], axis=-1)
+        assert distances[np.triu_indices(len(shown), 1)].min() > 25
+
+
+def test_a_title_names_the_colours_and_takes_rows_where_it_is_narrow():
+    legend = [("predicted", PREDICTED), ("true", TRUE)]
+    wide, narrow = add_title(np.zeros((20, 400, 3), np.uint8), "masks", legend), add_title(GREY, "masks", legend)
+    assert wide.shape[1] == 400 and (wide[-20:] == 0).all() and len(wide) - 20 < len(narrow) - 60
+    for colour in (PREDICTED, TRUE):
+        assert (wide == colour).all(-1).sum() > 60 and (narrow == colour).all(-1).sum() > 60
+    assert (wide[2, 2] == 255).all()
+
+
+def test_outlines_are_seen_on_any_ground():
+    mask = np.zeros((60, 80), bool)
+    mask[20:40, 20:60] = True
+    for ground in (TRUE, (0, 0, 0), (255, 255, 255)):
+        out = draw_outline(np.full((60, 80, 3), ground, np.uint8), mask, TRUE)
+        assert (out[20, 30:50] == TRUE).all() and (out[:, 40] == 0).all(-1).any()
 
 
 def test_pictures_and_curves_are_written(tmp_path):

@@ -1,5 +1,7 @@
 """The policy on the CPU: vLLM with a tiny checkpoint of random weights."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -28,6 +30,17 @@ def test_policy(policy):
     """One engine for all of it: starting one takes longer than everything else."""
     alone, together = policy.generate([ask("a/0")]), policy.generate([ask("a/0"), ask("b/0", frames=2)])
     assert len(together) == 2 and together[0] == alone[0]  # greedy
+
+    # A stream grows to the same answers, and one that is given up leaves nothing behind.
+    steps = list(policy.stream([ask("a/0"), ask("b/0", frames=2)]))
+    assert steps[-1] == together and len(steps) >= 12
+    for earlier, later in pairwise(steps):
+        assert all(after.startswith(before.rstrip("\ufffd")) for before, after in zip(earlier, later, strict=True))
+    given_up = policy.stream([ask("a/0")])
+    next(given_up)
+    given_up.close()
+    assert not policy.engine.llm_engine.has_unfinished_requests()
+    assert policy.generate([ask("a/0")]) == alone
 
     # A vision token is never sampled, not even one that every logit but infinity speaks for.
     vocabulary = policy.processor.tokenizer.get_vocab()

@@ -24,7 +24,7 @@ from veason.tracking.base import BoxPrompt
 from veason.tracking.sam2.compilation import CompileOptions
 from veason.tracking.sam2.feature_window import FeatureWindow
 from veason.tracking.sam2.loading import find_config, load_model
-from veason.tracking.sam2.object_batch import ObjectBatch
+from veason.tracking.sam2.object_batch import BatchObject, ObjectBatch
 from veason.tracking.sam2.preprocessing import MEAN, STD, preprocess_frames
 from veason.tracking.sam2.propagation import MemoryConfig, plan_track_steps
 from veason.tracking.sam2.tracker import Sam2Tracker
@@ -113,13 +113,27 @@ def test_clips_that_are_tracked_together_do_not_meet(tracker):
             assert all(torch.equal(mask, other) for mask, other in zip(masks, alone, strict=True))
 
 
+def test_prepared_frames_give_the_masks_and_are_not_encoded_again(tracker, monkeypatch):
+    groups = [(make_clip(5, 60, 80), [BoxPrompt(1, make_boxes(2, 60, 80, seed=seed))]) for seed in range(2)]
+    expected = [tracker.track_group_on_device(*group) for group in groups]
+    prepared = [(tracker.prepare(frames), prompts) for frames, prompts in groups]
+    assert all(np.array_equal(a, b) for a, b in zip(prepared[0][0], groups[0][0], strict=True))
+    mixed = tracker.track_groups_on_device([groups[0], prepared[1]], (60, 80))  # one of them still to be encoded
+    monkeypatch.setattr(tracker.network, "encode_images", None)
+    for found in (tracker.track_groups_on_device(prepared, (60, 80)), mixed):
+        for masks, others in zip(found, expected, strict=True):
+            assert all(torch.equal(mask, other) for mask, other in zip(masks, others, strict=True))
+    long = make_clip(tracker.max_frames + 1, 60, 80)
+    assert tracker.prepare(long) is long  # is never held as a whole
+
+
 def test_short_clips_go_through_the_network_together(tracker, monkeypatch):
     prompted = []
-    segment = tracker.network.segment_boxes
+    segment = tracker.network.segment_prompts
     monkeypatch.setattr(
         tracker.network,
-        "segment_boxes",
-        lambda features, boxes: prompted.append(len(boxes)) or segment(features, boxes),
+        "segment_prompts",
+        lambda features, points, labels: prompted.append(len(points)) or segment(features, points, labels),
     )
     groups = [(make_clip(5, 60, 80), [BoxPrompt(1, make_boxes(2, 60, 80, seed=seed))]) for seed in range(3)]
     tracker.track_groups_on_device(groups, (60, 80))
@@ -131,12 +145,12 @@ def test_short_clips_go_through_the_network_together(tracker, monkeypatch):
 
 def test_frames_are_encoded_once_and_equal_boxes_tracked_once(tracker, monkeypatch):
     encoded, prompted = [], []
-    encode, segment = tracker.network.encode_images, tracker.network.segment_boxes
+    encode, segment = tracker.network.encode_images, tracker.network.segment_prompts
     monkeypatch.setattr(tracker.network, "encode_images", lambda pixels: encoded.append(len(pixels)) or encode(pixels))
     monkeypatch.setattr(
         tracker.network,
-        "segment_boxes",
-        lambda features, boxes: prompted.append(len(boxes)) or segment(features, boxes),
+        "segment_prompts",
+        lambda features, points, labels: prompted.append(len(points)) or segment(features, points, labels),
     )
     boxes = make_boxes(3, 60, 80)
     tracker.track_group(
@@ -169,7 +183,8 @@ def test_a_video_is_encoded_once_whatever_the_number_of_boxes(tracker, monkeypat
 
 def test_memory_does_not_grow_with_the_video(tracker):
     frames = make_clip(4, 32, 32)
-    batch = ObjectBatch(tracker.network, torch.tensor([[8.0, 8, 90, 90]]), [20], 40)
+    (prompt,) = BoxPrompt(20, np.array([[8.0, 8, 90, 90]])).objects
+    batch = ObjectBatch(tracker.network, [BatchObject.make(prompt)], 40)
     window = FeatureWindow(tracker.network, lambda i: frames[i % 4], [*range(20, 40), *range(19, -1, -1)], 4)
     held = []
     for _ in batch.run(window):
@@ -255,11 +270,11 @@ def test_frames_are_resized_as_pillow_does(height, width):
 def test_each_step_attends_to_the_memories_of_earlier_ones():
     config = MemoryConfig(num_maskmem=7, temporal_stride=1, max_pointers=16)
     for keyframe in range(7):
-        steps = plan_track_steps(keyframe, 7, config)
+        steps = plan_track_steps([keyframe], 7, config)
         assert sorted(step.frame for step in steps) == list(range(7))
         for number, step in enumerate(steps):
             assert [used for used, _ in step.memories] == [used for used, _ in step.pointers] == list(range(number))
-    far = plan_track_steps(0, 100, config)[60]
+    far = plan_track_steps([0], 100, config)[60]
     assert far.memories == ((0, 0), (54, 1), (55, 2), (56, 3), (57, 4), (58, 5), (59, 6))
     assert [distance for _, distance in far.pointers] == [60, *range(15, 0, -1)]
 

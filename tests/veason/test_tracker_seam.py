@@ -92,7 +92,7 @@ def test_a_function_may_build_the_tracker_and_a_clip_s_length_may_be_bounded():
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("sam3", {}, "tracker: 'sam3' is unknown; did you mean sam2"),
+        ("sam22", {}, "tracker: 'sam22' is unknown; did you mean sam2"),
         ("no.such:Thing", {}, "tracker: no.such:Thing cannot be imported"),
         (f"{__name__}:Moving", {"sped": 1}, "tracker_options.sped is unknown; did you mean speed"),
         (f"{__name__}:make_function_tracker", {}, "tracker_options.speed is not set"),

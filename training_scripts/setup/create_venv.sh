@@ -20,7 +20,14 @@ python=${PYTHON:-python3}
 echo "Setting up .venv from $list (several minutes the first time)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 rm -f "$stamp"
-pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
+log=.venv/pip.log  # pip's messages; the screen gets them only where it fails
+pip() {
+    .venv/bin/python -m pip --disable-pip-version-check "$@" >> "$log" 2>&1 || {
+        tail -n 30 "$log" >&2
+        echo "pip failed; its messages are in $log" >&2
+        return 1
+    }
+}
 pip install --quiet --upgrade pip
 
 # The CUDA extension only fills small holes in masks; the tracker uses it where it is built.
@@ -48,5 +55,5 @@ else
         .venv/bin/python -c 'import torchvision'
     fi
 fi
-PYTHONWARNINGS=ignore pip install --quiet --no-deps --no-build-isolation --editable .
+pip install --quiet --no-deps --no-build-isolation --editable .
 echo "$wanted" > "$stamp"

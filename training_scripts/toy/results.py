@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from training_scripts.toy.recipes import BASELINE, EXPERIMENTS
 from training_scripts.toy.runs import ToyRun, read_runs
 from veason.command_line import parse_arguments
+from veason.curves import COLOURS
 
 Runs = Mapping[str, Sequence[ToyRun]]  # by experiment, in the order of EXPERIMENTS
 
@@ -139,7 +140,7 @@ def draw_curves(runs: Runs, names: Sequence[str], keys: Mapping[str, str], path:
             if curves:
                 length = min(map(len, curves))
                 values = np.array([_smooth([value for _, value in curve[:length]]) for curve in curves])
-                steps, colour = [step for step, _ in curves[0][:length]], f"C{number}"
+                steps, colour = [step for step, _ in curves[0][:length]], COLOURS[number]
                 panel.plot(steps, values.mean(0), label=EXPERIMENTS[name].title, linewidth=1.5, color=colour)
                 panel.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
         panel.set_title(title, fontsize=10)

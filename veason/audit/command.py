@@ -59,12 +59,12 @@ def audit(benchmark: Benchmark, workers: int = 1) -> list[Finding]:
     if workers < 2:
         return [
             finding
-            for group in tqdm(videos.values(), desc=label, mininterval=1)
+            for group in tqdm(videos.values(), desc=label, disable=None)
             for finding in check_video(benchmark, group)
         ]
     benchmark.prepare()  # once here, not in every worker
     with ProcessPoolExecutor(workers, initializer=_init_worker, initargs=(benchmark,)) as pool:
-        found = tqdm(pool.map(_check_in_worker, videos.values()), total=len(videos), desc=label, mininterval=1)
+        found = tqdm(pool.map(_check_in_worker, videos.values()), total=len(videos), desc=label, disable=None)
         return [finding for findings in found for finding in findings]
 
 

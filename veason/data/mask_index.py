@@ -182,7 +182,12 @@ def _build(path: Path, source: Path, progress: bool) -> None:
         connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + SCHEMA)
         connection.execute("BEGIN")
         with tqdm(
-            total=state.st_size, unit="B", unit_scale=True, desc=label, mininterval=1, disable=not progress
+            total=state.st_size,
+            unit="B",
+            unit_scale=True,
+            desc=label,
+            mininterval=1,
+            disable=None if progress else True,
         ) as bar:
             for name, value, position in _stream(source):
                 summary, packed = _row(name, value, source)

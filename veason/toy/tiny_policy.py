@@ -30,6 +30,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
     Qwen3VLForConditionalGeneration,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from veason.command_line import parse_arguments
 from veason.toy.corpus import toy_sentences
@@ -190,6 +191,7 @@ def write_policy(
         top_p=1.0,
         top_k=0,
     )
+    disable_progress_bar()  # of one file
     model.save_pretrained(output)
     make_processor(tokenizer).save_pretrained(output)
     return model

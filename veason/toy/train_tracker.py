@@ -29,7 +29,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from veason.command_line import parse_arguments
-from veason.pictures import save_curves
+from veason.curves import save_curves
 from veason.toy.clips import random_clips
 from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker_config
 from veason.toy.tracker_eval import evaluate_tracker, held_out_videos

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
     from veason.tracking.base import Tracker
 
-TRACKERS = {"sam2": "veason.tracking.sam2.tracker:Sam2Tracker"}
-PACKAGES = {"sam2": ("sam2",)}  # what a tracker needs to be installed, by import name
+TRACKERS = {
+    "sam2": "veason.tracking.sam2.tracker:Sam2Tracker",
+    "sam3": "veason.tracking.sam3.tracker:Sam3Tracker",
+    "transformers": "veason.tracking.transformers.tracker:TransformersTracker",
+}
+PACKAGES = {"sam2": ("sam2",), "sam3": ("sam2",)}  # what a tracker needs to be installed, by import name
 DEFAULT = "sam2"
 
 

@@ -15,38 +15,43 @@ It is chosen as `package.module:StandStill` wherever a tracker has a name (see `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from veason.errors import DataError
+from veason.masks import decode, encode
 from veason.resolve import check_arguments
+from veason.tracking.prompts import (
+    BoxPrompt,
+    FramePrompt,
+    ObjectPrompt,
+    ObjectsPrompt,
+    Prompt,
+    box_objects,
+    usable_objects,
+)
 
-MAX_COORDINATE = 1e30  # pixels; much farther out a box overflows SAM 2's encoding of its corners
+__all__ = [
+    "BaseTracker",
+    "BoxPrompt",
+    "Clip",
+    "FramePrompt",
+    "ObjectPrompt",
+    "ObjectsPrompt",
+    "Prompt",
+    "ReadFrame",
+    "TrackedFrame",
+    "Tracker",
+]
 
 ReadFrame = Callable[[int], np.ndarray]  # frame index -> uint8 [H, W, 3] RGB
 TrackedFrame = tuple[int, np.ndarray]  # frame index, bool mask [H, W]
-
-
-@dataclass(frozen=True)
-class BoxPrompt:
-    """Boxes on one frame, one object each; the mask of a prompt is the union of its objects.
-
-    Attributes:
-        keyframe: the frame's index.
-        boxes: float [K, 4], x1 y1 x2 y2 in pixels of the frames. A box that is not finite, or beyond `MAX_COORDINATE`,
-            gives an empty mask.
-    """
-
-    keyframe: int
-    boxes: np.ndarray
-
-
-Clip = tuple[Sequence[np.ndarray], Sequence[BoxPrompt]]  # frames, uint8 [H, W, 3] RGB each, and what is tracked in them
+Clip = tuple[Sequence[np.ndarray], Sequence[Prompt]]  # frames, uint8 [H, W, 3] RGB each, and what is tracked in them
 
 
 class Tracker(Protocol):
@@ -55,30 +60,36 @@ class Tracker(Protocol):
     Attributes:
         max_frames: longest clip that `track_group` and `track_groups_on_device` are to be given; the evaluation and the
             prediction stream longer videos through `track_video`.
+        takes_points: whether it takes an `ObjectsPrompt` with points or several keyframes of one object.
     """
 
     max_frames: int
+    takes_points: bool
+
+    def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Compute what depends on a clip's frames alone; what is returned takes their place in the other methods."""
 
     def track_groups_on_device(self, groups: Sequence[Clip], size: tuple[int, int]) -> list[list[Tensor]]:
         """Per clip and prompt a bool mask [T, H, W] on the tracker's device; boxes and masks are in a grid of `size`
         (H, W), whatever the size of the frames.
         """
 
-    def track_group(self, frames: Sequence[np.ndarray], prompts: Sequence[BoxPrompt]) -> list[np.ndarray]:
+    def track_group(self, frames: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[np.ndarray]:
         """Per prompt a bool mask [T, H, W]; boxes and masks are in pixels of the frames."""
 
-    def track_video(self, read_frame: ReadFrame, total: int, prompt: BoxPrompt) -> Iterator[TrackedFrame]:
+    def track_video(self, read_frame: ReadFrame, total: int, prompt: Prompt) -> Iterator[TrackedFrame]:
         """(index, bool mask [H, W]) of every frame once, in any order, in memory that does not grow with the video."""
 
 
 class BaseTracker(ABC):
-    """A tracker out of one method, `track`.
+    """A tracker out of one method, `track`; one that takes points overrides `track_objects` as well.
 
     Args:
         device: where the tracker computes.
     """
 
     max_frames: int = 256
+    takes_points: ClassVar[bool] = False
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
@@ -107,29 +118,51 @@ class BaseTracker(ABC):
         """Refuse options in one line before anything is loaded. Raises DataError."""
         check_arguments(cls, options, "tracker_options", given=("device",))
 
+    def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Compute what depends on a clip's frames alone; what is returned takes their place in the other methods."""
+        return frames
+
     def track_groups_on_device(self, groups: Sequence[Clip], size: tuple[int, int]) -> list[list[Tensor]]:
         return [self._track_clip(frames, prompts, size) for frames, prompts in groups]
 
     def track_group_on_device(
-        self, frames: Sequence[np.ndarray], prompts: Sequence[BoxPrompt], size: tuple[int, int] | None = None
+        self, frames: Sequence[np.ndarray], prompts: Sequence[Prompt], size: tuple[int, int] | None = None
     ) -> list[Tensor]:
         """`track_groups_on_device` of one clip; the grid is that of the frames by default."""
         return self.track_groups_on_device([(frames, prompts)], size or frames[0].shape[:2])[0]
 
-    def track_group(self, frames: Sequence[np.ndarray], prompts: Sequence[BoxPrompt]) -> list[np.ndarray]:
+    def track_group(self, frames: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[np.ndarray]:
         return [masks.cpu().numpy() for masks in self.track_group_on_device(frames, prompts)]
 
-    def track_video(self, read_frame: ReadFrame, total: int, prompt: BoxPrompt) -> Iterator[TrackedFrame]:
-        if not 0 <= prompt.keyframe < total:
-            raise ValueError(f"keyframe {prompt.keyframe} is outside a clip of {total} frames")
-        boxes = np.asarray(prompt.boxes, dtype=np.float64).reshape(-1, 4)
-        boxes = boxes[(np.abs(boxes) <= MAX_COORDINATE).all(1)]  # NaN is not
-        if not len(boxes):
-            empty = np.zeros(read_frame(prompt.keyframe).shape[:2], dtype=bool)
+    def track_objects(
+        self, read_frame: ReadFrame, total: int, objects: Sequence[ObjectPrompt]
+    ) -> Iterable[TrackedFrame]:
+        """The union of objects, at least one, on every frame of a video; what `track` is for boxes on one frame.
+
+        Args:
+            objects: with coordinates in pixels of the frames, finite, and their keyframes in order.
+
+        Raises:
+            DataError: points, or several keyframes of an object, and the tracker does not take them.
+        """
+        boxes = box_objects(objects)
+        if boxes is None:
+            raise DataError(f"{type(self).__name__} takes boxes on one keyframe, no points and no further keyframes")
+        passes = [self.track(read_frame, total, keyframe, boxes[keyframe]) for keyframe in boxes]
+        return union_of_passes([self._checked(each, total) for each in passes])
+
+    def track_video(self, read_frame: ReadFrame, total: int, prompt: Prompt) -> Iterator[TrackedFrame]:
+        objects = usable_objects(prompt, total)
+        if not objects:
+            empty = np.zeros(read_frame(0).shape[:2], dtype=bool)
             yield from ((index, empty) for index in range(total))
             return
+        yield from self._checked(self.track_objects(read_frame, total, objects), total)
+
+    def _checked(self, masks: Iterable[TrackedFrame], total: int) -> Iterator[TrackedFrame]:
+        """The frames of one pass as bool masks. Raises ValueError where one is missing, twice there or outside."""
         missing = set(range(total))
-        for index, mask in self.track(read_frame, total, prompt.keyframe, boxes):
+        for index, mask in masks:
             if index not in missing:
                 raise ValueError(f"{type(self).__name__}.track gave frame {index} twice, or there is no such frame")
             missing.remove(index)
@@ -138,25 +171,41 @@ class BaseTracker(ABC):
             raise ValueError(f"{type(self).__name__}.track gave no mask for frame {min(missing)} of {total}")
 
     def _track_clip(
-        self, frames: Sequence[np.ndarray], prompts: Sequence[BoxPrompt], size: tuple[int, int]
+        self, frames: Sequence[np.ndarray], prompts: Sequence[Prompt], size: tuple[int, int]
     ) -> list[Tensor]:
         """Masks of one clip in a grid of `size`; equal prompts are tracked once."""
         height, width = frames[0].shape[:2]
-        scale = np.array([width / size[1], height / size[0]] * 2)
-        tracked: dict[tuple[int, bytes], Tensor] = {}
+        factors = np.array([width / size[1], height / size[0]])
+        tracked: dict[Hashable, Tensor] = {}
         found = []
         for prompt in prompts:
-            boxes = np.asarray(prompt.boxes, dtype=np.float64).reshape(-1, 4)
-            key = prompt.keyframe, boxes.tobytes()
+            objects = usable_objects(prompt, len(frames), factors)
+            key = prompt_key(objects)
             if key not in tracked:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    in_frame = BoxPrompt(prompt.keyframe, boxes * scale)
                 masks = torch.zeros(len(frames), height, width, dtype=torch.bool)
-                for index, mask in self.track_video(frames.__getitem__, len(frames), in_frame):
+                for index, mask in self.track_video(frames.__getitem__, len(frames), ObjectsPrompt(tuple(objects))):
                     masks[index] = torch.from_numpy(mask)
                 tracked[key] = resize_masks(masks, size).to(self.device)
             found.append(tracked[key])
         return found
+
+
+def prompt_key(objects: Sequence[ObjectPrompt]) -> Hashable:
+    """Equal for objects that are prompted alike."""
+    return tuple(
+        tuple((each.frame, *(part.tobytes() for part in each.corners_and_points)) for each in item) for item in objects
+    )
+
+
+def union_of_passes(passes: Sequence[Iterable[TrackedFrame]]) -> Iterator[TrackedFrame]:
+    """The union of several passes over one video, in the order of the last; earlier ones are held run-length encoded.
+
+    Memory therefore grows by some kilobytes a frame where there is more than one pass.
+    """
+    *earlier, last = passes
+    held = [{index: encode(mask) for index, mask in each} for each in earlier]
+    for index, mask in last:
+        yield index, np.logical_or.reduce([mask, *(decode(each[index]) for each in held)])
 
 
 def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:

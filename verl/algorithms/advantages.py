@@ -49,10 +49,10 @@ def rloo(rewards: Tensor, mask: Tensor, index: Tensor, refuse_single: bool = Fal
         ValueError: a group of one where that is refused.
     """
     scores = rewards.sum(-1)
-    members, sizes = _groups(scores, index)
-    if refuse_single and bool((sizes == 1).any()):
+    groups = _Groups(index, scores)
+    if refuse_single and bool((groups.sizes == 1).any()):
         raise ValueError("rloo compares a response with the others of its prompt: it needs worker.rollout.n above 1")
-    others = (members @ scores - scores) / (sizes - 1).clamp(min=1)
+    others = (groups.sum(scores) - scores) / (groups.sizes - 1).clamp(min=1)
     return _per_token(scores - others, mask)
 
 
@@ -64,12 +64,14 @@ def reinforce_plus_plus(rewards: Tensor, mask: Tensor, gamma: float = 1.0, keep_
     compute_reinforce_plus_plus_outcome_advantage. With `keep_masked` it is hiyouga/EasyR1's function of that name,
     which leaves values on masked tokens and adds 1e-8 to the number of tokens in its means.
     """
-    returns = torch.zeros_like(rewards)
-    running = torch.zeros_like(rewards[:, 0])
-    for step in reversed(range(rewards.shape[1])):
-        running = rewards[:, step] + gamma * running
-        returns[:, step] = running
-        running = running * mask[:, step]
+    given, kept = rewards.T.contiguous(), mask.T.contiguous()  # [length, batch]: a step is one piece of memory
+    steps = torch.zeros_like(given)
+    running = torch.zeros_like(given[0])
+    for step in reversed(range(len(given))):
+        running = given[step] + gamma * running
+        steps[step] = running
+        running = running * kept[step]
+    returns = steps.T.contiguous()
     tokens = mask.sum()
     if tokens <= 1:
         raise ValueError("reinforce_plus_plus whitens over the batch's tokens and needs more than one")
@@ -107,24 +109,32 @@ def grpo_certainty(
 
 def normalise_by_group(scores: Tensor, index: Tensor, epsilon: float | None) -> Tensor:
     """Scores [batch] minus their group's mean, over its unbiased std + epsilon unless None; a group of one stays."""
-    members, sizes = _groups(scores, index)
-    single = sizes == 1
-    mean = (members @ scores / sizes).masked_fill(single, 0.0)
-    centred = scores - mean
+    groups = _Groups(index, scores)
+    single = groups.sizes == 1
+    centred = scores - (groups.sum(scores) / groups.sizes).masked_fill(single, 0.0)
     if epsilon is None:
         return centred
-    # deviations of every member (columns) from the mean of one's own group (rows)
-    deviations = (scores[None, :] - mean[:, None]).masked_fill(members == 0, 0.0)
-    std = (deviations.square().sum(-1) / (sizes - 1).clamp(min=1)).sqrt()
+    std = (groups.sum(centred.square()) / (groups.sizes - 1).clamp(min=1)).sqrt()
     # of a group of one the references divide by a float32 1 + epsilon, whatever the scores' dtype
     return centred / (std + epsilon).masked_fill(single, float(torch.tensor(1.0) + epsilon))
 
 
-def _groups(scores: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Which responses share a prompt, 0 or 1 [batch, batch] in the scores' dtype, and how many do, [batch]."""
-    index = torch.as_tensor(index, device=scores.device)
-    members = (index[:, None] == index[None, :]).to(scores.dtype)
-    return members, members.sum(-1)
+class _Groups:
+    """Sums over the responses that share a prompt, in time and memory linear in the batch.
+
+    Attributes:
+        sizes: [batch], how many responses share each one's prompt, in the scores' dtype.
+    """
+
+    def __init__(self, index: Tensor, scores: Tensor) -> None:
+        index = torch.as_tensor(index, device=scores.device)
+        groups, self._group = torch.unique(index, return_inverse=True)  # [batch]: each one's group, from 0
+        self._count = len(groups)
+        self.sizes = self.sum(torch.ones_like(scores))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """[batch]: the sum of each one's group."""
+        return values.new_zeros(self._count).index_add(0, self._group, values)[self._group]
 
 
 def _per_token(scores: Tensor, mask: Tensor) -> Advantages:
@@ -141,6 +151,9 @@ ADVANTAGES: Mapping[str, Callable[..., Advantages]] = {
     "remax": remax,
     "grpo_certainty": grpo_certainty,
 }
+
+# Estimators that give every token of a response the same number, so that one token stands for all of them.
+PER_RESPONSE = frozenset({"grpo", "dr_grpo", "rloo", "remax", "grpo_certainty"})
 
 
 def required_inputs(name: str) -> frozenset[str]:

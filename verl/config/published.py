@@ -5,6 +5,7 @@ effect here.
 from __future__ import annotations
 
 RENAMED = {
+    "trainer.worker_timeout": "trainer.phase_timeout",
     "worker.reward.sam2_config": "worker.reward.tracker_options.sam2_config",
     "worker.reward.sam2_checkpoint": "worker.reward.tracker_options.sam2_checkpoint",
 }

@@ -43,6 +43,10 @@ class AlgorithmConfig:
     kl_coef: float = 0.0  # KL in the reward: only 0 is possible, the KL term is in the loss (worker.actor.use_kl_loss)
     dynamic_sampling: bool = False  # DAPO: draw further prompts in place of groups whose scores are all equal
     max_sampling_rounds: int = 4  # rollout rounds per step before a smaller batch is trained on
+    # steps in a row without a readable answer, or without a group whose scores differ, after which the log warns
+    collapse_steps: int = 10
+    # share of a step's groups that may have no score (NaN): they are left out; more of them end the run
+    max_uncomputed: float = 1.0
     overlong_buffer: int = 0  # DAPO: a response within so many tokens of the limit loses score, linearly; 0 is off
     overlong_penalty: float = 1.0  # what a response at the limit loses
 
@@ -54,24 +58,37 @@ class TrainerConfig:
     device: str = "cuda"  # cuda; cpu; auto: cuda where there is one
     nnodes: int = 1  # machines of the Ray cluster
     n_gpus_per_node: int = 1  # workers per machine: one a GPU, or so many CPU processes
-    worker_timeout: float = 3600.0  # seconds after which a call of the workers counts as hung
+    # seconds after which a phase of a step (rollout, score, update, save, ...) counts as hung and ends the run
+    phase_timeout: float = 3600.0
+    max_bad_updates: int = 5  # updates in a row whose loss or gradient is not finite, which are skipped; then it ends
     total_episodes: int = 1  # passes over the data
     max_steps: int | None = None  # stop after so many steps; null: at the end of the last episode
     project_name: str = "veason_r1"  # wandb project
     experiment_name: str = "run"  # wandb run; last part of the default save_checkpoint_path
-    # console, wandb, tensorboard, or package.module:name (verl.trainer.loggers); metrics.jsonl is always written
+    # console, tensorboard, wandb, swanlab, mlflow, or package.module:name (verl.trainer.loggers); metrics.jsonl is
+    # always written
     logger: list[str] = field(default_factory=lambda: ["console"])
     # validation answers kept per validation (a table in wandb, and in generations.jsonl)
     val_generations_to_log_to_wandb: int = 0
+    # every so many steps, and at each validation: some groups to rollouts/step_N.jsonl, with pictures; -1: never
+    log_rollouts_freq: int = -1
+    log_rollouts_groups: int = 2  # how many at a time; those of prompts that were logged before, where they come again
     val_before_train: bool = False  # validate once before the first step
     val_only: bool = False  # validate and end
     test_freq: int = -1  # validate every so many steps and at the end; -1: never
     save_freq: int = -1  # save every so many steps and at the end; -1: only at the end
     save_limit: int = -1  # checkpoints kept, the last up to the step that was saved; -1: all
+    best_metric: str | None = None  # the best checkpoint by this metric is kept too, such as val/reward/mean
+    best_mode: str = "max"  # max or min is best
+    save_weights_only: bool = False  # checkpoints hold the weights alone, for use; a run cannot resume from them
+    # dtype of the saved model; null: as it is held, fp32. bf16 resumes from held weights that are kept beside it
+    save_dtype: str | None = None
     remove_previous_ckpt: bool = False  # the same as save_limit: 1
     save_checkpoint_path: str | None = None  # null: checkpoints/<project_name>/<experiment_name>
     # a global_step_N folder, a run's folder (its latest), or "latest" of save_checkpoint_path
     load_checkpoint_path: str | None = None
+    # auto: go on from the newest whole checkpoint of save_checkpoint_path if it holds any
+    resume: str = "never"
 
 
 @dataclass(frozen=True)

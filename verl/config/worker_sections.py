@@ -16,7 +16,11 @@ class ModelConfig:
     tokenizer_path: str | None = None  # folder of the tokenizer and processor; model_path when null
     # entries that replace those of the checkpoint's config.json
     override_config: dict[str, Any] = field(default_factory=dict)
+    # of the language model: auto, flash_attention_4, flex_attention, sdpa (verl.models.attention)
+    attn_implementation: str = "auto"
     enable_gradient_checkpointing: bool = True  # recompute activations in the backward pass
+    gradient_checkpointing_language: float = 1.0  # share of the language layers that do so; the others keep theirs
+    gradient_checkpointing_vision: float = 1.0  # the same of the vision tower's blocks
     trust_remote_code: bool = False  # run Python that a checkpoint brings along
     freeze_vision_tower: bool = False  # train the language model only
     lora_rank: int = 0  # 0 trains every weight; above it, a peft adapter of this rank
@@ -53,6 +57,9 @@ class FSDPConfig:
     fsdp_size: int = -1
     # ZeRO-3: free gathered weights after a block; false: after a step (ZeRO-2), frozen ones stay unsharded
     enable_full_shard: bool = True
+    # sum gradients over ranks once an update instead of after each micro-batch: each rank holds all of them meanwhile.
+    # Where one rank has all shards it is always so
+    reduce_gradients_once: bool = False
     param_offload: bool = False  # FSDP's own CPU offload: weights live on the host and are fetched block by block
     optimizer_offload: bool = False  # the actor's: as offload.optimizer_offload
 
@@ -74,7 +81,7 @@ class ActorConfig:
     # groups packed into one pass that only computes log-probabilities
     micro_batch_size_per_device_for_experience: int = 1
     max_tokens_per_micro_batch: int | None = None  # token budget of a pass; set, it replaces the two counts above
-    max_grad_norm: float = 1.0  # the gradient is scaled down to this norm
+    max_grad_norm: float | None = 1.0  # the gradient is scaled down to this norm; null or 0: it is not
     use_kl_loss: bool = True  # add the KL term to the loss; needs the reference model
     kl_loss_coef: float = 1e-3  # weight of the KL term
     kl_loss_type: str = "low_var_kl"  # estimator by name (verl.algorithms.kl), or package.module:name
@@ -82,8 +89,8 @@ class ActorConfig:
     policy_loss: str = "vanilla"  # by name (verl.algorithms.losses), or package.module:name
     # token-mean, seq-mean-token-sum, seq-mean-token-mean, seq-mean-token-sum-norm
     loss_agg_mode: str = "seq-mean-token-mean"
-    # the ratio is clipped to [1 - clip_ratio_low, 1 + clip_ratio_high]; for gspo set those to 3e-4 and 4e-4
-    clip_ratio: float = 0.2
+    # the ratio is clipped to [1 - clip_ratio_low, 1 + clip_ratio_high]
+    clip_ratio: float | None = None  # null: the loss's own, 0.2 for vanilla, 3e-4 and 4e-4 for gspo
     clip_ratio_low: float | None = None  # null: clip_ratio
     clip_ratio_high: float | None = None  # null: clip_ratio; larger is DAPO's clip-higher
     clip_ratio_dual: float | None = None  # dual clip's bound for negative advantages (above 1); null: off
@@ -143,6 +150,8 @@ class RewardConfig:
     tracker: str = "sam2"  # by name, or package.module:name; only rules that compare masks load it
     tracker_options: dict[str, Any] = field(default_factory=dict)  # the tracker's own keyword arguments
     on_tracker_error: str = "raise"  # raise ends the run; skip leaves the group out, counted and reported
+    # a scorer that raises, or a score that is infinite or beyond 1e18: raise ends the run; skip leaves the group out
+    on_scorer_error: str = "raise"
     options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of a rule of your own
 
 

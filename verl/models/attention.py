@@ -1,4 +1,4 @@
-"""Attention of a packed sequence: FlexAttention on CUDA, segment by segment elsewhere.
+"""Attention of a packed sequence: FlashAttention 4 or FlexAttention on CUDA, segment by segment elsewhere.
 
 The mask is made once per packed sequence and handed to every layer.
 """
@@ -6,19 +6,22 @@ The mask is made once per packed sequence and handed to every layer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from verl.models import flash_attention
+from verl.models.flash_attention import SharedPrefixLayout, shared_prefix_attention
 from verl.models.fused import apply_rotary, compiled, fused_rms_norm
 from verl.models.packing import PackedBatch, Span
 from verl.models.transfer import to_device
 
 BLOCK = 128
 Spans = tuple[Span, ...]
+PackedMask: TypeAlias = SharedPrefixLayout | BlockMask | Spans
 
 
 class PackedAttention(nn.Module):
@@ -38,31 +41,39 @@ class PackedAttention(nn.Module):
         self,
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor],
-        attention_mask: BlockMask | Spans,
+        attention_mask: PackedMask,
         **_: Any,
     ) -> tuple[Tensor, None]:
         """hidden_states [1, L, hidden_size]; position_embeddings: cos and sin [1, L, head_dim]; mask: `packed_mask`."""
         query, key, value = (
-            project(hidden_states).unflatten(-1, (-1, self.head_dim))
+            project(hidden_states[0]).unflatten(-1, (-1, self.head_dim))
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         if self.q_norm is not None and self.k_norm is not None:
             query, key = self.q_norm(query), self.k_norm(key)
-        query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))
-        cos, sin = position_embeddings
-        query, key = apply_rotary(query, key, cos[:, None], sin[:, None])
-        output = packed_attention(query, key, value, attention_mask)
-        return self.o_proj(output.transpose(1, 2).flatten(2)), None
+        cos, sin = (each[0, :, None] for each in position_embeddings)
+        query, key = apply_rotary(query, key, cos, sin)
+        return self.o_proj(packed_attention(query, key, value, attention_mask).flatten(1))[None], None
 
 
-def packed_attention(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask | Spans) -> Tensor:
-    """softmax(q k^T / sqrt(head_dim)) v under the mask; query [1, heads, L, head_dim], key and value with kv_heads."""
+def packed_attention(query: Tensor, key: Tensor, value: Tensor, mask: PackedMask) -> Tensor:
+    """softmax(q k^T / sqrt(head_dim)) v under the mask; query [L, heads, head_dim], key and value with kv_heads."""
+    if isinstance(mask, SharedPrefixLayout):
+        return shared_prefix_attention(query, key, value, mask)
+    query, key, value = (each.transpose(0, 1)[None] for each in (query, key, value))
+    attend = _flex_attention if isinstance(mask, BlockMask) else _segment_attention
+    return attend(query, key, value, mask)[0].transpose(0, 1)  # type: ignore[arg-type]
+
+
+def _flex_attention(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask) -> Tensor:
+    # without `dynamic`, the second length that is met makes the kernel's length symbolic, and nothing else;
+    # `fullgraph` turns a fall-back to the uncompiled form, which would hold every score, into an error
+    flex = _flex if torch.compiler.is_compiling() else compiled(_flex, fullgraph=True)
+    return flex(query, key, value, mask, query.shape[1] != key.shape[1])
+
+
+def _segment_attention(query: Tensor, key: Tensor, value: Tensor, mask: Spans) -> Tensor:
     grouped = query.shape[1] != key.shape[1]
-    if isinstance(mask, BlockMask):
-        # without `dynamic`, the second length that is met makes the kernel's length symbolic, and nothing else;
-        # `fullgraph` turns a fall-back to the uncompiled form, which would hold every score, into an error
-        flex = _flex if torch.compiler.is_compiling() else compiled(_flex, fullgraph=True)
-        return flex(query, key, value, mask, grouped)
     lengths = [span.end - span.start for span in mask]
     # split, not slices: the gradient of a slice is as long as the whole sequence
     pieces = list(zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value))))
@@ -95,9 +106,30 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, grouped: b
     return flex_attention(query, key, value, block_mask=mask, enable_gqa=grouped)  # type: ignore[return-value]
 
 
-def packed_mask(batch: PackedBatch) -> BlockMask | Spans:
-    """What `packed_attention` needs: a BlockMask where the batch is on a GPU, else its segments."""
-    return block_mask(batch.spans, batch.segments, batch.prompt_segments) if batch.segments.is_cuda else batch.spans
+def packed_mask(batch: PackedBatch, dtype: torch.dtype, implementation: str = "auto") -> PackedMask:
+    """What `packed_attention` needs, on the batch's device.
+
+    Args:
+        dtype: of the computation.
+        implementation: worker.actor.model.attn_implementation. "auto" is FlashAttention 4 in half precision where it is
+            installed and the GPU has it, else FlexAttention on a GPU, else PyTorch's attention segment by segment
+            ("sdpa").
+
+    Raises:
+        ValueError: FlashAttention 4 is asked for and cannot be used.
+    """
+    device = batch.segments.device
+    half = dtype in (torch.bfloat16, torch.float16)
+    flash = device.type == "cuda" and half and flash_attention.is_usable(device.index or 0)
+    if implementation == "flash_attention_4" and not flash:
+        raise ValueError(
+            f"flash_attention_4 needs flash-attn-4, a Hopper GPU or newer and bf16; this is {device}, {dtype}"
+        )
+    if flash and implementation in ("auto", "flash_attention_4"):
+        return SharedPrefixLayout.of(batch.spans).to(device)
+    if device.type == "cuda" and implementation != "sdpa":
+        return block_mask(batch.spans, batch.segments, batch.prompt_segments)
+    return batch.spans
 
 
 def block_mask(spans: Sequence[Span], segments: Tensor, prompt_segments: Tensor) -> BlockMask:

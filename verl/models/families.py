@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers.core_model_loading import revert_weight_conversion
 
 import verl.models
 from verl.models.flops import ModelFlops
@@ -71,22 +72,33 @@ class ModelFamily(ABC):
         """transformers' model with random weights."""
         return AutoModelForImageTextToText.from_config(self.config, dtype=dtype)
 
-    def from_pretrained(self, path: str | Path, dtype: torch.dtype) -> Any:
-        """transformers' model with the weights of a checkpoint folder. Raises ValueError where some are missing."""
-        options = {"config": self.config, "dtype": dtype, "output_loading_info": True}
-        model, report = AutoModelForImageTextToText.from_pretrained(path, **options)
+    def from_pretrained(self, path: str | Path, dtype: torch.dtype | None) -> Any:
+        """transformers' model with the weights of a checkpoint folder, safetensors alone; dtype None is that of the
+        files. Raises ValueError where some are missing.
+        """
+        options = {"config": self.config, "dtype": dtype or "auto", "use_safetensors": True}
+        model, report = AutoModelForImageTextToText.from_pretrained(path, **options, output_loading_info=True)
         if missing := sorted(report["missing_keys"]):
             raise ValueError(f"{path} lacks {len(missing)} weights, among them {missing[0]}")
         return model
 
-    def save(self, weights: dict[str, Tensor], generation_config: Any, folder: Path) -> None:
-        """Writes config and weights as `from_pretrained` of transformers and vLLM read them."""
+    def checkpoint_names(self) -> dict[str, str]:
+        """The model's parameters by name -> their names in a checkpoint that `from_pretrained` of transformers and vLLM
+        read.
+        """
+        with torch.device("meta"):
+            plain = self.from_config(torch.float32)
+        parameters = dict(plain.named_parameters())
+        name_of = {id(parameter): name for name, parameter in parameters.items()}
+        return {name_of[id(weight)]: key for key, weight in revert_weight_conversion(plain, parameters).items()}
+
+    def save_config(self, folder: Path, dtype: torch.dtype, generation_config: Any) -> None:
+        """Writes the configs of a checkpoint with weights of this dtype."""
         with torch.device("meta"):  # a plain model: FSDP2 renames the class of a sharded one
-            plain = self.from_config(next(iter(weights.values())).dtype)
-        if self.config.tie_word_embeddings:
-            weights["lm_head.weight"] = weights["model.language_model.embed_tokens.weight"]
-        plain.generation_config = generation_config
-        plain.save_pretrained(folder, state_dict=weights)
+            plain = self.from_config(dtype)
+        plain.config.architectures = [type(plain).__name__]
+        plain.config.save_pretrained(folder)
+        generation_config.save_pretrained(folder)
 
     # -- parts of the model
 

@@ -36,10 +36,10 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles a function of tensors where they are on CUDA; lengths are symbolic."""
+    """Compiles a function whose first argument is a tensor where that is on CUDA; lengths are symbolic."""
 
     @wraps(function)
-    def call(first: Tensor, *others: Tensor) -> Any:
+    def call(first: Tensor, *others: Any) -> Any:
         alone = first.is_cuda and not torch.compiler.is_compiling()  # inside a compiled layer it is part of that
         return (compiled(function, dynamic=True) if alone else function)(first, *others)
 

@@ -159,7 +159,7 @@ def merged_weights(
     model: nn.Module, gather: Callable[[Tensor], Tensor] = lambda weight: weight
 ) -> Iterator[tuple[str, Tensor]]:
     """The model's parameters under its plain names with the adapter merged in, one at a time; without an adapter the
-    parameters themselves.
+    parameters themselves. What an adapter changes is fp32: its changes are far below the last place of half precision.
 
     Args:
         gather: as in `adapter_weights`; a collective under FSDP2, so every rank has to go through the whole iterator.
@@ -173,5 +173,5 @@ def merged_weights(
         layer = adapted.get(owner.removesuffix(".base_layer"))
         if layer is not None and leaf == "weight":
             down, up = (gather(part[ADAPTER].weight.detach()).float() for part in (layer.lora_A, layer.lora_B))
-            weight = torch.addmm(weight.float(), up, down, alpha=layer.scaling).to(weight.dtype)
+            weight = torch.addmm(weight.float(), up, down, alpha=layer.scaling)
         yield name.replace(".base_layer.", "."), weight

@@ -1,8 +1,8 @@
-"""One packed sequence per micro-batch: each prompt once, then its responses, several groups in a row.
+"""One packed sequence per micro-batch: the prompts of several groups, each once, then the responses of all of them.
 
-    tokens          | prompt A | response A0 | response A1 | prompt B | response B0 | ...
-    segment         |    0     |      1      |      2      |    3     |      4      |
-    prompt_segment  |    0     |      0      |      0      |    3     |      3      |
+    tokens          | prompt A | prompt B | response A0 | response A1 | response B0 | ...
+    segment         |    0     |    1     |      2      |      3      |      4      |
+    prompt_segment  |    0     |    1     |      0      |      0      |      1      |
 
 A token sees its own segment up to itself and, from a response, the whole prompt of its group. Every response keeps the
 positions that it would have alone behind the prompt. So the packed sequence gives the log-probabilities and the
@@ -121,19 +121,21 @@ def pack_groups(groups: Sequence[Group], family: ModelFamily, multiple: int | No
     image_positions: list[Tensor] = []
     spans = pack_spans(groups, padding_multiple() if multiple is None else multiple)
     own = iter(spans)
-    for number, group in enumerate(groups):
+    starts: list[int] = []  # of the groups' responses, as rotary positions
+    for number, (group, prompt) in enumerate(zip(groups, own)):
         if len(group.prompt_ids) == 0:
             raise ValueError(f"group {number} has an empty prompt: nothing predicts its first response token")
         prompt_positions, next_position = family.positions(group.prompt_ids, group.image_grid_thw)
-        prompt = next(own)
         ids.append(group.prompt_ids)
         positions.append(prompt_positions)
+        starts.append(next_position)
         image_positions.append(prompt.start + (group.prompt_ids == family.config.image_token_id).nonzero()[:, 0])
+    for group, start in zip(groups, starts):
         for response, span in zip(group.response_ids, own):
             length = len(response)
             ids.append(response)
-            positions.append((next_position + torch.arange(length)).expand(3, -1))
-            predicting = [prompt.end - 1, *range(span.start, span.end - 1)][:length]
+            positions.append((start + torch.arange(length)).expand(3, -1))
+            predicting = [span.prompt_end - 1, *range(span.start, span.end - 1)][:length]
             logits.append(torch.tensor(predicting, dtype=torch.int64))
     for span in own:  # padding
         ids.append(torch.zeros(span.end - span.start, dtype=torch.int64))
@@ -163,13 +165,13 @@ def padding_multiple() -> int:
 
 
 def pack_spans(groups: Sequence[Group], multiple: int) -> list[Span]:
-    """The segments of all groups in order, and one of padding where the tokens are no multiple."""
+    """The groups' prompts, their responses in the same order, and padding where the tokens are no multiple."""
     spans: list[Span] = []
     end = 0
     for group in groups:
         start, end = end, end + len(group.prompt_ids)
-        prompt = Span(start, end, start, start)
-        spans.append(prompt)
+        spans.append(Span(start, end, start, start))
+    for group, prompt in zip(groups, tuple(spans)):
         for response in group.response_ids:
             start, end = end, end + len(response)
             spans.append(Span(start, end, prompt.start, prompt.end))

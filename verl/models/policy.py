@@ -34,6 +34,7 @@ class Policy(nn.Module):
     Attributes:
         model: transformers' model; its parameters keep their names, with LoRA those that peft gives them.
         family, config: of the model.
+        attn_implementation: of the language model, see `packed_mask`.
     """
 
     def __init__(self, model: Any) -> None:
@@ -43,6 +44,7 @@ class Policy(nn.Module):
         self.model = model
         self.config = model.config
         self.lora: LoraOptions | None = None
+        self.attn_implementation = "auto"
 
     def forward(
         self, batch: PackedBatch, temperature: float = 1.0, entropy: bool = False, certainty: bool = False
@@ -66,7 +68,8 @@ class Policy(nn.Module):
             hidden = hidden.index_copy(0, positions, images.to(hidden.dtype))
         else:  # the blank image adds nothing but its place in the graph
             hidden = hidden + 0 * sum(tokens.to(hidden.dtype).sum() for tokens in (images, *levels))
-        hidden, mask = hidden[None], packed_mask(batch)
+        mask = packed_mask(batch, hidden.dtype, self.attn_implementation)
+        hidden = hidden[None]
         rotary = language.rotary_emb(hidden, batch.position_ids)
         for number, layer in enumerate(language.layers):
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary)
@@ -88,18 +91,30 @@ class Policy(nn.Module):
         """Takes the vision tower out of training; its pass then keeps no activations."""
         self.family.vision_tower(self.model).requires_grad_(False)
 
-    def checkpoint_activations(self) -> None:
-        """Keeps only each block's input for the backward pass, in train mode."""
+    def checkpoint_activations(self, language: float = 1.0, vision: float = 1.0) -> None:
+        """Keeps only a block's input for the backward pass, in train mode.
+
+        Args:
+            language, vision: shares of the language layers and of the tower's blocks, the first ones, that do so; the
+                others keep their activations.
+        """
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        parts = (
+            (self.family.language_model(self.model).layers, language),
+            (self.family.vision_tower(self.model).blocks, vision),
+        )
+        for blocks, share in parts:
+            for number, block in enumerate(blocks):
+                block.gradient_checkpointing = number < round(share * len(blocks))
 
     def compile_layers(self, backend: str = "inductor") -> None:
-        """Makes each language layer one compiled function, hooks of sharding left outside. One compilation serves all
-        layers; the first length that is met takes one, the second one that all others share. For CUDA: elsewhere
-        attention differs with every batch.
+        """Makes each layer and each block of the tower one compiled function, hooks of sharding left outside. One
+        compilation serves all layers; the first length that is met takes one, the second one that all others share.
+        For CUDA: elsewhere attention differs with every batch.
         """
         raise_recompile_limit()
-        for layer in self.family.language_model(self.model).layers:
-            layer.forward = torch.compile(layer.forward, backend=backend, fullgraph=True)
+        for block in self.blocks():
+            block.forward = torch.compile(block.forward, backend=backend, fullgraph=True)
 
     @classmethod
     def from_config(cls, config: Any, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Policy:
@@ -110,19 +125,24 @@ class Policy(nn.Module):
 
 def load_policy(
     path: str | Path,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     lora: LoraOptions | None = None,
-    gradient_checkpointing: bool = True,
+    gradient_checkpointing: tuple[float, float] | None = (1.0, 1.0),
     freeze_vision: bool = False,
     overrides: dict[str, Any] | None = None,
+    attn_implementation: str = "auto",
 ) -> Policy:
     """A policy from a Hugging Face checkpoint folder, in train mode.
 
     Args:
         path: folder with config.json and safetensors.
-        dtype: of the weights held (the master weights); the compute dtype is the sharding's business.
+        dtype: of the weights held (the master weights); the compute dtype is the sharding's business. None: that of the
+            files, which are then mapped into memory and not read before a weight is used.
         lora: freeze the base and train an adapter of this shape.
+        gradient_checkpointing: shares of the language layers and of the vision tower's blocks that recompute their
+            activations; None: no block does.
         overrides: entries that replace those of the checkpoint's config.json.
+        attn_implementation: see `packed_mask`.
 
     Raises:
         FileNotFoundError: no checkpoint there.
@@ -134,6 +154,7 @@ def load_policy(
     if lora is not None:
         add_lora(policy.model, lora)
         policy.lora = lora
-    if gradient_checkpointing:
-        policy.checkpoint_activations()
+    if gradient_checkpointing is not None:
+        policy.checkpoint_activations(*gradient_checkpointing)
+    policy.attn_implementation = attn_implementation
     return policy.train()

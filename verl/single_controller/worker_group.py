@@ -11,9 +11,9 @@ error.
 from __future__ import annotations
 
 import os
-import socket
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,14 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from verl.process_output import last_lines, worker_log
+from verl.single_controller.cluster import forwarded_environment
+from verl.single_controller.remote_worker import COUNTS_PERIOD, RemoteWorker
+from verl.single_controller.shared_counts import Counts, forget_counts, read_counts
+
 START_TIMEOUT = 300.0  # seconds in which the cluster has to provide the workers
+GRACE = 5.0  # seconds beyond a timeout
+LINES = 60  # of the file of a worker that died or hangs
 
 
 class WorkerError(RuntimeError):
@@ -31,12 +38,13 @@ class WorkerError(RuntimeError):
 
     Attributes:
         trace: the worker's traceback where its error names no file, sample or key, so that the message alone would not
-            help; else "".
+            help; the last lines that it wrote, where it died or hung; else "".
+        cause: the name of its error's class; "" for one that hangs.
     """
 
-    def __init__(self, message: str, trace: str = "") -> None:
+    def __init__(self, message: str, trace: str = "", cause: str = "") -> None:
         super().__init__(message)
-        self.trace = trace
+        self.trace, self.cause = trace, cause
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,8 @@ class WorkerSpec:
     """How many workers, on what, and with which environment.
 
     Attributes:
-        count: workers in all; adjacent ranks share a machine where they fit.
+        count: workers in all; adjacent ranks share a host.
+        nodes: hosts, each with as many of the workers.
         device: "cuda" (one GPU each, set apart by Ray) or "cpu".
         threads: CPU threads of each worker; None is OMP_NUM_THREADS where it is set, else the machine's cores shared
             among its workers.
@@ -52,45 +61,18 @@ class WorkerSpec:
             wait for one another on cores that are taken wait for a long time.
         env: further environment variables of the workers.
         timeout: seconds after which a call counts as hung.
+        run: folder on every machine; what rank N and its libraries write goes to `run`/logs/rank_N.log, errors to the
+            screen as well, and the stacks of one that hangs. None leaves the output to Ray.
     """
 
     count: int
+    nodes: int = 1
     device: str = "cuda"
     threads: int | None = None
     processes: int = 0
     env: dict[str, str] = field(default_factory=dict)
     timeout: float = 3600.0
-
-
-def connect_ray(spec: WorkerSpec, nodes: int = 1, **options: Any) -> None:
-    """Joins the Ray cluster of `nodes` machines, or starts one here; does nothing in an open Ray session."""
-    if ray.is_initialized():
-        return
-    if nodes > 1 or os.environ.get("RAY_ADDRESS"):
-        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **options)
-        return
-    # Logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker below.
-    ray.init(num_cpus=max(spec.count, os.cpu_count() or 1), include_dashboard=False, **options)
-
-
-class _RayActor:
-    """What every actor can do before its worker is created, and calls of that."""
-
-    def node(self) -> str:
-        return ray.get_runtime_context().get_node_id()
-
-    def address(self) -> tuple[str, int]:
-        """This machine's address and a free port, for the group's rendezvous."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return ray.util.get_node_ip_address(), probe.getsockname()[1]
-
-    def create(self, worker_class: type, env: dict[str, str], args: tuple, kwargs: dict[str, Any]) -> None:
-        os.environ.update(env)
-        self.worker = worker_class(*args, **kwargs)
-
-    def run(self, method: str, args: tuple, kwargs: dict[str, Any]) -> Any:
-        return getattr(self.worker, method)(*args, **kwargs)
+    run: str | None = None
 
 
 class WorkerGroup:
@@ -100,21 +82,39 @@ class WorkerGroup:
         worker_class: created on each rank after RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are set.
         spec: see WorkerSpec.
         *args, **kwargs: arguments of the class, the same on every rank.
+
+    Attributes:
+        on_counts: called about once a second while a call is under way, with the sums of what the workers' method
+            `counts` returns: stage -> (done, total).
     """
+
+    on_counts: Callable[[Counts], None] | None = None
 
     def __init__(self, worker_class: type, spec: WorkerSpec, *args: Any, **kwargs: Any) -> None:
         self.spec = spec
         self._transferred = 0
+        group = uuid.uuid4().hex
+        self._counts = [f"counts/{group}/{rank}" for rank in range(spec.count)]
         self._placement: Any = None
         self._actors: list[Any] = []
         try:
             self._start_actors()
+            if spec.run is not None:
+                logs = [worker_log(spec.run, rank) for rank in range(spec.count)]
+                self._collect("redirect", [each.redirect.remote(path) for each, path in zip(self._actors, logs)])
             ((address, port),) = self._collect("address", [self._actors[0].address.remote()])
             shared = {"WORLD_SIZE": str(spec.count), "MASTER_ADDR": address, "MASTER_PORT": str(port)}
-            shared["LOCAL_RANK"] = "0"  # everywhere: a worker sees one GPU, its own
+            shared["LOCAL_RANK"] = "0"  # everywhere: a worker's own GPU is the first that it sees
             ranks = [shared | {"RANK": str(rank)} for rank in range(spec.count)]
-            pairs = zip(self._actors, ranks)
-            self._collect("create", [actor.create.remote(worker_class, env, args, kwargs) for actor, env in pairs])
+            if spec.device == "cuda":
+                self._show_gpus()
+            self._collect(
+                "create",
+                [
+                    actor.create.remote(worker_class, env, args, kwargs, counts)
+                    for actor, env, counts in zip(self._actors, ranks, self._counts)
+                ],
+            )
         except BaseException:
             self.stop()
             raise
@@ -143,6 +143,7 @@ class WorkerGroup:
             ray.kill(actor)
         if self._placement is not None:
             remove_placement_group(self._placement)
+            forget_counts(self._counts)
         self._actors, self._placement = [], None
 
     def __enter__(self) -> WorkerGroup:
@@ -152,31 +153,46 @@ class WorkerGroup:
         self.stop()
 
     def _start_actors(self) -> None:
-        """Starts one empty actor per bundle, and orders them so that adjacent ranks share a machine."""
+        """Starts empty actors, as many on each host, adjacent ranks on the same one."""
         spec = self.spec
-        resources = {"CPU": 1.0, "GPU": 1.0} if spec.device == "cuda" else {"CPU": 1.0}
-        self._placement = placement_group([resources] * spec.count, strategy="PACK")
+        own = spec.count // spec.nodes
+        resources = {"CPU": float(own), "GPU": float(own)} if spec.device == "cuda" else {"CPU": float(own)}
+        have = {node["NodeManagerAddress"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        large = [host for host, has in have.items() if all(has.get(kind, 0) >= n for kind, n in resources.items())]
+        if len(large) < spec.nodes:
+            there = {host: {kind: has.get(kind, 0) for kind in ("CPU", "GPU")} for host, has in have.items()}
+            raise WorkerError(f"{spec.nodes} hosts with {resources} each are asked for; the cluster has {there}")
+        strategy = "STRICT_SPREAD" if spec.nodes > 1 else "STRICT_PACK"
+        self._placement = placement_group([resources] * spec.nodes, strategy=strategy)
         if not self._placement.wait(START_TIMEOUT):
-            asked = f"{spec.count} workers with {resources} each were asked for"
-            raise WorkerError(f"{asked}, the cluster has {ray.cluster_resources()}")
-        cores, neighbours = len(os.sched_getaffinity(0)), -(-spec.count // len(ray.nodes()))
-        own = max(1, cores // neighbours - spec.processes)
-        threads = spec.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or own
+            free = ray.available_resources()
+            raise WorkerError(f"{spec.nodes} hosts with {resources} each are taken by others; free are {free}")
+        cores = max(1, len(os.sched_getaffinity(0)) // own - spec.processes)
+        threads = spec.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or cores
         env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true", **spec.env}
+        if spec.nodes > 1 or "RAY_ADDRESS" in os.environ:  # else the workers inherit the driver's
+            env = forwarded_environment(os.environ) | env
         # one call at a time (Ray's default); no restarts: a worker that died would have lost its weights
-        gpus = resources.get("GPU", 0)
-        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": env})(_RayActor)
-        bundles = (PlacementGroupSchedulingStrategy(self._placement, index) for index in range(spec.count))
-        actors: list[Any] = [remote.options(scheduling_strategy=bundle).remote() for bundle in bundles]
-        self._actors = actors
-        nodes = self._collect("start", [actor.node.remote() for actor in actors])
-        order = sorted(range(spec.count), key=lambda i: (nodes.index(nodes[i]), i))
-        self._actors = [actors[i] for i in order]
+        gpus = int(spec.device == "cuda")
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": env})(RemoteWorker)
+        hosts = (PlacementGroupSchedulingStrategy(self._placement, rank // own) for rank in range(spec.count))
+        self._actors = [remote.options(scheduling_strategy=host).remote() for host in hosts]
+
+    def _show_gpus(self) -> None:
+        """Shows each worker its own GPU first and then the others of its host, whose memory vLLM's all-reduce maps."""
+        gpus = self._collect("gpu", [actor.gpu.remote() for actor in self._actors])
+        own = self.spec.count // self.spec.nodes
+        calls = []
+        for rank, actor in enumerate(self._actors):
+            host = gpus[rank // own * own :][:own]
+            calls.append(actor.show_gpus.remote(",".join(sorted(host, key=gpus[rank].__ne__))))
+        self._collect("show_gpus", calls)
 
     def _run(self, method: str, calls: Sequence[tuple[tuple, dict[str, Any]]]) -> list[Any]:
         self._transferred += sum(len(cloudpickle.dumps(call)) for call in calls)
-        refs = [actor.run.remote(method, *call) for actor, call in zip(self._actors, calls)]
-        results = self._collect(method, refs, self.spec.timeout)
+        timeout = self.spec.timeout
+        refs = [actor.run.remote(method, *call, timeout) for actor, call in zip(self._actors, calls)]
+        results = self._collect(method, refs, timeout)
         self._transferred += sum(len(cloudpickle.dumps(result)) for result in results)
         return results
 
@@ -184,13 +200,19 @@ class WorkerGroup:
         """The results in order. The first failure ends the group: others may wait for that rank in a collective."""
         rank_of = {ref: rank for rank, ref in enumerate(refs)}
         results: list[Any] = [None] * len(refs)
-        pending, deadline = list(refs), time.monotonic() + timeout
+        # a worker that notices by itself what hangs names it within the timeout
+        pending, deadline = list(refs), time.monotonic() + timeout + GRACE
         while pending:
-            ready, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
+            left = max(0.0, deadline - time.monotonic())
+            ready, pending = ray.wait(pending, timeout=min(left, COUNTS_PERIOD) if self.on_counts else left)
+            if not ready and self.on_counts and time.monotonic() < deadline:
+                self.on_counts(read_counts(self._counts))
+                continue
             if not ready:
                 ranks = sorted(rank_of[ref] for ref in pending)
                 self.stop()
-                raise WorkerError(f"`{what}` did not return within {timeout:.0f} s on ranks {ranks}")
+                what = f"`{what}` did not return within {timeout:.0f} s on ranks {ranks}"
+                raise WorkerError(what, self._last_words(ranks))
             for ref in ready:
                 try:
                     results[rank_of[ref]] = ray.get(ref)
@@ -219,5 +241,14 @@ class WorkerGroup:
             cause = error.cause if error.cause is not None else error
             told = isinstance(cause, OSError) or type(cause).__module__ != "builtins"
             trace = "" if told else f"{error}\n"  # Ray's own text is the worker's traceback
-            return WorkerError(f"rank {rank} failed in `{what}`: {type(cause).__name__}: {cause}", trace)
-        return WorkerError(f"rank {rank} died in `{what}`: {type(error).__name__}: {error}")
+            name = type(cause).__name__
+            return WorkerError(f"rank {rank} failed in `{what}`: {name}: {cause}", trace, name)
+        name = type(error).__name__
+        return WorkerError(f"rank {rank} died in `{what}`: {name}: {error}", self._last_words([rank]), name)
+
+    def _last_words(self, ranks: Sequence[int]) -> str:
+        """The ends of the files of some ranks."""
+        if self.spec.run is None:
+            return ""
+        files = [worker_log(self.spec.run, rank) for rank in ranks]
+        return "".join(f"{line}\n" for path in files for line in [f"{path} ends with:", *last_lines(path, LINES)])

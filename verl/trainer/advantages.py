@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 
-from verl.algorithms.advantages import estimate
+from verl.algorithms.advantages import PER_RESPONSE, estimate
 from verl.algorithms.dapo import overlong_penalty
 from verl.config.sections import AlgorithmConfig
 from verl.protocol import GroupAdvantages, GroupResult
@@ -30,12 +31,14 @@ def group_advantages(
     """
     if not groups:
         return []
-    lengths = [tokens for group in groups for tokens in group.response_tokens]
-    scores = [score for group in groups for score in shaped_scores(group, config, limit)]
-    # [batch, longest]: the score stands on a response's last token
-    mask = (torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]).float()
+    lengths = np.array([tokens for group in groups for tokens in group.response_tokens])
+    scores = np.array([score for group in groups for score in shaped_scores(group, config, limit)], dtype=np.float32)
+    per_response = config.adv_estimator in PER_RESPONSE
+    # [batch, longest], or [batch, 1]: the score stands on a response's last token
+    seen = np.ones_like(lengths) if per_response else lengths
+    mask = (torch.arange(int(seen.max()))[None, :] < torch.from_numpy(seen)[:, None]).float()
     rewards = torch.zeros_like(mask)
-    rewards[torch.arange(len(lengths)), torch.tensor(lengths) - 1] = torch.tensor(scores, dtype=torch.float32)
+    rewards[torch.arange(len(seen)), torch.from_numpy(seen) - 1] = torch.from_numpy(scores)
     sizes = torch.tensor([len(group.totals) for group in groups])
     inputs: dict[str, torch.Tensor | None] = {"index": torch.arange(len(groups)).repeat_interleave(sizes)}
     baselines = [group.baseline for group in groups if group.baseline is not None]
@@ -45,7 +48,11 @@ def group_advantages(
         inputs["certainty"] = torch.tensor([value for group in groups for value in certainty[group.uid]])
     options = {"gamma": config.gamma} if config.adv_estimator == "reinforce_plus_plus" else {}
     advantages, _ = estimate(config.adv_estimator, rewards, mask, inputs, **options)
-    rows = iter(row[:length].numpy().copy() for row, length in zip(advantages, lengths))
+    table = advantages.numpy()
+    if per_response:
+        rows = iter([np.full(length, row[0], np.float32) for row, length in zip(table, lengths)])
+    else:
+        rows = iter([row[:length].copy() for row, length in zip(table, lengths)])
     return [GroupAdvantages(group.uid, [next(rows) for _ in group.totals]) for group in groups]
 
 

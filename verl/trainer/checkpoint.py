@@ -1,110 +1,101 @@
 """Checkpoints on disk: `<run>/global_step_N`, written aside and renamed, so that a folder of that name is always whole.
 
 global_step_N/actor/huggingface/   weights (safetensors), config, tokenizer and processor, for transformers and vLLM
-global_step_N/actor/...            optimizer, scheduler, random state of every rank
-global_step_N/trainer.json         step, position in the data, configuration
+global_step_N/actor/state/         optimizer, schedule and random state (verl.workers.checkpoint)
+global_step_N/trainer.json         step, position in the data, configuration, the step's metrics
+global_step_N/files.json           size and CRC-32 of every file
 latest                             the name of the folder that was written last
-huggingface                        link to its weights, where it has the whole model's (LoRA: if lora_merge)
+best                               with trainer.best_metric, that of the best
+huggingface                        link to the latest weights, where it has the whole model's (LoRA: if lora_merge)
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-from verl.files import write_text
+from verl.files import Files, sync_file, sync_folder, write_text
 from verl.protocol import Engine
+from verl.trainer.saved import CheckpointError, Retention
 
-_NAME = re.compile(r"global_step_(\d+)")
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that is not there or cannot be written; the message says what to do."""
+SHARED = "trainer.save_checkpoint_path has to be one folder that all hosts share, the driver's too"
 
 
-def save_checkpoint(engine: Engine, root: str | Path, step: int, state: dict[str, Any], limit: int = -1) -> Path:
-    """Saves engine and loop as `root`/global_step_`step`, then removes the oldest beyond `limit` (-1 keeps all).
+def save_checkpoint(
+    engine: Engine, root: str | Path, step: int, state: dict[str, Any], retention: Retention | None = None
+) -> Path:
+    """Saves engine and loop as `root`/global_step_`step`, then removes what `retention` does not keep.
 
-    Later steps, of a run that this one branched from, are neither counted nor removed.
+    Everything is on the disk before the folder gets its name, and every worker's files are seen from here.
 
     Args:
         state: the loop's own state, JSON.
 
     Raises:
-        CheckpointError: the folder cannot be written; what was saved before is untouched.
+        CheckpointError: the folder cannot be written, or a worker writes somewhere else; what was saved before is
+            untouched, and nothing is left of this one.
     """
     root = Path(root)
     final = root / f"global_step_{step}"
     partial, replaced = root / f".{final.name}.partial", root / f".{final.name}.replaced"
     try:
-        _restore(root)
-        for kind in ("partial", "replaced"):  # left by a run that was ended while it saved
-            for folder in root.glob(f".global_step_*.{kind}"):
-                shutil.rmtree(folder)
         partial.mkdir(parents=True)
-        engine.save(str(partial))
+        files = engine.save(str(partial))
+        _check_files(partial, files)
         write_text(partial / "trainer.json", json.dumps({"step": step} | state, indent=1))
+        files["trainer.json"] = sync_file(partial / "trainer.json")
+        write_text(partial / "files.json", json.dumps(files, indent=0))
+        for folder in {(partial / name).parent for name in files}:
+            sync_folder(folder)
         if final.exists():  # a resumed run saves the same step again
             os.replace(final, replaced)
         os.replace(partial, final)
-        write_text(root / "latest", final.name)
+        write_text(root / "latest", final.name)  # its folder too is put on the disk
         _link_weights(root, final)
-        if replaced.exists():
-            shutil.rmtree(replaced)
+        for path in (retention or Retention()).superfluous(root, step):
+            # under this name it is no checkpoint, however much of it is left
+            os.replace(path, root / f".{path.name}.partial")
     except OSError as error:
         whole = "the checkpoints before it are whole"
         raise CheckpointError(f"cannot write the checkpoint {final}: {error}; {whole}") from error
-    saved = [number for number in sorted(saved_checkpoints(root)) if number <= step]
-    for number in saved[: -limit if limit > 0 else 0]:
-        # under this name it is no checkpoint, however much of it is left
-        removed = root / f".global_step_{number}.partial"
-        os.replace(root / f"global_step_{number}", removed)
-        shutil.rmtree(removed)
+    finally:
+        clean_up(root)
     return final
 
 
-def saved_checkpoints(root: str | Path) -> dict[int, Path]:
-    """The whole checkpoints of a run, by step."""
-    folders = ((_NAME.fullmatch(path.name), path) for path in Path(root).glob("global_step_*"))
-    return {int(match[1]): path for match, path in folders if match and (path / "trainer.json").is_file()}
+def _check_files(folder: Path, files: Files) -> None:
+    """Raises CheckpointError for a file that a worker wrote and that is not, or not whole, in the driver's folder."""
+    for name, record in files.items():
+        size = (folder / name).stat().st_size if (folder / name).is_file() else None
+        if size != record.size:
+            found = "is not there" if size is None else f"has {size} bytes of {record.size}"
+            raise CheckpointError(f"{folder / name}, which a worker wrote, {found}: {SHARED}")
 
 
-def find_checkpoint(where: str | None, root: str | Path) -> Path | None:
-    """The folder that `trainer.load_checkpoint_path` means; None starts afresh.
-
-    Args:
-        where: None, a global_step_N folder, a run's folder (its latest), or "latest" (of `root`, or None if it holds
-            none yet).
-        root: this run's own folder.
+def check_shared(engine: Engine, root: str | Path) -> None:
+    """Proves before the first step that every worker reads and writes the driver's own folder.
 
     Raises:
-        CheckpointError: nothing is there; or `where` is None while `root` holds checkpoints that the run would
-            overwrite.
+        CheckpointError: names the first worker that does not, and its host.
     """
-    _restore(Path(root))
-    own = saved_checkpoints(root)
-    if where is None:
-        if own:
-            raise CheckpointError(
-                f"{root} holds checkpoints up to step {max(own)}: set trainer.load_checkpoint_path=latest to resume "
-                "from there, or another trainer.save_checkpoint_path"
-            )
-        return None
-    if where == "latest":
-        return _latest(Path(root), own) if own else None
-    path = Path(where).resolve()  # a worker has another current folder
-    if (path / "trainer.json").is_file():
-        return path
-    inside = saved_checkpoints(path)
-    if inside:
-        return _latest(path, inside)
-    reason = "holds no whole checkpoint" if path.is_dir() else "does not exist"
-    near = f"; {root} holds {', '.join(p.name for _, p in sorted(own.items()))}" if own else ""
-    raise CheckpointError(f"trainer.load_checkpoint_path={where} {reason}: name a global_step_N folder{near}")
+    root, token = Path(root), os.urandom(16).hex()
+    proof = root / f".shared_{token}"
+    try:
+        proof.write_text(token)
+        for rank, (host, error) in enumerate(engine.check_folder(str(root), token)):
+            answer = root / f".shared_{token}_{rank}"
+            if error is None and not answer.is_file():
+                error = "the driver does not see what it writes there"
+            if error is not None:
+                raise CheckpointError(f"rank {rank} on {host} does not share {root}: {error}; {SHARED}")
+    except OSError as error:
+        raise CheckpointError(f"cannot write into {root}: {error}") from error
+    finally:
+        for path in root.glob(f".shared_{token}*"):
+            path.unlink(missing_ok=True)
 
 
 def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
@@ -118,25 +109,19 @@ def read_state(path: Path) -> dict[str, Any]:
     return json.loads((path / "trainer.json").read_text(encoding="utf-8"))
 
 
-def _latest(root: Path, saved: dict[int, Path]) -> Path:
-    """The checkpoint that the file `latest` names (after a branch not the highest step), else the highest."""
-    pointer = root / "latest"
-    if not pointer.is_file():
-        return saved[max(saved)]
-    name = pointer.read_text(encoding="utf-8").strip()
-    for path in saved.values():
-        if path.name == name:
-            return path
-    known = ", ".join(path.name for _, path in sorted(saved.items()))
-    raise CheckpointError(f"{pointer} names {name}, which is no whole checkpoint: name the folder, one of {known}")
-
-
-def _restore(root: Path) -> None:
-    """Puts a checkpoint back that a run was about to replace when it was ended."""
+def clean_up(root: Path) -> None:
+    """Removes what a save that failed or was killed has left, and what is kept no more; puts a checkpoint back that was
+    about to be replaced.
+    """
     for replaced in root.glob(".global_step_*.replaced"):
         final = root / replaced.name[1:].removesuffix(".replaced")
         if not final.exists():
             os.replace(replaced, final)
+    for kind in (".global_step_*.partial", ".global_step_*.replaced"):
+        for folder in root.glob(kind):
+            shutil.rmtree(folder, ignore_errors=True)
+    for path in root.glob(".shared_*"):
+        path.unlink(missing_ok=True)
 
 
 def _link_weights(root: Path, checkpoint: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -114,6 +115,12 @@ def balance_by_length(items: Sequence[T], lengths: Sequence[int], replicas: int)
         chosen[smallest].append(i)
         sums[smallest] += lengths[i]
     return [[items[i] for i in sorted(each)] for each in chosen]
+
+
+def divided(items: Sequence[T], parts: int) -> list[Sequence[T]]:
+    """Consecutive slices whose sizes differ by one at most; fewer than `parts` where there are fewer items."""
+    bounds = [round(len(items) * part / parts) for part in range(parts + 1)]
+    return [items[start:end] for start, end in pairwise(bounds) if end > start]
 
 
 def batched(items: Sequence[T], size: int) -> list[Sequence[T]]:

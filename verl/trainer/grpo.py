@@ -15,13 +15,16 @@ from typing import Any
 
 from verl.algorithms.advantages import required_inputs
 from verl.algorithms.dapo import informative
+from verl.errors import TrainingError, shortened
 from verl.metric_types import Metrics, reduce_over_step
 from verl.models.families import load_family
 from verl.protocol import GroupRequest, GroupResult
 from verl.trainer.advantages import group_advantages
-from verl.trainer.data_order import batched
+from verl.trainer.collapse import CollapseWatch
+from verl.trainer.data_order import batched, divided
 from verl.trainer.loop import Loop
 from verl.trainer.prompt_lengths import PromptLengths
+from verl.trainer.rollout_log import distributions
 from verl.trainer.step_metrics import group_metrics, is_computed
 from verl.trainer.throughput import device_peak, throughput_metrics
 
@@ -37,6 +40,7 @@ class GRPO(Loop):
         adapter = model.lora_rank > 0
         self.flops = load_family(model.model_path, **model.override_config).flops()
         self.update_flops = self.flops.with_backward(adapter, vision=not (adapter or model.freeze_vision_tower))
+        self.collapse = CollapseWatch(self.config.algorithm.collapse_steps)
         self.uses_certainty = "certainty" in required_inputs(self.config.algorithm.adv_estimator)
         peak = device_peak(self.engine.device_name)
         self.peak = peak and peak * trainer.nnodes * trainer.n_gpus_per_node
@@ -47,21 +51,40 @@ class GRPO(Loop):
         groups, seen, metrics = self.sample()
         uids = [group.uid for group in groups]
 
-        if self.plan.passes["reference"] and groups:
-            with clock("reference"):
-                metrics |= self.engine.compute_log_probs(uids, old=self.plan.updates_per_step > 1)
+        if self.config.algorithm.dynamic_sampling:
+            metrics |= self.compute_log_probs(uids)
 
         with clock("advantage"):
             certainty = self.engine.compute_certainty(uids) if self.uses_certainty else None
             limit = self.config.data.max_response_length
             advantages = group_advantages(groups, self.config.algorithm, limit, certainty)
 
+        self.run_log.histograms(self.done + 1, distributions(seen, advantages))
+        if self.plan.logs_rollouts(self.done + 1):
+            self.log_rollouts(self.done + 1, groups, advantages)
+
         with clock("update"):
-            minibatches = batched(advantages, actor.global_batch_size)
-            updates = [self.engine.update(minibatch) for _ in range(actor.ppo_epochs) for minibatch in minibatches]
+            self.prefetch_prompts()
+            # with fewer groups than the batch has the updates stay as many and of one size: each is a mean over its
+            # groups at the full learning rate, so that a small last one would move the weights as far as a full one
+            planned = self.config.data.rollout_batch_size // actor.global_batch_size
+            minibatches = divided(advantages, planned)
+            updates = [
+                self.check_update(self.engine.update(minibatch))
+                for _ in range(actor.ppo_epochs)
+                for minibatch in minibatches
+            ]
 
         self.engine.drop(uids)
-        return metrics | reduce_over_step(updates) | group_metrics(seen) | self.rates(seen, groups)
+        seen_metrics = group_metrics(seen)
+        metrics |= reduce_over_step(updates) | seen_metrics | self.collapse.watch(seen_metrics)
+        return metrics | self.rates(seen, groups)
+
+    def state(self) -> dict[str, Any]:
+        return {"collapse": self.collapse.steps}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.collapse.steps = state["collapse"]
 
     def sample(self) -> tuple[list[GroupResult], list[GroupResult], Metrics]:
         """Draws, generates and scores a batch; returns the groups to train on, all groups seen, and metrics.
@@ -86,24 +109,59 @@ class GRPO(Loop):
             selected, seen = selected + useful, seen + groups
             if len(selected) == batch:
                 break
+        self.check_computed(seen)
         if len(selected) < batch:
             message = "this step trains on %d groups instead of %d: the others have no score, or equal scores"
             log.warning(message, len(selected), batch)
         return selected, seen, reduce_over_step(rounds)
 
+    def check_computed(self, groups: Sequence[GroupResult]) -> None:
+        """Names the groups whose score could not be computed. Raises TrainingError where they are more than
+        `algorithm.max_uncomputed`.
+        """
+        names = [group.sample_id for group in groups if not is_computed(group)]
+        if not names:
+            return
+        limit = self.config.algorithm.max_uncomputed
+        text = f"{len(names)} of {len(groups)} groups have no score (NaN) and are left out: {shortened(names)}"
+        if len(names) > limit * len(groups):
+            raise TrainingError(f"{text}; algorithm.max_uncomputed={limit} allows no more")
+        log.warning(text)
+
     def generate(
         self, requests: Sequence[GroupRequest], lengths: PromptLengths, validation: bool = False
     ) -> tuple[list[GroupResult], Metrics]:
-        """Rollout and score. Each minibatch is balanced alone, so that replicas do not change its members."""
+        """Rollout and score. Training computes log-probabilities while the last groups are scored, unless dynamic
+        sampling may drop some of them.
+        """
+        kind, uids = "validation " if validation else "", [request.uid for request in requests]
+        with self.clock(f"{kind}rollout"):
+            metrics = self.engine.rollout(self.assign(requests, lengths), validation=validation)
+        if not (validation or self.config.algorithm.dynamic_sampling):
+            metrics |= self.compute_log_probs(uids)
+        with self.clock(f"{kind}score"):
+            return self.engine.collect_scores(uids), metrics
+
+    def assign(self, requests: Sequence[GroupRequest], lengths: PromptLengths) -> list[list[GroupRequest]]:
+        """The requests of each replica. A minibatch is balanced alone, so that replicas do not change its members."""
         batches: list[list[GroupRequest]] = [[] for _ in range(self.engine.replicas)]
         for minibatch in batched(requests, self.config.worker.actor.global_batch_size):
             for batch, part in zip(batches, self.balance(minibatch, lengths)):
                 batch.extend(part)
-        kind = "validation " if validation else ""
-        with self.clock(f"{kind}rollout"):
-            metrics = self.engine.rollout(batches, validation=validation)
-        with self.clock(f"{kind}score"):
-            return self.engine.collect_scores([request.uid for request in requests]), metrics
+        return batches
+
+    def compute_log_probs(self, uids: Sequence[int]) -> Metrics:
+        """The passes before the update, where it has any."""
+        if not (self.plan.passes["reference"] and uids):
+            return {}
+        with self.clock("reference"):
+            return self.engine.compute_log_probs(uids, old=self.plan.updates_per_step > 1)
+
+    def prefetch_prompts(self) -> None:
+        """Has the next step's prompts loaded while this one's update runs."""
+        if self.done + 1 < self.plan.steps:
+            requests = self.prompts.order.peek(self.config.data.rollout_batch_size)
+            self.engine.prefetch_prompts(self.assign(requests, self.prompts.lengths))
 
     def validate(self, step: int) -> Metrics:
         """Scores answers to the validation prompts."""
@@ -113,6 +171,8 @@ class GRPO(Loop):
             self.engine.drop([group.uid for group in results])
             groups += results
         self.run_log.generations(step, groups[: self.config.trainer.val_generations_to_log_to_wandb])
+        if self.plan.log_rollouts_freq > 0:
+            self.log_rollouts(step, groups)
         return group_metrics(groups, "val/")
 
     def rates(self, seen: Sequence[GroupResult], trained: Sequence[GroupResult]) -> Metrics:

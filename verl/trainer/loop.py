@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from verl.config import Config
+from verl.errors import TrainingError, shortened
 from verl.metric_types import Metrics
-from verl.protocol import Engine, GroupRequest
-from verl.trainer.checkpoint import load_checkpoint, save_checkpoint
+from verl.protocol import Engine, GroupAdvantages, GroupRequest, GroupResult
+from verl.trainer.checkpoint import check_shared, load_checkpoint, save_checkpoint
 from verl.trainer.data_order import balance_by_length
 from verl.trainer.plan import Plan
 from verl.trainer.prompt_data import Prompts
 from verl.trainer.prompt_lengths import PromptLengths
+from verl.trainer.rollout_log import choose_groups, question_text, rollout_rows
 from verl.trainer.run_log import RunLog
+from verl.trainer.saved import Retention
 from verl.trainer.step_metrics import Clock
+
+log = logging.getLogger(__name__)
 
 
 class Loop(ABC):
@@ -35,6 +41,7 @@ class Loop(ABC):
     def __init__(self, config: Config, plan: Plan, engine: Engine, prompts: Prompts, run_log: RunLog) -> None:
         self.config, self.plan, self.engine, self.prompts, self.run_log = config, plan, engine, prompts, run_log
         self.clock = Clock()
+        self.bad_updates = 0  # in a row
         self.done = 0  # steps of the run so far, those before its checkpoint too
 
     @abstractmethod
@@ -45,27 +52,58 @@ class Loop(ABC):
     def validate(self, step: int) -> Metrics:
         """A validation; returns its metrics, under `val/`."""
 
+    def state(self) -> dict[str, Any]:
+        """What this kind of loop keeps in a checkpoint of its own, JSON."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027  # not every loop keeps something
+        """Takes what `state` gave."""
+
     def fit(self) -> None:
         """Runs every step of the plan, the last one too."""
         trainer, start = self.config.trainer, 0
         if self.plan.checkpoint is not None:
             state = load_checkpoint(self.engine, self.plan.checkpoint)
             self.prompts.order.load_state_dict(state["order"])
+            self.load_state(state["loop"])
             start = self.done = state["step"]
+            self.run_log.restore(self.plan.checkpoint, state)
         if trainer.val_only or (trainer.val_before_train and start == 0):
             self.run_log.metrics(start, self.validate(start) | self.count_skipped() | self.clock.read())
         if trainer.val_only:
             return
+        if start < self.plan.steps:
+            check_shared(self.engine, trainer.save_checkpoint_path or "")
         for step in range(start + 1, self.plan.steps + 1):
             with self.clock("step"):
                 metrics = self.step()
             self.done = step
             if self.plan.validates(step):
                 metrics |= self.validate(step)
+            metrics |= self.count_skipped()
             if self.plan.saves(step):
+                row = metrics | self.clock.seconds_so_far()
                 with self.clock("save"):
-                    self.save(step)
-            self.run_log.metrics(step, metrics | self.count_skipped() | self.clock.read())
+                    self.save(step, row)
+            self.run_log.metrics(step, metrics | self.clock.read())
+
+    def check_update(self, metrics: Metrics) -> Metrics:
+        """Takes the metrics of one update: names the samples of one that was skipped, and gives up after too many.
+
+        Raises:
+            TrainingError: trainer.max_bad_updates in a row were not finite.
+        """
+        if not metrics.get("actor/skipped_updates"):
+            self.bad_updates = 0
+            return metrics
+        self.bad_updates += 1
+        names, limit = self.engine.take_bad_samples(), self.config.trainer.max_bad_updates
+        text = f"an update of step {self.done + 1} was skipped, its loss or gradient is not finite (gradient norm "
+        text += f"{metrics['actor/grad_norm']}, {self.bad_updates} in a row): {shortened(names)}"
+        if self.bad_updates >= limit:
+            raise TrainingError(f"{text}; trainer.max_bad_updates={limit} allows no more; the checkpoints are whole")
+        log.warning(text)
+        return metrics
 
     def count_skipped(self) -> Metrics:
         """With data.on_bad_sample=skip how many samples were left out since the run was started; the log names them."""
@@ -75,11 +113,45 @@ class Loop(ABC):
         self.run_log.record_skipped(skipped)
         return {"data/skipped": float(len(skipped))}
 
-    def save(self, step: int) -> None:
-        """Writes a checkpoint of the workers and of this loop."""
+    def log_rollouts(
+        self, step: int, groups: Sequence[GroupResult], advantages: Sequence[GroupAdvantages] | None = None
+    ) -> None:
+        """Keeps some groups with pictures (trainer.log_rollouts_freq); without advantages they are a validation's."""
+        validation = advantages is None
+        chosen = choose_groups(groups, self.config.trainer.log_rollouts_groups)
+        if not chosen:
+            return
+        lengths = self.prompts.val_lengths if validation else self.prompts.lengths
+        validated = {request.uid: request for request in self.prompts.validation} if validation else {}
+        requests = [validated[each.uid] if validation else self.prompts.order.request(each.uid) for each in chosen]
+        own = {each.uid: each for each in advantages or ()}
+        with self.clock("log_rollouts"):
+            drawn = self.engine.draw(
+                [(request, group.responses) for request, group in zip(requests, chosen)],
+                str(self.run_log.rollout_folder(step)),
+                validation,
+            )
+            rows = []
+            for request, group, pictures in zip(requests, chosen, drawn):
+                messages, _ = lengths.data.messages_and_sizes(request.index, request.seed)
+                question, phase = question_text(messages), "validation" if validation else "train"
+                rows += rollout_rows(step, phase, group, question, own.get(group.uid), pictures)
+            self.run_log.rollouts(step, rows)
+
+    def save(self, step: int, metrics: Metrics) -> None:
+        """Writes a checkpoint of the workers and of this loop; the step's metrics are in it, so that a crash before
+        they are logged loses none.
+        """
         trainer = self.config.trainer
-        state = {"order": self.prompts.order.state_dict(), "config": asdict(self.config)}
-        save_checkpoint(self.engine, trainer.save_checkpoint_path or "", step, state, trainer.save_limit)
+        state = {
+            "order": self.prompts.order.state_dict(),
+            "loop": self.state(),
+            "config": asdict(self.config),
+            "metrics": {name: float(value) for name, value in metrics.items()},
+            "weights_only": trainer.save_weights_only,
+        }
+        retention = Retention(trainer.save_limit, trainer.best_metric, trainer.best_mode)
+        save_checkpoint(self.engine, trainer.save_checkpoint_path or "", step, state, retention)
 
     def balance(self, requests: Sequence[GroupRequest], lengths: PromptLengths) -> list[list[GroupRequest]]:
         """One batch per replica, of about as many prompt tokens each."""

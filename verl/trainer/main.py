@@ -23,14 +23,7 @@ from verl.config import Config, ConfigError, load_config, override
 if TYPE_CHECKING:
     from verl.protocol import Scorer, Task
     from verl.trainer.loop import Loop
-
-# Otherwise each worker writes pages at its start; exported before the run, these keep what they are set to.
-QUIET = {
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "PYTHONWARNINGS": "ignore::FutureWarning",
-}
+    from verl.trainer.prompt_data import Prompts
 
 
 def compose(config: Config, generates: bool = True) -> Task:
@@ -47,14 +40,28 @@ def compose(config: Config, generates: bool = True) -> Task:
     return Task(
         data=partial(build_training_data, **options),
         validation=partial(build_training_data, **validation) if config.data.val_files else None,
-        scorer=partial(_make_scorer, asdict(config.worker.reward)) if generates else None,
+        scorer=partial(_make_scorer, _scorer_options(config)) if generates else None,
+        draw=_draw_rollouts if generates else None,
     )
+
+
+def _scorer_options(config: Config) -> dict[str, Any]:
+    """worker.reward without the key that the engine reads itself."""
+    options = asdict(config.worker.reward)
+    del options["on_scorer_error"]
+    return options
 
 
 def _make_scorer(options: dict[str, Any], device: str) -> Scorer:
     from grpo_reward.scorer import build_scorer
 
     return build_scorer(**options, device=device)
+
+
+def _draw_rollouts(scorer: Any, example: Any, responses: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+    from grpo_reward.pictures import draw_rollouts
+
+    return draw_rollouts(scorer, example, responses)
 
 
 def check_reward(config: Config) -> dict[str, str]:
@@ -66,7 +73,7 @@ def check_reward(config: Config) -> dict[str, str]:
     from grpo_reward.scorer import check_reward
 
     try:
-        return check_reward(**asdict(config.worker.reward))
+        return check_reward(**_scorer_options(config))
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -116,24 +123,38 @@ def train(config: Config) -> None:
 def run_loop(
     config: Config, loop: type[Loop], packages: Mapping[str, str], generates: bool = True, held_out: float = 0.0
 ) -> None:
-    """Checks the machine, opens the data, starts the workers, runs the loop.
+    """Checks the machine, opens the data, starts the workers, runs the loop; messages of libraries go to files.
 
     Args:
         packages: import name of what must be installed -> what needs it.
         generates: whether the workers generate and score.
         held_out: share of the training data kept for validation where there is no validation data.
     """
+    from verl.process_output import driver_log, library_messages_to
+
+    with library_messages_to(driver_log(config.trainer.save_checkpoint_path or "")):
+        _run_loop(config, loop, packages, generates, held_out)
+
+
+def _run_loop(config: Config, loop: type[Loop], packages: Mapping[str, str], generates: bool, held_out: float) -> None:
     from verl.trainer.machine import resolve_on_machine
-    from verl.trainer.plan import make_plan
     from verl.trainer.prompt_data import check_validation, open_prompts
-    from verl.trainer.run_log import RunLog
-    from verl.workers.engine import RayEngine
+    from verl.trainer.run_folder import RunFolder
 
     config = adopt_box_side(resolve_on_machine(config, packages), may_change=loop.trains_on_targets)
     check_frames(config)
     task = compose(config, generates)
     prompts = open_prompts(config, task, held_out, loop.trains_on_targets)
     check_validation(config, prompts)
+    with RunFolder(config.trainer.save_checkpoint_path or ""):
+        _run_steps(config, loop, task, prompts)
+
+
+def _run_steps(config: Config, loop: type[Loop], task: Task, prompts: Prompts) -> None:
+    from verl.trainer.plan import make_plan
+    from verl.trainer.run_log import RunLog
+    from verl.workers.engine import RayEngine
+
     plan = make_plan(config, len(prompts.order))
     config = override(config, {"worker.actor.optim.training_steps": plan.updates})
     # where prompts differ between episodes, those of the whole run are counted
@@ -143,7 +164,8 @@ def run_loop(
     shown = f"{len(prompts.order)} prompts of up to {longest} tokens, {len(prompts.validation)} for validation"
     print(f"{shown}; {plan.steps} steps, {plan.start} of them done", flush=True)
 
-    with RunLog(config, plan) as run_log, RayEngine(config, task) as engine:
+    with RunLog(config, plan, loop.__name__) as run_log, RayEngine(config, task, run_log.stages) as engine:
+        run_log.begin(engine.device_name, len(engine.workers))
         loop(config, plan, engine, prompts, run_log).fit()
     print(f"checkpoints and metrics.jsonl: {run_log.folder}", flush=True)
     if run_log.skipped:
@@ -162,12 +184,22 @@ def run(overrides: Sequence[str], program: str) -> int:
     except ConfigError as error:
         return _refuse(error)
     from veason.errors import DataError
+    from verl.errors import TrainingError
     from verl.single_controller import WorkerError
-    from verl.trainer.checkpoint import CheckpointError
     from verl.trainer.data_order import OrderChanged
     from verl.trainer.prompt_lengths import PromptTooLong, ResponseTooLong
+    from verl.trainer.saved import CheckpointError
 
-    expected = ConfigError, CheckpointError, DataError, OrderChanged, PromptTooLong, ResponseTooLong, WorkerError
+    expected = (
+        ConfigError,
+        CheckpointError,
+        DataError,
+        OrderChanged,
+        PromptTooLong,
+        ResponseTooLong,
+        TrainingError,
+        WorkerError,
+    )
     try:
         importlib.import_module(program).train(config)
     except expected as error:
@@ -182,13 +214,11 @@ def _refuse(error: Exception) -> int:
 
 
 def prepare_environment() -> None:
-    """Drops a variable that the published commands export, and quietens what is loaded; workers inherit it."""
+    """Drops a variable that the published commands export; workers inherit it."""
     if os.environ.get("VLLM_ATTENTION_BACKEND") == "XFORMERS":
         del os.environ["VLLM_ATTENTION_BACKEND"]
         why = "this vLLM has no xFormers backend and chooses one itself"
         print(f"VLLM_ATTENTION_BACKEND=XFORMERS is dropped: {why}", file=sys.stderr)
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verl.config import Config, ConfigError
-from verl.trainer.checkpoint import find_checkpoint, read_state
+from verl.trainer.checkpoint import read_state
+from verl.trainer.saved import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Plan:
             several updates) and "update" (forward and backward).
         checkpoint: what the run resumes; None starts afresh.
         start: steps that the checkpoint already has.
-        test_freq, save_freq: every so many steps; -1 is never.
+        test_freq, save_freq, log_rollouts_freq: every so many steps; -1 is never.
     """
 
     steps: int
@@ -30,6 +31,7 @@ class Plan:
     start: int
     test_freq: int
     save_freq: int
+    log_rollouts_freq: int = -1
 
     @property
     def updates(self) -> int:
@@ -39,6 +41,10 @@ class Plan:
     def validates(self, step: int) -> bool:
         """Whether a validation follows this step: every test_freq steps, and after the last."""
         return self.test_freq > 0 and (step % self.test_freq == 0 or step == self.steps)
+
+    def logs_rollouts(self, step: int) -> bool:
+        """Whether groups of this training step are logged with pictures."""
+        return self.log_rollouts_freq > 0 and step % self.log_rollouts_freq == 0
 
     def saves(self, step: int) -> bool:
         """Whether a checkpoint follows this step: every save_freq steps, and after the last."""
@@ -66,7 +72,7 @@ def make_plan(config: Config, samples: int) -> Plan:
         steps = min(steps, trainer.max_steps)
     updates = actor.ppo_epochs * (data.rollout_batch_size // actor.global_batch_size)
     with_reference = actor.use_kl_loss and actor.kl_loss_coef != 0
-    checkpoint = find_checkpoint(trainer.load_checkpoint_path, trainer.save_checkpoint_path or "")
+    checkpoint = find_checkpoint(trainer.load_checkpoint_path, trainer.save_checkpoint_path or "", trainer.resume)
     return Plan(
         steps=steps,
         updates_per_step=updates,
@@ -75,4 +81,5 @@ def make_plan(config: Config, samples: int) -> Plan:
         start=read_state(checkpoint)["step"] if checkpoint is not None else 0,
         test_freq=trainer.test_freq,
         save_freq=trainer.save_freq,
+        log_rollouts_freq=trainer.log_rollouts_freq,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from tqdm import tqdm
 
 from verl.protocol import GroupRequest, TrainingData
+from verl.workers.samples import load_named
 
 
 class PromptTooLong(ValueError):
@@ -52,7 +54,7 @@ class PromptLengths:
 
     def check(self, requests: Iterable[GroupRequest]) -> int:
         """Counts all of them, with a progress bar once it takes seconds, and returns the longest."""
-        shown = tqdm(requests, desc="prompt lengths", delay=3, leave=False)
+        shown = tqdm(requests, desc="prompt lengths", delay=3, leave=False, disable=None)
         return max((self(request) for request in shown), default=0)
 
     def check_responses(self, indices: Iterable[int], count: Callable[[str], int], limit: int) -> None:
@@ -68,7 +70,7 @@ class PromptLengths:
         response = getattr(self.data, "response", None)
         if response is None:
             return
-        for index in tqdm(indices, desc="response lengths", delay=3, leave=False):
+        for index in tqdm(indices, desc="response lengths", delay=3, leave=False, disable=None):
             text = response(index)
             if text is not None and (tokens := count(text)) > limit:
                 name = self.data.sample_id(index)
@@ -80,6 +82,7 @@ class PromptLengths:
     def _count(self, request: GroupRequest) -> tuple[int, list[tuple[int, int]]]:
         key = (request.index, request.seed if self.seeded else 0)
         if key not in self._known:
-            messages, sizes = self.data.messages_and_sizes(request.index, request.seed)
+            read = partial(self.data.messages_and_sizes, request.index, request.seed)
+            messages, sizes = load_named(self.data, request, read)
             self._known[key] = self.count(messages, sizes), list(sizes)
         return self._known[key]

@@ -36,7 +36,7 @@ class SFT(Loop):
             self.prefetched.append(self.balance(requests, self.prompts.lengths))
             self.engine.prefetch(self.prefetched[-1])  # coming steps' examples are loaded while this one computes
         order.draw(size)
-        return self.engine.fine_tune(self.prefetched.popleft())
+        return self.check_update(self.engine.fine_tune(self.prefetched.popleft()))
 
     @cached_property
     def prefetched(self) -> deque[list[list[GroupRequest]]]:
@@ -59,6 +59,8 @@ class SFT(Loop):
                 groups = self.engine.collect_scores(uids)
             self.engine.drop(uids)
             self.run_log.generations(step, groups)
+            if self.plan.log_rollouts_freq > 0:
+                self.log_rollouts(step, groups)
             metrics |= group_metrics(groups, "val/")
         return metrics
 

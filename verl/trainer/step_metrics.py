@@ -32,9 +32,13 @@ class Clock:
         finally:
             self.seconds[stage] += time.perf_counter() - start
 
+    def seconds_so_far(self) -> Metrics:
+        """`seconds/<stage>` of all stages."""
+        return {f"seconds/{stage}": value for stage, value in self.seconds.items()}
+
     def read(self) -> Metrics:
-        """`seconds/<stage>` of all stages, and starts again."""
-        seconds = {f"seconds/{stage}": value for stage, value in self.seconds.items()}
+        """`seconds_so_far`, and starts again."""
+        seconds = self.seconds_so_far()
         self.seconds.clear()
         return seconds
 

@@ -38,6 +38,13 @@ def lora_options(config: ModelConfig) -> LoraOptions | None:
     return LoraOptions(config.lora_rank, config.lora_alpha, target, config.lora_dropout)
 
 
+def checkpointed_shares(config: ModelConfig) -> tuple[float, float] | None:
+    """Shares of the language layers and of the vision tower's blocks that recompute activations; None: none does."""
+    if not config.enable_gradient_checkpointing:
+        return None
+    return config.gradient_checkpointing_language, config.gradient_checkpointing_vision
+
+
 class Actor:
     """Holds and trains the policy.
 
@@ -47,6 +54,9 @@ class Actor:
         config: worker.actor.
         rollout: worker.rollout, for the temperature at which responses are sampled and scored, and their length limit.
         mesh: all ranks (verl.workers.sharding.sharding_mesh).
+
+    Attributes:
+        bad_groups: positions, in the last update, of this rank's groups whose loss was not finite.
     """
 
     def __init__(self, config: ActorConfig, rollout: RolloutConfig, mesh: DeviceMesh) -> None:
@@ -58,24 +68,28 @@ class Actor:
         default = config.fsdp.mp_param_dtype if model.lora_rank > 0 and cuda else "fp32"
         self.policy: Policy = load_policy(
             model.model_path,
-            DTYPES[config.fsdp.torch_dtype or default],
+            None,
             lora=lora_options(model),
-            gradient_checkpointing=model.enable_gradient_checkpointing,
+            gradient_checkpointing=checkpointed_shares(model),
             freeze_vision=model.freeze_vision_tower,
             overrides=model.override_config,
+            attn_implementation=model.attn_implementation,
         )
-        shard(self.policy, config.fsdp, mesh)
+        self._reduces_once = config.fsdp.reduce_gradients_once or mesh.shape[-1] == 1
+        shard(self.policy, config.fsdp, mesh, DTYPES[config.fsdp.torch_dtype or default])
         if config.use_torch_compile and cuda:
             self.policy.compile_layers()
         self.optimizer = build_optimizer(self.policy.parameters(), config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim)
+        self.bad_groups: list[int] = []
         self._weights_offloader, self._optimizer_offloader = CPUOffloader(), CPUOffloader()
 
     def training_bytes(self) -> dict[str, float]:
         """Bytes of the gradients and of the optimizer's state on this rank's device once training has begun."""
-        parameters = (p for p in self.policy.parameters() if p.requires_grad)
-        trained = local_bytes(p for p in parameters if p.device.type == self.device.type)
-        return {"gradients": float(trained), "optimizer": 2.0 * trained}
+        trained = [p for p in self.policy.parameters() if p.requires_grad and p.device.type == self.device.type]
+        shards = float(local_bytes(trained))
+        whole = sum(p.numel() for p in trained) * DTYPES[self.config.fsdp.mp_reduce_dtype].itemsize
+        return {"gradients": float(whole) if self._reduces_once else shards, "optimizer": 2.0 * shards}
 
     def reload(self, optimizer: bool = False) -> None:
         """Copies weights, and the optimizer's state where asked for, back to the GPU."""
@@ -133,6 +147,7 @@ class Actor:
         groups = [each.group for each in stored]
         counts = GlobalTokenCounts.of([len(ids) for group in groups for ids in group.response_ids], self.device)
         sums: dict[str, Tensor] = {}
+        finite: list[Tensor] = []
         micro_batches = make_micro_batches(groups, config, update=True, device=self.device)
         for number, indices in enumerate(micro_batches, start=1):
             self._begin_micro_batch(number == len(micro_batches))
@@ -143,9 +158,12 @@ class Actor:
             limit = self.rollout.response_length
             loss, parts = policy_objective(scores, batch, members, chosen, counts, config, limit)
             _backward(loss)
+            finite.append(loss.detach().isfinite())
             for name, value in parts.items():
                 sums[name] = sums[name] + value if name in sums else value
         metrics = clipped_step(self.optimizer, self.schedule, config.max_grad_norm)
+        bad = metrics["actor/skipped_updates"] > 0
+        self.bad_groups = [i for each, good in zip(micro_batches, finite) if not good for i in each] if bad else []
         self.offload()
         return metrics | all_reduce_sum(sums, self.device)
 
@@ -187,9 +205,14 @@ class Actor:
         return metrics | {"loss": Mean(summed.item()), "tokens": Mean(counts.tokens)}
 
     def _begin_micro_batch(self, last: bool) -> None:
-        """Defers all-reduces between copies of the model, and freeing gathered weights, to the last micro-batch."""
+        """Defers to the last micro-batch what is needed once an update: all-reduces between copies of the model, and as
+        configured summing gradients over shards and freeing gathered weights.
+        """
         policy = cast(FSDPModule, self.policy)
-        policy.set_requires_all_reduce(last)
+        if self._reduces_once:
+            policy.set_requires_gradient_sync(last)
+        else:
+            policy.set_requires_all_reduce(last)
         if not self.config.fsdp.enable_full_shard:
             policy.set_reshard_after_backward(last)
 

@@ -2,126 +2,223 @@
 
 huggingface/    config, tokenizer, processor and the whole model as safetensors (LoRA: merged, if lora_merge)
 adapter/        LoRA: the adapter as peft writes it
-optimizer/      the optimizer's shards (torch.distributed.checkpoint), readable with another number of ranks
-rank_<r>.pt     learning-rate schedule and random state of each rank
+state/          of each rank: its rows of the optimizer's state, its random state; state.json: the number of updates
+
+Everything is safetensors or JSON. Every rank writes and reads its own rows, and none holds the whole model.
 """
 
 from __future__ import annotations
 
 import json
-import random
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
+from verl.files import Files, sync_file, write_text
 from verl.models.lora import ADAPTER, adapter_weights, merged_weights
 from verl.models.policy import Policy
-from verl.workers.sharding import copy_into_shard, make_gather
+from verl.workers.random_state import random_state, seed_everything, set_random_state
+from verl.workers.sharded_state import SavedRows, rank_file, read_tensor, write_rows
+from verl.workers.sharding import make_gather
+from verl.workers.tensor_files import Entry, TensorFile
+
+log = logging.getLogger(__name__)
+
+MAX_FILE_BYTES = 5 << 30
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 
 
-def save_weights(policy: Policy, processor: Any, folder: Path, device: torch.device, merge: bool = True) -> None:
-    """Writes huggingface/ and, with LoRA, adapter/. Every rank calls it (gathering is a collective), rank 0 writes, one
-    full tensor on the GPU at a time.
+@dataclass(frozen=True)
+class SaveOptions:
+    """What a checkpoint holds.
 
-    Args:
-        merge: with LoRA, also write the merged model.
+    Attributes:
+        merge: with LoRA, the merged model too.
+        dtype: of the model in huggingface/; None: as it is held, of a merged model fp32. A dtype narrower than the held
+            one does not resume by itself: then the held weights are kept in state/.
+        state: what resuming needs; without it a checkpoint is weights alone.
     """
-    first = dist.get_rank() == 0
-    gather = make_gather(device)
+
+    merge: bool = True
+    dtype: torch.dtype | None = None
+    state: bool = True
+
+
+def save_weights(policy: Policy, processor: Any, folder: Path, device: torch.device, options: SaveOptions) -> Files:
+    """Writes huggingface/ and, with LoRA, adapter/. Every rank calls it (gathering is a collective), rank 0 writes, one
+    full tensor at a time.
+
+    Returns:
+        what this rank wrote.
+
+    Raises:
+        ValueError: a weight is not finite; names it.
+    """
+    first, gather = dist.get_rank() == 0, make_gather(device)
+    target = folder / "huggingface"
+    target.mkdir(parents=True, exist_ok=True)
+    files: Files = {}
     if policy.lora is not None:
-        adapter = {name: weight.cpu() for name, weight in adapter_weights(policy.model, gather).items()}
+        (folder / "adapter").mkdir(exist_ok=True)
+        adapter = adapter_weights(policy.model, gather)
+        entries = [Entry(name, weight.dtype, weight.shape) for name, weight in adapter.items()]
+        files |= _write(folder, ["adapter/adapter_model.safetensors"], [entries], iter(adapter.items()))
         if first:
-            (folder / "adapter").mkdir(parents=True, exist_ok=True)
-            save_file(adapter, folder / "adapter" / "adapter_model.safetensors")
             policy.lora.peft_config().save_pretrained(str(folder / "adapter"))
-    if policy.lora is None or merge:
-        weights: dict[str, Tensor] = {}
-        for name, weight in merged_weights(policy.model, gather):
-            if first:
-                weights[name] = weight.cpu()
+            files["adapter/adapter_config.json"] = sync_file(folder / "adapter" / "adapter_config.json")
+    if policy.lora is None or options.merge:
+        dtype, names = _exported_dtype(policy, options), policy.family.checkpoint_names()
+        held = [(name, p) for name, p in policy.model.named_parameters() if ".lora_" not in name]
+        entries = [Entry(names[name.replace(".base_layer.", ".")], dtype, p.shape) for name, p in held]
+        groups = _split(entries)
+        paths = ["model.safetensors"]
+        if len(groups) > 1:
+            paths = [f"model-{number:05d}-of-{len(groups):05d}.safetensors" for number in range(1, len(groups) + 1)]
+        files |= _write(folder, [f"huggingface/{path}" for path in paths], groups, merged_weights(policy.model, gather))
         if first:
-            policy.family.save(weights, policy.model.generation_config, folder / "huggingface")
+            policy.family.save_config(target, dtype, policy.model.generation_config)
+            if len(groups) > 1:
+                _write_index(target, paths, groups)
     if first:
-        processor.save_pretrained(folder / "huggingface")
+        processor.save_pretrained(target)
+        small = [path for path in target.iterdir() if f"huggingface/{path.name}" not in files]
+        files |= {f"huggingface/{path.name}": sync_file(path) for path in small}
+    return files
+
+
+def _exported_dtype(policy: Policy, options: SaveOptions) -> torch.dtype:
+    """A merged model is fp32: small changes of the weights vanish in half precision."""
+    held = torch.float32 if policy.lora is not None else next(iter(policy.model.parameters())).dtype
+    return options.dtype or held
+
+
+def _split(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Consecutive groups of at most MAX_FILE_BYTES."""
+    groups: list[list[Entry]] = [[]]
+    for entry in entries:
+        if groups[-1] and sum(each.size for each in groups[-1]) + entry.size > MAX_FILE_BYTES:
+            groups.append([])
+        groups[-1].append(entry)
+    return groups
+
+
+def _write(
+    folder: Path, paths: Sequence[str], groups: Sequence[Sequence[Entry]], weights: Iterator[tuple[str, Tensor]]
+) -> Files:
+    """Writes full tensors, in the order of the entries, on rank 0; the others go through the collectives."""
+    first, files = dist.get_rank() == 0, Files()
+    for path, entries in zip(paths, groups, strict=True):
+        with TensorFile(folder / path, entries, {"format": "pt"}) if first else nullcontext() as file:
+            for _, (name, weight) in zip(entries, weights):
+                if file is None:
+                    continue
+                if not bool(weight.isfinite().all()):
+                    raise ValueError(f"{name} holds values that are not finite: the weights are ruined and not saved")
+                file.write(weight)
+        if file is not None:
+            files[path] = file.record
+    return files
+
+
+def _write_index(folder: Path, paths: Sequence[str], groups: Sequence[Sequence[Entry]]) -> None:
+    """Which file has which tensor, as transformers and vLLM read it."""
+    where = {entry.name: path for path, entries in zip(paths, groups) for entry in entries}
+    total = sum(entry.size for entries in groups for entry in entries)
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    write_text(folder / "model.safetensors.index.json", json.dumps(index, indent=2))
 
 
 def load_weights(policy: Policy, folder: Path) -> None:
-    """Fills the sharded policy from what `save_weights` wrote; every rank reads the file, each keeps its shard."""
-    parameters = dict(policy.model.named_parameters())
-    if policy.lora is not None:
-        saved = load_file(folder / "adapter" / "adapter_model.safetensors")
-        full = {
-            name.removeprefix("base_model.model.").removesuffix(".weight") + f".{ADAPTER}.weight": value
-            for name, value in saved.items()
-        }
-        wanted = {name for name in parameters if ".lora_" in name}
-    else:
-        dtype = next(iter(parameters.values())).dtype
-        full = dict(policy.family.from_pretrained(folder / "huggingface", dtype).named_parameters())
-        wanted = set(parameters)
-    if odd := sorted(wanted ^ set(full)):
-        raise ValueError(f"{folder} does not fit the model: {len(odd)} weights are on one side only, such as {odd[0]}")
-    for name in sorted(wanted):
-        copy_into_shard(parameters[name], full[name])
-
-
-def save_state(policy: Policy, optimizer: Optimizer, schedule: LRScheduler, folder: Path) -> None:
-    """Writes optimizer/ and rank_<r>.pt."""
-    dcp.save({"optimizer": get_optimizer_state_dict(policy, optimizer)}, checkpoint_id=str(folder / "optimizer"))
-    torch.save({"schedule": schedule.state_dict(), "random": random_state()}, folder / f"rank_{dist.get_rank()}.pt")
-    if dist.get_rank() == 0:
-        (folder / "ranks.json").write_text(json.dumps({"world_size": dist.get_world_size()}))
-
-
-def load_state(policy: Policy, optimizer: Optimizer, schedule: LambdaLR, folder: Path) -> None:
-    """Reads optimizer/ and rank_<r>.pt. Learning rate, betas, epsilon and weight decay are those that the optimizer was
-    built with, not the checkpoint's, so a run that resumes with others has them from its first update.
+    """Fills the sharded policy from what `save_weights` wrote, or where that is narrower from what `save_state` kept;
+    each rank reads its own rows.
 
     Raises:
-        ValueError: another number of ranks wrote the checkpoint, so that the random states do not fit.
+        ValueError: the checkpoint is of another model, or no safetensors.
     """
-    ranks = json.loads((folder / "ranks.json").read_text())["world_size"]
-    if ranks != dist.get_world_size():
-        readers = dist.get_world_size()
-        raise ValueError(f"{folder} was written by {ranks} workers and is read by {readers}: resume with {ranks}")
-    keys = ("initial_lr", "betas", "eps", "weight_decay")
-    given = [{key: group[key] for key in keys} for group in optimizer.param_groups]
-    state = {"optimizer": get_optimizer_state_dict(policy, optimizer)}
-    dcp.load(state, checkpoint_id=str(folder / "optimizer"))
-    set_optimizer_state_dict(policy, optimizer, state["optimizer"])
-    # weights_only=False: it holds numpy's and Python's random state; this program wrote it
-    own = torch.load(folder / f"rank_{dist.get_rank()}.pt", weights_only=False)
-    schedule.load_state_dict(own["schedule"])
-    schedule.base_lrs = [each["initial_lr"] for each in given]
-    for group, each, factor in zip(optimizer.param_groups, given, schedule.lr_lambdas):
-        group |= each | {"lr": each["initial_lr"] * factor(schedule.last_epoch)}
-    set_random_state(own["random"])
+    if policy.lora is not None:
+        rows = SavedRows([folder / "adapter" / "adapter_model.safetensors"])
+        trained = {name: p for name, p in policy.model.named_parameters() if ".lora_" in name}
+        for name, parameter in trained.items():
+            rows.read_into(f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}", parameter)
+        return
+    held = SavedRows((folder / "state").glob("rank_*.safetensors"))
+    saved, names = SavedRows((folder / "huggingface").glob("*.safetensors")), policy.family.checkpoint_names()
+    for name, parameter in policy.model.named_parameters():
+        if f"weights.{name}" in held:
+            held.read_into(f"weights.{name}", parameter)
+        else:
+            saved.read_into(names[name], parameter)
 
 
-def random_state() -> dict[str, Any]:
-    """Python's, numpy's and torch's generators, the GPU's too where there is one."""
-    state = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}
-    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+def save_state(
+    policy: Policy, optimizer: Optimizer, schedule: LambdaLR, folder: Path, options: SaveOptions | None = None
+) -> Files:
+    """Writes this rank's file of state/, rank 0 also state.json; returns what it wrote."""
+    target = folder / "state"
+    target.mkdir(parents=True, exist_ok=True)
+    rank, steps = dist.get_rank(), dict[str, int]()
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in policy.named_parameters():
+        state = optimizer.state.get(parameter)
+        if state:
+            tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS}
+            steps[name] = int(state["step"])
+    options = options or SaveOptions()
+    if policy.lora is None and options.dtype is not None:
+        tensors |= {f"weights.{name}": p.detach() for name, p in policy.model.named_parameters()}
+    own, numbers = random_state()
+    header = {"steps": steps, "random": numbers}
+    files = {f"state/{rank_file(rank)}": write_rows(target / rank_file(rank), tensors, own, header)}
+    if rank == 0:
+        state = {"workers": dist.get_world_size(), "updates": schedule.last_epoch}
+        write_text(target / "state.json", json.dumps(state))
+        files["state/state.json"] = sync_file(target / "state.json")
+    return files
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"])
+def load_state(policy: Policy, optimizer: Optimizer, schedule: LambdaLR, folder: Path, seed: int) -> None:
+    """Reads what `save_state` wrote with any number of workers; with another number than now, random states are derived
+    anew from `seed` and the number of updates.
 
+    Learning rate, betas, epsilon and weight decay are those that the optimizer was built with, not the checkpoint's, so
+    a run that resumes with others has them from its first update.
 
-def seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % (1 << 32))
-    torch.manual_seed(seed)
+    Raises:
+        ValueError: the checkpoint is of another model, or no safetensors.
+    """
+    target, rank, world = folder / "state", dist.get_rank(), dist.get_world_size()
+    state = json.loads((target / "state.json").read_text(encoding="utf-8"))
+    rows = SavedRows(target.glob("rank_*.safetensors"))
+    steps = {name: step for header in rows.headers.values() for name, step in header["steps"].items()}
+    fused = optimizer.defaults["fused"]
+    for name, parameter in policy.named_parameters():
+        if name not in steps:
+            continue
+        moments = {moment: torch.zeros_like(parameter.detach()) for moment in MOMENTS}
+        for moment, tensor in moments.items():
+            rows.read_into(f"{moment}.{name}", tensor)
+        step = torch.tensor(float(steps[name]), device=parameter.device if fused else "cpu")
+        optimizer.state[parameter] = {"step": step, **moments}
+    updates = state["updates"]
+    schedule.load_state_dict(schedule.state_dict() | {"last_epoch": updates, "_step_count": updates + 1})
+    for group, base, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas):
+        group["lr"] = base * factor(updates)
+    if state["workers"] == world:
+        own = target / rank_file(rank)
+        tensors = {name: read_tensor(own, name) for name in rows if name.startswith("random.")}
+        set_random_state(tensors, rows.headers[own.name]["random"])
+        return
+    if rank == 0:
+        message = "%s was written by %d workers and %d go on: random states are derived anew"
+        log.warning(message, folder, state["workers"], world)
+    seed_everything(int(np.random.SeedSequence([seed, updates, rank]).generate_state(1)[0]))

@@ -4,16 +4,17 @@ when all are done.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from verl.config import Config
+from verl.files import Files
 from verl.metric_types import Mean, Metrics, reduce_over_ranks, reduce_over_step
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult, Task
-from verl.single_controller import WorkerGroup, WorkerSpec, connect_ray
-from verl.workers.memory import memory_plan, training_env
+from verl.single_controller import WorkerError, WorkerGroup, WorkerSpec, connect_ray
+from verl.single_controller.shared_counts import Counts
+from verl.workers.memory import MemoryShortage, memory_plan, training_env
 from verl.workers.worker import Worker
 
 EVALUATION_BATCH = 8  # examples of a worker in one round of `evaluate_loss`; 6 frames of 560 x 560 are 45 MB
@@ -25,22 +26,28 @@ class RayEngine:
     Args:
         config: of the run; its device is "cuda" or "cpu".
         task: each worker opens the data and makes the scorer for itself.
+        on_counts: called about once a second during a call: stage -> (groups done, groups).
     """
 
     worker_class: type[Worker] = Worker
 
-    def __init__(self, config: Config, task: Task) -> None:
+    def __init__(self, config: Config, task: Task, on_counts: Callable[[Counts], None] | None = None) -> None:
         trainer, generates = config.trainer, task.scorer is not None
         self.parallel = config.worker.rollout.tensor_parallel_size if generates else 1
-        env = {"VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING")}
-        if not generates:
-            env |= training_env()
-        count, timeout = trainer.nnodes * trainer.n_gpus_per_node, trainer.worker_timeout
-        spec = WorkerSpec(count, trainer.device, processes=config.sft.num_workers, env=env, timeout=timeout)
+        spec = WorkerSpec(
+            trainer.nnodes * trainer.n_gpus_per_node,
+            trainer.nnodes,
+            trainer.device,
+            processes=config.sft.num_workers,
+            env={} if generates else training_env(),
+            timeout=trainer.phase_timeout,
+            run=trainer.save_checkpoint_path,
+        )
         self.replicas = spec.count // self.parallel
+        self.draws = task.draw is not None
         self._owner: dict[int, int] = {}  # the rank that keeps a group
         start = time.perf_counter()
-        connect_ray(spec, trainer.nnodes)
+        connect_ray(trainer.n_gpus_per_node, trainer.nnodes)
         self.workers = WorkerGroup(self.worker_class, spec, config, task)
         created = time.perf_counter()
         try:
@@ -49,18 +56,24 @@ class RayEngine:
         except BaseException:
             self.close()
             raise
-        _print_start(config, sizes, created - start, time.perf_counter() - start)
+        self.workers.on_counts = on_counts
+        self._memory_plan = _memory_plan(config, sizes)
+        _print_start(self._memory_plan, sizes, created - start, time.perf_counter() - start)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, WorkerError) and error.cause == MemoryShortage.__name__:
+            error.trace = "\n".join([*self._memory_plan, ""])
         self.close()
 
     def rollout(self, batches: Sequence[Sequence[GroupRequest]], validation: bool = False) -> Metrics:
-        # every worker of an engine submits the same requests
-        per_worker = [list(batch) for batch in batches for _ in range(self.parallel)]
+        per_worker = self._per_engine(batches)
         return reduce_over_ranks(self.workers.scatter("rollout", per_worker, validation=validation))
+
+    def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        self.workers.scatter("prefetch_prompts", self._per_engine(batches))
 
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
         results: dict[int, GroupResult] = {}
@@ -68,6 +81,16 @@ class RayEngine:
             self._owner |= {result.uid: rank for result in own}
             results |= {result.uid: result for result in own}
         return [results[uid] for uid in uids]
+
+    def draw(
+        self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
+    ) -> list[list[dict[str, str]]]:
+        if not self.draws:
+            return [[{} for _ in responses] for _, responses in groups]
+        world = len(self.workers)
+        per_worker = [list(groups[rank::world]) for rank in range(world)]
+        drawn = self.workers.scatter("draw", per_worker, folder=folder, validation=validation)
+        return [drawn[number % world][number // world] for number in range(len(groups))]
 
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
         return reduce_over_ranks(self.workers.call("compute_log_probs", list(uids), old))
@@ -83,6 +106,9 @@ class RayEngine:
         metrics = reduce_over_ranks(self.workers.scatter("update", per_worker))
         megabytes = self.workers.take_transferred_bytes() / max(1, len(advantages)) / 1e6
         return metrics | {"ray/megabytes_per_prompt": Mean(megabytes)}
+
+    def take_bad_samples(self) -> list[str]:
+        return [name for own in self.workers.call("take_bad_samples") for name in own]
 
     def drop(self, uids: Sequence[int]) -> None:
         for uid in uids:
@@ -109,8 +135,11 @@ class RayEngine:
     def skipped(self) -> dict[str, str]:
         return {name: reason for own in self.workers.call("skipped") for name, reason in own.items()}
 
-    def save(self, folder: str) -> None:
-        self.workers.call("save", folder)
+    def check_folder(self, folder: str, token: str) -> list[tuple[str, str | None]]:
+        return self.workers.call("check_folder", folder, token)
+
+    def save(self, folder: str) -> Files:
+        return {name: record for own in self.workers.call("save", folder) for name, record in own.items()}
 
     def load(self, folder: str) -> None:
         self.workers.call("load", folder)
@@ -118,16 +147,24 @@ class RayEngine:
     def close(self) -> None:
         self.workers.stop()
 
+    def _per_engine(self, batches: Sequence[Sequence[GroupRequest]]) -> list[list[GroupRequest]]:
+        """The batches of the replicas, whole for each worker: those of an engine submit the same requests."""
+        return [list(batch) for batch in batches for _ in range(self.parallel)]
+
     def _per_worker(self, batches: Sequence[Sequence[GroupRequest]]) -> list[list[GroupRequest]]:
         """The batches of the replicas, divided among the workers of each."""
         return [list(batch[part :: self.parallel]) for batch in batches for part in range(self.parallel)]
 
 
-def _print_start(config: Config, sizes: Metrics, created: float, total: float) -> None:
+def _print_start(plan: Sequence[str], sizes: Metrics, created: float, total: float) -> None:
     """The seconds of each part's start, and the memory plan."""
     seconds = {name[8:]: taken for name, taken in sizes.items() if name.startswith("seconds/")}
     shown = ", ".join(f"{part} {taken:.0f}" for part, taken in ({"workers": created} | seconds).items())
     print(f"started in {total:.0f} s: {shown}")
+    print("\n".join(plan), flush=True)
+
+
+def _memory_plan(config: Config, sizes: Metrics) -> list[str]:
     actor, ref = config.worker.actor.offload, config.worker.ref.offload
     offload = {
         "weights": actor.param_offload,
@@ -136,4 +173,4 @@ def _print_start(config: Config, sizes: Metrics, created: float, total: float) -
         "engine": config.worker.rollout.sleep,
     }
     gpu = config.trainer.device == "cuda"  # on the CPU nothing is offloaded
-    print("\n".join(memory_plan(sizes, offload if gpu else {}, "GPU" if gpu else "worker")), flush=True)
+    return memory_plan(sizes, offload if gpu else {}, "GPU" if gpu else "worker")

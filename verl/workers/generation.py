@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,9 +12,42 @@ from verl.config.worker_sections import RolloutConfig
 from verl.protocol import Example, GroupRequest, TrainingData
 from verl.workers.prompts import Prompt, PromptBuilder
 from verl.workers.rollout import Completion, GenerationRequest, RolloutEngine, Sampling
+from verl.workers.samples import load_named, wait_named
 from verl.workers.scoring import Completions
 
-OnComplete = Callable[[int, Example, Prompt, Sequence[int], Completions], None]
+OnComplete = Callable[[int, Example, Prompt, Completions], None]
+
+
+class BuiltPrompt(NamedTuple):
+    """An example, and its prompt with the images' patches."""
+
+    example: Example
+    prompt: Prompt
+
+
+class PromptLoader:
+    """Reads examples and builds their prompts by threads, those of a coming rollout while the model trains."""
+
+    def __init__(self, threads: Executor, prompts: PromptBuilder) -> None:
+        self.threads, self.prompts = threads, prompts
+        self._loading: dict[GroupRequest, Future[BuiltPrompt]] = {}
+
+    def prefetch(self, data: TrainingData, requests: Sequence[GroupRequest]) -> None:
+        """Begins to load the prompts of the next rollout; an earlier call is forgotten."""
+        self._loading = {request: self._loading.get(request) or self._submit(data, request) for request in requests}
+
+    def take(self, data: TrainingData, requests: Sequence[GroupRequest]) -> list[Future[BuiltPrompt]]:
+        """The prompts of a rollout."""
+        loading = {request: self._loading.get(request) or self._submit(data, request) for request in requests}
+        self._loading = {}
+        return list(loading.values())
+
+    def _submit(self, data: TrainingData, request: GroupRequest) -> Future[BuiltPrompt]:
+        def load() -> BuiltPrompt:
+            example = data.example(request.index, request.seed)
+            return BuiltPrompt(example, self.prompts.build(example))
+
+        return self.threads.submit(load_named, data, request, load)
 
 
 def sampling_of(request: GroupRequest, config: RolloutConfig, validation: bool) -> Sampling:
@@ -27,37 +60,38 @@ def sampling_of(request: GroupRequest, config: RolloutConfig, validation: bool) 
 
 
 class GroupRollout:
-    """Generates groups. Their examples are read by threads, from the moment it is made: while the engine still wakes.
+    """Generates groups.
 
     Args:
+        data: that the requests are of.
         requests: every worker of a tensor-parallel engine has the same ones.
+        prompts: of the requests, in their order.
         own: uids of those that this worker keeps.
         greedy: also generate a greedy response of each prompt.
+        timeout: seconds in which an example has to be loaded.
     """
 
     def __init__(
         self,
         engine: RolloutEngine,
-        prompts: PromptBuilder,
-        threads: Executor,
         data: TrainingData,
         requests: Sequence[GroupRequest],
+        prompts: Sequence[Future[BuiltPrompt]],
         own: Sequence[int],
         validation: bool,
         greedy: bool,
+        timeout: float = 3600.0,
     ) -> None:
-        self.engine, self.prompts, self.threads, self.data = engine, prompts, threads, data
-        self.requests, self.own, self.validation, self.greedy = requests, set(own), validation, greedy
-        self._examples: dict[int, Example] = {}
-        self._prompts: dict[int, Future[Prompt]] = {}
+        self.engine, self.data, self.requests, self.prompts = engine, data, requests, prompts
+        self.own, self.validation, self.greedy, self.timeout = set(own), validation, greedy, timeout
+        self._built: dict[int, BuiltPrompt] = {}
         self._responses: dict[int, list[Completion]] = {}
         self._greedy: dict[int, Completion] = {}
-        self._rendered = threads.map(self._render, requests)
 
     def run(self, on_complete: OnComplete) -> None:
-        """Calls `on_complete(uid, example, prompt, prompt ids as vLLM expanded them, completions)` for own groups."""
+        """Calls `on_complete(uid, example, prompt, completions)` for own groups."""
 
-        def finished(request: GenerationRequest, prompt_ids: Sequence[int], completions: list[Completion]) -> None:
+        def finished(request: GenerationRequest, completions: list[Completion]) -> None:
             uid = request.uid
             if uid not in self.own:
                 return
@@ -67,22 +101,16 @@ class GroupRollout:
                 self._responses[uid] = completions
             if uid in self._responses and (uid in self._greedy or not self.greedy):
                 complete = Completions(self._responses.pop(uid), self._greedy.pop(uid, None))
-                prompt = self._prompts.pop(uid).result()
-                on_complete(uid, self._examples.pop(uid), prompt, prompt_ids, complete)
+                on_complete(uid, *self._built.pop(uid), complete)
 
         self.engine.generate(self._generation_requests(), finished)
 
-    def _render(self, request: GroupRequest) -> tuple[Example, Any]:
-        example = self.data.example(request.index, request.seed)
-        return example, self.engine.render(self.prompts.raw_prompt_ids(example), example.images)
-
     def _generation_requests(self) -> Iterator[GenerationRequest]:
-        for request, (example, rendered) in zip(self.requests, self._rendered):
+        for request, loading in zip(self.requests, self.prompts):
+            built = wait_named(loading, self.data, request, self.timeout)
             if request.uid in self.own:
-                self._examples[request.uid] = example
-                # for the update, while vLLM generates
-                self._prompts[request.uid] = self.threads.submit(self.prompts.build, example)
+                self._built[request.uid] = built
             sampling = sampling_of(request, self.engine.config, self.validation)
-            yield GenerationRequest(request.uid, rendered, sampling)
+            yield GenerationRequest(request.uid, built.prompt, sampling)
             if self.greedy:
-                yield GenerationRequest(request.uid, rendered, Sampling(1, 0.0, request.seed), greedy=True)
+                yield GenerationRequest(request.uid, built.prompt, Sampling(1, 0.0, request.seed), greedy=True)

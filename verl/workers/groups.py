@@ -21,12 +21,14 @@ class StoredGroup:
         rollout_log_probs: fp32 [R_i] per response, as vLLM reported them when it sampled the tokens.
         reference, old: fp32 [R_i] per response, by the reference model and by the actor before its first update; None
             where not computed.
+        sample_id: for messages.
     """
 
     group: Group
     rollout_log_probs: list[Tensor]
     reference: list[Tensor] | None = None
     old: list[Tensor] | None = None
+    sample_id: str = ""
 
 
 # What a rank with fewer micro-batches than the others passes through the model, so that all join the same collectives.

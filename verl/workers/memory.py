@@ -27,6 +27,31 @@ def training_env() -> dict[str, str]:
     return {name: os.environ.get(name, "expandable_segments:True")}
 
 
+class MemoryShortage(RuntimeError):
+    """The GPU's memory did not suffice; the message names the phase and the keys to change."""
+
+
+REMEDIES = {
+    "rollout": "lower worker.rollout.gpu_memory_utilization (or kv_cache_gib) or worker.rollout.max_num_seqs, or set "
+    "worker.actor.offload.param_offload and optimizer_offload",
+    "update": "lower worker.actor.max_tokens_per_micro_batch (or micro_batch_size_per_device_for_update), set "
+    "worker.actor.model.enable_gradient_checkpointing or worker.actor.offload.optimizer_offload",
+    "reference": "lower worker.actor.max_tokens_per_micro_batch (or micro_batch_size_per_device_for_experience), or "
+    "set worker.ref.offload.param_offload",
+}
+
+
+@contextmanager
+def explain_shortage(phase: str) -> Iterator[None]:
+    """Turns CUDA's out-of-memory error into a MemoryShortage that says what to change."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        first = str(error).splitlines()[0]
+        remedy = REMEDIES.get(phase, REMEDIES["update"])
+        raise MemoryShortage(f"out of memory in the phase {phase}: {remedy} ({first})") from error
+
+
 def used_bytes(device: torch.device) -> int:
     """Bytes in use on the device, by all processes and vLLM's pools; on the CPU this process's peak so far."""
     if device.type == "cuda":

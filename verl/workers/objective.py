@@ -105,12 +105,12 @@ def _padded(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
 
 
 def loss_options(config: ActorConfig, weights: Tensor | None) -> dict[str, object]:
-    """The keyword arguments of a policy loss."""
-    options: dict[str, object] = {
-        "clip_low": config.clip_ratio if config.clip_ratio_low is None else config.clip_ratio_low,
-        "clip_high": config.clip_ratio if config.clip_ratio_high is None else config.clip_ratio_high,
-        "clip_dual": config.clip_ratio_dual,
-    }
+    """The keyword arguments of a policy loss; a clip range that is not set is left to the loss's own defaults."""
+    options: dict[str, object] = {"clip_dual": config.clip_ratio_dual}
+    for name, edge in (("clip_low", config.clip_ratio_low), ("clip_high", config.clip_ratio_high)):
+        value = config.clip_ratio if edge is None else edge
+        if value is not None:
+            options[name] = value
     return options if weights is None else options | {"weights": weights}
 
 

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+ALIGNMENT = 64  # bytes, between tensors in the host buffer
+
+
+def pinned_buffer(size: int) -> Tensor:
+    """uint8 [size] in page-locked host memory, as large as asked for; PyTorch's own allocator rounds up to a power of
+    two.
+    """
+    buffer, runtime = torch.empty(size, dtype=torch.uint8), torch.cuda.cudart()
+    torch.cuda.check_error(int(runtime.cudaHostRegister(buffer.data_ptr(), size, 0)))
+    weakref.finalize(buffer, runtime.cudaHostUnregister, buffer.data_ptr())
+    return buffer
+
 
 class CPUOffloader:
     """Moves the storage of GPU tensors to pinned host memory and back. The tensor objects stay what they are, so
-    parameters keep their optimizer state, their place in FSDP2 and their views of the same storage. Host buffers are
+    parameters keep their optimizer state, their place in FSDP2 and their views of the same storage. The host buffer is
     kept for the next time. Tensors on the CPU are left alone.
 
     Args:
         constant: the tensors never change: they are copied to the host once, and after that their GPU memory is only
             freed.
+        make_buffer, device_type: the host memory, and whose tensors are moved.
     """
 
-    def __init__(self, constant: bool = False) -> None:
-        self.constant = constant
+    def __init__(
+        self,
+        constant: bool = False,
+        make_buffer: Callable[[int], Tensor] = pinned_buffer,
+        device_type: str = "cuda",
+    ) -> None:
+        self.constant, self.make_buffer, self.device_type = constant, make_buffer, device_type
+        self.buffer: Tensor | None = None
         self._offloaded: list[tuple[torch.UntypedStorage, Tensor]] = []
-        self._buffers: dict[int, list[Tensor]] = {}  # spare ones, by their bytes
-        self._copies: dict[int, Tensor] = {}  # of constant tensors, by their storage
+        self._copied: list[int] = []  # constant storages that the buffer holds already
 
     @property
     def offloaded(self) -> bool:
@@ -31,38 +50,48 @@ class CPUOffloader:
 
     def offload(self, tensors: Iterable[Tensor]) -> None:
         """Copies the tensors to the host and frees their GPU memory."""
-        seen: set[int] = set()
-        for tensor in tensors:
-            local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-            storage = local.untyped_storage()
-            if not local.is_cuda or storage.data_ptr() in seen or storage.nbytes() == 0:
-                continue
-            seen.add(storage.data_ptr())
-            buffer = self._copies.get(storage._cdata)
-            if buffer is None:
-                spare = self._buffers.setdefault(storage.nbytes(), [])
-                buffer = spare.pop() if spare else torch.empty(storage.nbytes(), dtype=torch.uint8, pin_memory=True)
-                buffer.copy_(_bytes(storage), non_blocking=True)
-            self._offloaded.append((storage, buffer))
-        if self._offloaded:
-            torch.cuda.synchronize()
-            for storage, _ in self._offloaded:
-                storage.resize_(0)
+        storages = self._storages(tensors)
+        if not storages:
+            return
+        sizes = [-(-storage.nbytes() // ALIGNMENT) * ALIGNMENT for storage in storages]
+        if self.buffer is None or self.buffer.numel() < sum(sizes):
+            self.buffer, self._copied = None, []  # before the larger one is taken
+            self.buffer = self.make_buffer(sum(sizes))
+        parts = self.buffer[: sum(sizes)].split(sizes)
+        kept = [storage._cdata for storage in storages]
+        for storage, part in zip(storages, parts):
+            host = part[: storage.nbytes()]
+            if not self.constant or kept != self._copied:
+                host.copy_(_bytes(storage), non_blocking=True)
+            self._offloaded.append((storage, host))
+        self._copied = kept if self.constant else []
+        self._synchronize()
+        for storage in storages:
+            storage.resize_(0)
+        if self.device_type == "cuda":
             torch.cuda.empty_cache()
 
     def reload(self) -> None:
         """Copies everything back to where it was."""
-        for storage, buffer in self._offloaded:
-            storage.resize_(buffer.numel())
-            _bytes(storage).copy_(buffer, non_blocking=True)
+        for storage, host in self._offloaded:
+            storage.resize_(host.numel())
+            _bytes(storage).copy_(host, non_blocking=True)
         if self._offloaded:
-            torch.cuda.synchronize()
-        for storage, buffer in self._offloaded:
-            if self.constant:
-                self._copies[storage._cdata] = buffer
-            else:
-                self._buffers[buffer.numel()].append(buffer)
+            self._synchronize()
         self._offloaded = []
+
+    def _storages(self, tensors: Iterable[Tensor]) -> list[torch.UntypedStorage]:
+        found: dict[int, torch.UntypedStorage] = {}
+        for tensor in tensors:
+            local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+            storage = local.untyped_storage()
+            if local.device.type == self.device_type and storage.nbytes():
+                found.setdefault(storage.data_ptr(), storage)
+        return list(found.values())
+
+    def _synchronize(self) -> None:
+        if self.device_type == "cuda":
+            torch.cuda.synchronize()
 
 
 def _bytes(storage: torch.UntypedStorage) -> Tensor:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 
-import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from verl.config.worker_sections import OptimConfig
-from verl.metric_types import Mean, Metrics
+from verl.metric_types import Count, Mean, Metrics
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> AdamW:
@@ -44,20 +44,20 @@ def build_schedule(optimizer: AdamW, config: OptimConfig) -> LambdaLR:
     return LambdaLR(optimizer, lambda update: rate_factor(update, config))
 
 
-def clipped_step(optimizer: AdamW, schedule: LambdaLR, max_norm: float) -> Metrics:
-    """Clips the gradient to `max_norm` over all ranks, steps, and clears the gradient.
-
-    Raises:
-        FloatingPointError: the gradient is not finite.
+def clipped_step(optimizer: AdamW, schedule: LambdaLR, max_norm: float | None) -> Metrics:
+    """Clips the gradient to `max_norm` over all ranks (None or 0: not at all), steps, and clears the gradient. With a
+    gradient that is not finite the weights stay as they are, `actor/skipped_updates` is 1, and the schedule goes on.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+    norm = nn.utils.clip_grad_norm_(parameters, max_norm or math.inf)
     if isinstance(norm, DTensor):
         norm = norm.full_tensor()  # the norm over all shards, not this rank's
-    if not torch.isfinite(norm):
-        raise FloatingPointError(f"the gradient's norm is {norm.item()}: the update would destroy the weights")
-    rate = optimizer.param_groups[0]["lr"]
-    optimizer.step()
-    schedule.step()
+    rate, finite = optimizer.param_groups[0]["lr"], math.isfinite(norm)  # the same on every rank
+    if finite:
+        optimizer.step()
+    with warnings.catch_warnings():  # that the schedule steps without the optimizer is what is meant
+        warnings.simplefilter("ignore", UserWarning)
+        schedule.step()
     optimizer.zero_grad(set_to_none=True)
-    return {"actor/grad_norm": Mean(norm.item()), "actor/lr": Mean(rate)}
+    skipped = Count(not finite)
+    return {"actor/grad_norm": Mean(norm.item()), "actor/lr": Mean(rate), "actor/skipped_updates": skipped}

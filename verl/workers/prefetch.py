@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from verl.models.packing import Group, PackedBatch, pack_groups
 from verl.protocol import GroupRequest, TrainingData
 from verl.workers.groups import split_micro_batches
 from verl.workers.prompts import PromptBuilder
+from verl.workers.samples import load_named, wait_named
 
 Requests = tuple[GroupRequest, ...]
 
@@ -48,10 +50,13 @@ class ThreadPrefetcher:
 
     Args:
         data, prompts: of this worker. limit: data.max_response_length.
+        timeout: seconds in which an example has to be loaded.
     """
 
-    def __init__(self, threads: Executor, data: TrainingData, prompts: PromptBuilder, limit: int) -> None:
-        self.threads, self.data, self.prompts, self.limit = threads, data, prompts, limit
+    def __init__(
+        self, threads: Executor, data: TrainingData, prompts: PromptBuilder, limit: int, timeout: float = 3600.0
+    ) -> None:
+        self.threads, self.data, self.prompts, self.limit, self.timeout = threads, data, prompts, limit, timeout
         self._loading: dict[GroupRequest, Future[Group]] = {}
 
     def prefetch(self, requests: Requests) -> None:
@@ -63,10 +68,11 @@ class ThreadPrefetcher:
     def take(self, requests: Requests) -> list[Group]:
         """The examples of a step, in order."""
         self.prefetch(requests)
-        return [self._loading.pop(request).result() for request in requests]
+        return [wait_named(self._loading.pop(each), self.data, each, self.timeout) for each in requests]
 
     def submit(self, data: TrainingData, request: GroupRequest) -> Future[Group]:
-        return self.threads.submit(load_target, data, self.prompts, request, self.limit)
+        load = partial(load_target, data, self.prompts, request, self.limit)
+        return self.threads.submit(load_named, data, request, load)
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,8 @@ class ProcessPrefetcher:
         skipped: sample id -> reason, of what the processes have left out.
     """
 
-    def __init__(self, spec: LoaderSpec, count: int, threads: Executor, pin: bool) -> None:
+    def __init__(self, spec: LoaderSpec, count: int, threads: Executor, pin: bool, timeout: float = 3600.0) -> None:
+        self.timeout = timeout
         self.pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _open, (spec,))
         self.threads, self.pin = threads, pin
         self.skipped: dict[str, str] = {}
@@ -118,7 +125,7 @@ class ProcessPrefetcher:
     def take(self, requests: Requests) -> list[PackedBatch]:
         """The micro-batches of a step, on the CPU. An error comes back with its own type and message."""
         self.prefetch(requests)
-        step = self._loading.pop(requests).result()
+        step = self._loading.pop(requests).result(self.timeout)
         self.skipped |= step.skipped
         return step.batches
 
@@ -139,7 +146,9 @@ def _open(spec: LoaderSpec) -> None:
 def _load_step(requests: Requests) -> PackedStep:
     assert _loader is not None
     spec, data, prompts = _loader
-    groups = [load_target(data, prompts, request, spec.limit) for request in requests]
+    groups = [
+        load_named(data, request, partial(load_target, data, prompts, request, spec.limit)) for request in requests
+    ]
     micro_batches = split_micro_batches(groups, spec.actor, update=True)
     batches = [pack_groups([groups[i] for i in members], prompts.family, spec.multiple) for members in micro_batches]
     batches = [replace(batch, pixel_values=batch.pixel_values.to(spec.dtype)) for batch in batches]

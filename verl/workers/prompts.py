@@ -20,14 +20,15 @@ class Prompt:
 
     Attributes:
         ids: int64 [P], one image token per visual token.
-        pixel_values: float32 [patches, channels * temporal_patch * patch * patch], on the CPU, pinned where a GPU will
-            read it.
+        pixel_values: [patches, channels * temporal_patch * patch * patch], on the CPU, pinned where a GPU will read it.
         image_grid_thw: int64 [images, 3].
+        image_ranges: of each image, where its tokens start and how many they are.
     """
 
     ids: Tensor
-    pixel_values: Tensor | None
-    image_grid_thw: Tensor | None
+    pixel_values: Tensor | None = None
+    image_grid_thw: Tensor | None = None
+    image_ranges: tuple[tuple[int, int], ...] = ()
 
 
 class PromptBuilder:
@@ -38,6 +39,7 @@ class PromptBuilder:
         path: folder of the processor.
         min_pixels, max_pixels: bounds of the smart resizing; None keeps the checkpoint's.
         pin: keep the patches in pinned memory.
+        dtype: of the patches; that of the computation, to which they would only be rounded later.
         family: of the model; by default that of the config.json at `path`.
     """
 
@@ -48,12 +50,13 @@ class PromptBuilder:
         max_pixels: int | None = None,
         pin: bool = False,
         family: ModelFamily | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.family = family or load_family(path)
         self.pixel_bounds = self.family.pixel_bounds(min_pixels, max_pixels)
         self.processor: Any = AutoProcessor.from_pretrained(path, **self.pixel_bounds)
         self.tokenizer: Any = self.processor.tokenizer
-        self.pin = pin
+        self.pin, self.dtype = pin, dtype
         self.image_token: int = self.tokenizer.convert_tokens_to_ids(self.family.image_token)
         self.patches_per_token = self.processor.image_processor.merge_size**2
 
@@ -70,7 +73,7 @@ class PromptBuilder:
         return len(self._tokenize(messages)) - len(image_sizes) + patches // self.patches_per_token
 
     def raw_prompt_ids(self, example: Example) -> list[int]:
-        """The prompt with one image token per image, for vLLM; a ValueError names a sample where they do not match."""
+        """The prompt with one image token per image; a ValueError names a sample whose images do not match them."""
         ids = self._tokenize(example.messages)
         placeholders, images = ids.count(self.image_token), len(example.images)
         if placeholders != images:
@@ -81,10 +84,11 @@ class PromptBuilder:
         """The prompt with its images' patches. Raises as `raw_prompt_ids`."""
         raw = self.raw_prompt_ids(example)
         if not example.images:
-            return Prompt(torch.tensor(raw), None, None)
+            return Prompt(torch.tensor(raw))
         features = self.processor.image_processor(images=list(example.images), return_tensors="pt")
-        pixels, grid = features["pixel_values"].float(), features["image_grid_thw"]
-        return Prompt(self._expand(raw, grid), pixels.pin_memory() if self.pin else pixels, grid)
+        pixels, grid = features["pixel_values"].to(self.dtype), features["image_grid_thw"]
+        ids, ranges = self._expand(raw, grid)
+        return Prompt(ids, pixels.pin_memory() if self.pin else pixels, grid, ranges)
 
     def response_ids(self, text: str) -> Tensor:
         """The ids of a target response, closed by the token that ends an assistant's turn."""
@@ -97,9 +101,14 @@ class PromptBuilder:
         text = self.processor.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _expand(self, raw: list[int], grid: Tensor) -> Tensor:
+    def _expand(self, raw: list[int], grid: Tensor) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
+        """The ids with an image token per visual token, and the ranges of the images among them."""
         counts = iter((grid.prod(-1) // self.patches_per_token).tolist())
         expanded: list[int] = []
+        ranges: list[tuple[int, int]] = []
         for token in raw:
-            expanded += [token] * (next(counts) if token == self.image_token else 1)
-        return torch.tensor(expanded)
+            count = next(counts) if token == self.image_token else 1
+            if token == self.image_token:
+                ranges.append((len(expanded), count))
+            expanded += [token] * count
+        return torch.tensor(expanded), tuple(ranges)

@@ -34,10 +34,15 @@ class Reference:
         dtype = config.fsdp.torch_dtype or (config.fsdp.mp_param_dtype if cuda else "fp32")
         model = actor.config.model
         assert model.model_path is not None
-        options = {"gradient_checkpointing": False, "overrides": model.override_config}
-        self.policy = load_policy(model.model_path, DTYPES[dtype], **options)  # type: ignore[arg-type]
+        self.policy = load_policy(
+            model.model_path,
+            None,
+            gradient_checkpointing=None,
+            overrides=model.override_config,
+            attn_implementation=model.attn_implementation,
+        )
         self.policy.requires_grad_(False).eval()
-        shard(self.policy, config.fsdp, mesh)
+        shard(self.policy, config.fsdp, mesh, DTYPES[dtype])
         if actor.config.use_torch_compile and cuda:
             self.policy.compile_layers()
         self._offload()

@@ -7,17 +7,18 @@ CUDA and on the CPU.
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from verl.config.worker_sections import ModelConfig, RolloutConfig
-from verl.workers.prompts import PromptBuilder
+from verl.workers.prompts import Prompt, PromptBuilder
 from verl.workers.sharding import DTYPES
 from verl.workers.shared_memory import unique_shared_memory_names, unlink_shared_memory
 from verl.workers.weight_loader import RecordedWeightLoader
@@ -52,16 +53,15 @@ class GenerationRequest:
 
     Attributes:
         uid, greedy: come back with the completions: the group, and whether this is its greedy response.
-        prompt: as `RolloutEngine.render` gives it.
     """
 
     uid: int
-    prompt: Any
+    prompt: Prompt
     sampling: Sampling
     greedy: bool = False
 
 
-OnFinished = Callable[[GenerationRequest, Sequence[int], list[Completion]], None]
+OnFinished = Callable[[GenerationRequest, list[Completion]], None]
 
 
 class RolloutEngine:
@@ -95,6 +95,8 @@ class RolloutEngine:
         self.weight_loader: RecordedWeightLoader | None = None  # recorded at the first load; on a GPU
 
     def _arguments(self, model: ModelConfig, pixel_bounds: dict[str, int]) -> dict[str, Any]:
+        from vllm.engine.arg_utils import EngineArgs
+
         config = self.config
         length = config.max_model_len or config.prompt_length + config.response_length
         batched = config.max_num_batched_tokens or (None if config.enable_chunked_prefill else max(length, 8192))
@@ -107,7 +109,6 @@ class RolloutEngine:
             "seed": config.seed,
             "distributed_executor_backend": "external_launcher",
             "tensor_parallel_size": config.tensor_parallel_size,
-            "disable_custom_all_reduce": True,  # it maps memory of processes that vLLM has started itself
             "max_model_len": length,
             "max_num_seqs": config.max_num_seqs,
             "max_num_batched_tokens": batched,
@@ -122,6 +123,8 @@ class RolloutEngine:
         }
         if pixel_bounds:
             arguments["mm_processor_kwargs"] = pixel_bounds
+        if "mm_device_do_normalize" in {field.name for field in fields(EngineArgs)}:
+            arguments["mm_device_do_normalize"] = False  # patches come normalized; vLLM 0.26 always takes them so
         if not self.on_gpu:
             cache = int(config.cpu_kv_cache_gib * GIB)
             return arguments | {"kv_cache_memory_bytes": cache, "gpu_memory_utilization": 0.01}
@@ -164,18 +167,9 @@ class RolloutEngine:
             self.llm.sleep(level=2)  # level 2 keeps no copy: the actor has the weights
             self.asleep = True
 
-    def render(self, raw_prompt_ids: list[int], images: Sequence[Any]) -> Any:
-        """A prompt in vLLM's own form, its images processed; threads may do this side by side, while others generate.
-
-        Args:
-            raw_prompt_ids: with one image token per image, which vLLM expands itself.
-        """
-        (rendered,) = self.llm.llm_engine.renderer.render_cmpl([vllm_prompt(raw_prompt_ids, images)])
-        return rendered
-
     def generate(self, requests: Iterable[GenerationRequest], on_finished: OnFinished) -> None:
-        """Runs all requests. Calls `on_finished(request, prompt's ids as vLLM expanded them, completions)` for each as
-        soon as its last response is complete, while the others go on.
+        """Runs all requests. Calls `on_finished(request, completions)` for each as soon as its last response is
+        complete, while the others go on.
 
         Every rank of a tensor-parallel group calls this with the same requests.
         """
@@ -186,25 +180,45 @@ class RolloutEngine:
             for output in engine.step() if engine.has_unfinished_requests() else ():
                 if output.finished:
                     outputs = sorted(output.outputs, key=lambda each: each.index)
-                    completions = [self._completion(each) for each in outputs]
-                    on_finished(running.pop(output.request_id), output.prompt_token_ids, completions)
+                    on_finished(running.pop(output.request_id), [self._completion(each) for each in outputs])
 
         # vLLM looks for a shared prefix once, when it first schedules a request. Submitted all together, prompts whose
         # images find its encoder cache full would be computed up to their first image, and each response would then
         # compute its prompt by itself.
         room = engine.vllm_config.scheduler_config.encoder_cache_size // IN_FLIGHT
         submitted = 0
-        for number, request in enumerate(requests):
-            tokens = len(request.prompt["prompt_token_ids"])
-            if submitted and submitted + tokens > room:
-                for _ in range(-(-submitted // room)):
-                    step()
-                submitted = 0
-            running[str(number)] = request
-            engine.add_request(str(number), request.prompt, self.sampling_params(request.sampling))
-            submitted += tokens
-        while engine.has_unfinished_requests():
-            step()
+        with paused_garbage_collection():
+            for number, request in enumerate(requests):
+                tokens = len(request.prompt.ids)
+                if submitted and submitted + tokens > room:
+                    for _ in range(-(-submitted // room)):
+                        step()
+                    submitted = 0
+                running[str(number)] = request
+                engine.add_request(str(number), self.engine_input(request), self.sampling_params(request.sampling))
+                submitted += tokens
+            while engine.has_unfinished_requests():
+                step()
+
+    def engine_input(self, request: GenerationRequest) -> Any:
+        """A prompt in vLLM's own form, with the patches that the actor trains on: images are processed once."""
+        from vllm.inputs.engine import mm_input, tokens_input
+        from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems, PlaceholderRange
+
+        prompt, ids = request.prompt, request.prompt.ids.tolist()
+        if prompt.image_grid_thw is None:
+            return tokens_input(ids)
+        patches = prompt.image_grid_thw.prod(-1)
+        fields = {
+            "pixel_values": MultiModalFieldConfig.flat_from_sizes("image", patches),
+            "image_grid_thw": MultiModalFieldConfig.batched("image", keep_on_cpu=True),
+        }
+        images = {"pixel_values": prompt.pixel_values, "image_grid_thw": prompt.image_grid_thw}
+        items = MultiModalKwargsItems.from_hf_inputs(images, fields)  # type: ignore[arg-type]  # any mapping does
+        ranges = [PlaceholderRange(start, length) for start, length in prompt.image_ranges]
+        # greedy and sampled responses of a group share what is cached under these names
+        names = [f"{request.uid}/{number}" for number in range(len(ranges))]
+        return mm_input(ids, items, {"image": names}, {"image": ranges})
 
     def sampling_params(self, sampling: Sampling) -> Any:
         """vLLM's SamplingParams."""
@@ -221,6 +235,7 @@ class RolloutEngine:
             max_tokens=self.config.response_length,
             ignore_eos=self.config.ignore_eos,
             logprobs=0,  # of the sampled token alone
+            flat_logprobs=True,  # as lists of numbers instead of an object per token
             logit_bias=self.forbidden,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -229,13 +244,18 @@ class RolloutEngine:
     @staticmethod
     def _completion(output: Any) -> Completion:
         ids = list(output.token_ids)
-        log_probs = [position[token].logprob for position, token in zip(output.logprobs, ids)]
+        log_probs = [output.logprobs.logprobs[start] for start in output.logprobs.start_indices]
         return Completion(ids, torch.tensor(log_probs, dtype=torch.float32), output.finish_reason == "length")
 
 
-def vllm_prompt(raw_prompt_ids: list[int], images: Sequence[Any]) -> dict[str, Any]:
-    """A prompt as `LLM.generate` takes it."""
-    return {"prompt_token_ids": raw_prompt_ids} | ({"multi_modal_data": {"image": list(images)}} if len(images) else {})
+@contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """vLLM makes objects for every token of every request; looking for cycles among them delays the GPU."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _pack_tied_head(model: Any) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from verl.config.worker_sections import FSDPConfig
 from verl.models.policy import Policy
@@ -31,16 +31,17 @@ def sharding_mesh(device_type: str, world: int, size: int = -1) -> DeviceMesh:
     return init_device_mesh(device_type, (world // size, size), mesh_dim_names=("replicate", "shard"))
 
 
-def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> None:
+def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh, dtype: torch.dtype) -> None:
     """Shards the policy in place over the mesh of `sharding_mesh`: its blocks one by one, then what is left as the
-    root. `unsharded_parameters` are left out.
+    root. `unsharded_parameters` are left out. Only then are the weights cast to `dtype` (adapters stay fp32), so that
+    of a policy that is mapped from its file (`load_policy`) a rank reads and holds its own shard alone.
 
     On CUDA the gathered weights and the computation have `mp_param_dtype`, over the master weights that the policy
     holds; on the CPU everything keeps its dtype, fp32: half precision is slower there, and vLLM's log-probabilities
     could not be compared with the actor's.
     """
     cuda = mesh.device_type == "cuda"
-    unsharded = unsharded_parameters(policy, config, mesh)
+    unsharded = unsharded_parameters(policy, config, mesh, dtype)
     # cast_forward_inputs would round what has to stay fp32 on its way into a block, such as rotary embeddings
     param, reduce = DTYPES[config.mp_param_dtype], DTYPES[config.mp_reduce_dtype]
     mixed = MixedPrecisionPolicy(param, reduce, cast_forward_inputs=False)
@@ -52,24 +53,32 @@ def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> None:
     }
     if config.param_offload and cuda:
         options["offload_policy"] = CPUOffloadPolicy()
-    for parameter in unsharded:  # FSDP2 moves what it shards
-        parameter.data = parameter.data.to(mesh.device_type)
+    for parameter in unsharded:  # FSDP2 moves what it shards; a copy, so that nothing stays mapped to a file
+        parameter.data = parameter.data.to(mesh.device_type, dtype, copy=True)
     for block in policy.blocks():
         if not unsharded.issuperset(block.parameters()):
             fully_shard(block, **options)
     fully_shard(policy, **options)
+    cast = {id(parameter) for name, parameter in policy.named_parameters() if ".lora_" not in name}
+    # FSDP2 takes new shards through _apply alone; buffers, such as rotary frequencies, keep their dtype
+    policy._apply(lambda tensor: tensor.to(dtype) if id(tensor) in cast else tensor)
 
 
-def unsharded_parameters(policy: Policy, config: FSDPConfig, mesh: DeviceMesh) -> set[nn.Parameter]:
+def unsharded_parameters(
+    policy: Policy, config: FSDPConfig, mesh: DeviceMesh, dtype: torch.dtype = torch.float32
+) -> set[nn.Parameter]:
     """Weights that every rank holds in full, so that nothing of them is gathered: those that are never trained and need
     no cast, where gathered weights stay for a step anyway (`enable_full_shard` off; a shard and a gathered copy take
     more) or one rank has all shards.
+
+    Args:
+        dtype: in which frozen weights are held.
     """
     cuda = mesh.device_type == "cuda"
     if (config.enable_full_shard and mesh.shape[-1] > 1) or (config.param_offload and cuda):
         return set()
     frozen = {parameter for parameter in policy.parameters() if not parameter.requires_grad}
-    return {parameter for parameter in frozen if parameter.dtype == DTYPES[config.mp_param_dtype] or not cuda}
+    return frozen if dtype == DTYPES[config.mp_param_dtype] or not cuda else set()
 
 
 def reshard(policy: nn.Module) -> None:
@@ -90,21 +99,11 @@ def make_gather(device: torch.device, dtype: torch.dtype | None = None) -> Calla
 
     def gather(parameter: Tensor) -> Tensor:
         local = parameter.to(device=device, dtype=dtype or parameter.dtype)
-        return local.full_tensor() if isinstance(local, DTensor) else local
+        if not isinstance(local, DTensor):
+            return local
+        return local.to_local() if local.device_mesh.size() == 1 else local.full_tensor()
 
     return gather
-
-
-@torch.no_grad()
-def copy_into_shard(parameter: nn.Parameter, full: Tensor) -> None:
-    """Copies this rank's part of a full tensor, which every rank holds, into its shard."""
-    if tuple(parameter.shape) != tuple(full.shape):
-        raise ValueError(f"a weight of shape {tuple(full.shape)} does not fit into {tuple(parameter.shape)}")
-    if isinstance(parameter, DTensor):
-        local = full.to(parameter.device, parameter.dtype)
-        parameter.copy_(distribute_tensor(local, parameter.device_mesh, parameter.placements, src_data_rank=None))
-    else:
-        parameter.copy_(full)
 
 
 def local_bytes(tensors: Iterable[Tensor]) -> int:

@@ -121,16 +121,21 @@ def test_block_mask_equals_the_dense_mask(multiple: int) -> None:
         assert torch.equal(ours, theirs)
 
 
+def dense_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+    heads_first = (each.transpose(0, 1)[None] for each in (query, key, value))
+    output = F.scaled_dot_product_attention(*heads_first, attn_mask=dense_mask(batch), enable_gqa=True)
+    return output[0].transpose(0, 1)
+
+
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 def test_attention_by_segments_and_flex_attention_equal_the_dense_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "compiled", lambda function, **_: function)
     groups = [random_group([70, 1, 0, 130], [(1, 8, 8)], 2, text=60), random_group([40], [], 3)]
     batch = pack_groups(groups, FAMILY, multiple=128)
-    tensors = [torch.randn(1, heads, len(batch.segments), 32, requires_grad=True) for heads in (4, 2, 2)]
-    query, key, value = tensors
-    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=dense_mask(batch), enable_gqa=True)
+    tensors = [torch.randn(len(batch.segments), heads, 32, requires_grad=True) for heads in (4, 2, 2)]
+    expected = dense_attention(*tensors, batch)
     direction = torch.randn_like(expected)
-    segments = attention.packed_attention(query, key, value, packed_mask(batch))
+    segments = attention.packed_attention(*tensors, packed_mask(batch, torch.float32))
     torch.testing.assert_close(segments, expected, atol=1e-5, rtol=1e-5)
     gradients = [torch.autograd.grad((output * direction).sum(), tensors) for output in (segments, expected)]
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
@@ -184,9 +189,9 @@ def test_predictors_and_labels() -> None:
         Group(torch.tensor([8]), [torch.tensor([4, 9])]),
     ]
     batch = pack_groups(groups, FAMILY, multiple=8)
-    assert batch.input_ids.tolist() == [[5, 6, 7, 1, 2, 3, 8, 4, 9, 0, 0, 0, 0, 0, 0, 0]]
-    assert batch.position_ids[0, 0, :9].tolist() == [0, 1, 2, 3, 4, 3, 0, 1, 2]
-    assert batch.logit_positions.tolist() == [2, 3, 2, 6, 7]
+    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 1, 2, 3, 4, 9, 0, 0, 0, 0, 0, 0, 0]]
+    assert batch.position_ids[0, 0, :9].tolist() == [0, 1, 2, 0, 3, 4, 3, 1, 2]
+    assert batch.logit_positions.tolist() == [2, 4, 2, 3, 7]
     assert batch.labels.tolist() == [1, 2, 3, 4, 9]
     assert batch.lengths == (2, 1, 2)
     assert [part.tolist() for part in batch.split(batch.labels)] == [[1, 2], [3], [4, 9]]

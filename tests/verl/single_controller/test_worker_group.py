@@ -1,6 +1,7 @@
 """Workers are called together, hold the right environment, and fail together with the rank named."""
 
 import os
+import socket
 import sys
 import time
 
@@ -25,11 +26,16 @@ class Echo:
         return {
             name: os.environ[name]
             for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "EXTRA")
-        }
+        } | {"interface": os.environ["GLOO_SOCKET_IFNAME"]}
 
     def fail_on(self, rank):
         if self.rank == rank:
             raise ValueError("frame 7 of video/3 is missing")
+        time.sleep(60)
+
+    def exit_on(self, rank):
+        if self.rank == rank:
+            raise SystemExit(3)
         time.sleep(60)
 
     def die_on(self, rank):
@@ -55,6 +61,7 @@ def test_calls_reach_every_rank_in_order_with_its_environment():
         assert group.scatter("add", [1, 2]) == [(0, 11), (1, 12)]
         first, second = group.call("environment")
         assert (first["RANK"], second["RANK"]) == ("0", "1")
+        assert first["interface"] in [name for _, name in socket.if_nameindex()]
         assert first["WORLD_SIZE"] == "2" and first["LOCAL_RANK"] == second["LOCAL_RANK"] == "0"
         assert first["MASTER_PORT"] == second["MASTER_PORT"] and first["OMP_NUM_THREADS"] == first["EXTRA"] == "1"
         assert 0 < group.take_transferred_bytes() < 4000 and group.take_transferred_bytes() == 0
@@ -78,13 +85,67 @@ def test_a_death_names_the_rank():
         group.call("die_on", 1)
 
 
-def test_a_hang_ends_the_run():
-    group = WorkerGroup(Echo, spec(timeout=5.0), 0)
-    with pytest.raises(WorkerError, match=r"`die_on` did not return within 5 s on ranks \[0, 1\]"):
+def test_what_a_worker_writes_goes_to_its_file_and_the_error_of_a_death_ends_with_it(tmp_path):
+    class Talks(Echo):
+        def talk(self, rank):
+            print(f"rank {self.rank} has printed")
+            os.write(2, b"a line of C\n")
+            if self.rank == rank:
+                os._exit(3)
+
+    with WorkerGroup(Talks, spec(run=str(tmp_path)), 0) as group:
+        group.call("talk", None)
+    for rank in range(2):
+        written = (tmp_path / f"logs/rank_{rank}.log").read_text()
+        assert f"rank {rank} has printed" in written and "a line of C" in written
+    with (
+        pytest.raises(WorkerError, match="rank 1 died in `talk`") as caught,
+        WorkerGroup(Talks, spec(run=str(tmp_path)), 0) as group,
+    ):
+        group.call("talk", 1)
+    assert caught.value.trace.startswith(f"{tmp_path}/logs/rank_1.log ends with:\n")
+    assert caught.value.trace.endswith("rank 1 has printed\na line of C\n")
+
+
+def test_counts_of_the_workers_are_read_while_a_call_is_under_way():
+    class Counts(Echo):
+        done = 0
+
+        def counts(self):
+            return {"generation": (self.done, 4)}
+
+        def work(self):
+            for self.done in range(1, 5):
+                time.sleep(1.2)
+
+    seen = []
+    with WorkerGroup(Counts, spec(), 0) as group:
+        group.on_counts = seen.append
+        group.call("work")
+    done = [counts["generation"] for counts in seen if counts]
+    assert done == sorted(done) and len(set(done)) > 2 and {total for _, total in done} <= {4, 8}
+    assert done[-1][0] >= 4  # of both workers
+
+
+def test_a_hang_ends_the_run_with_the_stacks_of_the_hung_ranks(tmp_path):
+    group = WorkerGroup(Echo, spec(timeout=3.0, run=str(tmp_path)), 0)
+    assert group.call("add", 1) == [(0, 1), (1, 1)]
+    with pytest.raises(WorkerError, match=r"`die_on` did not return within 3 s on ranks \[0, 1\]") as caught:
         group.call("die_on", 5)
+    assert f"{tmp_path}/logs/rank_1.log ends with:\n" in caught.value.trace
+    assert caught.value.trace.count("in die_on") == 2
 
 
-def test_too_few_resources_are_named(monkeypatch):
-    monkeypatch.setattr("verl.single_controller.worker_group.START_TIMEOUT", 2.0)
-    with pytest.raises(WorkerError, match="3 workers with"):
+def test_a_system_exit_in_a_worker_is_told():
+    group = WorkerGroup(Echo, spec(), 0)
+    with pytest.raises(WorkerError, match="rank 1 failed in `exit_on`: RuntimeError: SystemExit: 3"):
+        group.call("exit_on", 1)
+
+
+def test_too_few_resources_are_named_at_once():
+    start = time.monotonic()
+    with pytest.raises(WorkerError, match=r"1 hosts with {'CPU': 3.0} each are asked for; the cluster has .*'CPU': 2"):
         WorkerGroup(Echo, WorkerSpec(count=3, device="cpu"), 0)
+    with pytest.raises(WorkerError, match=r"2 hosts with {'CPU': 1.0} each are asked for"):
+        WorkerGroup(Echo, WorkerSpec(count=2, nodes=2, device="cpu"), 0)
+    assert time.monotonic() - start < 10

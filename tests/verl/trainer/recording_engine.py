@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from verl.files import Files, sync_file
 from verl.metric_types import Metrics, Peak
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult
+from verl.workers.pictures import save_pictures
 
 
 class ListData:
@@ -51,6 +53,7 @@ class RecordingEngine:
         return {"rollout/seen": 1.0}
 
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
+        self.calls.append(("collect_scores", list(uids)))
         return [self.result(uid, 1 if self.validation else self.n) for uid in uids]
 
     def result(self, uid: int, n: int) -> GroupResult:
@@ -72,6 +75,16 @@ class RecordingEngine:
             failures=["no answer" if total == 0 else None for total in totals],
         )
 
+    def draw(
+        self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
+    ) -> list[list[dict[str, str]]]:
+        self.calls.append(("draw", [request.uid for request, _ in groups]))
+        blank = np.zeros((8, 8, 3), np.uint8)
+        return [
+            save_pictures(Path(folder), f"{request.uid}", [{"masks": blank} for _ in responses])
+            for request, responses in groups
+        ]
+
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
         self.calls.append(("compute_log_probs", (list(uids), old)))
         return {}
@@ -83,6 +96,12 @@ class RecordingEngine:
             sum(np.sum(values) * (each.uid + 1) for each in advantages for values in each.advantages[:1])
         )
         return {"actor/loss": self.weight, "memory/update_gib": Peak(1.0)}
+
+    def take_bad_samples(self) -> list[str]:
+        return ["video/7"]
+
+    def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        self.calls.append(("prefetch_prompts", [[request.uid for request in batch] for batch in batches]))
 
     def prefetch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
         self.calls.append(("prefetch", [[request.uid for request in batch] for batch in batches]))
@@ -103,10 +122,15 @@ class RecordingEngine:
         for uid in uids:
             del self.stored[uid]
 
-    def save(self, folder: str) -> None:
+    def check_folder(self, folder: str, token: str) -> list[tuple[str, str | None]]:
+        Path(folder, f".shared_{token}_0").touch()
+        return [("here", None)]
+
+    def save(self, folder: str) -> Files:
         path = Path(folder, "actor", "huggingface")
         path.mkdir(parents=True)
         (path / "weight").write_text(repr(self.weight))
+        return {"actor/huggingface/weight": sync_file(path / "weight")}
 
     def load(self, folder: str) -> None:
         self.weight = float(Path(folder, "actor", "huggingface", "weight").read_text())

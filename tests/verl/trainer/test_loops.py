@@ -12,7 +12,9 @@ import pytest
 from recording_engine import ListData, RecordingEngine, count_words
 
 from verl.config import Config, override
-from verl.trainer.checkpoint import saved_checkpoints
+from verl.errors import TrainingError
+from verl.metric_info import find_metric
+from verl.metric_types import Count
 from verl.trainer.data_order import DataOrder, validation_requests
 from verl.trainer.grpo import GRPO
 from verl.trainer.loop import Loop
@@ -20,6 +22,7 @@ from verl.trainer.plan import make_plan
 from verl.trainer.prompt_data import Prompts
 from verl.trainer.prompt_lengths import PromptLengths, PromptTooLong, ResponseTooLong
 from verl.trainer.run_log import RunLog, read_metrics
+from verl.trainer.saved import saved_checkpoints
 from verl.trainer.sft import SFT
 
 
@@ -30,7 +33,7 @@ def loop_of(
     lengths = PromptLengths(data, count_words, config.data.max_prompt_length)
     order = DataOrder(range(len(data)), config.data.seed)
     plan = make_plan(config, len(data))
-    log = RunLog(config, plan)
+    log = RunLog(config, plan, kind.__name__)
     return kind(config, plan, engine, Prompts(order, lengths, validation_requests(range(validated), 0), lengths), log)
 
 
@@ -109,7 +112,29 @@ def test_without_a_kl_term_there_is_no_pass_of_the_reference_model(config: Confi
     config = override(config, {"worker.actor.use_kl_loss": False})
     engine = RecordingEngine()
     loop_of(GRPO, config, engine).step()
-    assert [name for name, _ in engine.calls] == ["rollout", "update"]
+    assert "compute_log_probs" not in [name for name, _ in engine.calls]
+
+
+def test_log_probs_are_computed_while_the_last_groups_are_scored(config: Config) -> None:
+    """Unless dynamic sampling may drop some groups: then only those that are trained on have their pass."""
+    engine = RecordingEngine()
+    loop_of(GRPO, config, engine).step()
+    names = [name for name, _ in engine.calls]
+    assert names.index("compute_log_probs") < names.index("collect_scores")
+    engine = RecordingEngine()
+    loop_of(GRPO, override(config, {"algorithm.dynamic_sampling": True}), engine).step()
+    names = [name for name, _ in engine.calls]
+    assert names.index("compute_log_probs") > names.index("collect_scores")
+
+
+def test_the_next_prompts_are_prefetched_before_an_update_and_not_beyond_the_end(config: Config) -> None:
+    engine = RecordingEngine()
+    loop_of(GRPO, override(config, {"trainer.max_steps": 3}), engine).fit()
+    rollouts = [batches for name, batches in engine.calls if name == "rollout"]
+    prefetched = [batches for name, batches in engine.calls if name == "prefetch_prompts"]
+    assert len(rollouts) == 3 and prefetched == rollouts[1:]
+    names = [name for name, _ in engine.calls if name in ("rollout", "prefetch_prompts", "update")]
+    assert names == ["rollout", "prefetch_prompts", "update"] * 2 + ["rollout", "update"]
 
 
 def test_a_group_without_a_score_is_left_out_and_counted(config: Config) -> None:
@@ -119,6 +144,21 @@ def test_a_group_without_a_score_is_left_out_and_counted(config: Config) -> None
     assert sum(len(update) for update in engine.updates()) == 9 and not engine.stored
     assert sum(row["reward/uncomputed"] for row in metrics) == pytest.approx(3 / 4)
     assert all(math.isfinite(value) for row in metrics for value in row.values())
+
+
+def test_a_step_with_too_few_scores_ends_the_run(config: Config) -> None:
+    config = override(config, {"algorithm.max_uncomputed": 0.25})
+    engine = RecordingEngine(uncomputed=range(12))
+    with pytest.raises(TrainingError, match=r"4 of 4 groups have no score.*video/\d.*algorithm\.max_uncomputed=0.25"):
+        loop_of(GRPO, config, engine).step()
+    assert engine.updates() == []
+
+
+def test_what_is_left_of_a_batch_is_divided_evenly_among_its_updates(config: Config) -> None:
+    config = override(config, {"data.rollout_batch_size": 12, "worker.actor.global_batch_size": 6})
+    engine = RecordingEngine(uncomputed=[0, 1, 2, 3, 4])
+    loop_of(GRPO, config, engine).step()
+    assert [len(update) for update in engine.updates()] == [4, 3]  # not 6 and 1
 
 
 def test_a_step_without_any_score_updates_nothing(config: Config) -> None:
@@ -182,6 +222,7 @@ def test_metrics_of_a_step(config: Config) -> None:
         "perf/tokens_per_second",
     ):
         assert name in row
+    assert {name for name in row if find_metric(name) is None} == {"step", "rollout/seen"}  # the latter of the test
     assert row["response/mean"] == 3.5 and row["part/format_zero"] == row["failure/any"]
 
 
@@ -261,3 +302,69 @@ def test_a_response_that_is_too_long_is_found_before_the_run() -> None:
     lengths.check_responses(range(3), lambda text: len(text.split()), 4)
     with pytest.raises(ResponseTooLong, match=r"sample/2: its response has 4 tokens, data\.max_response_length is 3"):
         lengths.check_responses(range(3), lambda text: len(text.split()), 3)
+
+
+def test_a_crash_between_save_and_metrics_loses_no_row(config: Config) -> None:
+    config = override(config, {"trainer.save_freq": 2})
+    folder = Path(config.trainer.save_checkpoint_path)
+    loop = loop_of(GRPO, config, RecordingEngine())
+    write = loop.run_log.metrics
+
+    def crash(step: int, metrics: Any) -> None:
+        if step == 4:
+            raise KeyboardInterrupt
+        write(step, metrics)
+
+    loop.run_log.metrics = crash  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit()
+    assert [row["step"] for row in read_metrics(folder)] == [1, 2, 3]
+    loop_of(GRPO, override(config, {"trainer.resume": "auto"}), RecordingEngine()).fit()
+    rows = read_metrics(folder)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[3].keys() >= rows[2].keys() - {"seconds/save"}
+
+
+class BadUpdates(RecordingEngine):
+    """Skips these of its updates, counted from 0."""
+
+    def __init__(self, *bad: int) -> None:
+        super().__init__()
+        self.bad = bad
+
+    def update(self, advantages: Any) -> Any:
+        number = len(self.updates())
+        metrics = super().update(advantages)
+        return metrics | {"actor/skipped_updates": Count(number in self.bad), "actor/grad_norm": math.inf}
+
+
+def test_updates_that_are_not_finite_are_counted_named_and_end_the_run(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = override(config, {"trainer.max_bad_updates": 2, "trainer.save_freq": 1})
+    loop_of(GRPO, config, BadUpdates(1, 3)).fit()  # never two in a row
+    folder = config.trainer.save_checkpoint_path
+    assert [row["actor/skipped_updates"] for row in read_metrics(folder)] == [0, 1, 0, 1, 0, 0]
+    assert "an update of step 2 was skipped" in caplog.text and "1 in a row): video/7" in caplog.text
+    config = override(config, {"trainer.save_checkpoint_path": f"{folder}_ruined"})
+    with pytest.raises(TrainingError, match=r"step 4 .*2 in a row\): video/7; trainer\.max_bad_updates=2"):
+        loop_of(GRPO, config, BadUpdates(2, 3)).fit()
+    assert list(saved_checkpoints(f"{folder}_ruined")) == [1, 2, 3]
+
+
+def test_a_collapse_is_warned_of_once_with_numbers(config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    config = override(config, {"algorithm.collapse_steps": 2, "trainer.save_freq": 3})
+    loop_of(GRPO, config, RecordingEngine(equal=range(12))).fit()
+    folder = Path(config.trainer.save_checkpoint_path)
+    rows = read_metrics(folder)
+    assert [row["collapse/equal_steps"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {row["collapse/unreadable_steps"] for row in rows} == {0}
+    warned = [record.getMessage() for record in caplog.records if "in each of the last" in record.getMessage()]
+    assert warned == [
+        "in each of the last 2 steps all answers to a prompt have the same score, for every prompt, so nothing is "
+        "learnt (reward/all_equal=1; reward 1.000, 4 tokens, 0% cut at the length limit)"
+    ]
+    changes = {"load_checkpoint_path": str(folder / "global_step_3"), "save_checkpoint_path": f"{folder}_resumed"}
+    config = override(config, {f"trainer.{key}": value for key, value in changes.items()})
+    loop_of(GRPO, config, RecordingEngine(equal=range(12))).fit()
+    assert [row["collapse/equal_steps"] for row in read_metrics(f"{folder}_resumed")] == [4, 5, 6]

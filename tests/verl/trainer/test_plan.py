@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from verl.config import Config, ConfigError, override
-from verl.trainer.checkpoint import CheckpointError
+from verl.files import sync_file
 from verl.trainer.machine import MODEL_PATH, resolve_on_machine
 from verl.trainer.plan import make_plan
+from verl.trainer.saved import CheckpointError
 
 
 def refusal(config: Config, packages: dict[str, str] | None = None) -> str:
@@ -89,9 +91,10 @@ def test_steps_and_updates(config: Config) -> None:
 
 
 def test_the_step_to_go_on_from_is_the_checkpoints_own(config: Config, tmp_path: Path) -> None:
-    folder = tmp_path / "best"
+    folder = tmp_path / "kept"
     folder.mkdir()
     (folder / "trainer.json").write_text('{"step": 4}')
+    (folder / "files.json").write_text(json.dumps({"trainer.json": sync_file(folder / "trainer.json")}))
     plan = make_plan(override(config, {"trainer.load_checkpoint_path": str(folder)}), samples=13)
     assert (plan.checkpoint, plan.start) == (folder, 4)
 

@@ -146,6 +146,16 @@ def test_the_console_shows_a_step_in_one_line(tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().out == "step 2/3  reward 1.250  truncated 50%  s 3.0\n"
 
 
+def test_the_console_says_how_much_time_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunLog(run_config(tmp_path, "console"), PLAN) as log:
+        log.begin("CPU", 2)
+        for step in (1, 2, 3):
+            log.stages({"generation": (1, 2)})
+            log.metrics(step, {"reward/mean": 1.0})
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first.endswith("left 0:00:00") and "left" in second and "left" not in last
+
+
 def test_wandb_is_offline_where_nobody_is_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)

@@ -21,8 +21,9 @@ from verl.models.lora import LoraOptions
 from verl.models.packing import Group, pack_groups
 from verl.models.policy import load_policy
 from verl.workers.actor import Actor, lora_options
-from verl.workers.checkpoint import load_weights, save_weights
-from verl.workers.optimizer import rate_factor
+from verl.workers.checkpoint import SaveOptions, load_weights, save_weights
+from verl.workers.objective import loss_options
+from verl.workers.optimizer import clipped_step, rate_factor
 from verl.workers.prompts import PromptBuilder
 from verl.workers.reference import Reference
 from verl.workers.sharding import sharding_mesh, unsharded_parameters
@@ -117,7 +118,7 @@ def test_the_loss_is_the_mean_over_responses_of_their_token_means(policy_folder)
     """Against the definition, one response at a time through plain tensors, with a first update's ratio of 1."""
     actor_config = config(policy_folder)
     groups = stored_groups(policy_folder)
-    policy = load_policy(policy_folder, gradient_checkpointing=False)
+    policy = load_policy(policy_folder, gradient_checkpointing=None)
     losses, entropies = [], []
     for stored, advantages in groups:
         for number, ids in enumerate(stored.group.response_ids):
@@ -175,12 +176,48 @@ def test_fine_tuning_is_the_token_mean_and_learns(policy_folder):
     assert last["loss"] < before["loss"] and actor.fine_tune(groups, step=False)["loss"] < last["loss"]
 
 
-def test_a_gradient_that_is_not_finite_ends_the_run(policy_folder):
+def test_an_update_that_is_not_finite_is_skipped_and_its_groups_are_known(policy_folder):
     mesh = init_device_mesh("cpu", (1,))
-    (stored, advantages), *_ = stored_groups(policy_folder)
-    advantages[0][:] = np.nan
-    with pytest.raises(FloatingPointError, match="gradient"):
-        Actor(config(policy_folder), ROLLOUT, mesh).update([stored], [advantages])
+    pairs = stored_groups(policy_folder)
+    stored, advantages = [each for each, _ in pairs], [each for _, each in pairs]
+    actor = Actor(config(policy_folder), ROLLOUT, mesh)
+    assert actor.update(stored, advantages)["actor/skipped_updates"] == 0 and actor.bad_groups == []
+    before = [parameter.detach().clone() for parameter in actor.policy.parameters()]
+    moments = [state["exp_avg"].clone() for state in actor.optimizer.state.values()]
+    bad = [[values.copy() for values in each] for each in advantages]
+    bad[2][0][:] = np.nan
+    metrics = actor.update(stored, bad)
+    assert metrics["actor/skipped_updates"] == 1 and actor.bad_groups == [2]
+    assert all(torch.equal(one, other) for one, other in zip(before, actor.policy.parameters()))
+    assert all(torch.equal(one, state["exp_avg"]) for one, state in zip(moments, actor.optimizer.state.values()))
+    again = actor.update(stored, advantages)
+    assert again["actor/skipped_updates"] == 0 and np.isfinite(again["actor/grad_norm"])
+
+
+def test_no_clipping_leaves_the_gradient_as_it_is():
+    gradients = {}
+    for norm in (None, 0, 1e-3, 1e9):
+        parameter = torch.nn.Parameter(torch.ones(3))
+        optimizer = torch.optim.AdamW([parameter], lr=0.0)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+        seen = []
+        optimizer.register_step_pre_hook(lambda *_, p=parameter, seen=seen: seen.append(p.grad.tolist()))
+        parameter.grad = torch.tensor([3.0, 0.0, -4.0])
+        assert clipped_step(optimizer, schedule, norm)["actor/grad_norm"] == pytest.approx(5.0)
+        gradients[norm] = seen[0]
+    assert gradients[None] == gradients[0] == gradients[1e9] == [3.0, 0.0, -4.0]
+    assert gradients[1e-3] == pytest.approx([6e-4, 0.0, -8e-4], rel=1e-4)
+
+
+def test_gspo_has_its_own_clip_range(policy_folder):
+    assert loss_options(config(policy_folder, policy_loss="gspo"), None) == {"clip_dual": None}
+    mesh = init_device_mesh("cpu", (1,))
+    pairs = stored_groups(policy_folder)
+    actor = Actor(config(policy_folder, policy_loss="gspo", kl_loss_coef=0.0, entropy_coeff=0.0), ROLLOUT, mesh)
+    stored, advantages = [each for each, _ in pairs], [each for _, each in pairs]
+    for each, values in zip(stored, actor.log_probs([each.group for each in stored])):
+        each.old = values
+    assert [actor.update(stored, advantages)["actor/pg_clipfrac"] > 0 for _ in range(2)] == [False, True]
 
 
 def test_learning_rate_schedules(policy_folder):
@@ -247,8 +284,8 @@ def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_fold
         torch.equal(a, b) and not torch.equal(a, c) for one, two, three in same for a, b, c in zip(one, two, three)
     )
 
-    save_weights(actor.policy, PromptBuilder(policy_folder).processor, tmp_path, actor.device)
-    merged = load_policy(tmp_path / "huggingface", gradient_checkpointing=False).eval()
+    save_weights(actor.policy, PromptBuilder(policy_folder).processor, tmp_path, actor.device, SaveOptions())
+    merged = load_policy(tmp_path / "huggingface", gradient_checkpointing=None).eval()
     with torch.no_grad():
         scores = merged(pack_groups(groups, merged.family)).log_probs
     trained = torch.cat([values for each in actor.log_probs(groups) for values in each])

@@ -3,7 +3,6 @@
 import importlib
 import os
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -16,17 +15,13 @@ from tests.verl.workers.toy_task import ToyData
 pytestmark = pytest.mark.timeout(600)
 
 
-def generated(engine, raw_prompt_ids, images, *samplings):
+def generated(engine, prompt, *samplings):
     """Per sampling its completions, all requests in the engine at once."""
     from verl.workers.rollout import GenerationRequest
 
     done = {}
-    with ThreadPoolExecutor(4) as pool:  # as a worker's readers do
-        prompts = list(pool.map(lambda _: engine.render(raw_prompt_ids, images), samplings))
-    requests = [
-        GenerationRequest(number, prompt, sampling) for number, (prompt, sampling) in enumerate(zip(prompts, samplings))
-    ]
-    engine.generate(requests, lambda request, _ids, completions: done.update({request.uid: completions}))
+    requests = [GenerationRequest(number, prompt, sampling) for number, sampling in enumerate(samplings)]
+    engine.generate(requests, lambda request, completions: done.update({request.uid: completions}))
     return [done[number] for number in range(len(samplings))]
 
 
@@ -70,16 +65,15 @@ def engine_main(_, folder, port, plain):
         )
     engine = RolloutEngine(config, ModelConfig(model_path=folder), "cpu", builder)
     engine.on_gpu = plain
-    policy = load_policy(folder, gradient_checkpointing=False).eval()
+    policy = load_policy(folder, gradient_checkpointing=None).eval()
     example = ToyData().example(2, 0)
-    prompt, raw_prompt_ids = builder.build(example), builder.raw_prompt_ids(example)
+    prompt = builder.build(example)
 
     engine.load_weights(merged_weights(policy.model))
     engine.wake_kv_cache()
     first, second, other, greedy = generated(
         engine,
-        raw_prompt_ids,
-        example.images,
+        prompt,
         Sampling(4, 1.0, 7),
         Sampling(4, 1.0, 7),
         Sampling(4, 1.0, 8),
@@ -97,7 +91,7 @@ def engine_main(_, folder, port, plain):
             weight.mul_(2)
     engine.load_weights(merged_weights(policy.model))
     engine.wake_kv_cache()
-    drawn, best = generated(engine, raw_prompt_ids, example.images, Sampling(8, 1.0, 7), Sampling(1, 0.0, 7))
+    drawn, best = generated(engine, prompt, Sampling(8, 1.0, 7), Sampling(1, 0.0, 7))
     assert not set(forbidden) & {token for each in (*drawn, *best) for token in each.ids}
     assert gap(policy, prompt, drawn) < 1e-3
     assert (engine.weight_loader is not None) is plain
@@ -153,13 +147,12 @@ class StubEngine:
         if self.calls[-2] != "step":
             return []
         ended, self.open = self.open, []
-        return [
-            SimpleNamespace(finished=True, request_id=name, outputs=[], prompt_token_ids=[int(name)]) for name in ended
-        ]
+        return [SimpleNamespace(finished=True, request_id=name, outputs=[]) for name in ended]
 
 
 def test_prompts_are_handed_over_as_their_images_are_taken_up():
     """Otherwise vLLM admits responses before the prompt that they share is in its cache."""
+    from verl.workers.prompts import Prompt
     from verl.workers.rollout import GenerationRequest, RolloutEngine, Sampling
 
     stub, done = StubEngine(), {}
@@ -167,9 +160,9 @@ def test_prompts_are_handed_over_as_their_images_are_taken_up():
     engine.llm, engine.sampling_params = SimpleNamespace(llm_engine=stub), lambda sampling: sampling
     lengths = [10, 10, 10, 90, 5, 20, 1]
     requests = [
-        GenerationRequest(key, {"prompt_token_ids": [0] * length}, Sampling(2, 1.0, 0))
+        GenerationRequest(key, Prompt(torch.zeros(length, dtype=torch.int64)), Sampling(2, 1.0, 0))
         for key, length in enumerate(lengths)
     ]
-    engine.generate(iter(requests), lambda request, ids, completions: done.update({request.uid: (ids, completions)}))
+    engine.generate(iter(requests), lambda request, completions: done.update({request.uid: completions}))
     assert " ".join(stub.calls) == "add 0 add 1 step add 2 step add 3 step step add 4 add 5 step add 6 step step"
-    assert done == {key: ([key], []) for key in range(7)}
+    assert done == {key: [] for key in range(7)}

@@ -37,11 +37,11 @@ def compiled(call: Callable) -> Callable:
     inner = torch.compile(call)
 
     @wraps(call)
-    def outer(*args: Any) -> Any:
+    def outer(*args: Any, **kwargs: Any) -> Any:
         for tensor in tree_leaves(args):
             if isinstance(tensor, torch.Tensor):
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)
-        return inner(*args)
+        return inner(*args, **kwargs)
 
     return outer
 

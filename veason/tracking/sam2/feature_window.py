@@ -13,6 +13,28 @@ from veason.tracking.sam2.preprocessing import preprocess_frames
 ENCODER_BATCH = 8  # frames of 1024 pixels encoded at once: what fills a GPU; more only takes memory
 
 
+def encode_frames(network: Network, frames: Sequence[np.ndarray]) -> ImageFeatures:
+    """The features of uint8 [H, W, 3] RGB frames, a row each."""
+    size = ENCODER_BATCH * network.batch_scale
+    chunks = (frames[first : first + size] for first in range(0, len(frames), size))
+    pixels = (preprocess_frames(each, network.size, network.device, network.pixels) for each in chunks)
+    encoded = (network.encode_images(each) for each in pixels)
+    return concat_features(encoded, len(frames))
+
+
+class EncodedClip(Sequence[np.ndarray]):
+    """A clip's frames with their features."""
+
+    def __init__(self, frames: Sequence[np.ndarray], features: ImageFeatures) -> None:
+        self.frames, self.features = frames, features
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        return self.frames[index]
+
+
 class FeatureWindow:
     """The features of up to `capacity` frames; a frame that it does not hold makes it load the next chunk.
 
@@ -48,13 +70,8 @@ class FeatureWindow:
             self.prefetched = following, self.reader.submit(self._read, wanted)
         if self.rows:
             del self.features  # its memory, before the next chunk's
-        size = ENCODER_BATCH * self.network.batch_scale
-        batches = (self._encode(frames[first : first + size]) for first in range(0, len(frames), size))
-        self.features = concat_features(batches, len(frames))
+        self.features = encode_frames(self.network, frames)
         self.rows = {frame: row for row, frame in enumerate(chunk)}
-
-    def _encode(self, frames: Sequence[np.ndarray]) -> ImageFeatures:
-        return self.network.encode_images(preprocess_frames(frames, self.network.size, self.network.device))
 
     def _read(self, chunk: Sequence[int]) -> list[np.ndarray]:
         return [self.read_frame(frame) for frame in chunk]

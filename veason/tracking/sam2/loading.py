@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from veason.errors import DataError
+from veason.tracking.sam2.transformers_names import is_transformers, to_sam2_names
 
 RANDOM = "random"  # in place of a checkpoint: random weights, for a test
 WEIGHTS = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_large.pt"
@@ -31,7 +32,7 @@ def load_model(config: str | os.PathLike, checkpoint: str | os.PathLike | None, 
     Args:
         config: a file, or the name of one inside the sam2 package such as `configs/sam2.1/sam2.1_hiera_l.yaml`.
         checkpoint: a file of tensors, safetensors or read with `weights_only`; the state dict itself, or under the key
-            "model". None or "random" leaves the weights random.
+            "model", with sam2's names or transformers'. None or "random" leaves the weights random.
 
     Raises:
         DataError: there is no such config or checkpoint, or the checkpoint is not one of this model.
@@ -71,8 +72,18 @@ def find_config(config: str | os.PathLike) -> Path:
     for path in (Path(config), inside / config, inside / f"{config}.yaml"):
         if path.is_file():
             return path
-    names = sorted(str(path.relative_to(inside)) for path in inside.glob("configs/sam2*/*.yaml"))
-    raise DataError(f"sam2_config={config} is no SAM 2 model file: give a path, or one of {', '.join(names)}")
+    raise DataError(
+        f"sam2_config={config} is no SAM 2 model file: give a path, or one of {', '.join(shipped_configs())}"
+    )
+
+
+def shipped_configs() -> list[str]:
+    """The names of the model files inside the sam2 package."""
+    import sam2
+
+    inside = Path(sam2.__file__).parent
+    names = (str(path.relative_to(inside)) for path in inside.glob("configs/sam2*/*.yaml"))
+    return sorted(name for name in names if "training" not in name)
 
 
 def _load_weights(model: Any, path: Path) -> None:
@@ -82,8 +93,9 @@ def _load_weights(model: Any, path: Path) -> None:
         state = load_file(path)
     else:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    state = state.get("model", state)
     try:
-        model.load_state_dict(state.get("model", state))
+        model.load_state_dict(to_sam2_names(state) if is_transformers(state) else state)
     except RuntimeError as error:
         # The first line is torch's own, the others can be hundreds.
         reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])

@@ -14,6 +14,7 @@ from torch import Tensor
 from veason.tracking.sam2.attention import MemoryAttention, memory_rotary_table
 from veason.tracking.sam2.compilation import CompileOptions, compile_blocks, compiled
 from veason.tracking.sam2.loading import store_in
+from veason.tracking.sam2.preprocessing import SAM2_PIXELS, PixelFormat
 from veason.tracking.sam2.propagation import MemoryConfig
 
 HOLE_AREA = 8  # pixels of the low-resolution mask; sam2's default
@@ -64,22 +65,34 @@ class Network:
         model: sam2's `SAM2Base`.
         dtype: bf16 runs matrix products under autocast, as sam2's users do; fp32 is exact.
         compile_options: what runs under torch.compile.
+        pixels: how the model's frames are resized and normalized.
     """
 
-    def __init__(self, model: Any, dtype: torch.dtype, compile_options: CompileOptions):
+    def __init__(
+        self, model: Any, dtype: torch.dtype, compile_options: CompileOptions, pixels: PixelFormat = SAM2_PIXELS
+    ):
         if not model.directly_add_no_mem_embed or model.num_maskmem < 1:
             raise ValueError(
                 "a SAM 2 model needs directly_add_no_mem_embed: true and a num_maskmem above 0, as every released one "
                 "has"
             )
-        self.model, self.dtype = model, dtype
+        self.model, self.dtype, self.pixels = model, dtype, pixels
         self.device = next(model.parameters()).device
         self.size, self.side = model.image_size, model.sam_image_embedding_size
+        # SAM 3 resizes masks to the frame and then to 16 pixels a token; in SAM 2 both are the same
+        self.mask_sides = list(dict.fromkeys((self.size, 16 * self.side)))
         self.batch_scale = max(1, (1024 // self.size) ** 2)  # its frames that cost as much as one of 1024 pixels
         if dtype != torch.float32:
             store_in(model, dtype)
         pointers = model.max_obj_ptrs_in_encoder if model.use_obj_ptrs_in_encoder else 0
-        self.memory_config = MemoryConfig(model.num_maskmem, model.memory_temporal_stride_for_eval, pointers)
+        self.memory_config = MemoryConfig(
+            model.num_maskmem,
+            model.memory_temporal_stride_for_eval,
+            pointers,
+            model.max_cond_frames_in_attn,
+            model.only_obj_ptrs_in_the_past_for_eval,
+            model.use_signed_tpos_enc_to_obj_ptrs,
+        )
         self.fills_holes = self.device.type == "cuda" and find_spec("sam2._C") is not None
         position = self._spatial_encoding(model.image_encoder.neck.position_encoding, model.hidden_dim)
         self.memory_position = self._spatial_encoding(model.memory_encoder.position_encoding, model.mem_dim)
@@ -116,23 +129,23 @@ class Network:
             tokens, queries = self.self_attend(levels[-1].flatten(2).transpose(1, 2))
         return ImageFeatures(levels[-1], high_res, tokens, queries)
 
-    def segment_boxes(self, features: ImageFeatures, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Segment objects from boxes on their keyframes.
+    def segment_prompts(self, features: ImageFeatures, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Segment objects from what is given of them on their keyframes.
 
         Args:
-            boxes: float32 [N, 4] in pixels of the network's frame.
+            points: float32 [N, Q, 2] in pixels of the network's frame.
+            labels: int32 [N, Q]: 0 and 1 of points beside and on the object, 2 and 3 of a box's corners.
 
         Returns:
             Mask logits [N, 1, 4h, 4w], object pointers [N, C], object scores [N, 1].
         """
         embedding = features.embedding + self.model.no_mem_embed.view(1, -1, 1, 1)
-        labels = to_device([[2, 3]] * len(boxes), self.device).int()  # sam2's labels of a box's corners
-        return self.decode_masks(embedding, features.high_res, boxes.view(-1, 2, 2), labels)
+        return self.decode_masks(embedding, features.high_res, points, labels)
 
     def segment_from_memory(
         self, features: ImageFeatures, memory: Tensor, memory_position: Tensor, maps: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Segment objects from their memories; returns what `segment_boxes` returns.
+        """Segment objects from their memories; returns what `segment_prompts` returns.
 
         Args:
             memory, memory_position: [N, K, M]; the first tokens are of `maps` memory maps, the rest object pointers.
@@ -155,12 +168,14 @@ class Network:
 
     def _encode_memory(self, embedding: Tensor, logits: Tensor, scores: Tensor, prompted: bool) -> Tensor:
         """Encode masks [N, 1, 4h, 4w] on their frames [N, C, h, w] into memories [N, L, M], in bf16 as sam2 does."""
-        masks = F.interpolate(logits, (self.size, self.size), mode="bilinear", align_corners=False)
+        masks = logits
+        for side in self.mask_sides:
+            masks = F.interpolate(masks, (side, side), mode="bilinear", align_corners=False)
         flat = [embedding.flatten(2).permute(2, 0, 1)]
         memory, _ = self.model._encode_new_memory(flat, [embedding.shape[2:]], masks, scores, prompted)
         return memory.flatten(2).transpose(1, 2).to(torch.bfloat16)
 
 
-def to_device(values: list, device: torch.device) -> Tensor:
+def to_device(values: Sequence[Any], device: torch.device) -> Tensor:
     """A small list as a tensor, without making the host wait for the device."""
     return torch.tensor(values).to(device, non_blocking=True)

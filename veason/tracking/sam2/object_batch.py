@@ -1,13 +1,16 @@
-"""Propagates a batch of objects through a clip, every object from its own keyframe."""
+"""Propagates a batch of objects through a clip, every object from its own keyframes."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from veason.tracking.prompts import ObjectPrompt
 from veason.tracking.sam2.network import ImageFeatures, Network, to_device
 from veason.tracking.sam2.propagation import TrackStep, last_uses, plan_track_steps
 
@@ -15,24 +18,54 @@ from veason.tracking.sam2.propagation import TrackStep, last_uses, plan_track_st
 FeatureLookup = Callable[[Sequence[int]], ImageFeatures]
 
 
+@dataclass(frozen=True)
+class BatchObject:
+    """One object of a batch.
+
+    Attributes:
+        keyframes: the frames it is prompted on, in order.
+        points: per keyframe float32 [Q, 2] in pixels of the network's frame; a box is its two corners.
+        labels: per keyframe the Q labels, as sam2 numbers them: 0, 1, and 2 and 3 of a box's corners.
+        start: where its clip begins in a row of clips.
+    """
+
+    keyframes: tuple[int, ...]
+    points: tuple[np.ndarray, ...]
+    labels: tuple[tuple[int, ...], ...]
+    start: int = 0
+
+    @classmethod
+    def make(cls, prompt: ObjectPrompt, start: int = 0) -> BatchObject:
+        """An object whose prompt is in pixels of the network's frame."""
+        given = [each.corners_and_points for each in prompt]
+        points, labels = zip(*given, strict=True)
+        return cls(
+            tuple(each.frame for each in prompt),
+            tuple(each.astype(np.float32) for each in points),
+            tuple(tuple(each.tolist()) for each in labels),
+            start,
+        )
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for objects with equal masks."""
+        return self.start, self.keyframes, self.labels, tuple(each.tobytes() for each in self.points)
+
+
 class ObjectBatch:
     """A batch of objects and their memory bank, which holds nothing that no later step attends to.
 
     Args:
         network: the model's steps.
-        boxes: float32 [N, 4] in pixels of the network's frame.
-        keyframes: the frame each box is on.
-        total: frames of the clip.
-        starts: where each object's clip begins in a row of clips of `total` frames each; by default there is one clip.
+        objects: at least one.
+        total: frames of the clip; of each clip where there are several in a row.
     """
 
-    def __init__(
-        self, network: Network, boxes: Tensor, keyframes: Sequence[int], total: int, starts: Sequence[int] | None = None
-    ):
-        self.network, self.boxes, self.total = network, boxes, total
-        self.starts = starts or [0] * len(keyframes)
-        plans = {keyframe: plan_track_steps(keyframe, total, network.memory_config) for keyframe in set(keyframes)}
-        self.plans = [plans[keyframe] for keyframe in keyframes]
+    def __init__(self, network: Network, objects: Sequence[BatchObject], total: int):
+        self.network, self.objects, self.total = network, objects, total
+        distinct = {item.keyframes for item in objects}
+        plans = {keyframes: plan_track_steps(keyframes, total, network.memory_config) for keyframes in distinct}
+        self.plans = [plans[item.keyframes] for item in objects]
         self.last_use: dict[int, int] = defaultdict(int)  # step -> the last step that attends to it
         for plan in plans.values():
             for used, step in last_uses(plan).items():
@@ -40,7 +73,7 @@ class ObjectBatch:
         self.memories: dict[int, Tensor] = {}  # step -> [N, L, M]
         self.pointers: dict[int, Tensor] = {}  # step -> [N, C]
         # Of all logits and scores: finite as long as every value was, and read without waiting for the device.
-        self.checksum = boxes.new_zeros(())
+        self.checksum = torch.zeros((), device=network.device)
 
     def run(self, features_of: FeatureLookup) -> Iterator[tuple[list[int], Tensor]]:
         """Per step the frame of every object in its clip and its mask logits, float32 [N, 1, 4h, 4w]."""
@@ -48,40 +81,63 @@ class ObjectBatch:
             frames = [plan[step].frame for plan in self.plans]
             # Not around the yield: both are the thread's, and the caller's code runs there.
             with torch.no_grad(), self.network.autocast():
-                in_clip = [start + frame for start, frame in zip(self.starts, frames)]
+                in_clip = [item.start + frame for item, frame in zip(self.objects, frames)]
                 logits = self._track_step(step, features_of(in_clip))
             yield frames, logits
 
     def _track_step(self, step: int, features: ImageFeatures) -> Tensor:
-        if step == 0:
-            logits, pointers, scores = self.network.segment_boxes(features, self.boxes)
-        else:
-            logits, pointers, scores = self._segment_from_memory([plan[step] for plan in self.plans], features)
+        steps = [plan[step] for plan in self.plans]
+        logits, pointers, scores = self._segment(step, steps, features)
         # sam2 hides NaN logits where the score is NaN, so both are added.
         self.checksum = self.checksum + logits.float().sum() + scores.float().sum()
         filled = self.network.fill_holes(logits)
-        if step in self.last_use:  # sam2 encodes a prompted mask with its holes filled, and a tracked one without
-            encoded = filled if step == 0 else logits
-            self.memories[step] = self.network.encode_memory(features.embedding, encoded, scores, step == 0)
+        if step in self.last_use:
+            self.memories[step] = self._encode_memory(
+                [each.prompted for each in steps], features, logits, filled, scores
+            )
             self.pointers[step] = pointers
         for past in [past for past in self.memories if self.last_use[past] <= step]:
             del self.memories[past], self.pointers[past]
         return filled
 
-    def _segment_from_memory(self, steps: list[TrackStep], features: ImageFeatures) -> tuple[Tensor, Tensor, Tensor]:
-        """Objects that attend to the same steps go through the network together."""
-        same: dict[tuple, list[int]] = defaultdict(list)
-        for number, step in enumerate(steps):
-            same[step.attended].append(number)
+    def _segment(self, step: int, steps: list[TrackStep], features: ImageFeatures) -> tuple[Tensor, Tensor, Tensor]:
+        """Objects with as many points, or that attend to the same steps, go through the network together."""
+        same: dict[Hashable, list[int]] = defaultdict(list)
+        for number, each in enumerate(steps):
+            same[len(self.objects[number].labels[step]) if each.prompted else each.attended].append(number)
         if len(same) == 1:
-            return self._segment_same(steps, features, None)
-        outputs, order = [], [number for numbers in same.values() for number in numbers]
+            return self._segment_group(step, range(len(steps)), steps, features, None)
+        outputs = []
         for numbers in same.values():
-            rows = to_device(numbers, self.boxes.device)
-            outputs.append(self._segment_same([steps[number] for number in numbers], features[rows], rows))
-        inverse = to_device(order, self.boxes.device).argsort()
-        logits, pointers, scores = (torch.cat(parts)[inverse] for parts in zip(*outputs, strict=True))
+            rows = to_device(numbers, self.network.device)
+            group = [steps[number] for number in numbers]
+            outputs.append(self._segment_group(step, numbers, group, features[rows], rows))
+        logits, pointers, scores = (_reorder(parts, same.values()) for parts in zip(*outputs, strict=True))
         return logits, pointers, scores
+
+    def _segment_group(
+        self, step: int, numbers: Sequence[int], steps: list[TrackStep], features: ImageFeatures, rows: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if not steps[0].prompted:
+            return self._segment_same(steps, features, rows)
+        points = torch.from_numpy(np.stack([self.objects[number].points[step] for number in numbers]))
+        labels = to_device([self.objects[number].labels[step] for number in numbers], self.network.device).int()
+        return self.network.segment_prompts(features, points.to(self.network.device, non_blocking=True), labels)
+
+    def _encode_memory(
+        self, prompted: list[bool], features: ImageFeatures, logits: Tensor, filled: Tensor, scores: Tensor
+    ) -> Tensor:
+        """Memories [N, L, M]; sam2 encodes a prompted mask with its holes filled, and a tracked one without."""
+        encode, embedding = self.network.encode_memory, features.embedding
+        if all(prompted) or not any(prompted):
+            return encode(embedding, filled if prompted[0] else logits, scores, prompted[0])
+        groups = [[number for number, each in enumerate(prompted) if each is kind] for kind in (True, False)]
+        rows = [to_device(numbers, self.network.device) for numbers in groups]
+        parts = [
+            encode(embedding[row], masks[row], scores[row], kind)
+            for row, masks, kind in zip(rows, (filled, logits), (True, False), strict=True)
+        ]
+        return _reorder(parts, groups)
 
     def _segment_same(
         self, steps: list[TrackStep], features: ImageFeatures, rows: Tensor | None
@@ -113,9 +169,16 @@ class ObjectBatch:
 
         model = self.network.model
         if not model.add_tpos_enc_to_obj_ptrs:
-            return self.boxes.new_zeros(len(steps), len(steps[0].pointers) * tokens, model.mem_dim)
+            return torch.zeros(len(steps), len(steps[0].pointers) * tokens, model.mem_dim, device=self.network.device)
         farthest = min(self.total, model.max_obj_ptrs_in_encoder) - 1
-        device = self.boxes.device
-        ages = to_device([[distance / farthest for _, distance in step.pointers] for step in steps], device)
+        ages = [[distance / farthest for _, distance in step.pointers] for step in steps]
         width = model.hidden_dim if model.proj_tpos_enc_in_obj_ptrs else model.mem_dim
-        return model.obj_ptr_tpos_proj(get_1d_sine_pe(ages, width)).repeat_interleave(tokens, 1)
+        return model.obj_ptr_tpos_proj(get_1d_sine_pe(to_device(ages, self.network.device), width)).repeat_interleave(
+            tokens, 1
+        )
+
+
+def _reorder(parts: Sequence[Tensor], groups: Iterable[Sequence[int]]) -> Tensor:
+    """The rows of several groups of objects in the objects' own order."""
+    order = to_device([number for numbers in groups for number in numbers], parts[0].device)
+    return torch.cat(list(parts))[order.argsort()]

@@ -1,15 +1,16 @@
 """The order in which SAM 2 propagates an object through a clip, and which earlier frames each step attends to.
 
-An object starts on its keyframe (sam2: the conditioning frame), is propagated forward to the end and then backward to
-the start. The backward pass still attends to memories of the forward one, as in sam2's video predictor
-(`propagate_in_video`, forward and then with reverse=True). A frame is identified by its step: 0 is the keyframe. In a
-clip of up to `num_maskmem` frames, step s attends to exactly the steps 0 to s - 1, wherever the keyframe is, so objects
-with different keyframes advance as one batch.
+An object starts on its keyframes (sam2: conditioning frames), which are segmented from their prompts alone; it is then
+propagated forward from the first keyframe to the end and backward from there to the start. The backward pass still
+attends to memories of the forward one, as in sam2's video predictor (`propagate_in_video`, forward and then with
+reverse=True). A frame is identified by its step: 0 is the first keyframe. In a clip of up to `num_maskmem` frames with
+one keyframe, step s attends to exactly the steps 0 to s - 1, wherever the keyframe is, so objects with different
+keyframes advance as one batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -21,11 +22,17 @@ class MemoryConfig:
         num_maskmem: mask memories that a frame attends to, the keyframe's included.
         temporal_stride: frames between two memories (`memory_temporal_stride_for_eval`).
         max_pointers: object pointers that a frame attends to (`max_obj_ptrs_in_encoder`); 0: the model uses none.
+        max_keyframes: nearest keyframes that a frame attends to (`max_cond_frames_in_attn`); -1: all.
+        past_pointers: whether pointers of later keyframes are left out (`only_obj_ptrs_in_the_past_for_eval`).
+        signed_pointers: whether a pointer's distance has a sign (`use_signed_tpos_enc_to_obj_ptrs`).
     """
 
     num_maskmem: int
     temporal_stride: int
     max_pointers: int
+    max_keyframes: int = -1
+    past_pointers: bool = True
+    signed_pointers: bool = True
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,8 @@ class TrackStep:
 
     Attributes:
         frame: the frame's index.
-        memories: (step, t_pos) of the mask memories, in the order of steps; t_pos is 0 for the keyframe, else
-            num_maskmem minus the distance in strides (sam2: `t_pos`).
+        memories: (step, t_pos) of the mask memories, in the order of steps; t_pos is 0 for a keyframe, else
+            num_maskmem minus the distance in strides (sam2: `t_pos`). Empty for a keyframe.
         pointers: (step, distance in frames) of the object pointers, in the order of steps.
     """
 
@@ -44,28 +51,37 @@ class TrackStep:
     pointers: tuple[tuple[int, int], ...] = ()
 
     @property
+    def prompted(self) -> bool:
+        """Whether the frame is a keyframe: segmented from its prompt, without memories."""
+        return not self.memories
+
+    @property
     def attended(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The steps of the memories and of the pointers; objects that share them can be tracked in one batch."""
         return tuple(step for step, _ in self.memories), tuple(step for step, _ in self.pointers)
 
 
-def propagation_order(keyframe: int, total: int) -> list[int]:
-    """All frames of a clip: forward from the keyframe, then backward from it."""
-    return [*range(keyframe, total), *range(keyframe - 1, -1, -1)]
+def propagation_order(keyframes: Sequence[int], total: int) -> list[int]:
+    """All frames of a clip: the keyframes, forward from the first one, then backward from it."""
+    first, given = min(keyframes), set(keyframes)
+    return [*sorted(given), *(frame for frame in range(first, total) if frame not in given), *range(first - 1, -1, -1)]
 
 
-def plan_track_steps(keyframe: int, total: int, config: MemoryConfig) -> list[TrackStep]:
-    """The steps of an object that is prompted on `keyframe` of a clip of `total` frames.
+def plan_track_steps(keyframes: Sequence[int], total: int, config: MemoryConfig) -> list[TrackStep]:
+    """The steps of an object that is prompted on `keyframes` of a clip of `total` frames.
 
     Source: facebookresearch/sam2 `sam2/modeling/sam2_base.py`, `_prepare_memory_conditioned_features`.
     """
-    frames = propagation_order(keyframe, total)
+    frames = propagation_order(keyframes, total)
     step_of = {frame: step for step, frame in enumerate(frames)}
-    steps = [TrackStep(keyframe)]
-    for step, frame in enumerate(frames[1:], start=1):
-        direction = 1 if frame < keyframe else -1  # towards the frames that were tracked before, in time
-        tracked = {f: s for f, s in _earlier(frame, direction, step_of, step, config) if f != keyframe}
-        memories = {0: 0}
+    given = set(keyframes)
+    steps = [TrackStep(frame) for frame in frames[: len(given)]]
+    for step, frame in enumerate(frames[len(given) :], start=len(given)):
+        direction = 1 if frame < frames[0] else -1  # towards the frames that were tracked before, in time
+        nearest = _nearest_keyframes(frame, sorted(given), config.max_keyframes)
+        # a keyframe that is not among the nearest counts as a tracked frame
+        tracked = {f: s for f, s in _earlier(frame, direction, step_of, step, config) if f not in nearest}
+        memories = {step_of[keyframe]: 0 for keyframe in nearest}
         for t_pos in range(1, config.num_maskmem):
             memory = _memory_frame(frame, direction, config.num_maskmem - t_pos, config.temporal_stride)
             if memory in tracked:
@@ -73,11 +89,36 @@ def plan_track_steps(keyframe: int, total: int, config: MemoryConfig) -> list[Tr
         pointers = {}
         if config.max_pointers:
             near = range(1, min(total, config.max_pointers))
-            pointers = {0: abs(frame - keyframe)} | {
+            pointers = _keyframe_pointers(frame, direction, nearest, step_of, config) | {
                 tracked[frame + direction * d]: d for d in near if frame + direction * d in tracked
             }
         steps.append(TrackStep(frame, tuple(sorted(memories.items())), tuple(sorted(pointers.items()))))
     return steps
+
+
+def _nearest_keyframes(frame: int, keyframes: Sequence[int], limit: int) -> list[int]:
+    """The last keyframe before `frame`, the first one after it, then the nearest ones, up to `limit` (-1: all).
+
+    Source: facebookresearch/sam2 `sam2/modeling/sam2_utils.py`, `select_closest_cond_frames`.
+    """
+    if limit == -1 or len(keyframes) <= limit:
+        return list(keyframes)
+    before, after = [k for k in keyframes if k < frame], [k for k in keyframes if k >= frame]
+    chosen = [*before[-1:], *after[:1]]
+    further = sorted((k for k in keyframes if k not in chosen), key=lambda k: abs(k - frame))
+    return [*chosen, *further[: limit - len(chosen)]]
+
+
+def _keyframe_pointers(
+    frame: int, direction: int, keyframes: Sequence[int], step_of: dict[int, int], config: MemoryConfig
+) -> dict[int, int]:
+    """Step -> distance in frames of the keyframes whose object pointers `frame` attends to."""
+    distances = {keyframe: (keyframe - frame) * direction for keyframe in keyframes}  # negative: still to come
+    return {
+        step_of[keyframe]: distance if config.signed_pointers else abs(distance)
+        for keyframe, distance in distances.items()
+        if distance >= 0 or not config.past_pointers
+    }
 
 
 def last_uses(steps: list[TrackStep]) -> dict[int, int]:

@@ -1,19 +1,19 @@
 """SAM 2 as a tracker: objects of many prompts and clips advance through the network as one batch.
 
-Built on the sam2 package's own networks and equal to its video predictor for the same boxes and frames, forward from
-the keyframe and then backward. What differs is the order of the work: each frame is encoded once, for all objects, and
-objects are propagated together, wherever their keyframes are. No state is kept between calls, and memory is bounded:
-objects and frames beyond a chunk wait their turn.
+Built on the sam2 package's own networks and equal to its video predictor for the same boxes, points and frames, forward
+from an object's first keyframe and then backward. What differs is the order of the work: each frame is encoded once,
+for all objects, and objects are propagated together, wherever their keyframes are. No state is kept between calls, and
+memory is bounded: objects and frames beyond a chunk wait their turn.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,12 +22,15 @@ from torch import Tensor
 
 from veason.errors import DataError
 from veason.resolve import check_arguments
-from veason.tracking.base import MAX_COORDINATE, BaseTracker, BoxPrompt, Clip, ReadFrame, TrackedFrame
+from veason.tracking.base import BaseTracker, BoxPrompt, Clip, ObjectsPrompt, ReadFrame, TrackedFrame, union_of_passes
+from veason.tracking.prompts import ObjectPrompt, Prompt, group_by, keyframes_of, usable_objects
 from veason.tracking.sam2.compilation import CompileOptions
-from veason.tracking.sam2.feature_window import FeatureWindow
-from veason.tracking.sam2.loading import check_files, load_model
-from veason.tracking.sam2.network import Network, to_device
-from veason.tracking.sam2.object_batch import ObjectBatch
+from veason.tracking.sam2.feature_window import EncodedClip, FeatureWindow, encode_frames
+from veason.tracking.sam2.fit import check_fit
+from veason.tracking.sam2.loading import RANDOM, check_files, load_model
+from veason.tracking.sam2.network import Network, concat_features, to_device
+from veason.tracking.sam2.object_batch import BatchObject, FeatureLookup, ObjectBatch
+from veason.tracking.sam2.preprocessing import SAM2_PIXELS, PixelFormat
 from veason.tracking.sam2.propagation import propagation_order
 
 STREAM_CHUNK = 32  # frames of a streamed video that are read together; tracking starts when the first chunk is there
@@ -44,6 +47,9 @@ class Sam2Tracker(BaseTracker):
         compile_options: what runs under torch.compile; decided by the model when None.
     """
 
+    takes_points: ClassVar[bool] = True
+    pixels: ClassVar[PixelFormat] = SAM2_PIXELS
+
     def __init__(
         self,
         model: Any,
@@ -53,7 +59,7 @@ class Sam2Tracker(BaseTracker):
         compile_options: CompileOptions | None = None,
     ):
         super().__init__(next(model.parameters()).device)
-        self.network = Network(model, dtype, compile_options or CompileOptions.for_model(model))
+        self.network = Network(model, dtype, compile_options or CompileOptions.for_model(model), self.pixels)
         self.max_objects, self.max_frames = max_objects or 32 * self.network.batch_scale, max_frames
 
     @classmethod
@@ -91,11 +97,16 @@ class Sam2Tracker(BaseTracker):
         checkpoint: str | os.PathLike | None = None,
         **options: Any,
     ) -> None:
-        """Refuse a configuration without SAM 2's package, model file or weights, and unknown options."""
+        """Refuse a configuration without SAM 2's package, model file or weights of that model, and unknown options."""
         check_arguments(cls, options, "tracker_options", given=("model",))
-        if find_spec("sam2") is None:
-            raise DataError("tracker=sam2 needs the package sam2, which is not installed")
+        check_package("sam2")
         check_files(config, checkpoint)
+        if checkpoint != RANDOM:
+            check_fit(str(config), str(checkpoint))
+
+    def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Encode the frames of a clip that is short enough to be held as a whole."""
+        return EncodedClip(frames, encode_frames(self.network, frames)) if len(frames) <= self.max_frames else frames
 
     def track_groups_on_device(self, groups: Sequence[Clip], size: tuple[int, int]) -> list[list[Tensor]]:
         """Per clip and prompt a bool mask [T, H, W] in a grid of `size`; long clips are left on the host.
@@ -112,22 +123,33 @@ class Sam2Tracker(BaseTracker):
         return [found[number] for number in range(len(groups))]
 
     def track(self, read_frame: ReadFrame, total: int, keyframe: int, boxes: np.ndarray) -> Iterator[TrackedFrame]:
-        """From the keyframe to the end, then backward from the keyframe to the start.
+        """`track_objects` of boxes on one frame."""
+        return self.track_objects(read_frame, total, BoxPrompt(keyframe, boxes).objects)
 
-        `read_frame` is called in a thread of its own, which prefetches frames.
+    def track_objects(
+        self, read_frame: ReadFrame, total: int, objects: Sequence[ObjectPrompt]
+    ) -> Iterator[TrackedFrame]:
+        """Per object the keyframes, then from the first one to the end and backward from it to the start.
+
+        `read_frame` is called in a thread of its own, which prefetches frames; once for each set of keyframes.
 
         Raises:
             RuntimeError: the model computed something that is not finite.
         """
-        size = read_frame(keyframe).shape[:2]
-        objects = self._objects([BoxPrompt(keyframe, boxes)], total, size)
-        if not objects:
-            yield from ((frame, np.zeros(size, dtype=bool)) for frame in range(total))
-            return
-        order = propagation_order(keyframe, total)
+        passes = group_by(objects, keyframes_of).values()
+        return union_of_passes([self._stream(read_frame, total, together) for together in passes])
+
+    def _stream(self, read_frame: ReadFrame, total: int, objects: Sequence[ObjectPrompt]) -> Iterator[TrackedFrame]:
+        """Objects with the same keyframes, as a stream."""
+        order = propagation_order(keyframes_of(objects[0]), total)
+        size = read_frame(order[0]).shape[:2]
+        found = self._objects([ObjectsPrompt(tuple(objects))], total, size)
         # One window for all batches, which are on the same frame.
         window = FeatureWindow(self.network, read_frame, order, min(self.max_frames, STREAM_CHUNK))
-        batches = [self._object_batch(chunk, total) for chunk in _chunks(objects, self.max_objects)]
+        batches = [
+            ObjectBatch(self.network, [each.item for each in chunk], total)
+            for chunk in _chunks(found, self.max_objects)
+        ]
         runs = [self._run(batch, window, size) for batch in batches]
         for frame, steps in zip(order, zip(*runs, strict=True), strict=True):
             _check_finite([batch.checksum for batch in batches])
@@ -149,26 +171,36 @@ class Sam2Tracker(BaseTracker):
         objects: list[_TrackedObject] = []
         for clip, (_, prompts) in enumerate(clips):
             objects += self._objects(prompts, total, size, clip * total, sum(counts[:clip]))
-        frames = clips[0][0] if len(clips) == 1 else [frame for frames, _ in clips for frame in frames]
-        # A short clip is encoded as a whole; a long one chunk by chunk, once for the objects of each keyframe.
+        # A short clip is encoded as a whole; a long one chunk by chunk, once for the objects of each set of keyframes.
         passes = [objects]
         if long:
-            keyframes = sorted({item.keyframe for item in objects})
-            passes = [[item for item in objects if item.keyframe == keyframe] for keyframe in keyframes]
+            passes = list(group_by(objects, lambda each: each.item.keyframes).values())
         checksums = []
         for together in passes:
-            order = propagation_order(together[0].keyframe, total) if long else range(len(frames))
-            window = FeatureWindow(self.network, frames.__getitem__, order, self.max_frames if long else len(frames))
+            if long:
+                order = propagation_order(together[0].item.keyframes, total)
+                lookup: FeatureLookup = FeatureWindow(self.network, clips[0][0].__getitem__, order, self.max_frames)
+            else:
+                lookup = self._features_of([frames for frames, _ in clips])
             for chunk in _chunks(together, self.max_objects):
-                batch = self._object_batch(chunk, total)
-                for step_frames, tracked in self._run(batch, window, size):
+                batch = ObjectBatch(self.network, [each.item for each in chunk], total)
+                for step_frames, tracked in self._run(batch, lookup, size):
                     _merge_masks(masks, chunk, step_frames, tracked.to(masks.device))
                 checksums.append(batch.checksum)
         _check_finite(checksums)
         return map(list, masks.split(counts))
 
+    def _features_of(self, clips: Sequence[Sequence[np.ndarray]]) -> FeatureLookup:
+        """The features of short clips in a row; frames that are not prepared are encoded together."""
+        if any(isinstance(clip, EncodedClip) for clip in clips):
+            encoded = (clip if isinstance(clip, EncodedClip) else self.prepare(clip) for clip in clips)
+            features = concat_features((clip.features for clip in encoded), sum(map(len, clips)))  # type: ignore[attr-defined]
+        else:
+            features = encode_frames(self.network, [frame for clip in clips for frame in clip])
+        return lambda frames: features[to_device(frames, self.device)]
+
     def _objects(
-        self, prompts: Sequence[BoxPrompt], total: int, size: tuple[int, int], start: int = 0, first: int = 0
+        self, prompts: Sequence[Prompt], total: int, size: tuple[int, int], start: int = 0, first: int = 0
     ) -> list[_TrackedObject]:
         """The distinct objects of a clip's prompts.
 
@@ -176,38 +208,33 @@ class Sam2Tracker(BaseTracker):
             start: where the clip begins in a row of several.
             first: the number of the clip's first prompt among those of all clips.
         """
-        found: dict[tuple, _TrackedObject] = {}
+        found: dict[Hashable, _TrackedObject] = {}
+        scale = self.network.size / np.array([size[1], size[0]], dtype=np.float64)
         for number, prompt in enumerate(prompts, start=first):
-            if not 0 <= prompt.keyframe < total:
-                raise ValueError(f"keyframe {prompt.keyframe} is outside a clip of {total} frames")
-            scale = self.network.size / np.array([size[1], size[0]] * 2, dtype=np.float64)
-            with np.errstate(over="ignore"):
-                boxes = (np.asarray(prompt.boxes, dtype=np.float64).reshape(-1, 4) * scale).astype(np.float32)
-            for box in boxes[(np.abs(boxes) <= MAX_COORDINATE).all(1)]:  # NaN is not
-                key = prompt.keyframe, *box.tolist()
-                item = found.setdefault(key, _TrackedObject(prompt.keyframe, box, start, []))
-                if number not in item.prompts:
-                    item.prompts.append(number)
+            for each in usable_objects(prompt, total, scale):
+                item = BatchObject.make(each, start)
+                tracked = found.setdefault(item.key, _TrackedObject(item, []))
+                if number not in tracked.prompts:
+                    tracked.prompts.append(number)
         return list(found.values())
 
-    def _object_batch(self, chunk: Sequence[_TrackedObject], total: int) -> ObjectBatch:
-        boxes = torch.from_numpy(np.stack([item.box for item in chunk])).to(self.device, non_blocking=True)
-        keyframes, starts = [item.keyframe for item in chunk], [item.start for item in chunk]
-        return ObjectBatch(self.network, boxes, keyframes, total, starts)
-
     @staticmethod
-    def _run(batch: ObjectBatch, window: FeatureWindow, size: tuple[int, int]) -> Iterator[tuple[list[int], Tensor]]:
+    def _run(batch: ObjectBatch, lookup: FeatureLookup, size: tuple[int, int]) -> Iterator[tuple[list[int], Tensor]]:
         """Per step the frame of each object of a batch and its mask, bool [N, H, W]."""
-        for frames, logits in batch.run(window):
+        for frames, logits in batch.run(lookup):
             yield frames, F.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0] > 0
+
+
+def check_package(tracker: str) -> None:
+    """Raise DataError where the package sam2, whose modules `tracker` is built of, is not installed."""
+    if find_spec("sam2") is None:
+        raise DataError(f"tracker={tracker} needs the package sam2, which is not installed")
 
 
 @dataclass
 class _TrackedObject:
-    keyframe: int
-    box: np.ndarray  # float32 [4] in pixels of the network's frame
-    start: int  # the first frame of its clip, where several are tracked at once
-    prompts: list[int]
+    item: BatchObject
+    prompts: list[int]  # the prompts that it is an object of
 
 
 def _merge_masks(masks: Tensor, chunk: Sequence[_TrackedObject], frames: Sequence[int], tracked: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The report's samples: scores, reasoning and pictures of each expression."""
+"""The samples of an evaluation's report: scores, reasoning and pictures of each expression."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-
+from eval.report.page import picture_url
 from eval.scores import read_predictions
 from veason import masks as rle_masks
+from veason.comparison import keyframe_picture, mask_picture
 from veason.data import Benchmark, VideoSample
 from veason.frames import evaluation_frames, read_frame
-from veason.pictures import draw_boxes, jpeg_url, overlay_masks, strip
 
 Record = dict[str, Any]
 
 TYPES = {0: "referring", 1: "reasoning", 2: "absent", None: "-"}
-PREDICTED_COLOUR, TRUE_COLOUR = (230, 57, 70), (60, 220, 110)  # also in templates/report.css
-STRIP_FRAMES, STRIP_HEIGHT, KEYFRAME_HEIGHT = 6, 110, 240  # frames of a strip; heights in pixels
+STRIP_FRAMES = 6
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,18 @@ class SampleCard:
         """The element's id: sample ids may hold any character."""
         return "s" + hashlib.sha256(self.sample_id.encode()).hexdigest()[:12]
 
+    @property
+    def outcome(self) -> str:
+        return "empty" if self.failure else "tracked"
 
-def make_card(record: Record, scores: dict[str, float], pictures: dict[str, str]) -> SampleCard:
-    """The card of a record of predictions.jsonl."""
+    @property
+    def is_tracked_target(self) -> bool:
+        """Whether there is a target and masks were tracked: only then a high score is a good segmentation."""
+        return not self.failure and self.type != TYPES[2]
+
+
+def make_card(record: Record, scores: dict[str, float]) -> SampleCard:
+    """The card of a record of predictions.jsonl, without pictures."""
     return SampleCard(
         sample_id=record["sample_id"],
         expression=record["expression"],
@@ -65,7 +72,6 @@ def make_card(record: Record, scores: dict[str, float], pictures: dict[str, str]
         answer=record["answer"],
         failure=record["failure"] or "",
         scores={name: 100 * value for name, value in scores.items()},
-        pictures=pictures,
     )
 
 
@@ -73,27 +79,19 @@ def draw_sample(run: Path, benchmark: Benchmark, sample: VideoSample, record: Re
     """The keyframe with predicted and true boxes, and a strip of frames with predicted masks and true outlines.
 
     Returns:
-        `keyframe` (where the video has the predicted one) and `frames`, as data URLs.
+        `keyframe` (where the video has the predicted one) and `masks`, as data URLs.
     """
     times = evaluation_frames(len(sample.frames), STRIP_FRAMES)
     predicted, _ = read_predictions(run, sample)
-    frames = []
-    for time in times:
-        frame = read_frame(benchmark.frame_path(sample, time))
-        frame = overlay_masks(frame, predicted[time], palette=(PREDICTED_COLOUR,))
-        if benchmark.has_truth:
-            true = benchmark.masks(sample, [time]).max(axis=(0, 1), initial=0)
-            outlines, _ = cv2.findContours(true, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-            cv2.drawContours(frame, outlines, -1, TRUE_COLOUR, max(1, sample.height // 240))
-        frames.append(frame)
-    pictures = {"frames": jpeg_url(strip(frames, [f"{time}" for time in times], height=STRIP_HEIGHT))}
+    frames = [read_frame(benchmark.frame_path(sample, time)) for time in times]
+    true = benchmark.masks(sample, times).max(axis=0, initial=0) if benchmark.has_truth else None
     keyframe = record["keyframe"]
+    strip = mask_picture(frames, times, predicted[times], true, keyframe)
+    pictures = {"masks": picture_url(strip)}
     if keyframe is None or not 0 <= keyframe < len(sample.frames):
         return pictures
-    frame = read_frame(benchmark.frame_path(sample, keyframe))
+    frame, true_boxes = read_frame(benchmark.frame_path(sample, keyframe)), None
     if benchmark.has_truth:
-        true_boxes = [rle_masks.box(rle_masks.encode(mask)) for mask in benchmark.masks(sample, [keyframe])[:, 0]]
-        frame = draw_boxes(frame, [box for box in true_boxes if box], TRUE_COLOUR)
-    frame = draw_boxes(frame, record["boxes"], PREDICTED_COLOUR)
-    height = min(KEYFRAME_HEIGHT, sample.height)
-    return {"keyframe": jpeg_url(strip([frame], [f"keyframe {keyframe}"], height=height)), **pictures}
+        found = [rle_masks.box(rle_masks.encode(mask)) for mask in benchmark.masks(sample, [keyframe])[:, 0]]
+        true_boxes = [box for box in found if box]
+    return {"keyframe": picture_url(keyframe_picture(frame, keyframe, record["boxes"], true_boxes)), **pictures}

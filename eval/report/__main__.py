@@ -1,0 +1,5 @@
+import sys
+
+from eval.report.command import main
+
+sys.exit(main(sys.argv[1:]))

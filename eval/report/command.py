@@ -1,0 +1,71 @@
+"""The command: options, and which page a folder gets."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from eval.options import parse_overrides
+from eval.run_folder import PREDICTIONS
+from veason.errors import DataError
+from verl.config import ConfigError
+
+
+@dataclass
+class ReportConfig:
+    """Options of a report."""
+
+    run: str = MISSING  # folder of a training run or of an evaluation; the first argument
+    against: str | None = None  # another run of the same kind, to be compared with
+    evaluation: str | None = None  # evaluations of a training run, comma-separated; null: those below its folder
+    data: str | None = None  # an evaluation's benchmark folder; null: the run's own data_path
+    pictures: int = 200  # at most; an evaluation's worst and best samples first; a page of 200 is about 20 MB
+    output: str | None = None  # null: report.html in the run's folder
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m eval.report` and `veason report`; returns the exit status."""
+    try:
+        target = write_report(parse_overrides(ReportConfig, arguments, ("run",)))
+    except (ConfigError, DataError) as error:
+        print(f"eval.report: {error}", file=sys.stderr)
+        return 2
+    print(f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def write_report(config: ReportConfig) -> Path:
+    """Writes the page and returns its path.
+
+    Raises:
+        DataError: there is no run in a folder, or two runs are of different kinds, or a data set is missing.
+    """
+    from eval.report.evaluation import evaluation_page
+    from eval.report.training import training_page
+
+    run = Path(config.run)
+    target = Path(config.output) if config.output else run / "report.html"
+    kind, against = kind_of(run), Path(config.against) if config.against else None
+    if against is not None and (other := kind_of(against)) != kind:
+        raise DataError(f"{run} is {kind} and {against} is {other}: compare runs of one kind")
+    if kind == "an evaluation":
+        page = evaluation_page(run, config.data, config.pictures, against)
+    else:
+        given = [Path(name) for name in config.evaluation.split(",")] if config.evaluation else None
+        page = training_page(run, config.pictures, against, given, target.parent)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(page.encode("utf-8", errors="replace"))  # a policy may write lone surrogates
+    return target
+
+
+def kind_of(run: Path) -> str:
+    """ "a training run" or "an evaluation", by the files of its folder. Raises DataError where it is neither."""
+    if (run / PREDICTIONS).is_file():
+        return "an evaluation"
+    if (run / "metrics.jsonl").is_file():
+        return "a training run"
+    raise DataError(f"no run in {run}: neither metrics.jsonl (training) nor {PREDICTIONS} (evaluation) is there")

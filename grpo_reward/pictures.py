@@ -1,0 +1,44 @@
+"""Pictures of the responses to one prompt, as the reward sees them: the boxes on the keyframe, the tracked masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from grpo_reward.parts import RewardContext, keyframe_position
+from grpo_reward.scorer import RewardScorer
+from veason.comparison import keyframe_picture, mask_picture
+from veason.data.examples import Example
+
+MAX_DRAWN = 1e4  # pixels; a box that reaches farther is drawn up to there
+
+
+def draw_rollouts(scorer: RewardScorer, example: Example, responses: Sequence[str]) -> list[dict[str, np.ndarray]]:
+    """Per response `keyframe` (where it names a time that was shown) and `masks`, uint8 [H, W, 3] RGB.
+
+    The clip is tracked anew, all responses together: the masks of the score are not kept.
+
+    Args:
+        scorer: the reward's, with its tracker.
+
+    Raises:
+        TrackerError: as in scoring, with on_tracker_error=raise; with skip the masks are left out.
+    """
+    assert example.truth is not None  # else nothing could be scored
+    height, width = example.truth.masks.shape[1:]  # boxes and masks are in this grid
+    frames = [np.asarray(image.convert("RGB").resize((width, height))) for image in example.images]
+    return [_draw(frames, context) for context in scorer.tracked_contexts(example, responses)]
+
+
+def _draw(frames: list[np.ndarray], context: RewardContext) -> dict[str, np.ndarray]:
+    position, truth = keyframe_position(context), context.truth
+    predicted = context.masks.cpu().numpy() if isinstance(context.masks, torch.Tensor) else context.masks
+    time = None if position is None else truth.frame_ids[position]
+    pictures = {"masks": mask_picture(frames, truth.frame_ids, predicted, truth.masks, time)}
+    if position is None or time is None:
+        return pictures
+    boxes = np.zeros((0, 4)) if context.parsed.boxes is None else context.parsed.boxes
+    finite = boxes[np.isfinite(boxes).all(axis=1)].clip(-MAX_DRAWN, MAX_DRAWN)
+    return {"keyframe": keyframe_picture(frames[position], time, finite, truth.boxes[position]), **pictures}

@@ -1,0 +1,37 @@
+"""Progress: a bar with the time left on a terminal, a few lines elsewhere, and the items as they are."""
+
+from __future__ import annotations
+
+import io
+import time
+
+from veason import progress
+from veason.progress import ConsoleProgress, no_progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_items_are_unchanged():
+    for show in (no_progress, ConsoleProgress(io.StringIO()), ConsoleProgress(Terminal())):
+        assert list(show(iter("abc"), "reading", 3)) == list("abc") == list(show(iter("abc"), "reading"))
+
+
+def test_a_bar_shows_the_time_left():
+    stream = Terminal()
+    for _ in ConsoleProgress(stream)(range(5), "tracking", 5):
+        time.sleep(0.06)
+    assert "tracking 100% |" in stream.getvalue() and " left" in stream.getvalue() and "5/5" in stream.getvalue()
+
+
+def test_without_a_terminal_there_are_lines(monkeypatch):
+    monkeypatch.setattr(progress, "REPORT_EVERY", 0.05)
+    stream = io.StringIO()
+    for _ in ConsoleProgress(stream)(range(4), "tracking", 8):
+        time.sleep(0.03)
+    *during, last = stream.getvalue().splitlines()
+    assert last.startswith("tracking: 4 of 8 in 0.")
+    assert during and all(line.startswith("tracking: ") and line.endswith(" s left") for line in during)
+    assert "\r" not in stream.getvalue()

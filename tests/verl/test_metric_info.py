@@ -1,0 +1,87 @@
+"""docs/metrics.md is complete: every metric that the code names is in it, and it names none that is not there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from verl.algorithms.losses import PolicyLoss
+from verl.metric_info import SECTIONS, find_metric, markdown
+
+ROOT = Path(__file__).parents[2]
+PREFIXES = sorted({info.name.partition("/")[0] for _, infos in SECTIONS.values() for info in infos if "/" in info.name})
+METRIC = re.compile(rf"(val/)?({'|'.join(PREFIXES)})/[a-zA-Z_*][\w*/ ]*")
+NOT_METRICS = {"actor/huggingface", "actor/*"}  # a folder of a checkpoint; a policy loss's own metrics, see below
+
+
+def named_in_code() -> dict[str, str]:
+    """Metric names in the sources, `*` for what an f-string fills in -> the file."""
+    found: dict[str, str] = {}
+    for path in sorted((ROOT / "verl").rglob("*.py")):
+        if path.name == "metric_table.py":
+            continue
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        inner = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in nodes:
+            if id(node) in inner:
+                continue
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+            if isinstance(node, ast.JoinedStr):
+                text = "".join(part.value if isinstance(part, ast.Constant) else "*" for part in node.values)
+            if text and METRIC.fullmatch(text.removeprefix("*")) and text not in NOT_METRICS:
+                found[text.removeprefix("*")] = path.name
+    return found
+
+
+def losses() -> set[str]:
+    one = torch.zeros(1, 1)
+    return {f"actor/{name}" for name in PolicyLoss(one, one, one, one).metrics()}
+
+
+def test_every_metric_that_the_code_names_is_explained() -> None:
+    found = named_in_code()
+    assert {"reward/mean", "part/*_mean", "actor/kl", "seconds/*", "memory/*_gib", "rollout/log_prob_gap"} <= set(found)
+    assert {name: file for name, file in found.items() if find_metric(name.replace("*", "x")) is None} == {}
+
+
+def test_no_metric_is_explained_that_the_code_does_not_name() -> None:
+    found = {re.sub(r"^val/", "", name) for name in named_in_code()}
+    named = [re.sub(r"<\w+>", "*", info.name) for _, infos in SECTIONS.values() for info in infos if "/" in info.name]
+    assert [name for name in named if name not in found | losses() and name != "seconds/rollout/*"] == []
+
+
+def test_the_metrics_of_a_policy_loss_are_explained() -> None:
+    assert losses() and all(find_metric(name) for name in losses())
+
+
+def test_the_page_is_written_from_the_table() -> None:
+    page = (ROOT / "docs/metrics.md").read_text()
+    assert page == markdown(), "run `python -m verl.metric_info > docs/metrics.md`"
+    for _, infos in SECTIONS.values():
+        for info in infos:
+            assert f"`{info.name}`" in page and info.meaning.endswith(".") and info.healthy.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("val/part/spatial_zero", "part/<name>_zero"),
+        ("failure/any", "failure/any"),
+        ("failure/no answer", "failure/<cause>"),
+        ("seconds/rollout/generate", "seconds/rollout/<part>"),
+        ("seconds/validation rollout", "seconds/<stage>"),
+        ("perf/mfu_update", "perf/mfu_<stage>"),
+        ("val/loss", "loss"),
+    ],
+)
+def test_names_of_a_run_are_found(name: str, found: str) -> None:
+    info = find_metric(name)
+    assert info is not None and info.name == found
+
+
+def test_unknown_names_are_not_found() -> None:
+    assert find_metric("actor/new") is None and find_metric("part/spatial") is None

@@ -1,0 +1,62 @@
+"""The console command `veason`: one name for the programs of the project, each of which stays runnable as a module.
+
+veason predict clip.mp4 "the dog that is chased"
+veason COMMAND --help
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from veason.resolve import nearest
+
+# command -> (`module:function` that takes the arguments and returns the exit status or None, what it does)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "predict": ("veason.predict:main", "segment your own videos: masks, overlay, and a page"),
+    "audit": ("veason.audit.command:main", "check a data set before it is trained on"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: the command and its arguments; those of the process by default.
+
+    Returns:
+        The exit status; 2 when there is no such command.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        print(f"veason {installed_version()}")
+        return 0
+    name = words[0]
+    if name not in COMMANDS:
+        print(f"veason: {name!r} is no command{nearest(name, COMMANDS)}", file=sys.stderr)
+        return 2
+    module, _, function = COMMANDS[name][0].partition(":")
+    return getattr(importlib.import_module(module), function)(words[1:]) or 0
+
+
+def usage() -> str:
+    """The list of commands."""
+    rows = [f"  {name:10} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(["veason COMMAND [OPTIONS]", "", *rows, "", "veason COMMAND --help lists a command's options."])
+
+
+def installed_version() -> str:
+    """The version of the installed distribution, or `unknown`."""
+    try:
+        return version("open-veason-r1")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

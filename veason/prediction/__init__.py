@@ -1,0 +1,1 @@
+"""What a prediction on somebody's own video is checked against before, and written as after."""

@@ -1,0 +1,129 @@
+"""Which policy and tracker are loaded and how they are used, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from veason.checkpoint_files import check_whole
+from veason.errors import DataError
+from veason.frames import check_side
+from veason.model_info import read_model_info
+from veason.policy import USABLE_CHECKPOINTS, Sampling, VLLMPolicy, check_checkpoint
+from veason.prompts import load_template
+from veason.shipped import TOY_POLICY, TOY_SETTINGS, TOY_TRACKER, check_shipped, toy_tracker_options
+from veason.tracking import DEFAULT, build_tracker, check_tracker
+from veason.tracking.base import Tracker
+
+USABLE_WEIGHTS = "fit is sam2.1_hiera_large.pt, from facebook/sam2.1-hiera-large on the hub"
+STANDARD = {"size": 560, "sampled_frames": 8, "prompt_template": None, "max_tokens": 1024}  # as in training
+MAX_FRAMES = 64  # of a video that the tracker encodes once for all expressions; a longer one is streamed for each
+DEFAULT_PROMPT = 7100  # tokens; the published limit, as in training and evaluation
+TEXT_TOKENS, TOKENS_AROUND_FRAME = 1024, 12  # room for the question; for a frame's time and marks
+MAX_SHOWN = 256  # frames that a policy can be shown
+
+
+@dataclass
+class Pretrained:
+    """A policy, a tracker and how they are used. Fields that are None get the model's own values.
+
+    Attributes:
+        model: the policy's checkpoint folder; None: the toy models of the repository.
+        tracker: a name of `veason.tracking`, or `package.module:name`.
+        tracker_options: the tracker's own; for sam2 `checkpoint`, and `config` where it cannot be told from it.
+        size: side in pixels of the frames that the policy sees.
+        sampled_frames: how many of them, evenly spaced.
+        prompt_template: the question with {expression}, as text or as a path to a text file.
+        temperature: of sampling; 0 is greedy.
+        max_tokens: of an answer.
+        device: of the tracker; a GPU where there is one, when None.
+    """
+
+    model: str | Path | None = None
+    tracker: str = DEFAULT
+    tracker_options: dict[str, Any] = field(default_factory=dict)
+    size: int = None  # type: ignore[assignment]  # set by __post_init__
+    sampled_frames: int = None  # type: ignore[assignment]
+    prompt_template: str | None = None
+    temperature: float = 0.0
+    max_tokens: int = None  # type: ignore[assignment]
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        defaults = TOY_SETTINGS if self.is_toy else STANDARD
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+        if self.model is None and self.tracker == DEFAULT and not self.tracker_options.get("checkpoint"):
+            self.tracker_options = {**self.tracker_options, **toy_tracker_options()}
+
+    @property
+    def is_toy(self) -> bool:
+        """Whether the policy is the repository's toy."""
+        return self.model is None or Path(self.model).resolve() == TOY_POLICY
+
+    @property
+    def policy_path(self) -> Path:
+        return TOY_POLICY if self.model is None else Path(self.model).expanduser()
+
+    def check(self, needs_tracker: bool = True) -> None:
+        """Refuse, in one line and before anything is loaded, what would fail later.
+
+        Raises:
+            DataError: names the option.
+        """
+        self._check_numbers()
+        if self.model is None:
+            check_shipped(TOY_POLICY, *([TOY_TRACKER] if needs_tracker and self.tracker == DEFAULT else []))
+        elif not str(self.model).strip():
+            raise DataError(f"model is empty: {USABLE_CHECKPOINTS}")
+        check_checkpoint(self.policy_path)
+        check_whole(self.policy_path)
+        info = read_model_info(self.policy_path)
+        load_template(self.prompt_template)
+        check_side(self.size, info.pixel_multiple)
+        if needs_tracker:
+            self._check_tracker()
+
+    def _check_tracker(self) -> None:
+        """Check the tracker's options; the SAM 2 model file that is not given is the one that the weights belong to."""
+        options = self.tracker_options
+        if self.tracker == DEFAULT:
+            checkpoint = options.get("checkpoint")
+            if not checkpoint:
+                raise DataError(f"sam2 is not given: {USABLE_WEIGHTS}")
+            if not options.get("config") and Path(checkpoint).is_file():
+                from veason.tracking.sam2.fit import infer_config
+
+                options["config"] = infer_config(checkpoint)
+        check_tracker(self.tracker, options)
+
+    def _check_numbers(self) -> None:
+        for name, value, least, most in (
+            ("size", self.size, 1, 4096),
+            ("sampled_frames", self.sampled_frames, 1, MAX_SHOWN),
+            ("max_tokens", self.max_tokens, 1, 32768),
+            ("temperature", self.temperature, 0, 10),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise DataError(f"{name}={value} is no number")
+            if not least <= value <= most:
+                raise DataError(f"{name}={value} is outside {least} to {most}")
+            if name != "temperature" and not isinstance(value, int):
+                raise DataError(f"{name}={value} is no whole number")
+
+    def load_policy(self) -> VLLMPolicy:
+        """The policy, in an engine of its own."""
+        sampling = Sampling(self.temperature, max_tokens=self.max_tokens)
+        per_frame = (self.size // read_model_info(self.policy_path).pixel_multiple) ** 2
+        longest = max(DEFAULT_PROMPT, TEXT_TOKENS + self.sampled_frames * (per_frame + TOKENS_AROUND_FRAME))
+        return VLLMPolicy(self.policy_path, sampling, max_prompt_tokens=longest, max_images=self.sampled_frames)
+
+    def load_tracker(self) -> Tracker:
+        """The tracker, on its device."""
+        import torch
+
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return build_tracker(self.tracker, device, MAX_FRAMES, **self.tracker_options)

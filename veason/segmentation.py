@@ -1,0 +1,247 @@
+"""What an answer predicts for a video, and the result for one expression: masks, pictures, files."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from veason import masks as rle_masks
+from veason.answers import BAD_BOXES, BAD_JSON, BAD_KEYFRAME, NO_ANSWER
+from veason.errors import DataError
+from veason.files import write_json, write_text
+from veason.masks import Rle
+from veason.pictures import save_picture
+from veason.prediction.mask_files import coco_content, json_rle, object_masks, union_mask, write_masks
+from veason.prediction.overlay import Overlay, object_colour
+from veason.prediction.page import PageContent, Picture, data_url, picture_url, render_page
+from veason.progress import Progress, no_progress
+
+Frames = Sequence[np.ndarray]
+Box = tuple[int, int, int, int]
+
+# Why an answer gives an empty mask, besides the causes of `veason.answers` (the answer could not be parsed).
+KEYFRAME_OUTSIDE, NO_TARGET = "keyframe_outside", "no_target"
+
+REASONS = {
+    NO_ANSWER: "the answer has no complete <answer> block",
+    BAD_JSON: "the answer is no JSON object",
+    BAD_KEYFRAME: "the answer names no keyframe",
+    BAD_BOXES: "the answer names no box that can be used",
+    KEYFRAME_OUTSIDE: "the answer names a keyframe that the video does not have",
+    NO_TARGET: "the answer names no box: nothing in the video fits the expression",
+}
+RESULT_FILES = ("index.html", "result.json", "keyframe.jpg", "overlay.mp4", "masks.zip", "masks_coco.json")
+STRIP_WIDTH, MAX_STRIP = 640, 16  # pixels of a frame of the page's strip; frames in it
+NOTEBOOK_WIDTH = 640  # pixels of the pictures that a notebook shows
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an answer predicts for one video.
+
+    Attributes:
+        text: the whole answer, as the policy wrote it.
+        thinking: its reasoning.
+        keyframe: the chosen frame's index in the video; None where it could not be parsed.
+        boxes: (x1, y1, x2, y2) on the keyframe, in pixels of the video.
+        failure: why there is nothing to track and every mask is empty: a cause of `veason.answers`, `keyframe_outside`
+            (of the video), or `no_target` (the policy says that nothing fits the expression: no fault in itself). None
+            where boxes are tracked.
+    """
+
+    text: str
+    thinking: str
+    keyframe: int | None
+    boxes: tuple[Box, ...]
+    failure: str | None
+
+    @property
+    def outcome(self) -> str:
+        """What was found, or why nothing was, as a phrase."""
+        if self.failure is not None:
+            return REASONS.get(self.failure, self.failure)
+        return f"{len(self.boxes)} object{'s' if len(self.boxes) > 1 else ''}, keyframe {self.keyframe}"
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The result for one expression.
+
+    Attributes:
+        expression: what was asked for.
+        prediction: the answer behind the masks.
+        tracks: per box of the prediction its object's mask in every frame, as COCO RLE.
+        shown: the frames that the policy saw.
+        frames: of the video, uint8 [H, W, 3] RGB each.
+        fps: frames a second, for the overlay.
+        seconds: that each stage took.
+        facts: name -> value, for the page: the video's name, the models.
+    """
+
+    expression: str
+    prediction: Prediction
+    tracks: Sequence[Sequence[Rle]] = field(repr=False)
+    shown: list[int]
+    frames: Frames = field(repr=False)
+    fps: float = 10.0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        height, width = self.frames[0].shape[:2]
+        return f"Segmentation({self.expression!r}: {self.prediction.outcome}; {len(self.frames)} x {height} x {width})"
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """bool [T, H, W], the union of the objects in every frame."""
+        return np.stack([self.mask(index) for index in range(len(self.frames))])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frames, pixels."""
+        height, width = self.frames[0].shape[:2]
+        return height, width
+
+    def object_masks(self, index: int) -> np.ndarray:
+        """bool [K, H, W], the objects in one frame, one a box."""
+        return object_masks(self.tracks, index, self.size)
+
+    def mask(self, index: int) -> np.ndarray:
+        """bool [H, W], the union of the objects in one frame."""
+        return union_mask(self.tracks, index, self.size)
+
+    def overlay(self) -> Overlay:
+        """The frames with masks, boxes on the keyframe and a legend; `.write("overlay.mp4")` makes a video of them."""
+        prediction = self.prediction
+        return Overlay(
+            self.frames,
+            self.tracks,
+            printable(self.expression),
+            prediction.boxes,
+            prediction.keyframe,
+            self.fps,
+            prediction.outcome,
+        )
+
+    def save(self, folder: str | Path, progress: Progress = no_progress) -> Path:
+        """Write masks, pictures, overlay video and page, in the place of those of an earlier call.
+
+        masks/<frame>.png (0 or 255), objects/<frame>.png (0, or the object's number, where there are several),
+        result.json (answer, reasoning, keyframe, boxes, masks as COCO RLE), masks_coco.json, masks.zip, keyframe.jpg,
+        overlay.mp4, and index.html, which holds all that is needed to show it.
+
+        Returns:
+            The page.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        try:
+            remove_result(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            started, overlay = time.perf_counter(), self.overlay()
+            unions = write_masks(folder, self.tracks, len(self.frames), self.size)
+            coco = coco_content(self.tracks, len(self.frames), self.size, self.expression)
+            write_json(folder / "masks_coco.json", coco, indent=None)
+            overlay.write(folder / "overlay.mp4", progress)
+            if overlay.keyframe is not None:
+                save_picture(folder / "keyframe.jpg", overlay.picture(overlay.keyframe))
+            timed = replace(self, seconds={**self.seconds, "drawing": time.perf_counter() - started})
+            write_json(folder / "result.json", timed.to_json(unions), indent=None)
+            write_text(folder / "index.html", render_page(timed._page_content(overlay, folder)))
+        except OSError as error:
+            raise DataError(f"{folder} cannot be written: {error}") from error
+        return folder / "index.html"
+
+    def to_json(self, unions: Sequence[Rle] | None = None) -> dict[str, Any]:
+        """The content of result.json; `masks` are the unions of the objects, in the video's order."""
+        unions = unions or [rle_masks.encode(self.mask(index)) for index in range(len(self.frames))]
+        prediction = self.prediction
+        return {
+            "expression": self.expression,
+            "failure": prediction.failure,
+            "thinking": prediction.thinking,
+            "keyframe": prediction.keyframe,
+            "boxes": prediction.boxes,
+            "answer": prediction.text,
+            "frames_shown": self.shown,
+            "fps": self.fps,
+            "seconds": dict(self.seconds),
+            "masks": [json_rle(rle) for rle in unions],
+        }
+
+    def _page_content(self, overlay: Overlay, folder: Path) -> PageContent:
+        prediction, (height, width) = self.prediction, self.size
+        keyframe = overlay.keyframe
+        facts = {
+            "video": f"{len(self.frames)} frames of {width} x {height}, {self.fps:.4g} a second",
+            "shown to the policy": f"frames {', '.join(map(str, self.shown))}",
+        }
+        return PageContent(
+            expression=printable(self.expression),
+            thinking=printable(prediction.thinking),
+            answer=printable(prediction.text),
+            outcome=prediction.outcome[0].upper() + prediction.outcome[1:] + ".",
+            failed=prediction.failure is not None,
+            overlay=folder / "overlay.mp4",
+            facts={**self.facts, **facts},
+            seconds=self.seconds,
+            objects=[
+                (f"object {number + 1}", "rgb({} {} {})".format(*object_colour(number)), f"box {list(box)}")
+                for number, box in enumerate(prediction.boxes if self.tracks else ())
+            ],
+            keyframe=None
+            if keyframe is None
+            else Picture(
+                f"keyframe {keyframe}, {keyframe / self.fps:.1f} s", picture_url(overlay.picture(keyframe)), True
+            ),
+            frames=[
+                Picture(f"frame {index}, {index / self.fps:.1f} s", picture_url(overlay.picture(index), STRIP_WIDTH))
+                for index in self.shown[:: -(-len(self.shown) // MAX_STRIP)]
+            ],
+            downloads=[
+                ("masks (PNG)", folder / "masks.zip"),
+                ("masks (COCO RLE)", folder / "masks_coco.json"),
+                ("answer and masks (JSON)", folder / "result.json"),
+                ("overlay (MP4)", folder / "overlay.mp4"),
+            ],
+        )
+
+    def _repr_html_(self) -> str:
+        """A notebook's view: the overlay playing, the outcome and the reasoning."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.overlay().write(Path(folder) / "overlay.mp4")
+            video = data_url(path.read_bytes(), "video/mp4")
+        style = f"max-width: {NOTEBOOK_WIDTH}px; width: 100%"
+        return (
+            f"<div><b>{escape(printable(self.expression))}</b>: {escape(self.prediction.outcome)}<br>"
+            f'<video controls loop autoplay muted playsinline style="{style}" src="{video}"></video>'
+            f'<p style="{style}; white-space: pre-wrap">{escape(printable(self.prediction.thinking))}</p></div>'
+        )
+
+
+def remove_result(folder: Path) -> None:
+    """Remove what `Segmentation.save` wrote, and the folder where it holds nothing else."""
+    if not folder.is_dir():
+        return
+    for kind in ("masks", "objects"):
+        shutil.rmtree(folder / kind, ignore_errors=True)
+    for name in RESULT_FILES:
+        (folder / name).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def printable(text: str) -> str:
+    """The text without half characters, which a policy may write and no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")

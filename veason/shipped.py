@@ -1,0 +1,29 @@
+"""What the repository ships to try the programs with: toy models, and a toy clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from veason.errors import DataError
+
+ROOT = Path(__file__).parents[1]
+TOY_POLICY, TOY_TRACKER = ROOT / "weights" / "toy_policy", ROOT / "weights" / "toy_tracker"
+TOY_CLIP = ROOT / "examples" / "toy_clip.mp4"
+TOY_EXPRESSION = "the shape that is in view all the time"
+# What the toy policy was trained with; boxes and prompts of other sizes mean nothing to it.
+TOY_SETTINGS = {"size": 112, "sampled_frames": 5, "prompt_template": 'Find "{expression}".', "max_tokens": 384}
+TOY_NOTICE = "no model is given: the toy models of the repository, which know drawn shapes only"
+
+
+def toy_tracker_options() -> dict[str, str]:
+    """The options of the sam2 tracker for the toy tracker's files."""
+    return {"config": str(TOY_TRACKER / "sam2_tiny.yaml"), "checkpoint": str(TOY_TRACKER / "sam2_tiny.safetensors")}
+
+
+def check_shipped(*paths: Path) -> None:
+    """Refuse to go on without files that a clone of the repository has and an installed package has not."""
+    for path in paths:
+        if not path.exists():
+            raise DataError(
+                f"{path} is missing: a clone of the repository has it; give a model and a video of your own"
+            )

@@ -1,0 +1,17 @@
+"""Errors of a run that a person can act on: each is one line that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+NAMED = 8  # samples that a message names
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on, such as update after update that is not finite."""
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Names for a message, the first few of many."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -1,0 +1,68 @@
+"""The Ray actor around a worker."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from verl.process_output import redirect_output, route_library_loggers
+from verl.single_controller.cluster import network_environment
+from verl.single_controller.shared_counts import publish_counts
+
+COUNTS_PERIOD = 1.0  # seconds between two looks at a worker's counts
+
+
+class RemoteWorker:
+    """A Ray actor around a worker: it is there before the worker's class is imported, and calls its methods."""
+
+    def gpu(self) -> str | None:
+        """The GPU that Ray has given to this process, as CUDA_VISIBLE_DEVICES names it."""
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    def show_gpus(self, gpus: str) -> None:
+        """Sets CUDA_VISIBLE_DEVICES, from before the worker's libraries are imported."""
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+
+    def address(self) -> tuple[str, int]:
+        """This machine's address and a free port, for the group's rendezvous."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+    def redirect(self, path: Path) -> None:
+        """Sends what this process writes to a file, from before the worker's libraries are imported."""
+        redirect_output(path)
+        self.redirected = True
+
+    def create(
+        self, worker_class: type, env: dict[str, str], args: tuple, kwargs: dict[str, Any], counts: str | None = None
+    ) -> None:
+        """Makes the worker; the counts of its method `counts` are published under the key `counts`."""
+        os.environ.update(env | network_environment(ray.util.get_node_ip_address()))
+        self.worker = worker_class(*args, **kwargs)
+        if getattr(self, "redirected", False):
+            route_library_loggers()  # of those that were imported since
+        if counts is not None and hasattr(self.worker, "counts"):
+            publish_counts(counts, self.worker.counts, COUNTS_PERIOD)
+
+    def run(self, method: str, args: tuple, kwargs: dict[str, Any], timeout: float) -> Any:
+        """Calls a method of the worker.
+
+        Args:
+            timeout: seconds after which the stacks of all threads are written to this process's file, even by a worker
+                that holds Python's lock; the call goes on.
+        """
+        faulthandler.dump_traceback_later(timeout, file=2)  # standard error; Ray has replaced sys.stderr
+        try:
+            return getattr(self.worker, method)(*args, **kwargs)
+        except Exception:
+            raise
+        except BaseException as error:  # SystemExit would end the actor without a word
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        finally:
+            faulthandler.cancel_dump_traceback_later()

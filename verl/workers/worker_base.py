@@ -1,0 +1,205 @@
+"""What one rank holds: the actor (FSDP2), the reference model, the vLLM engine and the scorer in one process, taking
+turns with its memory; its checkpoints.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+
+from verl.config import Config
+from verl.config.worker_sections import FSDPConfig
+from verl.files import Files
+from verl.metric_types import Metrics, Seconds
+from verl.models.families import load_family
+from verl.models.lora import merged_weights
+from verl.models.packing import padding_multiple
+from verl.protocol import Task
+from verl.workers.actor import Actor
+from verl.workers.checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
+from verl.workers.generation import PromptLoader
+from verl.workers.groups import StoredGroup
+from verl.workers.memory import PeakMeter, explain_shortage, measure_bytes
+from verl.workers.prefetch import LoaderSpec, ProcessPrefetcher, ThreadPrefetcher
+from verl.workers.prompts import PromptBuilder
+from verl.workers.random_state import seed_everything
+from verl.workers.reference import Reference
+from verl.workers.rollout import RolloutEngine
+from verl.workers.scoring import ScoringThread
+from verl.workers.sharding import DTYPES, make_gather, sharding_mesh
+
+LOADER_THREADS = 8  # they read and process images while others wait for the disk
+
+
+class WorkerBase:
+    """One rank's parts, phases of memory, and checkpoints.
+
+    RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are set before it is created.
+    """
+
+    def __init__(self, config: Config, task: Task) -> None:
+        self.config, self.task = config, task
+        self.rank, self.world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self.cuda = config.trainer.device == "cuda"
+        self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if self.cuda else torch.device("cpu")
+        if self.cuda:
+            torch.cuda.set_device(self.device)
+        else:
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        if not dist.is_initialized():
+            backend = "cuda:nccl,cpu:gloo" if self.cuda else "gloo"
+            dist.init_process_group(backend, rank=self.rank, world_size=self.world)
+        self.groups: dict[int, StoredGroup] = {}
+        self.bad_samples: list[str] = []
+        self.peak = PeakMeter(self.device)
+
+    def setup(self) -> Metrics:
+        """Builds everything; returns each part's measured bytes on this rank, for the memory plan, and seconds."""
+        config, model = self.config, self.config.worker.actor.model
+        self.data = self.task.data()
+        self.validation = self.task.validation() if self.task.validation else self.data
+        make_prompts = partial(
+            PromptBuilder,
+            model.tokenizer_path or model.model_path or "",
+            config.data.min_pixels,
+            config.data.max_pixels,
+            family=load_family(model.model_path, **model.override_config),
+        )
+        self.prompts = make_prompts(pin=self.cuda, dtype=self._pixel_dtype())
+        self.threads = ThreadPoolExecutor(LOADER_THREADS, thread_name_prefix="load")
+        limit, timeout = config.data.max_response_length, config.trainer.phase_timeout
+        self.rollout_prompts = PromptLoader(self.threads, self.prompts)
+        self.loader = ThreadPrefetcher(self.threads, self.data, self.prompts, limit, timeout)
+        seed_everything(config.data.seed)  # the same on every rank: they initialize the same adapter
+        sizes: Metrics = {}
+        self.rollout_engine: RolloutEngine | None = None
+        if self.task.scorer is not None:
+            with measure_bytes(self.device, sizes, "engine"):
+                self.rollout_engine = RolloutEngine(config.worker.rollout, model, self.device.type, self.prompts)
+            self.rollout_engine.sleep()
+            with measure_bytes(self.device, sizes, "scorer"):
+                scorer = self.task.scorer(str(self.device))
+            on_error = config.worker.reward.on_scorer_error
+            self.scoring = ScoringThread(scorer, self.prompts.decode, self.device, on_error, timeout)
+        actor = config.worker.actor
+        with measure_bytes(self.device, sizes, "weights"):
+            self.actor = Actor(actor, config.worker.rollout, self._mesh(actor.fsdp))
+        self.processes: ProcessPrefetcher | None = None
+        if config.sft.num_workers > 0:
+            dtype = DTYPES[actor.fsdp.mp_param_dtype] if self.cuda else torch.float32
+            spec = LoaderSpec(self.task.data, make_prompts, limit, actor, padding_multiple(), dtype)
+            self.processes = ProcessPrefetcher(spec, config.sft.num_workers, self.threads, self.cuda, timeout)
+        self.reference: Reference | None = None
+        if self.task.scorer is not None and actor.use_kl_loss and actor.kl_loss_coef != 0:
+            with measure_bytes(self.device, sizes, "reference"):
+                self.reference = Reference(self.actor, config.worker.ref, self._mesh(config.worker.ref.fsdp))
+        seed_everything(config.data.seed + self.rank)  # vLLM has set the generators too
+        self.weights_stale = True  # the rollout engine does not hold the actor's weights yet
+        return sizes | self.actor.training_bytes()
+
+    def device_name(self) -> str:
+        """As the device's vendor names it."""
+        return torch.cuda.get_device_name(self.device) if self.cuda else "CPU"
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Groups of this rank that are done, and how many there are, per stage; asked from another thread."""
+        return self.scoring.counts() if hasattr(self, "scoring") else {}  # made by `setup`, where there is a scorer
+
+    # -- phases: what holds the GPU's memory
+
+    @contextmanager
+    def enter_rollout(self) -> Iterator[Metrics]:
+        """The rollout engine is awake with the actor's present weights; the actor is offloaded as configured. Yields
+        metrics that get the block's peak memory and seconds.
+        """
+        start = time.perf_counter()
+        with explain_shortage("rollout"), self.peak.watch("rollout") as metrics:
+            self._sync_weights()
+            awake = time.perf_counter()
+            yield metrics
+            metrics["seconds/rollout/weight_sync"] = Seconds(awake - start)
+            metrics["seconds/rollout/generate"] = Seconds(time.perf_counter() - awake)
+
+    @contextmanager
+    def enter_training(self, phase: str, wait_for_scores: bool = True) -> Iterator[Metrics]:
+        """The scorer has finished, where asked for, and the rollout engine sleeps. Yields metrics that get the block's
+        peak memory.
+        """
+        if self.rollout_engine is not None:
+            if wait_for_scores:
+                self.scoring.wait()
+            self.rollout_engine.sleep()
+        with explain_shortage(phase), self.peak.watch(phase) as metrics:
+            yield metrics
+
+    def _sync_weights(self) -> None:
+        engine = self.rollout_engine
+        assert engine is not None
+        if not self.weights_stale and not engine.asleep:
+            return
+        self.actor.reload()
+        if self.cuda:
+            torch.cuda.empty_cache()  # vLLM cannot use what the update has left in PyTorch's cache
+        policy = self.actor.policy
+        gather = make_gather(self.device, engine.dtype if policy.lora is None else None)
+        engine.load_weights(merged_weights(policy.model, gather))
+        self.actor.offload()
+        engine.wake_kv_cache()
+        self.weights_stale = False
+
+    # -- checkpoints
+
+    def check_folder(self, folder: str, token: str) -> tuple[str, str | None]:
+        path, error = Path(folder, f".shared_{token}"), None
+        try:
+            if path.read_text() != token:
+                error = f"{path} holds something else"
+            path.with_name(f"{path.name}_{self.rank}").touch()
+        except OSError as reason:
+            error = str(reason)
+        return socket.gethostname(), error
+
+    def save(self, folder: str) -> Files:
+        trainer, merge = self.config.trainer, self.config.worker.actor.model.lora_merge
+        dtype = DTYPES[trainer.save_dtype] if trainer.save_dtype else None
+        options = SaveOptions(merge, dtype, state=not trainer.save_weights_only)
+        target, actor = Path(folder) / "actor", self.actor
+        target.mkdir(parents=True, exist_ok=True)
+        with self.enter_training("save"):
+            actor.reload(optimizer=True)
+            files = save_weights(actor.policy, self.prompts.processor, target, self.device, options)
+            if options.state:
+                files |= save_state(actor.policy, actor.optimizer, actor.schedule, target, options)
+            actor.offload()
+        dist.barrier()
+        return {f"actor/{name}": record for name, record in files.items()}
+
+    def load(self, folder: str) -> None:
+        source = Path(folder) / "actor"
+        with self.enter_training("load"):
+            actor = self.actor
+            actor.reload(optimizer=True)
+            load_weights(actor.policy, source)
+            load_state(actor.policy, actor.optimizer, actor.schedule, source, self.config.data.seed)
+            actor.offload()
+        self.weights_stale = True
+        dist.barrier()
+
+    def _pixel_dtype(self) -> torch.dtype:
+        """What every model of this worker computes images in; fp32 where they differ."""
+        worker = self.config.worker
+        dtypes = {worker.actor.fsdp.mp_param_dtype, worker.ref.fsdp.mp_param_dtype, worker.rollout.dtype}
+        return DTYPES[dtypes.pop()] if self.cuda and len(dtypes) == 1 else torch.float32
+
+    def _mesh(self, config: FSDPConfig) -> DeviceMesh:
+        return sharding_mesh(self.device.type, self.world, config.fsdp_size)
