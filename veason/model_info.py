@@ -44,7 +44,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
         DataError: there is no config.json, it is of a model that is not known and has no `box_side`, or the checkpoint
             is one that thinks before it is asked to (Qwen3-VL Thinking).
     """
-    file, settings = Path(path) / "config.json", Path(path) / SETTINGS
+    file = Path(path) / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
         model_type, vision = config["model_type"], config["vision_config"]
@@ -59,7 +59,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
             f"{path} is a Thinking checkpoint: its chat template opens <think> in the prompt, so no answer has the "
             "layout that is scored and read; take the Instruct checkpoint"
         )
-    trained = _read_json(settings) if settings.is_file() else {}
+    trained = read_settings_file(path)
     if "box_side" in trained:
         return ModelInfo(model_type, multiple, trained["box_side"], trained=True)
     if "box_side" not in config and model_type not in BOX_SIDES:
@@ -75,9 +75,13 @@ def opens_thinking(folder: Path) -> bool:
     return any(_OPENS_THINKING.search(text) for text in texts)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_settings_file(folder: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint's veason.json; empty where it has none. Raises DataError for a broken one."""
+    path = Path(folder) / SETTINGS
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):

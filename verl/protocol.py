@@ -9,7 +9,7 @@ prompt and its n responses) never leaves its worker, and what travels is below 1
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -94,12 +94,14 @@ class Task:
         validation: opens the validation data; None: validation prompts come from the training data.
         scorer: makes the scorer on a device; None: nothing is generated, and no rollout engine is started.
         draw: draws the responses to a prompt for trainer.log_rollouts_freq; None: rollouts are logged without pictures.
+        checkpoint_files: file name -> JSON content, written beside the weights of every checkpoint (in huggingface/).
     """
 
     data: Callable[[], TrainingData]
     validation: Callable[[], TrainingData] | None = None
     scorer: Callable[[str], Scorer] | None = None
     draw: DrawRollouts | None = None
+    checkpoint_files: Mapping[str, Any] = field(default_factory=dict)
 
 
 def missing_methods(data: object) -> list[str]:

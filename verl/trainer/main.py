@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,15 @@ def adopt_box_side(config: Config, may_change: bool) -> Config:
     return config
 
 
+def settings_to_write(config: Config) -> dict[str, Any]:
+    """The content of veason.json for the checkpoints of this run: what the one that it starts from says, and the square
+    that boxes are in now.
+    """
+    from veason.model_info import read_settings_file
+
+    return read_settings_file(config.worker.actor.model.model_path or "") | {"box_side": config.data.box_side}
+
+
 def train(config: Config) -> None:
     """Runs GRPO as configured."""
     from verl.trainer.grpo import GRPO
@@ -143,7 +152,7 @@ def _run_loop(config: Config, loop: type[Loop], packages: Mapping[str, str], gen
 
     config = adopt_box_side(resolve_on_machine(config, packages), may_change=loop.trains_on_targets)
     check_frames(config)
-    task = compose(config, generates)
+    task = replace(compose(config, generates), checkpoint_files={"veason.json": settings_to_write(config)})
     prompts = open_prompts(config, task, held_out, loop.trains_on_targets)
     check_validation(config, prompts)
     with RunFolder(config.trainer.save_checkpoint_path or ""):

@@ -4,6 +4,7 @@ turns with its memory; its checkpoints.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -19,7 +20,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from verl.config import Config
 from verl.config.worker_sections import FSDPConfig
-from verl.files import Files
+from verl.files import Files, write_text
 from verl.metric_types import Metrics, Seconds
 from verl.models.families import load_family
 from verl.models.lora import merged_weights
@@ -175,6 +176,7 @@ class WorkerBase:
         options = SaveOptions(merge, dtype, state=not trainer.save_weights_only)
         target, actor = Path(folder) / "actor", self.actor
         target.mkdir(parents=True, exist_ok=True)
+        self._write_task_files(target / "huggingface")
         with self.enter_training("save"):
             actor.reload(optimizer=True)
             files = save_weights(actor.policy, self.prompts.processor, target, self.device, options)
@@ -183,6 +185,13 @@ class WorkerBase:
             actor.offload()
         dist.barrier()
         return {f"actor/{name}": record for name, record in files.items()}
+
+    def _write_task_files(self, folder: Path) -> None:
+        """Writes what the task wants beside the weights; on the first rank alone."""
+        if self.rank == 0 and self.task.checkpoint_files:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in self.task.checkpoint_files.items():
+                write_text(folder / name, json.dumps(content, indent=1) + "\n")
 
     def load(self, folder: str) -> None:
         source = Path(folder) / "actor"

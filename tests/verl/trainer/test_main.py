@@ -18,7 +18,15 @@ from verl.config import Config, ConfigError, load_config, override
 from verl.config.checks import check_config
 from verl.protocol import Task
 from verl.trainer import sft
-from verl.trainer.main import adopt_box_side, check_frames, check_reward, compose, prepare_environment, run
+from verl.trainer.main import (
+    adopt_box_side,
+    check_frames,
+    check_reward,
+    compose,
+    prepare_environment,
+    run,
+    settings_to_write,
+)
 from verl.trainer.plan import make_plan
 from verl.trainer.prompt_data import check_validation, open_prompts
 
@@ -208,6 +216,8 @@ def test_boxes_are_asked_for_as_the_checkpoint_writes_them(config: Config, tmp_p
     ):
         adopt_box_side(pixels, may_change=False)
     assert adopt_box_side(pixels, may_change=True) == pixels  # fine-tuning teaches it anew
+    (folder / "veason.json").write_text('{"box_side": 1000, "keyframe_resize": 448}')
+    assert settings_to_write(pixels) == {"box_side": 560, "keyframe_resize": 448}
     (folder / "veason.json").write_text('{"box_side": null}')
     assert adopt_box_side(pixels, may_change=False) == pixels  # the same square
     assert adopt_box_side(config, may_change=False).data.box_side is None
