@@ -15,9 +15,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import (
@@ -162,9 +163,17 @@ def build_processor(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLProcessor:
     )
 
 
-MODELS: dict[str, tuple[Any, Any, Any]] = {  # model_type -> model class, its config, its processor
-    "qwen2_5_vl": (Qwen2_5_VLForConditionalGeneration, policy_config, build_processor),
-    "qwen3_vl": (Qwen3VLForConditionalGeneration, qwen3_config, qwen3_processor),
+class TinyModel(NamedTuple):
+    """How a tiny checkpoint of one model type is made."""
+
+    model_class: Any
+    make_config: Callable[[PolicySize, Qwen2Tokenizer], Any]
+    make_processor: Callable[[Qwen2Tokenizer], Any]
+
+
+MODELS = {
+    "qwen2_5_vl": TinyModel(Qwen2_5_VLForConditionalGeneration, policy_config, build_processor),
+    "qwen3_vl": TinyModel(Qwen3VLForConditionalGeneration, qwen3_config, qwen3_processor),
 }
 
 

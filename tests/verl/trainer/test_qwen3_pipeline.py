@@ -29,6 +29,7 @@ pytestmark = pytest.mark.timeout(900)  # a training of each kind and an evaluati
 def command(root: Path, *words: object) -> str:
     """Runs `python -m WORDS`; gives what it prints."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DEMO_ROOT": str(root)}
+    env["RAY_ADDRESS"] = "local"  # not a cluster that runs on this machine
     line = [sys.executable, "-m", *map(str, words)]
     result = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=env, timeout=600, check=False)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
