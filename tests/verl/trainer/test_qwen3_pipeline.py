@@ -26,10 +26,9 @@ SIDE, SIZE = 1000, 128
 pytestmark = pytest.mark.timeout(900)  # a training of each kind and an evaluation, each of which starts its workers
 
 
-def command(root: Path, *words: object) -> str:
+def command(root: Path, *words: object, **variables: str) -> str:
     """Runs `python -m WORDS`; gives what it prints."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DEMO_ROOT": str(root)}
-    env["RAY_ADDRESS"] = "local"  # not a cluster that runs on this machine
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DEMO_ROOT": str(root), **variables}
     line = [sys.executable, "-m", *map(str, words)]
     result = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=env, timeout=600, check=False)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
@@ -65,7 +64,7 @@ def test_records_fine_tuning_grpo_and_evaluation(tmp_path: Path) -> None:
     options = [f"data_path={data}", f"model_path={trained}", f"output_path={tmp_path / 'eval'}", "benchmark=revos"]
     options += [f"sam2_config={tracker / 'sam2_tiny.yaml'}", f"sam2_checkpoint={tracker / 'sam2_tiny.pt'}"]
     options += [f"keyframe_resize={SIZE}", "max_response_length=12", "limit=2", "workers=1"]
-    printed = command(tmp_path, "eval.evaluate", *options)
+    printed = command(tmp_path, "eval.evaluate", *options, RAY_ADDRESS="local")  # no cluster of somebody else
     header, found = read_run(tmp_path / "eval")
     assert len(found) == 2 and header["box_side"] == SIDE and f"from 0 to {SIDE}" not in header["prompt"]
     assert "| this run |" in printed
