@@ -17,26 +17,28 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import GenerationConfig
 
 from benchmarks.packing import model_config
+from benchmarks.qwen3_sizes import LANGUAGE, SIDE, qwen3_model_config
 from grpo_reward.reward_score import Breakdown
 from grpo_reward.scorer import PreparedExample, RewardScorer, build_scorer
 from veason.answers import format_answer
 from veason.data.examples import Example, GroundTruth
 from veason.prompts import build_messages
 from veason.toy.corpus import toy_sentences
-from veason.toy.tiny_policy import build_processor
+from veason.toy.tiny_policy import MODELS
 from veason.toy.tiny_tracker import write_tracker
 from veason.toy.tokenizer import train_tokenizer
 from veason.tracking.sam2.compilation import CompileOptions
 from veason.tracking.sam2.loading import RANDOM
 from veason.tracking.sam2.tracker import Sam2Tracker
 from verl.config import Config, load_config, override
+from verl.models.families import load_family
 from verl.protocol import Scorer, Task
 
 TIMES = [0, 7, 14, 21, 28, 35]
-POLICY_GIB = {"tiny": 1, "3b": 8, "7b": 16}  # on the disk
+POLICY_GIB = {"tiny": 1, "3b": 8, "7b": 16, "qwen3_2b": 5, "qwen3_4b": 9, "qwen3_8b": 18}  # on the disk
 GIB = 1 << 30
 
 
@@ -46,8 +48,8 @@ class GRPOJob:
 
     Attributes:
         prompts, rollouts: per step and per prompt; tokens: of every response.
-        side: of a frame, pixels; at 560 a prompt has about 2,650 tokens.
-        size: of the policy: "3b", "7b", or "tiny" for a machine without a GPU.
+        side: of a frame, pixels; at 560 (640 with Qwen3-VL) a prompt has about 2,650 tokens.
+        size: of the policy, one of `POLICY_GIB`; "tiny" is for a machine without a GPU.
         compile_tracker: compile SAM 2, as a real run does: two more minutes at the start, a second less a step.
     """
 
@@ -62,6 +64,11 @@ class GRPOJob:
 TINY = GRPOJob(prompts=2, rollouts=2, tokens=8, side=112, size="tiny")
 
 
+def job_of(size: str) -> GRPOJob:
+    """The job at a size of the policy."""
+    return TINY if size == "tiny" else GRPOJob(size=size, side=SIDE if size in LANGUAGE else GRPOJob.side)
+
+
 def scratch_folder(size: str) -> tempfile.TemporaryDirectory[str]:
     """A temporary folder, in memory where it has room: a disk takes 15 s to write a policy of 3B."""
     memory = Path("/dev/shm")
@@ -72,7 +79,7 @@ def scratch_folder(size: str) -> tempfile.TemporaryDirectory[str]:
 def write_policy(folder: Path, size: str) -> None:
     """A checkpoint of that size with random bf16 weights."""
     tokenizer = train_tokenizer(toy_sentences(seed=0), 1500)
-    config = model_config(size)
+    config = qwen3_model_config(size) if size in LANGUAGE else model_config(size)
     for field, token in (
         ("image", "<|image_pad|>"),
         ("video", "<|video_pad|>"),
@@ -81,13 +88,13 @@ def write_policy(folder: Path, size: str) -> None:
     ):
         setattr(config, f"{field}_token_id", tokenizer.convert_tokens_to_ids(token))
     with torch.device("meta"):
-        model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=torch.bfloat16)
+        model = load_family(config).from_config(torch.bfloat16)
     model.to_empty(device="cpu")
     model.tie_weights()
     fill_randomly(model, config.text_config.initializer_range)
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(folder)
-    processor = build_processor(tokenizer)
+    processor = MODELS[config.model_type].make_processor(tokenizer)
     for part in (processor.image_processor, processor.video_processor):
         # TRL lets vLLM try the largest image that is allowed
         part.size = {"shortest_edge": 56**2, "longest_edge": 1024**2}
@@ -201,6 +208,8 @@ def plain_tracker(sam2_config: str, device: str | torch.device, dtype: torch.dty
 
 def recipe_of(size: str, gpus: int) -> str:
     """The recipe that a job runs by when none is named."""
+    if size in LANGUAGE:
+        return f"grpo_qwen3_vl_{size.removeprefix('qwen3_')}"
     if size == "7b":
         return "video_seg_zero_7b_keyframe_sam_sft_mod"
     return "grpo_3b_140gb" if gpus == 1 else "grpo_3b_two_gpus_140gb"
@@ -217,6 +226,7 @@ def make_config(
     """
     overrides = {
         "data.train_files": "noise",
+        "data.keyframe_resize": job.side,
         "data.rollout_batch_size": job.prompts,
         "data.max_response_length": job.tokens,
         "worker.actor.global_batch_size": job.prompts,

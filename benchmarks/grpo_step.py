@@ -4,6 +4,7 @@
     python -m benchmarks.grpo_step --gpus 1,2                # the same job on one GPU and on two, about 8 minutes
     python -m benchmarks.grpo_step --gpus 1,2,4,8 --weak     # as many prompts on every GPU as one has
     python -m benchmarks.grpo_step --gpus 4,4 --size 7b      # the 7B recipe, twice: the same losses?
+    python -m benchmarks.grpo_step --size qwen3_4b --parts ours   # Qwen3-VL (qwen3_2b, qwen3_4b, qwen3_8b)
     python -m benchmarks.grpo_step --size tiny               # the same code on a CPU
 
 The job is the published recipe: 16 prompts x 8 rollouts, 6 frames of 560 x 560, 512 tokens forced, 3B dimensions, full
@@ -37,7 +38,7 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks.grpo_engine import BenchEngine, open_loop
-from benchmarks.grpo_job import TINY, GRPOJob, make_config, make_task, scratch_folder, write_policy
+from benchmarks.grpo_job import POLICY_GIB, GRPOJob, job_of, make_config, make_task, scratch_folder, write_policy
 from benchmarks.grpo_table import Limits, Run, print_per_gpu, print_scaling, print_table, stage_table
 from benchmarks.grpo_trl import Sizes, measure
 from veason.command_line import HelpFormatter, parse_arguments
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="timed steps of ours, after one that compiles")
     parser.add_argument("--gpus", default="1", help="counts, comma-separated; other than 1: the job alone, on each")
     parser.add_argument("--weak", action="store_true", help="with several counts: the job's prompts on every GPU")
-    parser.add_argument("--size", default="3b", choices=("3b", "7b", "tiny"), help="tiny: a small job, for a CPU")
+    parser.add_argument("--size", default="3b", choices=POLICY_GIB, help="tiny: a small job, for a CPU")
     parser.add_argument("--recipe", help="a file of configs/ without its ending; default: by size and number of GPUs")
     parser.add_argument("--published_prompts", type=int, help="prompts of the published schedule's step; default: all")
     parser.add_argument("--trl_seconds", type=int, default=240, help="after which TRL's process is ended")
@@ -63,7 +64,7 @@ def main() -> None:
     args = parse_arguments(parser)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    job = replace(TINY if args.size == "tiny" else GRPOJob(size=args.size), compile_tracker=args.compile_tracker)
+    job = replace(job_of(args.size), compile_tracker=args.compile_tracker)
     counts = [int(count) for count in args.gpus.split(",")]
     with scratch_folder(job.size) as name:
         folder = Path(name)

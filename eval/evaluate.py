@@ -198,6 +198,7 @@ def make_header(config: EvaluateConfig, split: str, selection: Selection, model:
         "samples": len(selection.indices),
         "left_out": len(selection.left_out),
         "prompt": load_template(config.prompt_template),
+        "box_side": read_model_info(model).box_side,
         "model_sha256": folder_hash(model),
         "sam2_sha256": file_hash(weights) if config.tracker == "sam2" and weights.is_file() else None,
         "versions": {"python": platform.python_version(), **dict(_installed())},

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from grpo_reward.parsing import ParsedResponse
 from grpo_reward.parts import RewardContext
 from grpo_reward.reward_score import DEFAULT_RULE, Breakdown, score_context
 from grpo_reward.rules import Rule, find_rule
-from veason.data.examples import Example
+from veason.data.examples import Example, GroundTruth
 from veason.errors import DataError
 from veason.resolve import nearest
 from veason.tracking import DEFAULT, PACKAGES, build_tracker, check_tracker
@@ -164,9 +165,11 @@ class ParsedGroup:
         truth = example.truth
         if truth is None:
             raise ValueError(f"{example.sample_id} has no truth to score against")
+        box_side = getattr(example, "box_side", None)  # data of one's own may give examples of its own
+        parsed = [scale_boxes(rule.parse(response), box_side, truth) for response in responses]
         contexts = [
-            RewardContext(response, rule.parse(response), truth, None, example.sample_id, example.expression)
-            for response in responses
+            RewardContext(response, each, truth, None, example.sample_id, example.expression)
+            for response, each in zip(responses, parsed)
         ]
         return cls(example, frames, contexts, [rule.box_prompt(context) for context in contexts])
 
@@ -195,6 +198,20 @@ class ParsedGroup:
             context if prompt is None else replace(context, masks=next(tracked))
             for context, prompt in zip(self.contexts, self.prompts, strict=True)
         ]
+
+
+def scale_boxes(parsed: ParsedResponse, box_side: int | None, truth: GroundTruth) -> ParsedResponse:
+    """The response with its boxes in pixels of the true masks.
+
+    Args:
+        box_side: side of the square that the response gives them in; None: pixels of the masks already.
+    """
+    if box_side is None or parsed.boxes is None:
+        return parsed
+    height, width = truth.masks.shape[1:]
+    with np.errstate(over="ignore"):
+        boxes = parsed.boxes * (np.array([width, height, width, height]) / box_side)
+    return replace(parsed, boxes=np.nan_to_num(boxes, nan=np.nan))  # a box too large for a float stays finite
 
 
 def frames_of(example: Example) -> list[np.ndarray]:

@@ -23,17 +23,19 @@ def build_record(
     size: int = 560,
     absent_objects: str = "zero",
     template: str | None = None,
-    decimals: int = 2,
+    decimals: int | None = None,
+    box_side: int | None = None,
 ) -> Record:
     """Builds one record of the published format.
 
     Args:
         thinking: the teacher's reasoning.
-        size: side in pixels of the student's square frames, in which the boxes are given.
+        size: side in pixels of the student's square frames.
         absent_objects: "zero" labels an object that is not visible in the keyframe as [0, 0, 0, 0], as the published
             code does; "drop" omits it.
         template: see `veason.prompts.load_template`.
-        decimals: decimals of the box coordinates.
+        decimals: decimals of the box coordinates; None: 2 for pixels, as published, and 0 for a `box_side`.
+        box_side: side of the square that boxes are given in; None: pixels of the student's frames.
 
     Returns:
         `conversation` (human and gpt turns), `CoT` (the thinking), `solution` (the answer), `frame_ids`,
@@ -41,14 +43,16 @@ def build_record(
         empty list of boxes.
     """
     sample = task.sample
+    if decimals is None:
+        decimals = 2 if box_side is None else 0
     boxes = [
-        [round(side, decimals) for side in masks.scale_box(box, sample.height, sample.width, size)]
+        [round(side, decimals) for side in masks.answer_box(box, sample.height, sample.width, size, box_side)]
         for box in task.keyframe_boxes
         if box is not None or absent_objects == "zero"
     ]
     answer = format_answer(thinking, task.keyframe_time, boxes)
     chain, separator, solution = answer.partition(THINK_END)
-    messages = build_messages(sample.expression, task.times, template, (size, size))
+    messages = build_messages(sample.expression, task.times, template, (size, size), box_side)
     return {
         "sample_id": sample.sample_id,
         "video": sample.video,
@@ -59,6 +63,7 @@ def build_record(
         "height": sample.height,
         "width": sample.width,
         "keyframe_resize": size,
+        "box_side": box_side,
         "frames": list(sample.frames),
         "frame_ids": task.frame_ids,
         "frame_index": task.frame_index,

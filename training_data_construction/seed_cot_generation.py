@@ -113,7 +113,12 @@ def _add_record_options(group: argparse._ArgumentGroup) -> None:
         default="zero",
         help="an object that is not visible in the keyframe: [0,0,0,0], or omitted",
     )
-    add("--box_decimals", type=int, default=2, help="decimals of the box coordinates (%(default)s, as published)")
+    add(
+        "--box_side",
+        type=int,
+        help="boxes are relative to a square of this side (1000 for Qwen3-VL); default: pixels of the student's frames",
+    )
+    add("--box_decimals", type=int, help="of the coordinates; default: 2, as published, and 0 with --box_side")
     add(
         "--llamafactory",
         default=True,
@@ -149,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.request_options,
             args.timeout,
             args.keyframe_resize,
+            args.box_side,
         )
         with Journal(args.output / "journal.jsonl") as journal:
             progress = read_progress(journal.entries, tasks, teacher.size)
@@ -235,7 +241,7 @@ def write_outputs(args: argparse.Namespace, tasks: Sequence[TeacherTask], progre
         state = progress[task.sample.sample_id]
         if state.accepted is not None:
             options = (args.keyframe_resize, args.absent_objects, args.prompt_template, args.box_decimals)
-            records.append(build_record(task, state.accepted, *options))
+            records.append(build_record(task, state.accepted, *options, box_side=args.box_side))
         elif not state.open:
             rejected.append(
                 {

@@ -55,7 +55,7 @@ def read_progress(
     """The state of each task by sample id.
 
     Args:
-        size: side in pixels of the frames in whose coordinates the teacher writes boxes; None if it writes none.
+        size: side of the square that the teacher writes boxes in; None if it writes none.
 
     Raises:
         TeacherError: a journaled answer is about other frames than the task: the settings or the data have changed; or

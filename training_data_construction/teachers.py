@@ -74,7 +74,7 @@ class Teacher(Protocol):
 
     Attributes:
         model: its name in the journal.
-        size: side in pixels of the square frames in whose coordinates it writes boxes; None if it writes none.
+        size: side of the square that it writes boxes in; None if it writes none.
     """
 
     model: str
@@ -194,7 +194,7 @@ class LocalTeacher:
 
     def __init__(self, reasoner: Any):
         self._reasoner = reasoner
-        self.size: int | None = getattr(reasoner, "size", None)
+        self.size: int | None = getattr(reasoner, "box_side", None) or getattr(reasoner, "size", None)
 
     async def answer(self, question: TeacherQuestion) -> Reply:
         """Calls the reasoner; its exceptions end the run."""
@@ -225,12 +225,14 @@ def load_teacher(
     options: dict[str, Any] | None = None,
     timeout: float = 180.0,
     size: int = 560,
+    box_side: int | None = None,
 ) -> OpenAITeacher | LocalTeacher:
     """The teacher of `--teacher`: `openai`, `toy`, or `package.module:name`, a factory that maps the data root to a
     reasoner.
 
     Args:
-        size: side in pixels of the student's square frames, in whose coordinates the toy teacher writes boxes.
+        size: side in pixels of the student's square frames, for the toy teacher.
+        box_side: side of the square that the toy teacher writes boxes in; None: pixels of the student's frames.
 
     Raises:
         TeacherError: no key or no model.
@@ -244,4 +246,4 @@ def load_teacher(
             raise TeacherError("--model is missing: the model's name at the server")
         return OpenAITeacher(model, base_url, key, options, timeout)
     build = resolve(name, {"openai": "", "toy": "veason.toy.teacher:ToyTeacher"}, "--teacher")
-    return LocalTeacher(build(data_root, size=size) if name == "toy" else build(data_root))
+    return LocalTeacher(build(data_root, size=size, box_side=box_side) if name == "toy" else build(data_root))

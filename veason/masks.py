@@ -181,6 +181,14 @@ def scale_box(pixels: Box | None, height: int, width: int, size: int) -> list[fl
     return [left * x + 0.5, top * y + 0.5, right * x + 0.5, bottom * y + 0.5]
 
 
+def answer_box(pixels: Box | None, height: int, width: int, size: int, box_side: int | None = None) -> list[float]:
+    """`scale_box` as an answer gives it: in pixels of the size x size frame, or, with `box_side`, in a square of that
+    side which covers the frame (0 to 1000 for Qwen3-VL).
+    """
+    box = scale_box(pixels, height, width, size)
+    return box if box_side is None else [value * box_side / size for value in box]
+
+
 def resize_nearest(masks: np.ndarray, size: int) -> np.ndarray:
     """Masks [..., H, W] at [..., size, size], as torch.nn.functional.interpolate(mode="nearest") samples them."""
     height, width = masks.shape[-2:]

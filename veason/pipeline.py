@@ -39,10 +39,14 @@ class Segmenter:
         policy: answers questions; needed by `segment` and `segment_all` only.
         tracker: tracks the answers' boxes; see `veason.tracking`.
         sampled_frames: how many evenly spaced frames the policy sees.
-        size: their side in pixels; boxes in an answer are in this square.
+        size: their side in pixels.
         prompt_template: another wording than the default (see `veason.prompts`).
         reading: how answers are read, a name of `veason.answers.READINGS`.
         frame_index: what stands for a frame's time (see `veason.frames.shown_times`).
+
+    Attributes:
+        box_side: side of the square that answers give boxes in, by the policy's `model_info`; None: pixels of the
+            frames that it sees.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Segmenter:
         info = getattr(policy, "model_info", None)
         if info is not None:
             check_side(size, info.pixel_multiple)
+        self.box_side: int | None = None if info is None else info.box_side
         self.sampled_frames, self.size, self.prompt_template = sampled_frames, size, prompt_template
         self.read_answer, self.frame_index = READINGS[reading], frame_index
 
@@ -161,7 +166,7 @@ class Segmenter:
         pictures, shown = [resize_frame(frames[t], self.size) for t in indices], (self.size, self.size)
         times = shown_times(indices, self.frame_index)
         return [
-            Question(name, build_messages(expression, times, self.prompt_template, shown), pictures)
+            Question(name, build_messages(expression, times, self.prompt_template, shown, self.box_side), pictures)
             for name, expression in zip(names or expressions, expressions, strict=True)
         ]
 
@@ -238,8 +243,9 @@ class Segmenter:
         ]
 
     def _scale(self, box: Sequence[float], height: int, width: int) -> Box:
-        """A box of the square that the policy sees, in whole pixels of the video, clipped to it."""
-        ends = ((value * side / self.size, side) for value, side in zip(box, (width, height, width, height)))
+        """A box of an answer in whole pixels of the video, clipped to it."""
+        square = self.box_side or self.size
+        ends = ((value * side / square, side) for value, side in zip(box, (width, height, width, height)))
         x1, y1, x2, y2 = (int(min(max(value + 0.5, 0), side)) for value, side in ends)
         return x1, y1, x2, y2
 

@@ -19,7 +19,7 @@ DEFAULT_TEMPLATE = """\
 These are {count} frames of one video, in order; the time in seconds stands before each frame.
 Find every object that this expression refers to: "{expression}"
 Choose the one frame in which the target is seen best, then give a bounding box for each target object in that frame.
-Boxes are [x1, y1, x2, y2] in pixels of the {width} x {height} frames.
+Boxes are [x1, y1, x2, y2] in {coordinates}.
 If nothing in the video fits the expression, give an empty list of boxes.
 First reason inside <think> </think>, then answer inside <answer> </answer> with one JSON object:
 <think>your reasoning</think><answer>{"keyframe_timestamp": time, "bbox_2d_list": [[x1, y1, x2, y2]]}</answer>"""
@@ -61,24 +61,32 @@ def load_template(template: str | Path | None, reasoning: bool = True) -> str:
 
 
 def build_messages(
-    expression: str, times: Sequence[int], template: str | None = None, size: tuple[int, int] = (560, 560)
+    expression: str,
+    times: Sequence[int],
+    template: str | None = None,
+    size: tuple[int, int] = (560, 560),
+    box_side: int | None = None,
 ) -> list[Message]:
     """The chat of one question: a system turn, then one user turn with each frame after its time and the question last.
 
     Args:
         expression: as in the data set; it is normalized here.
         times: the time of each frame in seconds (its index in the video), in the order of the images.
-        template: text or path, see `load_template`. Placeholders: {expression}, {count}, {width}, {height}; other
-            braces stay as they are.
+        template: text or path, see `load_template`. Placeholders: {expression}, {count}, {coordinates} (what boxes are
+            in, in words), {width} and {height} (of the square or frame that they are in); other braces stay as they
+            are.
         size: height and width of the frames that the policy sees, in pixels.
+        box_side: side of the square that boxes are given in; None: pixels of the frames.
 
     Returns:
         Messages whose images are bare `{"type": "image"}` placeholders, one per time.
     """
-    height, width = size
+    height, width = size if box_side is None else (box_side, box_side)
+    pixels, relative = "pixels of the {width} x {height} frames", "coordinates from 0 to {width}, relative to the frame"
     question = load_template(template)
     for name, value in (
         ("count", len(times)),
+        ("coordinates", pixels if box_side is None else relative),
         ("width", width),
         ("height", height),
         ("expression", clean_expression(expression)),

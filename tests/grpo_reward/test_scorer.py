@@ -65,6 +65,25 @@ def test_a_group_is_its_answers(rule):
     assert [score.failure for score in scores] == [None, "no_answer", None, None]
 
 
+@pytest.mark.parametrize("rule", ["video_match_keyframe_sft_sam_mod", "veason_strict", "no_sam2"])
+def test_boxes_relative_to_a_square_are_scaled_to_the_masks_once(rule):
+    """Parts and tracker see pixels of the masks, here 10 x 10; without boxes nothing changes."""
+    relative = [
+        format_answer("", 3, [[200, 200, 500, 500]]),
+        "nothing",
+        format_answer("", 9, [[200, 200, 500, 900], [0, 0, 100, 100]]),
+        format_answer("", 4, [[100, 100, 200, 200]]),
+    ]
+    scorer = RewardScorer(find_rule(rule), BoxTracker())
+    assert scorer.score(replace(make_example(), box_side=1000), relative) == scorer.score(make_example(), RESPONSES)
+
+
+def test_an_enormous_relative_box_stays_a_number():
+    example = replace(make_example(), box_side=1)
+    (score,) = RewardScorer(find_rule("no_sam2"), None).score(example, [format_answer("", 3, [[0, 0, 1e308, 1e308]])])
+    assert math.isfinite(score.total)
+
+
 class PreparingTracker(BoxTracker):
     """Tracks only frames that it has prepared, unless it could not prepare them."""
 

@@ -50,8 +50,9 @@ class CoTData(KeyframeTrainingData):
     Args:
         root: the benchmark's folder, or the records themselves; then the folder is the one that they were made from.
         meta_file: the records, as a path or relative to the folder; needed when `root` is the folder.
-        keyframe_resize: side in pixels of the square frames; it has to be the one that the records' boxes were made
-            for.
+        keyframe_resize: side in pixels of the square frames.
+        box_side: side of the square that boxes are asked for in; None: pixels of the frames. The records' boxes have to
+            be made for the same.
         exclude, prompt_template, on_bad_sample: as for `KeyframeTrainingData`.
         frame_index: what is shown as a frame's time; the records have to be made for it.
         reasoning: False leaves the reasoning out of the prompt and the responses, an ablation of the paper.
@@ -77,6 +78,7 @@ class CoTData(KeyframeTrainingData):
         benchmark: str | type[Benchmark] = ReVOS,
         frame_index: str = FRAME_INDICES[0],
         reasoning: bool = True,
+        box_side: int | None = None,
     ) -> None:
         folder, path = Path(root), None if meta_file is None else Path(meta_file)
         if folder.is_file():
@@ -84,7 +86,7 @@ class CoTData(KeyframeTrainingData):
         elif path is None:
             raise DataError(f"{folder}: data.meta_file is not set: give the file of chain-of-thought records")
         path = path.absolute() if path.is_file() else folder / path
-        self.records, self.bad_records = records_by_sample(path, keyframe_resize, frame_index)
+        self.records, self.bad_records = records_by_sample(path, keyframe_resize, frame_index, box_side)
         cls = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
         super().__init__(
             folder,
@@ -97,6 +99,7 @@ class CoTData(KeyframeTrainingData):
             benchmark=RecordedReVOS if cls is ReVOS else cls,
             frame_index=frame_index,
             reasoning=reasoning,
+            box_side=box_side,
         )
 
     def _is_chosen(self, sample: VideoSample) -> bool:
@@ -122,13 +125,14 @@ class CoTData(KeyframeTrainingData):
 
 
 def records_by_sample(
-    path: Path, side: int | None = None, frame_index: str | None = None
+    path: Path, side: int | None = None, frame_index: str | None = None, box_side: int | None = None
 ) -> tuple[dict[str, dict[str, Any]], list[Rejected]]:
     """The records of a file by sample id, and those that cannot be used.
 
     Args:
         side: of the square frames in pixels that the records' boxes have to be for; None: any.
         frame_index: what the records' times have to be (`veason.frames.FRAME_INDICES`); None: any.
+        box_side: of the square that boxes have to be relative to; None: pixels of the frames. Checked with `side`.
 
     Raises:
         DataError: the file is missing or broken, or holds no list.
@@ -147,12 +151,8 @@ def records_by_sample(
             shared = [record.get(key) for key in OF_VIDEO]
             if of_video.setdefault(video, shared) != shared:
                 raise DataError(f"{name}: another record of its video has other frames or another size")
-            made_for = record.get("keyframe_resize", side)
-            if side is not None and made_for != side:
-                raise DataError(
-                    f"{name}: the record's boxes are for frames of {shorten(made_for)} pixels, data.keyframe_resize is "
-                    f"{side}"
-                )
+            if side is not None:
+                _check_boxes(record, name, side, box_side)
             times = record.get("frame_index", FRAME_INDICES[0])
             if frame_index is not None and times != frame_index:
                 raise DataError(f"{name}: the record's times are {shorten(times)}, data.frame_index is {frame_index}")
@@ -164,6 +164,15 @@ def records_by_sample(
             found.pop(name, None)
             bad.append(Rejected(printable(name), printable(name.rpartition("/")[0]), f"{path}: {name} has two records"))
     return found, bad
+
+
+def _check_boxes(record: Mapping[str, Any], name: str, side: int, box_side: int | None) -> None:
+    """Check that a record's boxes are for frames of `side` pixels, or relative to `box_side`. Raises DataError."""
+    pixels, relative = record.get("keyframe_resize", side), record.get("box_side")
+    if (relative or pixels) != (box_side or side):
+        made = f"for frames of {shorten(pixels)} pixels" if relative is None else f"relative to {shorten(relative)}"
+        wanted = f"data.keyframe_resize is {side}" + (f" and data.box_side {box_side}" if box_side or relative else "")
+        raise DataError(f"{name}: the record's boxes are {made}, {wanted}")
 
 
 def check_record(record: Mapping[str, Any]) -> None:

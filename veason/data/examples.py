@@ -36,6 +36,7 @@ class Example:
         truth: what the reward compares with; None where nothing is scored.
         response: the target response of supervised fine-tuning; None for reinforcement learning.
         expression: as in the data set; passed to the reward's parts.
+        box_side: side of the square that `messages` ask for boxes in; None: pixels of the true masks.
     """
 
     sample_id: str
@@ -44,3 +45,4 @@ class Example:
     truth: GroundTruth | None
     response: str | None = None
     expression: str = ""
+    box_side: int | None = None

@@ -46,10 +46,8 @@ class KeyframeTrainingData:
         sampled_frames: N of `training_frames`.
         keyframe_resize: side in pixels of the square frames and masks.
         meta_file: annotation file in the folder, or the name of a split; by default the benchmark's `training_source`.
-        include_absent: also show expressions without a target (type 2), with a single [0, 0, 0, 0] box and empty masks
-            in every frame.
-        exclude: sample ids (`video/exp_id`, or `video` for all of a video) or a text file of them, as `veason.audit`
-            writes it.
+        include_absent: also show expressions without a target (type 2): one [0, 0, 0, 0] box, empty masks.
+        exclude: sample ids (`video/exp_id`, or `video` for all of a video) or a file of them, as `veason.audit` writes.
         prompt_template: see `veason.prompts.load_template`.
         on_bad_sample: "raise" ends the run at the first sample that cannot be used. "skip" leaves it out when that can
             be seen at load time, and gives the next good sample in its place later; either way it is counted and named
@@ -57,6 +55,7 @@ class KeyframeTrainingData:
         benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
         frame_index, anchor, reasoning: the paper's ablations: what is shown as a frame's time, the frame that is always
             shown (see `veason.frames`), and whether the default prompt asks for reasoning.
+        box_side: of the square that boxes are asked for in; None: pixels of the frames, in which the truth always is.
 
     Attributes:
         seeded: whether an example depends on its seed.
@@ -85,6 +84,7 @@ class KeyframeTrainingData:
         frame_index: str = FRAME_INDICES[0],
         anchor: str = ANCHORS[0],
         reasoning: bool = True,
+        box_side: int | None = None,
     ) -> None:
         choices = {"on_bad_sample": ("raise", "skip"), "frame_index": FRAME_INDICES, "anchor": ANCHORS}
         for key, given in (("on_bad_sample", on_bad_sample), ("frame_index", frame_index), ("anchor", anchor)):
@@ -92,7 +92,7 @@ class KeyframeTrainingData:
                 raise DataError(f"data.{key} is {given!r}; it can be {' or '.join(choices[key])}")
         self.sampled_frames, self.size, self.on_bad_sample = sampled_frames, keyframe_resize, on_bad_sample
         self.template = load_template(prompt_template, reasoning)
-        self.frame_index, self.anchor, self.reasoning = frame_index, anchor, reasoning
+        self.frame_index, self.anchor, self.reasoning, self.box_side = frame_index, anchor, reasoning, box_side
         self.skipped: dict[str, str] = {}
         excluded = read_exclusions(exclude)
         with gc_paused():
@@ -168,7 +168,7 @@ class KeyframeTrainingData:
                 raise DataError(f"{sample.sample_id}: {error}") from error
             images.append(resize_frame(frame, self.size))
         messages, truth = self._messages(sample, times), self._truth(sample, times)
-        return Example(sample.sample_id, messages, images, truth, expression=sample.expression)
+        return Example(sample.sample_id, messages, images, truth, None, sample.expression, self.box_side)
 
     def _truth(self, sample: VideoSample, times: list[int]) -> GroundTruth:
         tracks = self.benchmark.checked_tracks(sample, times)
@@ -191,7 +191,7 @@ class KeyframeTrainingData:
 
     def _messages(self, sample: VideoSample, times: list[int]) -> list[Message]:
         shown = shown_times(times, self.frame_index)
-        return build_messages(sample.expression, shown, self.template, (self.size, self.size))
+        return build_messages(sample.expression, shown, self.template, (self.size, self.size), self.box_side)
 
     def _is_chosen(self, sample: VideoSample) -> bool:
         """Whether a sample of the split belongs to this data; a subclass may leave some out."""

@@ -27,7 +27,7 @@ from veason.toy.facts import ObjectFacts, scene_facts
 from veason.toy.noisy_teacher import noisy_query
 from veason.toy.render import draw_frames, draw_masks, object_crops, scene_batch, to_pixels
 from veason.toy.scene import HEIGHT, WIDTH, random_scene
-from veason.toy.teacher import reasoning
+from veason.toy.teacher import reasoning, rounded_box
 from veason.toy.video import JPEG_QUALITY
 
 LONGEST_EXPRESSION = "the shapes that are in view all the time"  # bounds the prompt length before a video is rendered
@@ -47,6 +47,7 @@ class OnlineToyData:
         frames: mean frames of a video, varied by up to a fifth.
         absent_ratio: share of videos with an expression whose target is absent.
         noise_ratio: share of reasoning expressions that the noisy teacher answers wrongly (`veason.toy.noisy_teacher`).
+        box_side: side of the square that boxes are asked for and answered in; None: pixels of the frames.
     """
 
     seeded: ClassVar[bool] = False  # `messages_and_sizes` does not depend on the seed
@@ -62,11 +63,12 @@ class OnlineToyData:
         frames: int = 20,
         absent_ratio: float = 0.0,
         noise_ratio: float = 0.0,
+        box_side: int | None = None,
     ) -> None:
         self.sampled_frames, self.size, self.examples = sampled_frames, keyframe_resize, examples
         self.still_ratio, self.frames = still_ratio, frames
         self.absent_ratio, self.noise_ratio = absent_ratio, noise_ratio
-        self.template = load_template(prompt_template)
+        self.template, self.box_side = load_template(prompt_template), box_side
 
     def __len__(self) -> int:
         return self.examples
@@ -84,21 +86,24 @@ class OnlineToyData:
         facts, query, times, keyframe = video.facts, video.query, video.times, video.keyframe
         answered = noisy_query(query, facts, keyframe, random.Random(~seed), self.noise_ratio)
         boxes = [self._boxes(query, facts, time) for time in times]
-        answer_boxes = [[round(side) for side in box] for box in self._boxes(answered, facts, keyframe)]
-        answer = format_answer(reasoning(facts, answered, keyframe, self.size), keyframe, answer_boxes)
+        shown = [box for k in answered.targets if (box := facts[k].boxes[keyframe])]
+        answer_boxes = [rounded_box(box, self.size, self.box_side) for box in shown]
+        text = reasoning(facts, answered, keyframe, self.size, self.box_side)
+        answer = format_answer(text, keyframe, answer_boxes)
         images = [resize_frame(_through_jpeg(frame), self.size) for frame in video.shown_frames]
         absent = scale_box(None, HEIGHT, WIDTH, self.size)
         truth = GroundTruth(
             times, [found or [absent] for found in boxes], resize_nearest(video.target_masks, self.size)
         )
-        return Example(self.sample_id(index), self._messages(query.text, times), images, truth, answer)
+        messages = self._messages(query.text, times)
+        return Example(self.sample_id(index), messages, images, truth, answer, box_side=self.box_side)
 
     def _boxes(self, query: Query, facts: list[ObjectFacts], time: int) -> list[list[float]]:
         """Boxes of the visible targets in pixels of the resized frame."""
         return [scale_box(box, HEIGHT, WIDTH, self.size) for k in query.targets if (box := facts[k].boxes[time])]
 
     def _messages(self, expression: str, times: range | list[int]) -> list[Message]:
-        return build_messages(expression, times, self.template, (self.size, self.size))
+        return build_messages(expression, times, self.template, (self.size, self.size), self.box_side)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from veason.data.base import VideoSample
 from veason.errors import DataError
-from veason.masks import Box, scale_box
+from veason.masks import Box, answer_box
 from veason.toy.expressions import DIRECTION_PHRASES, Query, listing, seconds
 from veason.toy.facts import ObjectFacts
 from veason.toy.scene import HEIGHT, WIDTH
@@ -23,14 +23,15 @@ class ToyTeacher:
 
     Args:
         data_root: a folder that `veason.toy.world` wrote (ReVOS or ReasonVOS), with its `scenes.json`.
-        size: side in pixels of the student's square frames, in whose coordinates boxes are written.
+        size: side in pixels of the student's square frames.
+        box_side: side of the square that boxes are written in; None: pixels of the student's frames.
 
     Raises:
         DataError: the folder has no `scenes.json`.
     """
 
-    def __init__(self, data_root: str | Path, size: int) -> None:
-        self.size = size
+    def __init__(self, data_root: str | Path, size: int, box_side: int | None = None) -> None:
+        self.size, self.box_side = size, box_side
         self.path = Path(data_root) / "scenes.json"
         if not self.path.is_file():
             raise DataError(f"the toy teacher needs {self.path}, which `python -m veason.toy.world` writes")
@@ -53,19 +54,21 @@ class ToyTeacher:
         expression = next(asked, None)
         if expression is None or not 0 <= keyframe < len(sample.frames):
             raise DataError(f"{self.path} knows no {sample.sample_id} with a frame {keyframe}")
-        return reasoning([ObjectFacts(**fact) for fact in video["objects"]], Query(**expression), keyframe, self.size)
+        facts = [ObjectFacts(**fact) for fact in video["objects"]]
+        return reasoning(facts, Query(**expression), keyframe, self.size, self.box_side)
 
 
-def reasoning(facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int) -> str:
+def reasoning(facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int, box_side: int | None = None) -> str:
     """Three lines, `Step 1: ...` to `Step 3: ...`: the events, the keyframe, and the locations with the target.
 
     Args:
         size: side in pixels of the student's square frames.
+        box_side: see `ToyTeacher`.
     """
     steps = (
         describe_video(facts),
         explain_keyframe(facts, query, keyframe),
-        locate_targets(facts, query, keyframe, size),
+        locate_targets(facts, query, keyframe, size, box_side),
     )
     return "\n".join(f"Step {number}: {text}" for number, text in enumerate(steps, start=1))
 
@@ -116,11 +119,13 @@ def amount(visible_ratio: float) -> str:
     return "all" if visible_ratio >= 0.95 else "most" if visible_ratio >= 0.6 else "a part"
 
 
-def locate_targets(facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int) -> str:
+def locate_targets(
+    facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int, box_side: int | None = None
+) -> str:
     """Step 3: every visible object of the keyframe from left to right with its box, and which one is the target.
 
-    The boxes, in pixels of a size x size frame, are those of the answer: a policy first learns to detect objects one by
-    one, and then to select from its own list.
+    The boxes are those of the answer: a policy first learns to detect objects one by one, and then to select from its
+    own list.
     """
     if not query.targets:
         return "Nothing fits the description, so no object is to be located."
@@ -129,13 +134,13 @@ def locate_targets(facts: Sequence[ObjectFacts], query: Query, keyframe: int, si
     if not targets:
         return f"At {seconds(keyframe)} no target is in view, so none is to be located."
     seen = sorted(boxes, key=lambda k: boxes[k][0])
-    locations = ", ".join(f"the {facts[k].name} {_rounded_box(boxes[k], size)}" for k in seen)
+    locations = ", ".join(f"the {facts[k].name} {rounded_box(boxes[k], size, box_side)}" for k in seen)
     return f"At {seconds(keyframe)} from left to right: {locations}. The target is {' and '.join(targets)}."
 
 
-def _rounded_box(box: Box, size: int) -> list[int]:
-    """The box in pixels of a size x size frame, rounded as in the answer."""
-    return [round(side) for side in scale_box(box, HEIGHT, WIDTH, size)]
+def rounded_box(box: Box, size: int, box_side: int | None = None) -> list[int]:
+    """A box of the scene as an answer gives it (`veason.masks.answer_box`), in whole numbers."""
+    return [round(side) for side in answer_box(box, HEIGHT, WIDTH, size, box_side)]
 
 
 def _sentence(text: str) -> str:

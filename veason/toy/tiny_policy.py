@@ -1,12 +1,13 @@
-"""Writes a tiny Qwen2.5-VL checkpoint with random weights that transformers and vLLM load unchanged.
+"""Writes a tiny Qwen2.5-VL (or Qwen3-VL) checkpoint with random weights that transformers and vLLM load unchanged.
 
     python -m veason.toy.tiny_policy --output policy --seed 0
     python -m veason.toy.tiny_policy --output policy --hidden_size 256 --layers 6 --vision_hidden_size 192
+    python -m veason.toy.tiny_policy --output policy --model_type qwen3_vl
 
-It differs from Qwen2.5-VL-3B only in numbers of config.json: model classes, windowed vision blocks, special tokens and
-files are the same. For training from random weights, `--rope_theta 1000 --rope_sections 2 4 26` gives image columns the
-high rotary frequencies (with the published sections they get the lowest ones only), and `--initializer_range 0.06` is
-about 1 / sqrt(hidden_size).
+It differs from Qwen2.5-VL-3B (Qwen3-VL-4B) only in numbers of config.json: model classes, windowed vision blocks,
+special tokens and files are the same. For training from random weights, `--rope_theta 1000 --rope_sections 2 4 26`
+gives image columns the high rotary frequencies of Qwen2.5-VL (with the published sections they get the lowest ones
+only), and `--initializer_range 0.06` is about 1 / sqrt(hidden_size).
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from transformers import (
@@ -26,11 +29,13 @@ from transformers import (
     Qwen2Tokenizer,
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3VLForConditionalGeneration,
 )
 from transformers.utils.logging import disable_progress_bar
 
 from veason.command_line import HelpFormatter, parse_arguments
 from veason.toy.corpus import toy_sentences
+from veason.toy.tiny_qwen3_vl import qwen3_config, qwen3_processor
 from veason.toy.tokenizer import train_tokenizer
 
 PATCH_SIZE, MERGE_SIZE, TEMPORAL_PATCH = 14, 2, 2
@@ -158,18 +163,33 @@ def build_processor(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLProcessor:
     )
 
 
+class TinyModel(NamedTuple):
+    """How a tiny checkpoint of one model type is made."""
+
+    model_class: Any
+    make_config: Callable[[PolicySize, Qwen2Tokenizer], Any]
+    make_processor: Callable[[Qwen2Tokenizer], Any]
+
+
+MODELS = {
+    "qwen2_5_vl": TinyModel(Qwen2_5_VLForConditionalGeneration, policy_config, build_processor),
+    "qwen3_vl": TinyModel(Qwen3VLForConditionalGeneration, qwen3_config, qwen3_processor),
+}
+
+
 def write_policy(
-    output: str | Path, size: PolicySize | None = None, seed: int = 0
-) -> Qwen2_5_VLForConditionalGeneration:
+    output: str | Path, size: PolicySize | None = None, seed: int = 0, model_type: str = "qwen2_5_vl"
+) -> Any:
     """Writes config, tokenizer, processor, generation config and fp32 safetensors to `output`; returns the model."""
     size = size or PolicySize()
+    model_class, make_config, make_processor = MODELS[model_type]
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(toy_sentences(seed=0), size.vocab_size)
-    config = policy_config(size, tokenizer)
+    config = make_config(size, tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen2_5_VLForConditionalGeneration(config)
+        model = model_class(config)
     stop = [tokenizer.get_vocab()[text] for text in ("<|im_end|>", "<|endoftext|>")]
     model.generation_config = GenerationConfig(
         bos_token_id=stop[1],
@@ -182,7 +202,7 @@ def write_policy(
     )
     disable_progress_bar()  # of one file
     model.save_pretrained(output)
-    build_processor(tokenizer).save_pretrained(output)
+    make_processor(tokenizer).save_pretrained(output)
     return model
 
 
@@ -190,6 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--output", required=True, help="checkpoint folder")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
+    parser.add_argument("--model_type", choices=MODELS, default="qwen2_5_vl", help="the model family")
     for field in dataclasses.fields(PolicySize):
         text = f"{field.name} of the policy, see PolicySize"
         if isinstance(field.default, bool):
@@ -201,8 +222,9 @@ def main() -> None:
         else:
             parser.add_argument(f"--{field.name}", default=field.default, type=type(field.default), help=text)
     options = vars(parse_arguments(parser))
-    output, seed = options.pop("output"), options.pop("seed")
-    model = write_policy(output, PolicySize(**options | {"rope_sections": tuple(options["rope_sections"])}), seed)
+    output, seed, model_type = options.pop("output"), options.pop("seed"), options.pop("model_type")
+    size = PolicySize(**options | {"rope_sections": tuple(options["rope_sections"])})
+    model = write_policy(output, size, seed, model_type)
     count = sum(weight.numel() for weight in model.parameters())
     print(json.dumps({"output": str(output), "parameters": count, "megabytes_fp32": round(count * 4e-6, 2)}))
 

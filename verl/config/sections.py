@@ -24,6 +24,7 @@ class DataConfig:
     anchor: str = "largest"  # the frame that is always shown: one of the five with the largest target; first: fixed
     reasoning: bool = True  # false: neither prompt nor responses have any (with compute_score: no_reasoning)
     keyframe_resize: int = 560  # side of the square frame that the model sees, in pixels
+    box_side: int | None = None  # boxes are relative to a square of this side; null: as the checkpoint writes them
     max_pixels: int = 12845056  # upper bound of the image processor's smart resizing
     min_pixels: int = 3136  # lower bound of it
     max_prompt_length: int = 7100  # tokens; a longer prompt is refused by name when the data is loaded

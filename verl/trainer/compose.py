@@ -99,9 +99,31 @@ def adopt_settings(config: Config) -> Config:
     return override(config, {"data.prompt_template": settings.prompt_template}) if template is None else config
 
 
+def adopt_box_side(config: Config, may_change: bool) -> Config:
+    """A copy whose `data.box_side` is the checkpoint's where it is not set.
+
+    Args:
+        may_change: whether a training may give boxes in another square than the one before it; fine-tuning may.
+
+    Raises:
+        ConfigError: it is set, and an earlier training has taught the checkpoint another one.
+    """
+    from veason.model_info import read_model_info
+
+    path, given, side = config.worker.actor.model.model_path or "", config.data.box_side, config.data.keyframe_resize
+    info = read_model_info(path)
+    if given is None:
+        return override(config, {"data.box_side": info.box_side})
+    if info.trained and not may_change and given != (info.box_side or side):
+        own = "pixels of the frames" if info.box_side is None else f"a square of {info.box_side}"
+        raise ConfigError(
+            f"data.box_side={given}, but {path}/veason.json says that its boxes are in {own}; leave it out"
+        )
+    return config
+
+
 def settings_to_write(config: Config) -> dict[str, Any]:
     """The content of veason.json for the checkpoints of this run."""
-    from veason.model_info import read_model_info
     from veason.prompts import load_template
     from veason.settings import read_settings, settings_of_training
 
@@ -112,6 +134,6 @@ def settings_to_write(config: Config) -> dict[str, Any]:
         load_template(data.prompt_template, data.reasoning),
         data.keyframe_resize,
         data.frame_index,
-        read_model_info(path).box_side,
+        data.box_side,
         tracker,
     ).to_json()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verl.config import Config, ConfigError, help_text, load_config, override, read_groups, wants_help
-from verl.trainer.compose import adopt_settings, check_frames, check_reward, compose, settings_to_write
+from verl.trainer.compose import adopt_box_side, adopt_settings, check_frames, check_reward, compose, settings_to_write
 from verl.trainer.restarts import DIED, SUPERVISED, supervise
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _run_loop(config: Config, loop: type[Loop], packages: Mapping[str, str], gen
     from verl.trainer.run_folder import RunFolder
 
     given = config.worker.actor.model  # with a hub name, which each host looks up in its own cache
-    config = adopt_settings(resolve_on_machine(config, packages))
+    config = adopt_box_side(adopt_settings(resolve_on_machine(config, packages)), may_change=loop.trains_on_targets)
     check_frames(config)
     task = replace(compose(config, generates), checkpoint_files={"veason.json": settings_to_write(config)})
     prompts = open_prompts(config, task, held_out, loop.trains_on_targets)

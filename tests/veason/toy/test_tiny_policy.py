@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from transformers import (
+    AutoProcessor,
+    AutoTokenizer,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
+)
 
 from veason.toy.tiny_policy import PolicySize, policy_config, rope_sections, write_policy
 
@@ -119,3 +124,24 @@ def test_vision_mixes_windows_and_full_attention_and_rows_are_padded(folder):
 def test_impossible_sizes_are_named(sizes, named):
     with pytest.raises(ValueError, match=named):
         PolicySize(**sizes)
+
+
+def test_a_qwen3_vl_is_as_small_and_answers_too(tmp_path):
+    write_policy(tmp_path, PolicySize(vision_depth=3), seed=0, model_type="qwen3_vl")
+    model, report = Qwen3VLForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert model.config.vision_config.deepstack_visual_indexes == [0, 1]
+    assert model.config.text_config.head_dim == 64  # wider than hidden_size / heads, as in the 4B model
+    assert model.config.text_config.rope_parameters["mrope_section"] == [12, 10, 10]
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, 96, 3), dtype=np.uint8))
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": [{"type": "image"}]}], tokenize=False, add_generation_prompt=True
+    )
+    inputs = processor(text=[text], images=[picture], return_tensors="pt")
+    assert inputs["image_grid_thw"].tolist() == [[1, 8, 6]]  # not enlarged
+    with torch.no_grad():
+        out = model.generate(**inputs, max_new_tokens=2, min_new_tokens=2, do_sample=False)
+    assert out.shape[1] == inputs["input_ids"].shape[1] + 2
+    with pytest.raises(ValueError, match="rope_sections"):
+        write_policy(tmp_path, PolicySize(rope_sections=(2, 4, 10)), model_type="qwen3_vl")

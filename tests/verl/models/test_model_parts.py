@@ -254,7 +254,7 @@ def test_checkpoint_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         load_policy(tmp_path / "nothing")
     (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
-    with pytest.raises(ValueError, match="no model family for model_type 'qwen2'; known: qwen2_5_vl"):
+    with pytest.raises(ValueError, match="no model family for model_type 'qwen2'; known: qwen2_5_vl, qwen3_vl"):
         load_policy(tmp_path)
 
 

@@ -13,13 +13,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers import Qwen3VLConfig
 
 from veason.errors import DataError
 from veason.prompts import DEFAULT_TEMPLATE
 from verl.config import Config, ConfigError, load_config, override
+from verl.config.checks import check_config
 from verl.protocol import Task
 from verl.trainer import sft
 from verl.trainer.main import (
+    adopt_box_side,
     adopt_settings,
     check_frames,
     check_reward,
@@ -228,3 +231,27 @@ def test_another_tracker_takes_the_place_of_sam2_in_the_published_recipe(monkeyp
     assert check_reward(load_config([PUBLISHED, own])) == {}
     with pytest.raises(ConfigError, match=r"worker\.reward\.tracker_options\.speed is unknown"):
         check_reward(load_config([PUBLISHED, own, "worker.reward.tracker_options.speed=2"]))
+
+
+def test_boxes_are_asked_for_as_the_checkpoint_writes_them(config: Config, tmp_path: Path) -> None:
+    assert adopt_box_side(config, may_change=False).data.box_side is None  # Qwen2.5-VL: pixels
+    folder = tmp_path / "qwen3"
+    Qwen3VLConfig().save_pretrained(folder)
+    config = override(config, {"worker.actor.model.model_path": str(folder)})
+    assert adopt_box_side(config, may_change=False).data.box_side == 1000
+    pixels = override(config, {"data.box_side": config.data.keyframe_resize})
+    assert adopt_box_side(pixels, may_change=False) == pixels  # nothing but its pre-training says otherwise
+    (folder / "veason.json").write_text('{"box_side": 1000}')
+    with pytest.raises(
+        ConfigError, match=r"data\.box_side=560, but .*veason\.json says that its boxes are in a square"
+    ):
+        adopt_box_side(pixels, may_change=False)
+    assert adopt_box_side(pixels, may_change=True) == pixels  # fine-tuning teaches it anew
+    (folder / "veason.json").write_text('{"box_side": 1000, "keyframe_resize": 448}')
+    written = settings_to_write(pixels)
+    assert (written["box_side"], written["keyframe_resize"]) == (560, pixels.data.keyframe_resize)
+    (folder / "veason.json").write_text('{"box_side": null}')
+    assert adopt_box_side(pixels, may_change=False) == pixels  # the same square
+    assert adopt_box_side(config, may_change=False).data.box_side is None
+    with pytest.raises(ConfigError, match=r"data\.box_side=0 is below 1"):
+        check_config(override(config, {"data.box_side": 0}))

@@ -17,6 +17,16 @@ def policy_folder(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(scope="session")
+def qwen3_folder(tmp_path_factory):
+    """A tiny Qwen3-VL checkpoint whose tower has two deepstack levels."""
+    from veason.toy.tiny_policy import PolicySize, write_policy
+
+    folder = tmp_path_factory.mktemp("qwen3")
+    write_policy(folder, PolicySize(layers=3, vision_depth=3), seed=0, model_type="qwen3_vl")
+    return str(folder)
+
+
 @pytest.fixture(scope="module")
 def lone_rank():
     """This process as the only rank of a group over gloo, as a worker of its own."""

@@ -73,14 +73,17 @@ def on_ranks(count, configs, output):
     return torch.load(output)
 
 
-def test_two_ranks_give_the_same_update_and_uneven_batches_do_not_hang(policy_folder, whole, tmp_path):
+def test_two_ranks_give_the_same_update_and_uneven_batches_do_not_hang(policy_folder, qwen3_folder, whole, tmp_path):
     gathered = FSDPConfig(enable_full_shard=False)
     configs = [
         config(policy_folder),
         *(config(policy_folder, fsdp=fsdp, max_tokens_per_micro_batch=250) for fsdp in (FSDPConfig(), gathered)),
+        config(qwen3_folder, max_tokens_per_micro_batch=250),
     ]
-    for result in on_ranks(2, configs, tmp_path / "out.pt"):
+    *results, qwen3 = on_ranks(2, configs, tmp_path / "out.pt")
+    for result in results:
         assert_same(whole, result)
+    assert_same(updated(config(qwen3_folder)), qwen3)
 
 
 def test_unsharded_frozen_weights_give_the_same_update(policy_folder, tmp_path):

@@ -9,9 +9,11 @@ import pytest
 import ray
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, Qwen3VLForConditionalGeneration
 
 from tests.verl.workers import toy_task
 from tests.verl.workers.toy_task import ToyData, make_scorer
+from veason.model_info import ModelInfo, read_model_info
 from verl.config import Config, override
 from verl.protocol import GroupAdvantages, GroupRequest, Task
 from verl.single_controller import WorkerError
@@ -141,8 +143,6 @@ def test_what_the_task_wants_beside_the_weights_is_written_with_every_checkpoint
 
 
 def test_a_checkpoint_loads_with_transformers(run, policy_folder):
-    from transformers import AutoModelForImageTextToText
-
     folder = run["folder"] / "end/actor/huggingface"
     model, report = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
     start = AutoModelForImageTextToText.from_pretrained(policy_folder)
@@ -173,6 +173,27 @@ def test_tensor_parallel_engine_with_lora_and_a_scorer_that_fails(policy_folder)
             match="rank 1 failed in `collect_scores`: RuntimeError: toy/9: its responses could not be scored: OSError",
         ):
             engine.collect_scores([100, 101])
+
+
+def test_qwen3_vl_in_a_tensor_parallel_engine_goes_on_to_the_bit(qwen3_folder, tmp_path):
+    """Full weights over two ranks, in one engine of two: steps, a checkpoint, and a run that goes on from it."""
+    config = override(toy_config(qwen3_folder), {"worker.rollout.tensor_parallel_size": 2})
+    task = Task(ToyData, scorer=make_scorer, checkpoint_files={"veason.json": {"box_side": 1000}})
+    with RayEngine(config, task) as engine:
+        first = step(engine, 0)
+        engine.save(str(tmp_path / "middle"))
+        second = step(engine, 1)
+    with RayEngine(config, task) as engine:
+        engine.load(str(tmp_path / "middle"))
+        again = step(engine, 1)
+    assert max(metrics["rollout/log_prob_gap"] for _, metrics in (first, second)) < 1e-4
+    assert second[1]["actor/kl"] > 1e-7
+    assert [group.responses for group in second[0]] == [group.responses for group in again[0]]
+    assert second[1] == again[1]
+    saved = tmp_path / "middle/actor/huggingface"
+    assert read_model_info(saved) == ModelInfo("qwen3_vl", 32, 1000, trained=True)
+    model, report = AutoModelForImageTextToText.from_pretrained(saved, output_loading_info=True)
+    assert type(model) is Qwen3VLForConditionalGeneration and not any(report[key] for key in report)
 
 
 def test_fine_tuning_needs_no_rollout_engine(policy_folder):

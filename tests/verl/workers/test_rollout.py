@@ -87,7 +87,8 @@ def engine_main(_, folder, port, plain):
         head = policy.model.lm_head.weight
         for sign, token in zip((1, -1, 1, -1, 1), forbidden):
             head[token] = sign * 30 * head[forbidden[0]]
-        policy.model.model.visual.merger.mlp[0].weight.mul_(2)  # so that stale image features would show
+        for weight in policy.model.model.visual.merger.parameters():  # so that stale image features would show
+            weight.mul_(2)
     engine.load_weights(merged_weights(policy.model))
     engine.wake_kv_cache()
     drawn, best = generated(engine, prompt, Sampling(8, 1.0, 7), Sampling(1, 0.0, 7))
@@ -97,12 +98,18 @@ def engine_main(_, folder, port, plain):
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("plain", [False, True], ids=["reload", "recorded"])
-def test_forbidden_tokens_seeds_and_new_weights(policy_folder, plain):
+@pytest.mark.parametrize(
+    ("checkpoint", "plain"),
+    [("policy_folder", False), ("policy_folder", True), ("qwen3_folder", True)],
+    ids=["reload", "recorded", "qwen3_vl"],
+)
+def test_forbidden_tokens_seeds_and_new_weights(request, checkpoint, plain):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.start_processes(engine_main, args=(policy_folder, port, plain), nprocs=1, start_method="spawn")
+    mp.start_processes(
+        engine_main, args=(request.getfixturevalue(checkpoint), port, plain), nprocs=1, start_method="spawn"
+    )
 
 
 def test_an_engine_on_a_shared_gpu_measures_and_frees_nothing():
