@@ -1,6 +1,7 @@
 """One GRPO step, 3B by default: stage by stage, and against the published schedule, bare vLLM, TRL, and more GPUs.
 
-    python -m benchmarks.grpo_step                           # one GPU of 80 GB, about 10 minutes; prints the table
+    python -m benchmarks.grpo_step                           # one GPU, about 10 minutes; prints the table
+    python -m benchmarks.grpo_step --parts ours --record new.json   # then: python -m benchmarks.compare new.json
     python -m benchmarks.grpo_step --gpus 1,2                # the same job on one GPU and on two, about 8 minutes
     python -m benchmarks.grpo_step --gpus 1,2,4,8 --weak     # as many prompts on every GPU as one has
     python -m benchmarks.grpo_step --gpus 4,4 --size 7b      # the 7B recipe, twice: the same losses?
@@ -31,19 +32,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 
+from benchmarks.compare import record, write_runs
 from benchmarks.grpo_engine import BenchEngine, open_loop
-from benchmarks.grpo_job import POLICY_GIB, GRPOJob, job_of, make_config, make_task, scratch_folder, write_policy
+from benchmarks.grpo_job import POLICY_GIB, TIMES, GRPOJob, job_of, make_config, make_task, scratch_folder, write_policy
 from benchmarks.grpo_table import Limits, Run, print_per_gpu, print_scaling, print_table, stage_table
 from benchmarks.grpo_trl import Sizes, measure
 from veason.command_line import HelpFormatter, parse_arguments
 from verl.config import override
 from verl.metric_types import Metrics, Peak
+from verl.trainer.baselines import Baseline
 from verl.trainer.grpo import GRPO
 
 START = time.perf_counter()
@@ -60,6 +67,7 @@ def main() -> None:
     parser.add_argument("--published_prompts", type=int, help="prompts of the published schedule's step; default: all")
     parser.add_argument("--trl_seconds", type=int, default=240, help="after which TRL's process is ended")
     parser.add_argument("--compile_tracker", action="store_true", help="two minutes at the start, a second less a step")
+    parser.add_argument("--record", type=Path, help="file for the runs, which benchmarks.compare reads")
     parser.add_argument("overrides", nargs="*", help="key=value, over the recipe's")
     args = parse_arguments(parser)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -71,14 +79,13 @@ def main() -> None:
         since = time.perf_counter()
         write_policy(folder / "policy", job.size)
         log(f"policy written in {time.perf_counter() - since:.0f} s")
-        if counts == [1]:
-            one_gpu(job, folder, args)
-        else:
-            several_gpus(job, folder, counts, args)
+        runs = one_gpu(job, folder, args) if counts == [1] else several_gpus(job, folder, counts, args)
+    if args.record:
+        write_runs(args.record, runs)
 
 
-def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> None:
-    """Every part on one GPU, then the table."""
+def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Baseline]:
+    """Every part on one GPU, then the table; returns the run of ours."""
     parts = args.parts.split(",")
     if "ours" not in parts and {"bare", "per_gpu", "published"} & set(parts):
         raise SystemExit("--parts: bare, per_gpu and published are compared with ours, name it too")
@@ -89,6 +96,7 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> None:
     with BenchEngine(config, task) as engine:
         loop, device = open_loop(config, task, engine, folder / "log"), engine.device_name
         found: dict[str, Metrics] = {}
+        recorded: list[Baseline] = []
         if "ours" in parts:
             found["ours"] = ours(loop, engine, args.steps, "bare" in parts)
             if "bare" in parts:
@@ -96,6 +104,7 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> None:
                 seconds = step(loop, "a step without SAM 2")["seconds/rollout/generate"]
                 log(f"generation with no SAM 2 beside it {seconds:.2f} s")
                 engine.configure("ours", job.rollouts, job.tokens)
+            recorded.append(as_baseline(job, loop, device, found["ours"]))
             stage_table("ours", found["ours"], limits_of(loop, engine))
             print_table(found, device)
         if "per_gpu" in parts:
@@ -118,6 +127,7 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> None:
         found["trl"], about = measure(folder / "policy", sizes, args.trl_seconds, vllm=job.size != "tiny")
         log(f"the small job: ours {found['small']['seconds/step']:.2f} s; TRL: {about}")
         print_table(found, device)
+    return recorded
 
 
 def ours(loop: GRPO, engine: BenchEngine, steps: int, bare: bool) -> Metrics:
@@ -180,9 +190,10 @@ def mean(rows: list[Metrics]) -> Metrics:
     return {name: reduction([row[name] for row in rows]) for name, reduction in reductions.items()}
 
 
-def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> None:
+def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> list[Baseline]:
     """The job on each count of GPUs, same responses: one tensor-parallel group, or each with its own batch."""
     runs: list[Run] = []
+    recorded: list[Baseline] = []
     device = ""
     for number, count in enumerate(counts):
         whole = replace(job, prompts=job.prompts * count) if args.weak else job
@@ -197,8 +208,25 @@ def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argpar
             del timed["rollout/log_prob_gap"]  # vLLM wrote other responses
             stage_table(f"{count} GPUs, {whole.prompts} prompts", timed, limits_of(loop, engine))
             device = engine.device_name
+            recorded.append(as_baseline(whole, loop, device, timed))
         runs.append(Run(count, whole.prompts, steps))
     print_scaling(runs, device)
+    return recorded
+
+
+def as_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> Baseline:
+    """A measured run as benchmarks/baselines/ holds it."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ray"))
+    about: dict[str, str | int] = {
+        "model": job.size,
+        "device": device,
+        "prompt_tokens": loop.prompts.lengths(loop.prompts.order.request(0)),
+        "frames": len(TIMES),
+        "frame_side": job.side,
+        "date": f"{date.today()}",
+        "source": f"python -m benchmarks.grpo_step {shlex.join(sys.argv[1:])}, {packages}",
+    }
+    return record(loop.config, metrics, about)
 
 
 def limits_of(loop: GRPO, engine: BenchEngine) -> Limits:

@@ -26,6 +26,8 @@ BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 SAM2_GIB = 1.4  # hiera-large beside a 3B policy on one H100 (docs/performance.md)
 ACTIVATIONS_GIB = 14.6  # of an update of 14,000 tokens at width 2048, the peak less what is resident (same page)
 ACTIVATION_TOKENS, ACTIVATION_WIDTH = 14_000, 2048
+# What the same pass takes more where no language layer, or no block of the vision tower, recomputes (same page).
+LANGUAGE_GIB, VISION_GIB = 40.0, 25.7
 STORED_RATIO = 2.8  # without gradient checkpointing: SFT of 3B, 48 GiB for 16,384 tokens (same page)
 TARGET_TOKENS = 256  # of a chain of thought with its boxes
 FIXED_DECODING = 0.42  # share of generation that does not shrink with the sequences (docs/scaling.md, 16 to 2 prompts)
@@ -162,8 +164,12 @@ def activation_bytes(config: Config, size: ModelSize, work: Work) -> float | Non
     if size.label is None:
         return None
     share = _micro_batch(config, work) / ACTIVATION_TOKENS * size.width / ACTIVATION_WIDTH
-    stored = 1.0 if config.worker.actor.model.enable_gradient_checkpointing else STORED_RATIO
-    return ACTIVATIONS_GIB * GIB * share * stored
+    model = config.worker.actor.model
+    if not model.enable_gradient_checkpointing:
+        return ACTIVATIONS_GIB * GIB * share * STORED_RATIO
+    kept = LANGUAGE_GIB * (1 - model.gradient_checkpointing_language)
+    kept += VISION_GIB * (1 - model.gradient_checkpointing_vision)
+    return (ACTIVATIONS_GIB + kept) * GIB * share
 
 
 def _micro_batch(config: Config, work: Work) -> float:
