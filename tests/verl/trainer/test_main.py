@@ -5,6 +5,7 @@ taken.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,12 @@ import pytest
 
 from verl.config import Config, ConfigError, load_config, override
 from verl.protocol import Task
+from verl.single_controller import ClusterError, WorkerError
 from verl.trainer import sft
 from verl.trainer.main import check_frames, check_reward, compose, prepare_environment, run
 from verl.trainer.plan import make_plan
 from verl.trainer.prompt_data import check_validation, open_prompts
+from verl.trainer.stop import Stopped
 
 GRPO, SFT = "verl.trainer.main", "verl.trainer.sft"
 ROOT = Path(__file__).parents[3]
@@ -190,3 +193,46 @@ def test_another_tracker_takes_the_place_of_sam2_in_the_published_recipe(monkeyp
     assert check_reward(load_config([PUBLISHED, own])) == {}
     with pytest.raises(ConfigError, match=r"worker\.reward\.tracker_options\.speed is unknown"):
         check_reward(load_config([PUBLISHED, own, "worker.reward.tracker_options.speed=2"]))
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "lines"),
+    [
+        (
+            WorkerError("rank 0 died in `update`", died=True),
+            75,
+            [
+                "error: rank 0 died in `update`",
+                "resume by: python -m ending 'trainer.experiment_name=a b' trainer.resume=auto",
+            ],
+        ),
+        (WorkerError("rank 0 failed in `update`: OSError"), 1, ["error: rank 0 failed in `update`: OSError"]),
+        (ClusterError("no Ray cluster runs here"), 1, ["error: no Ray cluster runs here"]),
+        (Stopped(signal.SIGTERM, "step 3 is saved"), 143, ["SIGTERM: step 3 is saved"]),
+        (KeyboardInterrupt(), 130, ["SIGINT: ended before the first step"]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_however_a_run_ends_it_says_so_and_how_to_go_on(
+    ends: BaseException,
+    status: int,
+    lines: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def train(_: Config) -> None:
+        raise ends
+
+    monkeypatch.setitem(sys.modules, "ending", SimpleNamespace(train=train))
+    assert run(["trainer.experiment_name=a b"], "ending") == status
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_restarts_are_led_by_a_process_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("verl.trainer.main.supervise", lambda *given: seen.append(given) or 7)
+    monkeypatch.setitem(sys.modules, "ending", SimpleNamespace(train=lambda _: None))
+    assert run(["trainer.max_restarts=2"], "ending") == 7
+    assert seen == [([sys.executable, "-m", "ending", "trainer.max_restarts=2"], 2)]
+    monkeypatch.setenv("VERL_SUPERVISED", "1")
+    assert run(["trainer.max_restarts=2"], "ending") == 0 and len(seen) == 1
