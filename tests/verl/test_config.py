@@ -276,6 +276,10 @@ def test_a_wrong_type_is_named(text: str, named: str) -> None:
             ["data.rollout_batch_size=15"],
             ["data.rollout_batch_size=15", "worker.actor.global_batch_size=16", "nearest: 15"],
         ),
+        (
+            ["trainer.nnodes=2", "trainer.n_gpus_per_node=3", "worker.rollout.tensor_parallel_size=2"],
+            ["worker.rollout.tensor_parallel_size=2", "parts of two hosts", "n_gpus_per_node=3", "nearest: 1"],
+        ),
         (["trainer.n_gpus_per_node=3"], ["worker.rollout.tensor_parallel_size=2", "3 workers", "nearest: 1"]),
         (["worker.actor.fsdp.fsdp_size=3"], ["worker.actor.fsdp.fsdp_size=3", "2 workers", "nearest: 2"]),
         (["trainer.n_gpus_per_node=6"], ["worker.actor.global_batch_size=16", "6 workers", "nearest: 18"]),

@@ -131,6 +131,11 @@ def _check_batches(config: Config) -> None:
     if workers % size:
         near = _nearest_divisor(workers, size)
         raise ConfigError(f"worker.rollout.tensor_parallel_size={size} does not divide {shown}; nearest: {near}")
+    hosted = trainer.n_gpus_per_node
+    if trainer.nnodes > 1 and hosted % size and size % hosted:
+        near = _nearest_divisor(hosted, size)
+        group = f"worker.rollout.tensor_parallel_size={size} gives groups that lie on parts of two hosts"
+        raise ConfigError(f"{group}, of trainer.n_gpus_per_node={hosted} workers each; nearest: {near}")
     for key in ("worker.actor.fsdp.fsdp_size", "worker.ref.fsdp.fsdp_size"):
         size = value_of(config, key)
         if size != -1 and (size < 1 or workers % size):

@@ -89,8 +89,10 @@ def _refusal(address: str, error: Exception) -> str:
     if mode := os.environ.get("RAY_AUTH_MODE"):
         token = os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"
         what += f" RAY_AUTH_MODE={mode}: both sides need the same token (RAY_AUTH_TOKEN or {token})"
-    elif "auth" in str(error).lower():
-        what += " It asks for a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+    elif address != "local":
+        what += (
+            " A cluster that asks for a token needs RAY_AUTH_MODE=token and ~/.ray/auth_token or RAY_AUTH_TOKEN_PATH"
+        )
     return f"{what} ({type(error).__name__}: {first})"
 
 

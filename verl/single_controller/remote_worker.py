@@ -13,6 +13,7 @@ import ray
 from verl.process_output import redirect_output, route_library_loggers
 from verl.single_controller.cluster import network_environment
 from verl.single_controller.shared_counts import publish_counts
+from verl.single_controller.watch_head import watch_head
 
 COUNTS_PERIOD = 1.0  # seconds between two looks at a worker's counts
 
@@ -40,9 +41,22 @@ class RemoteWorker:
         self.redirected = True
 
     def create(
-        self, worker_class: type, env: dict[str, str], args: tuple, kwargs: dict[str, Any], counts: str | None = None
+        self,
+        worker_class: type,
+        env: dict[str, str],
+        args: tuple,
+        kwargs: dict[str, Any],
+        counts: str | None = None,
+        watches: bool = False,
     ) -> None:
-        """Makes the worker; the counts of its method `counts` are published under the key `counts`."""
+        """Makes the worker.
+
+        Args:
+            counts: the key under which the counts of its method `counts` are published.
+            watches: it ends if the head of the cluster is out of reach.
+        """
+        if watches:
+            watch_head(ray.get_runtime_context().gcs_address)
         os.environ.update(env | network_environment(ray.util.get_node_ip_address()))
         self.worker = worker_class(*args, **kwargs)
         if getattr(self, "redirected", False):

@@ -113,7 +113,7 @@ class WorkerGroup:
             self._collect(
                 "create",
                 [
-                    actor.create.remote(worker_class, env, args, kwargs, counts)
+                    actor.create.remote(worker_class, env, args, kwargs, counts, spec.nodes > 1)
                     for actor, env, counts in zip(self._actors, ranks, self._counts)
                 ],
             )
@@ -257,8 +257,9 @@ class WorkerGroup:
             name = type(cause).__name__
             return WorkerError(f"rank {rank} failed in `{what}`: {name}: {cause}", trace, name)
         name = type(error).__name__
-        first, _, details = str(error).partition("\n")
-        trace = self._last_words([rank]) + (f"{details.rstrip()}\n" if details else "")
+        lines = str(error).splitlines()
+        first = next((line for line in lines if " died because " in line), lines[0] if lines else name)
+        trace = self._last_words([rank]) + ("\n".join([*lines, ""]) if len(lines) > 1 else "")
         return WorkerError(f"rank {rank} died in `{what}`: {name}: {first}", trace, name, died=True)
 
     def _last_words(self, ranks: Sequence[int]) -> str:

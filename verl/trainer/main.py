@@ -182,7 +182,9 @@ def run(overrides: Sequence[str], program: str) -> int:
         _refuse(error)
         if not error.died:
             return 1
-        print(f"resume by: python -m {program} {shlex.join(overrides)} trainer.resume=auto", file=sys.stderr)
+        resume = "trainer.resume=auto"
+        again = shlex.join(overrides if resume in overrides else [*overrides, resume])
+        print(f"resume by: python -m {program} {again}", file=sys.stderr)
         return DIED
     except expected as error:
         return _refuse(error)

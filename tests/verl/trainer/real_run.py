@@ -36,9 +36,10 @@ class RealRun:
         program: SFT or GRPO.
         toy: folder of the toy world and the policy (the fixture `toy`).
         folder: of the run.
+        prefix: a command that starts another one.
     """
 
-    def __init__(self, program: str, toy: Path, folder: Path, *more: str) -> None:
+    def __init__(self, program: str, toy: Path, folder: Path, *more: str, prefix: Sequence[str] = ()) -> None:
         paths = [f"worker.actor.model.model_path={toy / 'policy'}", f"trainer.save_checkpoint_path={folder}"]
         env = os.environ | {
             "OMP_NUM_THREADS": "1",
@@ -46,7 +47,7 @@ class RealRun:
             "DEMO_ROOT": str(toy),
             "RAY_memory_monitor_refresh_ms": "0",
         }
-        command = [sys.executable, "-m", *shlex.split(program), *paths, *more]
+        command = [*prefix, sys.executable, "-m", *shlex.split(program), *paths, *more]
         self.folder, self.output = folder, Path(f"{folder}.txt")
         with self.output.open("w") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT, env=env)

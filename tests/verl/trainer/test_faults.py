@@ -35,9 +35,10 @@ def whole(request: pytest.FixtureRequest, toy: Path, tmp_path_factory: pytest.Te
     with RealRun(PROGRAMS[request.param], toy, folder, "trainer.max_steps=8") as run:
         run.wait_for("step 1/8")
         start = time.monotonic()
+        run.wait_for("step 8/8")
+        taken = time.monotonic() - start
         assert run.process.wait(600) == 0, run.text
         steps = run.steps()
-    taken = time.monotonic() - start
     return {"name": request.param, "steps": steps, "weights": weights(folder, 8), "seconds": taken, "toy": toy}
 
 
@@ -90,7 +91,7 @@ def test_a_killed_process_and_the_run_goes_on_by_itself(
     with RealRun(PROGRAMS[whole["name"]], whole["toy"], tmp_path / "run", *options) as run:
         run.wait_for("step 1/8")
         time.sleep(wait)
-        if run.process.poll() is not None:
+        if "step 8/8" in run.text:
             pytest.skip("the run was faster than the one before")
         at = run.text.count("\nstep ")
         run.find(kind).kill()
@@ -114,7 +115,7 @@ def test_without_restarts_a_kill_names_its_cause_and_how_to_resume(
         run.wait_for("step 3/8")
         run.find(kind).kill()
         status = run.process.wait(LIMIT)
-        assert run.left(30) == []
+        assert run.left(LIMIT) == []  # Ray's agents notice last
         if kind == "driver":
             assert status == -signal.SIGKILL  # nobody is left to say so
         else:

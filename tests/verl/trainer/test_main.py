@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from veason.prompts import DEFAULT_TEMPLATE
 from verl.config import Config, ConfigError, load_config, override
 from verl.config.checks import check_config
 from verl.protocol import Task
+from verl.single_controller import ClusterError, WorkerError
 from verl.trainer import sft
 from verl.trainer.main import (
     adopt_box_side,
@@ -33,6 +35,7 @@ from verl.trainer.main import (
 )
 from verl.trainer.plan import make_plan
 from verl.trainer.prompt_data import check_validation, open_prompts
+from verl.trainer.stop import Stopped
 
 GRPO, SFT = "verl.trainer.main", "verl.trainer.sft"
 ROOT = Path(__file__).parents[3]
@@ -255,3 +258,46 @@ def test_boxes_are_asked_for_as_the_checkpoint_writes_them(config: Config, tmp_p
     assert adopt_box_side(config, may_change=False).data.box_side is None
     with pytest.raises(ConfigError, match=r"data\.box_side=0 is below 1"):
         check_config(override(config, {"data.box_side": 0}))
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "lines"),
+    [
+        (
+            WorkerError("rank 0 died in `update`", died=True),
+            75,
+            [
+                "error: rank 0 died in `update`",
+                "resume by: python -m ending 'trainer.experiment_name=a b' trainer.resume=auto",
+            ],
+        ),
+        (WorkerError("rank 0 failed in `update`: OSError"), 1, ["error: rank 0 failed in `update`: OSError"]),
+        (ClusterError("no Ray cluster runs here"), 1, ["error: no Ray cluster runs here"]),
+        (Stopped(signal.SIGTERM, "step 3 is saved"), 143, ["SIGTERM: step 3 is saved"]),
+        (KeyboardInterrupt(), 130, ["SIGINT: ended before the first step"]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_however_a_run_ends_it_says_so_and_how_to_go_on(
+    ends: BaseException,
+    status: int,
+    lines: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def train(_: Config) -> None:
+        raise ends
+
+    monkeypatch.setitem(sys.modules, "ending", SimpleNamespace(train=train))
+    assert run(["trainer.experiment_name=a b"], "ending") == status
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_restarts_are_led_by_a_process_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("verl.trainer.main.supervise", lambda *given: seen.append(given) or 7)
+    monkeypatch.setitem(sys.modules, "ending", SimpleNamespace(train=lambda _: None))
+    assert run(["trainer.max_restarts=2"], "ending") == 7
+    assert seen == [([sys.executable, "-m", "ending", "trainer.max_restarts=2"], 2)]
+    monkeypatch.setenv("VERL_SUPERVISED", "1")
+    assert run(["trainer.max_restarts=2"], "ending") == 0 and len(seen) == 1

@@ -2,44 +2,47 @@
 in memory.
 """
 
+import os
+import socket
+
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing as mp
 
 from tests.verl.workers.toy_task import ToyData, make_scorer
 from verl.config import Config, override
 from verl.protocol import GroupAdvantages, GroupRequest, Task
+from verl.workers.sharded_state import local_part
 from verl.workers.worker import Worker
 
 pytestmark = pytest.mark.gpu
 
 
-@pytest.fixture
-def one_gpu(monkeypatch):
-    for name, value in {
-        "RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29511",
-    }.items():
-        monkeypatch.setenv(name, value)
-    yield
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.usefixtures("one_gpu")
+@pytest.mark.parametrize("lora", [0, 8], ids=["full", "lora"])
 @pytest.mark.parametrize("checkpoint", ["policy_folder", "qwen3_folder"])
-def test_five_steps_with_everything_offloaded(request, checkpoint, tmp_path):
+def test_five_steps_with_everything_offloaded(request, checkpoint, lora, tmp_path):
+    """In a process each: vLLM's pools of memory are of one engine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.start_processes(
+        steps_main, args=(request.getfixturevalue(checkpoint), tmp_path, port, lora), nprocs=1, start_method="spawn"
+    )
+
+
+def steps_main(_, folder, tmp_path, port, lora):
     """The engine sleeps between the steps. Qwen3-VL's deepstack buffers have to be zeros when it wakes up: what its
     memory held before is added to every token without an image.
     """
-    folder = request.getfixturevalue(checkpoint)
+    addresses = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"} | addresses
     changes = {
         "trainer.device": "cuda",
         "data.max_response_length": 48,
         "worker.actor.model.model_path": folder,
         "worker.actor.model.tokenizer_path": folder,
+        "worker.actor.model.lora_rank": lora,
         "worker.actor.optim.lr": 1e-3,
         "worker.actor.max_tokens_per_micro_batch": 2000,
         "worker.actor.fsdp.mp_param_dtype": "fp32",
@@ -91,5 +94,7 @@ def test_five_steps_with_everything_offloaded(request, checkpoint, tmp_path):
     worker.load(str(tmp_path))
     worker.actor.reload()
     assert all(
-        torch.equal(one.to_local(), other.to_local()) for one, other in zip(before, worker.actor.policy.parameters())
+        torch.equal(local_part(one), local_part(other))
+        for one, other in zip(before, worker.actor.policy.parameters(), strict=True)
     )
+    torch.distributed.destroy_process_group()

@@ -128,3 +128,30 @@ def test_ruined_weights_are_not_saved(actor_config, tmp_path):
     processor = PromptBuilder(actor_config.model.model_path).processor
     with pytest.raises(ValueError, match="not finite: the weights are ruined"):
         save_weights(actor.policy, processor, tmp_path, actor.device, SaveOptions())
+
+
+def test_a_merged_model_keeps_changes_that_bf16_weights_would_lose(policy_folder, tmp_path):
+    from safetensors.torch import load_file
+
+    from verl.models.lora import lora_layers
+    from verl.workers.checkpoint import save_weights
+    from verl.workers.prompts import PromptBuilder
+
+    model = ModelConfig(model_path=policy_folder, lora_rank=64, lora_alpha=128.0)
+    actor_config = config(policy_folder, model=model, fsdp=FSDPConfig(torch_dtype="bf16"))
+    actor = Actor(actor_config, ROLLOUT, init_device_mesh("cpu", (1,)))
+    layers = lora_layers(actor.policy.model)
+    for layer in layers.values():
+        torch.nn.init.constant_(layer.lora_B["default"].weight, 1e-5)  # one step of Adam
+    save_weights(actor.policy, PromptBuilder(policy_folder).processor, tmp_path, actor.device, SaveOptions())
+    saved, names = load_file(tmp_path / "huggingface/model.safetensors"), actor.policy.family.checkpoint_names()
+    for name, layer in layers.items():
+        base, down, up = (
+            getattr(weight, "full_tensor", lambda weight=weight: weight)().detach().float()
+            for weight in (layer.base_layer.weight, layer.lora_A["default"].weight, layer.lora_B["default"].weight)
+        )
+        wanted, merged = layer.scaling * up @ down, saved[names[f"{name}.weight"]]
+        assert layer.base_layer.weight.dtype == torch.bfloat16 and merged.dtype == torch.float32
+        assert (((merged - base) * wanted).sum() / (wanted * wanted).sum()).item() == pytest.approx(1.0, abs=1e-3)
+        rounded = (base + wanted).bfloat16().float() - base
+        assert ((rounded * wanted).sum() / (wanted * wanted).sum()).item() < 0.5

@@ -1,9 +1,11 @@
 """What waits on the host comes back to the bit; the memory plan adds up."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from verl.workers.memory import GIB, memory_plan
+from verl.workers.memory import GIB, MemoryShortage, explain_shortage, memory_plan
 from verl.workers.offload import CPUOffloader
 
 
@@ -47,3 +49,34 @@ def test_the_plan_names_what_is_resident_when():
         "64.00",
         "76.00",
     ]  # nothing leaves
+
+
+@pytest.mark.parametrize(
+    ("phase", "keys"),
+    [
+        ("rollout", ("worker.rollout.gpu_memory_utilization", "worker.actor.offload.param_offload")),
+        ("update", ("worker.actor.max_tokens_per_micro_batch", "enable_gradient_checkpointing", "optimizer_offload")),
+        ("reference", ("micro_batch_size_per_device_for_experience", "worker.ref.offload.param_offload")),
+        ("evaluation", ("worker.actor.max_tokens_per_micro_batch",)),
+    ],
+)
+def test_out_of_memory_names_the_phase_and_the_keys_to_change(phase, keys):
+    with pytest.raises(MemoryShortage) as caught, explain_shortage(phase):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+    text = str(caught.value)
+    assert f"out of memory in the phase {phase}: " in text and all(key in text for key in keys) and "\n" not in text
+    assert text.endswith("(CUDA out of memory. Tried to allocate 2.00 GiB.)")
+
+
+def test_out_of_memory_ends_the_run_with_the_memory_plan():
+    from verl.single_controller import WorkerError
+    from verl.workers.engine import RayEngine
+
+    engine = object.__new__(RayEngine)
+    engine._memory_plan, engine.workers = ["memory on each GPU", "weights 5.75"], SimpleNamespace(stop=lambda: None)
+    with pytest.raises(WorkerError) as caught, engine:
+        raise WorkerError("rank 0 failed in `update`", "Traceback", "MemoryShortage")
+    assert caught.value.trace == "memory on each GPU\nweights 5.75\n"
+    with pytest.raises(WorkerError) as caught, engine:
+        raise WorkerError("rank 0 failed in `update`", "Traceback", "ValueError")
+    assert caught.value.trace == "Traceback"
