@@ -158,13 +158,17 @@ def build_processor(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLProcessor:
 
 
 def write_policy(
-    output: str | Path, size: PolicySize | None = None, seed: int = 0
+    output: str | Path, size: PolicySize | None = None, seed: int = 0, tokenizer: Qwen2Tokenizer | None = None
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """Writes config, tokenizer, processor, generation config and fp32 safetensors to `output`; returns the model."""
+    """Writes config, tokenizer, processor, generation config and fp32 safetensors to `output`; returns the model.
+
+    Args:
+        tokenizer: by default one that is trained on the toy world's sentences.
+    """
     size = size or PolicySize()
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(toy_sentences(seed=0), size.vocab_size)
+    tokenizer = tokenizer or train_tokenizer(toy_sentences(seed=0), size.vocab_size)
     config = policy_config(size, tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
