@@ -13,6 +13,7 @@ the disk or a GPU does wrong does.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import sys
 import time
@@ -135,7 +136,9 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
         RuntimeError: a worker died, or could not start (weights that do not fit, no memory).
     """
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, configure_logging=False)
+        # a cluster that runs here by chance is not joined unless asked for
+        address = os.environ.get("RAY_ADDRESS", "local")
+        ray.init(address=address, include_dashboard=False if address == "local" else None, configure_logging=False)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if gpus and (config.workers or 1) > gpus:
         raise ConfigError(f"workers={config.workers}, but there are {gpus} GPUs: one worker has one")

@@ -34,7 +34,7 @@ from training_data_construction.expression_prompts import (
     read_expressions,
 )
 from training_data_construction.journal import Journal, JournalError
-from training_data_construction.seed_cot_generation import STATUS_OPEN, collect
+from training_data_construction.seed_cot_generation import STATUS_OPEN, collect, reopen_rejected
 from training_data_construction.teacher_options import add_teacher_options
 from training_data_construction.teacher_progress import Progress, read_progress
 from training_data_construction.teacher_tasks import TEACHER_FRAMES, TeacherTask, draw_pictures, plan_tasks
@@ -102,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         with Journal(folder / "journal.jsonl") as journal:
             progress = read_progress(journal.entries, tasks, teacher.size)
+            if args.retry_rejected:
+                reopen_rejected(journal, progress)
             collector = Collector(
                 teacher=teacher,
                 journal=journal,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -13,6 +15,7 @@ from PIL import Image
 from tests.data_mutations.frame_mutations import BAD_PICTURES
 from tests.data_mutations.mutation import HARMLESS, Change, Mutation, edit_json, put, replace_bytes
 
+VISA = ("valid/mask_dict.pkl",)
 REASONVOS, DAVIS = ("meta_expressions.json",), ("meta_expressions/valid/meta_expressions.json",)
 VICAS, VICAS_SPLIT = ("annotations/v0.1/000012.json",), ("splits/v0.1/val.json",)
 REMOVE = object()
@@ -108,6 +111,53 @@ def davis() -> Iterator[Mutation]:
     yield Mutation("refdavis17_exp_id_text", edit_json(DAVIS, rename), "refdavis17", affected=frozenset({"v/0"}))
 
 
+class Harmful:
+    """Makes a folder when it is unpickled by somebody who runs what he reads."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("harmed",)
+
+
+def visa() -> Iterator[Mutation]:
+    """Ref-DAVIS17 with VISA's mask_dict.pkl: number of an expression -> its masks."""
+
+    def edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[bytes], bytes]:
+        def changed(raw: bytes) -> bytes:
+            tracks = pickle.loads(raw)
+            return pickle.dumps(tracks if (other := change(tracks)) is None else other)
+
+        return changed
+
+    def set_first(value: Any) -> Callable[[bytes], bytes]:
+        return edit(lambda tracks: {**tracks, "0": value})
+
+    whole: dict[str, Callable[[bytes], bytes]] = {
+        "cut": lambda raw: raw[:-20],
+        "empty": lambda raw: b"",
+        "json": lambda raw: b"{}",
+        "list": edit(lambda tracks: list(tracks.values())),
+        "harmful": set_first(Harmful()),
+        "recursive": lambda raw: b"]\x94h\x00a.",
+    }
+    for name, change in whole.items():
+        yield Mutation(f"visa_pickle_{name}", replace_bytes(VISA, change), "visa")
+    for what in ("nothing", "fifo", "loop", "folder"):
+        yield Mutation(f"visa_pickle_is_{what}", put(VISA, what), "visa")
+    tracks: dict[str, Callable[[bytes], bytes]] = {
+        "missing": edit(lambda tracks: {key: track for key, track in tracks.items() if key != "0"}),
+        "null": set_first(None),
+        "number": set_first(3),
+        "short": edit(lambda tracks: {**tracks, "0": tracks["0"][:-1]}),
+        "long": edit(lambda tracks: {**tracks, "0": [*tracks["0"], None]}),
+        "of_texts": edit(lambda tracks: {**tracks, "0": ["a"] * len(tracks["0"])}),
+        "of_another_size": edit(lambda tracks: {**tracks, "0": [{"size": [4, 4], "counts": b"0@"}] * len(tracks["0"])}),
+        "cut": edit(lambda tracks: {**tracks, "0": [rle and {**rle, "counts": b"1"} for rle in tracks["0"]]}),
+    }
+    for name, change in tracks.items():
+        affected = frozenset({"v1/0"})
+        yield Mutation(f"visa_track_{name}", replace_bytes(VISA, change), "visa", affected=affected)
+
+
 def mevis() -> Iterator[Mutation]:
     meta = ("valid_u/meta_expressions.json",)
     expression = ("videos", "v", "expressions", "0")
@@ -183,5 +233,6 @@ def mutations() -> Iterator[Mutation]:
     yield from png_masks()
     yield from reasonvos()
     yield from davis()
+    yield from visa()
     yield from mevis()
     yield from vicas()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.official_folders import visa_davis17
 from tests.veason import small_benchmarks
 from tests.veason.small_revos import write_revos
 from training_data_construction.cot_records import build_record
@@ -16,6 +17,9 @@ def write_set(layout: str, folder: Path) -> Path:
     """Write a layout's small set below `folder`; returns its root."""
     if layout == "revos":
         return write_revos(folder)
+    if layout == "visa":
+        visa_davis17(folder / "DAVIS17")
+        return folder / "DAVIS17"
     if layout == "cot":
         root = write_revos(folder)
         tasks, _ = plan_tasks(open_training_split("revos", root, "train"), seed=0, sampled_frames=4)

@@ -16,7 +16,7 @@ from tests.data_mutations.catalogue import CATALOGUE
 from tests.data_mutations.judge import complaints
 from tests.data_mutations.runner import Report, run_mutation
 
-LAYOUTS = ("revos", "reasonvos", "refdavis17", "mevis", "vicas", "cot")
+LAYOUTS = ("revos", "reasonvos", "refdavis17", "mevis", "vicas", "visa", "cot")
 
 
 @pytest.fixture(scope="module")

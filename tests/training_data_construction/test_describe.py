@@ -89,6 +89,10 @@ def test_an_answer_that_fails_the_checks_is_asked_again_and_then_rejected(import
     rejected = json.loads((imported / "describe" / "rejected.json").read_text())
     assert sorted(each["sample_id"] for each in rejected) == ["a/1", "a/2", "b/1", "b/2"]
     assert all(not each["expressions"] for each in read_set(imported).values())
+    server.misbehave = answer
+    assert describe(imported, server) == 0 and len(server.questions) == 12  # what was rejected stays so
+    assert describe(imported, server, "--retry_rejected") == 0
+    assert len(server.questions) == 16 and all(each["expressions"] for each in read_set(imported).values())
 
 
 def test_the_budget_holds_over_runs_and_the_next_run_continues(imported, server):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -17,6 +18,8 @@ from training_data_construction.llamafactory_export import export_llamafactory
 from training_data_construction.teacher_tasks import plan_tasks
 from veason.data.revos import ReVOS
 from veason.prompts import build_messages
+
+RECIPE = "configs/llamafactory_qwen2_5vl_lora_sft.yaml"
 
 pytest.importorskip("llamafactory", reason="LLaMA-Factory is not installed", exc_type=ImportError)
 
@@ -33,7 +36,7 @@ def rows(revos, tmp_path_factory):
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_tokenizer
 
-    with open("configs/llamafactory_qwen2_5vl_lora_sft.yaml", encoding="utf-8") as file:
+    with open(RECIPE, encoding="utf-8") as file:
         config = yaml.safe_load(file)
     config |= {
         "model_name_or_path": str(folder / "policy"),
@@ -64,3 +67,25 @@ def test_its_tokens_are_those_of_our_prompt_and_answer(rows):
         answer = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
         assert prompt == list(expected)
         assert tokenizer.decode(answer).strip() == record["conversation"][1]["value"] + "<|im_end|>"
+
+
+@pytest.mark.timeout(600)
+def test_two_steps_and_the_export_by_the_documented_commands(rows, tmp_path):
+    """The data set is used as it was written; the commands are those at the head of the recipe."""
+    records, *_ = rows
+    exported = Path(rows[1][0]["images"][0]).parents[3]
+    header = Path(RECIPE).read_text(encoding="utf-8").partition("###")[0].replace("#", "").replace("\\\n", " ")
+    train, export = (line.split() for line in header.splitlines() if line.strip().startswith("llamafactory-cli"))
+    own = {
+        "ReVOS/cot/llamafactory": str(exported),
+        "checkpoints/sft": str(tmp_path / "sft"),
+        "checkpoints/sft_merged": str(tmp_path / "merged"),
+        "Qwen/Qwen2.5-VL-3B-Instruct": str(exported / "policy"),
+        "llamafactory-cli": "llamafactory.cli",
+    }
+    small = "max_steps=2 bf16=false use_cpu=true preprocessing_num_workers=1 dataloader_num_workers=0 plot_loss=false"
+    for command in ([*train, f"model_name_or_path={exported / 'policy'}", *small.split()], export):
+        words = ["=".join(own.get(part, part) for part in word.split("=")) for word in command]
+        done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert len(records) >= 2 and any((tmp_path / "merged").glob("*.safetensors"))

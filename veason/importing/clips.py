@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from veason.errors import DataError
+from veason.names import natural_key
 from veason.video import PICTURES
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ogv", ".wmv", ".gif")
@@ -99,7 +100,7 @@ def find_clips(folder: Path, first_frame: int = 0, leave_out: Sequence[Path] = (
             for path in paths
             if path.suffix.lower() in VIDEOS
         ]
-        if pictures := sorted((path for path in paths if path.suffix.lower() in PICTURES), key=natural_key):
+        if pictures := sorted((path for path in paths if path.suffix.lower() in PICTURES), key=by_name):
             name = here.relative_to(folder).as_posix() if here != folder else folder.resolve().name
             clips.append(Clip(name, here, tuple(pictures)))
         for clip in clips:
@@ -111,10 +112,9 @@ def find_clips(folder: Path, first_frame: int = 0, leave_out: Sequence[Path] = (
     return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
 
 
-def natural_key(name: str | Path) -> list[tuple[int, int, str]]:
-    """Sorts frame 9 before frame 10."""
-    words = re.split(r"(\d+)", str(name))
-    return [(1, int(word), word) if word.isdigit() else (0, 0, word) for word in words]
+def by_name(path: Path) -> Any:
+    """Sorts the files of one folder in natural order."""
+    return natural_key(path.name)
 
 
 def read_stamps(path: Path) -> tuple[list[int], float]:

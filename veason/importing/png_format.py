@@ -14,9 +14,10 @@ import numpy as np
 
 from veason import masks
 from veason.errors import DataError
-from veason.importing.clips import Clip, find_clips, natural_key
+from veason.importing.clips import Clip, by_name, find_clips
 from veason.importing.pixels import read_numbers
 from veason.importing.source import Expression, SourceObject, SourceVideo
+from veason.names import natural_key
 
 VOID = 255
 FRAMES, MASKS = ("JPEGImages", "videos", "frames"), ("Annotations", "masks")
@@ -90,7 +91,7 @@ def _mask_folders(annotated: Path) -> set[str]:
 def _frames_of(clip: Clip, folder: Path) -> dict[int, Path]:
     """Position -> PNG."""
     found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir(), key=natural_key):
+    for path in sorted(folder.iterdir(), key=by_name):
         if path.suffix.lower() != ".png" or path.name.startswith("."):
             continue
         position = clip.frame(path.stem)

@@ -178,14 +178,22 @@ MODELS = {
 
 
 def write_policy(
-    output: str | Path, size: PolicySize | None = None, seed: int = 0, model_type: str = "qwen2_5_vl"
+    output: str | Path,
+    size: PolicySize | None = None,
+    seed: int = 0,
+    model_type: str = "qwen2_5_vl",
+    tokenizer: Qwen2Tokenizer | None = None,
 ) -> Any:
-    """Writes config, tokenizer, processor, generation config and fp32 safetensors to `output`; returns the model."""
+    """Writes config, tokenizer, processor, generation config and fp32 safetensors to `output`; returns the model.
+
+    Args:
+        tokenizer: by default one that is trained on the toy world's sentences.
+    """
     size = size or PolicySize()
     model_class, make_config, make_processor = MODELS[model_type]
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(toy_sentences(seed=0), size.vocab_size)
+    tokenizer = tokenizer or train_tokenizer(toy_sentences(seed=0), size.vocab_size)
     config = make_config(size, tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

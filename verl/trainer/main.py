@@ -142,6 +142,8 @@ def plan(config: Config, sources: Mapping[str, str], program: str, expected: tup
         resolve(reward.tracker, TRACKERS, "worker.reward.tracker")
         checks += [lambda _: check_packages({"vllm": "rollout"}), lambda config: check_packages(check_reward(config))]
     held_out = config.sft.val_ratio if fine_tuning else 0.0
+    if Path(config.worker.actor.model.model_path or "").is_dir():
+        config = adopt_settings(config)  # its wording decides the length of prompts
     task = compose(config, generates)
     return show_plan(Program(program, config, task, checks, generates, held_out, fine_tuning, expected), sources)
 
