@@ -1,9 +1,16 @@
 """Finds what a metric is in `verl.metric_table`, and writes docs/metrics.md from there.
 
-python -m verl.metric_info > docs/metrics.md
+    python -m verl.metric_info
+    python -m verl.metric_info --output docs/metrics.md
+
+Without --output the page is printed.
 """
 
 from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
 
 from verl.metric_table import SECTIONS, MetricInfo
 
@@ -43,5 +50,15 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="the page; default: the screen")
+    output = parser.parse_args().output
+    if output is None:
+        sys.stdout.write(markdown())
+    else:
+        output.write_text(markdown(), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    print(markdown(), end="")
+    main()

@@ -60,7 +60,7 @@ def test_what_is_missing_is_listed(tmp_path, world, capsys):
     ("option", "says"),
     [
         ("benchmark=revoss", "did you mean revos"),
-        ("tracker=sam", "did you mean sam2"),
+        ("tracker=samm2", "did you mean sam2"),
         ("limt=3", "did you mean limit"),
     ],
 )

@@ -1,6 +1,8 @@
 """Renders the toy clip of the repository: a video of the toy world as a file that any player shows.
 
-python -m veason.toy.example_clip --output examples/toy_clip.mp4
+    python -m veason.toy.example_clip --output examples/toy_clip.mp4
+
+The same drawing every time.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from veason.command_line import parse_arguments
+from veason.command_line import HelpFormatter, parse_arguments
 from veason.toy.video import ToyVideo
 from veason.toy.world import make_video
 
@@ -36,8 +38,8 @@ def write_clip(path: str | Path, frames: np.ndarray, fps: int = FPS) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--output", required=True, help="the clip, an MP4 file")
     write_clip(parse_arguments(parser).output, example_video().frames)
 
 

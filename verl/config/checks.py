@@ -157,8 +157,6 @@ def _nearest_divisor(number: int, wanted: int) -> int:
 
 def _check_lengths(config: Config) -> None:
     data, length = config.data, config.worker.rollout.max_model_len
-    if data.box_side is not None and data.box_side < 1:
-        raise ConfigError(f"data.box_side={data.box_side} is below 1")
     needed = data.max_prompt_length + data.max_response_length
     if length is not None and length < needed:
         lengths = f"max_prompt_length + max_response_length = {needed}"

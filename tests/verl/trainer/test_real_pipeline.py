@@ -36,7 +36,9 @@ SFT = shlex.split(
     """
 )
 
-OWN_LINE = re.compile(r"step \d|\d+ prompts of|started in |memory on each worker| {10}|checkpoints and metrics.jsonl: ")
+OWN_LINE = re.compile(
+    r"training on |step \d|\d+ prompts of|started in |memory on each worker| {10}|checkpoints and metrics.jsonl: "
+)
 
 pytestmark = pytest.mark.timeout(1200)  # four runs, each of which starts its workers
 
