@@ -93,7 +93,7 @@ class Page:
                         start = gr.Button("Find", variant="primary", elem_id="start", min_width=100)
                         stop = gr.Button("Stop", elem_id="stop", min_width=100)
                     if TOY_CLIP.is_file():
-                        gr.Examples([[str(TOY_CLIP), TOY_EXPRESSION]], [video, find], label="Example", elem_id="toy")
+                        self._build_example([video, find])
                 with gr.Column(min_width=320):
                     thinking = gr.Textbox(
                         label="Reasoning, as it is written",
@@ -122,6 +122,10 @@ class Page:
             for name, function in (("track", self.track), ("reset", self.reset)):
                 edit[name].click(function, session, shown, concurrency_id=MODELS)
         return page
+
+    def _build_example(self, inputs: list[Any]) -> None:
+        label = f"the toy clip: {TOY_EXPRESSION}"
+        gr.Examples([[str(TOY_CLIP), TOY_EXPRESSION]], inputs, label="Example", example_labels=[label], elem_id="toy")
 
     @property
     def _limits(self) -> str:

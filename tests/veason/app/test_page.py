@@ -123,14 +123,14 @@ def test_a_video_is_found_corrected_and_downloaded(address: str, width: int, tmp
         correct(page, tmp_path)
         page.screenshot(path=tmp_path / "corrected.png", full_page=True)
         content = download(page, tmp_path)
-    assert content["expression"] == TOY_EXPRESSION and len(content["boxes"]) == 2
+    assert content["expression"] == TOY_EXPRESSION and len(content["boxes"]) == 3
     assert content["boxes"][1] == [10, 20, 31, 51]
     hosts = {url.split("/")[2] for url in page.requested if url.startswith("http")}  # type: ignore[attr-defined]
     assert hosts == {address.split("/")[2]}
 
 
 def correct(page: BrowserPage, tmp_path: Path) -> None:
-    """A second object by two clicks, and a point on the first; both are tracked."""
+    """A second object by two clicks, and a third one by a point; all are tracked."""
     size = open_video(TOY_CLIP)[0].shape[:2]
     before = page.locator("#edited img").first.get_attribute("src")
     click_pixel(page, 10, 20, size)
@@ -138,9 +138,13 @@ def correct(page: BrowserPage, tmp_path: Path) -> None:
     corner = page.locator("#edited img").first.get_attribute("src")
     click_pixel(page, 30, 50, size)
     page.wait_for_function("src => document.querySelector('#edited img').src != src", arg=corner)
+    page.get_by_label("point on the object").check()
+    boxes = page.locator("#edited img").first.get_attribute("src")
+    click_pixel(page, 80, 100, size)
+    page.wait_for_function("src => document.querySelector('#edited img').src != src", arg=boxes)
     page.screenshot(path=tmp_path / "edited.png", full_page=True)
     page.locator("#track").click()
-    expect(page.locator("#outcome")).to_contain_text("2 objects, keyframe 0.", timeout=90 * SECOND)
+    expect(page.locator("#outcome")).to_contain_text("3 objects, keyframe 0.", timeout=90 * SECOND)
 
 
 def download(page: BrowserPage, tmp_path: Path) -> dict:
@@ -152,6 +156,22 @@ def download(page: BrowserPage, tmp_path: Path) -> dict:
         page.locator("#files a[download='result.json']").first.click()
     found.value.save_as(tmp_path / "result.json")
     return json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+
+
+@needs_chromium
+def test_a_second_user_waits_for_the_first(address: str) -> None:
+    with open_page(address) as first:
+        assert first.context.browser is not None
+        second = first.context.browser.new_page()
+        second.goto(address)
+        for page in (first, second):
+            drop(page, TOY_CLIP, TOY_EXPRESSION)
+        for page in (first, second):
+            page.locator("#start").click()
+        first.wait_for_function("document.querySelector('#thinking textarea').value.length > 5", timeout=60 * SECOND)
+        assert second.locator("#thinking textarea").input_value() == ""
+        for page in (first, second):
+            expect(page.locator("#outcome")).to_contain_text("1 object, keyframe 0.", timeout=90 * SECOND)
 
 
 @needs_chromium
