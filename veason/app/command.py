@@ -14,6 +14,7 @@ import argparse
 import socket
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,6 +79,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"{PROGRAM}: {options.host} is reached from other machines, without a password", file=sys.stderr)
     from veason.app.page import Limits
 
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of the libraries, once for every question
     segmenter = Segmenter(pretrained.load_policy(), pretrained.load_tracker(), **pretrained.segmenter_options)
     limits = Limits(options.max_frames, options.max_upload_mb, options.max_waiting)
     with tempfile.TemporaryDirectory(prefix="veason_app_") as root:
