@@ -36,6 +36,11 @@ RUN --mount=type=cache,target=/home/veason/.cache/pip,uid=${USER_ID} \
         pip install --no-build-isolation --no-deps "$(grep '^sam2==' requirements.txt)"; \
     fi
 
+# requirements-app.lock adds Gradio for `veason app`; empty: without it.
+ARG APP_REQUIREMENTS=
+COPY --chown=veason requirements-app.lock ./
+RUN if [ -n "$APP_REQUIREMENTS" ]; then pip install --no-cache-dir --no-deps -r "$APP_REQUIREMENTS"; fi
+
 COPY --chown=veason . .
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
 

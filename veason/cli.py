@@ -16,6 +16,7 @@ from veason.resolve import nearest
 # command -> (`module:function` that takes the arguments and returns the exit status or None, what it does)
 COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("veason.predict:main", "segment your own videos: masks, overlay, and a page"),
+    "app": ("veason.app.command:main", "the same on a web page: watch, correct, track again, download"),
     "data": ("veason.importing.data_command:main", "import your own data, and have expressions written for its masks"),
     "audit": ("veason.audit.command:main", "check a data set before it is trained on"),
     "report": ("eval.report.command:main", "a page about a training run or an evaluation, or about two"),

@@ -103,8 +103,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max_tokens", type=int, help="of an answer (1024; the toy policy 384)")
 
 
-def read_pretrained(options: argparse.Namespace) -> Pretrained:
-    """The models that a command line asks for, checked. Raises DataError."""
+def read_pretrained(options: argparse.Namespace, program: str = "veason predict") -> Pretrained:
+    """The models that a command line asks for, checked; notes begin with the program's name. Raises DataError."""
     try:
         own: dict[str, Any] = dict(OmegaConf.from_dotlist(options.tracker_options))  # type: ignore[arg-type]
     except OmegaConfBaseException as error:
@@ -133,7 +133,7 @@ def read_pretrained(options: argparse.Namespace) -> Pretrained:
     )
     pretrained.check()
     for note in pretrained.notes:
-        print(f"veason predict: {note}", file=sys.stderr, flush=True)
+        print(f"{program}: {note}", file=sys.stderr, flush=True)
     return pretrained
 
 

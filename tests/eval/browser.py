@@ -22,8 +22,11 @@ needs_chromium = pytest.mark.skipif(
 
 
 @contextmanager
-def open_page(file: Path, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
-    """A file in a browser; `page.messages` and `page.requested` collect errors of the page and URLs that it loads."""
+def open_page(target: Path | str, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
+    """A file or an address in a browser.
+
+    `page.messages` and `page.requested` collect errors of the page and the URLs that it loads.
+    """
     assert CHROMIUM is not None, "Chromium is required (REQUIRE_CHROMIUM) and not installed"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
@@ -32,7 +35,7 @@ def open_page(file: Path, width: int = 1280, scheme: str = "light") -> Iterator[
         page.on("console", lambda message: page.messages.append(message.text))
         page.on("pageerror", lambda error: page.messages.append(str(error)))
         page.on("request", lambda request: page.requested.append(request.url))
-        page.goto(file.resolve().as_uri())
+        page.goto(target if isinstance(target, str) else target.resolve().as_uri())
         try:
             yield page
         finally:

@@ -28,7 +28,7 @@ DISTRIBUTIONS = {
 }
 CHOSEN = {"vllm", "torch"}  # in the extras
 BROUGHT = {"huggingface-hub", "psutil"}  # by transformers and ray; the list of the GPU does not name them
-OPTIONAL = {"swanlab", "mlflow", "flash_attn"}  # used where it is chosen, or where it is there
+OPTIONAL = {"swanlab", "mlflow", "flash_attn", "gradio"}  # used where it is chosen, or where it is there
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +55,22 @@ def pins(name: str) -> dict[str, str]:
 def test_the_pins_are_inside_the_ranges(declared, lock, left_out):
     pinned = pins(lock)
     for extra, requirements in declared.items():
-        for requirement in requirements if extra != left_out else []:
+        for requirement in requirements if extra not in (left_out, "app") else []:
             name = canonicalize_name(requirement.name)
             if name in pinned:
                 assert requirement.specifier.contains(pinned[name]), f"{lock}: {name}=={pinned[name]}"
             else:  # pinned by its range, or brought by another package
                 line = str(requirement)
                 assert (name in BROUGHT and lock == "requirements.txt") or line in ranges(lock)
+
+
+def test_the_list_of_the_page_adds_to_the_others_and_changes_nothing(declared):
+    """Installed with --no-deps on top of either list, as gradio asks for an older Pillow than they pin."""
+    added = pins("requirements-app.lock")
+    assert not added.keys() & (pins("requirements-cpu.lock").keys() | pins("requirements.txt").keys())
+    (requirement,) = declared["app"]
+    assert requirement.name == "gradio" and requirement.specifier.contains(added["gradio"])
+    assert list(added) == sorted(added)
 
 
 def ranges(name: str) -> set[str]:

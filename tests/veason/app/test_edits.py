@@ -1,0 +1,108 @@
+"""Clicks on a frame become boxes and points, and a session tracks them; without Gradio and without models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
+from tests.veason.videos import moving, write_video
+from veason.answers import format_answer
+from veason.app.edits import BESIDE, BOX, NEW, ON_OBJECT, EditedObject, Edits
+from veason.app.session import Session, finish, open_limited, stream_answer
+from veason.errors import DataError
+from veason.pipeline import Segmenter
+
+FRAMES = np.zeros((6, 40, 60, 3), np.uint8)
+ANSWER = format_answer("it is there", 3, [[56, 56, 280, 280]])
+
+
+@pytest.fixture
+def segmenter():
+    return Segmenter(ScriptedPolicy(ANSWER), BoxTracker())
+
+
+@pytest.fixture
+def session(segmenter, tmp_path):
+    (answer,) = stream_answer(segmenter, FRAMES, "the duck")
+    return finish(segmenter, FRAMES, "the duck", answer, 1.5, tmp_path)
+
+
+def test_two_clicks_make_a_box_in_any_order():
+    edits, following = Edits(2).click(20, 5, BOX, NEW)
+    assert (edits.corner, edits.objects, following) == ((20, 5), (), NEW)
+    edits, following = edits.click(4, 9, BOX, NEW)
+    assert edits == Edits(2, (EditedObject((4, 5, 21, 10)),)) and following == NEW
+    for x, y in ((1, 1), (2, 2)):
+        edits, _ = edits.click(x, y, BOX, "object 1")
+    assert edits.objects == (EditedObject((1, 1, 3, 3)),)
+
+
+def test_points_belong_to_the_object_that_is_chosen():
+    edits, following = Edits(0).click(3, 4, ON_OBJECT, NEW)
+    assert following == "object 1"
+    edits, _ = edits.click(7, 8, BESIDE, following)
+    edits, _ = edits.click(9, 9, ON_OBJECT, NEW)
+    assert edits.names == [NEW, "object 1", "object 2"]
+    first, second = edits.prompts()
+    assert first.box is None and first.points.tolist() == [[3, 4], [7, 8]] and first.labels.tolist() == [1, 0]
+    assert second.points.tolist() == [[9, 9]] and second.frame == 0
+    assert edits.remove("object 1").prompts()[0].points.tolist() == [[9, 9]]
+    assert edits.remove(NEW) == Edits(0)
+
+
+def test_a_box_and_points_are_drawn():
+    edits = Edits(
+        0, (EditedObject((10, 10, 30, 30)), EditedObject(None, (((50, 20), True), ((5, 5), False)))), (40, 35)
+    )
+    plain = np.zeros((80, 120, 3), np.uint8)
+    drawn = edits.draw(plain, 2)
+    assert not plain.any() and drawn[20, 40].any() and drawn[41, 101].any() and drawn[71, 81].any()
+
+
+def test_a_session_holds_the_answer_and_its_corrections(session, segmenter):
+    assert session.edits == Edits(3, (EditedObject((6, 4, 30, 20)),)) and session.scale == 12
+    assert session.pixel(12 * 59.9, 12 * 3.2) == (59, 3) and session.pixel(1e6, -4) == (59, 0)
+    before = session.edited_picture()
+    session.edits = Edits(3, (EditedObject((1, 2, 11, 12)),))
+    assert (session.edited_picture() != before).any()
+    session.show(1)
+    session.track(segmenter)
+    assert (session.result.prediction.keyframe, session.result.prediction.boxes) == (1, ((1, 2, 11, 12),))
+    assert session.result.masks.sum() == 6 * 100 and session.answered.masks.sum() == 6 * 24 * 16
+    assert {path.name for path in session.folder.iterdir()} >= {"index.html", "overlay.mp4", "masks.zip"}
+    session.reset()
+    assert session.edits.frame == 3 and session.result is session.answered
+    session.remove()
+    assert not session.folder.exists()
+
+
+def test_nothing_that_was_drawn_keeps_the_result(session, segmenter):
+    session.edits = Edits(0)
+    with pytest.raises(DataError, match="no object to track"):
+        session.track(segmenter)
+    assert session.result is session.answered
+
+
+def test_an_answer_without_boxes_can_be_corrected(tmp_path):
+    segmenter = Segmenter(ScriptedPolicy("no idea"), BoxTracker())
+    session: Session = finish(segmenter, FRAMES, "the duck", "no idea", 0.0, tmp_path)
+    assert session.edits == Edits(0) and session.result.prediction.failure == "no_answer"
+    session.edits = Edits(0, (EditedObject((1, 2, 11, 12)),))
+    session.track(segmenter)
+    assert session.result.prediction.failure is None and session.result.masks.any()
+
+
+def test_a_long_video_and_none_are_refused(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", moving(12))
+    assert len(open_limited(str(path), 12)) == 12
+    with pytest.raises(DataError, match="more than 11 frames"):
+        open_limited(str(path), 11)
+    with pytest.raises(DataError, match="no video yet"):
+        open_limited(None, 11)
+
+
+def test_an_empty_expression_is_refused_before_the_policy_is_asked(segmenter):
+    with pytest.raises(DataError, match="empty"):
+        next(stream_answer(segmenter, FRAMES, "  "))
+    assert segmenter.policy.questions == []

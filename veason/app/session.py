@@ -1,0 +1,140 @@
+"""One user's video, result and edits, and what each button of the page does with them; knows nothing of the page."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from veason.app.edits import Edits
+from veason.correction import track_again
+from veason.errors import DataError
+from veason.pipeline import Segmenter, check_expressions
+from veason.prediction.overlay import Overlay
+from veason.progress import Item, Progress, no_progress
+from veason.segmentation import RESULT_FILES, Frames, Segmentation
+from veason.video import open_video
+
+DOWNLOADS = [name for name in RESULT_FILES if not name.endswith(".jpg")]
+
+
+@dataclass
+class Session:
+    """What is kept of a user between two clicks.
+
+    Attributes:
+        folder: of the files, a temporary one of its own.
+        result: the latest.
+        answered: the result of the answer, to which `reset` goes back.
+    """
+
+    folder: Path
+    result: Segmentation
+    answered: Segmentation
+    edits: Edits
+    picture: np.ndarray = field(init=False, repr=False)  # of the edited frame, without boxes
+    scale: int = field(init=False, default=1)
+
+    def __post_init__(self) -> None:
+        self.show(self.edits.frame)
+
+    def show(self, frame: int) -> None:
+        """Edit another frame; the boxes and points move to it."""
+        self.edits = replace(self.edits, frame=min(max(frame, 0), len(self.result.frames) - 1))
+        overlay = Overlay(self.result.frames, self.result.tracks, "")
+        self.picture, self.scale = overlay.picture(self.edits.frame), overlay.scale
+
+    def edited_picture(self) -> np.ndarray:
+        """The edited frame with masks, boxes and points, uint8 [H', W', 3] RGB."""
+        return self.edits.draw(self.picture, self.scale)
+
+    def pixel(self, x: float, y: float) -> tuple[int, int]:
+        """The pixel of the video at a place of `edited_picture`."""
+        height, width = self.result.size
+        return min(max(int(x / self.scale), 0), width - 1), min(max(int(y / self.scale), 0), height - 1)
+
+    def track(self, segmenter: Segmenter, progress: Progress = no_progress) -> None:
+        """Track what was drawn, and write the files anew. Raises DataError, and then keeps the result as it was."""
+        self._take(track_again(segmenter.tracker, self.answered, self.edits.prompts(), progress), progress)
+
+    def reset(self, progress: Progress = no_progress) -> None:
+        """Go back to the answer."""
+        self.edits = Edits.of(self.answered)
+        self._take(self.answered, progress)
+
+    def _take(self, result: Segmentation, progress: Progress) -> None:
+        self.result = result
+        self.show(self.edits.frame)
+        result.save(self.folder, progress)
+
+    @property
+    def files(self) -> list[str]:
+        """The page, masks and answer."""
+        return [str(self.folder / name) for name in DOWNLOADS]
+
+    @property
+    def overlay(self) -> str:
+        return str(self.folder / "overlay.mp4")
+
+    def remove(self) -> None:
+        """Remove the files of a user who has left."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Limited:
+    """Progress that refuses a video of more than `max_frames` frames while it is decoded."""
+
+    progress: Progress
+    max_frames: int
+
+    def __call__(self, items: Iterable[Item], stage: str, total: int | None = None) -> Iterator[Item]:
+        for number, item in enumerate(self.progress(items, stage, total)):
+            if number >= self.max_frames:
+                raise DataError(f"the video has more than {self.max_frames} frames: cut it, or start with --max_frames")
+            yield item
+
+
+def open_limited(path: str | None, max_frames: int, progress: Progress = no_progress) -> Any:
+    """The frames of an uploaded video. Raises DataError in a sentence for the user."""
+    if not path:
+        raise DataError("there is no video yet: drop one")
+    return open_video(path, None, Limited(progress, max_frames))
+
+
+def stream_answer(segmenter: Segmenter, frames: Frames, expression: str) -> Iterator[str]:
+    """The answer so far, after each step of the policy; the last one is whole. Raises DataError."""
+    check_expressions([expression])
+    questions = segmenter.questions(frames, [expression])
+    stream = getattr(segmenter.policy, "stream", None)
+    if stream is None:
+        yield segmenter.policy.generate(questions)[0]
+        return
+    for (text,) in stream(questions):
+        yield text
+
+
+def finish(
+    segmenter: Segmenter,
+    frames: Frames,
+    expression: str,
+    answer: str,
+    thinking: float,
+    root: Path,
+    progress: Progress = no_progress,
+) -> Session:
+    """Track an answer and write its files.
+
+    Args:
+        thinking: seconds that the answer took.
+        root: the folder in which the session gets its own.
+    """
+    (result,) = segmenter.finish(frames, [expression], [answer], {"thinking": thinking}, progress)
+    folder = Path(tempfile.mkdtemp(dir=root))
+    result.save(folder, progress)
+    return Session(folder, result, result, Edits.of(result))
