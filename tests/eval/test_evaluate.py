@@ -32,6 +32,7 @@ def local_ray(tmp_path_factory):
     paths = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
     environment = {"env_vars": {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}}
     ray.init(
+        address="local",
         num_cpus=2,
         include_dashboard=False,
         _temp_dir=tmp_path_factory.mktemp("r").as_posix()[:60],
