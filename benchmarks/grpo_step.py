@@ -177,7 +177,7 @@ def step(loop: GRPO, name: str) -> Metrics:
     """One step of the trainer; its metrics with the seconds of its stages."""
     since = time.perf_counter()
     metrics = loop.step()
-    metrics = metrics | loop.clock.read() | {"seconds/step": time.perf_counter() - since}
+    metrics = metrics | loop.timer.read() | {"seconds/step": time.perf_counter() - since}
     shown = ("rollout", "score", "reference", "update")
     stages = ", ".join(f"{stage} {metrics[f'seconds/{stage}']:.2f}" for stage in shown)
     log(f"{name}: {metrics['seconds/step']:.2f} s ({stages})")

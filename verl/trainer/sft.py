@@ -49,13 +49,13 @@ class SFT(Loop):
         held_out, lengths = self.prompts.validation, self.prompts.val_lengths
         metrics: Metrics = {}
         if held_out:
-            with self.clock("validation loss"):
+            with self.timer("validation loss"):
                 losses = self.engine.evaluate_loss(self.balance(held_out, lengths))
             metrics = {name if name.startswith("memory/") else f"val/{name}": value for name, value in losses.items()}
         asked = held_out[: self.config.sft.generate]
         if asked:
             uids = [request.uid for request in asked]
-            with self.clock("validation answers"):
+            with self.timer("validation answers"):
                 self.engine.rollout(self.balance(asked, lengths), validation=True)
                 groups = self.engine.collect_scores(uids)
             self.engine.drop(uids)

@@ -17,7 +17,7 @@ from verl.algorithms.kl import KL_PENALTIES
 from verl.algorithms.losses import POLICY_LOSSES, truncated_importance_weights
 from verl.config.worker_sections import ActorConfig
 from verl.metric_types import Mean, Metrics
-from verl.models.log_probs import TokenScores
+from verl.models.log_probs import TokenLogProbs
 from verl.models.packing import PackedBatch
 from verl.models.transfer import to_device
 from verl.registry import resolve
@@ -40,7 +40,7 @@ class GlobalTokenCounts:
 
 
 def policy_objective(
-    scores: TokenScores,
+    scores: TokenLogProbs,
     batch: PackedBatch,
     members: Sequence[StoredGroup],
     advantages: Sequence[Sequence[np.ndarray]],
