@@ -1,7 +1,7 @@
 """What a run will take, before it is started: memory of each GPU, seconds of a step, bytes of a checkpoint.
 
 Memory of weights, gradients and moments follows from the model's parameters. Activations, SAM 2 and times are scaled
-from measured runs (`verl.trainer.baselines`) by tokens, FLOPs and GPUs; expect them to be off by a fifth.
+from measured runs (`verl.trainer.measured_runs`) by tokens, FLOPs and GPUs; expect them to be off by a fifth.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 from verl.config import Config
 from verl.models.families import ModelFamily, load_family
 from verl.models.qwen2_5_vl.published import SIZES, published_config
-from verl.trainer.baselines import Baseline
+from verl.trainer.measured_runs import MeasuredRun
 from verl.workers.memory import GIB
 
 PARAMETERS = {"3b": 3_754_622_976, "7b": 8_292_166_656}  # of the published checkpoints
@@ -181,7 +181,7 @@ def _micro_batch(config: Config, tokens: StepTokens) -> float:
     return actor.max_tokens_per_micro_batch or actor.micro_batch_size_per_device_for_update * group
 
 
-def estimate_seconds(config: Config, size: ModelSize, tokens: StepTokens, baseline: Baseline) -> dict[str, float]:
+def estimate_seconds(config: Config, size: ModelSize, tokens: StepTokens, baseline: MeasuredRun) -> dict[str, float]:
     """Seconds of each stage of a step on GPUs like the baseline's."""
     model, world = config.worker.actor.model, config.trainer.nnodes * config.trainer.n_gpus_per_node
     flops = size.family.flops()

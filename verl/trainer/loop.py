@@ -13,13 +13,13 @@ from verl.errors import TrainingError, shortened
 from verl.metric_types import Metrics
 from verl.protocol import Engine, GroupAdvantages, GroupRequest, GroupResult
 from verl.trainer.checkpoint import check_shared, load_checkpoint, save_checkpoint
+from verl.trainer.checkpoint_folders import Retention
 from verl.trainer.data_order import balance_by_length
 from verl.trainer.plan import Plan
 from verl.trainer.prompt_data import Prompts
 from verl.trainer.prompt_lengths import PromptLengths
 from verl.trainer.rollout_log import choose_groups, question_text, rollout_rows
 from verl.trainer.run_log import RunLog
-from verl.trainer.saved import Retention
 from verl.trainer.step_metrics import StageTimer
 from verl.trainer.stop import Stopped, StopSignals
 

@@ -168,9 +168,9 @@ def run(overrides: Sequence[str], program: str) -> int:
     from veason.errors import DataError
     from verl.errors import TrainingError
     from verl.single_controller import ClusterError, WorkerError
+    from verl.trainer.checkpoint_folders import CheckpointError
     from verl.trainer.data_order import OrderChanged
     from verl.trainer.prompt_lengths import PromptTooLong, ResponseTooLong
-    from verl.trainer.saved import CheckpointError
     from verl.trainer.stop import Stopped
 
     # what a person can correct

@@ -13,7 +13,6 @@ from verl.config import Config
 from verl.config.loading import value_keys
 from verl.config.reference import as_yaml
 from verl.config.schema import value_of
-from verl.trainer.baselines import find_baseline
 from verl.trainer.estimates import (
     ModelSize,
     StepTokens,
@@ -24,6 +23,7 @@ from verl.trainer.estimates import (
     estimate_tokens,
     find_model,
 )
+from verl.trainer.measured_runs import find_measured_run
 from verl.workers.memory import GIB, memory_plan
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _gpu_bytes() -> float | None:
 
 def time_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens, plan: Plan | None) -> Iterator[str]:
     """Seconds of a step by stage, estimated from a measured run."""
-    baseline = find_baseline(run.name, size.label) if run.config.trainer.device != "cpu" else None
+    baseline = find_measured_run(run.name, size.label) if run.config.trainer.device != "cpu" else None
     if baseline is None:
         yield "time: not known, nothing like it was measured"
         return

@@ -22,7 +22,7 @@ from verl.workers.generation import BuiltPrompt, GroupRollout
 from verl.workers.groups import StoredGroup
 from verl.workers.pictures import save_pictures
 from verl.workers.prompts import Prompt
-from verl.workers.samples import wait_named
+from verl.workers.sample_errors import wait_named
 from verl.workers.scoring import Completions, PendingGroup
 from verl.workers.worker_base import WorkerBase
 

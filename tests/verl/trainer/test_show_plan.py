@@ -12,9 +12,9 @@ import pytest
 from veason.toy.world import make_world
 from verl.config import load_config, override
 from verl.trainer import estimates, show_plan
-from verl.trainer.baselines import find_baseline, read_baselines
 from verl.trainer.estimates import StepTokens, activation_bytes, estimate_bytes, estimate_seconds, find_model
 from verl.trainer.main import run
+from verl.trainer.measured_runs import find_measured_run, read_measured_runs
 from verl.workers.memory import GIB
 
 ROOT = Path(__file__).parents[3]
@@ -133,7 +133,7 @@ def planned(path: str, **changes: object):
 )
 def test_the_estimates_of_a_measured_job_are_what_was_measured(path, program, rollouts, changes):
     config, size = planned(path, **changes)
-    baseline = find_baseline(program, size.label)
+    baseline = find_measured_run(program, size.label)
     assert baseline is not None and size.label == "3b"
     images = ((560, 560),) * 6
     tokens = StepTokens(16, rollouts, baseline.prompt_tokens, baseline.response_tokens, images)
@@ -148,7 +148,7 @@ def test_the_estimates_of_a_measured_job_are_what_was_measured(path, program, ro
 
 def test_more_gpus_and_more_tokens_change_time_and_memory():
     config, size = planned("configs/grpo_3b_one_gpu.yaml")
-    baseline = find_baseline("verl.trainer.main", "3b")
+    baseline = find_measured_run("verl.trainer.main", "3b")
     assert baseline is not None
     tokens = StepTokens(16, 8, 2650, 512, ((560, 560),) * 6)
     one = estimate_seconds(config, size, tokens, baseline)
@@ -188,12 +188,12 @@ def test_a_gpu_that_is_too_small_is_named(monkeypatch, capsys):
 
 
 def test_baselines_are_read_from_the_repository(tmp_path, monkeypatch):
-    assert {each.program for each in read_baselines()} >= {"verl.trainer.main", "verl.trainer.sft", "eval.evaluate"}
-    assert all(each.source and each.date for each in read_baselines())
-    monkeypatch.setattr("verl.trainer.baselines.FOLDER", tmp_path)
-    read_baselines.cache_clear()
-    assert find_baseline("verl.trainer.main", "3b") is None
-    read_baselines.cache_clear()
+    assert {each.program for each in read_measured_runs()} >= {"verl.trainer.main", "verl.trainer.sft", "eval.evaluate"}
+    assert all(each.source and each.date for each in read_measured_runs())
+    monkeypatch.setattr("verl.trainer.measured_runs.FOLDER", tmp_path)
+    read_measured_runs.cache_clear()
+    assert find_measured_run("verl.trainer.main", "3b") is None
+    read_measured_runs.cache_clear()
 
 
 def test_the_lora_adapter_is_counted():
