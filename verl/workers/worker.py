@@ -35,7 +35,7 @@ class Worker(WorkerBase):
     def rollout(self, requests: Sequence[GroupRequest], validation: bool = False) -> Metrics:
         """Generates the groups of this replica and begins to score each as soon as it is complete.
 
-        Every worker of a tensor-parallel engine gets the same requests, and keeps its share of the groups: one in `tensor_parallel_size`.
+        Every worker of a tensor-parallel engine gets the same requests, and keeps an equal share of the groups.
         """
         if self.rollout_engine is None:
             raise RuntimeError("this run has no rollout engine: it was started without a scorer")
