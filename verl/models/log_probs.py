@@ -50,8 +50,8 @@ def token_log_probs(
     """
     if temperature <= 0:
         raise ValueError(f"log-probabilities need a temperature above 0, got {temperature}")
-    scores = _ChunkedLogProbs.apply(hidden, weight, labels, temperature, entropy, certainty, chunk)
-    log_probs, entropies, certainties = scores
+    outputs = _ChunkedLogProbs.apply(hidden, weight, labels, temperature, entropy, certainty, chunk)
+    log_probs, entropies, certainties = outputs
     return TokenLogProbs(log_probs, entropies if entropy else None, certainties if certainty else None)
 
 
