@@ -50,8 +50,8 @@ from benchmarks.grpo_trl import Sizes, measure
 from veason.command_line import HelpFormatter, parse_arguments
 from verl.config import override
 from verl.metric_types import Metrics, Peak
-from verl.trainer.baselines import Baseline
 from verl.trainer.grpo import GRPO
+from verl.trainer.measured_runs import MeasuredRun
 
 START = time.perf_counter()
 
@@ -84,7 +84,7 @@ def main() -> None:
         write_runs(args.record, runs)
 
 
-def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Baseline]:
+def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[MeasuredRun]:
     """Every part on one GPU, then the table; returns the run of ours."""
     parts = args.parts.split(",")
     if "ours" not in parts and {"bare", "per_gpu", "published"} & set(parts):
@@ -96,7 +96,7 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Baseli
     with BenchEngine(config, task) as engine:
         loop, device = open_loop(config, task, engine, folder / "log"), engine.device_name
         found: dict[str, Metrics] = {}
-        recorded: list[Baseline] = []
+        recorded: list[MeasuredRun] = []
         if "ours" in parts:
             found["ours"] = ours(loop, engine, args.steps, "bare" in parts)
             if "bare" in parts:
@@ -177,7 +177,7 @@ def step(loop: GRPO, name: str) -> Metrics:
     """One step of the trainer; its metrics with the seconds of its stages."""
     since = time.perf_counter()
     metrics = loop.step()
-    metrics = metrics | loop.clock.read() | {"seconds/step": time.perf_counter() - since}
+    metrics = metrics | loop.timer.read() | {"seconds/step": time.perf_counter() - since}
     shown = ("rollout", "score", "reference", "update")
     stages = ", ".join(f"{stage} {metrics[f'seconds/{stage}']:.2f}" for stage in shown)
     log(f"{name}: {metrics['seconds/step']:.2f} s ({stages})")
@@ -190,10 +190,10 @@ def mean(rows: list[Metrics]) -> Metrics:
     return {name: reduction([row[name] for row in rows]) for name, reduction in reductions.items()}
 
 
-def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> list[Baseline]:
+def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> list[MeasuredRun]:
     """The job on each count of GPUs, same responses: one tensor-parallel group, or each with its own batch."""
     runs: list[Run] = []
-    recorded: list[Baseline] = []
+    recorded: list[MeasuredRun] = []
     device = ""
     for number, count in enumerate(counts):
         whole = replace(job, prompts=job.prompts * count) if args.weak else job
@@ -214,7 +214,7 @@ def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argpar
     return recorded
 
 
-def as_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> Baseline:
+def as_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> MeasuredRun:
     """A measured run as benchmarks/baselines/ holds it."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ray"))
     about: dict[str, str | int] = {

@@ -32,9 +32,9 @@ class Limits:
     not known.
 
     Attributes:
-        prompts: forward pass over the prompts alone, images included, by the matrix rate.
+        prompts: forward pass over the prompts alone, images included, by the bf16 peak.
         decode: reading weights and cache once per generated token, by the memory bandwidth.
-        forward: one packed forward pass over all groups, by the matrix rate.
+        forward: one packed forward pass over all groups, by the bf16 peak.
     """
 
     prompts: float
@@ -74,10 +74,10 @@ def stage_table(name: str, metrics: Metrics, limits: Limits = NONE) -> None:
     ideal = {
         "rollout/generate": (
             limits.prompts + limits.decode,
-            f"prompts {limits.prompts:.1f} s at the matrix rate, decode {limits.decode:.1f} s",
+            f"prompts {limits.prompts:.1f} s at the bf16 peak, decode {limits.decode:.1f} s",
         ),
-        "reference": (limits.forward, "one forward pass at the matrix rate"),
-        "update": (3 * limits.forward, "three at the matrix rate"),
+        "reference": (limits.forward, "one forward pass at the bf16 peak"),
+        "update": (3 * limits.forward, "three at the bf16 peak"),
     }
     scaled = f" (measured on {share:.0%} of the prompts)" if share != 1.0 else ""
     print(f"\n{name}{scaled}\n| stage | seconds | share of the physical limit | |\n| --- | --- | --- | --- |")

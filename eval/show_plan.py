@@ -16,7 +16,7 @@ from veason.resolve import resolve
 from veason.tracking import TRACKERS
 from verl.config import ConfigError
 from verl.config.reference import as_yaml
-from verl.trainer.baselines import Baseline, find_baseline
+from verl.trainer.measured_runs import MeasuredRun, find_measured_run
 
 INCOMPLETE = 3  # exit status: the options are sound, and something that the run needs is not on this machine
 GIB = float(1 << 30)
@@ -86,7 +86,7 @@ def work_lines(config: EvaluateConfig, benchmark: Benchmark, indices: Sequence[i
         f"samples: {len(samples)} of {benchmark.name} ({benchmark.split}), {videos} videos, {frames} masks to write",
         f"workers: {workers}, {'a GPU each' if gpu_count() else 'on the CPU'}",
     ]
-    baseline = find_baseline("eval.evaluate", "3b")
+    baseline = find_measured_run("eval.evaluate", "3b")
     if baseline is not None and gpu_count():
         lines += time_lines(baseline, len(samples), frames, workers)
     else:
@@ -97,7 +97,7 @@ def work_lines(config: EvaluateConfig, benchmark: Benchmark, indices: Sequence[i
     return [*lines, f"disk: about {frames * MASK_BYTES / 1e9:.2f} GB of masks; {free / 1e9:.0f} GB are free in {there}"]
 
 
-def time_lines(baseline: Baseline, samples: int, frames: int, workers: int) -> list[str]:
+def time_lines(baseline: MeasuredRun, samples: int, frames: int, workers: int) -> list[str]:
     """Hours, scaled from a measured run by samples, frames and workers."""
     policy, tracking = baseline.seconds["policy"], baseline.seconds["tracking"]
     seconds = (samples * policy + frames / CLIP_FRAMES * tracking) / workers

@@ -1,7 +1,7 @@
 """Draws the pictures of docs/reward.md and docs/engine.md: each part of the reward on a toy answer, and the packing.
 
     python -m training_scripts.docs_pictures
-    python -m training_scripts.docs_pictures --output /tmp/pictures
+    python -m training_scripts.docs_pictures --output pictures
 
 The numbers in the pictures are computed by `grpo_reward` and `verl.models.packing`; masks are tracked by
 weights/toy_tracker. Colours are those of Okabe and Ito, which colour-blind people tell apart.

@@ -9,7 +9,7 @@ import numpy as np
 
 from veason.errors import DataError
 from veason.frames import check_frame, frame_size, read_frame
-from veason.names import natural_key
+from veason.natural_order import natural_key
 from veason.progress import Progress, no_progress
 from veason.video_file import VideoFile
 

@@ -15,7 +15,7 @@ SHOWN = 2  # responses of a group with pictures: the best and the worst
 
 
 @dataclass
-class Moment:
+class PromptStep:
     """The responses to a prompt at one step.
 
     Attributes:
@@ -29,20 +29,20 @@ class Moment:
 
 
 @dataclass
-class Prompt:
+class PromptHistory:
     """A prompt with its responses over the steps, in one phase."""
 
     sample_id: str
     phase: str
     question: str
-    moments: list[Moment] = field(default_factory=list)
+    history: list[PromptStep] = field(default_factory=list)
 
     @property
     def change(self) -> float:
-        return self.moments[-1].mean - self.moments[0].mean
+        return self.history[-1].mean - self.history[0].mean
 
 
-def read_gallery(run: Path, pictures: int) -> list[Prompt]:
+def read_gallery(run: Path, pictures: int) -> list[PromptHistory]:
     """The prompts of rollouts/step_N.jsonl: those with most steps first, as many as `pictures` pictures allow.
 
     Args:
@@ -57,18 +57,18 @@ def read_gallery(run: Path, pictures: int) -> list[Prompt]:
     left, prompts = pictures, []
     for phase, sample_id in order:
         steps = grouped[phase, sample_id]
-        prompt = Prompt(sample_id, phase, next(iter(steps.values()))[0]["question"])
+        prompt = PromptHistory(sample_id, phase, next(iter(steps.values()))[0]["question"])
         for step in sorted(steps):
-            moment = _moment(run, step, steps[step], left)
-            left -= sum(len(response["pictures"]) for response in moment.shown)
-            prompt.moments.append(moment)
+            entry = _prompt_step(run, step, steps[step], left)
+            left -= sum(len(response["pictures"]) for response in entry.shown)
+            prompt.history.append(entry)
         prompts.append(prompt)
         if left <= 0:
             break
     return prompts
 
 
-def _moment(run: Path, step: int, rows: Sequence[dict[str, Any]], pictures: int) -> Moment:
+def _prompt_step(run: Path, step: int, rows: Sequence[dict[str, Any]], pictures: int) -> PromptStep:
     ranked = sorted(rows, key=lambda row: -row["total"])
     chosen = ranked if len(ranked) <= SHOWN else [ranked[0], ranked[-1]]
     titles = ["best", "worst"] if len(ranked) > SHOWN else [""] * len(chosen)
@@ -80,4 +80,4 @@ def _moment(run: Path, step: int, rows: Sequence[dict[str, Any]], pictures: int)
         urls = {name: data_url(path.read_bytes(), "jpeg") for name, path in there}
         shown.append({**row, "title": title, "pictures": urls})
     mean = sum(row["total"] for row in rows) / len(rows)
-    return Moment(step, mean, shown, ranked if len(ranked) > SHOWN else [])
+    return PromptStep(step, mean, shown, ranked if len(ranked) > SHOWN else [])

@@ -6,12 +6,14 @@ from dataclasses import asdict, replace
 import pytest
 
 from benchmarks.compare import find_same_job, main, read_runs, table, write_runs
-from verl.trainer.baselines import read_baselines
+from verl.trainer.measured_runs import read_measured_runs
 
 
 @pytest.fixture
 def baseline():
-    return next(run for run in read_baselines() if (run.program, run.model, run.gpus) == ("verl.trainer.main", "3b", 1))
+    return next(
+        run for run in read_measured_runs() if (run.program, run.model, run.gpus) == ("verl.trainer.main", "3b", 1)
+    )
 
 
 def test_a_run_is_compared_with_the_latest_of_its_job(baseline):
@@ -32,7 +34,7 @@ def test_every_stage_has_a_row_with_its_ratio(baseline):
 
 def test_a_slower_run_is_told_by_the_exit_status(baseline, tmp_path, capsys):
     path = tmp_path / "new.json"
-    latest = find_same_job(baseline, read_baselines())
+    latest = find_same_job(baseline, read_measured_runs())
     write_runs(path, [replace(latest, step_seconds=latest.step_seconds * 1.2), replace(latest, gpus=7)])
     assert read_runs(path)[0].step_seconds == latest.step_seconds * 1.2
     assert main([str(path)]) == 0 and main([str(path), "--tolerance", "0.1"]) == 1
@@ -45,4 +47,4 @@ def test_a_file_without_runs_is_named(tmp_path):
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(SystemExit, match=r"bad\.json holds no runs"):
             read_runs(tmp_path / "bad.json")
-    assert asdict(read_baselines()[0])
+    assert asdict(read_measured_runs()[0])

@@ -158,11 +158,11 @@ def test_the_gallery_shows_how_answers_changed(runs: tuple[Path, Path]) -> None:
         ("video/0", "validation"),
         ("video/1", "train"),
     ]
-    assert [moment.step for moment in prompts[1].moments] == [4, 8, 12] and prompts[1].change == 2.0
-    best, worst = prompts[1].moments[0].shown
-    assert (best["number"], worst["number"]) == (3, 0) and len(prompts[1].moments[0].others) == 4
+    assert [entry.step for entry in prompts[1].history] == [4, 8, 12] and prompts[1].change == 2.0
+    best, worst = prompts[1].history[0].shown
+    assert (best["number"], worst["number"]) == (3, 0) and len(prompts[1].history[0].others) == 4
     few = read_gallery(runs[0], 2)
-    embedded = [len(each["pictures"]) for prompt in few for moment in prompt.moments for each in moment.shown]
+    embedded = [len(each["pictures"]) for prompt in few for entry in prompt.history for each in entry.shown]
     assert len(few) == 1 and embedded == [1, 1, 0]  # no picture is left; the text is still there
 
 

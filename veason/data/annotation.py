@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from veason.data.sample import VideoSample
 from veason.errors import DataError
 from veason.frames import MAX_PIXELS, MAX_SIDE
-from veason.names import natural_key
+from veason.natural_order import natural_key
 from veason.prompts import clean_expression
 
 MAX_TEXT = 4000  # characters of an expression; those of the benchmarks have a few hundred at most

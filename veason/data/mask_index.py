@@ -163,14 +163,14 @@ def _stream(source: Path) -> Iterator[tuple[str, Any, int]]:
             raise DataError(f"{source} is not a JSON object")
         file.seek(0)
         try:
-            for name, value in ijson.kvitems(_Shallow(file), "", buf_size=1 << 20, use_float=True):
+            for name, value in ijson.kvitems(_DepthLimitedFile(file), "", buf_size=1 << 20, use_float=True):
                 yield name, value, file.tell()
         except (ijson.JSONError, ValueError, OverflowError) as error:
             reason = str(error).strip().splitlines()[0]
             raise DataError(f"{source} is cut short or not JSON, before byte {file.tell()}: {reason}") from error
 
 
-class _Shallow:
+class _DepthLimitedFile:
     """A file whose brackets are not nested by the thousand: ijson's memory grows with the square of the depth."""
 
     def __init__(self, file: BinaryIO) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from veason.errors import DataError
-from veason.names import natural_key
+from veason.natural_order import natural_key
 from veason.video import PICTURES
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ogv", ".wmv", ".gif")

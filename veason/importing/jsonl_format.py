@@ -25,7 +25,7 @@ from veason.errors import DataError
 from veason.importing.captions import make_expression
 from veason.importing.clips import Clip, find_clips
 from veason.importing.source import Expression, SourceObject, SourceVideo, read_box, read_mask_value
-from veason.names import natural_key
+from veason.natural_order import natural_key
 from veason.resolve import nearest
 
 KEYS = ("video", "expression", "type", "masks", "boxes", "object", "objects")

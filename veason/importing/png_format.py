@@ -17,7 +17,7 @@ from veason.errors import DataError
 from veason.importing.clips import Clip, by_name, find_clips
 from veason.importing.pixels import read_numbers
 from veason.importing.source import Expression, SourceObject, SourceVideo
-from veason.names import natural_key
+from veason.natural_order import natural_key
 
 VOID = 255
 FRAMES, MASKS = ("JPEGImages", "videos", "frames"), ("Annotations", "masks")

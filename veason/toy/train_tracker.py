@@ -53,7 +53,7 @@ LEARNING_RATE, WARM_UP, WEIGHT_DECAY, MAX_NORM = 5e-4, 100, 0.01, 1.0
 LONGEST_VIDEO = 24  # frames; SAM 2 scales the distances of its pointers by the length of the video
 
 
-class WeightAverage:
+class WeightEMA:
     """An exponential moving average of the weights."""
 
     def __init__(self, model: SAM2Base) -> None:
@@ -108,7 +108,7 @@ class TrackerTraining:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=fused
         )
-        self.average = WeightAverage(self.model)
+        self.average = WeightEMA(self.model)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.rng = random.Random(seed)
         self.log, self.steps, self.elapsed = Log(), 0, 0.0

@@ -93,9 +93,9 @@ class TrainerConfig:
     save_dtype: str | None = None
     remove_previous_ckpt: bool = False  # the same as save_limit: 1
     save_checkpoint_path: str | None = None  # null: checkpoints/<project_name>/<experiment_name>
-    # a global_step_N folder, a run's folder (its latest), or "latest" of save_checkpoint_path
+    # another run's global_step_N folder, or its folder (the latest in it); "latest": of save_checkpoint_path
     load_checkpoint_path: str | None = None
-    # auto: go on from the newest whole checkpoint of save_checkpoint_path if it holds any
+    # auto: continue from the newest whole checkpoint of save_checkpoint_path, if any; else as load_checkpoint_path says
     resume: str = "never"
 
 

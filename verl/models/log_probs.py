@@ -19,7 +19,7 @@ HALF = (torch.bfloat16, torch.float16)
 CHUNK = 1024  # tokens: 0.6 GB of fp32 logits at a vocabulary of 152k
 
 
-class TokenScores(NamedTuple):
+class TokenLogProbs(NamedTuple):
     """Per token fp32 [N].
 
     Attributes:
@@ -41,7 +41,7 @@ def token_log_probs(
     entropy: bool = False,
     certainty: bool = False,
     chunk: int = CHUNK,
-) -> TokenScores:
+) -> TokenLogProbs:
     """log softmax(hidden weight^T / temperature) at the labels, and what else is asked for of that softmax.
 
     Args:
@@ -50,9 +50,9 @@ def token_log_probs(
     """
     if temperature <= 0:
         raise ValueError(f"log-probabilities need a temperature above 0, got {temperature}")
-    scores = _ChunkedLogProbs.apply(hidden, weight, labels, temperature, entropy, certainty, chunk)
-    log_probs, entropies, certainties = scores
-    return TokenScores(log_probs, entropies if entropy else None, certainties if certainty else None)
+    outputs = _ChunkedLogProbs.apply(hidden, weight, labels, temperature, entropy, certainty, chunk)
+    log_probs, entropies, certainties = outputs
+    return TokenLogProbs(log_probs, entropies if entropy else None, certainties if certainty else None)
 
 
 def _scaled_logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:

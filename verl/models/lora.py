@@ -1,6 +1,6 @@
 """LoRA adapters (peft) in the policy: their layers, their weights, and the model's weights with the adapter merged.
 
-peft initializes the adapter's weights and names them; `AdaptedLinear` computes the layer in fewer passes over memory.
+peft initializes the adapter's weights and names them; `LoraLinear` computes the layer in fewer passes over memory.
 At a width of 11,008 and rank 64, scaling and adding the adapter's part as separate kernels takes nearly as long as the
 layer's own product.
 """
@@ -57,14 +57,14 @@ def add_lora(model: nn.Module, options: LoraOptions) -> None:
     inject_adapter_in_model(options.peft_config(), model, adapter_name=ADAPTER)
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
     for name, layer in layers:
-        model.set_submodule(name, AdaptedLinear(layer))
+        model.set_submodule(name, LoraLinear(layer))
 
 
-class AdaptedLinear(nn.Module):
+class LoraLinear(nn.Module):
     """base_layer(x) + scaling * lora_B(lora_A(dropout(x))), holding the parts of peft's layer under the same names.
 
     Attributes:
-        adapted: off, it is the base layer alone.
+        adapted: off, x passes the base layer alone.
         scaling: alpha / rank.
     """
 
@@ -82,10 +82,10 @@ class AdaptedLinear(nn.Module):
         base, dropped = self.base_layer, self.dropout(x)
         down, up = (part[ADAPTER].weight.to(x.dtype) for part in (self.lora_A, self.lora_B))
         dropped = None if dropped is x else dropped
-        return _Adapted.apply(x, dropped, base.weight, base.bias, down, up, self.scaling)
+        return _LoraProduct.apply(x, dropped, base.weight, base.bias, down, up, self.scaling)
 
 
-class _Adapted(torch.autograd.Function):
+class _LoraProduct(torch.autograd.Function):
     """x W^T + bias + s (dropped A^T) B^T for a frozen W, the adapter's part added inside its product.
 
     `dropped` is x after dropout, None without dropout.
@@ -126,9 +126,9 @@ class _Adapted(torch.autograd.Function):
         return grad_x, grad_dropped, None, None, grad_middle.T @ source, (grad.T @ middle).mul_(ctx.scaling), None
 
 
-def lora_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
+def lora_layers(model: nn.Module) -> dict[str, LoraLinear]:
     """The adapted layers by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLinear)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
 
 
 @contextmanager

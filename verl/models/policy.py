@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from verl.models.attention import packed_mask
 from verl.models.families import load_family
 from verl.models.fused import raise_recompile_limit
-from verl.models.log_probs import TokenScores, token_log_probs
+from verl.models.log_probs import TokenLogProbs, token_log_probs
 from verl.models.lora import LoraOptions, add_lora
 from verl.models.packing import PackedBatch
 
@@ -48,7 +48,7 @@ class Policy(nn.Module):
 
     def forward(
         self, batch: PackedBatch, temperature: float = 1.0, entropy: bool = False, certainty: bool = False
-    ) -> TokenScores:
+    ) -> TokenLogProbs:
         """Log-probabilities of the response tokens, in the order of `PackedBatch.labels`.
 
         Args:

@@ -19,7 +19,7 @@ from typing import Any
 
 from verl.files import Files, sync_file, sync_folder, write_text
 from verl.protocol import Engine
-from verl.trainer.saved import CheckpointError, Retention
+from verl.trainer.checkpoint_folders import CheckpointError, Retention
 
 SHARED = "trainer.save_checkpoint_path has to be one folder that all hosts share, the driver's too"
 

@@ -1,7 +1,7 @@
 """What a run will take, before it is started: memory of each GPU, seconds of a step, bytes of a checkpoint.
 
 Memory of weights, gradients and moments follows from the model's parameters. Activations, SAM 2 and times are scaled
-from measured runs (`verl.trainer.baselines`) by tokens, FLOPs and GPUs; expect them to be off by a fifth.
+from measured runs (`verl.trainer.measured_runs`) by tokens, FLOPs and GPUs; expect them to be off by a fifth.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 from verl.config import Config
 from verl.models.families import ModelFamily, load_family
 from verl.models.qwen2_5_vl.published import SIZES, published_config
-from verl.trainer.baselines import Baseline
+from verl.trainer.measured_runs import MeasuredRun
 from verl.workers.memory import GIB
 
 PARAMETERS = {"3b": 3_754_622_976, "7b": 8_292_166_656}  # of the published checkpoints
@@ -51,7 +51,7 @@ class ModelSize:
 
 
 @dataclass(frozen=True)
-class Work:
+class StepTokens:
     """The tokens of a step: per prompt and response, and how many there are."""
 
     prompts: int
@@ -105,8 +105,10 @@ def _label(total: int) -> str | None:
     return next((name for name, count in PARAMETERS.items() if abs(total / count - 1) < 0.05), None)
 
 
-def estimate_work(config: Config, size: ModelSize | None, prompt_tokens: float | None, trains_on_targets: bool) -> Work:
-    """The work of a step with responses of the longest length; in fine-tuning of the usual one.
+def estimate_tokens(
+    config: Config, size: ModelSize | None, prompt_tokens: float | None, trains_on_targets: bool
+) -> StepTokens:
+    """The tokens of a step with responses of the longest length; in fine-tuning of the usual one.
 
     Args:
         prompt_tokens: mean of the data; None estimates them from the frames.
@@ -115,7 +117,7 @@ def estimate_work(config: Config, size: ModelSize | None, prompt_tokens: float |
     frames = max(1, data.sampled_frames - 1)
     multiple = size.family.pixel_multiple if size is not None else 28
     estimated = 150 + frames * ((data.keyframe_resize // multiple) ** 2 + 10)
-    return Work(
+    return StepTokens(
         prompts=data.rollout_batch_size,
         rollouts=1 if trains_on_targets else config.worker.rollout.n,
         prompt_tokens=round(prompt_tokens or estimated),
@@ -159,11 +161,11 @@ def estimate_bytes(config: Config, size: ModelSize, generates: bool, gpu_bytes: 
     return sizes
 
 
-def activation_bytes(config: Config, size: ModelSize, work: Work) -> float | None:
+def activation_bytes(config: Config, size: ModelSize, tokens: StepTokens) -> float | None:
     """Bytes that an update takes on top; None for a model unlike those that were measured."""
     if size.label is None:
         return None
-    share = _micro_batch(config, work) / ACTIVATION_TOKENS * size.width / ACTIVATION_WIDTH
+    share = _micro_batch(config, tokens) / ACTIVATION_TOKENS * size.width / ACTIVATION_WIDTH
     model = config.worker.actor.model
     if not model.enable_gradient_checkpointing:
         return ACTIVATIONS_GIB * GIB * share * STORED_RATIO
@@ -172,14 +174,14 @@ def activation_bytes(config: Config, size: ModelSize, work: Work) -> float | Non
     return (ACTIVATIONS_GIB + kept) * GIB * share
 
 
-def _micro_batch(config: Config, work: Work) -> float:
+def _micro_batch(config: Config, tokens: StepTokens) -> float:
     """Tokens of a pass in training."""
     actor = config.worker.actor
-    group = work.prompt_tokens + work.rollouts * work.response_tokens
+    group = tokens.prompt_tokens + tokens.rollouts * tokens.response_tokens
     return actor.max_tokens_per_micro_batch or actor.micro_batch_size_per_device_for_update * group
 
 
-def estimate_seconds(config: Config, size: ModelSize, work: Work, baseline: Baseline) -> dict[str, float]:
+def estimate_seconds(config: Config, size: ModelSize, tokens: StepTokens, baseline: MeasuredRun) -> dict[str, float]:
     """Seconds of each stage of a step on GPUs like the baseline's."""
     model, world = config.worker.actor.model, config.trainer.nnodes * config.trainer.n_gpus_per_node
     flops = size.family.flops()
@@ -188,21 +190,21 @@ def estimate_seconds(config: Config, size: ModelSize, work: Work, baseline: Base
     measured_trained = measured.with_backward(baseline.lora_rank > 0, baseline.lora_rank == 0)
     images = ((baseline.frame_side, baseline.frame_side),) * baseline.frames
     before = [baseline.response_tokens] * baseline.rollouts
-    now = [work.response_tokens] * work.rollouts
+    now = [tokens.response_tokens] * tokens.rollouts
     gpus = world / baseline.gpus
 
     def ratio(of: Any, of_measured: Any) -> float:
-        done = of.group(work.prompt_tokens, now, work.images) * work.prompts
+        done = of.group(tokens.prompt_tokens, now, tokens.images) * tokens.prompts
         return done / (of_measured.group(baseline.prompt_tokens, before, images) * baseline.prompts) / gpus
 
     engines = world / config.worker.rollout.tensor_parallel_size
-    sequences = work.prompts * work.rollouts / engines / (baseline.prompts * baseline.rollouts)
-    length = work.response_tokens / baseline.response_tokens
+    sequences = tokens.prompts * tokens.rollouts / engines / (baseline.prompts * baseline.rollouts)
+    length = tokens.response_tokens / baseline.response_tokens
     larger = size.total / PARAMETERS[baseline.model]  # a decoding step reads every weight
     factors: Mapping[str, float] = {
         "weights to vLLM": larger,
         "generation": larger * length * (FIXED_DECODING + (1 - FIXED_DECODING) * sequences),
-        "reward": work.prompts / baseline.prompts * len(work.images) / baseline.frames / gpus,
+        "reward": tokens.prompts / baseline.prompts * len(tokens.images) / baseline.frames / gpus,
         "reference": ratio(flops, measured),
         "update": ratio(trained, measured_trained) * config.worker.actor.ppo_epochs,
     }

@@ -46,7 +46,7 @@ class GRPO(Loop):
         self.peak = peak and peak * trainer.nnodes * trainer.n_gpus_per_node
 
     def step(self) -> Metrics:
-        clock, actor = self.clock, self.config.worker.actor
+        timer, actor = self.timer, self.config.worker.actor
 
         groups, seen, metrics = self.sample()
         uids = [group.uid for group in groups]
@@ -54,7 +54,7 @@ class GRPO(Loop):
         if self.config.algorithm.dynamic_sampling:
             metrics |= self.compute_log_probs(uids)
 
-        with clock("advantage"):
+        with timer("advantage"):
             certainty = self.engine.compute_certainty(uids) if self.uses_certainty else None
             limit = self.config.data.max_response_length
             advantages = group_advantages(groups, self.config.algorithm, limit, certainty)
@@ -63,7 +63,7 @@ class GRPO(Loop):
         if self.plan.logs_rollouts(self.done + 1):
             self.log_rollouts(self.done + 1, groups, advantages)
 
-        with clock("update"):
+        with timer("update"):
             self.prefetch_prompts()
             # with fewer groups than the batch has the updates stay as many and of one size: each is a mean over its
             # groups at the full learning rate, so that a small last one would move the weights as far as a full one
@@ -135,11 +135,11 @@ class GRPO(Loop):
         sampling may drop some of them.
         """
         kind, uids = "validation " if validation else "", [request.uid for request in requests]
-        with self.clock(f"{kind}rollout"):
+        with self.timer(f"{kind}rollout"):
             metrics = self.engine.rollout(self.assign(requests, lengths), validation=validation)
         if not (validation or self.config.algorithm.dynamic_sampling):
             metrics |= self.compute_log_probs(uids)
-        with self.clock(f"{kind}score"):
+        with self.timer(f"{kind}score"):
             return self.engine.collect_scores(uids), metrics
 
     def assign(self, requests: Sequence[GroupRequest], lengths: PromptLengths) -> list[list[GroupRequest]]:
@@ -154,7 +154,7 @@ class GRPO(Loop):
         """The passes before the update, where it has any."""
         if not (self.plan.passes["reference"] and uids):
             return {}
-        with self.clock("reference"):
+        with self.timer("reference"):
             return self.engine.compute_log_probs(uids, old=self.plan.updates_per_step > 1)
 
     def prefetch_prompts(self) -> None:
@@ -180,5 +180,5 @@ class GRPO(Loop):
         order, lengths = self.prompts.order, self.prompts.lengths
         images = {group.uid: lengths.image_sizes(order.request(group.uid)) for group in seen}
         return throughput_metrics(
-            seen, trained, images, self.clock.seconds, self.plan.passes, self.flops, self.update_flops, self.peak
+            seen, trained, images, self.timer.seconds, self.plan.passes, self.flops, self.update_flops, self.peak
         )

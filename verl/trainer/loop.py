@@ -13,14 +13,14 @@ from verl.errors import TrainingError, shortened
 from verl.metric_types import Metrics
 from verl.protocol import Engine, GroupAdvantages, GroupRequest, GroupResult
 from verl.trainer.checkpoint import check_shared, load_checkpoint, save_checkpoint
+from verl.trainer.checkpoint_folders import Retention
 from verl.trainer.data_order import balance_by_length
 from verl.trainer.plan import Plan
 from verl.trainer.prompt_data import Prompts
 from verl.trainer.prompt_lengths import PromptLengths
 from verl.trainer.rollout_log import choose_groups, question_text, rollout_rows
 from verl.trainer.run_log import RunLog
-from verl.trainer.saved import Retention
-from verl.trainer.step_metrics import Clock
+from verl.trainer.step_metrics import StageTimer
 from verl.trainer.stop import Stopped, StopSignals
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Loop(ABC):
 
     def __init__(self, config: Config, plan: Plan, engine: Engine, prompts: Prompts, run_log: RunLog) -> None:
         self.config, self.plan, self.engine, self.prompts, self.run_log = config, plan, engine, prompts, run_log
-        self.clock = Clock()
+        self.timer = StageTimer()
         self.bad_updates = 0  # in a row
         self.done = 0  # steps of the run so far, those before its checkpoint too
 
@@ -77,7 +77,7 @@ class Loop(ABC):
             start = self.done = state["step"]
             self.run_log.restore(self.plan.checkpoint, state)
         if trainer.val_only or (trainer.val_before_train and start == 0):
-            self.run_log.metrics(start, self.validate(start) | self.count_skipped() | self.clock.read())
+            self.run_log.metrics(start, self.validate(start) | self.count_skipped() | self.timer.read())
         if trainer.val_only:
             return
         if start < self.plan.steps:
@@ -92,17 +92,17 @@ class Loop(ABC):
         """A step with its validation, checkpoint and metrics. One in which the run is stopped is saved and not
         validated.
         """
-        with self.clock("step"):
+        with self.timer("step"):
             metrics = self.step()
         self.done = step
         if self.plan.validates(step) and stop.requested is None:
             metrics |= self.validate(step)
         metrics |= self.count_skipped()
         if self.plan.saves(step) or stop.requested is not None:
-            row = metrics | self.clock.seconds_so_far()
-            with self.clock("save"):
+            row = metrics | self.timer.seconds_so_far()
+            with self.timer("save"):
                 self.save(step, row)
-        self.run_log.metrics(step, metrics | self.clock.read())
+        self.run_log.metrics(step, metrics | self.timer.read())
 
     def check_update(self, metrics: Metrics) -> Metrics:
         """Takes the metrics of one update: names the samples of one that was skipped, and gives up after too many.
@@ -142,7 +142,7 @@ class Loop(ABC):
         validated = {request.uid: request for request in self.prompts.validation} if validation else {}
         requests = [validated[each.uid] if validation else self.prompts.order.request(each.uid) for each in chosen]
         own = {each.uid: each for each in advantages or ()}
-        with self.clock("log_rollouts"):
+        with self.timer("log_rollouts"):
             drawn = self.engine.draw(
                 [(request, group.responses) for request, group in zip(requests, chosen)],
                 str(self.run_log.rollout_folder(step)),

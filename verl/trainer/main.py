@@ -127,7 +127,7 @@ def plan(config: Config, sources: Mapping[str, str], program: str, expected: tup
     from veason.tracking import TRACKERS
     from verl.config.derive import fine_tuning_config
     from verl.trainer.machine import check_packages, resolve_device, resolve_model
-    from verl.trainer.show_plan import Program, has_config, show_plan
+    from verl.trainer.show_plan import PlannedRun, has_config, show_plan
 
     fine_tuning = program == "verl.trainer.sft"
     config = fine_tuning_config(config) if fine_tuning else config
@@ -145,7 +145,7 @@ def plan(config: Config, sources: Mapping[str, str], program: str, expected: tup
     if Path(config.worker.actor.model.model_path or "").is_dir():
         config = adopt_settings(config)  # its wording decides the length of prompts
     task = compose(config, generates)
-    return show_plan(Program(program, config, task, checks, generates, held_out, fine_tuning, expected), sources)
+    return show_plan(PlannedRun(program, config, task, checks, generates, held_out, fine_tuning, expected), sources)
 
 
 def run(overrides: Sequence[str], program: str) -> int:
@@ -168,9 +168,9 @@ def run(overrides: Sequence[str], program: str) -> int:
     from veason.errors import DataError
     from verl.errors import TrainingError
     from verl.single_controller import ClusterError, WorkerError
+    from verl.trainer.checkpoint_folders import CheckpointError
     from verl.trainer.data_order import OrderChanged
     from verl.trainer.prompt_lengths import PromptTooLong, ResponseTooLong
-    from verl.trainer.saved import CheckpointError
     from verl.trainer.stop import Stopped
 
     # what a person can correct

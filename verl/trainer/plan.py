@@ -7,7 +7,7 @@ from pathlib import Path
 
 from verl.config import Config, ConfigError
 from verl.trainer.checkpoint import read_state
-from verl.trainer.saved import find_checkpoint
+from verl.trainer.checkpoint_folders import find_checkpoint
 
 
 @dataclass(frozen=True)

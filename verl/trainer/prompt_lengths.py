@@ -8,7 +8,7 @@ from functools import partial
 from tqdm import tqdm
 
 from verl.protocol import GroupRequest, TrainingData
-from verl.workers.samples import load_named
+from verl.workers.sample_errors import load_named
 
 
 class PromptTooLong(ValueError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from verl.trainer.checkpoint import clean_up
-from verl.trainer.saved import CheckpointError
+from verl.trainer.checkpoint_folders import CheckpointError
 
 log = logging.getLogger(__name__)
 

@@ -29,12 +29,12 @@ from verl.files import write_text
 from verl.metric_types import Metrics
 from verl.protocol import GroupResult
 from verl.registry import resolve
+from verl.trainer.checkpoint_folders import CheckpointError
 from verl.trainer.loggers import Logger
 from verl.trainer.plan import Plan
 from verl.trainer.progress import StageCounts
 from verl.trainer.rollout_log import histogram
 from verl.trainer.run_info import NAME, RunInfo
-from verl.trainer.saved import CheckpointError
 
 log = logging.getLogger(__name__)
 

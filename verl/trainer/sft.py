@@ -2,7 +2,7 @@
 rollouts and rewards.
 
     python3 -m verl.trainer.sft config=configs/sft_qwen2_5_vl_3b_lora.yaml
-    python3 -m verl.trainer.sft config=configs/toy/sft_demo.yaml trainer.load_checkpoint_path=latest
+    python3 -m verl.trainer.sft config=configs/toy/sft_demo.yaml trainer.resume=auto
 
 Prompts carry no loss, only the responses do. With `sft.generate` the policy also answers some held-out prompts, scored
 by `worker.reward.compute_score`, which should be a rule without a tracker (no_sam2).
@@ -49,13 +49,13 @@ class SFT(Loop):
         held_out, lengths = self.prompts.validation, self.prompts.val_lengths
         metrics: Metrics = {}
         if held_out:
-            with self.clock("validation loss"):
+            with self.timer("validation loss"):
                 losses = self.engine.evaluate_loss(self.balance(held_out, lengths))
             metrics = {name if name.startswith("memory/") else f"val/{name}": value for name, value in losses.items()}
         asked = held_out[: self.config.sft.generate]
         if asked:
             uids = [request.uid for request in asked]
-            with self.clock("validation answers"):
+            with self.timer("validation answers"):
                 self.engine.rollout(self.balance(asked, lengths), validation=True)
                 groups = self.engine.collect_scores(uids)
             self.engine.drop(uids)

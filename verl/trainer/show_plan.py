@@ -13,17 +13,17 @@ from verl.config import Config
 from verl.config.loading import value_keys
 from verl.config.reference import as_yaml
 from verl.config.schema import value_of
-from verl.trainer.baselines import find_baseline
 from verl.trainer.estimates import (
     ModelSize,
-    Work,
+    StepTokens,
     activation_bytes,
     checkpoint_bytes,
     estimate_bytes,
     estimate_seconds,
-    estimate_work,
+    estimate_tokens,
     find_model,
 )
+from verl.trainer.measured_runs import find_measured_run
 from verl.workers.memory import GIB, memory_plan
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ INCOMPLETE = 3  # exit status: the configuration is sound, and something that it
 
 
 @dataclass
-class Program:
+class PlannedRun:
     """What is planned.
 
     Attributes:
@@ -59,26 +59,26 @@ class Program:
     missing: list[str] = field(default_factory=list)
 
 
-def show_plan(program: Program, sources: Mapping[str, str]) -> int:
+def show_plan(run: PlannedRun, sources: Mapping[str, str]) -> int:
     """Prints the plan. Returns 0, or `INCOMPLETE` where something that the run needs is not on this machine."""
-    print("\n".join(configuration_lines(program.config, sources)))
-    program.config = check_machine(program)
-    plan, data, lengths = open_data(program)
-    found = find_model(program.config)
+    print("\n".join(configuration_lines(run.config, sources)))
+    run.config = check_machine(run)
+    plan, data, lengths = open_data(run)
+    found = find_model(run.config)
     size = found[0] if found else None
-    work = estimate_work(program.config, size, lengths[0] if lengths else None, program.trains_on_targets)
-    print("\n".join(["", *data, *token_lines(program, work, lengths)]))
+    tokens = estimate_tokens(run.config, size, lengths[0] if lengths else None, run.trains_on_targets)
+    print("\n".join(["", *data, *token_lines(run, tokens, lengths)]))
     if found is None or size is None:
         print("memory, time and disk: not known without the model's config.json")
     else:
         print(f"model: {size.total / 1e6:,.0f} million parameters, {size.trained / 1e6:,.0f} trained ({found[1]})")
-        print("\n".join(memory_lines(program, size, work)))
-        print("\n".join(time_lines(program, size, work, plan)))
-        print("\n".join(disk_lines(program.config, size, plan)))
-    if program.missing:
+        print("\n".join(memory_lines(run, size, tokens)))
+        print("\n".join(time_lines(run, size, tokens, plan)))
+        print("\n".join(disk_lines(run.config, size, plan)))
+    if run.missing:
         print("\nnot on this machine, so the run would not start here:")
-        print("\n".join(f"  {line}" for line in program.missing))
-    return INCOMPLETE if program.missing else 0
+        print("\n".join(f"  {line}" for line in run.missing))
+    return INCOMPLETE if run.missing else 0
 
 
 def configuration_lines(config: Config, sources: Mapping[str, str]) -> Iterator[str]:
@@ -94,20 +94,20 @@ def _shown(config: Config, key: str) -> str:
     return as_yaml(value_of(config, key))
 
 
-def check_machine(program: Program) -> Config:
-    """The configuration resolved on this machine as far as it can be; what is missing goes to `program.missing`."""
-    config = program.config
-    for check in program.checks:
+def check_machine(run: PlannedRun) -> Config:
+    """The configuration resolved on this machine as far as it can be; what is missing goes to `run.missing`."""
+    config = run.config
+    for check in run.checks:
         try:
             found = check(config)
-        except program.expected as error:
-            program.missing.append(str(error))
+        except run.expected as error:
+            run.missing.append(str(error))
             continue
         config = found if isinstance(found, Config) else config
     return config
 
 
-def open_data(program: Program) -> tuple[Plan | None, list[str], tuple[float, int] | None]:
+def open_data(run: PlannedRun) -> tuple[Plan | None, list[str], tuple[float, int] | None]:
     """The steps, None where the data is not here; lines about them; mean and maximum of the prompts' tokens, None
     where the model's tokenizer is not here.
     """
@@ -115,22 +115,22 @@ def open_data(program: Program) -> tuple[Plan | None, list[str], tuple[float, in
     from verl.trainer.plan import make_plan
     from verl.trainer.prompt_data import check_validation, open_prompts
 
-    config, lengths = program.config, None
+    config, lengths = run.config, None
     try:
         if has_config(config):
-            prompts = open_prompts(config, program.task, program.held_out, program.trains_on_targets)
+            prompts = open_prompts(config, run.task, run.held_out, run.trains_on_targets)
             check_validation(config, prompts)
             counts = [prompts.lengths(request) for request in prompts.order.preview(len(prompts.order))]
             lengths = sum(counts) / len(counts), max(counts)
             trained, held_out = len(counts), len(prompts.validation)
         else:
-            data = program.task.data()
-            share = 0.0 if program.task.validation else program.held_out
+            data = run.task.data()
+            share = 0.0 if run.task.validation else run.held_out
             names = [data.sample_id(index) for index in range(len(data))]
             trained, held_out = map(len, hold_out(names, share, config.data.seed))
         plan = make_plan(config, trained)
-    except program.expected as error:
-        program.missing.append(str(error))
+    except run.expected as error:
+        run.missing.append(str(error))
         return None, ["data and steps: not known, since the data is not here"], None
     return plan, list(step_lines(config, plan, trained, held_out)), lengths
 
@@ -151,22 +151,23 @@ def step_lines(config: Config, plan: Plan, trained: int, held_out: int) -> Itera
     yield f"checkpoints: {sum(map(plan.saves, left))}; validations: {validations}"
 
 
-def token_lines(program: Program, work: Work, lengths: tuple[float, int] | None) -> Iterator[str]:
+def token_lines(run: PlannedRun, tokens: StepTokens, lengths: tuple[float, int] | None) -> Iterator[str]:
     """Tokens of a prompt, a response and a step."""
     origin = f"mean of the data, {lengths[1]} at most" if lengths else "estimated from frames and size"
-    response = "assumed for" if program.trains_on_targets else "at most"
+    response = "assumed for" if run.trains_on_targets else "at most"
     yield (
-        f"tokens: {work.prompt_tokens} a prompt ({origin}; limit {program.config.data.max_prompt_length}), "
-        f"{work.response_tokens} {response} a response; a step of {work.prompts} x {work.rollouts}: {work.tokens:,}"
+        f"tokens: {tokens.prompt_tokens} a prompt ({origin}; limit {run.config.data.max_prompt_length}), "
+        f"{tokens.response_tokens} {response} a response; "
+        f"a step of {tokens.prompts} x {tokens.rollouts}: {tokens.tokens:,}"
     )
 
 
-def memory_lines(program: Program, size: ModelSize, work: Work) -> Iterator[str]:
+def memory_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens) -> Iterator[str]:
     """Memory of one GPU by part and phase."""
-    config = program.config
+    config = run.config
     total = _gpu_bytes()
-    sizes = estimate_bytes(config, size, program.generates, total)
-    activations = activation_bytes(config, size, work)
+    sizes = estimate_bytes(config, size, run.generates, total)
+    activations = activation_bytes(config, size, tokens)
     actor, ref = config.worker.actor.offload, config.worker.ref.offload
     offload = {
         "weights": actor.param_offload,
@@ -196,17 +197,17 @@ def _gpu_bytes() -> float | None:
     return float(torch.cuda.mem_get_info(0)[1]) if torch.cuda.is_available() else None
 
 
-def time_lines(program: Program, size: ModelSize, work: Work, plan: Plan | None) -> Iterator[str]:
+def time_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens, plan: Plan | None) -> Iterator[str]:
     """Seconds of a step by stage, estimated from a measured run."""
-    baseline = find_baseline(program.name, size.label) if program.config.trainer.device != "cpu" else None
+    baseline = find_measured_run(run.name, size.label) if run.config.trainer.device != "cpu" else None
     if baseline is None:
         yield "time: not known, nothing like it was measured"
         return
-    seconds = estimate_seconds(program.config, size, work, baseline)
+    seconds = estimate_seconds(run.config, size, tokens, baseline)
     step = sum(seconds.values())
     shown = ", ".join(f"{stage} {taken:.1f}" for stage, taken in seconds.items())
     hours = f"; {plan.steps - plan.start} steps: {(plan.steps - plan.start) * step / 3600:.1f} h" if plan else ""
-    length = "" if program.trains_on_targets else " with responses at their limit"
+    length = "" if run.trains_on_targets else " with responses at their limit"
     yield f"time: about {step:.1f} s a step{length} ({shown}){hours}"
     measured = f"{baseline.step_seconds} s on {baseline.gpus} {baseline.device}"
     yield f"      estimated from {measured} ({baseline.source}, {baseline.date})"

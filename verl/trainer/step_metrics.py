@@ -1,4 +1,4 @@
-"""What a run reports of its groups (pure functions of GroupResults), and the clock of its stages. `section/name`
+"""What a run reports of its groups (pure functions of GroupResults), and the timer of its stages. `section/name`
 throughout.
 """
 
@@ -17,7 +17,7 @@ from verl.metric_types import Metrics
 from verl.protocol import GroupResult
 
 
-class Clock:
+class StageTimer:
     """Seconds per named stage; a stage that runs several times in a step adds up."""
 
     def __init__(self) -> None:

@@ -153,10 +153,10 @@ class Actor:
             self._begin_micro_batch(number == len(micro_batches))
             members = [stored[i] for i in indices]
             batch = self._pack([each.group for each in members])
-            scores = self.policy(batch.to(self.device), self.rollout.temperature, entropy=config.entropy_coeff != 0)
+            outputs = self.policy(batch.to(self.device), self.rollout.temperature, entropy=config.entropy_coeff != 0)
             chosen = [advantages[i] for i in indices]
             limit = self.rollout.response_length
-            loss, parts = policy_objective(scores, batch, members, chosen, counts, config, limit)
+            loss, parts = policy_objective(outputs, batch, members, chosen, counts, config, limit)
             _backward(loss)
             finite.append(loss.detach().isfinite())
             for name, value in parts.items():

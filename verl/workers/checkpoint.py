@@ -28,7 +28,7 @@ from verl.files import Files, sync_file, write_text
 from verl.models.lora import ADAPTER, adapter_weights, merged_weights
 from verl.models.policy import Policy
 from verl.workers.random_state import random_state, seed_everything, set_random_state
-from verl.workers.sharded_state import SavedRows, rank_file, read_tensor, write_rows
+from verl.workers.sharded_state import ShardReader, rank_file, read_tensor, write_shard
 from verl.workers.sharding import make_gather
 from verl.workers.tensor_files import Entry, TensorFile
 
@@ -146,13 +146,13 @@ def load_weights(policy: Policy, folder: Path) -> None:
         ValueError: the checkpoint is of another model, or no safetensors.
     """
     if policy.lora is not None:
-        rows = SavedRows([folder / "adapter" / "adapter_model.safetensors"])
+        rows = ShardReader([folder / "adapter" / "adapter_model.safetensors"])
         trained = {name: p for name, p in policy.model.named_parameters() if ".lora_" in name}
         for name, parameter in trained.items():
             rows.read_into(f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}", parameter)
         return
-    held = SavedRows((folder / "state").glob("rank_*.safetensors"))
-    saved, names = SavedRows((folder / "huggingface").glob("*.safetensors")), policy.family.checkpoint_names()
+    held = ShardReader((folder / "state").glob("rank_*.safetensors"))
+    saved, names = ShardReader((folder / "huggingface").glob("*.safetensors")), policy.family.checkpoint_names()
     for name, parameter in policy.model.named_parameters():
         if f"weights.{name}" in held:
             held.read_into(f"weights.{name}", parameter)
@@ -178,7 +178,7 @@ def save_state(
         tensors |= {f"weights.{name}": p.detach() for name, p in policy.model.named_parameters()}
     own, numbers = random_state()
     header = {"steps": steps, "random": numbers}
-    files = {f"state/{rank_file(rank)}": write_rows(target / rank_file(rank), tensors, own, header)}
+    files = {f"state/{rank_file(rank)}": write_shard(target / rank_file(rank), tensors, own, header)}
     if rank == 0:
         state = {"workers": dist.get_world_size(), "updates": schedule.last_epoch}
         write_text(target / "state.json", json.dumps(state))
@@ -198,7 +198,7 @@ def load_state(policy: Policy, optimizer: Optimizer, schedule: LambdaLR, folder:
     """
     target, rank, world = folder / "state", dist.get_rank(), dist.get_world_size()
     state = json.loads((target / "state.json").read_text(encoding="utf-8"))
-    rows = SavedRows(target.glob("rank_*.safetensors"))
+    rows = ShardReader(target.glob("rank_*.safetensors"))
     steps = {name: step for header in rows.headers.values() for name, step in header["steps"].items()}
     fused = optimizer.defaults["fused"]
     for name, parameter in policy.named_parameters():

@@ -12,7 +12,7 @@ from verl.config.worker_sections import RolloutConfig
 from verl.protocol import Example, GroupRequest, TrainingData
 from verl.workers.prompts import Prompt, PromptBuilder
 from verl.workers.rollout import Completion, GenerationRequest, RolloutEngine, Sampling
-from verl.workers.samples import load_named, wait_named
+from verl.workers.sample_errors import load_named, wait_named
 from verl.workers.scoring import Completions
 
 OnComplete = Callable[[int, Example, Prompt, Completions], None]

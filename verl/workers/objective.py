@@ -17,7 +17,7 @@ from verl.algorithms.kl import KL_PENALTIES
 from verl.algorithms.losses import POLICY_LOSSES, truncated_importance_weights
 from verl.config.worker_sections import ActorConfig
 from verl.metric_types import Mean, Metrics
-from verl.models.log_probs import TokenScores
+from verl.models.log_probs import TokenLogProbs
 from verl.models.packing import PackedBatch
 from verl.models.transfer import to_device
 from verl.registry import resolve
@@ -40,7 +40,7 @@ class GlobalTokenCounts:
 
 
 def policy_objective(
-    scores: TokenScores,
+    outputs: TokenLogProbs,
     batch: PackedBatch,
     members: Sequence[StoredGroup],
     advantages: Sequence[Sequence[np.ndarray]],
@@ -62,7 +62,7 @@ def policy_objective(
     Returns:
         A scalar, and the micro-batch's part of each metric.
     """
-    padded = partial(_padded, device=scores.log_probs.device)
+    padded = partial(_padded, device=outputs.log_probs.device)
 
     def stored(name: str) -> Tensor:  # log-probabilities that the members carry
         if not members:
@@ -72,7 +72,7 @@ def policy_objective(
     def token_mean(values: Tensor) -> Tensor:
         return (values.detach() * mask).sum() / counts.tokens
 
-    log_probs = padded(batch.split(scores.log_probs))
+    log_probs = padded(batch.split(outputs.log_probs))
     mask = padded([torch.full((length,), float(bool(members))) for length in batch.lengths])
     gain = padded([torch.tensor(x) for each in advantages for x in each]) if members else torch.zeros_like(mask)
     old = stored("old") if members and members[0].old is not None else log_probs.detach()
@@ -92,8 +92,8 @@ def policy_objective(
         divergence = resolve(config.kl_loss_type, KL_PENALTIES, "KL penalty")(log_probs, stored("reference"))
         loss = loss + config.kl_loss_coef * whole_batch(divergence, mask, config.loss_agg_mode)
         metrics["actor/kl"] = token_mean(divergence)
-    if scores.entropy is not None:
-        entropy = padded(batch.split(scores.entropy))
+    if outputs.entropy is not None:
+        entropy = padded(batch.split(outputs.entropy))
         loss = loss - config.entropy_coeff * whole_batch(entropy, mask, config.loss_agg_mode)
         metrics["actor/entropy"] = token_mean(entropy)
     return loss, metrics | {"actor/loss": loss.detach()}

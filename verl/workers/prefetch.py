@@ -20,7 +20,7 @@ from verl.models.packing import Group, PackedBatch, pack_groups
 from verl.protocol import GroupRequest, TrainingData
 from verl.workers.groups import split_micro_batches
 from verl.workers.prompts import PromptBuilder
-from verl.workers.samples import load_named, wait_named
+from verl.workers.sample_errors import load_named, wait_named
 
 Requests = tuple[GroupRequest, ...]
 

@@ -49,7 +49,7 @@ def is_first_copy(tensor: Tensor) -> bool:
     return tensor.device_mesh.ndim == 1 or tensor.device_mesh.get_local_rank(0) == 0
 
 
-def write_rows(path: Path, tensors: Mapping[str, Tensor], extra: Mapping[str, Tensor], header: Any) -> FileRecord:
+def write_shard(path: Path, tensors: Mapping[str, Tensor], extra: Mapping[str, Tensor], header: Any) -> FileRecord:
     """Writes this rank's rows of sharded tensors.
 
     Args:
@@ -75,14 +75,14 @@ class _Piece(NamedTuple):
     end: int
 
 
-class SavedRows:
+class ShardReader:
     """The files of all ranks as one collection of full tensors, of which slices are read.
 
     Args:
-        paths: files of `write_rows`, or of whole tensors.
+        paths: files of `write_shard`, or of whole tensors.
 
     Attributes:
-        headers: file name -> what `write_rows` was given as its header.
+        headers: file name -> what `write_shard` was given as its header.
 
     Raises:
         ValueError: a file that is no safetensors file; names it.

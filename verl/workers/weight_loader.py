@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 Weights = Iterable[tuple[str, Tensor]]
 
 
-class Copy(NamedTuple):
+class RecordedCopy(NamedTuple):
     """A part of a parameter, and the view of a checkpoint's tensor that is copied into it."""
 
     target: Tensor
@@ -34,7 +34,7 @@ class RecordedWeightLoader:
         fills: parts of parameters that get a constant, such as padded rows of the vocabulary.
     """
 
-    def __init__(self, copies: Mapping[str, Sequence[Copy]], fills: Sequence[tuple[Tensor, float]]) -> None:
+    def __init__(self, copies: Mapping[str, Sequence[RecordedCopy]], fills: Sequence[tuple[Tensor, float]]) -> None:
         self.copies, self.fills = copies, fills
 
     @classmethod
@@ -55,7 +55,7 @@ class RecordedWeightLoader:
         """
         owned = {parameter.untyped_storage().data_ptr(): parameter.numel() for parameter in parameters}
         recorder = _CopyRecorder(owned)
-        copies: dict[str, list[Copy]] = {}
+        copies: dict[str, list[RecordedCopy]] = {}
 
         def recorded() -> Iterator[tuple[str, Tensor]]:
             for name, tensor in weights:
@@ -118,7 +118,7 @@ class _CopyRecorder(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _copy_of(name: str, full: Tensor, target: Tensor, source: Tensor) -> Copy:
+def _copy_of(name: str, full: Tensor, target: Tensor, source: Tensor) -> RecordedCopy:
     if source.untyped_storage().data_ptr() != full.untyped_storage().data_ptr():
         raise RuntimeError(f"the loader computes with {name} before it copies it")
-    return Copy(target, source.shape, source.stride(), source.storage_offset() - full.storage_offset())
+    return RecordedCopy(target, source.shape, source.stride(), source.storage_offset() - full.storage_offset())

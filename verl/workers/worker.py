@@ -22,7 +22,7 @@ from verl.workers.generation import BuiltPrompt, GroupRollout
 from verl.workers.groups import StoredGroup
 from verl.workers.pictures import save_pictures
 from verl.workers.prompts import Prompt
-from verl.workers.samples import wait_named
+from verl.workers.sample_errors import wait_named
 from verl.workers.scoring import Completions, PendingGroup
 from verl.workers.worker_base import WorkerBase
 
@@ -35,7 +35,7 @@ class Worker(WorkerBase):
     def rollout(self, requests: Sequence[GroupRequest], validation: bool = False) -> Metrics:
         """Generates the groups of this replica and begins to score each as soon as it is complete.
 
-        Every worker of a tensor-parallel engine gets the same requests, and keeps every so many of the groups.
+        Every worker of a tensor-parallel engine gets the same requests, and keeps an equal share of the groups.
         """
         if self.rollout_engine is None:
             raise RuntimeError("this run has no rollout engine: it was started without a scorer")

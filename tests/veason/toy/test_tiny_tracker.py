@@ -17,7 +17,7 @@ from veason.toy.train_tracker import (
     Log,
     Stage,
     TrackerTraining,
-    WeightAverage,
+    WeightEMA,
     evaluate_weights,
     jitter_boxes,
     learning_rate,
@@ -124,7 +124,7 @@ def test_the_schedules():
 
 def test_weights_are_averaged_and_stored_in_half_precision():
     model = build_tracker_model(SMALL)
-    average = WeightAverage(model)
+    average = WeightEMA(model)
     with torch.no_grad():
         model.no_mem_embed.fill_(1.0)
     for _ in range(60):

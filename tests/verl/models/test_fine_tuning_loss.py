@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from tests.verl.models.tiny_qwen import IMAGE, LORA_LANGUAGE_AND_VISION, random_group, tiny_model
-from verl.models.lora import ADAPTER, AdaptedLinear, LoraOptions, adapter_weights, add_lora
+from verl.models.lora import ADAPTER, LoraLinear, LoraOptions, adapter_weights, add_lora
 from verl.models.packing import first_fit_decreasing, pack_groups
 from verl.models.policy import Policy
 
@@ -84,7 +84,7 @@ def test_an_adapted_layer_is_that_of_peft(dropout: float) -> None:
     nn.init.normal_(model[0].lora_B[ADAPTER].weight)
     x = torch.randn(2, 5, 24, requires_grad=True)
     results = []
-    for layer in (model[0], AdaptedLinear(model[0])):
+    for layer in (model[0], LoraLinear(model[0])):
         torch.manual_seed(4)
         output = layer(x)
         trained = [layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight]

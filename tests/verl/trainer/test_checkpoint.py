@@ -10,8 +10,8 @@ import pytest
 
 from verl.files import Files, sync_file
 from verl.trainer.checkpoint import check_shared, clean_up, load_checkpoint, save_checkpoint
+from verl.trainer.checkpoint_folders import CheckpointError, Retention, find_checkpoint, find_damage, saved_checkpoints
 from verl.trainer.run_folder import RunFolder
-from verl.trainer.saved import CheckpointError, Retention, find_checkpoint, find_damage, saved_checkpoints
 
 
 class OneFile:

@@ -19,7 +19,7 @@ import pytest
 from real_run import GRPO, SFT, RealRun, segments
 from safetensors.torch import load_file
 
-from verl.trainer.saved import find_damage, saved_checkpoints
+from verl.trainer.checkpoint_folders import find_damage, saved_checkpoints
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200), pytest.mark.usefixtures("shared_memory")]
 MOMENTS = int(os.environ.get("SOAK_MOMENTS", "20"))

@@ -15,6 +15,7 @@ from verl.config import Config, override
 from verl.errors import TrainingError
 from verl.metric_info import find_metric
 from verl.metric_types import Count
+from verl.trainer.checkpoint_folders import saved_checkpoints
 from verl.trainer.data_order import DataOrder, validation_requests
 from verl.trainer.grpo import GRPO
 from verl.trainer.loop import Loop
@@ -22,7 +23,6 @@ from verl.trainer.plan import make_plan
 from verl.trainer.prompt_data import Prompts
 from verl.trainer.prompt_lengths import PromptLengths, PromptTooLong, ResponseTooLong
 from verl.trainer.run_log import RunLog, read_metrics
-from verl.trainer.saved import saved_checkpoints
 from verl.trainer.sft import SFT
 
 

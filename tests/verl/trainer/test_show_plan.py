@@ -12,9 +12,9 @@ import pytest
 from veason.toy.world import make_world
 from verl.config import load_config, override
 from verl.trainer import estimates, show_plan
-from verl.trainer.baselines import find_baseline, read_baselines
-from verl.trainer.estimates import Work, activation_bytes, estimate_bytes, estimate_seconds, find_model
+from verl.trainer.estimates import StepTokens, activation_bytes, estimate_bytes, estimate_seconds, find_model
 from verl.trainer.main import run
+from verl.trainer.measured_runs import find_measured_run, read_measured_runs
 from verl.workers.memory import GIB
 
 ROOT = Path(__file__).parents[3]
@@ -133,14 +133,14 @@ def planned(path: str, **changes: object):
 )
 def test_the_estimates_of_a_measured_job_are_what_was_measured(path, program, rollouts, changes):
     config, size = planned(path, **changes)
-    baseline = find_baseline(program, size.label)
+    baseline = find_measured_run(program, size.label)
     assert baseline is not None and size.label == "3b"
     images = ((560, 560),) * 6
-    work = Work(16, rollouts, baseline.prompt_tokens, baseline.response_tokens, images)
-    seconds = estimate_seconds(config, size, work, baseline)
+    tokens = StepTokens(16, rollouts, baseline.prompt_tokens, baseline.response_tokens, images)
+    seconds = estimate_seconds(config, size, tokens, baseline)
     assert seconds == pytest.approx(baseline.seconds, rel=1e-6)
     sizes = estimate_bytes(config, size, rollouts > 1, None)
-    activations = activation_bytes(config, size, work)
+    activations = activation_bytes(config, size, tokens)
     assert activations is not None
     resident = sum(sizes.get(part, 0.0) for part in ("weights", "gradients", "optimizer", "scorer"))
     assert (resident + activations) / GIB == pytest.approx(baseline.peak_gib, rel=0.05)
@@ -148,17 +148,17 @@ def test_the_estimates_of_a_measured_job_are_what_was_measured(path, program, ro
 
 def test_more_gpus_and_more_tokens_change_time_and_memory():
     config, size = planned("configs/grpo_3b_one_gpu.yaml")
-    baseline = find_baseline("verl.trainer.main", "3b")
+    baseline = find_measured_run("verl.trainer.main", "3b")
     assert baseline is not None
-    work = Work(16, 8, 2650, 512, ((560, 560),) * 6)
-    one = estimate_seconds(config, size, work, baseline)
+    tokens = StepTokens(16, 8, 2650, 512, ((560, 560),) * 6)
+    one = estimate_seconds(config, size, tokens, baseline)
     two_gpus = override(config, {"trainer.n_gpus_per_node": 2})
-    two = estimate_seconds(two_gpus, size, work, baseline)
+    two = estimate_seconds(two_gpus, size, tokens, baseline)
     assert (
         two["update"] == pytest.approx(one["update"] / 2)
         and one["generation"] > two["generation"] > 0.5 * one["generation"]
     )
-    longer = estimate_seconds(config, size, replace(work, response_tokens=1024), baseline)
+    longer = estimate_seconds(config, size, replace(tokens, response_tokens=1024), baseline)
     assert longer["update"] > 1.3 * one["update"] and longer["generation"] == pytest.approx(2 * one["generation"])
     halved = estimate_bytes(two_gpus, size, True, None)
     whole = estimate_bytes(config, size, True, None)
@@ -166,13 +166,13 @@ def test_more_gpus_and_more_tokens_change_time_and_memory():
 
 
 def test_layers_that_do_not_recompute_take_memory():
-    work = Work(16, 8, 2650, 512, ((560, 560),) * 6)
+    tokens = StepTokens(16, 8, 2650, 512, ((560, 560),) * 6)
     config, size = planned("configs/grpo_3b_one_gpu.yaml")
-    recomputed = activation_bytes(config, size, work)
+    recomputed = activation_bytes(config, size, tokens)
     keys = ("gradient_checkpointing_language", "gradient_checkpointing_vision")
     kept = override(config, {f"worker.actor.model.{key}": 0.0 for key in keys})
     half = override(config, {"worker.actor.model.gradient_checkpointing_language": 0.5})
-    measured = {name: activation_bytes(each, size, work) / GIB for name, each in (("kept", kept), ("half", half))}
+    measured = {name: activation_bytes(each, size, tokens) / GIB for name, each in (("kept", kept), ("half", half))}
     # one H200: updates alone peak at 69.3 GiB with everything recomputed, at 135 GiB with nothing
     assert measured["kept"] - recomputed / GIB == pytest.approx(135 - 69.3, rel=0.05)
     assert measured["half"] - recomputed / GIB == pytest.approx(20, rel=0.05)
@@ -188,12 +188,12 @@ def test_a_gpu_that_is_too_small_is_named(monkeypatch, capsys):
 
 
 def test_baselines_are_read_from_the_repository(tmp_path, monkeypatch):
-    assert {each.program for each in read_baselines()} >= {"verl.trainer.main", "verl.trainer.sft", "eval.evaluate"}
-    assert all(each.source and each.date for each in read_baselines())
-    monkeypatch.setattr("verl.trainer.baselines.FOLDER", tmp_path)
-    read_baselines.cache_clear()
-    assert find_baseline("verl.trainer.main", "3b") is None
-    read_baselines.cache_clear()
+    assert {each.program for each in read_measured_runs()} >= {"verl.trainer.main", "verl.trainer.sft", "eval.evaluate"}
+    assert all(each.source and each.date for each in read_measured_runs())
+    monkeypatch.setattr("verl.trainer.measured_runs.FOLDER", tmp_path)
+    read_measured_runs.cache_clear()
+    assert find_measured_run("verl.trainer.main", "3b") is None
+    read_measured_runs.cache_clear()
 
 
 def test_the_lora_adapter_is_counted():

@@ -1,4 +1,4 @@
-"""Metrics of a run: from groups, from the clock, from several updates, from FLOPs; and the files they go to."""
+"""Metrics of a run: from groups, from the timer, from several updates, from FLOPs; and the files they go to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from verl.models.flops import ModelFlops
 from verl.protocol import GroupResult
 from verl.trainer.loggers import Logger
 from verl.trainer.run_log import RunLog, read_metrics
-from verl.trainer.step_metrics import Clock, group_metrics
+from verl.trainer.step_metrics import StageTimer, group_metrics
 from verl.trainer.throughput import device_peak, throughput_metrics
 
 PLAN: Any = SimpleNamespace(start=0, steps=3)
@@ -57,14 +57,14 @@ def test_scores_parts_failures_and_lengths() -> None:
     assert group_metrics([]) == {}
 
 
-def test_the_clock_adds_up_and_starts_again() -> None:
-    clock = Clock()
+def test_the_timer_adds_up_and_starts_again() -> None:
+    timer = StageTimer()
     for _ in range(2):
-        with clock("rollout"):
+        with timer("rollout"):
             pass
-    with pytest.raises(KeyError), clock("update"):
+    with pytest.raises(KeyError), timer("update"):
         raise KeyError
-    assert set(clock.read()) == {"seconds/rollout", "seconds/update"} and clock.read() == {}
+    assert set(timer.read()) == {"seconds/rollout", "seconds/update"} and timer.read() == {}
 
 
 def test_the_parts_of_a_step_give_means_peaks_and_sums() -> None:

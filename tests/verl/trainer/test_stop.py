@@ -15,11 +15,11 @@ from recording_engine import RecordingEngine
 from test_loops import loop_of
 
 from verl.config import Config, override
+from verl.trainer.checkpoint_folders import saved_checkpoints
 from verl.trainer.grpo import GRPO
 from verl.trainer.loop import Loop
 from verl.trainer.restarts import DIED, supervise
 from verl.trainer.run_log import read_metrics
-from verl.trainer.saved import saved_checkpoints
 from verl.trainer.sft import SFT
 from verl.trainer.stop import Stopped, StopSignals
 

@@ -63,7 +63,7 @@ def fitting_config(found: Shapes) -> str | None:
     return next((name for name in shipped_configs() if model_shapes(find_config(name)) == dict(found)), None)
 
 
-class WithoutValues(TorchFunctionMode):
+class OnMetaDevice(TorchFunctionMode):
     """Tensors made by the factories of layers have no values; the few that sam2 reads while it builds a model do."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -88,7 +88,7 @@ def model_shapes(config: Path) -> dict[str, tuple[int, ...]]:
 
     try:
         settings = OmegaConf.load(config)
-        with WithoutValues():
+        with OnMetaDevice():
             model: Any = instantiate(settings.model, _recursive_=True)
         return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     except (HydraException, OmegaConfBaseException, YAMLError, AttributeError, UnicodeDecodeError) as error:

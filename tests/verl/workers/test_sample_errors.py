@@ -10,7 +10,7 @@ import pytest
 
 from tests.verl.workers.toy_task import ToyData
 from verl.protocol import GroupRequest
-from verl.workers.samples import load_named, wait_named
+from verl.workers.sample_errors import load_named, wait_named
 
 REQUEST = GroupRequest(uid=5, index=3, seed=0)
 

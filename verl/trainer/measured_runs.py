@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks" / "baselines"  # beside an ins
 
 
 @dataclass(frozen=True)
-class Baseline:
+class MeasuredRun:
     """One measured run.
 
     Attributes:
@@ -46,20 +46,20 @@ class Baseline:
 
 
 @cache
-def read_baselines() -> tuple[Baseline, ...]:
+def read_measured_runs() -> tuple[MeasuredRun, ...]:
     """All measured runs; files of another form are not among them."""
-    names = {item.name for item in fields(Baseline)}
-    found: list[Baseline] = []
+    names = {item.name for item in fields(MeasuredRun)}
+    found: list[MeasuredRun] = []
     for path in sorted(FOLDER.glob("*.json")):
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         entries = content if isinstance(content, list) else [content]
-        found += [Baseline(**entry) for entry in entries if isinstance(entry, dict) and set(entry) == names]
+        found += [MeasuredRun(**entry) for entry in entries if isinstance(entry, dict) and set(entry) == names]
     return tuple(found)
 
 
-def find_baseline(program: str, model: str | None) -> Baseline | None:
+def find_measured_run(program: str, model: str | None) -> MeasuredRun | None:
     """The latest run of a program with a policy of this size, else with another one; None where nothing is like it."""
     if model is None:
         return None
-    runs = [each for each in read_baselines() if each.program == program]
+    runs = [each for each in read_measured_runs() if each.program == program]
     return max(runs, key=lambda each: (each.model == model, each.date), default=None)
