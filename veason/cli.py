@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("veason.predict:main", "segment your own videos: masks, overlay, and a page"),
     "data": ("veason.importing.data_command:main", "import your own data, and have expressions written for its masks"),
     "audit": ("veason.audit.command:main", "check a data set before it is trained on"),
+    "doctor": ("veason.doctor.command:main", "what is wrong with this machine, and what to type"),
     "report": ("eval.report.command:main", "a page about a training run or an evaluation, or about two"),
     "push": ("veason.hub.push:main", "upload a checkpoint or a data set to the Hugging Face Hub, with a card"),
 }
