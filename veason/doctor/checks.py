@@ -47,7 +47,7 @@ def check_python(machine: Machine) -> Iterator[Finding]:
 
 def check_packages(machine: Machine) -> Iterator[Finding]:
     wrong = [found for requirement in machine.declared for found in _check_package(machine, requirement)]
-    engines = {canonicalize_name(each.name): each for each in machine.declared if each.name in ENGINES}
+    engines = {each.name: each for each in machine.declared if each.name in ENGINES}
     if engines and not any(name in machine.versions for name in engines):
         name = ENGINES[0] if machine.gpus else ENGINES[1]
         wrong.append(Finding(name, "not installed", f"pip install '{engines.get(name, name)}'"))
