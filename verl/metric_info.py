@@ -1,9 +1,14 @@
 """Finds what a metric is in `verl.metric_table`, and writes docs/metrics.md from there.
 
-python -m verl.metric_info > docs/metrics.md
+    python -m verl.metric_info > docs/metrics.md
+    python -m verl.metric_info | grep reward
+
+The page goes to standard output.
 """
 
 from __future__ import annotations
+
+import argparse
 
 from verl.metric_table import SECTIONS, MetricInfo
 
@@ -43,5 +48,11 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    formatter = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser("python -m verl.metric_info", description=__doc__, formatter_class=formatter).parse_args()
     print(markdown(), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from veason.weights_list import cached_models
+
 SETUP = Path(__file__).parents[2] / "setup.py"
 QUERY = ("nvidia-smi", "--query-gpu=name,driver_version,memory.free,memory.total", "--format=csv,noheader,nounits")
 CODECS = ("h264", "hevc", "vp9", "av1")  # decoders; PyAV brings its own FFmpeg
@@ -96,7 +98,7 @@ def read_machine() -> Machine:
         free={folder: shutil.disk_usage(folder).free for folder in folders},
         decoders=read_decoders(),
         ffmpeg=shutil.which("ffmpeg") is not None,
-        cached=read_cached(),
+        cached=cached_models(),
         environment={name: os.environ[name] for name in variables if name in os.environ},
     )
 
@@ -160,14 +162,3 @@ def read_decoders() -> dict[str, bool]:
     except (ImportError, OSError):
         return {}
     return {name: name in av.codecs_available for name in CODECS}
-
-
-def read_cached() -> dict[str, int]:
-    """The models in the hub's cache, and their bytes."""
-    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
-
-    try:
-        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
-    except CacheNotFound:
-        return {}
-    return {each.repo_id: each.size_on_disk for each in repositories if each.repo_type == "model"}

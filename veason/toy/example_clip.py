@@ -1,6 +1,8 @@
 """Renders the toy clip of the repository: a video of the toy world as a file that any player shows.
 
-python -m veason.toy.example_clip --output examples/toy_clip.mp4
+    python -m veason.toy.example_clip --output examples/toy_clip.mp4
+
+The file is H.264 in MP4, four frames a second.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ def write_clip(path: str | Path, frames: np.ndarray, fps: int = FPS) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--output", required=True, help="file to write, such as clip.mp4")
     write_clip(parse_arguments(parser).output, example_video().frames)
 
 

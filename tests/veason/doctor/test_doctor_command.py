@@ -90,7 +90,7 @@ def test_a_checkpoint_is_whole_or_named(tmp_path, monkeypatch, capsys):
     write_hub_cache(monkeypatch, tmp_path / "hub", "owner/policy", TOY_POLICY)
     assert main(["doctor", "--model", "owner/policy"]) == 0
     assert main(["doctor", "--model", "owner/another"]) == 1
-    assert list(machine.read_cached()) == ["owner/policy"]
+    assert list(machine.cached_models()) == ["owner/policy"]
 
 
 def test_an_unknown_option_is_no_traceback():
