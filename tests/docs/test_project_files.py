@@ -59,7 +59,7 @@ def test_configuration_keys_of_the_documents_exist() -> None:
         text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
         for code in re.findall(r"`([^`\n]+)`", text):
             for key in re.findall(r"(?:^|\s)((?:data|algorithm|worker|trainer|sft)\.[a-z_.0-9]+)(?:=|$|:)", code):
-                if not has_key(config, key) and not key.endswith((".json", ".jsonl", ".py", ".yaml")):
+                if not has_key(config, RENAMED.get(key, key)) and not key.endswith((".json", ".jsonl", ".py", ".yaml")):
                     unknown.append(f"{page.name}: {key}")
     assert unknown == []
 

@@ -1,4 +1,4 @@
-"""Draws clips as somebody has them who starts: video files, PNG masks, a CSV of expressions. docs/own_data.md uses them.
+"""Draws clips as somebody has them who starts: video files, PNG masks, expressions in a CSV; for docs/own_data.md.
 
     python -m veason.toy.raw_clips --output clips
     python -m veason.toy.raw_clips --output clips --clips 20 --seed 1
