@@ -94,7 +94,7 @@ def test_coco_boxes(tmp_path):
     [
         (["--boxes", "track"], "needs --sam2"),
         (["--boxes", "track", "--sam2", "/nowhere.pt"], "/nowhere.pt"),
-        (["--boxes", "track", "--tracker", "sam"], "did you mean sam2"),
+        (["--boxes", "track", "--tracker", "sma2"], "did you mean sam2"),
         (
             ["--boxes", "track", "--tracker", TRACKER, "--tracker_options", "speed=1"],
             "options.speed is unknown",
