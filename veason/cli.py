@@ -19,7 +19,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "app": ("veason.app.command:main", "the same on a web page: watch, correct, track again, download"),
     "data": ("veason.importing.data_command:main", "import your own data, and have expressions written for its masks"),
     "audit": ("veason.audit.command:main", "check a data set before it is trained on"),
+    "doctor": ("veason.doctor.command:main", "what is wrong with this machine, and what to type"),
     "report": ("eval.report.command:main", "a page about a training run or an evaluation, or about two"),
+    "released": ("veason.released:main", "list the weights that can be had, and prepare those of the authors"),
     "push": ("veason.hub.push:main", "upload a checkpoint or a data set to the Hugging Face Hub, with a card"),
 }
 

@@ -1,7 +1,8 @@
-"""How the authors' released weights are asked: read from your own clone of their repository into veason.json.
+"""Lists the weights that can be had; or reads how the authors' are asked, out of your clone, into a veason.json.
 
-    python -m veason.released --repository Veason-R1 --output CHECKPOINT/veason.json
-    python -m veason.released --repository Veason-R1 --output veason.json    # for settings=veason.json
+    veason released                                                        # sizes, licences, what is here
+    veason released --repository Veason-R1 --output CHECKPOINT/veason.json
+    veason released --repository Veason-R1 --output veason.json            # for settings=veason.json
 
 The weights were trained with the authors' wording, which this project does not contain. It is read out of the clone by
 parsing (nothing of it is run): from the data set of the evaluation, batch_eval_keyframe_sft_dataset_.py, the prompt,
@@ -24,12 +25,19 @@ from veason.errors import DataError, describe
 from veason.files import write_json
 from veason.prompts import SYSTEM_PROMPT
 from veason.settings import FILE, Settings, parse_settings
+from veason.weights_list import cached_models, table
 
 DATA_SET = "batch_eval_keyframe_sft_dataset_.py"  # of the published evaluation
 TRAINING = "verl/utils/revos_keyframe_sft_dataset_mod.py"  # of the published GRPO
 EVALUATION = "multi_gpu_eval_keyframe_sft_mod_reason_vos.py"
 PLACEHOLDERS = {"num": "{count}", "Question": "{expression}"}  # the published names -> ours
 FRAMES_TAG = "<video> \n"  # where the published code puts the frames, as `build_messages` does
+ADVICE = (
+    "",
+    "GiB: the weights in memory (policies in bf16, trackers in fp32); what running and training take: docs/models.md",
+    "here: in the repository or in the hub's cache. To download: hf download OWNER/NAME",
+    "Where the authors' weights are, their repository and their paper say; docs/released_weights.md runs them.",
+)
 REPETITION_PENALTY = 1.05  # generation_config.json of Qwen/Qwen2.5-VL-3B-Instruct and 7B, which `generate` reads
 
 
@@ -135,11 +143,16 @@ def _keywords(tree: ast.Module, name: str) -> Iterator[Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m veason.released", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="veason released", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repository", type=Path, required=True, help="a clone of github.com/SitongGong/Veason-R1")
-    parser.add_argument("--output", type=Path, required=True, help="the file to write, or a checkpoint's folder")
+    parser.add_argument("--repository", type=Path, help="a clone of github.com/SitongGong/Veason-R1")
+    parser.add_argument("--output", type=Path, help="the file to write, or a checkpoint's folder")
     options = parse_arguments(parser, arguments)
+    if options.repository is None and options.output is None:
+        print("\n".join([*table(cached_models()), *ADVICE]))
+        return 0
+    if options.repository is None or options.output is None:
+        parser.error("--repository and --output belong together; without both the weights are listed")
     target = options.output / FILE if options.output.is_dir() else options.output
     try:
         settings = read_released(options.repository)

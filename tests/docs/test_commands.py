@@ -89,7 +89,9 @@ def check(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         assert re.search(rf"^{call.words[0]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     if call.program not in ("python", "veason"):
         return
-    if call.program == "veason":
+    if call.program == "veason" and call.words[0] == "report":
+        module, words = "eval.report", call.words[1:]
+    elif call.program == "veason":
         module, words = "veason.cli", call.words
     elif call.words[0] == "-m":
         module, words = call.words[1], call.words[2:]

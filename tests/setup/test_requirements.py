@@ -22,6 +22,7 @@ DISTRIBUTIONS = {
     "PIL": "transformers",
     "markupsafe": "jinja2",
     "numpy": "transformers",
+    "packaging": "transformers",
     "safetensors": "transformers",
     "yaml": "transformers",
     "tokenizers": "transformers",

@@ -1,0 +1,1 @@
+"""`veason doctor`: what is wrong with this machine, and what to type."""
