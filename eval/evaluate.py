@@ -45,6 +45,7 @@ from veason.prompts import load_template
 from veason.tracking import check_tracker
 from verl.config import ConfigError
 from verl.process_output import driver_log, library_messages_to
+from verl.single_controller import ClusterError, connect_ray
 
 # Distributions whose versions a run's header records; vllm has another name on the CPU.
 PACKAGES = [
@@ -132,10 +133,10 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
 
     Raises:
         DataError: as a worker raised it.
+        ClusterError: the Ray cluster of RAY_ADDRESS cannot be joined.
         RuntimeError: a worker died, or could not start (weights that do not fit, no memory).
     """
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, configure_logging=False)
+    connect_ray(config.workers or 1)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if gpus and (config.workers or 1) > gpus:
         raise ConfigError(f"workers={config.workers}, but there are {gpus} GPUs: one worker has one")
@@ -228,7 +229,7 @@ def main(arguments: Sequence[str]) -> int:
             evaluate(config)
         if config.score and open_benchmark(config.benchmark, config.data_path, config.split, check=False).has_truth:
             print(score(complete(MetricsConfig(config.output_path, config.data_path))))
-    except (ConfigError, DataError) as error:
+    except (ConfigError, DataError, ClusterError) as error:
         print(f"eval.evaluate: {error}", file=sys.stderr)
         return 2
     return 0
