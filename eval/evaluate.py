@@ -13,7 +13,6 @@ the disk or a GPU does wrong does.
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import sys
 import time
@@ -46,6 +45,7 @@ from veason.prompts import load_template
 from veason.tracking import check_tracker
 from verl.config import ConfigError
 from verl.process_output import driver_log, library_messages_to
+from verl.single_controller import ClusterError, connect_ray
 
 # Distributions whose versions a run's header records; vllm has another name on the CPU.
 PACKAGES = [
@@ -133,12 +133,17 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
 
     Raises:
         DataError: as a worker raised it.
+        ClusterError: the Ray cluster of RAY_ADDRESS cannot be joined.
         RuntimeError: a worker died, or could not start (weights that do not fit, no memory).
     """
+<<<<<<< HEAD
     if not ray.is_initialized():
         # a cluster that runs here by chance is not joined unless asked for
         address = os.environ.get("RAY_ADDRESS", "local")
         ray.init(address=address, include_dashboard=False if address == "local" else None, configure_logging=False)
+=======
+    connect_ray(config.workers or 1)
+>>>>>>> doc23
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if gpus and (config.workers or 1) > gpus:
         raise ConfigError(f"workers={config.workers}, but there are {gpus} GPUs: one worker has one")
@@ -231,7 +236,7 @@ def main(arguments: Sequence[str]) -> int:
             evaluate(config)
         if config.score and open_benchmark(config.benchmark, config.data_path, config.split, check=False).has_truth:
             print(score(complete(MetricsConfig(config.output_path, config.data_path))))
-    except (ConfigError, DataError) as error:
+    except (ConfigError, DataError, ClusterError) as error:
         print(f"eval.evaluate: {error}", file=sys.stderr)
         return 2
     return 0

@@ -22,7 +22,7 @@ from verl.models.policy import Policy
 
 ROOT = Path(__file__).parents[2]
 OURS = {
-    "seconds/step": 30.0,
+    "seconds/step": 12.0,
     "seconds/rollout": 9.0,
     "seconds/rollout/generate": 8.32,
     "memory/update_gib": 70.0,
@@ -64,13 +64,13 @@ def test_targets(capsys):
     )
     found = {
         "ours": OURS,
-        "published": {"seconds/step": 210.0},
+        "published": {"seconds/step": 84.0},
         "small": {"seconds/step": 8.0},
         "trl": {"seconds/over": 100.0},
     }
     print_table(found, "CPU")
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
-    assert [cells[1] for cells in rows] == ["30", "70", "0.02", "7", "4", "12.5"]
+    assert [cells[1] for cells in rows] == ["12", "70", "0.02", "7", "4", "12.5"]
     assert all(cells[-1] == "met |" for cells in rows) and "did not end" in rows[-1][0]
 
 
@@ -123,8 +123,8 @@ def test_weak_scaling_counts_prompts_and_a_second_run_only_its_losses(capsys):
 
 
 def test_steps_of_fewer_prompts_stand_beside_the_whole_step(capsys):
-    print_per_gpu(OURS, {2: OURS | {"seconds/step": 20.0}}, 16)
-    assert "| 2 | 8 | 20.00 | 9.00 | 3.00 | 12.00 | 1.50 |" in capsys.readouterr().out
+    print_per_gpu(OURS, {2: OURS | {"seconds/step": 8.0}}, 16)
+    assert "| 2 | 8 | 8.00 | 9.00 | 3.00 | 12.00 | 1.50 |" in capsys.readouterr().out
 
 
 def test_the_7b_recipe_has_its_dimensions(policy):

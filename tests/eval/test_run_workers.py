@@ -9,6 +9,7 @@ from ray.exceptions import RayTaskError
 from eval import evaluate
 from eval.options import EvaluateConfig
 from veason.errors import DataError
+from verl.single_controller import ClusterError
 
 
 class FakeRay:
@@ -16,9 +17,6 @@ class FakeRay:
 
     def __init__(self, outcome):
         self.outcome, self.started, self.killed = outcome, 0, 0
-
-    def is_initialized(self):
-        return True
 
     def cluster_resources(self):
         return {}
@@ -58,6 +56,7 @@ def task_error(cause):
 def test_no_worker_outlives_the_run(monkeypatch, tmp_path, outcome, raised, message):
     fake = FakeRay(outcome)
     monkeypatch.setattr(evaluate, "ray", fake)
+    monkeypatch.setattr(evaluate, "connect_ray", lambda _: None)
     config = EvaluateConfig("model", "data", str(tmp_path), workers=2)
     if raised:
         with pytest.raises(raised, match=message) as error:
@@ -77,3 +76,19 @@ def test_a_frame_size_that_the_policy_would_not_see_is_refused_before_ray(toy_wo
     assert evaluate.main([*arguments, "sam2_checkpoint=random", "keyframe_resize=500"]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and "frames of 500 x 500 pixels" in line
+
+
+def test_a_session_that_another_program_left_is_not_joined(monkeypatch):
+    """Ray's own default joins the cluster that /tmp/ray/ray_current_cluster names, also one that is gone."""
+    given = {}
+
+    def init(**options):
+        given.update(options)
+        raise ConnectionError("no cluster")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(ClusterError):
+        evaluate.run_workers(EvaluateConfig(), [0])
+    assert given["address"] == "local"
