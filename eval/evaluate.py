@@ -136,14 +136,7 @@ def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
         ClusterError: the Ray cluster of RAY_ADDRESS cannot be joined.
         RuntimeError: a worker died, or could not start (weights that do not fit, no memory).
     """
-<<<<<<< HEAD
-    if not ray.is_initialized():
-        # a cluster that runs here by chance is not joined unless asked for
-        address = os.environ.get("RAY_ADDRESS", "local")
-        ray.init(address=address, include_dashboard=False if address == "local" else None, configure_logging=False)
-=======
     connect_ray(config.workers or 1)
->>>>>>> doc23
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if gpus and (config.workers or 1) > gpus:
         raise ConfigError(f"workers={config.workers}, but there are {gpus} GPUs: one worker has one")
