@@ -95,7 +95,7 @@ def check_frame(path: str | PathLike[str], size: tuple[int, int] | None = None) 
     """Raise DataError where `open_frame` would; a JPEG is decoded at an eighth of its size, in half the time."""
     with open_picture(path, "frame") as picture:
         _check_size(path, picture, size)
-        picture.draft("RGB", (picture.width // 8, picture.height // 8))
+        picture.draft("RGB", (max(1, picture.width // 8), max(1, picture.height // 8)))
         picture.load()
 
 

@@ -35,5 +35,5 @@ def test_a_pickled_sam2_is_refused_and_not_run(kind: str, name: str, tmp_path: P
     with pytest.raises(DataError, match="holds no weights"):
         weight_shapes(path)
     with pytest.raises(Exception, match=r"(?i)weights.only|header|unsupported|invalid"):
-        _load_weights(torch.nn.Linear(1, 1), path)
+        _load_weights(torch.nn.Linear(1, 1), path, "sam2.yaml")
     assert not proof.exists()

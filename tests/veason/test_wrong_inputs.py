@@ -51,6 +51,7 @@ def files(tmp_path_factory):
     (root / "broken" / "config.json").write_text("{")
     config = json.loads((TOY_POLICY / "config.json").read_text())
     (root / "other_model" / "config.json").write_text(json.dumps({**config, "model_type": "llama"}))
+    (root / "other_model" / "veason.json").unlink()  # which says in what its boxes are
     weights = (TOY_POLICY / "model.safetensors").read_bytes()
     (root / "cut_weights" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     (root / "no_tokenizer" / "tokenizer.json").unlink()
