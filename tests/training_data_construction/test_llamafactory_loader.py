@@ -24,14 +24,28 @@ RECIPE = "configs/llamafactory_qwen2_5vl_lora_sft.yaml"
 pytest.importorskip("llamafactory", reason="LLaMA-Factory is not installed", exc_type=ImportError)
 
 
-@pytest.fixture(scope="module")
-def rows(revos, tmp_path_factory):
-    """(record, LLaMA-Factory's row, folder) for every record, and its tokenizer and processor."""
+REAL_POLICY = """
+import sys
+from tests.qwen_vocabulary import qwen_tokenizer
+from veason.toy.tiny_policy import PolicySize, write_policy
+size = PolicySize(hidden_size=64, heads=2, kv_heads=1, intermediate_size=64, vision_hidden_size=32, vision_heads=2)
+write_policy(sys.argv[1], size, tokenizer=qwen_tokenizer())
+"""
+
+
+@pytest.fixture(scope="module", params=["toy", "real"])
+def rows(request, revos, tmp_path_factory):
+    """(record, LLaMA-Factory's row, folder) for every record, and its tokenizer and processor; with the toy vocabulary
+    and with that of Qwen2.5.
+    """
     folder = tmp_path_factory.mktemp("llamafactory")
     tasks, _ = plan_tasks(ReVOS(revos, split="train", meta_file="meta_expressions_train_select.json"), seed=0)
     records = [build_record(task, "Step 1: a. Step 2: b. Step 3: c.", size=56) for task in tasks]
     export_llamafactory(folder, {"train": records}, size=56)
-    subprocess.run([sys.executable, "-m", "veason.toy.tiny_policy", "--output", str(folder / "policy")], check=True)
+    toy = ["-m", "veason.toy.tiny_policy", "--output", str(folder / "policy")]
+    subprocess.run(
+        [sys.executable, *(toy if request.param == "toy" else ["-c", REAL_POLICY, str(folder / "policy")])], check=True
+    )
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_tokenizer
