@@ -9,21 +9,14 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from tests.verl.shipped_configs import CONFIGS, ROOT, VARIABLES
 from veason.data.training import TRAINING_DATA
 from veason.resolve import resolve
 from verl.config import Config, ConfigError, load_config, override
 from verl.config.published import NO_EFFECT
 from verl.trainer.main import check_reward
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not path.name.startswith("llamafactory"))
 PUBLISHED = "training_scripts/video_seg_zero_3b_keyframe_sam_sft_mod.yaml"
-VARIABLES = {
-    "REVOS_ROOT": "/data/ReVOS",
-    "SAM2_CHECKPOINT": "/weights/sam2.pt",
-    "MODEL_PATH": "/weights/sft",
-    "COT_ROOT": "/data/cot",
-}
 
 
 @pytest.fixture(autouse=True)

@@ -208,6 +208,13 @@ def union_of_passes(passes: Sequence[Iterable[TrackedFrame]]) -> Iterator[Tracke
         yield index, np.logical_or.reduce([mask, *(decode(each[index]) for each in held)])
 
 
+def compute_dtype(device: torch.device, dtype: torch.dtype | str | None) -> torch.dtype:
+    """A torch dtype given as such or by its name; bf16 on a GPU and fp32 on the CPU when None."""
+    if dtype is None:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype
+
+
 def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Bool masks [T, H, W] in a grid of `size`, by nearest neighbour."""
     if masks.shape[1:] == size:

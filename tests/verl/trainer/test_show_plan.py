@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.verl.shipped_configs import CONFIGS, ROOT, VARIABLES
 from veason.toy.world import make_world
 from verl.config import load_config, override
 from verl.trainer import estimates, show_plan
@@ -16,15 +17,6 @@ from verl.trainer.estimates import StepTokens, activation_bytes, estimate_bytes,
 from verl.trainer.main import run
 from verl.trainer.measured_runs import find_measured_run, read_measured_runs
 from verl.workers.memory import GIB
-
-ROOT = Path(__file__).parents[3]
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not path.name.startswith("llamafactory"))
-VARIABLES = {
-    "REVOS_ROOT": "/data/ReVOS",
-    "SAM2_CHECKPOINT": "/weights/sam2.pt",
-    "MODEL_PATH": "/weights/sft",
-    "COT_ROOT": "/data/cot",
-}
 
 
 @pytest.fixture(autouse=True)

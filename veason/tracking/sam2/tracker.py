@@ -22,7 +22,16 @@ from torch import Tensor
 
 from veason.errors import DataError
 from veason.resolve import check_arguments
-from veason.tracking.base import BaseTracker, BoxPrompt, Clip, ObjectsPrompt, ReadFrame, TrackedFrame, union_of_passes
+from veason.tracking.base import (
+    BaseTracker,
+    BoxPrompt,
+    Clip,
+    ObjectsPrompt,
+    ReadFrame,
+    TrackedFrame,
+    compute_dtype,
+    union_of_passes,
+)
 from veason.tracking.prompts import ObjectPrompt, Prompt, group_by, keyframes_of, usable_objects
 from veason.tracking.sam2.compilation import CompileOptions
 from veason.tracking.sam2.feature_window import EncodedClip, FeatureWindow, encode_frames
@@ -81,8 +90,7 @@ class Sam2Tracker(BaseTracker):
             options: the constructor's.
         """
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        dtype = dtype or (torch.bfloat16 if chosen.type == "cuda" else torch.float32)
-        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        dtype = compute_dtype(chosen, dtype)
         return cls(load_model(config, checkpoint, chosen), dtype, **options)
 
     @classmethod

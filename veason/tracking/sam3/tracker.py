@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 
 from veason.resolve import check_arguments
+from veason.tracking.base import compute_dtype
 from veason.tracking.sam2.preprocessing import PixelFormat
 from veason.tracking.sam2.tracker import Sam2Tracker, check_package
 from veason.tracking.sam3.loading import KINDS, load_sam3
@@ -41,8 +42,7 @@ class Sam3Tracker(Sam2Tracker):
             options: the constructor's.
         """
         device = torch.device(device)
-        dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        dtype = compute_dtype(device, dtype)
         return cls(load_sam3(checkpoint, config, device), dtype, **options)
 
     @classmethod

@@ -16,7 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from veason.resolve import check_arguments
-from veason.tracking.base import BaseTracker, BoxPrompt, Clip, ReadFrame, TrackedFrame, prompt_key, union_of_passes
+from veason.tracking.base import (
+    BaseTracker,
+    BoxPrompt,
+    Clip,
+    ReadFrame,
+    TrackedFrame,
+    compute_dtype,
+    prompt_key,
+    union_of_passes,
+)
 from veason.tracking.prompts import ObjectPrompt, group_by, keyframes_of, usable_objects
 from veason.tracking.sam2.preprocessing import preprocess_frames
 from veason.tracking.sam2.propagation import propagation_order
@@ -60,8 +69,7 @@ class TransformersTracker(BaseTracker):
             options: the constructor's.
         """
         device = torch.device(device)
-        dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        dtype = compute_dtype(device, dtype)
         return cls(load_model(checkpoint, config, device, dtype), **options)
 
     @classmethod
