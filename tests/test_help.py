@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from eval.metrics import MetricsConfig
 from eval.options import EvaluateConfig
 from eval.report import ReportConfig
+from tests.programs import run_program
 from verl.config import Config, read_groups
 
 ROOT = Path(__file__).parents[1]
@@ -36,18 +36,6 @@ GROUPS = {"veason.cli", "veason.importing.data_command"}  # they list commands, 
 EXAMPLE = re.compile(r"^ {4,}.*(?:python3? |veason |make )\S+", re.MULTILINE)
 
 
-def run(program: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """A program as `python -m`; its exit status."""
-    monkeypatch.setattr(sys, "argv", [program, *arguments])
-    for name in [program, f"{program}.__main__"]:
-        monkeypatch.delitem(sys.modules, name, raising=False)  # runpy warns of a module that is there
-    try:
-        runpy.run_module(program, run_name="__main__", alter_sys=True)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
 @pytest.mark.parametrize("program", sorted(set(PROGRAMS) - set(CONFIGURED) - GROUPS))
 def test_every_option_has_a_meaning_and_its_default(program, monkeypatch, capsys):
     parsers = []
@@ -58,7 +46,7 @@ def test_every_option_has_a_meaning_and_its_default(program, monkeypatch, capsys
         shown(parser, *rest)
 
     monkeypatch.setattr(argparse.ArgumentParser, "print_help", record)
-    assert run(program, monkeypatch, "--help") == 0
+    assert run_program(program, ["--help"], monkeypatch) == 0
     (parser,), text = parsers, capsys.readouterr().out
     assert [action.dest for action in parser._actions if not action.help] == []
     for action in parser._actions:
@@ -100,3 +88,11 @@ def test_help_takes_no_time():
         [sys.executable, "-c", f"import sys; {code}"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.rstrip().endswith("False")
+
+
+def test_running_a_program_here_leaves_one_copy_of_it(monkeypatch):
+    package = importlib.import_module("verl.trainer")
+    before = importlib.import_module("verl.trainer.main")
+    assert run_program("verl.trainer.sft", ["--help"], monkeypatch) == 0
+    assert run_program("verl.trainer.main", ["--help"], monkeypatch) == 0
+    assert package.main is before is sys.modules["verl.trainer.main"]

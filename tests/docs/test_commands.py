@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import runpy
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -34,6 +33,7 @@ from tests.docs.command_blocks import (
     record,
     write_program,
 )
+from tests.programs import run_program
 from verl.config import load_config
 
 BLOCKS = read_blocks()
@@ -106,7 +106,7 @@ def check(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
             return  # read by tests/docs/test_extending.py, which writes these files
         load_config(words)
         if find_spec("verl.trainer.show_plan"):
-            assert call_program(module, [*words, "--plan"], monkeypatch) in (0, INCOMPLETE)
+            assert run_program(module, [*words, "--plan"], monkeypatch) in (0, INCOMPLETE)
     else:
         parse_only(module, words, monkeypatch)
 
@@ -126,16 +126,4 @@ def parse_only(module: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patched:
         patched.setattr(argparse.ArgumentParser, "parse_args", stop)
         with pytest.raises(Parsed):
-            call_program(module, words, patched)
-
-
-def call_program(module: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
-    """A program as `python -m` in this process; its exit status."""
-    monkeypatch.setattr(sys, "argv", [module, *words])
-    for name in (module, f"{module}.__main__"):
-        monkeypatch.delitem(sys.modules, name, raising=False)  # runpy warns of a module that is there
-    try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+            run_program(module, words, patched)
