@@ -66,10 +66,10 @@ class FSDPConfig:
 
 @dataclass(frozen=True)
 class OffloadConfig:
-    """What is offloaded to the host, as a whole, while another phase uses the GPU."""
+    """What is offloaded to the host while it is not used."""
 
-    param_offload: bool = False  # weights (and gradients) between phases
-    optimizer_offload: bool = False  # optimizer state outside the update
+    param_offload: bool = False  # weights between phases
+    optimizer_offload: bool = False  # the optimizer's moments; a step brings them to the GPU in chunks of 1 GiB
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,17 @@ def read_measured_runs() -> tuple[MeasuredRun, ...]:
     return tuple(found)
 
 
-def find_measured_run(program: str, model: str | None) -> MeasuredRun | None:
-    """The latest run of a program with a policy of this size, else with another one; None where nothing is like it."""
+def find_measured_run(
+    program: str, model: str | None, gpus: int = 1, tensor_parallel: int = 1, lora: bool = False
+) -> MeasuredRun | None:
+    """The measured run of a program that is most like the planned one: in the policy's size, then in LoRA, the number
+    of GPUs, tensor parallelism, then the latest, the first of those; None where nothing is like it.
+    """
     if model is None:
         return None
-    runs = [each for each in read_measured_runs() if each.program == program]
-    return max(runs, key=lambda each: (each.model == model, each.date), default=None)
+
+    def likeness(run: MeasuredRun) -> tuple[object, ...]:
+        same = run.model == model, (run.lora_rank > 0) == lora, run.gpus == gpus, run.tensor_parallel == tensor_parallel
+        return *same, run.date
+
+    return max((run for run in read_measured_runs() if run.program == program), key=likeness, default=None)

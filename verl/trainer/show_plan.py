@@ -181,9 +181,9 @@ def memory_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens) -> Iterat
         yield "activations: not estimated, no model of this size was measured"
         return
     yield f"activations of an update: about {activations / GIB:.1f} GiB more (scaled from a measured run)"
-    resident = sum(sizes[part] for part in ("weights", "gradients", "optimizer"))
-    resident += sum(sizes.get(part, 0.0) for part in ("reference", "engine") if not (gpu and offload[part]))
-    resident += sizes.get("scorer", 0.0)
+    resident = sizes["weights"] + sizes["gradients"] + sizes.get("scorer", 0.0)
+    leaving = ("optimizer", "reference", "engine")
+    resident += sum(sizes.get(part, 0.0) for part in leaving if not (gpu and offload[part]))
     if gpu and total is not None:
         fits = "fits" if resident + activations < total else "DOES NOT FIT"
         yield f"update: about {(resident + activations) / GIB:.0f} GiB of {total / GIB:.0f} GiB: {fits}"
@@ -199,7 +199,10 @@ def _gpu_bytes() -> float | None:
 
 def time_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens, plan: Plan | None) -> Iterator[str]:
     """Seconds of a step by stage, estimated from a measured run."""
-    baseline = find_measured_run(run.name, size.label) if run.config.trainer.device != "cpu" else None
+    trainer, worker = run.config.trainer, run.config.worker
+    gpus, lora = trainer.nnodes * trainer.n_gpus_per_node, worker.actor.model.lora_rank > 0
+    like = gpus, worker.rollout.tensor_parallel_size, lora
+    baseline = find_measured_run(run.name, size.label, *like) if trainer.device != "cpu" else None
     if baseline is None:
         yield "time: not known, nothing like it was measured"
         return

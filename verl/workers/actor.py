@@ -25,6 +25,7 @@ from verl.workers.groups import DUMMY_GROUP, StoredGroup, make_micro_batches, ma
 from verl.workers.objective import GlobalTokenCounts, all_reduce_sum, policy_objective
 from verl.workers.offload import CPUOffloader
 from verl.workers.optimizer import build_optimizer, build_schedule, clipped_step
+from verl.workers.optimizer_offload import OptimizerOffloader
 from verl.workers.sharding import DTYPES, local_bytes, reshard, shard
 
 
@@ -82,7 +83,8 @@ class Actor:
         self.optimizer = build_optimizer(self.policy.parameters(), config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim)
         self.bad_groups: list[int] = []
-        self._weights_offloader, self._optimizer_offloader = CPUOffloader(), CPUOffloader()
+        self._weights_offloader = CPUOffloader()
+        self.optimizer_offloader = OptimizerOffloader(self.optimizer) if config.offload.optimizer_offload else None
 
     def training_bytes(self) -> dict[str, float]:
         """Bytes of the gradients and of the optimizer's state on this rank's device once training has begun."""
@@ -91,17 +93,12 @@ class Actor:
         whole = sum(p.numel() for p in trained) * DTYPES[self.config.fsdp.mp_reduce_dtype].itemsize
         return {"gradients": float(whole) if self._reduces_once else shards, "optimizer": 2.0 * shards}
 
-    def reload(self, optimizer: bool = False) -> None:
-        """Copies weights, and the optimizer's state where asked for, back to the GPU."""
+    def reload(self) -> None:
+        """Copies weights back to the GPU."""
         self._weights_offloader.reload()
-        if optimizer:
-            self._optimizer_offloader.reload()
 
     def offload(self) -> None:
-        """Copies to the host what worker.actor.offload names."""
-        if self.config.offload.optimizer_offload and not self._optimizer_offloader.offloaded:
-            states = self.optimizer.state.values()
-            self._optimizer_offloader.offload(x for state in states for x in state.values() if isinstance(x, Tensor))
+        """Copies weights to the host, where worker.actor.offload.param_offload asks for it."""
         if self.config.offload.param_offload and not self._weights_offloader.offloaded:
             self._weights_offloader.offload(self.policy.parameters())
 
@@ -141,7 +138,7 @@ class Actor:
         Args:
             advantages: per group and response, float32 [R_i].
         """
-        self.reload(optimizer=True)
+        self.reload()
         self.policy.train()
         config = self.config
         groups = [each.group for each in stored]
@@ -161,7 +158,7 @@ class Actor:
             finite.append(loss.detach().isfinite())
             for name, value in parts.items():
                 sums[name] = sums[name] + value if name in sums else value
-        metrics = clipped_step(self.optimizer, self.schedule, config.max_grad_norm)
+        metrics = self._step()
         bad = metrics["actor/skipped_updates"] > 0
         self.bad_groups = [i for each, good in zip(micro_batches, finite) if not good for i in each] if bad else []
         self.offload()
@@ -181,7 +178,7 @@ class Actor:
 
     def _fine_tune(self, batches: Sequence[Callable[[], PackedBatch]], lengths: Sequence[int], step: bool) -> Metrics:
         """`lengths`: tokens of each of this rank's responses."""
-        self.reload(optimizer=step)
+        self.reload()
         self.policy.train(step)
         counts = GlobalTokenCounts.of(lengths, self.device)
         summed = torch.zeros((), device=self.device)
@@ -199,10 +196,13 @@ class Actor:
         dist.all_reduce(summed)
         if not step:
             reshard(self.policy)
-        metrics = clipped_step(self.optimizer, self.schedule, self.config.max_grad_norm) if step else {}
+        metrics = self._step() if step else {}
         self.policy.train()
         self.offload()
         return metrics | {"loss": Mean(summed.item()), "tokens": Mean(counts.tokens)}
+
+    def _step(self) -> Metrics:
+        return clipped_step(self.optimizer, self.schedule, self.config.max_grad_norm, self.optimizer_offloader)
 
     def _begin_micro_batch(self, last: bool) -> None:
         """Defers to the last micro-batch what is needed once an update: all-reduces between copies of the model, and as

@@ -27,15 +27,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from verl.files import Files, sync_file, write_text
 from verl.models.lora import ADAPTER, adapter_weights, merged_weights
 from verl.models.policy import Policy
+from verl.workers.optimizer_offload import MOMENTS, OptimizerOffloader
 from verl.workers.random_state import random_state, seed_everything, set_random_state
-from verl.workers.sharded_state import ShardReader, rank_file, read_tensor, write_shard
+from verl.workers.sharded_state import ShardReader, local_part, rank_file, read_tensor, write_shard
 from verl.workers.sharding import make_gather
 from verl.workers.tensor_files import Entry, TensorFile
 
 log = logging.getLogger(__name__)
 
 MAX_FILE_BYTES = 5 << 30
-MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,16 @@ def load_weights(policy: Policy, folder: Path) -> None:
 
 
 def save_state(
-    policy: Policy, optimizer: Optimizer, schedule: LambdaLR, folder: Path, options: SaveOptions | None = None
+    policy: Policy,
+    optimizer: Optimizer,
+    schedule: LambdaLR,
+    folder: Path,
+    options: SaveOptions | None = None,
+    offloader: OptimizerOffloader | None = None,
 ) -> Files:
-    """Writes this rank's file of state/, rank 0 also state.json; returns what it wrote."""
+    """Writes this rank's file of state/, rank 0 also state.json; returns what it wrote. Moments that `offloader` has on
+    the host are written from there.
+    """
     target = folder / "state"
     target.mkdir(parents=True, exist_ok=True)
     rank, steps = dist.get_rank(), dict[str, int]()
@@ -177,8 +184,8 @@ def save_state(
     if policy.lora is None and options.dtype is not None:
         tensors |= {f"weights.{name}": p.detach() for name, p in policy.model.named_parameters()}
     own, numbers = random_state()
-    header = {"steps": steps, "random": numbers}
-    files = {f"state/{rank_file(rank)}": write_shard(target / rank_file(rank), tensors, own, header)}
+    header, read = {"steps": steps, "random": numbers}, offloader.read if offloader else local_part
+    files = {f"state/{rank_file(rank)}": write_shard(target / rank_file(rank), tensors, own, header, read)}
     if rank == 0:
         state = {"workers": dist.get_world_size(), "updates": schedule.last_epoch}
         write_text(target / "state.json", json.dumps(state))
@@ -186,7 +193,14 @@ def save_state(
     return files
 
 
-def load_state(policy: Policy, optimizer: Optimizer, schedule: LambdaLR, folder: Path, seed: int) -> None:
+def load_state(
+    policy: Policy,
+    optimizer: Optimizer,
+    schedule: LambdaLR,
+    folder: Path,
+    seed: int,
+    offloader: OptimizerOffloader | None = None,
+) -> None:
     """Reads what `save_state` wrote with any number of workers; with another number than now, random states are derived
     anew from `seed` and the number of updates.
 
@@ -209,6 +223,8 @@ def load_state(policy: Policy, optimizer: Optimizer, schedule: LambdaLR, folder:
             rows.read_into(f"{moment}.{name}", tensor)
         step = torch.tensor(float(steps[name]), device=parameter.device if fused else "cpu")
         optimizer.state[parameter] = {"step": step, **moments}
+        if offloader:
+            offloader.replaced(parameter)
     updates = state["updates"]
     schedule.load_state_dict(schedule.state_dict() | {"last_epoch": updates, "_step_count": updates + 1})
     for group, base, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas):

@@ -104,14 +104,14 @@ def memory_plan(sizes: dict[str, float], offload: dict[str, bool], device: str) 
 
     Args:
         sizes: bytes of engine, scorer, weights, reference, gradients, optimizer.
-        offload: whether weights, optimizer, reference and engine are offloaded outside the phases that use them; they
-            stay by default.
+        offload: whether weights, reference and engine are offloaded outside the phases that use them, and the optimizer
+            but for a chunk during a step; they stay by default.
     """
     stay = {part for part in ("weights", "optimizer", "reference", "engine") if not offload.get(part)} | {"scorer"}
     phases = {
         "rollout": stay | {"engine"},
         "reference": stay | {"reference"},
-        "update": stay | {"weights", "gradients", "optimizer"},
+        "update": stay | {"weights", "gradients"},
     }
     parts = [part for part in ("weights", "gradients", "optimizer", "reference", "engine", "scorer") if sizes.get(part)]
     lines = [f"memory on each {device}, GiB: {'part':>12} {'size':>7}  " + "  ".join(f"{phase:>9}" for phase in phases)]

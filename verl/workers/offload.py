@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+
+from verl.workers.sharded_state import local_part
 
 ALIGNMENT = 64  # bytes, between tensors in the host buffer
 
@@ -41,15 +42,15 @@ class CPUOffloader:
     ) -> None:
         self.constant, self.make_buffer, self.device_type = constant, make_buffer, device_type
         self.buffer: Tensor | None = None
-        self._offloaded: list[tuple[torch.UntypedStorage, Tensor]] = []
+        self._offloaded: dict[int, tuple[torch.UntypedStorage, Tensor]] = {}
         self._copied: list[int] = []  # constant storages that the buffer holds already
 
     @property
     def offloaded(self) -> bool:
         return bool(self._offloaded)
 
-    def offload(self, tensors: Iterable[Tensor]) -> None:
-        """Copies the tensors to the host and frees their GPU memory."""
+    def offload(self, tensors: Iterable[Tensor], empty_cache: bool = True) -> None:
+        """Copies the tensors to the host and frees their GPU memory; without `empty_cache` PyTorch keeps it."""
         storages = self._storages(tensors)
         if not storages:
             return
@@ -63,27 +64,40 @@ class CPUOffloader:
             host = part[: storage.nbytes()]
             if not self.constant or kept != self._copied:
                 host.copy_(_bytes(storage), non_blocking=True)
-            self._offloaded.append((storage, host))
+            self._offloaded[storage._cdata] = storage, host
         self._copied = kept if self.constant else []
         self._synchronize()
         for storage in storages:
             storage.resize_(0)
-        if self.device_type == "cuda":
+        if empty_cache and self.device_type == "cuda":
             torch.cuda.empty_cache()
 
     def reload(self) -> None:
         """Copies everything back to where it was."""
-        for storage, host in self._offloaded:
+        for storage, host in self._offloaded.values():
             storage.resize_(host.numel())
             _bytes(storage).copy_(host, non_blocking=True)
         if self._offloaded:
             self._synchronize()
-        self._offloaded = []
+        self._offloaded = {}
+
+    def discard(self) -> None:
+        """Forgets what is on the host: the tensors are no longer needed."""
+        self._offloaded = {}
+
+    def read(self, tensor: Tensor) -> Tensor | None:
+        """This rank's rows of an offloaded tensor, a view of the host buffer; None where it is not offloaded."""
+        local = local_part(tensor)
+        _, host = self._offloaded.get(local.untyped_storage()._cdata, (None, None))
+        if host is None:
+            return None
+        rows = host.view(local.dtype)
+        return rows.as_strided(local.size(), local.stride(), rows.storage_offset() + local.storage_offset())
 
     def _storages(self, tensors: Iterable[Tensor]) -> list[torch.UntypedStorage]:
         found: dict[int, torch.UntypedStorage] = {}
         for tensor in tensors:
-            local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+            local = local_part(tensor)
             storage = local.untyped_storage()
             if local.device.type == self.device_type and storage.nbytes():
                 found.setdefault(storage.data_ptr(), storage)

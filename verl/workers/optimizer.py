@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from verl.config.worker_sections import OptimConfig
 from verl.metric_types import Count, Mean, Metrics
+from verl.workers.optimizer_offload import OptimizerOffloader
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> AdamW:
@@ -44,9 +45,12 @@ def build_schedule(optimizer: AdamW, config: OptimConfig) -> LambdaLR:
     return LambdaLR(optimizer, lambda update: rate_factor(update, config))
 
 
-def clipped_step(optimizer: AdamW, schedule: LambdaLR, max_norm: float | None) -> Metrics:
+def clipped_step(
+    optimizer: AdamW, schedule: LambdaLR, max_norm: float | None, offloader: OptimizerOffloader | None = None
+) -> Metrics:
     """Clips the gradient to `max_norm` over all ranks (None or 0: not at all), steps, and clears the gradient. With a
     gradient that is not finite the weights stay as they are, `actor/skipped_updates` is 1, and the schedule goes on.
+    With `offloader` the moments come from the host and go back.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, max_norm or math.inf)
@@ -54,7 +58,7 @@ def clipped_step(optimizer: AdamW, schedule: LambdaLR, max_norm: float | None) -
         norm = norm.full_tensor()  # the norm over all shards, not this rank's
     rate, finite = optimizer.param_groups[0]["lr"], math.isfinite(norm)  # the same on every rank
     if finite:
-        optimizer.step()
+        (offloader or optimizer).step()
     with warnings.catch_warnings():  # that the schedule steps without the optimizer is what is meant
         warnings.simplefilter("ignore", UserWarning)
         schedule.step()

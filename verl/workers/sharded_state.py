@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,12 +49,19 @@ def is_first_copy(tensor: Tensor) -> bool:
     return tensor.device_mesh.ndim == 1 or tensor.device_mesh.get_local_rank(0) == 0
 
 
-def write_shard(path: Path, tensors: Mapping[str, Tensor], extra: Mapping[str, Tensor], header: Any) -> FileRecord:
+def write_shard(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    extra: Mapping[str, Tensor],
+    header: Any,
+    read: Callable[[Tensor], Tensor] = local_part,
+) -> FileRecord:
     """Writes this rank's rows of sharded tensors.
 
     Args:
         extra: this rank's own tensors, written whole.
         header: JSON, kept under "header".
+        read: gives this rank's rows of a tensor.
     """
     own = {name: tensor for name, tensor in tensors.items() if is_first_copy(tensor)}
     parts = sorted(own.items(), key=lambda item: -item[1].dtype.itemsize)
@@ -63,7 +70,7 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor], extra: Mapping[str, T
     rows = json.dumps({name: first_row(tensor) for name, tensor in parts})
     with TensorFile(path, entries, {FIRST_ROWS: rows, "header": json.dumps(header)}) as file:
         for _, tensor in parts:
-            file.write(local_part(tensor))
+            file.write(read(tensor))
         for tensor in extra.values():
             file.write(tensor)
     return file.record

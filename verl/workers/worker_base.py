@@ -183,10 +183,11 @@ class WorkerBase:
         target, actor = Path(folder) / "actor", self.actor
         target.mkdir(parents=True, exist_ok=True)
         with self.enter_training("save"):
-            actor.reload(optimizer=True)
+            actor.reload()
             files = save_weights(actor.policy, self.prompts.processor, target, self.device, options)
             if options.state:
-                files |= save_state(actor.policy, actor.optimizer, actor.schedule, target, options)
+                state = actor.policy, actor.optimizer, actor.schedule
+                files |= save_state(*state, target, options, actor.optimizer_offloader)
             actor.offload()
         if self.rank == 0:
             files |= self._write_task_files(target)
@@ -207,9 +208,10 @@ class WorkerBase:
         source = Path(folder) / "actor"
         with self.enter_training("load"):
             actor = self.actor
-            actor.reload(optimizer=True)
+            actor.reload()
             load_weights(actor.policy, source)
-            load_state(actor.policy, actor.optimizer, actor.schedule, source, self.config.data.seed)
+            state = actor.policy, actor.optimizer, actor.schedule
+            load_state(*state, source, self.config.data.seed, actor.optimizer_offloader)
             actor.offload()
         self.weights_stale = True
         dist.barrier()

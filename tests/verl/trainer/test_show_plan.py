@@ -177,6 +177,18 @@ def test_a_gpu_that_is_too_small_is_named(monkeypatch, capsys):
     monkeypatch.setattr(show_plan, "_gpu_bytes", lambda: 140 * GIB)
     run(["config=configs/grpo_3b_one_gpu.yaml", "--plan"], "verl.trainer.main")
     assert "GiB of 140 GiB: fits" in capsys.readouterr().out
+    for name, gpu in [("grpo_3b_48gb", 44.7), ("grpo_3b_24gb", 22.3)]:  # the GiB of a card of 48 GB and one of 24 GB
+        monkeypatch.setattr(show_plan, "_gpu_bytes", lambda gpu=gpu: gpu * GIB)
+        run([f"config=configs/{name}.yaml", "--plan"], "verl.trainer.main")
+        assert ": fits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("gpus", "parallel", "seconds"), [(1, 1, 22.38), (2, 2, 11.58), (2, 1, 10.3), (8, 2, 11.58)])
+def test_the_measured_run_most_like_the_planned_one_is_taken(gpus, parallel, seconds):
+    found = find_measured_run("verl.trainer.main", "3b", gpus, parallel)
+    assert found is not None and found.step_seconds == seconds
+    seven = find_measured_run("verl.trainer.main", "7b", gpus, parallel)
+    assert seven is not None and seven.model == "7b"
 
 
 def test_baselines_are_read_from_the_repository(tmp_path, monkeypatch):
