@@ -66,7 +66,7 @@ class RealRun:
     def text(self) -> str:
         return self.output.read_text()
 
-    def wait_for(self, text: str, seconds: float = 240) -> None:
+    def wait_for(self, text: str, seconds: float = 900) -> None:
         """Until the run has written this."""
         deadline = time.monotonic() + seconds
         while text not in self.text:
