@@ -34,8 +34,11 @@ FORWARDED = (
 )
 OF_ONE_HOST = {"CUDA_VISIBLE_DEVICES", "VLLM_HOST_IP"}
 SECRET = {"KEY", "PASSWORD", "SECRET", "TOKEN"}  # Ray writes the variables that it forwards to its logs
-# Which network torch.distributed and vLLM use, where nobody has said so.
 KILL_TIMEOUT = 5.0  # seconds
+# Of a cluster of its own. If the driver is killed, the kernel ends GCS and raylet with it, and the workers follow in
+# seconds; but the raylet's agents want to report its end to the GCS, and wait for that one: 60 s by default.
+OWN_CLUSTER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "15"}
+# Which network torch.distributed and vLLM use, where nobody has said so.
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
 
 
@@ -60,6 +63,8 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
     if address == "local":  # whatever else runs here, or has left its session behind
         # logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker
         options |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
+        for name, value in OWN_CLUSTER.items():
+            os.environ.setdefault(name, value)
     options = {"configure_logging": False} | options  # its messages go where the driver sends those of libraries
     handler = signal.getsignal(signal.SIGTERM)
     try:

@@ -66,6 +66,25 @@ def test_a_cluster_that_refuses_names_what_to_set(
     assert seen == [address or ("auto" if nodes > 1 else "local")]
 
 
+@pytest.mark.parametrize(
+    ("address", "given", "wanted"), [(None, None, "15"), (None, "40", "40"), ("10.0.0.9:6379", None, None)]
+)
+def test_agents_of_an_own_cluster_do_not_wait_long_for_its_gcs(
+    address: str | None, given: str | None, wanted: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's processes inherit the driver's environment; what they do with it is tested in `trainer/test_faults.py`."""
+    seen: list[str | None] = []
+    name = "RAY_gcs_rpc_server_reconnect_timeout_s"
+    monkeypatch.setattr(ray, "init", lambda **_: seen.append(os.environ.get(name)))
+    monkeypatch.setattr(ray, "nodes", lambda: [{"NodeManagerAddress": "10.0.0.9", "Alive": True}])
+    for variable, value in ((name, given), ("RAY_ADDRESS", address)):
+        monkeypatch.setenv(variable, value or "")  # so that it is as before after the test
+        if value is None:
+            monkeypatch.delenv(variable)
+    connect_ray(2)
+    assert seen == [wanted]
+
+
 def test_a_process_of_the_cluster_that_is_gone_is_named() -> None:
     child = subprocess.Popen(["sleep", "60"])
     processes = {"gcs_server": psutil.Process(), "raylet": psutil.Process(child.pid)}

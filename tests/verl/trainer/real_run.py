@@ -66,7 +66,7 @@ class RealRun:
     def text(self) -> str:
         return self.output.read_text()
 
-    def wait_for(self, text: str, seconds: float = 240) -> None:
+    def wait_for(self, text: str, seconds: float = 900) -> None:
         """Until the run has written this."""
         deadline = time.monotonic() + seconds
         while text not in self.text:
@@ -90,13 +90,23 @@ class RealRun:
 
     def left(self, seconds: float = 15) -> list[psutil.Process]:
         """Processes that are still there some time after the end."""
-        _, alive = psutil.wait_procs(self.started, timeout=seconds)
-        return [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+        deadline = time.monotonic() + seconds
+        while (alive := [each for each in self.started if runs(each)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return alive
 
     def steps(self) -> list[dict[str, Any]]:
         """The metrics, less those of the machine."""
         rows = read_metrics(self.folder)
         return [{name: value for name, value in row.items() if not name.startswith(MACHINE)} for row in rows]
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether it is there, and no zombie that its parent has not waited for."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def segments(kinds: Sequence[str] = ("verl", "psm_", "torch_", "cpushm")) -> set[str]:

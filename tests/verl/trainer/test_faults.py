@@ -21,11 +21,12 @@ from safetensors.torch import load_file
 
 from verl.trainer.checkpoint_folders import find_damage, saved_checkpoints
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200), pytest.mark.usefixtures("shared_memory")]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), pytest.mark.usefixtures("shared_memory")]
 MOMENTS = int(os.environ.get("SOAK_MOMENTS", "20"))
 PROGRAMS = {"SFT": SFT, "GRPO": GRPO}
 KINDS = ("driver", "worker", "raylet", "gcs_server")
 LIMIT = 60.0  # seconds from a fault to the end
+WHOLE = 900.0  # of a run that is not disturbed any more, on a busy machine
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)
@@ -37,7 +38,7 @@ def whole(request: pytest.FixtureRequest, toy: Path, tmp_path_factory: pytest.Te
         start = time.monotonic()
         run.wait_for("step 8/8")
         taken = time.monotonic() - start
-        assert run.process.wait(600) == 0, run.text
+        assert run.process.wait(WHOLE) == 0, run.text
         steps = run.steps()
     return {"name": request.param, "steps": steps, "weights": weights(folder, 8), "seconds": taken, "toy": toy}
 
@@ -76,7 +77,7 @@ def test_a_signal_saves_and_the_resumed_run_is_equal(
         assert run.left() == []
     resume = ("trainer.max_steps=8", "trainer.resume=auto")
     with RealRun(PROGRAMS[whole["name"]], whole["toy"], tmp_path / "run", *resume) as run:
-        assert run.process.wait(300) == 0, run.text
+        assert run.process.wait(WHOLE) == 0, run.text
         assert_equal_to(whole, run)
     record_property("reliability", f"{whole['name']} {name}: ended after {taken:.1f} s, resumed run equal")
 
@@ -100,7 +101,7 @@ def test_a_killed_process_and_the_run_goes_on_by_itself(
             assert time.monotonic() - start < LIMIT, run.text
             time.sleep(0.1)
         taken = time.monotonic() - start
-        assert run.process.wait(400) == 0, run.text
+        assert run.process.wait(WHOLE) == 0, run.text
         run.tree()
         assert_equal_to(whole, run)
         assert run.left() == []
@@ -109,23 +110,24 @@ def test_a_killed_process_and_the_run_goes_on_by_itself(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_restarts_a_kill_names_its_cause_and_how_to_resume(
-    kind: str, whole: dict[str, Any], tmp_path: Path
+    kind: str, whole: dict[str, Any], tmp_path: Path, record_property: Any
 ) -> None:
     with RealRun(PROGRAMS[whole["name"]], whole["toy"], tmp_path / "run", "trainer.max_steps=8") as run:
         run.wait_for("step 3/8")
         run.find(kind).kill()
+        start = time.monotonic()
         status = run.process.wait(LIMIT)
-        late = run.left(LIMIT)
-        if kind == "driver":  # two agents of Ray's look for the GCS for up to 75 s; trainer.max_restarts ends them
-            assert all("Agent" in each.name() for each in late)
-            late = run.left(30)
-        assert late == []
+        ended = time.monotonic() - start
+        assert run.left(max(0.0, LIMIT - ended)) == []
+        gone = time.monotonic() - start
         if kind == "driver":
             assert status == -signal.SIGKILL  # nobody is left to say so
         else:
             assert status == 75 and f"{run.folder} " in run.text.partition("resume by: ")[2], run.text
             named = "rank 0 died in `" if kind == "worker" else f"the Ray cluster of this run is gone: {kind} ended"
             assert named in run.text or "rank 1 died in `" in run.text
+    text = f"ended after {ended:.1f} s, all processes after {gone:.1f} s"
+    record_property("reliability", f"{whole['name']} kill -9 {kind}, no restarts: {text}")
     assert saved_checkpoints(run.folder) and find_damage(max(saved_checkpoints(run.folder).items())[1]) is None
 
 
@@ -137,19 +139,19 @@ def test_a_full_disk_names_itself_and_the_run_goes_on_after_it(toy: Path, tmp_pa
         pytest.skip("no file system can be mounted here")
     try:
         with RealRun(SFT, toy, disk / "run", "trainer.max_steps=8", "worker.actor.model.lora_rank=0") as run:
-            assert run.process.wait(300) == 1
+            assert run.process.wait(WHOLE) == 1
             assert "No space left on device" in run.text and "Traceback" not in run.text, run.text
         whole = saved_checkpoints(run.folder)
         assert whole and not list(run.folder.glob(".global*")) and find_damage(max(whole.items())[1]) is None
         subprocess.run(["mount", "-o", "remount,size=400m", str(disk)], check=True)
         more = ("trainer.max_steps=8", "worker.actor.model.lora_rank=0", "trainer.resume=auto")
         with RealRun(SFT, toy, disk / "run", *more) as run:
-            assert run.process.wait(300) == 0, run.text
+            assert run.process.wait(WHOLE) == 0, run.text
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(14400)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_500_steps_grow_no_memory_and_leave_no_handle(
     program: str, toy: Path, tmp_path: Path, record_property: Any
@@ -158,9 +160,9 @@ def test_500_steps_grow_no_memory_and_leave_no_handle(
     options = ("trainer.max_steps=500", "trainer.save_freq=50", "trainer.save_limit=2")
     with RealRun(PROGRAMS[program], toy, tmp_path / "run", *options) as run:
         for step in (50, 100, 490):
-            run.wait_for(f"step {step}/500", 3000)
+            run.wait_for(f"step {step}/500", 10000)
             sizes[step] = measured(run.tree())
-        assert run.process.wait(600) == 0, run.text
+        assert run.process.wait(WHOLE) == 0, run.text
         assert run.left() == []
     rows = []
     for pid, (name, memory, handles) in sizes[490].items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -89,15 +90,28 @@ def load_model(
         if checkpoint == RANDOM:
             model = _random_model(config, classes)
         else:
-            cls = getattr(transformers, classes[read_model_type(checkpoint or "")])
-            model, found = cls.from_pretrained(str(checkpoint), local_files_only=True, output_loading_info=True)
-            if missing := sorted(found["missing_keys"]):
-                raise DataError(f"{checkpoint} does not hold the weights of {cls.__name__}: no {missing[0]}")
+            model = _load_folder(str(checkpoint), getattr(transformers, classes[read_model_type(checkpoint or "")]))
     except ImportError as error:  # EdgeTAM's image encoder is one of timm's
         raise DataError(
             f"the model needs a package that is not installed: {str(error).strip().splitlines()[0]}"
         ) from error
     return model.to(device, dtype).eval().requires_grad_(False)
+
+
+def _load_folder(folder: str, cls: Any) -> Any:
+    """A model from the safetensors of a folder: a pickle (pytorch_model.bin) is never run, wherever it is named."""
+    from safetensors import SafetensorError
+
+    try:
+        model, found = cls.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{folder} holds no weights that can be loaded ({type(error).__name__}: {reason})") from error
+    if missing := sorted(found["missing_keys"]):
+        raise DataError(f"{folder} does not hold the weights of {cls.__name__}: no {missing[0]}")
+    return model
 
 
 def _random_model(config: str | os.PathLike | None, classes: dict[str, str]) -> Any:
