@@ -35,6 +35,7 @@ PALETTE = (
     (199, 199, 199),
 )
 FONT_SIZE = 15  # pixels
+ENCODERS = {".jpg": ("image/jpeg", cv2.IMWRITE_JPEG_QUALITY), ".webp": ("image/webp", cv2.IMWRITE_WEBP_QUALITY)}
 
 
 def draw_boxes(
@@ -136,10 +137,16 @@ def strip(
     return np.concatenate(filled, axis=0)
 
 
-def jpeg_url(picture: np.ndarray, quality: int = 75) -> str:
-    """An RGB picture, uint8 [H, W, 3], as a `data:` URL of a JPEG."""
-    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
+def picture_url(picture: np.ndarray, suffix: str = ".jpg", quality: int = 75) -> str:
+    """An RGB picture, uint8 [H, W, 3], as a data URL of a JPEG (`.jpg`) or a WebP (`.webp`)."""
+    kind, option = ENCODERS[suffix]
+    _, encoded = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [option, quality])
+    return data_url(encoded.tobytes(), kind)
+
+
+def data_url(content: bytes, kind: str) -> str:
+    """A file's content as a data URL; `kind` is its MIME type."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def add_title(picture: np.ndarray, title: str, legend: Sequence[tuple[str, Colour]] = ()) -> np.ndarray:

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from eval import metrics
-from eval.report.page import differences, flat, render_page, show
 from eval.report.samples import TYPES, Record, SampleCard, draw_sample, make_card
+from eval.report.settings import differences, flat, show
 from eval.run_folder import PREDICTIONS, read_run
 from veason.data import Benchmark, open_benchmark
 from veason.errors import DataError
+from veason.pages import render_page
 
+TEMPLATES = Path(__file__).with_name("templates")
 BINS = 10  # of a histogram
 BAR_WIDTH, CHART_HEIGHT = 22, 70  # pixels
 LISTED = 10  # of the worst and of the best samples
@@ -57,6 +59,7 @@ def evaluation_page(run: Path, data: str | None, pictures: int, against: Path | 
     worst, best = rank(cards)
     other = read_other(against) if against else None
     return render_page(
+        TEMPLATES,
         "evaluation.html",
         title=f"{header['benchmark']} {header['split'] or benchmark.split}: {model_title(header['model_path'])}",
         facts={key: show(header[key]) for key in FACTS if header.get(key) is not None},

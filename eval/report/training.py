@@ -12,11 +12,12 @@ from statistics import fmean
 from typing import Any
 
 from eval.report.charts import curve_charts, heat_maps, points
-from eval.report.evaluation import model_title
+from eval.report.evaluation import TEMPLATES, model_title
 from eval.report.gallery import read_gallery
-from eval.report.page import differences, flat, render_page, show
+from eval.report.settings import differences, flat, show
 from eval.run_folder import PREDICTIONS, read_run
 from veason.errors import DataError
+from veason.pages import render_page
 from verl.config import Config
 from verl.trainer.run_info import NAME, RunInfo
 
@@ -85,6 +86,7 @@ def training_page(
     defaults = dict(flat(asdict(Config())))
     settings = [(key, show(value)) for key, value in flat(one.config)]
     return render_page(
+        TEMPLATES,
         "training.html",
         title=one.name + (f" against {list(runs)[1]}" if other else ""),
         facts=facts(one),
