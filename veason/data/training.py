@@ -18,7 +18,7 @@ from veason import masks
 from veason.data import BENCHMARKS, find_benchmark
 from veason.data.annotation import Rejected
 from veason.data.base import Benchmark
-from veason.data.examples import Example, GroundTruth
+from veason.data.examples import GroundTruth, TrainingExample
 from veason.data.mixture import build_mixture
 from veason.data.sample import VideoSample, gc_paused
 from veason.data.selection import read_exclusions
@@ -133,7 +133,7 @@ class KeyframeTrainingData:
         """
         return self._first_good(index, seed, self._messages_and_sizes)
 
-    def example(self, index: int, seed: int) -> Example:
+    def example(self, index: int, seed: int) -> TrainingExample:
         """Prompt, frames and truth of a sample; with `on_bad_sample="skip"` of the first good one from `index` on."""
         return self._first_good(index, seed, self._build)
 
@@ -158,7 +158,7 @@ class KeyframeTrainingData:
         times = self._frames(sample, index, seed)
         return self._messages(sample, times), [(self.size, self.size)] * len(times)
 
-    def _build(self, sample: VideoSample, index: int, seed: int) -> Example:
+    def _build(self, sample: VideoSample, index: int, seed: int) -> TrainingExample:
         times = self._frames(sample, index, seed)
         images = []
         for time in times:
@@ -168,7 +168,7 @@ class KeyframeTrainingData:
                 raise DataError(f"{sample.sample_id}: {error}") from error
             images.append(resize_frame(frame, self.size))
         messages, truth = self._messages(sample, times), self._truth(sample, times)
-        return Example(sample.sample_id, messages, images, truth, None, sample.expression, self.box_side)
+        return TrainingExample(sample.sample_id, messages, images, truth, None, sample.expression, self.box_side)
 
     def _truth(self, sample: VideoSample, times: list[int]) -> GroundTruth:
         tracks = self.benchmark.checked_tracks(sample, times)

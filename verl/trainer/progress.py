@@ -1,4 +1,4 @@
-"""Progress bars with the time left, on a terminal: the steps of a run, and the stages of a step that take long."""
+"""ProgressBars bars with the time left, on a terminal: the steps of a run, and the stages of a step that take long."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 StageCounts = Mapping[str, tuple[int, int]]  # stage -> (done, total), in groups
 
 
-class Progress:
+class ProgressBars:
     """The bars of a run; none where standard error is no terminal.
 
     Args:
