@@ -157,9 +157,9 @@ def parse_overrides(schema: type[T], arguments: Sequence[str], positional: Seque
     return OmegaConf.to_object(config)  # type: ignore[return-value]
 
 
-def given_keys(schema: type, arguments: Sequence[str], positional: Sequence[str] = ()) -> set[str]:
+def given_keys(schema: type, arguments: Sequence[str]) -> set[str]:
     """The fields that a command line sets."""
-    return {key.partition(".")[0] for key, _ in _pairs(schema, arguments, positional)}
+    return {key.partition(".")[0] for key, _ in _pairs(schema, arguments, ())}
 
 
 def _pairs(schema: type, arguments: Sequence[str], positional: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -112,9 +112,13 @@ def read_scores(run: Path, benchmark: Benchmark, records: list[Record]) -> dict[
 def read_other(run: Path) -> dict[str, Any]:
     """Header, name and table of another evaluation, as it was scored."""
     header, _ = read_run(run)
+    return {"header": header, "name": model_title(header["model_path"]), "table": read_table(run)}
+
+
+def read_table(run: Path) -> dict[str, Any]:
+    """The scores of an evaluation by column; {} where it was not scored."""
     path = run / "metrics.json"
-    table = json.loads(path.read_text(encoding="utf-8"))["table"] if path.is_file() else {}
-    return {"header": header, "name": model_title(header["model_path"]), "table": table}
+    return json.loads(path.read_text(encoding="utf-8"))["table"] if path.is_file() else {}
 
 
 def results_table(benchmark: Benchmark, content: dict[str, Any], other: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from typing import Any
 
 from eval.options import EvaluateConfig
 from eval.run_folder import RunFolder
-from eval.scores import as_json, score_benchmark
+from eval.scores import as_json
 from eval.tables import summarize
 from eval.worker import EvaluationWorker
+from tests.scoring import score_benchmark
 from tests.veason.scripted_parts import BoxTracker
 from training_data_construction import data_sampling, seed_cot_generation
 from veason.answers import format_answer
