@@ -75,7 +75,7 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
     add("--anchor", choices=ANCHORS, default=ANCHORS[0], help="how the keyframe is chosen (%(default)s)")
     add("--frame_index", choices=FRAME_INDICES, default=FRAME_INDICES[0], help="what stands for a frame's time")
     add("--include_absent", action="store_true", help="also expressions with absent targets")
-    add("--exclude", help="text file of sample ids or videos to skip, as written by python -m veason.audit")
+    add("--exclude", help="text file of sample ids or videos to skip, as written by veason audit")
     add(
         "--on_bad_sample",
         choices=("raise", "skip"),

@@ -37,7 +37,7 @@ class InferencePolicy(Protocol):
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """SamplingOptions parameters; greedy by default."""
+    """How answers are sampled; greedy by default."""
 
     temperature: float = 0.0
     top_p: float = 1.0

@@ -47,7 +47,7 @@ class KeyframeTrainingData:
         keyframe_resize: side in pixels of the square frames and masks.
         meta_file: annotation file in the folder, or the name of a split; by default the benchmark's `training_source`.
         include_absent: also show expressions without a target (type 2): one [0, 0, 0, 0] box, empty masks.
-        exclude: sample ids (`video/exp_id`, or `video` for all of a video) or a file of them, as `veason.audit` writes.
+        exclude: sample ids (`video/exp_id`, or `video` for all of a video) or a file of them, as `veason audit` writes.
         prompt_template: see `veason.prompts.load_template`.
         on_bad_sample: "raise" ends the run at the first sample that cannot be used. "skip" leaves it out when that can
             be seen at load time, and gives the next good sample in its place later; either way it is counted and named
@@ -213,8 +213,7 @@ class KeyframeTrainingData:
             self.skipped[name] = reason
             return
         hint = (
-            f"`python -m veason.audit {self.benchmark.root}` lists all, data.exclude or "
-            "data.on_bad_sample=skip leaves them out"
+            f"`veason audit {self.benchmark.root}` lists all, data.exclude or data.on_bad_sample=skip leaves them out"
         )
         where = f"{self.benchmark.meta_path}: "
         raise DataError(f"{where if not reason.startswith(where) else ''}{name}: {reason}; {hint}")

@@ -1,4 +1,4 @@
-"""ProgressBars bars with the time left, on a terminal: the steps of a run, and the stages of a step that take long."""
+"""Progress bars with the time left, on a terminal: the steps of a run, and the stages of a step that take long."""
 
 from __future__ import annotations
 
