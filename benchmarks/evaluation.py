@@ -39,7 +39,7 @@ from eval.worker import EvaluationWorker
 from veason.command_line import HelpFormatter
 from veason.metrics.segmentation import jaccard
 from veason.pipeline import Segmenter
-from veason.policy import Question, Sampling, VLLMPolicy
+from veason.policy import Question, SamplingOptions, VLLMPolicy
 from veason.tracking.sam2.tracker import Sam2Tracker
 
 TARGET = 8.0  # times the published loop's samples per second
@@ -61,7 +61,7 @@ class ScriptedPolicy(VLLMPolicy):
 
 
 def build_ours(options: argparse.Namespace, worker: EvaluationWorker) -> None:
-    sampling = Sampling(max_tokens=options.tokens, ignore_eos=True)
+    sampling = SamplingOptions(max_tokens=options.tokens, ignore_eos=True)
     eager = not options.graphs
     policy = ScriptedPolicy(
         options.policy, sampling, memory=0.5, enforce_eager=eager, load_format="dummy", max_images=8

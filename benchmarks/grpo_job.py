@@ -24,7 +24,7 @@ from benchmarks.qwen3_sizes import LANGUAGE, SIDE, qwen3_model_config
 from grpo_reward.reward_score import Breakdown
 from grpo_reward.scorer import PreparedExample, RewardScorer, build_scorer
 from veason.answers import format_answer
-from veason.data.examples import Example, GroundTruth
+from veason.data.examples import GroundTruth, TrainingExample
 from veason.prompts import build_messages
 from veason.toy.corpus import toy_sentences
 from veason.toy.tiny_policy import MODELS
@@ -134,7 +134,7 @@ class BenchData:
         size = (self.side, self.side)
         return build_messages("the shape that leaves first", TIMES, size=size), [size] * len(TIMES)
 
-    def example(self, index: int, seed: int) -> Example:
+    def example(self, index: int, seed: int) -> TrainingExample:
         rng = np.random.default_rng((index, seed))
         frames = [Image.fromarray(rng.integers(0, 255, (self.side, self.side, 3), dtype=np.uint8)) for _ in TIMES]
         corner = self.side // 4
@@ -142,7 +142,9 @@ class BenchData:
         masks[:, corner : 2 * corner, corner : 2 * corner] = 1
         box = [float(corner), float(corner), 2.0 * corner, 2.0 * corner]
         messages, _ = self.messages_and_sizes(index, seed)
-        return Example(self.sample_id(index), messages, frames, GroundTruth(TIMES, [[box] for _ in TIMES], masks))
+        return TrainingExample(
+            self.sample_id(index), messages, frames, GroundTruth(TIMES, [[box] for _ in TIMES], masks)
+        )
 
 
 class WellFormedAnswers:
@@ -156,17 +158,17 @@ class WellFormedAnswers:
     def __init__(self, scorer: RewardScorer, alone: bool = False) -> None:
         self.scorer, self.alone = scorer, alone
 
-    def prepare(self, example: Example) -> Example | PreparedExample:
+    def prepare(self, example: TrainingExample) -> TrainingExample | PreparedExample:
         return example if self.alone else self.scorer.prepare(example)
 
-    def score(self, example: Example | PreparedExample, responses: Sequence[str]) -> list[Breakdown]:
+    def score(self, example: TrainingExample | PreparedExample, responses: Sequence[str]) -> list[Breakdown]:
         answers = self._answers(example, len(responses))
         if self.alone:
             return [score for answer in answers for score in self.scorer.score(example, [answer])]
         return self.scorer.score(example, answers)
 
     def score_groups(
-        self, groups: Sequence[tuple[Example | PreparedExample, Sequence[str]]]
+        self, groups: Sequence[tuple[TrainingExample | PreparedExample, Sequence[str]]]
     ) -> Sequence[Sequence[Breakdown] | Exception]:
         if self.alone:
             return [self.score(*group) for group in groups]
@@ -174,7 +176,7 @@ class WellFormedAnswers:
         return self.scorer.score_groups(answers)
 
     @staticmethod
-    def _answers(prepared: Example | PreparedExample, count: int) -> list[str]:
+    def _answers(prepared: TrainingExample | PreparedExample, count: int) -> list[str]:
         example = prepared.example if isinstance(prepared, PreparedExample) else prepared
         assert example.truth is not None
         draw = random.Random(example.sample_id)
@@ -187,7 +189,7 @@ class WellFormedAnswers:
 class NoReward:
     """Numbers at no cost, where rewards are left out of a comparison."""
 
-    def score(self, example: Example, responses: Sequence[str]) -> list[Breakdown]:
+    def score(self, example: TrainingExample, responses: Sequence[str]) -> list[Breakdown]:
         draw = random.Random(example.sample_id)
         return [Breakdown(draw.random(), {}, None) for _ in responses]
 

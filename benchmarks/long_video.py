@@ -27,7 +27,7 @@ from veason.command_line import HelpFormatter
 from veason.pipeline import Segmenter
 from veason.policy import Question
 from veason.predict import predict
-from veason.prediction.clips import Clip
+from veason.prediction.clips import ClipRequest
 from veason.pretrained import MAX_FRAMES
 from veason.toy import tiny_tracker
 from veason.tracking.sam2.tracker import Sam2Tracker
@@ -96,7 +96,7 @@ def main() -> None:
         print(f"loaded: {resident():.0f} MB", flush=True)
         monitor, started = MemoryMonitor(), time.perf_counter()
         monitor.start()
-        clip = Clip(str(folder / "clip.mp4"), ("the first thing", "the second thing"))
+        clip = ClipRequest(str(folder / "clip.mp4"), ("the first thing", "the second thing"))
         segmenter = Segmenter(ScriptedPolicy(options.frames), tracker)
         predict(segmenter, open_video(clip.video), clip, folder / "out")
         seconds = time.perf_counter() - started

@@ -13,7 +13,7 @@ from PIL import Image
 
 from grpo_reward.parts import frame_ious
 from veason.answers import format_answer
-from veason.data.examples import Example, GroundTruth
+from veason.data.examples import GroundTruth, TrainingExample
 from veason.tracking.sam2.loading import POSTPROCESSING, find_config
 from veason.tracking.sam2.preprocessing import preprocess_frames
 
@@ -24,7 +24,7 @@ class RewardJob:
 
     name: str
     boxes: int
-    example: Example
+    example: TrainingExample
     responses: list[str]
     prompts: list[tuple[int, np.ndarray]]  # keyframe and boxes of each rollout
 
@@ -46,7 +46,7 @@ def make_job(boxes: int, mixed: bool, options: argparse.Namespace) -> RewardJob:
         format_answer("It is there.", truth.frame_ids[keyframe], found.tolist()) for keyframe, found in prompts
     ]
     name = f"{boxes} box{'es' if boxes > 1 else ''}, {'mixed keyframes' if mixed else 'one keyframe'}"
-    return RewardJob(name, boxes, Example("benchmark/0", [], images, truth), responses, prompts)
+    return RewardJob(name, boxes, TrainingExample("benchmark/0", [], images, truth), responses, prompts)
 
 
 def _random_boxes(rng: np.random.Generator, count: int, size: int) -> np.ndarray:

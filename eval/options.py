@@ -44,7 +44,7 @@ class EvaluateConfig:
     benchmark: str = "reasonvos"  # a name of veason.data.BENCHMARKS, or package.module:Class
     split: str | None = None  # null: the benchmark's main one
     limit: int | None = None  # only the first so many samples
-    exclude: str | None = None  # text file of samples or videos to leave out, as `python -m veason.audit` writes it
+    exclude: str | None = None  # text file of samples or videos to leave out, as `veason audit` writes it
     on_missing: str = "fail"  # samples that are missing or cannot be used: fail, or skip (left out, named and counted)
     settings: str | None = None  # a veason.json; null: the one beside the checkpoint, if there is one
     # -- tracker
@@ -157,9 +157,9 @@ def parse_overrides(schema: type[T], arguments: Sequence[str], positional: Seque
     return OmegaConf.to_object(config)  # type: ignore[return-value]
 
 
-def given_keys(schema: type, arguments: Sequence[str], positional: Sequence[str] = ()) -> set[str]:
+def given_keys(schema: type, arguments: Sequence[str]) -> set[str]:
     """The fields that a command line sets."""
-    return {key.partition(".")[0] for key, _ in _pairs(schema, arguments, positional)}
+    return {key.partition(".")[0] for key, _ in _pairs(schema, arguments, ())}
 
 
 def _pairs(schema: type, arguments: Sequence[str], positional: Sequence[str]) -> Iterator[tuple[str, str]]:

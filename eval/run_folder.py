@@ -144,11 +144,11 @@ def read_run(path: str | os.PathLike[str]) -> tuple[Header, list[PredictionRecor
     predictions = Path(path) / PREDICTIONS
     if not predictions.is_file():
         raise DataError(f"no run in {path}: {PREDICTIONS} is missing")
-    first, *lines = _read_lines(predictions)
+    first, *lines = read_json_lines(predictions)
     if "header" not in first:
         raise DataError(f"{predictions} has no header line")
     for journal in sorted((Path(path) / JOURNAL).glob("*.jsonl")):
-        lines.extend(_read_lines(journal))
+        lines.extend(read_json_lines(journal))
     try:
         records = [PredictionRecord.from_json(line) for line in lines]
     except KeyError as error:
@@ -156,12 +156,13 @@ def read_run(path: str | os.PathLike[str]) -> tuple[Header, list[PredictionRecor
     return first["header"], list({record.sample_id: record for record in records}.values())
 
 
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a file of JSON lines; a line that a stop cut short, or that is being written, is left out."""
     for line in path.read_bytes().splitlines():
         try:
             yield json.loads(line)
         except ValueError:
-            continue  # torn by a stop: its sample counts as not done
+            continue
 
 
 def _write_run(path: Path, header: Header, records: Iterable[PredictionRecord]) -> None:

@@ -17,33 +17,12 @@ import cv2
 import numpy as np
 
 from veason.data import Benchmark, VideoSample, open_benchmark
-from veason.data.selection import Selection, select_samples
+from veason.data.selection import Selection
 from veason.errors import DataError
 from veason.masks import read_mask
 from veason.metrics.scores import SampleScore
 
 VIDEOS_PER_PROCESS = 4  # at least; a process takes a second or two to start
-
-
-def score_benchmark(
-    benchmark: str,
-    data: str | os.PathLike[str],
-    split: str | None,
-    predictions: Path,
-    processes: int | None = None,
-    limit: int | None = None,
-) -> list[SampleScore]:
-    """Score all samples (or the first `limit`), in the benchmark's order.
-
-    Args:
-        predictions: a run's folder, or other PNGs, 8-bit, not 0 is the object, in the benchmark's own layout.
-        processes: see `score_selection`.
-
-    Raises:
-        DataError: the split has no truth or no expression, or a prediction has another size than its video.
-    """
-    opened = open_truth(benchmark, data, split)
-    return score_selection(opened, benchmark, select_samples(opened, limit=limit, frames=False), predictions, processes)
 
 
 def open_truth(benchmark: str, data: str | os.PathLike[str], split: str | None) -> Benchmark:

@@ -18,7 +18,7 @@ from eval.run_folder import RunFolder
 from veason.data import VideoSample, open_benchmark
 from veason.errors import DataError
 from veason.pipeline import Frames, Prediction, Segmenter
-from veason.policy import Question, Sampling, VLLMPolicy
+from veason.policy import Question, SamplingOptions, VLLMPolicy
 from veason.settings import Settings
 from veason.tracking import build_tracker
 from veason.video import FrameFiles
@@ -159,7 +159,7 @@ def split_by_memory(group: list[VideoSample]) -> Iterator[list[VideoSample]]:
 def build_segmenter(config: EvaluateConfig) -> Segmenter:
     """The policy and the tracker of a run, on this process's GPU or on the CPU."""
     used = Settings().with_given(**{key: getattr(config, key) for key in FROM_SETTINGS})
-    sampling = Sampling(
+    sampling = SamplingOptions(
         config.temperature,
         config.top_p,
         used.repetition_penalty,

@@ -10,12 +10,14 @@ import torch
 from grpo_reward.parts import RewardContext, keyframe_position
 from grpo_reward.scorer import RewardScorer
 from veason.comparison import keyframe_picture, mask_picture
-from veason.data.examples import Example
+from veason.data.examples import TrainingExample
 
 MAX_DRAWN = 1e4  # pixels; a box that reaches farther is drawn up to there
 
 
-def draw_rollouts(scorer: RewardScorer, example: Example, responses: Sequence[str]) -> list[dict[str, np.ndarray]]:
+def draw_rollouts(
+    scorer: RewardScorer, example: TrainingExample, responses: Sequence[str]
+) -> list[dict[str, np.ndarray]]:
     """Per response `keyframe` (where it names a time that was shown) and `masks`, uint8 [H, W, 3] RGB.
 
     The clip is tracked anew, all responses together: the masks of the score are not kept.

@@ -15,7 +15,7 @@ from grpo_reward.parsing import ParsedResponse
 from grpo_reward.parts import RewardContext
 from grpo_reward.reward_score import DEFAULT_RULE, Breakdown, score_context
 from grpo_reward.rules import Rule, find_rule
-from veason.data.examples import Example, GroundTruth
+from veason.data.examples import GroundTruth, TrainingExample
 from veason.errors import DataError
 from veason.resolve import nearest
 from veason.tracking import DEFAULT, PACKAGES, build_tracker, check_tracker
@@ -48,7 +48,7 @@ class RewardScorer:
         self.rule, self.tracker, self.on_tracker_error = rule, tracker, on_tracker_error
         self.skipped = 0
 
-    def prepare(self, example: Example) -> PreparedExample:
+    def prepare(self, example: TrainingExample) -> PreparedExample:
         """The example with what the tracker computes of its frames alone; `score` takes it in the example's place."""
         frames: Sequence[np.ndarray] = frames_of(example)
         if self.tracker is not None and self.rule.boxes is not None:
@@ -58,7 +58,7 @@ class RewardScorer:
                 log.warning("the tracker failed on the frames of %s, retried: %s", example.sample_id, repr(error))
         return PreparedExample(example, frames)
 
-    def score(self, example: Example | PreparedExample, responses: Sequence[str]) -> list[Breakdown]:
+    def score(self, example: TrainingExample | PreparedExample, responses: Sequence[str]) -> list[Breakdown]:
         """Score the responses to one prompt, in order."""
         (scores,) = self.score_groups([(example, responses)])
         if isinstance(scores, TrackerError):
@@ -66,7 +66,7 @@ class RewardScorer:
         return scores
 
     def score_groups(
-        self, groups: Sequence[tuple[Example | PreparedExample, Sequence[str]]]
+        self, groups: Sequence[tuple[TrainingExample | PreparedExample, Sequence[str]]]
     ) -> list[list[Breakdown] | TrackerError]:
         """Score several prompts' responses, their clips tracked together.
 
@@ -77,7 +77,7 @@ class RewardScorer:
         tracked = self._track_groups(parsed)
         return [self._score_group(group, masks) for group, masks in zip(parsed, tracked, strict=True)]
 
-    def tracked_contexts(self, example: Example, responses: Sequence[str]) -> list[RewardContext]:
+    def tracked_contexts(self, example: TrainingExample, responses: Sequence[str]) -> list[RewardContext]:
         """The responses with their tracked masks, as the parts see them, for pictures.
 
         Raises:
@@ -140,7 +140,7 @@ class RewardScorer:
 class PreparedExample:
     """An example, and its frames as the tracker takes them (`Tracker.prepare`)."""
 
-    example: Example
+    example: TrainingExample
     frames: Sequence[np.ndarray]
 
     @property
@@ -152,13 +152,13 @@ class PreparedExample:
 class ParsedGroup:
     """The responses to one prompt as the rule parses them, with one box prompt or None per response."""
 
-    example: Example
+    example: TrainingExample
     frames: Sequence[np.ndarray]
     contexts: list[RewardContext]
     prompts: list[BoxPrompt | None]
 
     @classmethod
-    def parse(cls, rule: Rule, example: Example | PreparedExample, responses: Sequence[str]) -> ParsedGroup:
+    def parse(cls, rule: Rule, example: TrainingExample | PreparedExample, responses: Sequence[str]) -> ParsedGroup:
         """Raises ValueError when the example has no truth."""
         prepared = example if isinstance(example, PreparedExample) else PreparedExample(example, frames_of(example))
         example, frames = prepared.example, prepared.frames
@@ -214,7 +214,7 @@ def scale_boxes(parsed: ParsedResponse, box_side: int | None, truth: GroundTruth
     return replace(parsed, boxes=np.nan_to_num(boxes, nan=np.nan))  # a box too large for a float stays finite
 
 
-def frames_of(example: Example) -> list[np.ndarray]:
+def frames_of(example: TrainingExample) -> list[np.ndarray]:
     """The images that the policy saw, uint8 [H, W, 3] RGB."""
     return [np.asarray(image.convert("RGB")) for image in example.images]
 

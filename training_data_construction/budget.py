@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 LONG_WAIT = 10.0  # seconds; shorter waits are not shown
+MAX_DELAY = 60.0  # seconds between two tries, where the server asks for no more
 
 
 class BudgetExhausted(RuntimeError):
@@ -89,14 +90,13 @@ class RateLimiter:
 
     Attributes:
         tries: requests for one answer before it is left to the next run.
-        first_delay: seconds after the first failure, doubled after each further one.
-        max_delay: upper bound of the doubling in seconds; Retry-After may be longer.
+        first_delay: seconds after the first failure, doubled after each further one up to `MAX_DELAY`; Retry-After may
+            be longer.
         report: called with one line when a long wait begins.
     """
 
     tries: int = 8
     first_delay: float = 1.0
-    max_delay: float = 60.0
     report: Callable[[str], None] = lambda _: None
     _told_until: float = 0.0  # time.monotonic()
     _blocked_until: float = 0.0  # time.monotonic()
@@ -115,7 +115,7 @@ class RateLimiter:
         """Waits after the `failures`-th failure (from 1) of one question, which `why` describes."""
         if retry_after is not None:
             self._blocked_until = max(self._blocked_until, time.monotonic() + retry_after)
-        delay = min(self.first_delay * 2 ** (failures - 1), self.max_delay) * random.uniform(0.5, 1.0)
+        delay = min(self.first_delay * 2 ** (failures - 1), MAX_DELAY) * random.uniform(0.5, 1.0)
         delay = max(delay, retry_after or 0.0)
         if delay >= LONG_WAIT and time.monotonic() >= self._told_until and not self._stopped.is_set():
             self._told_until = time.monotonic() + delay  # one line, however many requests wait

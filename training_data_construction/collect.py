@@ -17,8 +17,8 @@ from training_data_construction.budget import Budget, BudgetExhausted, RateLimit
 from training_data_construction.journal import Journal
 from training_data_construction.replies import Reply
 from training_data_construction.request_log import RequestLog
+from training_data_construction.task_states import TaskState
 from training_data_construction.teacher_checks import check_answer, strip_thinking
-from training_data_construction.teacher_progress import Progress
 from training_data_construction.teacher_prompts import WORKED_EXAMPLES
 from training_data_construction.teacher_tasks import TeacherTask
 from training_data_construction.teachers import QuestionRefused, Teacher, TeacherError, TeacherQuestion, TemporaryError
@@ -82,7 +82,7 @@ class Collector:
     make_question: Callable[[TeacherTask, int, str | None], TeacherQuestion] = next_question
     check: Callable[[TeacherTask, str, int], str | None] = check_reasoning
     skip_bad_samples: bool = False
-    report: Callable[[Progress], None] = lambda _: None
+    report: Callable[[TaskState], None] = lambda _: None
     stop_reason: str | None = None
     open_errors: list[str] = field(default_factory=list)
     _answered: bool = False  # a request of this run was answered
@@ -91,11 +91,11 @@ class Collector:
     _failures: int = 0  # consecutive expressions without an answer
     _error: BaseException | None = None
 
-    async def run(self, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:
+    async def run(self, tasks: Sequence[TeacherTask], states: dict[str, TaskState]) -> None:
         """Asks about every open task and updates its state.
 
         Args:
-            progress: sample id -> state, see `read_progress`.
+            states: sample id -> state, see `read_states`.
 
         Raises:
             TeacherError: no request can succeed, or the first expressions are all rejected; raised after the requests
@@ -104,11 +104,11 @@ class Collector:
         self.log = RequestLog(self.journal, self.budget)
         answers = [entry for entry in self.journal.entries if "text" in entry and not entry.get("refused")]
         self._model_answered = any(entry.get("model") == self.teacher.model for entry in answers)
-        self._check_rejections(progress)
-        queue = iter([task for task in tasks if progress[task.sample.sample_id].open])
+        self._check_rejections(states)
+        queue = iter([task for task in tasks if states[task.sample.sample_id].open])
         while not self._answered and self.stop_reason is None and (task := next(queue, None)) is not None:
-            await self._finish(task, progress)  # sequentially: a wrong key or address fails at the first request
-        await asyncio.gather(*(self._work(queue, progress) for _ in range(self.workers)))
+            await self._finish(task, states)  # sequentially: a wrong key or address fails at the first request
+        await asyncio.gather(*(self._work(queue, states) for _ in range(self.workers)))
         if self._error is not None:
             raise self._error
 
@@ -117,17 +117,17 @@ class Collector:
         self.stop_reason = self.stop_reason or why
         self.limiter.stop()
 
-    async def _work(self, queue: Iterator[TeacherTask], progress: dict[str, Progress]) -> None:
+    async def _work(self, queue: Iterator[TeacherTask], states: dict[str, TaskState]) -> None:
         while self.stop_reason is None and (task := next(queue, None)) is not None:
-            await self._finish(task, progress)
+            await self._finish(task, states)
 
-    async def _finish(self, task: TeacherTask, progress: dict[str, Progress]) -> None:
+    async def _finish(self, task: TeacherTask, states: dict[str, TaskState]) -> None:
         """Asks until the expression is accepted or rejected, or has to stay open."""
-        state = progress[task.sample.sample_id]
+        state = states[task.sample.sample_id]
         try:
             while state.open and await self._ask(task, state):
                 pass
-            self._check_rejections(progress)
+            self._check_rejections(states)
         except BudgetExhausted as error:
             self.stop(str(error))
         except Exception as error:  # raised by `run` after the requests in flight are journaled
@@ -136,7 +136,7 @@ class Collector:
         if not state.open:
             self.report(state)
 
-    async def _ask(self, task: TeacherTask, state: Progress) -> bool:
+    async def _ask(self, task: TeacherTask, state: TaskState) -> bool:
         """Journals one answer; False when there is none and the expression stays open."""
         question = self.make_question(task, state.answers, state.reasons[-1] if state.reasons else None)
         try:
@@ -204,11 +204,11 @@ class Collector:
         if fatal or self._failures >= MAX_CONSECUTIVE_FAILURES:
             raise TeacherError(f"{task.sample.sample_id}: {message}")
 
-    def _check_rejections(self, progress: dict[str, Progress]) -> None:
+    def _check_rejections(self, states: dict[str, TaskState]) -> None:
         """Raises TeacherError when the first expressions are all rejected: the others would be, too."""
         if self._accepted:
             return
-        closed = [state for state in progress.values() if not state.open]
+        closed = [state for state in states.values() if not state.open]
         self._accepted = any(state.accepted is not None for state in closed)
         if not self._accepted and len(closed) >= MAX_REJECTED_AT_START:
             reasons = Counter(reason for state in closed for reason in state.reasons)
@@ -219,7 +219,7 @@ class Collector:
                 "ask again with --retry_rejected"
             )
 
-    def _record(self, question: TeacherQuestion, state: Progress, received: Received, reason: str | None) -> None:
+    def _record(self, question: TeacherQuestion, state: TaskState, received: Received, reason: str | None) -> None:
         reply = received.reply
         entry = {
             **self._entry(question, reply.text, reason),
@@ -230,7 +230,7 @@ class Collector:
         self.log.answered(entry, received.number, received.tokens)
         state.add(reply.text, reason)
 
-    def _record_refusal(self, question: TeacherQuestion, state: Progress, reason: str) -> None:
+    def _record_refusal(self, question: TeacherQuestion, state: TaskState, reason: str) -> None:
         self.journal.append({**self._entry(question, "", reason), "refused": True})
         state.add("", reason, refused=True)
 

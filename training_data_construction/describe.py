@@ -18,14 +18,12 @@ Exit status: 0: all objects are described or rejected; 1: an error; 3: some are 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training_data_construction.budget import Budget, RateLimiter
 from training_data_construction.collect import Collector
 from training_data_construction.expression_prompts import (
     KINDS,
@@ -33,10 +31,10 @@ from training_data_construction.expression_prompts import (
     expression_content,
     read_expressions,
 )
-from training_data_construction.journal import Journal, JournalError
-from training_data_construction.seed_cot_generation import STATUS_OPEN, collect, reopen_rejected
+from training_data_construction.journal import JournalError
+from training_data_construction.task_states import TaskState
 from training_data_construction.teacher_options import add_teacher_options
-from training_data_construction.teacher_progress import Progress, read_progress
+from training_data_construction.teacher_run import print_summary, run_teacher
 from training_data_construction.teacher_tasks import TEACHER_FRAMES, TeacherTask, draw_pictures, plan_tasks
 from training_data_construction.teachers import TeacherError, TeacherQuestion, load_teacher
 from veason.audit.command import audit, write_report
@@ -100,29 +98,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         teacher = load_teacher(
             args.teacher, str(args.data), args.model, args.base_url, args.request_options, args.timeout
         )
-        with Journal(folder / "journal.jsonl") as journal:
-            progress = read_progress(journal.entries, tasks, teacher.size)
-            if args.retry_rejected:
-                reopen_rejected(journal, progress)
-            collector = Collector(
-                teacher=teacher,
-                journal=journal,
-                budget=Budget(args.max_requests, args.max_tokens_total),
-                limiter=RateLimiter(args.tries, args.first_delay),
-                workers=args.workers,
-                max_words=args.max_words,
-                make_question=lambda task, _, reason: make_question(args, task, reason),
-                check=lambda _, text, max_words: check_expressions(text, wanted(args), max_words),
-            )
-            asyncio.run(collect(collector, tasks, progress))
-        added = sum(add_expressions(path, progress, teacher.model) for path in splits.values())
+        collector, states = run_teacher(
+            args,
+            folder,
+            tasks,
+            teacher,
+            make_question=lambda task, _, reason: make_question(args, task, reason),
+            check=lambda _, text, max_words: check_expressions(text, wanted(args), max_words),
+        )
+        added = sum(add_expressions(path, states, teacher.model) for path in splits.values())
         rejected = [
             {"sample_id": sample_id, "refused": state.refused, "reasons": state.reasons}
-            for sample_id, state in progress.items()
-            if not state.open and state.accepted is None
+            for sample_id, state in states.items()
+            if state.rejected
         ]
         write_json(folder / "rejected.json", rejected, ensure_ascii=False)
-        return summarize(args.data, splits, collector, progress, added)
+        return summarize(args.data, splits, collector, states, added)
     except (DataError, TeacherError, JournalError, OSError) as error:
         print(f"veason data describe: {describe(error)}", file=sys.stderr)
         return 1
@@ -175,7 +166,7 @@ def make_question(args: argparse.Namespace, task: TeacherTask, reason: str | Non
     return ExpressionQuestion(task, 0, reason, tuple(wanted(args).items()), category, args.max_words)
 
 
-def add_expressions(path: Path, progress: dict[str, Progress], model: str) -> int:
+def add_expressions(path: Path, states: dict[str, TaskState], model: str) -> int:
     """Write the accepted expressions into an annotation file, in the place of those of an earlier run.
 
     Returns:
@@ -187,7 +178,7 @@ def add_expressions(path: Path, progress: dict[str, Progress], model: str) -> in
         known = {each["exp"].lower() for each in kept.values()}
         number = 1 + max((int(key) for key in kept if key.isdigit()), default=-1)
         for name, anno_id in _objects(meta).items():
-            new = [each for each in _written(progress.get(f"{video}/{name}")) if each[1].lower() not in known]
+            new = [each for each in _written(states.get(f"{video}/{name}")) if each[1].lower() not in known]
             for type_id, text in new:
                 expression = {"exp": text, "obj_id": [name], "anno_id": [anno_id], "type_id": type_id, MARK: model}
                 kept[str(number)] = expression
@@ -198,7 +189,7 @@ def add_expressions(path: Path, progress: dict[str, Progress], model: str) -> in
     return added
 
 
-def _written(state: Progress | None) -> list[tuple[int, str]]:
+def _written(state: TaskState | None) -> list[tuple[int, str]]:
     """(type_id, expression) of an accepted answer."""
     found = read_expressions(state.accepted) if state is not None and state.accepted else None
     return [(type_id, text) for type_id, kind in enumerate(KINDS) for text in found[kind]] if found else []
@@ -213,25 +204,16 @@ def _objects(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def summarize(
-    root: Path, splits: dict[str, Path], collector: Collector, progress: dict[str, Progress], added: int
+    root: Path, splits: dict[str, Path], collector: Collector, states: dict[str, TaskState], added: int
 ) -> int:
     """Print what was done and what comes next; returns the exit status."""
-    states = progress.values()
-    accepted, still_open = sum(state.accepted is not None for state in states), sum(state.open for state in states)
-    print(
-        f"{accepted} objects described by {added} expressions, {len(states) - accepted - still_open} rejected, "
-        f"{still_open} open; {collector.budget.requests} requests and {collector.budget.tokens} tokens in total"
-    )
-    for line in collector.open_errors[:10]:
-        print(f"  {line}")
-    if still_open:
-        print(f"stopped early ({collector.stop_reason or 'network errors'}): run the same command again to resume")
-        return STATUS_OPEN
-    if added:
+    described = sum(state.accepted is not None for state in states.values())
+    status = print_summary(collector, states, f"{described} objects described by {added} expressions")
+    if added and not status:
         benchmarks = [ReVOS(root, split) for split in splits]
         findings = [finding for benchmark in benchmarks for finding in audit(benchmark)]
         print(next_command(root, added, len(write_report(root / "audit", benchmarks, findings, pictures=4))))
-    return 0
+    return status
 
 
 if __name__ == "__main__":

@@ -25,18 +25,16 @@ from veason.frames import read_frame, resize_frame
 from veason.prompts import SYSTEM_PROMPT
 
 COLUMNS = {"messages": "conversations", "system": "system", "images": "images"}
+QUALITY, THREADS = 95, 8  # of the JPEGs; that write them
 TAGS = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"}
 
 
-def export_llamafactory(
-    folder: Path, splits: Mapping[str, Sequence[Record]], size: int = 560, quality: int = 95, workers: int = 8
-) -> None:
+def export_llamafactory(folder: Path, splits: Mapping[str, Sequence[Record]], size: int = 560) -> None:
     """Writes the data set; existing frames are kept, and `dataset_info.json` is written last.
 
     Args:
         splits: name (train, val) -> records; an empty split is omitted.
         size: side of the square frames in pixels.
-        quality: JPEG quality.
 
     Raises:
         DataError: a frame is missing or unreadable, or a prompt has not one `<image>` per frame (the expression has the
@@ -48,11 +46,8 @@ def export_llamafactory(
         for record in records
         for source in record["sampled_video_frames"]
     }
-    with ThreadPoolExecutor(workers) as pool:
-        jobs = [
-            pool.submit(_write_picture, Path(source), folder / target, size, quality)
-            for source, target in pictures.items()
-        ]
+    with ThreadPoolExecutor(THREADS) as pool:
+        jobs = [pool.submit(_write_picture, Path(each), folder / target, size) for each, target in pictures.items()]
         for job in tqdm(jobs, desc="LLaMA-Factory images", unit="frame", disable=None):
             job.result()
     info: dict[str, Any] = {}
@@ -73,10 +68,10 @@ def _convert(record: Record, pictures: Mapping[str, str]) -> dict[str, Any]:
     return {"system": SYSTEM_PROMPT, "conversations": record["conversation"], "images": images}
 
 
-def _write_picture(source: Path, target: Path, size: int, quality: int) -> None:
+def _write_picture(source: Path, target: Path, size: int) -> None:
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f"{target.name}.{os.getpid()}.part")
-    resize_frame(read_frame(source), size).save(aside, format="JPEG", quality=quality, subsampling=0)
+    resize_frame(read_frame(source), size).save(aside, format="JPEG", quality=QUALITY, subsampling=0)
     aside.replace(target)

@@ -22,9 +22,7 @@ Exit status: 0: all expressions are accepted or rejected; 1: an error; 3: some a
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,15 +30,12 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a script: replace its folder on the path by the project's
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from tqdm import tqdm
-
-from training_data_construction.budget import Budget, RateLimiter
-from training_data_construction.collect import Collector
 from training_data_construction.cot_records import build_record, split_by_video
-from training_data_construction.journal import Journal, JournalError
+from training_data_construction.journal import JournalError
 from training_data_construction.llamafactory_export import export_llamafactory
+from training_data_construction.task_states import TaskState
 from training_data_construction.teacher_options import add_teacher_options
-from training_data_construction.teacher_progress import Progress, read_progress
+from training_data_construction.teacher_run import print_summary, run_teacher
 from training_data_construction.teacher_tasks import MAX_PER_VIDEO, TEACHER_FRAMES, TeacherTask, plan_tasks
 from training_data_construction.teachers import TeacherError, load_teacher
 from veason.command_line import HelpFormatter, parse_arguments
@@ -51,9 +46,6 @@ from veason.data.training import open_training_split
 from veason.errors import DataError, describe
 from veason.files import write_json
 from veason.frames import ANCHORS, FRAME_INDICES
-
-STATUS_OPEN = 3  # exit status
-SILENCE = 30.0  # seconds without a reply, after which it is said
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -83,7 +75,7 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
     add("--anchor", choices=ANCHORS, default=ANCHORS[0], help="how the keyframe is chosen (%(default)s)")
     add("--frame_index", choices=FRAME_INDICES, default=FRAME_INDICES[0], help="what stands for a frame's time")
     add("--include_absent", action="store_true", help="also expressions with absent targets")
-    add("--exclude", help="text file of sample ids or videos to skip, as written by python -m veason.audit")
+    add("--exclude", help="text file of sample ids or videos to skip, as written by veason audit")
     add(
         "--on_bad_sample",
         choices=("raise", "skip"),
@@ -156,93 +148,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.keyframe_resize,
             args.box_side,
         )
-        with Journal(args.output / "journal.jsonl") as journal:
-            progress = read_progress(journal.entries, tasks, teacher.size)
-            if args.retry_rejected:
-                reopen_rejected(journal, progress)
-            collector = Collector(
-                teacher=teacher,
-                journal=journal,
-                budget=Budget(args.max_requests, args.max_tokens_total),
-                limiter=RateLimiter(args.tries, args.first_delay),
-                workers=args.workers,
-                max_words=args.max_words,
-                skip_bad_samples=args.on_bad_sample == "skip",
-            )
-            asyncio.run(collect(collector, tasks, progress))
-        write_outputs(args, tasks, progress)
+        skip = args.on_bad_sample == "skip"
+        collector, states = run_teacher(args, args.output, tasks, teacher, skip_bad_samples=skip)
+        write_outputs(args, tasks, states)
     except (DataError, TeacherError, JournalError, OSError) as error:
         print(f"error: {describe(error)}", file=sys.stderr)
         return 1
-    return _summarize(collector, progress, bad)
+    accepted = sum(state.accepted is not None for state in states.values())
+    return print_summary(collector, states, f"{accepted} accepted", bad)
 
 
-def reopen_rejected(journal: Journal, progress: dict[str, Progress]) -> None:
-    """Journals that the rejected expressions are open again, as if nothing had been answered."""
-    for sample_id, state in progress.items():
-        if not state.open and state.accepted is None:
-            journal.append({"sample_id": sample_id, "reopened": True})
-            state.reopen()
-
-
-async def collect(collector: Collector, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:
-    """Runs the collector with a progress bar.
-
-    The first interrupt waits for the requests in flight, the second does not.
-    """
-    states = progress.values()
-    loop = asyncio.get_running_loop()
-
-    def interrupt() -> None:
-        collector.stop("interrupted")
-        _say("waiting for the requests in flight; interrupt again to abandon them")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupt)
-    rejected = sum(not state.open and state.accepted is None for state in states)
-    with tqdm(total=len(tasks), initial=sum(not state.open for state in states), desc="teacher", unit="expr") as bar:
-
-        def report(closed: Progress) -> None:
-            nonlocal rejected
-            rejected += closed.accepted is None
-            bar.set_postfix(
-                requests=collector.budget.requests, tokens=collector.budget.tokens, rejected=rejected, refresh=False
-            )
-            bar.update()
-
-        collector.report = report
-        collector.limiter.report = _say
-        waiting = asyncio.create_task(_tell_silence(collector.budget))
-        try:
-            await collector.run(tasks, progress)
-        finally:
-            waiting.cancel()
-
-
-async def _tell_silence(budget: Budget) -> None:
-    """Says that the run waits, each time that no reply has come for `SILENCE` seconds."""
-    while True:
-        before = budget.requests
-        await asyncio.sleep(SILENCE)
-        if budget.requests == before and budget.in_flight:
-            _say(f"no reply for {SILENCE:.0f} s; {budget.in_flight} requests in flight")
-
-
-def _say(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)
-
-
-def write_outputs(args: argparse.Namespace, tasks: Sequence[TeacherTask], progress: dict[str, Progress]) -> None:
+def write_outputs(args: argparse.Namespace, tasks: Sequence[TeacherTask], states: dict[str, TaskState]) -> None:
     """Writes the records of the accepted answers, the LLaMA-Factory data set, and the rejected expressions."""
     records, rejected = [], []
     for task in tasks:
-        state = progress[task.sample.sample_id]
+        state = states[task.sample.sample_id]
         if state.accepted is not None:
             options = (args.keyframe_resize, args.absent_objects, args.prompt_template, args.box_decimals)
             records.append(build_record(task, state.accepted, *options, box_side=args.box_side))
-        elif not state.open:
+        elif state.rejected:
             rejected.append(
                 {
                     "sample_id": task.sample.sample_id,
@@ -257,24 +181,6 @@ def write_outputs(args: argparse.Namespace, tasks: Sequence[TeacherTask], progre
     write_json(args.output / "rejected.json", rejected, ensure_ascii=False)
     if args.llamafactory:
         export_llamafactory(args.output / "llamafactory", {"train": train, "val": val}, args.keyframe_resize)
-
-
-def _summarize(collector: Collector, progress: dict[str, Progress], bad: dict[str, str]) -> int:
-    states = progress.values()
-    accepted, still_open = sum(state.accepted is not None for state in states), sum(state.open for state in states)
-    print(
-        f"{accepted} accepted, {len(progress) - accepted - still_open} rejected, {still_open} open; "
-        f"{collector.budget.requests} requests and {collector.budget.tokens} tokens in total"
-    )
-    for title, lines in (
-        ("bad samples skipped", [f"{name}: {why}" for name, why in bad.items()]),
-        ("errors of open expressions", collector.open_errors),
-    ):
-        if lines:
-            print(f"{title}: {len(lines)}\n" + "\n".join(f"  {line}" for line in lines[:10]))
-    if still_open:
-        print(f"stopped early ({collector.stop_reason or 'network errors'}): run the same command again to resume")
-    return STATUS_OPEN if still_open else 0
 
 
 def _annotation(args: argparse.Namespace) -> str | None:

@@ -17,7 +17,7 @@ from veason import masks
 from veason.data import Benchmark, VideoSample
 from veason.errors import DataError
 from veason.frames import ANCHORS, FRAME_INDICES, anchored_frames, read_frame, shown_times
-from veason.pictures import draw_boxes, jpeg_url
+from veason.pictures import draw_boxes, picture_url
 
 TEACHER_FRAMES = 8  # N of the training rule
 MAX_PER_VIDEO = 10  # expressions
@@ -161,5 +161,5 @@ def draw_pictures(task: TeacherTask) -> list[str]:
         visible = [box for box in (task.boxes[position] if task.boxes else []) if box is not None]
         scale = np.array([width / task.sample.width, height / task.sample.height] * 2)
         picture = draw_boxes(picture, np.array(visible, dtype=float).reshape(-1, 4) * scale)
-        pictures.append(jpeg_url(picture, quality=90))
+        pictures.append(picture_url(picture, quality=90))
     return pictures

@@ -36,9 +36,12 @@ command, with where each value comes from.
 type or an impossible combination ends the run before a model is loaded and names the nearest valid key.
 """
 EVALUATION = {
-    "eval.evaluate": (EvaluateConfig, "runs a policy over a benchmark."),
-    "eval.metrics": (MetricsConfig, "scores predictions; the first two keys may be given as plain arguments."),
-    "eval.report": (ReportConfig, "writes one page about a run; the first key may be given as a plain argument."),
+    "python -m eval.evaluate": (EvaluateConfig, "runs a policy over a benchmark."),
+    "python -m eval.metrics": (
+        MetricsConfig,
+        "scores predictions; the first two keys may be given as plain arguments.",
+    ),
+    "veason report": (ReportConfig, "writes one page about a run; the first key may be given as a plain argument."),
 }
 
 
@@ -49,9 +52,9 @@ def render() -> str:
     rows = [f"| `{key}` | is `{name}` |" for key, name in RENAMED.items()]
     rows += [f"| `{key}` | no effect: {why} |" for key, why in NO_EFFECT.items()]
     parts.append("\n".join(["| key | here |", "| --- | --- |", *rows]) + "\n")
-    for module, (schema, what) in EVALUATION.items():
+    for command, (schema, what) in EVALUATION.items():
         groups = read_groups(schema, title="keys")
-        parts.append(f"## {module}\n\n`python -m {module}` {what}\n\n{markdown_table(groups)}")
+        parts.append(f"## {command.removeprefix('python -m ')}\n\n`{command}` {what}\n\n{markdown_table(groups)}")
     return "\n".join(parts)
 
 

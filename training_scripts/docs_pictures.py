@@ -26,7 +26,7 @@ from grpo_reward.reward_score import score_context
 from grpo_reward.rules import find_rule
 from veason.answers import format_answer
 from veason.command_line import parse_arguments
-from veason.data.examples import Example
+from veason.data.examples import TrainingExample
 from veason.toy.online_data import OnlineToyData
 from veason.tracking import build_tracker
 from verl.models.packing import Group, number_segments, pack_spans
@@ -42,7 +42,7 @@ TRACKER = {
 DPI = 110
 
 
-def scored_answer() -> tuple[Example, RewardContext]:
+def scored_answer() -> tuple[TrainingExample, RewardContext]:
     """A toy example with an answer that is partly right, parsed and tracked as in training."""
     example = OnlineToyData("", 6, SIZE, still_ratio=0.0).example(0, SEED)
     truth = example.truth
@@ -103,7 +103,7 @@ def format_picture(context: RewardContext, value: float) -> plt.Figure:
     return figure
 
 
-def keyframe_picture(example: Example, context: RewardContext, value: float) -> plt.Figure:
+def keyframe_picture(example: TrainingExample, context: RewardContext, value: float) -> plt.Figure:
     """The target's area on each shown frame; the chosen one over the largest."""
     truth = context.truth
     figure, axes = plt.subplots(2, len(truth.frame_ids), figsize=(8.4, 3.9), height_ratios=(3, 1))
@@ -123,7 +123,7 @@ def keyframe_picture(example: Example, context: RewardContext, value: float) -> 
     return figure
 
 
-def spatial_picture(example: Example, context: RewardContext, value: float) -> plt.Figure:
+def spatial_picture(example: TrainingExample, context: RewardContext, value: float) -> plt.Figure:
     """Predicted and true boxes on the chosen frame, matched one to one."""
     position = context.truth.frame_ids.index(KEYFRAME)
     predicted, true = context.parsed.boxes, context.truth.boxes[position]
@@ -141,7 +141,7 @@ def spatial_picture(example: Example, context: RewardContext, value: float) -> p
     return figure
 
 
-def consistency_picture(example: Example, context: RewardContext, value: float) -> plt.Figure:
+def consistency_picture(example: TrainingExample, context: RewardContext, value: float) -> plt.Figure:
     """Masks tracked from the matched boxes, and the true ones, on every shown frame."""
     tracked = np.asarray(context.masks.cpu() if isinstance(context.masks, torch.Tensor) else context.masks) != 0
     truth = context.truth

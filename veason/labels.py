@@ -24,9 +24,7 @@ def load_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
-def write_label(
-    picture: np.ndarray, text: str, corner: tuple[int, int], colour: Colour = WHITE, size: int | None = None
-) -> None:
+def write_label(picture: np.ndarray, text: str, corner: tuple[int, int], size: int | None = None) -> None:
     """Write text into the picture on a dark, translucent plate, moved into the picture where it would leave it.
 
     Args:
@@ -43,7 +41,7 @@ def write_label(
     region = picture[top : top + bottom, left : left + right]
     plate = (1 - PLATE_OPACITY) * region + PLATE_OPACITY * np.array(PLATE)
     written = Image.fromarray(plate.round().astype(np.uint8))
-    ImageDraw.Draw(written).text((margin, margin // 2), text, font=font, fill=colour)
+    ImageDraw.Draw(written).text((margin, margin // 2), text, font=font, fill=WHITE)
     region[:] = np.asarray(written)
 
 

@@ -35,27 +35,22 @@ PALETTE = (
     (199, 199, 199),
 )
 FONT_SIZE = 15  # pixels
+ENCODERS = {".jpg": ("image/jpeg", cv2.IMWRITE_JPEG_QUALITY), ".webp": ("image/webp", cv2.IMWRITE_WEBP_QUALITY)}
 
 
-def draw_boxes(
-    frame: np.ndarray, boxes: ArrayLike, colour: Colour = RED, thickness: int | None = None, label: str = ""
-) -> np.ndarray:
-    """A copy of the frame with the outline of each box.
+def draw_boxes(frame: np.ndarray, boxes: ArrayLike, colour: Colour = RED) -> np.ndarray:
+    """A copy of the frame with the outline of each box, a 200th of the shorter side wide, 2 pixels at least.
 
     Args:
         frame: uint8 [H, W, 3] RGB.
         boxes: [K, 4] xyxy in pixels of the frame, corners inclusive; a box without extent ([0, 0, 0, 0]) is not drawn.
         colour: RGB.
-        thickness: of the line in pixels; by default a 200th of the shorter side, 2 at least.
-        label: written at each box's upper left corner.
     """
     out = np.ascontiguousarray(frame).copy()
-    width = thickness or max(2, min(frame.shape[:2]) // 200)
+    width = max(2, min(frame.shape[:2]) // 200)
     for x1, y1, x2, y2 in np.asarray(boxes, dtype=float).reshape(-1, 4).round().astype(int).tolist():
         if x2 > x1 and y2 > y1:
             cv2.rectangle(out, (x1, y1), (x2, y2), colour, width)
-            if label:
-                write_label(out, label, (x1, max(y1 - FONT_SIZE - 4, 0)), colour)
     return out
 
 
@@ -99,10 +94,10 @@ def draw_outline(frame: np.ndarray, mask: np.ndarray, colour: Colour) -> np.ndar
     return out
 
 
-def write_label(picture: np.ndarray, text: str, corner: tuple[int, int], colour: Colour = WHITE) -> None:
+def _write_label(picture: np.ndarray, text: str, corner: tuple[int, int]) -> None:
     """Writes text into the picture, with a dark border; `corner` is the upper left of its first letter."""
     drawn = Image.fromarray(picture)
-    ImageDraw.Draw(drawn).text(corner, text, fill=colour, font=_font(), stroke_width=2, stroke_fill=BLACK)
+    ImageDraw.Draw(drawn).text(corner, text, fill=WHITE, font=_font(), stroke_width=2, stroke_fill=BLACK)
     picture[:] = np.asarray(drawn)
 
 
@@ -127,7 +122,7 @@ def strip(
             np.ascontiguousarray(frame), (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         )
         if labels is not None:
-            write_label(cell, labels[number], (6, 4))
+            _write_label(cell, labels[number], (6, 4))
         cells.append(cell)
     step = columns or len(cells)
     rows = [np.concatenate(cells[start : start + step], axis=1) for start in range(0, len(cells), step)]
@@ -136,10 +131,16 @@ def strip(
     return np.concatenate(filled, axis=0)
 
 
-def jpeg_url(picture: np.ndarray, quality: int = 75) -> str:
-    """An RGB picture, uint8 [H, W, 3], as a `data:` URL of a JPEG."""
-    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
+def picture_url(picture: np.ndarray, suffix: str = ".jpg", quality: int = 75) -> str:
+    """An RGB picture, uint8 [H, W, 3], as a data URL of a JPEG (`.jpg`) or a WebP (`.webp`)."""
+    kind, option = ENCODERS[suffix]
+    _, encoded = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [option, quality])
+    return data_url(encoded.tobytes(), kind)
+
+
+def data_url(content: bytes, kind: str) -> str:
+    """A file's content as a data URL; `kind` is its MIME type."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def add_title(picture: np.ndarray, title: str, legend: Sequence[tuple[str, Colour]] = ()) -> np.ndarray:

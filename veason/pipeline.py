@@ -22,7 +22,7 @@ from veason.errors import DataError
 from veason.frames import FRAME_INDICES, check_side, evaluation_frames, resize_frame, shown_times
 from veason.inputs import Video, as_frames
 from veason.masks import Rle, encode
-from veason.policy import Policy, Question
+from veason.policy import InferencePolicy, Question
 from veason.pretrained import Pretrained
 from veason.progress import Progress, no_progress
 from veason.prompts import build_messages, clean_expression
@@ -51,7 +51,7 @@ class Segmenter:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: InferencePolicy,
         tracker: Tracker,
         sampled_frames: int = 8,
         size: int = 560,

@@ -29,15 +29,15 @@ class Question:
     images: list[Image]
 
 
-class Policy(Protocol):
+class InferencePolicy(Protocol):
     """A model that answers questions, such as `VLLMPolicy`."""
 
     def generate(self, questions: Sequence[Question]) -> list[str]: ...
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """Sampling parameters; greedy by default."""
+class SamplingOptions:
+    """How answers are sampled; greedy by default."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -65,7 +65,7 @@ class VLLMPolicy:
     def __init__(
         self,
         path: str | Path,
-        sampling: Sampling | None = None,
+        sampling: SamplingOptions | None = None,
         dtype: str = "auto",
         max_prompt_tokens: int = 7100,
         max_images: int = 32,
@@ -79,7 +79,7 @@ class VLLMPolicy:
         from vllm import LLM  # after the environment: vLLM reads it when it is imported
 
         self.model_info = read_model_info(path)
-        self.sampling = sampling or Sampling()
+        self.sampling = sampling or SamplingOptions()
         self.max_prompt_tokens = max_prompt_tokens
         self.engine = LLM(
             model=path,

@@ -31,14 +31,14 @@ from veason.answers import READINGS
 from veason.command_line import HelpFormatter, OneLineParser, parse_arguments
 from veason.errors import DataError
 from veason.frames import FRAME_INDICES
+from veason.library_output import quiet_libraries
 from veason.pipeline import Segmenter
-from veason.prediction.clips import Clip, bytes_needed, check_output, output_folders, read_clips
+from veason.prediction.clips import ClipRequest, bytes_needed, check_output, output_folders, read_clips
 from veason.pretrained import Pretrained
 from veason.progress import ConsoleProgress, Progress, no_progress
-from veason.quiet import quiet_libraries
 from veason.segmentation import Frames, remove_result
 from veason.settings import FILE
-from veason.shipped import TOY_NOTICE
+from veason.toy_assets import TOY_NOTICE
 from veason.tracking import DEFAULT, TRACKERS
 from veason.video import open_video
 
@@ -171,7 +171,7 @@ def run(options: argparse.Namespace) -> list[Path]:
 def predict(
     segmenter: Segmenter,
     frames: Frames,
-    clip: Clip,
+    clip: ClipRequest,
     out: Path,
     facts: dict[str, str] | None = None,
     seconds: dict[str, float] | None = None,

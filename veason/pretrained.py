@@ -12,10 +12,10 @@ from veason.checkpoints import USABLE_CHECKPOINTS, resolve_model
 from veason.errors import DataError
 from veason.frames import check_side
 from veason.model_info import read_model_info
-from veason.policy import Sampling, VLLMPolicy
+from veason.policy import SamplingOptions, VLLMPolicy
 from veason.prompts import load_template
 from veason.settings import Settings, read_settings
-from veason.shipped import TOY_MAX_TOKENS, TOY_POLICY, TOY_TRACKER, check_shipped, toy_tracker_options
+from veason.toy_assets import TOY_MAX_TOKENS, TOY_POLICY, TOY_TRACKER, check_shipped, toy_tracker_options
 from veason.tracking import DEFAULT, build_tracker, check_tracker
 from veason.tracking.base import Tracker
 
@@ -151,7 +151,7 @@ class Pretrained:
     def load_policy(self) -> VLLMPolicy:
         """The policy, in an engine of its own."""
         penalty = self.repetition_penalty
-        sampling = Sampling(self.temperature, repetition_penalty=penalty, max_tokens=self.max_tokens)
+        sampling = SamplingOptions(self.temperature, repetition_penalty=penalty, max_tokens=self.max_tokens)
         per_frame = (self.size // read_model_info(self.policy_path).pixel_multiple) ** 2
         longest = max(DEFAULT_PROMPT, TEXT_TOKENS + self.sampled_frames * (per_frame + TOKENS_AROUND_FRAME))
         return VLLMPolicy(self.policy_path, sampling, max_prompt_tokens=longest, max_images=self.sampled_frames)

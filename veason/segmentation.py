@@ -19,10 +19,10 @@ from veason.answers import BAD_BOXES, BAD_JSON, BAD_KEYFRAME, NO_ANSWER
 from veason.errors import DataError
 from veason.files import write_json, write_text
 from veason.masks import Rle
-from veason.pictures import save_picture
+from veason.pictures import data_url, save_picture
 from veason.prediction.mask_files import coco_content, json_rle, object_masks, union_mask, write_masks
 from veason.prediction.overlay import Overlay, object_colour
-from veason.prediction.page import PageContent, Picture, data_url, picture_url, render_page
+from veason.prediction.page import PageContent, Picture, page_picture, prediction_page
 from veason.progress import Progress, no_progress
 
 Frames = Sequence[np.ndarray]
@@ -163,7 +163,7 @@ class Segmentation:
                 save_picture(folder / "keyframe.jpg", overlay.picture(overlay.keyframe))
             timed = replace(self, seconds={**self.seconds, "drawing": time.perf_counter() - started})
             write_json(folder / "result.json", timed.to_json(unions), indent=None)
-            write_text(folder / "index.html", render_page(timed._page_content(overlay, folder)))
+            write_text(folder / "index.html", prediction_page(timed._page_content(overlay, folder)))
         except OSError as error:
             raise DataError(f"{folder} cannot be written: {error}") from error
         return folder / "index.html"
@@ -209,10 +209,10 @@ class Segmentation:
             keyframe=None
             if keyframe is None
             else Picture(
-                f"keyframe {keyframe}, {keyframe / self.fps:.1f} s", picture_url(overlay.picture(keyframe)), True
+                f"keyframe {keyframe}, {keyframe / self.fps:.1f} s", page_picture(overlay.picture(keyframe)), True
             ),
             frames=[
-                Picture(f"frame {index}, {index / self.fps:.1f} s", picture_url(overlay.picture(index), STRIP_WIDTH))
+                Picture(f"frame {index}, {index / self.fps:.1f} s", page_picture(overlay.picture(index), STRIP_WIDTH))
                 for index in self.shown[:: -(-len(self.shown) // MAX_STRIP)]
             ],
             downloads=[

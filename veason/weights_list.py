@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from veason.shipped import TOY_POLICY, TOY_TRACKER
+from veason.toy_assets import TOY_POLICY, TOY_TRACKER
 
 AUTHORS = "github.com/SitongGong/Veason-R1"
 BYTES = {"policy": 2, "tracker": 4}  # of a parameter in memory: bf16, fp32

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eval.report.page import data_url
 from veason.curves import COLOURS, new_figure, running_mean
+from veason.pictures import data_url
 from verl.metric_info import find_metric
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def svg_url(figure: Figure) -> str:
     ]
     style = f"<style>@media (prefers-color-scheme: dark){{{''.join(rules)}}}</style>"
     svg = re.sub(r"(<svg[^>]*>)", lambda match: match[1] + style, buffer.getvalue(), count=1)
-    return data_url(svg[svg.index("<svg") :].encode(), "svg+xml")
+    return data_url(svg[svg.index("<svg") :].encode(), "image/svg+xml")
 
 
 def _figure(title: str) -> tuple[Figure, Any]:

@@ -1,9 +1,9 @@
 """Reports: one self-contained HTML page about a training run or an evaluation.
 
-    python -m eval.report checkpoints/veason_r1/run                    # writes report.html into the run's folder
-    python -m eval.report RUN --against RUN2                           # with the differences of two runs
-    python -m eval.report checkpoints/run --evaluation outputs/revos   # a training run with its evaluation
-    python -m eval.report outputs/reasonvos data=/elsewhere/ReasonVOS pictures=50
+    veason report checkpoints/veason_r1/run                    # writes report.html into the run's folder
+    veason report RUN --against RUN2                           # with the differences of two runs
+    veason report checkpoints/run --evaluation outputs/revos   # a training run with its evaluation
+    veason report outputs/reasonvos data=/elsewhere/ReasonVOS pictures=50
 
 A page loads nothing and runs only its own script, whose hash is in its content security policy. Texts of a policy or an
 annotation are escaped by the template engine.
@@ -37,13 +37,13 @@ class ReportConfig:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`python -m eval.report` and `veason report`; returns the exit status."""
+    """`veason report`, also `python -m eval.report`; returns the exit status."""
     if show_help(ReportConfig, __doc__, arguments):
         return 0
     try:
         target = write_report(parse_overrides(ReportConfig, arguments, ("run",)))
     except (ConfigError, DataError) as error:
-        print(f"eval.report: {error}", file=sys.stderr)
+        print(f"veason report: {error}", file=sys.stderr)
         return 2
     print(f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
     return 0

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from eval import metrics
-from eval.report.page import differences, flat, render_page, show
 from eval.report.samples import TYPES, Record, SampleCard, draw_sample, make_card
+from eval.report.settings import differences, flat, show
 from eval.run_folder import PREDICTIONS, read_run
 from veason.data import Benchmark, open_benchmark
 from veason.errors import DataError
+from veason.pages import render_page
 
+TEMPLATES = Path(__file__).with_name("templates")
 BINS = 10  # of a histogram
 BAR_WIDTH, CHART_HEIGHT = 22, 70  # pixels
 LISTED = 10  # of the worst and of the best samples
@@ -57,6 +59,7 @@ def evaluation_page(run: Path, data: str | None, pictures: int, against: Path | 
     worst, best = rank(cards)
     other = read_other(against) if against else None
     return render_page(
+        TEMPLATES,
         "evaluation.html",
         title=f"{header['benchmark']} {header['split'] or benchmark.split}: {model_title(header['model_path'])}",
         facts={key: show(header[key]) for key in FACTS if header.get(key) is not None},
@@ -109,9 +112,13 @@ def read_scores(run: Path, benchmark: Benchmark, records: list[Record]) -> dict[
 def read_other(run: Path) -> dict[str, Any]:
     """Header, name and table of another evaluation, as it was scored."""
     header, _ = read_run(run)
+    return {"header": header, "name": model_title(header["model_path"]), "table": read_table(run)}
+
+
+def read_table(run: Path) -> dict[str, Any]:
+    """The scores of an evaluation by column; {} where it was not scored."""
     path = run / "metrics.json"
-    table = json.loads(path.read_text(encoding="utf-8"))["table"] if path.is_file() else {}
-    return {"header": header, "name": model_title(header["model_path"]), "table": table}
+    return json.loads(path.read_text(encoding="utf-8"))["table"] if path.is_file() else {}
 
 
 def results_table(benchmark: Benchmark, content: dict[str, Any], other: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.report.page import data_url
+from veason.pictures import data_url
 
 SHOWN = 2  # responses of a group with pictures: the best and the worst
 
@@ -77,7 +77,7 @@ def _prompt_step(run: Path, step: int, rows: Sequence[dict[str, Any]], pictures:
         files = {name: run / "rollouts" / file for name, file in row["pictures"].items()}
         there = [(name, path) for name, path in files.items() if path.is_file()][: max(0, pictures)]
         pictures -= len(there)
-        urls = {name: data_url(path.read_bytes(), "jpeg") for name, path in there}
+        urls = {name: data_url(path.read_bytes(), "image/jpeg") for name, path in there}
         shown.append({**row, "title": title, "pictures": urls})
     mean = sum(row["total"] for row in rows) / len(rows)
     return PromptStep(step, mean, shown, ranked if len(ranked) > SHOWN else [])

@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.report.page import picture_url
 from eval.scores import read_predictions
 from veason import masks as rle_masks
 from veason.comparison import keyframe_picture, mask_picture
 from veason.data import Benchmark, VideoSample
 from veason.frames import evaluation_frames, read_frame
+from veason.pictures import picture_url
 
 Record = dict[str, Any]
 
 TYPES = {0: "referring", 1: "reasoning", 2: "absent", None: "-"}
 STRIP_FRAMES = 6
+QUALITY = 80  # of the WebP pictures
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,12 @@ def draw_sample(run: Path, benchmark: Benchmark, sample: VideoSample, record: Re
     true = benchmark.masks(sample, times).max(axis=0, initial=0) if benchmark.has_truth else None
     keyframe = record["keyframe"]
     strip = mask_picture(frames, times, predicted[times], true, keyframe)
-    pictures = {"masks": picture_url(strip)}
+    pictures = {"masks": picture_url(strip, ".webp", QUALITY)}
     if keyframe is None or not 0 <= keyframe < len(sample.frames):
         return pictures
     frame, true_boxes = read_frame(benchmark.frame_path(sample, keyframe)), None
     if benchmark.has_truth:
         found = [rle_masks.box(rle_masks.encode(mask)) for mask in benchmark.masks(sample, [keyframe])[:, 0]]
         true_boxes = [box for box in found if box]
-    return {"keyframe": picture_url(keyframe_picture(frame, keyframe, record["boxes"], true_boxes)), **pictures}
+    drawn = keyframe_picture(frame, keyframe, record["boxes"], true_boxes)
+    return {"keyframe": picture_url(drawn, ".webp", QUALITY), **pictures}

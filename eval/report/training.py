@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,11 +11,12 @@ from statistics import fmean
 from typing import Any
 
 from eval.report.charts import curve_charts, heat_maps, points
-from eval.report.evaluation import model_title
+from eval.report.evaluation import TEMPLATES, model_title, read_table
 from eval.report.gallery import read_gallery
-from eval.report.page import differences, flat, render_page, show
-from eval.run_folder import PREDICTIONS, read_run
+from eval.report.settings import differences, flat, show
+from eval.run_folder import PREDICTIONS, read_json_lines, read_run
 from veason.errors import DataError
+from veason.pages import render_page
 from verl.config import Config
 from verl.trainer.run_info import NAME, RunInfo
 
@@ -37,7 +37,7 @@ class TrainingRun:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.rows = _read_lines(folder / "metrics.jsonl")
+        self.rows = _read_rows(folder / "metrics.jsonl")
         self.info = RunInfo.read(folder) if (folder / NAME).is_file() else None
         if not self.rows:
             raise DataError(f"{folder / 'metrics.jsonl'} has no step yet")
@@ -53,7 +53,7 @@ class TrainingRun:
 
     @cached_property
     def histograms(self) -> list[dict[str, Any]]:
-        return _read_lines(self.folder / "histograms.jsonl")
+        return _read_rows(self.folder / "histograms.jsonl")
 
     def ends(self, metric: str) -> tuple[float, float] | None:
         """The metric's mean over the first and over the last tenth of its steps."""
@@ -85,6 +85,7 @@ def training_page(
     defaults = dict(flat(asdict(Config())))
     settings = [(key, show(value)) for key, value in flat(one.config)]
     return render_page(
+        TEMPLATES,
         "training.html",
         title=one.name + (f" against {list(runs)[1]}" if other else ""),
         facts=facts(one),
@@ -171,8 +172,7 @@ def read_evaluation(folder: Path, page_folder: Path) -> dict[str, Any]:
         DataError: there is no evaluation in the folder.
     """
     header, records = read_run(folder)
-    path = folder / "metrics.json"
-    table = json.loads(path.read_text(encoding="utf-8"))["table"] if path.is_file() else {}
+    table = read_table(folder)
     return {
         "name": f"{header['benchmark']} {header['split'] or ''}".strip() + f": {model_title(header['model_path'])}",
         "expressions": len(records),
@@ -182,12 +182,5 @@ def read_evaluation(folder: Path, page_folder: Path) -> dict[str, Any]:
     }
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a line that an interruption cut short, or that is being written, is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    return list(read_json_lines(path)) if path.is_file() else []

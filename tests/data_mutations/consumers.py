@@ -17,15 +17,16 @@ from typing import Any
 
 from eval.options import EvaluateConfig
 from eval.run_folder import RunFolder
-from eval.scores import as_json, score_benchmark
+from eval.scores import as_json
 from eval.tables import summarize
 from eval.worker import EvaluationWorker
+from tests.scoring import score_benchmark
 from tests.veason.scripted_parts import BoxTracker
 from training_data_construction import data_sampling, seed_cot_generation
 from veason.answers import format_answer
 from veason.audit import command as audit_command
 from veason.data import find_benchmark, open_benchmark
-from veason.data.examples import Example
+from veason.data.examples import TrainingExample
 from veason.data.training import build_training_data
 from veason.errors import DataError
 from veason.pipeline import Segmenter
@@ -81,14 +82,14 @@ def digest(*parts: object) -> str:
     return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()[:16]
 
 
-def truth_by_frame(example: Example) -> dict[int, str]:
+def truth_by_frame(example: TrainingExample) -> dict[int, str]:
     """Frame -> digest of its boxes and its mask: which frames a seed shows depends on the sample's number."""
     assert example.truth is not None
     parts = zip(example.truth.frame_ids, example.truth.boxes, example.truth.masks, strict=True)
     return {time: digest(boxes, mask.tobytes()) for time, boxes, mask in parts}
 
 
-def shown(example: Example) -> str:
+def shown(example: TrainingExample) -> str:
     """Digest of what is shown: without pixels, which another file format may round otherwise, and choice of frames."""
     question = example.messages[-1]["content"][-1]
     return digest(question, example.response, {image.size for image in example.images})

@@ -30,7 +30,7 @@ from eval.worker import EvaluationWorker
 from grpo_reward.scorer import build_scorer
 from veason.answers import format_answer
 from veason.audit.command import main as audit_main
-from veason.data.examples import Example, GroundTruth
+from veason.data.examples import GroundTruth, TrainingExample
 from veason.data.training import build_training_data
 from veason.pipeline import Segmenter
 from veason.toy.tiny_policy import write_policy
@@ -105,11 +105,11 @@ def test_every_evaluation_command_is_valid(arguments: list[str]) -> None:
     assert "my_project" in config.benchmark + config.tracker
 
 
-def example() -> Example:
+def example() -> TrainingExample:
     masks = np.zeros((3, 56, 56), np.uint8)
     masks[:, 10:30, 10:30] = 1
     truth = GroundTruth([0, 4, 8], [[[10.0, 10, 29, 29]]] * 3, masks)
-    return Example("a/0", [], [Image.new("RGB", (56, 56))] * 3, truth, expression="the square")
+    return TrainingExample("a/0", [], [Image.new("RGB", (56, 56))] * 3, truth, expression="the square")
 
 
 ANSWER = format_answer("It is there.", 4, [[10, 10, 29, 29]])

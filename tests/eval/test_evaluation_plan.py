@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eval import evaluate, show_plan
+from eval import evaluate, evaluation_plan
 from veason.toy.world import make_world
 
 FILES = {"config": "yaml", "checkpoint": "safetensors"}
@@ -41,7 +41,7 @@ def test_what_would_be_done(tmp_path, world, monkeypatch, capsys):
 
 
 def test_the_time_on_gpus(tmp_path, world, monkeypatch, capsys):
-    monkeypatch.setattr(show_plan, "gpu_count", lambda: 2)
+    monkeypatch.setattr(evaluation_plan, "gpu_count", lambda: 2)
     assert plan(tmp_path, world) == 0
     assert "workers: 2, a GPU each" in (text := capsys.readouterr().out) and "time: about 0 min" in text
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from eval.options import EvaluateConfig
 from eval.run_folder import RunFolder
-from eval.scores import score_benchmark
 from eval.tables import summarize
 from eval.worker import EvaluationWorker
+from tests.scoring import score_benchmark
 from veason.data import BENCHMARKS, find_benchmark, open_benchmark
 from veason.masks import encode
 

@@ -11,10 +11,10 @@ import pytest
 from eval import metrics
 from eval.options import EvaluateConfig
 from eval.run_folder import RunFolder
-from eval.scores import score_benchmark
 from eval.tables import summarize
 from eval.worker import EvaluationWorker
 from tests.official_folders import FOLDERS, HEIGHT, WIDTH
+from tests.scoring import score_benchmark
 from tests.veason.scripted_parts import BoxTracker
 from veason.answers import format_answer
 from veason.audit.command import main as audit

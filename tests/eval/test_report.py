@@ -12,8 +12,7 @@ import pytest
 
 from eval import metrics, report
 from eval.options import EvaluateConfig
-from eval.report.evaluation import model_title, read_scores, tiles
-from eval.report.page import TEMPLATES
+from eval.report.evaluation import TEMPLATES, model_title, read_scores, tiles
 from eval.run_folder import RunFolder, read_run
 from eval.worker import EvaluationWorker
 from veason.answers import format_answer
@@ -98,7 +97,9 @@ def test_page(run, capsys):
     (script,) = page.scripts
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     (security,) = [attrs["content"] for tag, attrs in page.tags if tag == "meta" and "http-equiv" in attrs]
-    assert security == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert security == (
+        f"default-src 'none'; img-src data:; media-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    )
     for tag, attrs in page.tags:
         assert not [name for name in attrs if name.startswith("on")], (tag, attrs)
         assert tag not in ("iframe", "object", "link", "base", "form")

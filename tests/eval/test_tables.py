@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from eval import metrics
-from eval.scores import score_benchmark
 from eval.tables import markdown, summarize
+from tests.scoring import score_benchmark
 from veason.data import find_benchmark, open_benchmark
 from veason.metrics.scores import SampleScore
 from veason.metrics.track_ap import track_precisions

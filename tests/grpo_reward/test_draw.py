@@ -11,17 +11,17 @@ from grpo_reward.rules import find_rule
 from grpo_reward.scorer import RewardScorer, TrackerError
 from tests.veason.scripted_parts import BoxTracker
 from veason.answers import format_answer
-from veason.data.examples import Example, GroundTruth
+from veason.data.examples import GroundTruth, TrainingExample
 from veason.pictures import PREDICTED, TRUE
 
 SIDE, TIMES = 64, [0, 4, 8]
 
 
-def example(size: int = SIDE) -> Example:
+def example(size: int = SIDE) -> TrainingExample:
     masks = np.zeros((3, SIDE, SIDE), np.uint8)
     masks[:, 40:60, 40:60] = 1
     truth = GroundTruth(TIMES, [[[40.0, 40.0, 59.0, 59.0]]] * 3, masks)
-    return Example("video/0", [], [Image.new("RGB", (size, size), (90, 90, 90))] * 3, truth, expression="it")
+    return TrainingExample("video/0", [], [Image.new("RGB", (size, size), (90, 90, 90))] * 3, truth, expression="it")
 
 
 def near(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:

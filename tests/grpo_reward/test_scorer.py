@@ -12,7 +12,7 @@ from grpo_reward.reward_score import GroundTruth, score_answer
 from grpo_reward.rules import find_rule
 from grpo_reward.scorer import RewardScorer, TrackerError, build_scorer, check_reward
 from veason.answers import format_answer
-from veason.data.examples import Example
+from veason.data.examples import TrainingExample
 from veason.tracking.base import BaseTracker
 
 
@@ -41,7 +41,7 @@ def make_example():
     masks = np.zeros((2, 10, 10), dtype=np.uint8)
     masks[:, 2:6, 2:6] = 1
     truth = GroundTruth([3, 9], [[[2, 2, 5, 5]], [[2, 2, 5, 5]]], masks)
-    return Example("bear/7", [], [Image.new("RGB", (30, 20))] * 2, truth)
+    return TrainingExample("bear/7", [], [Image.new("RGB", (30, 20))] * 2, truth)
 
 
 TINY = "configs/sam2.1/sam2.1_hiera_t.yaml"
@@ -229,7 +229,7 @@ def test_a_tracker_of_ones_own_scores_as_it_tracks():
 
 def test_an_example_without_truth_is_named():
     with pytest.raises(ValueError, match="bear/7"):
-        RewardScorer(find_rule("no_sam2"), None).score(Example("bear/7", [], [], None), [""])
+        RewardScorer(find_rule("no_sam2"), None).score(TrainingExample("bear/7", [], [], None), [""])
 
 
 class OwnTracker(BaseTracker):

@@ -22,7 +22,7 @@ from fake_teacher import (
     read_records,
 )
 
-from training_data_construction import collect, seed_cot_generation
+from training_data_construction import collect, teacher_run
 from training_data_construction.seed_cot_generation import main
 
 
@@ -203,7 +203,7 @@ def test_a_server_that_drips_is_left_at_the_deadline(revos, tmp_path, server):
 
 def test_long_waits_are_shown(revos, tmp_path, server, capsys, monkeypatch):
     monkeypatch.setattr("training_data_construction.budget.LONG_WAIT", 0.2)
-    monkeypatch.setattr(seed_cot_generation, "SILENCE", 0.3)
+    monkeypatch.setattr(teacher_run, "SILENCE", 0.3)
     server.misbehave = lambda number, _: (
         Failure(429, {"Retry-After": "0.5"}, b"slow down") if number == 1 else time.sleep(2 if number == 5 else 0)
     )

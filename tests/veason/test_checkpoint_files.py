@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from veason.checkpoint_files import check_safetensors, check_whole
 from veason.errors import DataError
-from veason.shipped import TOY_POLICY
+from veason.toy_assets import TOY_POLICY
 
 
 def test_the_shipped_policy_is_whole():

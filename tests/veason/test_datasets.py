@@ -171,7 +171,7 @@ def test_a_split_without_public_masks_cannot_be_trained_on(mevis):
             "refdavis17",
             "valid/Annotations/v/00003.png",
             r"refdavis17 v/0: mask is missing: .*00003\.png \(7 more of 8\); on_missing=skip leaves them out, "
-            r"`python -m veason\.audit",
+            r"`veason audit",
         ),
         ("vicas", "video_frames/000012/00004.jpg", r"vicas 000012/0: frame is missing: .*00004\.jpg"),
         ("vicas", "annotations/v0.1/000012.json", r"annotation file is missing: .*000012\.json"),

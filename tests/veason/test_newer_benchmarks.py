@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from small_official import WRITERS, write_json, write_predictions
 
-from eval.scores import score_benchmark
 from eval.tables import summarize
+from tests.scoring import score_benchmark
 from veason.audit.command import main as audit
 from veason.data import detect_benchmark, find_benchmark, open_benchmark
 from veason.data.training import build_training_data

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from veason.errors import DataError
-from veason.policy import VISION_TOKENS, Question, Sampling, VLLMPolicy
+from veason.policy import VISION_TOKENS, Question, SamplingOptions, VLLMPolicy
 from veason.prompts import build_messages
 from veason.toy.tiny_policy import write_policy
 
@@ -16,7 +16,7 @@ from veason.toy.tiny_policy import write_policy
 def policy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("policy")
     write_policy(folder)
-    return VLLMPolicy(folder, Sampling(max_tokens=12, ignore_eos=True), max_prompt_tokens=400, max_images=3)
+    return VLLMPolicy(folder, SamplingOptions(max_tokens=12, ignore_eos=True), max_prompt_tokens=400, max_images=3)
 
 
 def ask(name, frames=3, size=56):
@@ -65,7 +65,7 @@ def test_policy(policy):
         policy.generate([Question("c/0", ask("c/0").messages, ask("c/0").images[:2])])
 
     # With a temperature a question's draw depends on the seed and its name, not on its neighbours.
-    policy.sampling = Sampling(temperature=1.0, max_tokens=12, ignore_eos=True, seed=3)
+    policy.sampling = SamplingOptions(temperature=1.0, max_tokens=12, ignore_eos=True, seed=3)
     first, second = policy.generate([ask("a/0"), ask("b/0")])
     assert policy.generate([ask("x/0"), ask("b/0"), ask("a/0")])[1:] == [second, first]
     assert first != second

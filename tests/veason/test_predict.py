@@ -24,11 +24,11 @@ from veason import predict
 from veason.answers import format_answer
 from veason.errors import DataError
 from veason.pipeline import Segmenter
-from veason.prediction.clips import Clip, output_folders, read_clips
+from veason.prediction.clips import ClipRequest, output_folders, read_clips
 from veason.pretrained import Pretrained
 from veason.segmentation import REASONS
-from veason.shipped import TOY_CLIP, TOY_EXPRESSION
 from veason.toy import tiny_tracker
+from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION
 from veason.tracking.sam2.tracker import Sam2Tracker
 from veason.video import open_folder
 
@@ -40,7 +40,7 @@ TEXTS = [format_answer("the \ud800 one", 5, [[56, 56, 280, 280], [300, 300, 500,
 def written(tmp_path):
     frames = open_folder(write_folder(tmp_path / "in", TOTAL, SIZE))
     segmenter = Segmenter(ScriptedPolicy(*TEXTS), BoxTracker())
-    clip = Clip(str(tmp_path / "in"), ("the <b>ducks</b>", "the pond"))
+    clip = ClipRequest(str(tmp_path / "in"), ("the <b>ducks</b>", "the pond"))
     return tmp_path / "out", predict.predict(segmenter, frames, clip, tmp_path / "out")
 
 
@@ -93,9 +93,9 @@ def test_nothing_of_an_earlier_call_is_left(tmp_path):
     good = format_answer("here", 1, [[56, 56, 280, 280], [0, 0, 60, 60]])
     frames, shorter = (open_folder(write_folder(tmp_path / name, count)) for name, count in (("in", 4), ("short", 3)))
     out = tmp_path / "out"
-    predict.predict(Segmenter(ScriptedPolicy(good, good), BoxTracker()), frames, Clip("in", ("one", "two")), out)
+    predict.predict(Segmenter(ScriptedPolicy(good, good), BoxTracker()), frames, ClipRequest("in", ("one", "two")), out)
     (out / "00" / "mine.txt").touch()
-    predict.predict(Segmenter(ScriptedPolicy("no idea"), BoxTracker()), shorter, Clip("short", ("one",)), out)
+    predict.predict(Segmenter(ScriptedPolicy("no idea"), BoxTracker()), shorter, ClipRequest("short", ("one",)), out)
     assert not (out / "01").exists() and len(list((out / "00" / "masks").iterdir())) == 3
     assert sorted(path.name for path in (out / "00").iterdir()) == [
         "index.html",
@@ -179,11 +179,11 @@ def test_an_error_of_a_model_is_not_hidden(tmp_path, monkeypatch, capfd):
 def test_which_clips_are_meant(tmp_path):
     (tmp_path / "list.txt").write_text("a.mp4\n\n# a comment\n/b/c.mp4\n")
     assert read_clips([], ["x"], str(tmp_path / "list.txt")) == [
-        Clip(str(tmp_path / "a.mp4"), ("x",)),
-        Clip("/b/c.mp4", ("x",)),
+        ClipRequest(str(tmp_path / "a.mp4"), ("x",)),
+        ClipRequest("/b/c.mp4", ("x",)),
     ]
-    assert read_clips([], [], None) == [Clip(str(TOY_CLIP), (TOY_EXPRESSION,))]
-    assert read_clips([], ["the ring"], None) == [Clip(str(TOY_CLIP), ("the ring",))]
+    assert read_clips([], [], None) == [ClipRequest(str(TOY_CLIP), (TOY_EXPRESSION,))]
+    assert read_clips([], ["the ring"], None) == [ClipRequest(str(TOY_CLIP), ("the ring",))]
     clips = read_clips(["a/x.mp4", "b/x.mp4", "c/"], ["e"], None)
     assert output_folders(clips, Path("out")) == [Path("out/x"), Path("out/x_2"), Path("out/c")]
     assert output_folders(clips[:1], Path("out")) == [Path("out")]

@@ -7,7 +7,7 @@ import torch
 
 from tests.veason.sam2_models import write_config
 from veason.errors import DataError
-from veason.shipped import toy_tracker_options
+from veason.toy_assets import toy_tracker_options
 from veason.tracking import check_tracker
 from veason.tracking.sam2.fit import check_fit, infer_config, model_shapes, weight_shapes
 from veason.tracking.sam2.loading import find_config, load_model, shipped_configs

@@ -11,7 +11,7 @@ from veason import predict
 from veason.checkpoints import resolve_model
 from veason.errors import DataError
 from veason.settings import Settings, parse_settings, read_settings, settings_of_training
-from veason.shipped import toy_tracker_options
+from veason.toy_assets import toy_tracker_options
 from verl.models.hub import is_hub_name, local_folder
 
 TOY = Path(__file__).parents[2] / "weights" / "toy_policy"

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from tests.hub_cache import write_hub_cache
 from veason.cli import main
-from veason.shipped import TOY_POLICY, TOY_TRACKER
+from veason.toy_assets import TOY_POLICY, TOY_TRACKER
 from veason.weights_list import KNOWN, cached_models, table
 
 MODELS_PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")

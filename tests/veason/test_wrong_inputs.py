@@ -13,7 +13,7 @@ from PIL import Image
 from tests.veason.videos import brighter, moving, write_folder, write_video
 from veason import predict
 from veason.pretrained import Pretrained
-from veason.shipped import TOY_POLICY, TOY_TRACKER, toy_tracker_options
+from veason.toy_assets import TOY_POLICY, TOY_TRACKER, toy_tracker_options
 
 TOY_WEIGHTS = toy_tracker_options()["checkpoint"]
 

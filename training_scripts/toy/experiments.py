@@ -160,9 +160,9 @@ def describe_machine() -> str:
     return ", ".join([torch.cuda.get_device_name() if torch.cuda.is_available() else cpu, *versions])
 
 
-def write_random_policy(like: Path, output: Path, seed: int = 0) -> None:
+def write_random_policy(like: Path, output: Path) -> None:
     """Writes a policy of the same architecture, tokenizer and processor with random weights."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(like))
     model.generation_config = GenerationConfig.from_pretrained(like)
     model.save_pretrained(output)

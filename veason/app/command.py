@@ -24,7 +24,7 @@ from veason.command_line import HelpFormatter, OneLineParser, parse_arguments
 from veason.errors import DataError
 from veason.pipeline import Segmenter
 from veason.predict import add_model_options, read_pretrained
-from veason.shipped import TOY_NOTICE
+from veason.toy_assets import TOY_NOTICE
 
 if TYPE_CHECKING:
     from veason.app.page import Limits

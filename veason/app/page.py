@@ -17,7 +17,7 @@ from veason.errors import DataError
 from veason.pipeline import Segmenter
 from veason.progress import Item
 from veason.segmentation import printable
-from veason.shipped import TOY_CLIP, TOY_EXPRESSION
+from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION
 
 TITLE = "Open Veason-R1"
 CSS = """

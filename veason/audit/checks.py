@@ -1,4 +1,4 @@
-"""What `veason.audit` checks in one video. A finding names its kind, its frames and the expressions it affects."""
+"""What `veason audit` checks in one video. A finding names its kind, its frames and the expressions it affects."""
 
 from __future__ import annotations
 

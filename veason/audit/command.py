@@ -1,6 +1,6 @@
 """Checks a data set on the disk, and writes what is wrong and which expressions to leave out.
 
-    python -m veason.audit ReVOS                          # detects the benchmark; or --benchmark revos
+    veason audit ReVOS                          # detects the benchmark; or --benchmark revos
     python -m verl.trainer.main ... data.exclude=audit/exclude.txt
 
 The folder `audit` then holds report.md (counts by kind, examples, pictures), findings.jsonl (every finding),
@@ -152,7 +152,7 @@ def _check_in_worker(samples: list[VideoSample]) -> list[Finding]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m veason.audit", description=__doc__, formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(prog="veason audit", description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("data", type=Path, help="the data set's folder")
     parser.add_argument(
         "--benchmark",

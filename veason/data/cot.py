@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from veason.data import find_benchmark
 from veason.data.annotation import MARKUP, Rejected, as_id, as_list, as_mapping, as_name, as_names, as_size, shorten
 from veason.data.base import Benchmark
-from veason.data.examples import Example
+from veason.data.examples import TrainingExample
 from veason.data.revos import ReVOS
 from veason.data.sample import VideoSample, read_json
 from veason.data.training import KeyframeTrainingData
@@ -120,7 +120,7 @@ class CoTData(KeyframeTrainingData):
         text = self.records[sample.sample_id]["conversation"][1]["value"]
         return text if self.reasoning else text.rpartition(THINK_END)[2].strip()
 
-    def _build(self, sample: VideoSample, index: int, seed: int) -> Example:
+    def _build(self, sample: VideoSample, index: int, seed: int) -> TrainingExample:
         return replace(super()._build(sample, index, seed), response=self._response(sample))
 
 

@@ -26,7 +26,7 @@ class GroundTruth:
 
 
 @dataclass(frozen=True)
-class Example:
+class TrainingExample:
     """One training prompt, built on the worker that generates its responses: pixels never travel.
 
     Attributes:

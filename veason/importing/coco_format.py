@@ -17,7 +17,7 @@ from typing import Any
 from veason import masks
 from veason.data.sample import read_json
 from veason.errors import DataError
-from veason.importing.clips import Clip, find_clips
+from veason.importing.clips import SourceClip, find_clips
 from veason.importing.source import Expression, SourceBox, SourceObject, SourceVideo, read_box, read_mask_value
 
 TRACK_KEYS = ("track_id", "instance_id", "object_id")
@@ -94,7 +94,7 @@ class _Reader:
         categories: video -> object -> name.
     """
 
-    def __init__(self, path: Path, content: dict[str, Any], clips: dict[str, Clip]) -> None:
+    def __init__(self, path: Path, content: dict[str, Any], clips: dict[str, SourceClip]) -> None:
         self.path, self.clips = path, clips
         self.annotated: dict[str, set[int]] = defaultdict(set)
         self.objects: dict[str, Masks] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
@@ -135,7 +135,7 @@ class _Reader:
 class _ImageReader(_Reader):
     """Annotations of images."""
 
-    def __init__(self, path: Path, content: dict[str, Any], clips: dict[str, Clip]) -> None:
+    def __init__(self, path: Path, content: dict[str, Any], clips: dict[str, SourceClip]) -> None:
         super().__init__(path, content, clips)
         frames: dict[Any, tuple[str, int]] = {}
         for number, image in enumerate(content["images"]):
@@ -180,7 +180,7 @@ class _ImageReader(_Reader):
 class _TrackReader(_Reader):
     """Annotations of videos: `file_names`, and per annotation `segmentations`, one a file."""
 
-    def __init__(self, path: Path, content: dict[str, Any], clips: dict[str, Clip]) -> None:
+    def __init__(self, path: Path, content: dict[str, Any], clips: dict[str, SourceClip]) -> None:
         super().__init__(path, content, clips)
         frames: dict[Any, tuple[str, list[int]]] = {}
         for entry in content["videos"]:

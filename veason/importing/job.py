@@ -22,7 +22,7 @@ from veason.errors import DataError
 from veason.files import write_json
 from veason.frames import frame_size
 from veason.importing.boxes import TrackBoxes
-from veason.importing.clips import Clip, decode_frames
+from veason.importing.clips import SourceClip, decode_frames
 from veason.importing.pixels import is_upright_jpeg
 from veason.importing.source import SourceObject, SourceVideo
 from veason.importing.timeline import KeptFrames, choose_frames
@@ -158,7 +158,7 @@ def _read_masks(each: SourceObject, kept: Sequence[int], height: int, width: int
     return [masks.as_json(each.mask(position, height, width)) for position in kept]
 
 
-def write_frames(clip: Clip, kept: Sequence[int], folder: Path, link: bool) -> tuple[int, int]:
+def write_frames(clip: SourceClip, kept: Sequence[int], folder: Path, link: bool) -> tuple[int, int]:
     """Write the frames of a video as 00000.jpg, 00001.jpg, ... Returns their height and width in pixels.
 
     JPEGs are copied, or linked; everything else is encoded.
@@ -187,7 +187,7 @@ def write_frames(clip: Clip, kept: Sequence[int], folder: Path, link: bool) -> t
     return size
 
 
-def _frames(clip: Clip, kept: Sequence[int]) -> Iterator[Path | np.ndarray]:
+def _frames(clip: SourceClip, kept: Sequence[int]) -> Iterator[Path | np.ndarray]:
     if clip.pictures:
         yield from (clip.pictures[position] for position in kept)
     else:

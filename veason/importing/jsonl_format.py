@@ -23,7 +23,7 @@ from typing import Any
 from veason import masks
 from veason.errors import DataError
 from veason.importing.captions import make_expression
-from veason.importing.clips import Clip, find_clips
+from veason.importing.clips import SourceClip, find_clips
 from veason.importing.source import Expression, SourceObject, SourceVideo, read_box, read_mask_value
 from veason.natural_order import natural_key
 from veason.resolve import nearest
@@ -33,7 +33,7 @@ KEYS = ("video", "expression", "type", "masks", "boxes", "object", "objects")
 
 @dataclass
 class _Video:
-    clip: Clip
+    clip: SourceClip
     expressions: list[Expression] = field(default_factory=list)
     objects: dict[str, tuple[dict[str, Any], str]] = field(default_factory=dict)  # id -> (masks or boxes, where)
     mentioned: dict[str, str] = field(default_factory=dict)  # id -> where
@@ -88,7 +88,7 @@ def _lines(source: Path) -> list[str]:
         raise DataError(f"{source} is not UTF-8 ({error.reason})") from error
 
 
-def _read_line(line: str, where: str, clips: Mapping[str, Clip], found: dict[str, _Video]) -> None:
+def _read_line(line: str, where: str, clips: Mapping[str, SourceClip], found: dict[str, _Video]) -> None:
     try:
         entry = json.loads(line)
     except json.JSONDecodeError as error:
@@ -168,7 +168,7 @@ def _mask(
     return read_mask_value(entries[position], height, width, f"{where}, frame {position}", folder)
 
 
-def _by_position(entries: Any, clip: Clip, where: str) -> dict[int, Any]:
+def _by_position(entries: Any, clip: SourceClip, where: str) -> dict[int, Any]:
     if isinstance(entries, list):
         if len(entries) != clip.total:
             raise DataError(f"{where}: {len(entries)} entries for the {clip.total} frames of {clip.path}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from veason import masks
 from veason.errors import DataError
-from veason.importing.clips import Clip, by_name, find_clips
+from veason.importing.clips import SourceClip, by_name, find_clips
 from veason.importing.pixels import read_numbers
 from veason.importing.source import Expression, SourceObject, SourceVideo
 from veason.natural_order import natural_key
@@ -88,7 +88,7 @@ def _mask_folders(annotated: Path) -> set[str]:
     return {path.parent.relative_to(annotated).as_posix() for path in pngs}
 
 
-def _frames_of(clip: Clip, folder: Path) -> dict[int, Path]:
+def _frames_of(clip: SourceClip, folder: Path) -> dict[int, Path]:
     """Position -> PNG."""
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir(), key=by_name):

@@ -15,7 +15,7 @@ from pycocotools import mask as coco
 
 from veason import masks
 from veason.errors import DataError
-from veason.importing.clips import Clip
+from veason.importing.clips import SourceClip
 from veason.importing.pixels import read_numbers
 
 TYPES = {"referring": 0, "reasoning": 1, "absent": 2}
@@ -57,7 +57,7 @@ class SourceVideo:
         annotation: what changes when the masks or boxes do, as JSON.
     """
 
-    clip: Clip
+    clip: SourceClip
     expressions: list[Expression]
     read_objects: Callable[[], dict[str, SourceObject]]
     annotation: Any

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection
 from typing import NamedTuple
 
-from veason.importing.clips import Clip
+from veason.importing.clips import SourceClip
 
 
 class KeptFrames(NamedTuple):
@@ -16,7 +16,7 @@ class KeptFrames(NamedTuple):
     unannotated: list[int]
 
 
-def choose_frames(clip: Clip, fps: float | None, annotated: Collection[int] | None) -> KeptFrames:
+def choose_frames(clip: SourceClip, fps: float | None, annotated: Collection[int] | None) -> KeptFrames:
     """The frames of a video to import.
 
     Pictures are taken as they are. Of a file, one frame is taken for each time k/fps that lies within the video: of

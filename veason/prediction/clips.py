@@ -11,13 +11,13 @@ from pathlib import Path
 from veason.errors import DataError
 from veason.prediction.overlay import MIN_SIDE
 from veason.prompts import clean_expression
-from veason.shipped import TOY_CLIP, TOY_EXPRESSION, check_shipped
+from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION, check_shipped
 
 BYTES_PER_PIXEL, SPARE = 0.1, 50 << 20  # of a frame's overlay, masks and page; bytes that are left free
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipRequest:
     """A video and what is looked for in it."""
 
     video: str
@@ -28,7 +28,7 @@ class Clip:
         return Path(self.video).stem or Path(self.video).name or "clip"
 
 
-def read_clips(videos: Sequence[str], expressions: Sequence[str], listed: str | None) -> list[Clip]:
+def read_clips(videos: Sequence[str], expressions: Sequence[str], listed: str | None) -> list[ClipRequest]:
     """The clips of a command line; without any the toy clip of the repository.
 
     Args:
@@ -46,11 +46,11 @@ def read_clips(videos: Sequence[str], expressions: Sequence[str], listed: str | 
         return _check([_read_line(*line, expressions) for line in _read_list(listed)], listed)
     if not videos:
         check_shipped(TOY_CLIP)
-        return _check([Clip(str(TOY_CLIP), tuple(expressions) or (TOY_EXPRESSION,))], "")
-    return _check([Clip(video, tuple(expressions)) for video in videos], "")
+        return _check([ClipRequest(str(TOY_CLIP), tuple(expressions) or (TOY_EXPRESSION,))], "")
+    return _check([ClipRequest(video, tuple(expressions)) for video in videos], "")
 
 
-def output_folders(clips: Sequence[Clip], out: Path) -> list[Path]:
+def output_folders(clips: Sequence[ClipRequest], out: Path) -> list[Path]:
     """Where each clip's results are written: `out` of one clip, a folder of its name in `out` of several."""
     if len(clips) == 1:
         return [out]
@@ -103,9 +103,9 @@ def _read_list(listed: str) -> list[tuple[str, str, Path, bool]]:
     return found
 
 
-def _read_line(place: str, text: str, folder: Path, is_json: bool, expressions: Sequence[str]) -> Clip:
+def _read_line(place: str, text: str, folder: Path, is_json: bool, expressions: Sequence[str]) -> ClipRequest:
     if not is_json:
-        return Clip(str(folder / text), tuple(expressions))
+        return ClipRequest(str(folder / text), tuple(expressions))
     try:
         entry = json.loads(text)
         video, own = entry["video"], entry.get("expressions", entry.get("expression", list(expressions)))
@@ -114,10 +114,10 @@ def _read_line(place: str, text: str, folder: Path, is_json: bool, expressions: 
     own = [own] if isinstance(own, str) else own
     if not isinstance(video, str) or not isinstance(own, list) or not all(isinstance(each, str) for each in own):
         raise DataError(f"{place}: video is a path and expressions are a list of texts")
-    return Clip(str(folder / video), tuple(own))
+    return ClipRequest(str(folder / video), tuple(own))
 
 
-def _check(clips: list[Clip], listed: str) -> list[Clip]:
+def _check(clips: list[ClipRequest], listed: str) -> list[ClipRequest]:
     for clip in clips:
         if not clip.video.strip():
             raise DataError("the path of the video is empty")

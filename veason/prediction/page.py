@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from PIL import Image
+
+from veason.pages import render_page
+from veason.pictures import data_url, picture_url
 
 TEMPLATES = Path(__file__).with_name("templates")
 MAX_EMBEDDED = 64 << 20  # bytes of a video or a download within the page; a larger one is linked
@@ -66,21 +64,15 @@ class PageContent:
     downloads: Sequence[tuple[str, Path]] = ()
 
 
-def render_page(content: PageContent) -> str:
+def prediction_page(content: PageContent) -> str:
     """The page's HTML. Files beyond `MAX_EMBEDDED` are linked by name, as they lie beside the page."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("prediction.css", "prediction.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    return environment.get_template("prediction.html").render(
+    return render_page(
+        TEMPLATES,
+        "prediction.html",
+        media_sources="data: 'self'",
         content=content,
         overlay=file_url(content.overlay),
         downloads=[(label, path.name, file_url(path)) for label, path in content.downloads],
-        style=Markup(style),
-        script=Markup(script),
-        security_policy=f"default-src 'none'; img-src data:; media-src data: 'self'; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'",
     )
 
 
@@ -91,15 +83,9 @@ def file_url(path: Path) -> str:
     return data_url(path.read_bytes(), TYPES[path.suffix])
 
 
-def picture_url(picture: np.ndarray, width: int | None = None) -> str:
-    """A picture, uint8 [H, W, 3] RGB, as a JPEG data URL, reduced to `width` pixels where it is wider."""
-    image = Image.fromarray(picture)
-    if width is not None and image.width > width:
-        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=JPEG_QUALITY)
-    return data_url(file.getvalue(), "image/jpeg")
-
-
-def data_url(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+def page_picture(picture: np.ndarray, width: int | None = None) -> str:
+    """A picture, uint8 [H, W, 3] RGB, as a data URL, reduced to `width` pixels where it is wider."""
+    if width is not None and picture.shape[1] > width:
+        size = width, round(picture.shape[0] * width / picture.shape[1])
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return picture_url(picture, quality=JPEG_QUALITY)

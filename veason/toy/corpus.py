@@ -11,11 +11,13 @@ from veason.toy.facts import ObjectFacts
 from veason.toy.scene import COLOURS, SHAPES, TEXTURES
 from veason.toy.teacher import describe_video, explain_keyframe, locate_targets
 
+SCENES = 120
 
-def toy_sentences(seed: int = 0, scenes: int = 120) -> Iterator[str]:
-    """Yields the texts about `scenes` random scenes, deterministic in `seed`."""
+
+def toy_sentences(seed: int = 0) -> Iterator[str]:
+    """Yields the texts about `SCENES` random scenes, deterministic in `seed`."""
     rng = random.Random(seed)
-    for _ in range(scenes):
+    for _ in range(SCENES):
         facts = [_random_facts(rng) for _ in range(4)]
         yield describe_video(facts)
         for query in (*referring_queries(facts), *reasoning_queries(facts), *absent_queries(facts, rng)):

@@ -97,7 +97,7 @@ def write_revos_files(root: Path, splits: Mapping[str, Sequence[RevosEntry]]) ->
     write_json(root / "mask_dict_foreground.json", foreground, indent=None)
 
 
-def write_reasonvos(root: Path, videos: Sequence[ToyVideo], source: str = "toy") -> None:
+def write_reasonvos(root: Path, videos: Sequence[ToyVideo]) -> None:
     """Writes a toy ReasonVOS in the official form: one target per expression, expressions in a list, exp_ids counted
     anew for each object, and a mask folder with one PNG (0 and 255) per frame.
     """
@@ -112,10 +112,10 @@ def write_reasonvos(root: Path, videos: Sequence[ToyVideo], source: str = "toy")
                 {"obj_id": shape, "exp_id": numbers[shape], "exp_text": query.text, "is_sent": query.type_id == 1}
             )
             numbers[shape] += 1
-        metas[video.name] = {"source": source, "frames": video.frame_names, "expressions": expressions}
+        metas[video.name] = {"source": "toy", "frames": video.frame_names, "expressions": expressions}
         write_frames(root / "JPEGImages" / video.name, video)
         for shape in numbers:
-            folder = root / "Annotations" / f"{source}_{video.name}_{shape}"
+            folder = root / "Annotations" / f"toy_{video.name}_{shape}"
             write_masks(folder, video.frame_names, video.union([shape]).astype(np.uint8) * 255)
     write_json(root / "meta_expressions.json", {"videos": metas})
     write_scenes(root, {video.name: scene_meta(video) for video in videos}, "test")

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from veason.answers import format_answer
-from veason.data.examples import Example, GroundTruth
+from veason.data.examples import GroundTruth, TrainingExample
 from veason.frames import anchored_frames, resize_frame
 from veason.masks import resize_nearest, scale_box
 from veason.prompts import Message, build_messages, load_template
@@ -81,7 +81,7 @@ class OnlineToyData:
         shown = max(1, self.sampled_frames - 1)
         return self._messages(LONGEST_EXPRESSION, range(100, 100 + shown)), [(self.size, self.size)] * shown
 
-    def example(self, index: int, seed: int) -> Example:
+    def example(self, index: int, seed: int) -> TrainingExample:
         video = sample_video(seed, self.still_ratio, self.frames, self.sampled_frames, self.absent_ratio)
         facts, query, times, keyframe = video.facts, video.query, video.times, video.keyframe
         answered = noisy_query(query, facts, keyframe, random.Random(~seed), self.noise_ratio)
@@ -96,7 +96,7 @@ class OnlineToyData:
             times, [found or [absent] for found in boxes], resize_nearest(video.target_masks, self.size)
         )
         messages = self._messages(query.text, times)
-        return Example(self.sample_id(index), messages, images, truth, answer, box_side=self.box_side)
+        return TrainingExample(self.sample_id(index), messages, images, truth, answer, box_side=self.box_side)
 
     def _boxes(self, query: Query, facts: list[ObjectFacts], time: int) -> list[list[float]]:
         """Boxes of the visible targets in pixels of the resized frame."""

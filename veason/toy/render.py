@@ -62,7 +62,7 @@ def background_parameters(
     return background, waves, 0.01 + 0.03 * uniform(count)
 
 
-def scene_batch(scenes: Sequence[Scene], device: torch.device | str = "cpu") -> tuple[SceneBatch, list[list[int]]]:
+def scene_batch(scenes: Sequence[Scene]) -> tuple[SceneBatch, list[list[int]]]:
     """Batches scenes with equal numbers of frames and of objects.
 
     Returns:
@@ -71,13 +71,13 @@ def scene_batch(scenes: Sequence[Scene], device: torch.device | str = "cpu") -> 
     order = [np.argsort([shape.depth for shape in scene.shapes], kind="stable").tolist() for scene in scenes]
     shapes = [[scene.shapes[k] for k in ks] for scene, ks in zip(scenes, order)]
     backgrounds = [background_parameters(1, torch.Generator().manual_seed(scene.background_seed)) for scene in scenes]
-    background, waves, noise_std = (torch.cat(parts).to(device) for parts in zip(*backgrounds))
+    background, waves, noise_std = (torch.cat(parts) for parts in zip(*backgrounds))
     return SceneBatch(
-        centre=torch.tensor([[s.path for s in row] for row in shapes], device=device).transpose(1, 2).contiguous(),
-        radius=torch.tensor([[s.radius for s in row] for row in shapes], device=device),
-        kind=torch.tensor([[SHAPES.index(s.shape) for s in row] for row in shapes], device=device),
-        texture=torch.tensor([[TEXTURES.index(s.texture) for s in row] for row in shapes], device=device),
-        colour=torch.tensor([[COLOURS[s.colour] for s in row] for row in shapes], device=device),
+        centre=torch.tensor([[s.path for s in row] for row in shapes]).transpose(1, 2).contiguous(),
+        radius=torch.tensor([[s.radius for s in row] for row in shapes]),
+        kind=torch.tensor([[SHAPES.index(s.shape) for s in row] for row in shapes]),
+        texture=torch.tensor([[TEXTURES.index(s.texture) for s in row] for row in shapes]),
+        colour=torch.tensor([[COLOURS[s.colour] for s in row] for row in shapes]),
         background=background,
         waves=waves,
         noise_std=noise_std,

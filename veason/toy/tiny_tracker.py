@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 
 from veason.command_line import HelpFormatter, parse_arguments
+from veason.tracking.sam2.memory_settings import memory_attention, memory_encoder, sine_positions
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,6 @@ def tracker_config(size: TrackerSize | None = None) -> dict[str, Any]:
     return {"model": model}
 
 
-def _sine_positions(channels: int) -> dict[str, Any]:
-    return {
-        "_target_": "sam2.modeling.position_encoding.PositionEmbeddingSine",
-        "num_pos_feats": channels,
-        "normalize": True,
-        "scale": None,
-        "temperature": 10000,
-    }
-
-
 def _image_encoder(size: TrackerSize) -> dict[str, Any]:
     blocks = size.trunk_blocks
     third_stage = blocks[0] + blocks[1]
@@ -110,7 +101,7 @@ def _image_encoder(size: TrackerSize) -> dict[str, Any]:
         },
         "neck": {
             "_target_": "sam2.modeling.backbones.image_encoder.FpnNeck",
-            "position_encoding": _sine_positions(size.hidden_size),
+            "position_encoding": sine_positions(size.hidden_size),
             "d_model": size.hidden_size,
             "backbone_channel_list": [size.trunk_size * 2**stage for stage in (3, 2, 1, 0)],
             "fpn_top_down_levels": [2, 3],
@@ -120,62 +111,15 @@ def _image_encoder(size: TrackerSize) -> dict[str, Any]:
 
 
 def _memory_attention(size: TrackerSize) -> dict[str, Any]:
-    def attention(**extra: Any) -> dict[str, Any]:
-        return {
-            "_target_": "sam2.modeling.sam.transformer.RoPEAttention",
-            "rope_theta": 10000.0,
-            "feat_sizes": [size.image_size // 16, size.image_size // 16],
-            "embedding_dim": size.hidden_size,
-            "num_heads": 1,
-            "downsample_rate": 1,
-            "dropout": 0.0,
-            **extra,
-        }
-
-    layer = {
-        "_target_": "sam2.modeling.memory_attention.MemoryAttentionLayer",
-        "activation": "relu",
-        "dim_feedforward": 4 * size.hidden_size,
-        "dropout": 0.0,
-        "d_model": size.hidden_size,
-        "pos_enc_at_attn": False,
-        "pos_enc_at_cross_attn_keys": True,
-        "pos_enc_at_cross_attn_queries": False,
-        "self_attention": attention(),
-        "cross_attention": attention(rope_k_repeat=True, kv_in_dim=size.memory_size),
-    }
-    return {
-        "_target_": "sam2.modeling.memory_attention.MemoryAttention",
-        "d_model": size.hidden_size,
-        "pos_enc_at_input": True,
-        "layer": layer,
-        "num_layers": size.memory_layers,
-    }
+    side = size.image_size // 16
+    return memory_attention(size.hidden_size, size.memory_size, side, size.memory_layers, 4 * size.hidden_size)
 
 
 def _memory_encoder(size: TrackerSize) -> dict[str, Any]:
-    fuser_block = {
-        "_target_": "sam2.modeling.memory_encoder.CXBlock",
-        "dim": size.hidden_size,
-        "kernel_size": 7,
-        "padding": 3,
-        "layer_scale_init_value": 1e-6,
-        "use_dwconv": True,
-    }
-    return {
-        "_target_": "sam2.modeling.memory_encoder.MemoryEncoder",
-        "in_dim": size.hidden_size,
-        "out_dim": size.memory_size,
-        "position_encoding": _sine_positions(size.memory_size),
-        "mask_downsampler": {
-            "_target_": "sam2.modeling.memory_encoder.MaskDownSampler",
-            "embed_dim": size.hidden_size,
-            "kernel_size": 3,
-            "stride": 2,
-            "padding": 1,
-        },
-        "fuser": {"_target_": "sam2.modeling.memory_encoder.Fuser", "layer": fuser_block, "num_layers": 2},
-    }
+    width = size.hidden_size
+    downsampler = {"embed_dim": width, "kernel_size": 3, "stride": 2, "padding": 1}
+    fuser = {"dim": width, "kernel_size": 7, "padding": 3, "layer_scale_init_value": 1e-6}
+    return memory_encoder(width, size.memory_size, downsampler, fuser, fuser_layers=2)
 
 
 def build_tracker_model(size: TrackerSize | None = None, seed: int = 0) -> SAM2Base:

@@ -39,7 +39,7 @@ from veason.tracking.prompts import (
 __all__ = [
     "BaseTracker",
     "BoxPrompt",
-    "Clip",
+    "ClipPrompts",
     "FramePrompt",
     "ObjectPrompt",
     "ObjectsPrompt",
@@ -51,7 +51,9 @@ __all__ = [
 
 ReadFrame = Callable[[int], np.ndarray]  # frame index -> uint8 [H, W, 3] RGB
 TrackedFrame = tuple[int, np.ndarray]  # frame index, bool mask [H, W]
-Clip = tuple[Sequence[np.ndarray], Sequence[Prompt]]  # frames, uint8 [H, W, 3] RGB each, and what is tracked in them
+ClipPrompts = tuple[
+    Sequence[np.ndarray], Sequence[Prompt]
+]  # frames, uint8 [H, W, 3] RGB each, and what is tracked in them
 
 
 class Tracker(Protocol):
@@ -69,7 +71,7 @@ class Tracker(Protocol):
     def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Compute what depends on a clip's frames alone; what is returned takes their place in the other methods."""
 
-    def track_groups_on_device(self, groups: Sequence[Clip], size: tuple[int, int]) -> list[list[Tensor]]:
+    def track_groups_on_device(self, groups: Sequence[ClipPrompts], size: tuple[int, int]) -> list[list[Tensor]]:
         """Per clip and prompt a bool mask [T, H, W] on the tracker's device; boxes and masks are in a grid of `size`
         (H, W), whatever the size of the frames.
         """
@@ -122,7 +124,7 @@ class BaseTracker(ABC):
         """Compute what depends on a clip's frames alone; what is returned takes their place in the other methods."""
         return frames
 
-    def track_groups_on_device(self, groups: Sequence[Clip], size: tuple[int, int]) -> list[list[Tensor]]:
+    def track_groups_on_device(self, groups: Sequence[ClipPrompts], size: tuple[int, int]) -> list[list[Tensor]]:
         return [self._track_clip(frames, prompts, size) for frames, prompts in groups]
 
     def track_group_on_device(

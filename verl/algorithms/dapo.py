@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+TOLERANCE = 1e-6  # of equal scores
 
-def informative(scores: Sequence[float], tolerance: float = 1e-6) -> bool:
+
+def informative(scores: Sequence[float]) -> bool:
     """Dynamic sampling: a group teaches something only if its scores differ (section 3.2, equation 11).
 
     The paper's scores are right or wrong; for graded ones the same holds of their spread. A group with a NaN score is
@@ -14,7 +16,7 @@ def informative(scores: Sequence[float], tolerance: float = 1e-6) -> bool:
     """
     if any(math.isnan(score) for score in scores):
         return False
-    return max(scores) - min(scores) > tolerance
+    return max(scores) - min(scores) > TOLERANCE
 
 
 def overlong_penalty(length: int, max_length: int, buffer: int, factor: float = 1.0) -> float:

@@ -129,7 +129,7 @@ def _key_lines(keys: Sequence[Key]) -> Iterator[str]:
         yield from textwrap.wrap(key.comment, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
-def markdown_table(groups: Sequence[KeyGroup], level: int = 3) -> str:
+def markdown_table(groups: Sequence[KeyGroup]) -> str:
     """The groups as sections of a Markdown page, each with a table of its keys."""
     parts = []
     for group in groups:
@@ -139,9 +139,7 @@ def markdown_table(groups: Sequence[KeyGroup], level: int = 3) -> str:
         ]
         head = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
         summary = textwrap.wrap(group.summary, 120)
-        parts.append(
-            "\n".join([f"{'#' * level} {group.title}", "", *summary, *([""] if summary else []), *head, *rows])
-        )
+        parts.append("\n".join([f"### {group.title}", "", *summary, *([""] if summary else []), *head, *rows]))
     return "\n\n".join(parts) + "\n"
 
 

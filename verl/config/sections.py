@@ -15,7 +15,7 @@ class DataConfig:
     val_files: str | None = None  # root folder of the validation set; null: no validation
     meta_file: str | None = None  # expressions file inside train_files; null: the set's own
     val_meta_file: str | None = None  # the same inside val_files
-    exclude: str | None = None  # list of samples to leave out, as written by `python -m veason.audit`
+    exclude: str | None = None  # list of samples to leave out, as written by `veason audit`
     include_absent: bool = False  # also show expressions whose target is not in the video
     on_bad_sample: str = "raise"  # raise ends the run; skip draws another sample, counted and reported
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file

@@ -15,7 +15,7 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from verl.models import flash_attention
 from verl.models.flash_attention import SharedPrefixLayout, shared_prefix_attention
-from verl.models.fused import apply_rotary, compiled, fused_rms_norm
+from verl.models.fused import GatedMLP, apply_rotary, compiled, fused_rms_norm
 from verl.models.packing import PackedBatch, Span
 from verl.models.transfer import to_device
 
@@ -54,6 +54,15 @@ class PackedAttention(nn.Module):
         cos, sin = (each[0, :, None] for each in position_embeddings)
         query, key = apply_rotary(query, key, cos, sin)
         return self.o_proj(packed_attention(query, key, value, attention_mask).flatten(1))[None], None
+
+
+def replace_language_layers(language: Any) -> None:
+    """Puts `PackedAttention`, `GatedMLP` and fused norms into every layer of a language model of Qwen's layout."""
+    for layer in language.layers:
+        layer.self_attn, layer.mlp = PackedAttention(layer.self_attn), GatedMLP(layer.mlp)
+        layer.input_layernorm = fused_rms_norm(layer.input_layernorm)
+        layer.post_attention_layernorm = fused_rms_norm(layer.post_attention_layernorm)
+    language.norm = fused_rms_norm(language.norm)
 
 
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, mask: PackedMask) -> Tensor:

@@ -62,9 +62,9 @@ def run_loop(
 
 def _run_loop(config: Config, loop: type[Loop], packages: Mapping[str, str], generates: bool, held_out: float) -> None:
     from verl.models.hub import MODEL_PATH, TOKENIZER_PATH
-    from verl.trainer.machine import resolve_on_machine
+    from verl.trainer.machine_checks import resolve_on_machine
     from verl.trainer.prompt_data import check_validation, open_prompts
-    from verl.trainer.run_folder import RunFolder
+    from verl.trainer.run_lock import RunLock
 
     given = config.worker.actor.model  # with a hub name, which each host looks up in its own cache
     config = adopt_box_side(adopt_settings(resolve_on_machine(config, packages)), may_change=loop.trains_on_targets)
@@ -75,7 +75,7 @@ def _run_loop(config: Config, loop: type[Loop], packages: Mapping[str, str], gen
     for line in getattr(prompts.lengths.data, "notes", ()):
         print(line, flush=True)
     names = {MODEL_PATH: given.model_path, TOKENIZER_PATH: given.tokenizer_path}
-    with RunFolder(config.trainer.save_checkpoint_path or ""):
+    with RunLock(config.trainer.save_checkpoint_path or ""):
         _run_steps(config, loop, task, prompts, names)
 
 
@@ -126,7 +126,7 @@ def plan(config: Config, sources: Mapping[str, str], program: str, expected: tup
     from veason.resolve import resolve
     from veason.tracking import TRACKERS
     from verl.config.derive import fine_tuning_config
-    from verl.trainer.machine import check_packages, resolve_device, resolve_model
+    from verl.trainer.machine_checks import check_packages, resolve_device, resolve_model
     from verl.trainer.show_plan import PlannedRun, has_config, show_plan
 
     fine_tuning = program == "verl.trainer.sft"

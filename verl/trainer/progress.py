@@ -12,7 +12,7 @@ from tqdm import tqdm
 StageCounts = Mapping[str, tuple[int, int]]  # stage -> (done, total), in groups
 
 
-class Progress:
+class ProgressBars:
     """The bars of a run; none where standard error is no terminal.
 
     Args:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 import secrets
 import string
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class RunInfo:
             start=start,
             steps=steps,
             config=config,
-            versions={"python": platform.python_version(), **dict(_installed())},
+            versions=installed_versions(),
         )
         if start > 0 and (folder / NAME).is_file():
             earlier = cls.read(folder)
@@ -83,9 +84,10 @@ class RunInfo:
         write_text(Path(folder) / NAME, json.dumps(asdict(self), indent=1))
 
 
-def _installed() -> Iterator[tuple[str, str]]:
-    for package in PACKAGES:
-        try:
-            yield package, importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+def installed_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Versions of Python and of those packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found

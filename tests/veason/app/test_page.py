@@ -26,7 +26,7 @@ from veason.app.command import serve  # noqa: E402
 from veason.app.page import Limits  # noqa: E402
 from veason.pipeline import Segmenter  # noqa: E402
 from veason.pretrained import Pretrained  # noqa: E402
-from veason.shipped import TOY_CLIP, TOY_EXPRESSION  # noqa: E402
+from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION  # noqa: E402
 from veason.video import open_video  # noqa: E402
 
 REASONING = "Every shape but one leaves the picture <b>at some time</b>. The one that stays is the target."

@@ -13,8 +13,8 @@ from tests.hub_cache import write_hub_cache
 from tests.veason.importing.drawn import captions, run, write_png_source
 from veason.cli import main
 from veason.doctor import command, machine
-from veason.doctor.checks import Finding
-from veason.shipped import TOY_POLICY
+from veason.doctor.checks import Diagnosis
+from veason.toy_assets import TOY_POLICY
 
 SMI = "NVIDIA H200, 580.65.06, 143000, 143771\nNVIDIA H200, 580.65.06, 20, 143771\n"
 
@@ -22,7 +22,7 @@ SMI = "NVIDIA H200, 580.65.06, 143000, 143771\nNVIDIA H200, 580.65.06, 20, 14377
 @pytest.fixture
 def healthy(monkeypatch):
     """A machine about which there is nothing to say."""
-    monkeypatch.setattr(command, "CHECKS", (lambda _: [Finding("Python", "3.11")],))
+    monkeypatch.setattr(command, "CHECKS", (lambda _: [Diagnosis("Python", "3.11")],))
 
 
 @pytest.fixture

@@ -22,11 +22,11 @@ from tests.veason.importing.drawn import (
     write_png_source,
 )
 from veason.importing import job
-from veason.importing.clips import Clip, find_clips
+from veason.importing.clips import SourceClip, find_clips
 from veason.importing.timeline import choose_frames
 
 
-class Timed(Clip):
+class Timed(SourceClip):
     """Frames at times of a video file, without the file."""
 
     times = None

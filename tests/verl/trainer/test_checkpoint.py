@@ -11,7 +11,7 @@ import pytest
 from verl.files import Files, sync_file
 from verl.trainer.checkpoint import check_shared, clean_up, load_checkpoint, save_checkpoint
 from verl.trainer.checkpoint_folders import CheckpointError, Retention, find_checkpoint, find_damage, saved_checkpoints
-from verl.trainer.run_folder import RunFolder
+from verl.trainer.run_lock import RunLock
 
 
 class OneFile:
@@ -234,11 +234,11 @@ def test_every_worker_proves_that_it_shares_the_folder(tmp_path: Path) -> None:
 
 def test_a_second_run_in_the_folder_is_refused_and_a_dead_one_s_leftovers_go(tmp_path: Path) -> None:
     (tmp_path / ".global_step_4.partial").mkdir()
-    with RunFolder(tmp_path):
+    with RunLock(tmp_path):
         assert not (tmp_path / ".global_step_4.partial").exists()
         with pytest.raises(CheckpointError, match=rf'belongs to a run .*"pid": {os.getpid()}, "host": ".+"'):
-            RunFolder(tmp_path).__enter__()
-    with RunFolder(tmp_path):
+            RunLock(tmp_path).__enter__()
+    with RunLock(tmp_path):
         pass
 
 

@@ -13,7 +13,7 @@ from verl.config import Config, ConfigError, override
 from verl.files import sync_file
 from verl.models.hub import MODEL_PATH
 from verl.trainer.checkpoint_folders import CheckpointError
-from verl.trainer.machine import resolve_on_machine
+from verl.trainer.machine_checks import resolve_on_machine
 from verl.trainer.plan import make_plan
 
 

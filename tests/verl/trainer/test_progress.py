@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from verl.trainer.progress import Progress, duration
+from verl.trainer.progress import ProgressBars, duration
 
 
 def test_bars_of_steps_and_stages(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress(10, 2, shown=True)
+    progress = ProgressBars(10, 2, shown=True)
     progress.begin()
     progress.stages({"generation": (1, 8), "scoring": (0, 8)})
     progress.stages({"generation": (8, 8), "scoring": (4, 8)})
@@ -22,7 +22,7 @@ def test_bars_of_steps_and_stages(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_new_round_starts_a_new_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress(10, shown=True)
+    progress = ProgressBars(10, shown=True)
     progress.stages({"generation": (7, 8)})
     progress.stages({"generation": (2, 8)})
     progress.stages({"generation": (3, 4)})
@@ -33,7 +33,7 @@ def test_a_new_round_starts_a_new_bar(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_time_left(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
-    progress = Progress(12, 2, shown=False)
+    progress = ProgressBars(12, 2, shown=False)
     progress.begin()
     assert progress.time_left == ""
     monkeypatch.setattr("verl.trainer.progress.time.monotonic", lambda: now + 3 * 60)

@@ -25,7 +25,7 @@ from veason.resolve import check_arguments
 from veason.tracking.base import (
     BaseTracker,
     BoxPrompt,
-    Clip,
+    ClipPrompts,
     ObjectsPrompt,
     ReadFrame,
     TrackedFrame,
@@ -116,7 +116,7 @@ class Sam2Tracker(BaseTracker):
         """Encode the frames of a clip that is short enough to be held as a whole."""
         return EncodedClip(frames, encode_frames(self.network, frames)) if len(frames) <= self.max_frames else frames
 
-    def track_groups_on_device(self, groups: Sequence[Clip], size: tuple[int, int]) -> list[list[Tensor]]:
+    def track_groups_on_device(self, groups: Sequence[ClipPrompts], size: tuple[int, int]) -> list[list[Tensor]]:
         """Per clip and prompt a bool mask [T, H, W] in a grid of `size`; long clips are left on the host.
 
         Short clips of equal length go through the network together, as many as there is room for: a small network is
@@ -170,7 +170,7 @@ class Sam2Tracker(BaseTracker):
             room = max(1, self.max_frames * self.network.batch_scale // length) if length <= self.max_frames else 1
             yield from _chunks(equal, room)
 
-    def _track_clips(self, clips: Sequence[Clip], size: tuple[int, int]) -> Iterator[list[Tensor]]:
+    def _track_clips(self, clips: Sequence[ClipPrompts], size: tuple[int, int]) -> Iterator[list[Tensor]]:
         """Clips of one length; several of them where they are short."""
         total = len(clips[0][0])
         long = total > self.max_frames

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from veason.errors import DataError
 from veason.tracking.sam2.loading import POSTPROCESSING
+from veason.tracking.sam2.memory_settings import memory_attention, memory_encoder, sine_positions
 from veason.tracking.sam2.transformers_names import to_sam2_names
 from veason.tracking.transformers.loading import MODELS, load_model
 
@@ -78,7 +79,7 @@ def convert(tracker: Any) -> Any:
         if found != value:
             raise DataError(f"tracker=sam3: the checkpoint's {key} is {found!r}, and sam2's modules have {value!r}")
     settings = model_settings(tracker.config)
-    positions = instantiate(_sine(settings["d_model"]))
+    positions = instantiate(sine_positions(settings["d_model"]))
     encoder = ImageEncoder(tracker.vision_encoder, settings.pop("d_model"), positions)
     model = instantiate(settings, image_encoder=encoder, _recursive_=True)
     state = {key: value for key, value in tracker.state_dict().items() if not key.startswith("vision_encoder.")}
@@ -136,77 +137,22 @@ def model_settings(config: Any) -> dict[str, Any]:
     }
 
 
-def _sine(channels: int) -> dict[str, Any]:
-    return {
-        "_target_": "sam2.modeling.position_encoding.PositionEmbeddingSine",
-        "num_pos_feats": channels,
-        "normalize": True,
-        "scale": None,
-        "temperature": 10000,
-    }
-
-
 def _memory_attention(config: Any, side: int) -> dict[str, Any]:
-    width, memory = config.memory_attention_hidden_size, config.memory_encoder_output_channels
-
-    def attention(**extra: Any) -> dict[str, Any]:
-        return {
-            "_target_": "sam2.modeling.sam.transformer.RoPEAttention",
-            "rope_theta": config.rope_parameters["rope_theta"],
-            "feat_sizes": [side, side],
-            "embedding_dim": width,
-            "num_heads": config.memory_attention_num_attention_heads,
-            "downsample_rate": config.memory_attention_downsample_rate,
-            "dropout": 0.0,
-            **extra,
-        }
-
-    layer = {
-        "_target_": "sam2.modeling.memory_attention.MemoryAttentionLayer",
-        "activation": "relu",
-        "dim_feedforward": config.memory_attention_feed_forward_hidden_size,
-        "dropout": 0.0,
-        "d_model": width,
-        "pos_enc_at_attn": False,
-        "pos_enc_at_cross_attn_keys": True,
-        "pos_enc_at_cross_attn_queries": False,
-        "self_attention": attention(),
-        "cross_attention": attention(rope_k_repeat=True, kv_in_dim=memory),
-    }
-    return {
-        "_target_": "sam2.modeling.memory_attention.MemoryAttention",
-        "d_model": width,
-        "pos_enc_at_input": True,
-        "layer": layer,
-        "num_layers": config.memory_attention_num_layers,
-    }
+    return memory_attention(
+        config.memory_attention_hidden_size,
+        config.memory_encoder_output_channels,
+        side,
+        config.memory_attention_num_layers,
+        config.memory_attention_feed_forward_hidden_size,
+        config.memory_attention_num_attention_heads,
+        config.memory_attention_downsample_rate,
+        config.rope_parameters["rope_theta"],
+    )
 
 
 def _memory_encoder(config: Any, width: int, memory: int) -> dict[str, Any]:
-    fuser = {
-        "_target_": "sam2.modeling.memory_encoder.CXBlock",
-        "dim": config.memory_fuser_embed_dim,
-        "kernel_size": config.memory_fuser_kernel_size,
-        "padding": config.memory_fuser_padding,
-        "layer_scale_init_value": config.memory_fuser_layer_scale_init_value,
-        "use_dwconv": True,
-    }
-    downsampler = {
-        "_target_": "sam2.modeling.memory_encoder.MaskDownSampler",
-        "embed_dim": config.mask_downsampler_embed_dim,
-        "kernel_size": config.mask_downsampler_kernel_size,
-        "stride": config.mask_downsampler_stride,
-        "padding": config.mask_downsampler_padding,
-    }
-    return {
-        "_target_": "sam2.modeling.memory_encoder.MemoryEncoder",
-        "in_dim": width,
-        "out_dim": memory,
-        "position_encoding": _sine(memory),
-        "mask_downsampler": downsampler,
-        "fuser": {
-            "_target_": "sam2.modeling.memory_encoder.Fuser",
-            "layer": fuser,
-            "num_layers": config.memory_fuser_num_layers,
-        },
-    }
+    names = {"dim": "embed_dim"} | {name: name for name in ("kernel_size", "padding", "layer_scale_init_value")}
+    fuser = {name: getattr(config, f"memory_fuser_{source}") for name, source in names.items()}
+    options = ("embed_dim", "kernel_size", "stride", "padding")
+    downsampler = {name: getattr(config, f"mask_downsampler_{name}") for name in options}
+    return memory_encoder(width, memory, downsampler, fuser, config.memory_fuser_num_layers)

@@ -19,7 +19,7 @@ from veason.resolve import check_arguments
 from veason.tracking.base import (
     BaseTracker,
     BoxPrompt,
-    Clip,
+    ClipPrompts,
     ReadFrame,
     TrackedFrame,
     compute_dtype,
@@ -93,7 +93,7 @@ class TransformersTracker(BaseTracker):
         passes = group_by(objects, keyframes_of).values()
         return union_of_passes([self._stream(read_frame, total, together) for together in passes])
 
-    def track_groups_on_device(self, groups: Sequence[Clip], size: tuple[int, int]) -> list[list[Tensor]]:
+    def track_groups_on_device(self, groups: Sequence[ClipPrompts], size: tuple[int, int]) -> list[list[Tensor]]:
         """As the protocol says; a clip of up to `max_frames` frames is encoded once, and equal objects tracked once.
 
         Raises:

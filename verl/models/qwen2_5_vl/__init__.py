@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from verl.models.attention import PackedAttention
+from verl.models.attention import replace_language_layers
 from verl.models.families import ModelFamily
 from verl.models.flops import ModelFlops
 from verl.models.fused import GatedMLP, fused_rms_norm
@@ -30,11 +30,7 @@ class Qwen2_5VL(ModelFamily):
             block.attn, block.mlp = VisionAttention(block.attn), GatedMLP(block.mlp)
             block.norm1, block.norm2 = fused_rms_norm(block.norm1), fused_rms_norm(block.norm2)
         visual.merger.ln_q = fused_rms_norm(visual.merger.ln_q)
-        for layer in language.layers:
-            layer.self_attn, layer.mlp = PackedAttention(layer.self_attn), GatedMLP(layer.mlp)
-            layer.input_layernorm = fused_rms_norm(layer.input_layernorm)
-            layer.post_attention_layernorm = fused_rms_norm(layer.post_attention_layernorm)
-        language.norm = fused_rms_norm(language.norm)
+        replace_language_layers(language)
 
     def plan_vision(self, grids: Sequence[tuple[int, int, int]]) -> VisionPlan:
         return plan_vision(grids, self.config.vision_config)

@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from verl.models.attention import PackedAttention
+from verl.models.attention import replace_language_layers
 from verl.models.families import ModelFamily
 from verl.models.flops import ModelFlops
-from verl.models.fused import GatedMLP, fused_rms_norm
 from verl.models.qwen3_vl.vision import VisionPlan, encode_images, plan_vision
 from verl.models.vision import VisionAttention
 
@@ -37,11 +36,7 @@ class Qwen3VL(ModelFamily):
             raise ValueError(f"num_position_embeddings={tower.num_position_embeddings} is no square grid")
         for block in visual.blocks:
             block.attn = VisionAttention(block.attn)
-        for layer in language.layers:
-            layer.self_attn, layer.mlp = PackedAttention(layer.self_attn), GatedMLP(layer.mlp)
-            layer.input_layernorm = fused_rms_norm(layer.input_layernorm)
-            layer.post_attention_layernorm = fused_rms_norm(layer.post_attention_layernorm)
-        language.norm = fused_rms_norm(language.norm)
+        replace_language_layers(language)
 
     def plan_vision(self, grids: Sequence[tuple[int, int, int]]) -> VisionPlan:
         return plan_vision(grids, self.config.vision_config)

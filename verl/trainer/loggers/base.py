@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from verl.config import Config
-from verl.trainer.progress import Progress, StageCounts
+from verl.trainer.progress import ProgressBars, StageCounts
 from verl.trainer.run_info import RunInfo
 
 # What the console shows of a step, and how; the files hold everything.
@@ -79,7 +79,7 @@ class ConsoleLogger(Logger):
 
     def __init__(self, folder: Path, config: Config, steps: int) -> None:
         self.steps = steps
-        self.progress = Progress(steps, RunInfo.read(folder).start)
+        self.progress = ProgressBars(steps, RunInfo.read(folder).start)
 
     def begin(self) -> None:
         self.progress.begin()

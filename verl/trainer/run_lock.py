@@ -16,7 +16,7 @@ from verl.trainer.checkpoint_folders import CheckpointError
 log = logging.getLogger(__name__)
 
 
-class RunFolder:
+class RunLock:
     """Holds a run's folder from its start to its end. A context manager; the lock goes with the process, however that
     ends.
 

@@ -26,7 +26,7 @@ MASK_BYTES = 4e3  # of a PNG of one object at 480 x 854, about
 CLIP_FRAMES = 60  # of the measured clips
 
 
-def show_plan(
+def show_evaluation_plan(
     config: EvaluateConfig,
     arguments: Sequence[str],
     checks: Callable[[EvaluateConfig], Sequence[Callable[[], Any]]],

@@ -1,4 +1,4 @@
-"""The state of each expression, read from the journal."""
+"""The state of each task, read from the journal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MAX_ANSWERS = 3  # answers that may fail the checks before an expression is reje
 
 
 @dataclass
-class Progress:
-    """One expression's state: open, accepted or rejected.
+class TaskState:
+    """Of one expression or object: open, accepted or rejected.
 
     Attributes:
         answers: number of journaled answers.
@@ -35,6 +35,11 @@ class Progress:
         """Whether it needs another answer."""
         return self.accepted is None and not self.refused and self.answers < MAX_ANSWERS
 
+    @property
+    def rejected(self) -> bool:
+        """Whether it was closed without an answer that passed."""
+        return self.accepted is None and not self.open
+
     def reopen(self) -> None:
         """Forgets the answers, so that a rejected expression is asked about again."""
         self.answers, self.accepted, self.reasons, self.refused = 0, None, [], False
@@ -49,9 +54,9 @@ class Progress:
             self.reasons.append(reason)
 
 
-def read_progress(
+def read_states(
     entries: Iterable[dict[str, Any]], tasks: Sequence[TeacherTask], size: int | None = None
-) -> dict[str, Progress]:
+) -> dict[str, TaskState]:
     """The state of each task by sample id.
 
     Args:
@@ -62,11 +67,11 @@ def read_progress(
             a line is none that this program writes.
     """
     wanted = {task.sample.sample_id: task for task in tasks}
-    progress = {sample_id: Progress() for sample_id in wanted}
+    states = {sample_id: TaskState() for sample_id in wanted}
     for entry in entries:
         task = wanted.get(str(entry.get("sample_id")))
         if task is not None and entry.get("reopened"):
-            progress[entry["sample_id"]].reopen()
+            states[entry["sample_id"]].reopen()
         if task is None or "text" not in entry:  # a line about a request
             continue
         if not entry.keys() >= ENTRY or not isinstance(entry["text"], str):
@@ -77,5 +82,5 @@ def read_progress(
         if shown != (task.keyframe, task.frame_ids, size, task.frame_index):
             hint = "use the same seed, sizes and data as before, or another --output"
             raise TeacherError(f"{entry['sample_id']}: the journal's answer is about other frames; {hint}")
-        progress[entry["sample_id"]].add(entry["text"], entry["reason"], bool(entry.get("refused")))
-    return progress
+        states[entry["sample_id"]].add(entry["text"], entry["reason"], bool(entry.get("refused")))
+    return states
