@@ -1,11 +1,13 @@
 """The page of `veason app` in a browser: drop, read along, correct, track again, play, download.
 
-The policy is a script that is written slowly; the tracker is the toy one. Skipped where Gradio is not installed.
+The policy is a script that is written slowly; the tracker is the toy one. Skipped where Gradio is not installed, unless
+REQUIRE_APP is set (.ci/run).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -14,20 +16,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-gr = pytest.importorskip("gradio", reason="Gradio, the extra `app`, is not installed")
+if not os.environ.get("REQUIRE_APP"):
+    pytest.importorskip("gradio", reason="Gradio, the extra `app`, is not installed")
 
-from playwright.sync_api import Page as BrowserPage  # noqa: E402
-from playwright.sync_api import expect  # noqa: E402
+from playwright.sync_api import Page as BrowserPage
+from playwright.sync_api import expect
 
-from tests.eval.browser import WIDTHS, needs_chromium, open_page  # noqa: E402
-from tests.veason.videos import moving, write_video  # noqa: E402
-from veason.answers import format_answer  # noqa: E402
-from veason.app.command import serve  # noqa: E402
-from veason.app.page import Limits  # noqa: E402
-from veason.pipeline import Segmenter  # noqa: E402
-from veason.pretrained import Pretrained  # noqa: E402
-from veason.shipped import TOY_CLIP, TOY_EXPRESSION  # noqa: E402
-from veason.video import open_video  # noqa: E402
+from tests.eval.browser import WIDTHS, needs_chromium, open_page
+from tests.veason.videos import moving, write_video
+from veason.answers import format_answer
+from veason.app.command import serve
+from veason.app.page import Limits
+from veason.pipeline import Segmenter
+from veason.pretrained import Pretrained
+from veason.shipped import TOY_CLIP, TOY_EXPRESSION
+from veason.video import open_video
 
 REASONING = "Every shape but one leaves the picture <b>at some time</b>. The one that stays is the target."
 MAX_FRAMES, SECOND = 30, 1000
