@@ -1,6 +1,7 @@
 # The first call of any target creates .venv, which takes a few minutes.
 PYTHON ?= python3
 PY := .venv/bin/python
+APP := .venv-app/.installed
 export PYTHON
 export HF_HUB_OFFLINE ?= 1
 
@@ -24,7 +25,14 @@ lint: venv
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-test: lint
+# Gradio for the tests of `veason app`, in a folder of its own: .venv stays as its lock has it. tests/veason/app finds it.
+$(APP): requirements-app.lock | venv
+	@rm -rf .venv-app
+	@$(PY) -m pip --disable-pip-version-check install --quiet --no-deps --target .venv-app \
+		-r requirements-app.lock >> .venv/pip.log 2>&1 || { tail -n 30 .venv/pip.log >&2; exit 1; }
+	@touch $@
+
+test: lint $(APP)
 	$(PY) -m pytest
 
 test-gpu: venv
@@ -46,4 +54,4 @@ docs: venv
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 clean:
-	rm -rf .venv site .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf .venv .venv-app site .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -1,10 +1,11 @@
-"""Draws the pictures of docs/reward.md and docs/engine.md: each part of the reward on a toy answer, and the packing.
+"""Draws docs/pictures: a result of the toy models, each part of the reward on a toy answer, and the packing.
 
     python -m training_scripts.docs_pictures
     python -m training_scripts.docs_pictures --output pictures
 
-The numbers in the pictures are computed by `grpo_reward` and `verl.models.packing`; masks are tracked by
-weights/toy_tracker. Colours are those of Okabe and Ito, which colour-blind people tell apart.
+The result is that of the toy models on the toy clip. The numbers in the other pictures are computed by `grpo_reward`
+and `verl.models.packing`; masks are tracked by weights/toy_tracker. Colours are those of Okabe and Ito, which
+colour-blind people tell apart.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from grpo_reward.rules import find_rule
 from veason.answers import format_answer
 from veason.command_line import parse_arguments
 from veason.data.examples import TrainingExample
+from veason.pictures import save_picture, strip
+from veason.pipeline import Segmenter
 from veason.toy.online_data import OnlineToyData
+from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION
 from veason.tracking import build_tracker
 from verl.models.packing import Group, number_segments, pack_spans
 
@@ -40,6 +44,7 @@ TRACKER = {
     "sam2_checkpoint": "weights/toy_tracker/sam2_tiny.safetensors",
 }
 DPI = 110
+RESULT_HEIGHT = 348  # pixels
 
 
 def scored_answer() -> tuple[TrainingExample, RewardContext]:
@@ -84,7 +89,7 @@ def tint(picture: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
 
 def format_picture(context: RewardContext, value: float) -> plt.Figure:
     """The layout of an answer: a point for the tags, a point for the share of well-formed boxes."""
-    figure, axes = plt.subplots(figsize=(8.4, 2.3))
+    figure, axes = plt.subplots(figsize=(8.8, 2.3))
     axes.axis("off")
     boxes = context.response.partition("bbox_2d_list")[2].strip('": }</answer>\n')
     lines = [
@@ -95,8 +100,8 @@ def format_picture(context: RewardContext, value: float) -> plt.Figure:
         ("</answer>", TRUE, ""),
     ]
     for row, (text, colour, note) in enumerate(lines):
-        axes.text(0.0, 0.92 - 0.2 * row, text, family="monospace", fontsize=9.5, color=colour, transform=axes.transAxes)
-        axes.text(0.79, 0.92 - 0.2 * row, note, fontsize=9, color=colour, transform=axes.transAxes)
+        axes.text(0.0, 0.92 - 0.2 * row, text, family="monospace", fontsize=9, color=colour, transform=axes.transAxes)
+        axes.text(0.8, 0.92 - 0.2 * row, note, fontsize=9, color=colour, transform=axes.transAxes)
     axes.set_title(
         f"format: tags 1 + well-formed boxes {context.parsed.well_formed:.0f} = {value:.0f} of 2", fontsize=11
     )
@@ -195,8 +200,19 @@ def packing_picture() -> plt.Figure:
     return figure
 
 
+def result_picture(segmenter: Segmenter) -> np.ndarray:
+    """The toy clip's keyframe, its middle and its end under the overlay, uint8 [H, W, 3] RGB."""
+    result = segmenter.segment(TOY_CLIP, TOY_EXPRESSION)
+    overlay, keyframe = result.overlay(), result.prediction.keyframe
+    if keyframe is None:
+        raise SystemExit(f"docs_pictures: the toy models found nothing: {result.prediction.outcome}")
+    shown = [overlay[time] for time in (keyframe, len(overlay) // 2, len(overlay) - 2)]
+    gap = np.full((len(shown[0]), 8, 3), 255, np.uint8)
+    return strip([part for picture in shown for part in (picture, gap)][:-1], height=RESULT_HEIGHT)
+
+
 def draw(output: Path) -> list[Path]:
-    """Writes all pictures; returns their files."""
+    """Writes all pictures but the result; returns their files."""
     mpl.use("agg")
     torch.manual_seed(0)
     example, context = scored_answer()
@@ -221,7 +237,8 @@ def draw(output: Path) -> list[Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("docs/pictures"), help="the folder (docs/pictures)")
-    for file in draw(parse_arguments(parser).output):
+    output = parse_arguments(parser).output
+    for file in (*draw(output), save_picture(output / "result.png", result_picture(Segmenter.from_pretrained()))):
         print(file)
 
 

@@ -22,10 +22,11 @@ class FrameFiles(Sequence[np.ndarray]):
 
     Args:
         fps: frames a second at which they are shown.
+        size: height and width that each has to have; None: any.
     """
 
-    def __init__(self, paths: Sequence[Path], fps: float = FOLDER_FPS) -> None:
-        self.paths, self.fps = list(paths), fps
+    def __init__(self, paths: Sequence[Path], fps: float = FOLDER_FPS, size: tuple[int, int] | None = None) -> None:
+        self.paths, self.fps, self.size = list(paths), fps, size
 
     @property
     def names(self) -> list[str]:
@@ -36,7 +37,7 @@ class FrameFiles(Sequence[np.ndarray]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        return read_frame(self.paths[index])
+        return read_frame(self.paths[index], self.size)
 
 
 def open_video(path: str | Path, fps: float | None = None, progress: Progress = no_progress) -> FrameFiles | VideoFile:

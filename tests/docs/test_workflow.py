@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import yaml
+
+from tests.veason.app.conftest import APP_PACKAGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,3 +39,23 @@ def test_the_workflow_runs_ci_and_builds_the_documentation() -> None:
 def test_ci_installs_a_browser_and_names_a_missing_make() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "apt-get install make" in script and script.rstrip().endswith("make test")
+    assert "export REQUIRE_CHROMIUM=1 REQUIRE_APP=1" in script
+
+
+@pytest.mark.parametrize(("required", "raised"), [("1", ModuleNotFoundError), ("", pytest.skip.Exception)])
+def test_without_gradio_the_tests_of_the_page_fail_in_ci(required, raised, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)  # as if it were not installed
+    for name in ("tests.veason.app.test_page", "veason.app.page", "veason.app.frame_editor"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setenv("REQUIRE_APP", required)
+    with pytest.raises(raised, match=r"(?i)gradio"):
+        importlib.import_module("tests.veason.app.test_page")
+
+
+def test_make_puts_gradio_where_the_tests_look_for_it() -> None:
+    printed = subprocess.run(
+        ["make", "--dry-run", "--always-make", "test"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "--no-deps --target .venv-app" in printed and "-r requirements-app.lock" in printed
+    assert printed.index(".venv-app") < printed.index("-m pytest")
+    assert APP_PACKAGES == ROOT / ".venv-app"

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from grpo_reward.reward_score import score_context
 from grpo_reward.rules import find_rule
-from training_scripts.docs_pictures import draw, scored_answer
+from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
+from training_scripts.docs_pictures import draw, result_picture, scored_answer
+from veason.answers import format_answer
+from veason.pictures import PALETTE
+from veason.pipeline import Segmenter
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +26,18 @@ def test_all_pictures_are_drawn_and_shown(tmp_path: Path) -> None:
     assert drawn.items() <= shipped.items()
     pages = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("reward.md", "engine.md"))
     assert [name for name in drawn if f"pictures/{name}" not in pages] == []
+
+
+def test_the_result_of_the_readme_is_in_the_colours_of_the_overlay() -> None:
+    answer = format_answer("it is there", 2, [[56, 56, 280, 280]])
+    drawn = result_picture(Segmenter(ScriptedPolicy(answer), BoxTracker()))
+    shipped = np.asarray(Image.open(ROOT / "docs" / "pictures" / "result.png").convert("RGB"))
+    assert drawn.shape == shipped.shape
+    for picture in (drawn, shipped):  # the legend below each of three frames
+        legend = np.abs(picture[323:327].astype(int) - PALETTE[0]).max(-1).max(0) < 8
+        assert np.count_nonzero(np.diff(legend.astype(int)) == 1) == 3
+    with pytest.raises(SystemExit, match="found nothing"):
+        result_picture(Segmenter(ScriptedPolicy("no idea"), BoxTracker()))
 
 
 def test_the_page_quotes_the_scores_of_the_pictures() -> None:

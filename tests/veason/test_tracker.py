@@ -295,7 +295,8 @@ def test_models_are_found_and_checked(tmp_path):
     torch.save({"model": {"weight": torch.zeros(1)}}, tmp_path / "bad.pt")
     with pytest.raises(DataError, match=r"bad\.pt does not hold the weights") as error:
         load_model(config, tmp_path / "bad.pt", CPU)
-    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+    text = str(error.value).replace(str(tmp_path), "")
+    assert "\n" not in text and len(text) < 500
 
 
 @pytest.mark.gpu

@@ -1,21 +1,24 @@
-"""The boxes and points that somebody draws on a frame by clicking, and the picture of them."""
+"""The boxes and points that somebody draws on a frame, and the picture of them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 
+from veason.errors import DataError
 from veason.labels import write_label
 from veason.pictures import draw_boxes
 from veason.prediction.overlay import object_colour
 from veason.segmentation import Box, Segmentation
 from veason.tracking.prompts import FramePrompt
 
-BOX, ON_OBJECT, BESIDE = "box", "point on the object", "point beside it"
-MODES = (BOX, ON_OBJECT, BESIDE)
+ON_OBJECT, BESIDE = "point on the object", "point beside it"
+KINDS = (ON_OBJECT, BESIDE)
 NEW = "a new object"
 Point = tuple[int, int]
 
@@ -44,7 +47,7 @@ class EditedObject:
 
 @dataclass(frozen=True)
 class Edits:
-    """The objects on one frame, and the first corner of a box that is not finished.
+    """The objects on one frame.
 
     Attributes:
         frame: the frame's index.
@@ -52,7 +55,6 @@ class Edits:
 
     frame: int
     objects: tuple[EditedObject, ...] = ()
-    corner: Point | None = None
 
     @classmethod
     def of(cls, result: Segmentation) -> Edits:
@@ -64,39 +66,42 @@ class Edits:
 
     @property
     def names(self) -> list[str]:
-        """What a click can belong to: each object, or a new one."""
-        return [NEW, *(f"object {number + 1}" for number in range(len(self.objects)))]
+        """What a box or a point can belong to: a new object, or each that is there."""
+        return [NEW, *map(name_of, range(len(self.objects)))]
 
-    def click(self, x: int, y: int, mode: str, target: str) -> tuple[Edits, str]:
-        """A click at a pixel of the video.
+    def add_box(self, box: Box, target: str) -> Edits:
+        """The box of an object; it replaces the one that the object has. A name that is not there is a new object."""
+        return self._with(target, box=box)
+
+    def add_point(self, point: Point, kind: str, target: str) -> tuple[Edits, str]:
+        """Another point of an object.
 
         Args:
-            mode: of `MODES`. The second click of a box is the corner opposite to the first.
+            kind: of `KINDS`.
             target: of `names`; a name that is not there is a new object.
 
         Returns:
-            The edits, and the name of the object that the next click belongs to.
+            The edits, and the name of the object.
         """
-        if mode == BOX and self.corner is None:
-            return replace(self, corner=(x, y)), target
-        names = self.names
-        number = names.index(target) - 1 if target in names[1:] else len(self.objects)
+        number = self._number(target)
+        points = self.objects[number].points if number < len(self.objects) else ()
+        return self._with(target, points=(*points, (point, kind == ON_OBJECT))), name_of(number)
+
+    def _number(self, target: str) -> int:
+        names = self.names[1:]
+        return names.index(target) if target in names else len(names)
+
+    def _with(self, target: str, **changed: Any) -> Edits:
+        number = self._number(target)
         edited = self.objects[number] if number < len(self.objects) else EditedObject()
-        if mode == BOX:
-            assert self.corner is not None
-            (x1, x2), (y1, y2) = (sorted(pair) for pair in zip(self.corner, (x, y)))
-            edited = replace(edited, box=(x1, y1, x2 + 1, y2 + 1))
-        else:
-            edited = replace(edited, points=(*edited.points, ((x, y), mode == ON_OBJECT)))
-        objects = (*self.objects[:number], edited, *self.objects[number + 1 :])
-        return Edits(self.frame, objects), f"object {number + 1}" if mode != BOX else NEW
+        objects = (*self.objects[:number], replace(edited, **changed), *self.objects[number + 1 :])
+        return replace(self, objects=objects)
 
     def remove(self, target: str) -> Edits:
         """Without an object; a name that is not there removes all."""
-        names = self.names
-        if target not in names[1:]:
+        number = self._number(target)
+        if number == len(self.objects):
             return Edits(self.frame)
-        number = names.index(target) - 1
         return Edits(self.frame, (*self.objects[:number], *self.objects[number + 1 :]))
 
     def prompts(self) -> list[FramePrompt]:
@@ -116,7 +121,47 @@ class Edits:
                 middle = round((x + 0.5) * scale), round((y + 0.5) * scale)
                 cv2.circle(out, middle, radius + 2, (0, 0, 0), -1)
                 cv2.circle(out, middle, radius, colour if on else (255, 255, 255), -1 if on else 2)
-        if self.corner is not None:
-            x, y = (round((side + 0.5) * scale) for side in self.corner)
-            cv2.drawMarker(out, (x, y), (255, 255, 255), cv2.MARKER_CROSS, 4 * radius, 2)
         return out
+
+
+def name_of(number: int) -> str:
+    """The name of an object, which is counted from 1."""
+    return f"object {number + 1}"
+
+
+def pixel_at(place: object, size: tuple[int, int]) -> Point:
+    """The pixel, x and y, at a place of the frame.
+
+    Args:
+        place: x, y as fractions of width and height, as a browser sends them.
+        size: of the frame, height and width.
+
+    Raises:
+        DataError: these are no two numbers.
+    """
+    x, y = _fractions(place, 2)
+    height, width = size
+    return min(int(x * width), width - 1), min(int(y * height), height - 1)
+
+
+def box_at(corners: object, size: tuple[int, int]) -> Box:
+    """The box, x1, y1, x2, y2 in pixels and at least one wide and high, as `pixel_at` has a pixel."""
+    x1, y1, x2, y2 = _fractions(corners, 4)
+    height, width = size
+    left, right = _side(x1, x2, width)
+    top, bottom = _side(y1, y2, height)
+    return left, top, right, bottom
+
+
+def _side(first: float, second: float, length: int) -> tuple[int, int]:
+    low = min(round(min(first, second) * length), length - 1)
+    return low, max(round(max(first, second) * length), low + 1)
+
+
+def _fractions(values: object, count: int) -> list[float]:
+    """Numbers of 0 to 1; those outside are moved to the nearest. Raises DataError."""
+    given = values if isinstance(values, list) else []
+    numbers = [float(value) for value in given if isinstance(value, int | float) and math.isfinite(value)]
+    if len(numbers) != count or len(given) != count:
+        raise DataError(f"{count} numbers are needed, not {values!r:.80}")
+    return [min(max(number, 0.0), 1.0) for number in numbers]

@@ -11,7 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from veason.app.edits import BOX, MODES, NEW
+from veason.app.edits import KINDS, NEW, ON_OBJECT, name_of
+from veason.app.frame_editor import frame_editor
 from veason.app.session import Session, finish, open_limited, stream_answer
 from veason.errors import DataError
 from veason.pipeline import Segmenter
@@ -22,7 +23,6 @@ from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION
 TITLE = "Open Veason-R1"
 CSS = """
 .gradio-container {width: 100%; max-width: 1200px !important; margin: 0 auto}
-#edited img {cursor: crosshair}
 #outcome p {font-size: 1.1em; font-weight: 600}
 """
 MODELS = "models"  # what runs one at a time: the policy and the tracker are shared by all users
@@ -133,24 +133,24 @@ class Page:
 
     def _build_editor(self, session: gr.State) -> dict[str, Any]:
         """The edited frame and what is beside it; its parts by name, `shown` are those that a result sets."""
-        gr.Markdown("### Keyframe\nWrong? Click boxes or points, and track again. Another frame can be chosen below.")
+        gr.Markdown("### Keyframe\nWrong? Drag a box or click a point, and track again, on this frame or another.")
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
-                picture = gr.Image(
-                    show_label=False, interactive=False, format="jpeg", buttons=["fullscreen"], elem_id="edited"
-                )
+                picture = frame_editor(elem_id="edited")
                 frame = gr.Slider(0, 1, step=1, label="Frame that is edited", elem_id="frame")
             with gr.Column(scale=2, min_width=320):
-                mode = gr.Radio(MODES, value=BOX, label="A click adds a", elem_id="mode")
-                target = gr.Dropdown([NEW], value=NEW, label="to", elem_id="target")
                 gr.Markdown(
-                    "A box takes two clicks, on opposite corners. For an object that exists it replaces its box."
+                    "Drag over the object to draw a box. Drag a corner, a side or the middle of a box to change it."
                 )
+                kind = gr.Radio(KINDS, value=ON_OBJECT, label="A click is a", elem_id="kind")
+                target = gr.Dropdown([NEW], value=NEW, label="A new box or point belongs to", elem_id="target")
                 remove = gr.Button("Remove the object, or all", elem_id="remove")
                 track = gr.Button("Track again", variant="primary", elem_id="track")
                 reset = gr.Button("Back to the answer", elem_id="reset")
         drawn = [session, picture, target]
-        picture.select(self.click, [session, mode, target], drawn, show_progress="hidden")
+        quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "multiple"}  # none of two is dropped
+        picture.box(self.box, [session, target], drawn, **quick)
+        picture.point(self.point, [session, kind, target], drawn, **quick)
         remove.click(self.remove, [session, target], drawn, show_progress="hidden")
         frame.release(self.show_frame, [session, frame], [session, picture], show_progress="hidden")
         return {"shown": [picture, frame, target], "track": track, "reset": reset}
@@ -190,25 +190,38 @@ class Page:
             held.reset(PageProgress(progress))
         return self._shown(held)
 
-    def click(self, session: Session | None, mode: str, target: str, event: gr.SelectData) -> tuple:
-        """A click on the edited frame."""
+    def box(self, session: Session | None, target: str, event: gr.EventData) -> tuple:
+        """A box that was dragged: a new one, or that of an object whose box was taken hold of."""
         with errors_shown():
             held = _held(session)
-        x, y = held.pixel(*event.index)
-        held.edits, following = held.edits.click(x, y, mode, target)
-        return held, held.edited_picture(), gr.update(choices=held.edits.names, value=following)
+            number = event._data.get("object")
+            changed = isinstance(number, int)
+            held.add_box(event._data.get("box"), name_of(number) if changed else target)
+        return self._drawn(held, target if changed else NEW)
+
+    def point(self, session: Session | None, kind: str, target: str, event: gr.EventData) -> tuple:
+        """A point that was clicked."""
+        with errors_shown():
+            held = _held(session)
+            following = held.add_point(event._data.get("place"), kind, target)
+        return self._drawn(held, following)
 
     def remove(self, session: Session | None, target: str) -> tuple:
         with errors_shown():
             held = _held(session)
         held.edits = held.edits.remove(target)
-        return held, held.edited_picture(), gr.update(choices=held.edits.names, value=NEW)
+        return self._drawn(held, NEW)
 
     def show_frame(self, session: Session | None, frame: float) -> tuple:
         with errors_shown():
             held = _held(session)
         held.show(int(frame))
-        return held, held.edited_picture()
+        return held, held.edited_frame()
+
+    @staticmethod
+    def _drawn(session: Session, following: str) -> tuple:
+        """The values of `drawn` in `_build_editor`; `following` is what the next box or point belongs to."""
+        return session, session.edited_frame(), gr.update(choices=session.edits.names, value=following)
 
     def _shown(self, session: Session) -> tuple:
         """The values of `shown` in `build`."""
@@ -219,7 +232,7 @@ class Page:
             gr.update(visible=True),
             session.overlay,
             session.files,
-            session.edited_picture(),
+            session.edited_frame(),
             gr.update(maximum=max(1, len(session.result.frames) - 1), value=session.edits.frame),
             gr.update(choices=session.edits.names, value=NEW),
         )

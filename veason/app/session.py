@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from veason.app.edits import Edits
+from veason.app.edits import Edits, box_at, pixel_at
 from veason.correction import track_again
 from veason.errors import DataError
+from veason.pictures import picture_url
 from veason.pipeline import Segmenter, check_expressions
 from veason.prediction.overlay import Overlay
 from veason.progress import Item, Progress, no_progress
@@ -53,10 +54,35 @@ class Session:
         """The edited frame with masks, boxes and points, uint8 [H', W', 3] RGB."""
         return self.edits.draw(self.picture, self.scale)
 
-    def pixel(self, x: float, y: float) -> tuple[int, int]:
-        """The pixel of the video at a place of `edited_picture`."""
+    def edited_frame(self) -> dict[str, Any]:
+        """What `frame_editor` shows.
+
+        Returns:
+            `picture`, a data URL of `width` and `height` pixels; `boxes`, of each object that has one its number from 0
+            and x1, y1, x2, y2 as fractions of width and height.
+        """
         height, width = self.result.size
-        return min(max(int(x / self.scale), 0), width - 1), min(max(int(y / self.scale), 0), height - 1)
+        sides = (width, height, width, height)
+        boxes = [
+            {"object": number, "box": [value / side for value, side in zip(edited.box, sides)]}
+            for number, edited in enumerate(self.edits.objects)
+            if edited.box is not None
+        ]
+        return {
+            "picture": picture_url(self.edited_picture(), quality=85),
+            "width": width,
+            "height": height,
+            "boxes": boxes,
+        }
+
+    def add_box(self, corners: object, target: str) -> None:
+        """A box that was dragged, in fractions of the frame. Raises DataError."""
+        self.edits = self.edits.add_box(box_at(corners, self.result.size), target)
+
+    def add_point(self, place: object, kind: str, target: str) -> str:
+        """A point that was clicked, in fractions of the frame; returns the name of its object. Raises DataError."""
+        self.edits, name = self.edits.add_point(pixel_at(place, self.result.size), kind, target)
+        return name
 
     def track(self, segmenter: Segmenter, progress: Progress = no_progress) -> None:
         """Track what was drawn, and write the files anew. Raises DataError, and then keeps the result as it was."""

@@ -1,6 +1,8 @@
-"""Clicks on a frame become boxes and points, and a session tracks them; without Gradio and without models."""
+"""Boxes and points on a frame, and a session that tracks them; without Gradio and without models."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
 from tests.veason.videos import moving, write_video
 from veason.answers import format_answer
-from veason.app.edits import BESIDE, BOX, NEW, ON_OBJECT, EditedObject, Edits
+from veason.app.edits import BESIDE, NEW, ON_OBJECT, EditedObject, Edits, box_at, pixel_at
 from veason.app.session import Session, finish, open_limited, stream_answer
 from veason.errors import DataError
 from veason.pipeline import Segmenter
@@ -28,21 +30,51 @@ def session(segmenter, tmp_path):
     return finish(segmenter, FRAMES, "the duck", answer, 1.5, tmp_path)
 
 
-def test_two_clicks_make_a_box_in_any_order():
-    edits, following = Edits(2).click(20, 5, BOX, NEW)
-    assert (edits.corner, edits.objects, following) == ((20, 5), (), NEW)
-    edits, following = edits.click(4, 9, BOX, NEW)
-    assert edits == Edits(2, (EditedObject((4, 5, 21, 10)),)) and following == NEW
-    for x, y in ((1, 1), (2, 2)):
-        edits, _ = edits.click(x, y, BOX, "object 1")
-    assert edits.objects == (EditedObject((1, 1, 3, 3)),)
+def test_a_box_is_a_new_object_or_replaces_that_of_one():
+    edits = Edits(2).add_box((4, 5, 21, 10), NEW)
+    assert edits == Edits(2, (EditedObject((4, 5, 21, 10)),))
+    edits, name = edits.add_point((7, 8), ON_OBJECT, "object 1")
+    edits = edits.add_box((1, 1, 3, 3), name).add_box((0, 0, 9, 9), "object 7")
+    assert edits.objects == (EditedObject((1, 1, 3, 3), (((7, 8), True),)), EditedObject((0, 0, 9, 9)))
+
+
+@pytest.mark.parametrize(
+    ("corners", "box"),
+    [
+        ([0.25, 0.5, 0.5, 0.75], (15, 20, 30, 30)),
+        ([0.5, 0.75, 0.25, 0.5], (15, 20, 30, 30)),  # from the lower right
+        ([-2, 0.1, 1.7, 7], (0, 4, 60, 40)),
+        ([0.5, 0.5, 0.5, 0.5], (30, 20, 31, 21)),  # never without an area
+        ([1, 1, 1, 1.0], (59, 39, 60, 40)),
+    ],
+)
+def test_a_dragged_box_is_in_pixels_of_the_frame(corners, box):
+    assert box_at(corners, (40, 60)) == box
+
+
+def test_a_click_is_a_pixel_of_the_frame():
+    assert [pixel_at(place, (40, 60)) for place in ([0, 0], [0.999, 0.08], [1, 3], [-1, 0.5])] == [
+        (0, 0),
+        (59, 3),
+        (59, 39),
+        (0, 20),
+    ]
+
+
+@pytest.mark.parametrize("place", [None, "ab", [0.5], [0.5, None], [0.5, math.nan], [0.5, "0.5"], {"x": 1}])
+def test_what_is_no_place_is_refused(place, session):
+    with pytest.raises(DataError, match="2 numbers are needed"):
+        session.add_point(place, ON_OBJECT, NEW)
+    with pytest.raises(DataError, match="4 numbers are needed"):
+        session.add_box(place, NEW)
+    assert session.edits == Edits(3, (EditedObject((6, 4, 30, 20)),))
 
 
 def test_points_belong_to_the_object_that_is_chosen():
-    edits, following = Edits(0).click(3, 4, ON_OBJECT, NEW)
+    edits, following = Edits(0).add_point((3, 4), ON_OBJECT, NEW)
     assert following == "object 1"
-    edits, _ = edits.click(7, 8, BESIDE, following)
-    edits, _ = edits.click(9, 9, ON_OBJECT, NEW)
+    edits, _ = edits.add_point((7, 8), BESIDE, following)
+    edits, _ = edits.add_point((9, 9), ON_OBJECT, NEW)
     assert edits.names == [NEW, "object 1", "object 2"]
     first, second = edits.prompts()
     assert first.box is None and first.points.tolist() == [[3, 4], [7, 8]] and first.labels.tolist() == [1, 0]
@@ -52,20 +84,25 @@ def test_points_belong_to_the_object_that_is_chosen():
 
 
 def test_a_box_and_points_are_drawn():
-    edits = Edits(
-        0, (EditedObject((10, 10, 30, 30)), EditedObject(None, (((50, 20), True), ((5, 5), False)))), (40, 35)
-    )
+    edits = Edits(0, (EditedObject((10, 10, 30, 30)), EditedObject(None, (((50, 20), True), ((5, 5), False)))))
     plain = np.zeros((80, 120, 3), np.uint8)
     drawn = edits.draw(plain, 2)
-    assert not plain.any() and drawn[20, 40].any() and drawn[41, 101].any() and drawn[71, 81].any()
+    assert not plain.any() and drawn[20, 40].any() and drawn[41, 101].any()
 
 
 def test_a_session_holds_the_answer_and_its_corrections(session, segmenter):
     assert session.edits == Edits(3, (EditedObject((6, 4, 30, 20)),)) and session.scale == 12
-    assert session.pixel(12 * 59.9, 12 * 3.2) == (59, 3) and session.pixel(1e6, -4) == (59, 0)
-    before = session.edited_picture()
-    session.edits = Edits(3, (EditedObject((1, 2, 11, 12)),))
-    assert (session.edited_picture() != before).any()
+    before = session.edited_frame()
+    assert before["boxes"] == [{"object": 0, "box": [0.1, 0.1, 0.5, 0.5]}] and (before["width"], before["height"]) == (
+        60,
+        40,
+    )
+    session.add_box([1 / 60, 2 / 40, 11 / 60, 12 / 40], "object 1")
+    assert session.add_point([0.1, 0.1], ON_OBJECT, NEW) == "object 2"
+    assert session.edits == Edits(3, (EditedObject((1, 2, 11, 12)), EditedObject(None, (((6, 4), True),))))
+    after = session.edited_frame()
+    assert after["picture"] != before["picture"] and [each["object"] for each in after["boxes"]] == [0]
+    session.edits = session.edits.remove("object 2")
     session.show(1)
     session.track(segmenter)
     assert (session.result.prediction.keyframe, session.result.prediction.boxes) == (1, ((1, 2, 11, 12),))

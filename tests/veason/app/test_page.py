@@ -1,11 +1,13 @@
 """The page of `veason app` in a browser: drop, read along, correct, track again, play, download.
 
-The policy is a script that is written slowly; the tracker is the toy one. Skipped where Gradio is not installed.
+The policy is a script that is written slowly; the tracker is the toy one. Skipped where Gradio is not installed, unless
+REQUIRE_APP is set (.ci/run).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -14,20 +16,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-gr = pytest.importorskip("gradio", reason="Gradio, the extra `app`, is not installed")
+if not os.environ.get("REQUIRE_APP"):
+    pytest.importorskip("gradio", reason="Gradio, the extra `app`, is not installed")
 
-from playwright.sync_api import Page as BrowserPage  # noqa: E402
-from playwright.sync_api import expect  # noqa: E402
+from playwright.sync_api import Page as BrowserPage
+from playwright.sync_api import expect
 
-from tests.eval.browser import WIDTHS, needs_chromium, open_page  # noqa: E402
-from tests.veason.videos import moving, write_video  # noqa: E402
-from veason.answers import format_answer  # noqa: E402
-from veason.app.command import serve  # noqa: E402
-from veason.app.page import Limits  # noqa: E402
-from veason.pipeline import Segmenter  # noqa: E402
-from veason.pretrained import Pretrained  # noqa: E402
-from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION  # noqa: E402
-from veason.video import open_video  # noqa: E402
+from tests.eval.browser import WIDTHS, needs_chromium, open_page
+from tests.veason.videos import moving, write_video
+from veason.answers import format_answer
+from veason.app.command import serve
+from veason.app.page import Limits
+from veason.pipeline import Segmenter
+from veason.pretrained import Pretrained
+from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION
+from veason.video import open_video
 
 REASONING = "Every shape but one leaves the picture <b>at some time</b>. The one that stays is the target."
 MAX_FRAMES, SECOND = 30, 1000
@@ -87,15 +90,55 @@ def check_layout(page: BrowserPage) -> None:
     assert wide[0] <= wide[1]
 
 
-def click_pixel(page: BrowserPage, x: float, y: float, size: tuple[int, int]) -> None:
-    """A click at a pixel of the video, whose height and width are `size`, on the edited frame."""
-    image = page.locator("#edited img").first
-    image.scroll_into_view_if_needed()
-    box = image.bounding_box()
-    assert box is not None
-    scale = min(box["width"] / size[1], box["height"] / size[0])  # the picture keeps its shape in its box
-    left, top = (box["width"] - size[1] * scale) / 2, (box["height"] - size[0] * scale) / 2
-    image.click(position={"x": left + (x + 0.5) * scale, "y": top + (y + 0.5) * scale})
+class EditedFrame:
+    """The edited frame and the mouse over it, in pixels of the toy clip."""
+
+    def __init__(self, page: BrowserPage) -> None:
+        self.page, self.size = page, open_video(TOY_CLIP)[0].shape[:2]
+
+    @property
+    def picture(self) -> str | None:
+        return self.page.locator("#edited img").get_attribute("src")
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Where a pixel's upper left corner is in the window."""
+        image = self.page.locator("#edited img")
+        box = image.bounding_box()
+        assert box is not None
+        assert abs(box["width"] / box["height"] - self.size[1] / self.size[0]) < 0.02  # the picture keeps its shape
+        return box["x"] + x * box["width"] / self.size[1], box["y"] + y * box["height"] / self.size[0]
+
+    def move(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Press at `start` and move to `end`."""
+        self.page.locator("#edited img").scroll_into_view_if_needed()
+        self.page.mouse.move(*self.place(*start))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.place(*end), steps=5)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.move(start, end)
+        self.page.mouse.up()
+
+    def drag_finger(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.page.locator("#edited img").scroll_into_view_if_needed()
+        session = self.page.context.new_cdp_session(self.page)
+        for kind, place in (("touchStart", start), ("touchMove", end)):
+            x, y = self.place(*place)
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    def click(self, x: float, y: float) -> None:
+        self.page.locator("#edited img").scroll_into_view_if_needed()
+        self.page.mouse.click(*self.place(x + 0.5, y + 0.5))
+
+    def boxes(self, count: int) -> None:
+        """Wait for the boxes, each of which has five grips."""
+        expect(self.page.locator("#edited .grip")).to_have_count(5 * count, timeout=30 * SECOND)
+        expect(self.page.locator("#edited .band")).to_be_hidden()
+
+    def changed(self, before: str | None) -> None:
+        self.page.wait_for_function("src => document.querySelector('#edited img').src != src", arg=before)
+        expect(self.page.locator("#edited .band")).to_be_hidden()
 
 
 @needs_chromium
@@ -115,33 +158,64 @@ def test_a_video_is_found_corrected_and_downloaded(address: str, width: int, tmp
         assert left and right and (right["x"] > left["x"] + 100) == (width > 1000)  # side by side on a desk
         expect(page.locator("#outcome")).to_contain_text("1 object, keyframe 0.", timeout=90 * SECOND)
         assert REASONING in text.input_value()
-        expect(page.locator("#edited img").first).to_be_visible(timeout=30 * SECOND)
+        expect(page.locator("#edited img")).to_be_visible(timeout=30 * SECOND)
         expect(page.locator("#overlay video")).to_be_visible(timeout=30 * SECOND)
         page.wait_for_function("document.querySelector('#overlay video').readyState >= 2", timeout=30 * SECOND)
         page.screenshot(path=tmp_path / "found.png", full_page=True)
         check_layout(page)
+        draw_and_remove(page, tmp_path)
         correct(page, tmp_path)
         page.screenshot(path=tmp_path / "corrected.png", full_page=True)
         content = download(page, tmp_path)
     assert content["expression"] == TOY_EXPRESSION and len(content["boxes"]) == 3
-    assert content["boxes"][1] == [10, 20, 31, 51]
+    assert content["boxes"][1] == [15, 10, 46, 51]
     hosts = {url.split("/")[2] for url in page.requested if url.startswith("http")}  # type: ignore[attr-defined]
     assert hosts == {address.split("/")[2]}
 
 
+def draw_and_remove(page: BrowserPage, tmp_path: Path) -> None:
+    """Boxes that are drawn at once all arrive; Escape leaves nothing; the answer's box comes back; the frame fills
+    the screen.
+    """
+    frame = EditedFrame(page)
+    frame.boxes(1)
+    for number, drag in enumerate((frame.drag, frame.drag_finger, frame.drag)):
+        drag((5 + 40 * number, 100), (35 + 40 * number, 115))
+    frame.boxes(4)
+    frame.move((5, 5), (30, 15))
+    expect(page.locator("#edited .band")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    expect(page.locator("#edited .band")).to_be_hidden()
+    page.locator("#remove").click()
+    frame.boxes(0)
+    page.locator("#reset").click()
+    frame.boxes(1)
+    page.locator("#edited .whole").click()
+    page.wait_for_function("document.fullscreenElement && document.fullscreenElement.matches('.frame')")
+    whole = page.locator("#edited img").bounding_box()
+    assert whole and whole["height"] <= 900 and whole["width"] <= page.viewport_size["width"]  # type: ignore[index]
+    page.screenshot(path=tmp_path / "whole.png")
+    page.locator("#edited .whole").click()
+    page.wait_for_function("document.fullscreenElement === null")
+
+
 def correct(page: BrowserPage, tmp_path: Path) -> None:
-    """A second object by two clicks, and a third one by a point; all are tracked."""
-    size = open_video(TOY_CLIP)[0].shape[:2]
-    before = page.locator("#edited img").first.get_attribute("src")
-    click_pixel(page, 10, 20, size)
-    page.wait_for_function("src => document.querySelector('#edited img').src != src", arg=before)
-    corner = page.locator("#edited img").first.get_attribute("src")
-    click_pixel(page, 30, 50, size)
-    page.wait_for_function("src => document.querySelector('#edited img').src != src", arg=corner)
-    page.get_by_label("point on the object").check()
-    boxes = page.locator("#edited img").first.get_attribute("src")
-    click_pixel(page, 80, 100, size)
-    page.wait_for_function("src => document.querySelector('#edited img').src != src", arg=boxes)
+    """A second object by a box that is drawn, enlarged and moved, and a third one by a point; all are tracked."""
+    frame = EditedFrame(page)
+    before = frame.picture
+    frame.move((10, 20), (31, 51))
+    page.screenshot(path=tmp_path / "dragging.png", full_page=True)
+    assert frame.picture == before
+    page.mouse.up()
+    frame.boxes(2)
+    for start, end in (((31, 51), (41, 61)), ((25.5, 40.5), (30.5, 30.5))):  # its corner, and its middle
+        before = frame.picture
+        frame.drag(start, end)
+        frame.changed(before)
+        frame.boxes(2)
+    frame.click(80, 100)
+    expect(page.locator("#target input")).to_have_value("object 3", timeout=30 * SECOND)
     page.screenshot(path=tmp_path / "edited.png", full_page=True)
     page.locator("#track").click()
     expect(page.locator("#outcome")).to_contain_text("3 objects, keyframe 0.", timeout=90 * SECOND)
