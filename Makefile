@@ -4,6 +4,7 @@ PY := .venv/bin/python
 APP := .venv-app/.installed
 export PYTHON
 export HF_HUB_OFFLINE ?= 1
+TEST_PROCESSES ?= 2
 
 .PHONY: help venv lint test test-gpu soak demo fuzz configuration docs clean
 
@@ -32,8 +33,9 @@ $(APP): requirements-app.lock | venv
 		-r requirements-app.lock >> .venv/pip.log 2>&1 || { tail -n 30 .venv/pip.log >&2; exit 1; }
 	@touch $@
 
+# A file of tests runs in one of the processes, each of which has a core for itself.
 test: lint $(APP)
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations=25
 
 test-gpu: venv
 	$(PY) -m pytest -m gpu

@@ -38,6 +38,7 @@ EXTRAS = {
         "playwright>=1.50",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "scikit-video>=1.1.11",
         "ruff>=0.17,<0.18",
         "mypy>=2.4,<3",
