@@ -45,6 +45,7 @@ from veason.data.sample import read_json
 from veason.data.selection import read_exclusions
 from veason.errors import DataError, describe
 from veason.files import write_json
+from veason.hub.data_card import CARD, write_card
 from veason.importing.summary import next_command
 
 MARK = "written_by"  # key of an expression that a teacher wrote: the teacher's model
@@ -113,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if state.rejected
         ]
         write_json(folder / "rejected.json", rejected, ensure_ascii=False)
+        if (args.data / CARD).is_file():
+            write_card(args.data)
         return summarize(args.data, splits, collector, states, added)
     except (DataError, TeacherError, JournalError, OSError) as error:
         print(f"veason data describe: {describe(error)}", file=sys.stderr)

@@ -47,6 +47,7 @@ def test_every_object_gets_expressions_that_can_be_trained_on(imported, server, 
         assert [each["type_id"] for each in found] == [0, 0, 1] * 2
         assert [each["anno_id"] for each in found] == [[f"{video}/1"]] * 3 + [[f"{video}/2"]] * 3
         assert {each["written_by"] for each in found} == {"teacher"}
+    assert "| expressions | 12 written by teacher |" in (imported / "README.md").read_text(encoding="utf-8")
     data = KeyframeTrainingData(imported, keyframe_resize=56)
     assert len(data) == 6 and data.example(0, 0).truth.masks.any()
 

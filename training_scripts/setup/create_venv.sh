@@ -8,7 +8,7 @@ here=training_scripts/setup
 torch_cpu_index=https://download.pytorch.org/whl/cpu
 
 list=requirements-cpu.lock
-if command -v nvidia-smi > /dev/null && nvidia-smi -L 2> /dev/null | grep -q GPU; then list=requirements.txt; fi
+if command -v nvidia-smi > /dev/null && [[ $(nvidia-smi -L 2> /dev/null) == *GPU* ]]; then list=requirements.txt; fi
 stamp=.venv/.installed-from
 wanted="$list $(cat "$list" setup.py "$here"/*.sh "$here"/*.py | sha256sum | cut -d' ' -f1)"
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0

@@ -30,6 +30,7 @@ from veason.data.revos import ReVOS
 from veason.data.sample import read_json
 from veason.errors import DataError, describe
 from veason.files import write_json
+from veason.hub.data_card import CARD, write_card
 from veason.importing import coco_format, png_format
 from veason.importing.assemble import expressions_of, write_revos
 from veason.importing.boxes import TrackBoxes
@@ -59,15 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Import everything, write the annotation files, audit them and print a summary."""
-    options = import_options(args)
-    videos = read_source(args)
-    check_output(args.output, args.source, options)
+    options, form = import_options(args), source_format(args)
+    videos = read_source(args, form)
+    check_output(args.output, args.source, options, form)
     parts = import_all(videos, args.output, options)
     given = {video.name: video.expressions for video in videos}
     texts = {name: expressions_of(part, given[name], args.category_expressions) for name, part in parts.items()}
     splits = write_revos(args.output, parts, texts, args.val_ratio, args.seed)
     excluded = run_audit(args.output, splits, texts)
+    written = write_card(args.output)
     print("\n".join(summary(args.output, parts, texts, splits)))
+    print(f"data card: {args.output / CARD}" + ("" if written else " is your own, and stays as it is"))
     if (args.output / "describe" / "journal.jsonl").is_file():
         print("the expressions of `veason data describe` are no longer in: run it again, no request is repeated")
     print(next_command(args.output, sum(map(len, texts.values())), excluded))
@@ -89,8 +92,8 @@ def import_options(args: argparse.Namespace) -> ImportOptions:
     )
 
 
-def read_source(args: argparse.Namespace) -> list[SourceVideo]:
-    """The videos of the source, in the format that is given or detected.
+def source_format(args: argparse.Namespace) -> str:
+    """The format of the source, given or detected.
 
     Raises:
         DataError: the source is missing, or of no known format.
@@ -104,8 +107,13 @@ def read_source(args: argparse.Namespace) -> list[SourceVideo]:
     kind = args.format or detect_format(source, args.annotations)
     if (kind == "jsonl") != source.is_file():
         raise DataError(f"{source}: --format {kind} takes a {'file' if kind == 'jsonl' else 'folder'}")
+    return kind
+
+
+def read_source(args: argparse.Namespace, form: str) -> list[SourceVideo]:
+    """The videos of the source. Raises DataError."""
     captions = read_captions(args.captions) if args.captions else {}
-    return READERS[kind](source, args.videos, args.annotations, captions, args.first_frame)
+    return READERS[form](args.source, args.videos, args.annotations, captions, args.first_frame)
 
 
 def detect_format(source: Path, annotations: Path | None) -> str:
@@ -125,8 +133,8 @@ def detect_format(source: Path, annotations: Path | None) -> str:
     return found[0]
 
 
-def check_output(output: Path, source: Path, options: ImportOptions) -> None:
-    """Refuse a folder that holds other things, or an import with other options; then record the options.
+def check_output(output: Path, source: Path, options: ImportOptions, form: str) -> None:
+    """Refuse a folder that holds other things, or an import with other options; then record options and format.
 
     Raises:
         DataError: in one line.
@@ -140,11 +148,14 @@ def check_output(output: Path, source: Path, options: ImportOptions) -> None:
     if not record.is_file() and output.is_dir() and any(output.iterdir()):
         raise DataError(f"--output {output} holds files that no import made: choose an empty folder")
     recorded = options.recorded()
-    if record.is_file() and (known := read_json(record)) != recorded:
+    known = (
+        {key: value for key, value in read_json(record).items() if key != "format"} if record.is_file() else recorded
+    )
+    if known != recorded:
         changed = [key for key in {**known, **recorded} if known.get(key) != recorded.get(key)]
         shown = ", ".join(f"{key} {known.get(key)} -> {recorded.get(key)}" for key in changed)
         raise DataError(f"--output {output} was imported with other options ({shown}): choose another folder")
-    write_json(record, recorded)
+    write_json(record, {**recorded, "format": form})
 
 
 def import_all(videos: Sequence[SourceVideo], output: Path, options: ImportOptions) -> dict[str, Part]:
