@@ -37,29 +37,13 @@ class Breakdown:
 
     Attributes:
         total: the weighted sum; NaN where it could not be computed.
-        parts: name -> value, unweighted; a part that the rule does not have reads as 0 below.
+        parts: name -> value, unweighted.
         failure: why the answer could not be parsed, None if it could.
     """
 
     total: float
     parts: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
-
-    @property
-    def format(self) -> float:
-        return self.parts.get("format", 0.0)
-
-    @property
-    def keyframe(self) -> float:
-        return self.parts.get("keyframe", 0.0)
-
-    @property
-    def spatial(self) -> float:
-        return self.parts.get("spatial", 0.0)
-
-    @property
-    def consistency(self) -> float:
-        return self.parts.get("consistency", 0.0)
 
 
 def score_answer(

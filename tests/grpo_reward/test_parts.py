@@ -80,12 +80,12 @@ def test_ablations_leave_parts_out():
 def test_published_matches_absent_objects_and_strict_does_not():
     text = format_answer("", 7, [[0, 0, 4, 3]])
     assert (
-        score_answer(text, make_truth(), tracked(make_truth().masks)).spatial == 0.5
+        score_answer(text, make_truth(), tracked(make_truth().masks)).parts["spatial"] == 0.5
     )  # the zero box counts as a missed object
-    assert score_answer(text, make_truth(), tracked(make_truth().masks), STRICT).spatial == 1.0
+    assert score_answer(text, make_truth(), tracked(make_truth().masks), STRICT).parts["spatial"] == 1.0
     zero = format_answer("", 14, [[0, 0, 0, 0]])
-    assert score_answer(zero, make_truth(), tracked(make_truth().masks)).spatial == 1.0
-    assert score_answer(zero, make_truth(), never, STRICT).spatial == 0.0
+    assert score_answer(zero, make_truth(), tracked(make_truth().masks)).parts["spatial"] == 1.0
+    assert score_answer(zero, make_truth(), never, STRICT).parts["spatial"] == 0.0
 
 
 def test_strict_tracks_every_box_as_inference_does():
@@ -116,7 +116,7 @@ def test_strict_boxes_are_finite_and_ordered():
     boxes = "[[0, 0, 4, 3], [4, 3, 0, 0], [0, 0, 1e999, 3]]"
     text = f'<think></think><answer>{{"keyframe_timestamp": 7, "bbox_2d_list": {boxes}}}</answer>'
     score = score_answer(text, make_truth(), tracked(make_truth().masks), STRICT)
-    assert score.format == pytest.approx(1 + 1 / 3) and score.spatial == pytest.approx(
+    assert score.parts["format"] == pytest.approx(1 + 1 / 3) and score.parts["spatial"] == pytest.approx(
         1 / 3
     )  # what is no box was still predicted
     assert score_answer(text.replace("7,", "true,"), make_truth(), never, STRICT).failure == "bad_keyframe"
@@ -126,7 +126,7 @@ def test_scores_stay_in_range_where_the_arithmetic_does_not():
     """Boxes turned inside out by exactly one pixel, or beyond 64 bits, make IoU infinite, negative or above 1."""
     for box in ([5, 0, 4, 3], [9, 9, -9, -9], [0, 0, 2**70, 2**70], [-(2**80), 0, 2**80, 1]):
         score = score_answer(format_answer("", 7, [box]), make_truth(), tracked(make_truth().masks))
-        assert 0.0 <= score.spatial <= 1.0 and 0.0 <= score.total <= 5.0
+        assert 0.0 <= score.parts["spatial"] <= 1.0 and 0.0 <= score.total <= 5.0
 
 
 def test_a_part_sees_the_response_the_expression_and_the_sample():

@@ -224,7 +224,7 @@ def test_a_tracker_of_ones_own_scores_as_it_tracks():
     scores = scorer.score(make_example(), RESPONSES)
     alone = RewardScorer(find_rule("video_match_keyframe_sft_sam_mod"), BoxTracker()).score(make_example(), RESPONSES)
     assert [score.parts for score in scores] == [score.parts for score in alone]
-    assert scores[0].total == alone[0].total + 2 * alone[0].consistency
+    assert scores[0].total == alone[0].total + 2 * alone[0].parts["consistency"]
 
 
 def test_an_example_without_truth_is_named():

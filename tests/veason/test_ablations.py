@@ -36,7 +36,7 @@ def test_relative_frame_indices(revos):
     assert texts(other.messages)[:2] == ["(0s)", ", (1s)"]
     assert relative.messages_and_sizes(0, 3)[0] == other.messages
     answer = format_answer("x", 1, other.truth.boxes[1])
-    assert score_answer(answer, other.truth, None, "no_sam2").spatial == 1
+    assert score_answer(answer, other.truth, None, "no_sam2").parts["spatial"] == 1
     assert shown_times([3, 7, 11]) == [3, 7, 11] and shown_times([3, 7, 11], "relative") == [0, 1, 2]
 
 
@@ -71,10 +71,12 @@ def test_no_reasoning(revos):
     assert "think" not in "".join(texts(example.messages)) and load_template(None, False) == NO_REASONING_TEMPLATE
     bare = format_answer("x", example.truth.frame_ids[0], example.truth.boxes[0]).partition("</think>")[2].strip()
     scored = score_answer(bare, example.truth, lambda *_: example.truth.masks, "no_reasoning")
-    assert scored.format == 2 and scored.spatial == scored.consistency == 1
+    assert scored.parts["format"] == 2 and scored.parts["spatial"] == scored.parts["consistency"] == 1
     with_thinking = f"<think>x</think>{bare}"
-    assert score_answer(with_thinking, example.truth, lambda *_: example.truth.masks, "no_reasoning").format == 1
-    assert score_answer(bare, example.truth, None, "no_sam2").format == 1
+    assert (
+        score_answer(with_thinking, example.truth, lambda *_: example.truth.masks, "no_reasoning").parts["format"] == 1
+    )
+    assert score_answer(bare, example.truth, None, "no_sam2").parts["format"] == 1
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def reward_metrics(evaluation: Path, world: Path) -> dict[str, float]:
     for index in range(len(data)):
         if data.sample_id(index) in answers:
             score = score_answer(answers[data.sample_id(index)], data.example(index, 0).truth, None, "no_sam2")
-            rows.append((score.format / 2, score.keyframe, score.spatial))
+            rows.append((score.parts["format"] / 2, score.parts["keyframe"], score.parts["spatial"]))
     format_part, keyframe, box_iou = np.mean(rows, axis=0).tolist()
     parsed = float(np.mean([record["failure"] in (None, NO_TARGET) for record in records]))
     return {"format": format_part, "keyframe": keyframe, "box_iou": box_iou, "parsed": parsed, "answers": len(rows)}

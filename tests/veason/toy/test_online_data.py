@@ -49,7 +49,7 @@ def test_the_answer_is_consistent_with_the_frames(still_ratio):
         assert failure is None and fields["keyframe_timestamp"] == video.keyframe
         assert all(str(box) in thinking for box in fields["bbox_2d_list"]) and fields["bbox_2d_list"]
         score = score_answer(example.response, example.truth, None, "no_sam2")
-        assert score.spatial > 0.9 and score.keyframe > 0.5
+        assert score.parts["spatial"] > 0.9 and score.parts["keyframe"] > 0.5
     assert frames == {1} if still_ratio else max(frames) == 5
 
 
