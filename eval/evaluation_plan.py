@@ -13,7 +13,7 @@ from veason.data import Benchmark, find_benchmark, open_benchmark
 from veason.data.selection import read_exclusions, select_samples
 from veason.errors import DataError
 from veason.resolve import resolve
-from veason.tracking import TRACKERS
+from veason.tracking import TRACKERS, own_options
 from verl.config import ConfigError
 from verl.config.reference import as_yaml
 from verl.trainer.measured_runs import MeasuredRun, find_measured_run
@@ -21,7 +21,7 @@ from verl.trainer.measured_runs import MeasuredRun, find_measured_run
 INCOMPLETE = 3  # exit status: the options are sound, and something that the run needs is not on this machine
 GIB = float(1 << 30)
 TRACKER_FRAME_BYTES = 16e6  # of a frame's features, see EvaluateConfig.tracker_frames
-SAM2_GIB = 1.4  # hiera-large (docs/performance.md)
+LARGE, LARGE_GIB = ("sam2_hiera_l", "sam2.1_hiera_l"), 1.4  # SAM 2 large, measured (docs/performance.md)
 MASK_BYTES = 4e3  # of a PNG of one object at 480 x 854, about
 CLIP_FRAMES = 60  # of the measured clips
 
@@ -107,14 +107,35 @@ def time_lines(baseline: MeasuredRun, samples: int, frames: int, workers: int) -
 
 def memory_lines(config: EvaluateConfig) -> list[str]:
     """Memory of one worker by part."""
-    weights = sum(path.stat().st_size for path in Path(config.model_path).glob("*.safetensors"))
     cache = "measured at the start" if config.kv_cache_gib is None else f"{config.kv_cache_gib} GiB"
-    tracked = config.tracker_frames * TRACKER_FRAME_BYTES
     return [
-        f"memory of a worker: policy {weights / GIB:.2f} GiB on the disk, its cache {cache} "
+        f"memory of a worker: policy {weights_gib(config.model_path):.2f} GiB on the disk, its cache {cache} "
         f"(at most {config.gpu_memory_utilization:.0%} of the GPU with the policy)",
-        f"                    SAM 2 {SAM2_GIB} GiB (hiera-large), frames of one video up to {tracked / GIB:.1f} GiB",
+        f"                    {tracker_line(config)}",
     ]
+
+
+def tracker_line(config: EvaluateConfig) -> str:
+    """The memory of the tracker that is configured, as far as it is known."""
+    if config.tracker not in TRACKERS:
+        return f"tracker {config.tracker}: not known, a tracker of your own"
+    options = own_options(config.tracker, config.all_tracker_options)
+    checkpoint, model = options.get("checkpoint"), Path(str(options.get("config"))).stem
+    frames = f"frames of one video up to {config.tracker_frames * TRACKER_FRAME_BYTES / GIB:.1f} GiB at 1024 pixels"
+    if config.tracker == "sam2" and model in LARGE:
+        return f"tracker sam2 ({model}): {LARGE_GIB} GiB, {frames}"
+    weights = "weights not known"
+    if checkpoint and Path(checkpoint).exists():
+        weights = f"weights {weights_gib(checkpoint):.2f} GiB on the disk"
+    if config.tracker != "sam2":
+        model = Path(str(checkpoint)).name
+    return f"tracker {config.tracker} ({model}): {weights}, {frames}"
+
+
+def weights_gib(path: str) -> float:
+    """The size of a file of weights, or of those in a folder."""
+    files = Path(path).glob("*.safetensors") if Path(path).is_dir() else [Path(path)]
+    return sum(file.stat().st_size for file in files if file.is_file()) / GIB
 
 
 def gpu_count() -> int:

@@ -46,6 +46,30 @@ def test_the_time_on_gpus(tmp_path, world, monkeypatch, capsys):
     assert "workers: 2, a GPU each" in (text := capsys.readouterr().out) and "time: about 0 min" in text
 
 
+OWN_TRACKER = "tests.veason.scripted_parts:BoxTracker"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "sam2 (sam2_tiny): weights 0.01 GiB on the disk, frames of one video up to 3.8 GiB"),
+        (["sam2_config=configs/sam2.1/sam2.1_hiera_l.yaml"], "sam2 (sam2.1_hiera_l): 1.4 GiB, frames"),
+        (["sam2_config=configs/sam2.1/sam2.1_hiera_t.yaml"], "sam2 (sam2.1_hiera_t): weights 0.01 GiB"),
+        (["tracker=sam3", "tracker_options.checkpoint=FOLDER/sam3"], "sam3 (sam3): weights 0.50 GiB on the disk"),
+        (["tracker=transformers", "tracker_options.checkpoint=/none"], "transformers (none): weights not known"),
+        ([f"tracker={OWN_TRACKER}"], f"{OWN_TRACKER}: not known, a tracker of your own"),
+    ],
+)
+def test_the_memory_is_that_of_the_tracker_that_is_asked_for(tmp_path, world, capsys, options, says):
+    (tmp_path / "sam3").mkdir()
+    with (tmp_path / "sam3" / "model.safetensors").open("wb") as file:
+        file.truncate(1 << 29)  # a sparse file
+    plan(tmp_path, world, *(option.replace("FOLDER", str(tmp_path)) for option in options))
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    (line,) = (line for line in lines if line.startswith("tracker "))
+    assert line.startswith(f"tracker {says}")
+
+
 def test_what_is_missing_is_listed(tmp_path, world, capsys):
     assert plan(tmp_path, world, "model_path=/nothing", "sam2_checkpoint=/no.pt", "data_path=/none") == 3
     missing = capsys.readouterr().out.split("would not start here:\n")[1].splitlines()
