@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import ray
 
+from verl.single_controller.watch_driver import VARIABLE, watch_driver
+
 # Variables of the driver that the workers of other hosts get too, by the beginning of their names.
 FORWARDED = (
     "CUBLAS_",
@@ -35,9 +37,6 @@ FORWARDED = (
 OF_ONE_HOST = {"CUDA_VISIBLE_DEVICES", "VLLM_HOST_IP"}
 SECRET = {"KEY", "PASSWORD", "SECRET", "TOKEN"}  # Ray writes the variables that it forwards to its logs
 KILL_TIMEOUT = 5.0  # seconds
-# Of a cluster of its own. If the driver is killed, the kernel ends GCS and raylet with it, and the workers follow in
-# seconds; but the raylet's agents want to report its end to the GCS, and wait for that one: 60 s by default.
-OWN_CLUSTER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "15"}
 # Which network torch.distributed and vLLM use, where nobody has said so.
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
 
@@ -63,8 +62,7 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
     if address == "local":  # whatever else runs here, or has left its session behind
         # logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker
         options |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
-        for name, value in OWN_CLUSTER.items():
-            os.environ.setdefault(name, value)
+        os.environ[VARIABLE] = watch_driver()  # inherited by Ray's processes and what they start
     options = {"configure_logging": False} | options  # its messages go where the driver sends those of libraries
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -72,6 +70,7 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
     except Exception as error:
         raise ClusterError(_refusal(address, error)) from error
     finally:
+        os.environ.pop(VARIABLE, None)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray puts in its own
     hosts = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]

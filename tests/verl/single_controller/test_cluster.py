@@ -7,13 +7,15 @@ import socket
 import subprocess
 import sys
 import time
+from subprocess import PIPE
 
 import psutil
 import pytest
 import ray
 
-from verl.single_controller import ClusterError, cluster
+from verl.single_controller import ClusterError, cluster, watch_driver
 from verl.single_controller.cluster import connect_ray, ended_process, forwarded_environment, network_environment
+from verl.single_controller.watch_driver import VARIABLE
 
 
 def test_variables_that_matter_reach_the_other_hosts_and_keys_do_not() -> None:
@@ -66,23 +68,47 @@ def test_a_cluster_that_refuses_names_what_to_set(
     assert seen == [address or ("auto" if nodes > 1 else "local")]
 
 
-@pytest.mark.parametrize(
-    ("address", "given", "wanted"), [(None, None, "15"), (None, "40", "40"), ("10.0.0.9:6379", None, None)]
-)
-def test_agents_of_an_own_cluster_do_not_wait_long_for_its_gcs(
-    address: str | None, given: str | None, wanted: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ray's processes inherit the driver's environment; what they do with it is tested in `trainer/test_faults.py`."""
+@pytest.mark.parametrize("address", [None, "10.0.0.9:6379"])
+def test_a_cluster_of_its_own_is_watched(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str | None] = []
-    name = "RAY_gcs_rpc_server_reconnect_timeout_s"
-    monkeypatch.setattr(ray, "init", lambda **_: seen.append(os.environ.get(name)))
+    monkeypatch.setattr(cluster, "watch_driver", lambda: "mark")
+    monkeypatch.setattr(ray, "init", lambda **_: seen.append(os.environ.get(VARIABLE)))
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeManagerAddress": "10.0.0.9", "Alive": True}])
-    for variable, value in ((name, given), ("RAY_ADDRESS", address)):
-        monkeypatch.setenv(variable, value or "")  # so that it is as before after the test
-        if value is None:
-            monkeypatch.delenv(variable)
+    monkeypatch.setenv("RAY_ADDRESS", address) if address else monkeypatch.delenv("RAY_ADDRESS", raising=False)
     connect_ray(2)
-    assert seen == [wanted]
+    assert seen == [None if address else "mark"] and VARIABLE not in os.environ
+
+
+DRIVER = """
+import os, subprocess, sys
+from verl.single_controller.watch_driver import VARIABLE, watch_driver
+mark = watch_driver()
+assert watch_driver() == mark
+marked = {**os.environ, VARIABLE: mark}
+quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+pids = [subprocess.Popen(["sleep", "60"], env=env, **quiet).pid for env in (marked, os.environ)]
+print(mark, *pids, flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("end", ["killed", "returned"])
+def test_what_is_left_after_the_driver_is_ended(end: str) -> None:
+    """Whatever its session, where it has the driver's mark; its other processes go on."""
+    env = os.environ | {"PYTHONPATH": os.getcwd()}
+    with subprocess.Popen([sys.executable, "-c", DRIVER], stdin=PIPE, stdout=PIPE, env=env, text=True) as driver:
+        assert driver.stdin and driver.stdout
+        mark, left, other = driver.stdout.readline().split()
+        (watch,) = [each for each in psutil.Process(driver.pid).children() if mark in each.cmdline()]
+        assert watch_driver.marked(mark) == [int(left)] and watch.is_running()
+        driver.kill() if end == "killed" else driver.communicate("\n")
+        driver.wait()
+        start = time.monotonic()
+        while psutil.pid_exists(int(left)) or watch.is_running():
+            assert time.monotonic() - start < watch_driver.GRACE + 10
+            time.sleep(0.1)
+        assert psutil.Process(int(other)).is_running()
+        psutil.Process(int(other)).kill()
 
 
 def test_a_process_of_the_cluster_that_is_gone_is_named() -> None:
