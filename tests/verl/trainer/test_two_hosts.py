@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import time
 from collections.abc import Iterator
@@ -68,6 +69,8 @@ def test_a_run_over_two_hosts_and_a_cut(
     assert hosts is None
     monkeypatch.setenv("RAY_ADDRESS", f"{HOSTS['veason_a']}:6379")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    (tmp_path / "token").write_text(secrets.token_hex(32))
     sizes = ("trainer.nnodes=2", "trainer.n_gpus_per_node=1", "trainer.max_steps=1000")
     inside = ("ip", "netns", "exec", "veason_a")
     start_ray("veason_a", "head", tmp_path / "head.txt")
