@@ -1,5 +1,6 @@
 """Waits until all hosts have joined the Ray cluster of RAY_ADDRESS; for the launchers on several hosts.
 
+    python -m training_scripts.wait_for_hosts 1
     python -m training_scripts.wait_for_hosts 2 node1=PID node2=PID
 
 PID is the process of this host that runs Ray on the other one: once it has ended, the host will not join.
@@ -7,11 +8,14 @@ PID is the process of this host that runs Ray on the other one: once it has ende
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+
+from veason.command_line import HelpFormatter
 
 LIMIT = 300.0  # seconds
 PERIOD = 1.0
@@ -65,12 +69,16 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def main(arguments: Sequence[str]) -> int:
-    pids = {name: int(pid) for name, _, pid in (word.rpartition("=") for word in arguments[1:])}
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("wanted", type=int, help="hosts of the cluster")
+    parser.add_argument("hosts", nargs="*", metavar="NAME=PID", help="a host, and the process that runs Ray on it")
+    given = parser.parse_args(arguments)
+    pids = {name: int(pid) for name, _, pid in (word.rpartition("=") for word in given.hosts)}
     from verl.single_controller import ClusterError
 
     try:
-        missing = wait_for_hosts(int(arguments[0]), pids)
+        missing = wait_for_hosts(given.wanted, pids)
     except ClusterError as error:
         missing = str(error)
     if missing:
@@ -79,4 +87,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -93,14 +93,15 @@ class Task:
         data: opens the training data.
         validation: opens the validation data; None: validation prompts come from the training data.
         scorer: makes the scorer on a device; None: nothing is generated, and no rollout engine is started.
-        draw: draws the responses to a prompt for trainer.log_rollouts_freq; None: rollouts are logged without pictures.
+        draw_pictures: of the responses to a prompt, for trainer.log_rollouts_freq; None: rollouts are logged without
+            pictures.
         checkpoint_files: file name -> JSON content, written beside the weights of every checkpoint (in huggingface/).
     """
 
     data: Callable[[], TrainingData]
     validation: Callable[[], TrainingData] | None = None
     scorer: Callable[[str], Scorer] | None = None
-    draw: DrawRollouts | None = None
+    draw_pictures: DrawRollouts | None = None
     checkpoint_files: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -171,7 +172,7 @@ class Engine(Protocol):
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
         """Waits until groups that were generated are scored; results in the order of `uids`."""
 
-    def draw(
+    def draw_pictures(
         self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
     ) -> list[list[dict[str, str]]]:
         """Draws responses into files of a folder; per group and response picture name -> file name."""

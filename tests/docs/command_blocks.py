@@ -97,6 +97,7 @@ def record(block: Block, folder: Path) -> list[Call]:
         "PYTHON": str(programs / "python"),
         "CALLS": str(calls),
         "HOME": str(folder),
+        "RAY_AUTH_TOKEN": "token",
         **{name: f"/{name.lower()}" for name in VARIABLES},
     }
     subprocess.run(["bash", "-eo", "pipefail", "-c", block.text], cwd=folder, env=environment, check=True)

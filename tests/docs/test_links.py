@@ -81,12 +81,18 @@ def undefined_names(page: Path) -> list[str]:
     for name, target in NAME_LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
         tree = ast.parse((page.parent / target).read_text(encoding="utf-8"))
         for part in name.split("."):
-            nodes = [node for node in tree.body if getattr(node, "name", None) == part]
+            nodes = [node for node in tree.body if part in defined_names(node)]
             if not nodes:
                 missing.append(f"{name} in {target}")
                 break
             tree = nodes[0]
     return missing
+
+
+def defined_names(node: ast.stmt) -> list[str | None]:
+    """The names that a statement gives: of a class, a function, or a variable."""
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
+    return [getattr(target, "id", getattr(target, "name", None)) for target in targets]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -18,6 +18,7 @@ from torch import Tensor
 from verl.registry import resolve
 
 Advantages = tuple[Tensor, Tensor]
+INPUTS = ("index", "baselines", "certainty")  # what an estimator can ask for besides rewards and mask
 
 
 def grpo(rewards: Tensor, mask: Tensor, index: Tensor, epsilon: float = 1e-6) -> Advantages:

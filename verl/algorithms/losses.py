@@ -16,7 +16,8 @@ class PolicyLoss:
 
     Attributes:
         values: the loss, differentiable in the log-probabilities.
-        clipped: 1 where the clip range limits the loss (`high`) and where the dual clip does (`low`).
+        clipped_high: 1 where the clip range limits the loss.
+        clipped_low: 1 where the dual clip does.
         kl: old minus new log-probability, whose mean estimates KL(old || new).
     """
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
+from verl.config.name_checks import check_names
 from verl.config.ranges import check_ranges
 from verl.config.schema import Config, ConfigError, value_of
 from verl.config.worker_sections import ActorConfig
-from verl.registry import nearest, resolve
+from verl.registry import nearest
 
 DTYPES = ("bf16", "fp16", "fp32")
 CHOICES = {
@@ -32,13 +32,6 @@ CHOICES = {
     "trainer.resume": ("never", "auto"),
 }
 MAX_SEQUENCE_CLIP = 0.05  # of GSPO, whose paper has 4e-4
-LOGGERS = {
-    "console": "verl.trainer.loggers:ConsoleLogger",
-    "tensorboard": "verl.trainer.loggers.tensorboard_logger:TensorBoardLogger",
-    "wandb": "verl.trainer.loggers.wandb_logger:WandbLogger",
-    "swanlab": "verl.trainer.loggers.swanlab_logger:SwanLabLogger",
-    "mlflow": "verl.trainer.loggers.mlflow_logger:MLflowLogger",
-}
 
 
 def check_config(config: Config) -> None:
@@ -52,7 +45,10 @@ def check_config(config: Config) -> None:
         check_choice(key, value_of(config, key), valid)
     _check_actor(config)
     _check_sampling(config)
-    _check_names(config)
+    check_names(config)
+    from verl.algorithms.aggregation import AGGREGATIONS  # here: torch takes seconds
+
+    check_choice("worker.actor.loss_agg_mode", config.worker.actor.loss_agg_mode, AGGREGATIONS)
     _check_batches(config)
     _check_lengths(config)
 
@@ -101,26 +97,6 @@ def _check_sampling(config: Config) -> None:
         raise ConfigError(f"{answers} would all be the greedy one: set worker.rollout.val_temperature")
     if config.algorithm.dynamic_sampling and rollout.n == 1:
         raise ConfigError("algorithm.dynamic_sampling leaves out equal scores, and worker.rollout.n=1 has no others")
-
-
-def _check_names(config: Config) -> None:
-    from verl.algorithms.advantages import ADVANTAGES  # here: torch takes seconds, and a misspelt key is found above
-    from verl.algorithms.aggregation import AGGREGATIONS
-    from verl.algorithms.kl import KL_PENALTIES
-    from verl.algorithms.losses import POLICY_LOSSES
-
-    chosen: list[tuple[str, str, Mapping[str, Any]]] = [
-        ("algorithm.adv_estimator", config.algorithm.adv_estimator, ADVANTAGES),
-        ("worker.actor.kl_loss_type", config.worker.actor.kl_loss_type, KL_PENALTIES),
-        ("worker.actor.policy_loss", config.worker.actor.policy_loss, POLICY_LOSSES),
-        *(("trainer.logger", name, LOGGERS) for name in config.trainer.logger),
-    ]
-    for key, name, table in chosen:
-        try:
-            table[name] if name in table else resolve(name, table, key)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-    check_choice("worker.actor.loss_agg_mode", config.worker.actor.loss_agg_mode, AGGREGATIONS)
 
 
 def _check_batches(config: Config) -> None:

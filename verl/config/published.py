@@ -33,7 +33,7 @@ NO_EFFECT = {
     "worker.*.strategy": "sharding is FSDP2",
     "worker.*.padding_free": "nothing is padded",
     "worker.*.ulysses_sequence_parallel_size": "a group is one sequence on one GPU",
-    "worker.*.fsdp.enable_cpu_offload": "use param_offload",
+    "worker.*.fsdp.enable_cpu_offload": "use fsdp.param_offload",
     "worker.*.fsdp.enable_rank0_init": "every rank reads its own shard",
     "worker.*.fsdp.use_orig_params": "FSDP2 always keeps the parameters",
     "worker.*.fsdp.mp_buffer_dtype": "buffers keep their dtype",

@@ -60,7 +60,8 @@ class FSDPConfig:
     # sum gradients over ranks once an update instead of after each micro-batch: each rank holds all of them meanwhile.
     # Where one rank has all shards it is always so
     reduce_gradients_once: bool = False
-    param_offload: bool = False  # FSDP's own CPU offload: weights live on the host and are fetched block by block
+    # FSDP's own CPU offload, much slower than offload.param_offload: weights are fetched block by block in every pass
+    param_offload: bool = False
     optimizer_offload: bool = False  # the actor's: as offload.optimizer_offload
 
 

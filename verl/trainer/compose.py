@@ -31,7 +31,7 @@ def compose(config: Config, generates: bool = True) -> Task:
         data=partial(build_training_data, **options),
         validation=partial(build_training_data, **validation) if config.data.val_files else None,
         scorer=partial(_make_scorer, _scorer_options(config)) if generates else None,
-        draw=_draw_rollouts if generates else None,
+        draw_pictures=_draw_rollouts if generates else None,
     )
 
 

@@ -117,15 +117,15 @@ class GRPO(Loop):
 
     def check_computed(self, groups: Sequence[GroupResult]) -> None:
         """Names the groups whose score could not be computed. Raises TrainingError where they are more than
-        `algorithm.max_uncomputed`.
+        `algorithm.max_uncomputed_share`.
         """
         names = [group.sample_id for group in groups if not is_computed(group)]
         if not names:
             return
-        limit = self.config.algorithm.max_uncomputed
+        limit = self.config.algorithm.max_uncomputed_share
         text = f"{len(names)} of {len(groups)} groups have no score (NaN) and are left out: {shortened(names)}"
         if len(names) > limit * len(groups):
-            raise TrainingError(f"{text}; algorithm.max_uncomputed={limit} allows no more")
+            raise TrainingError(f"{text}; algorithm.max_uncomputed_share={limit} allows no more")
         log.warning(text)
 
     def generate(

@@ -143,7 +143,7 @@ class Loop(ABC):
         requests = [validated[each.uid] if validation else self.prompts.order.request(each.uid) for each in chosen]
         own = {each.uid: each for each in advantages or ()}
         with self.timer("log_rollouts"):
-            drawn = self.engine.draw(
+            drawn = self.engine.draw_pictures(
                 [(request, group.responses) for request, group in zip(requests, chosen)],
                 str(self.run_log.rollout_folder(step)),
                 validation,

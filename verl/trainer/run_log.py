@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from verl.config import Config
-from verl.config.checks import LOGGERS
+from verl.config.name_checks import LOGGERS
 from verl.files import write_text
 from verl.metric_types import Metrics
 from verl.protocol import GroupResult

@@ -44,7 +44,7 @@ class RayEngine:
             run=trainer.save_checkpoint_path,
         )
         self.replicas = spec.count // self.parallel
-        self.draws = task.draw is not None
+        self.draws_pictures = task.draw_pictures is not None
         self._owner: dict[int, int] = {}  # the rank that keeps a group
         start = time.perf_counter()
         connect_ray(trainer.n_gpus_per_node, trainer.nnodes)
@@ -82,14 +82,14 @@ class RayEngine:
             results |= {result.uid: result for result in own}
         return [results[uid] for uid in uids]
 
-    def draw(
+    def draw_pictures(
         self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
     ) -> list[list[dict[str, str]]]:
-        if not self.draws:
+        if not self.draws_pictures:
             return [[{} for _ in responses] for _, responses in groups]
         world = len(self.workers)
         per_worker = [list(groups[rank::world]) for rank in range(world)]
-        drawn = self.workers.scatter("draw", per_worker, folder=folder, validation=validation)
+        drawn = self.workers.scatter("draw_pictures", per_worker, folder=folder, validation=validation)
         return [drawn[number % world][number // world] for number in range(len(groups))]
 
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:

@@ -72,16 +72,16 @@ class Worker(WorkerBase):
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
         return self.scoring.results(uids)
 
-    def draw(
+    def draw_pictures(
         self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
     ) -> list[list[dict[str, str]]]:
         """Draws the responses of some groups, whichever worker generated them; reads the examples anew."""
-        assert self.task.draw is not None
+        assert self.task.draw_pictures is not None
         data, drawn = self.validation if validation else self.data, []
         for request, responses in groups:
             example = data.example(request.index, request.seed)
             try:
-                pictures = self.scoring.run(self.task.draw, self.scoring.scorer, example, responses)
+                pictures = self.scoring.run(self.task.draw_pictures, self.scoring.scorer, example, responses)
             except Exception as error:
                 what = f"{example.sample_id}: its rollouts could not be drawn (trainer.log_rollouts_freq)"
                 raise RuntimeError(f"{what}: {type(error).__name__}: {error}") from error

@@ -75,10 +75,10 @@ class RecordingEngine:
             failures=["no answer" if total == 0 else None for total in totals],
         )
 
-    def draw(
+    def draw_pictures(
         self, groups: Sequence[tuple[GroupRequest, Sequence[str]]], folder: str, validation: bool = False
     ) -> list[list[dict[str, str]]]:
-        self.calls.append(("draw", [request.uid for request, _ in groups]))
+        self.calls.append(("draw_pictures", [request.uid for request, _ in groups]))
         blank = np.zeros((8, 8, 3), np.uint8)
         return [
             save_pictures(Path(folder), f"{request.uid}", [{"masks": blank} for _ in responses])

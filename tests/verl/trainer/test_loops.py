@@ -147,9 +147,10 @@ def test_a_group_without_a_score_is_left_out_and_counted(config: Config) -> None
 
 
 def test_a_step_with_too_few_scores_ends_the_run(config: Config) -> None:
-    config = override(config, {"algorithm.max_uncomputed": 0.25})
+    config = override(config, {"algorithm.max_uncomputed_share": 0.25})
     engine = RecordingEngine(uncomputed=range(12))
-    with pytest.raises(TrainingError, match=r"4 of 4 groups have no score.*video/\d.*algorithm\.max_uncomputed=0.25"):
+    message = r"4 of 4 groups have no score.*video/\d.*algorithm\.max_uncomputed_share=0.25"
+    with pytest.raises(TrainingError, match=message):
         loop_of(GRPO, config, engine).step()
     assert engine.updates() == []
 

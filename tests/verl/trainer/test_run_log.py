@@ -14,7 +14,7 @@ from recording_engine import ListData, RecordingEngine
 from test_loops import loop_of
 
 from verl.config import Config, ConfigError, override
-from verl.config.checks import LOGGERS
+from verl.config.name_checks import LOGGERS
 from verl.registry import resolve
 from verl.trainer.grpo import GRPO
 from verl.trainer.run_info import RunInfo
@@ -73,7 +73,7 @@ def test_logging_rollouts_changes_nothing_else(config: Config, tmp_path: Path) -
     )
     loop_of(GRPO, other, logged).fit()
     assert plain.weight == logged.weight != 0
-    assert [call for call in logged.calls if call[0] != "draw"] == plain.calls
+    assert [call for call in logged.calls if call[0] != "draw_pictures"] == plain.calls
     one, two = (
         [{name: value for name, value in row.items() if not name.startswith(("seconds/", "perf/"))} for row in rows]
         for rows in (read_metrics(folder_of(config)), read_metrics(tmp_path / "logged"))
