@@ -12,7 +12,7 @@ from grpo_reward.reward_score import GroundTruth, score_answer
 from grpo_reward.rules import RULES, find_rule
 from grpo_reward.scorer import RewardScorer, check_reward
 from veason.answers import AnswerEntry, format_answer
-from veason.data.examples import Example
+from veason.data.examples import TrainingExample
 from veason.errors import DataError
 from veason.point_answers import format_point_answer
 from veason.prompts import POINTS_TEMPLATE, load_template
@@ -108,7 +108,7 @@ class PointTracker:
 
 def test_the_tracker_is_given_all_entries_on_frames_that_were_shown():
     """Positions among the sampled frames; positive points have label 1; coordinates are scaled to the masks once."""
-    example = Example("bear/7", [], [Image.new("RGB", (40, 40))] * 3, make_truth(), box_side=1000)
+    example = TrainingExample("bear/7", [], [Image.new("RGB", (40, 40))] * 3, make_truth(), box_side=1000)
     entry = AnswerEntry(8, (0.0, 0.0, 225.0, 225.0), ((50.0, 100.0),), ((500.0, 25.0),))
     texts = [format_point_answer("", [[AnswerEntry(4, None, ((25.0, 25.0),)), entry], [AnswerEntry(5, LEFT)]]), "no"]
     tracker = PointTracker()
