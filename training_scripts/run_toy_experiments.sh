@@ -19,7 +19,7 @@ if ! nvidia-smi -L >/dev/null 2>&1; then # on the CPU small micro-batches cost n
 fi
 
 if [ ! -f "$POLICY_OUT/README.md" ]; then # the last file of run_toy_sft.sh
-    bash "$(dirname "$0")/run_toy_sft.sh" "$@"
+    SFT_ARGUMENTS="$*" bash "$(dirname "$0")/run_toy_sft.sh" "$@"
 fi
 if [ ! -d "$TOY_ROOT/grpo_world/ReVOS" ]; then # neither its training nor its valid videos were in the SFT
     "$PYTHON" -m veason.toy.world --output "$TOY_ROOT/grpo_world" --seed 1 --train_videos "${TRAIN_VIDEOS:-600}" \

@@ -7,7 +7,7 @@
 #   VALID_VIDEOS=4 STEPS=4 SFT_STEPS=2 bash training_scripts/run_toy_sft.sh
 # MODEL_TYPE=qwen3_vl trains a Qwen3-VL of about the same size, on frames of as many tokens.
 # PRETRAIN_SECONDS stops pre-training, at its last checkpoint (trainer.save_freq=125); START is a policy to start from.
-# Further arguments override configs/toy/pretrain.yaml.
+# Further arguments override configs/toy/pretrain.yaml, the words of SFT_ARGUMENTS configs/toy/sft.yaml.
 source "$(dirname "$0")/common.sh"
 COMMAND=""
 for name in MODEL_TYPE START STEPS PRETRAIN_SECONDS SFT_STEPS; do COMMAND+="${!name:+$name=${!name} }"; done
@@ -25,6 +25,7 @@ qwen2_5_vl) SIDE=112 SIZES=(--intermediate_size 704 --vision_depth 4 --rope_sect
 qwen3_vl) SIDE=128 SIZES=(--intermediate_size 448 --vision_depth 3) ;; # its heads are twice as wide
 *) echo "run_toy_sft.sh: MODEL_TYPE=$MODEL_TYPE is neither qwen2_5_vl nor qwen3_vl" >&2 && exit 2 ;;
 esac
+read -ra SFT_OVERRIDES <<<"${SFT_ARGUMENTS:-}"
 DEVICE_OVERRIDES=()
 if nvidia-smi -L >/dev/null 2>&1; then
     DEVICE_OVERRIDES=("sft.num_workers=$((CORES > 4 ? CORES - 2 : 2))")
@@ -52,7 +53,7 @@ timeout "${PRETRAIN_SECONDS:-100000}" "$PYTHON" -m verl.trainer.sft config=confi
 
 stage "SFT"
 "$PYTHON" -m verl.trainer.sft config=configs/toy/sft.yaml "trainer.max_steps=${SFT_STEPS:-60}" \
-    "data.keyframe_resize=$SIDE" "${DEVICE_OVERRIDES[@]}"
+    "data.keyframe_resize=$SIDE" "${DEVICE_OVERRIDES[@]}" "${SFT_OVERRIDES[@]}"
 
 stage "export"
 "$PYTHON" -m training_scripts.toy.policy_card export --runs "$TOY_ROOT/sft" --output "$POLICY_OUT"
