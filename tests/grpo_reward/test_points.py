@@ -68,8 +68,8 @@ LEFT, RIGHT = (0.0, 0.0, 9.0, 9.0), (20.0, 20.0, 29.0, 29.0)
 )
 def test_parts_by_hand(objects, keyframe, spatial):
     found = score(objects)
-    assert found.format == 2.0 and found.consistency == 1.0
-    assert (found.keyframe, found.spatial) == (pytest.approx(keyframe), pytest.approx(spatial))
+    expected = {"format": 2.0, "keyframe": keyframe, "spatial": spatial, "consistency": 1.0}
+    assert found.parts == pytest.approx(expected)
     assert found.total == pytest.approx(3.0 + keyframe + spatial)
 
 
@@ -77,9 +77,9 @@ def test_entries_that_cannot_be_used_cost_format_and_spatial():
     good = {"id": 1, "keyframe_timestamp": 8, "bbox_2d": [0, 0, 9, 9]}
     text = f"<think>.</think><answer>{json.dumps({'objects': [good, {**good, 'bbox_2d': [1]}]})}</answer>"
     found = score_answer(text, make_truth(), None, RULE, track_objects=lambda _: make_truth().masks)
-    assert (found.format, found.spatial, found.failure) == (1.5, 0.5, None)
+    assert (found.parts["format"], found.parts["spatial"], found.failure) == (1.5, 0.5, None)
     wrong = score_answer(format_answer("", 4, [LEFT]), make_truth(), None, RULE)  # the published format
-    assert (wrong.total, wrong.format, wrong.failure) == (1.0, 1.0, "bad_boxes")
+    assert (wrong.total, wrong.parts["format"], wrong.failure) == (1.0, 1.0, "bad_boxes")
     boxes = find_rule("veason_strict")
     assert score_answer(format_point_answer("", [[AnswerEntry(4, LEFT)]]), make_truth(), None, boxes).total == 1.0
     assert RULES["video_match_keyframe_sft_sam_mod"].objects is None  # the default stays
@@ -122,8 +122,8 @@ def test_the_tracker_is_given_all_entries_on_frames_that_were_shown():
     assert second.labels.tolist() == [1, 0] and first.points.tolist() == [[1, 1]]
     truth = example.truth.masks.astype(bool)
     # frame 4: both boxes hold no second point; frame 8: box, point and negative point are right; 5 counts as predicted
-    assert scores[0].spatial == pytest.approx((1 + 1) / (2 + 1 + 1)) and scores[1].total == 0.0
-    assert scores[0].consistency == pytest.approx(np.mean(truth.mean((1, 2))))
+    assert scores[0].parts["spatial"] == pytest.approx((1 + 1) / (2 + 1 + 1)) and scores[1].total == 0.0
+    assert scores[0].parts["consistency"] == pytest.approx(np.mean(truth.mean((1, 2))))
 
 
 def test_a_tracker_without_points_and_a_missing_tracker_are_refused():
