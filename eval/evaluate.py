@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from eval.evaluation_plan import show_evaluation_plan
 from eval.metrics import MetricsConfig, complete, score
-from eval.options import MIN_BATCH, EvaluateConfig, fill_in, parse_overrides, show_help
+from eval.options import MIN_BATCH, EvaluateConfig, check_frames, fill_in, parse_overrides, show_help
 from eval.records import PredictionRecord
 from eval.remote_worker import RemoteEvaluationWorker
 from eval.run_folder import RunFolder
@@ -38,10 +38,11 @@ from veason.data import open_benchmark
 from veason.data.selection import LEFT_OUT, Selection, read_exclusions, select_samples, write_left_out
 from veason.errors import DataError
 from veason.files import file_hash, folder_hash
-from veason.frames import check_frame_tokens, check_side
+from veason.frames import check_side
 from veason.model_info import read_model_info
 from veason.prompts import load_template
-from veason.tracking import check_tracker
+from veason.readings import POINTS
+from veason.tracking import check_takes_points, check_tracker
 from verl.config import ConfigError
 from verl.process_output import driver_log, library_messages_to
 from verl.single_controller import ClusterError, connect_ray
@@ -61,6 +62,7 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
     """Run or continue one evaluation. Returns its records in the benchmark's order.
 
     Raises:
+        ConfigError: no model_path for a tracker that needs a policy.
         DataError: no checkpoint, no tracker, a frame size that the policy would not see, more frames than a prompt can
             hold, a benchmark that does not fit its annotation, samples whose files are missing, or an output folder
             that holds another run or in which one is at work.
@@ -69,7 +71,7 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
     config, lines = fill_in(config)
     for line in lines:
         print(line, flush=True)
-    model = resolve_model(config.model_path)
+    model = None if config.model_path is None else resolve_model(config.model_path)
     for check in checks(replace(config, model_path=model)):
         check()
     benchmark = open_benchmark(config.benchmark, config.data_path, config.split, check=False)
@@ -99,21 +101,21 @@ def checks(config: EvaluateConfig) -> list[Callable[[], Any]]:
     return [
         partial(check_tracker, config.tracker, config.all_tracker_options),
         partial(check_frame_size, config),
+        partial(check_points, config),
     ]
 
 
 def check_frame_size(config: EvaluateConfig) -> None:
     """Refuse a frame size that the policy would not see; without a checkpoint nothing is known of it."""
-    folder = Path(config.model_path)
-    if (folder / "config.json").is_file() and config.keyframe_resize is not None:
+    folder = Path(config.model_path or "")
+    if config.model_path and (folder / "config.json").is_file() and config.keyframe_resize is not None:
         check_side(config.keyframe_resize, read_model_info(folder).pixel_multiple)
 
 
-def check_frames(config: EvaluateConfig, longest: int) -> None:
-    """Refuse more frames than a prompt can hold; `longest` is the number of frames of the longest video."""
-    if config.sampled_frames is not None and config.keyframe_resize is not None:
-        multiple, shown = read_model_info(config.model_path).pixel_multiple, min(config.sampled_frames, longest)
-        check_frame_tokens(shown, config.keyframe_resize, multiple, config.max_prompt_length)
+def check_points(config: EvaluateConfig) -> None:
+    """Refuse a tracker that takes no points where answers have them."""
+    if config.reading == POINTS:
+        check_takes_points(config.tracker, f"reading={POINTS}")
 
 
 def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:
@@ -175,21 +177,24 @@ def sample_batches(indices: Sequence[int], largest: int, workers: int) -> Iterat
         start += size
 
 
-def make_header(config: EvaluateConfig, split: str, selection: Selection, model: str) -> dict[str, Any]:
-    """What is needed to repeat a run: settings, prompt, hashes of the weights (of the folder `model`), versions."""
+def make_header(config: EvaluateConfig, split: str, selection: Selection, model: str | None) -> dict[str, Any]:
+    """What is needed to repeat a run: settings, prompt, hashes of the weights (of the folder `model`; None: there is no
+    policy), versions.
+    """
     settings = asdict(config)
     for key in NOT_RECORDED:
         settings.pop(key)
-    weights = Path(config.sam2_checkpoint or "")
+    weights, tracker = Path(config.sam2_checkpoint or ""), Path(config.tracker_options.get("checkpoint") or "nowhere")
     return {
         **settings,
         "split": split,
         "samples": len(selection.indices),
         "left_out": len(selection.left_out),
-        "prompt": load_template(config.prompt_template),
-        "box_side": read_model_info(model).box_side,
-        "model_sha256": folder_hash(model),
+        "prompt": load_template(config.prompt_template) if model else None,
+        "box_side": read_model_info(model).box_side if model else None,
+        "model_sha256": folder_hash(model) if model else None,
         "sam2_sha256": file_hash(weights) if config.tracker == "sam2" and weights.is_file() else None,
+        "tracker_sha256": folder_hash(tracker) if config.tracker != "sam2" and tracker.is_dir() else None,
         "versions": installed_versions((*PACKAGES, "opencv-python-headless")),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "workers": config.workers,

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from eval.options import FROM_SETTINGS, EvaluateConfig, fill_in, given_keys
+from eval.options import FROM_SETTINGS, EvaluateConfig, check_frames, fill_in, given_keys
 from veason.data import Benchmark, find_benchmark, open_benchmark
 from veason.data.selection import read_exclusions, select_samples
 from veason.errors import DataError
@@ -66,15 +66,28 @@ def show_evaluation_plan(
         benchmark = open_benchmark(config.benchmark, config.data_path, config.split, check=False)
         exclude = read_exclusions(config.exclude)
         selection = select_samples(benchmark, exclude, config.limit, config.on_missing)
-        print("\n".join(work_lines(config, benchmark, selection.indices)))
     except DataError as error:
         missing.append(str(error))
         print("samples: not known, since the data is not here")
+    else:
+        print("\n".join(work_lines(config, benchmark, selection.indices)))
+        missing += frame_lines(config, max(len(benchmark.samples[index].frames) for index in selection.indices))
     print("\n".join(memory_lines(config)))
     if missing:
         print("\nnot on this machine, so the run would not start here:")
         print("\n".join(f"  {line}" for line in missing))
     return INCOMPLETE if missing else 0
+
+
+def frame_lines(config: EvaluateConfig, longest: int) -> list[str]:
+    """What a prompt has no room for; `longest` is the number of frames of the longest video."""
+    if not Path(config.model_path or "nowhere").is_dir():
+        return []
+    try:
+        check_frames(config, longest)
+    except DataError as error:
+        return [str(error)]
+    return []
 
 
 def work_lines(config: EvaluateConfig, benchmark: Benchmark, indices: Sequence[int]) -> list[str]:
@@ -107,6 +120,8 @@ def time_lines(baseline: MeasuredRun, samples: int, frames: int, workers: int) -
 
 def memory_lines(config: EvaluateConfig) -> list[str]:
     """Memory of one worker by part."""
+    if config.model_path is None:
+        return [f"memory of a worker: {config.tracker} alone, which is given the expressions; not measured"]
     cache = "measured at the start" if config.kv_cache_gib is None else f"{config.kv_cache_gib} GiB"
     return [
         f"memory of a worker: policy {weights_gib(config.model_path):.2f} GiB on the disk, its cache {cache} "

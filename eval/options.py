@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from veason.answers import READINGS
 from veason.checkpoints import resolve_model
 from veason.data.selection import ON_MISSING
-from veason.frames import FRAME_INDICES
+from veason.frames import FRAME_INDICES, check_frame_tokens
+from veason.model_info import read_model_info
 from veason.prompts import load_template
+from veason.readings import READINGS
 from veason.resolve import nearest
 from veason.settings import Settings, read_settings
+from veason.tracking import takes_text
 from verl.config import ConfigError, help_text, read_groups, wants_help
 
 T = TypeVar("T")
@@ -37,8 +39,8 @@ class EvaluateConfig:
     """One run of a policy over one benchmark."""
 
     # -- what is evaluated
-    # the policy's checkpoint: a folder, or a name on the Hugging Face hub
-    model_path: str = field(default=MISSING, metadata={"published": "reasoning_model_path"})
+    # the policy's checkpoint: a folder, or a name on the Hugging Face hub; none where the tracker takes text
+    model_path: str | None = field(default=None, metadata={"published": "reasoning_model_path"})
     data_path: str = MISSING  # the benchmark's root folder
     output_path: str = MISSING  # masks and predictions.jsonl; a run that was stopped is continued there
     benchmark: str = "reasonvos"  # a name of veason.data.BENCHMARKS, or package.module:Class
@@ -48,7 +50,7 @@ class EvaluateConfig:
     on_missing: str = "fail"  # samples that are missing or cannot be used: fail, or skip (left out, named and counted)
     settings: str | None = None  # a veason.json; null: the one beside the checkpoint, if there is one
     # -- tracker
-    tracker: str = "sam2"  # or package.module:name
+    tracker: str = "sam2"  # or sam3, transformers, package.module:name; sam3_text needs no policy
     tracker_options: dict[str, Any] = field(default_factory=dict)  # of the tracker
     sam2_config: str = "configs/sam2.1/sam2.1_hiera_l.yaml"  # a YAML file, or one that the sam2 package ships
     sam2_checkpoint: str | None = "${oc.env:SAM2_CHECKPOINT,null}"  # weights of SAM 2; "random" for a test without
@@ -59,7 +61,7 @@ class EvaluateConfig:
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
     frame_index: str | None = None  # what stands for a frame's time: its index in the video, or (relative) its position
     repetition_penalty: float | None = None  # above 1: tokens that were written before become less likely
-    reading: str | None = None  # of the answers: strict, or published, which accepts what the published evaluation does
+    reading: str | None = None  # of the answers: strict; published, as the published evaluation; points
     temperature: float = 0.0  # 0 is greedy
     top_p: float = 1.0  # nucleus sampling; 1 is off
     max_prompt_length: int = 7100  # tokens; a longer prompt is refused by name
@@ -90,6 +92,15 @@ class EvaluateConfig:
         return {"sam2_config": self.sam2_config, "sam2_checkpoint": self.sam2_checkpoint} | self.tracker_options
 
 
+def fill_in_text_tracker(config: EvaluateConfig) -> tuple[EvaluateConfig, list[str]]:
+    """`fill_in` for a tracker that takes text: there is no policy, and nothing of one is read or recorded."""
+    lines = []
+    if config.model_path is not None:
+        lines.append(f"model_path has no effect: tracker={config.tracker} is given the expressions, without a policy")
+    unused: dict[str, Any] = dict.fromkeys(("model_path", "settings", *FROM_SETTINGS))
+    return replace(config, **unused), lines
+
+
 def fill_in(config: EvaluateConfig, download: bool = True) -> tuple[EvaluateConfig, list[str]]:
     """The options with the checkpoint's folder and its settings (`veason.json`) in place of what is not given.
 
@@ -97,8 +108,13 @@ def fill_in(config: EvaluateConfig, download: bool = True) -> tuple[EvaluateConf
         The options, and lines for the person who gave them: what differs from the settings, and what has no effect.
 
     Raises:
-        DataError: no checkpoint, or settings that cannot be read.
+        ConfigError: there is no model_path, and the tracker needs a policy.
+        DataError: no such tracker, no checkpoint, or settings that cannot be read.
     """
+    if takes_text(config.tracker):
+        return fill_in_text_tracker(config)
+    if config.model_path is None:
+        raise ConfigError("missing: model_path=...")
     folder = resolve_model(config.model_path, download=download)
     settings = read_settings(config.settings or folder)
     template = None if config.prompt_template is None else load_template(config.prompt_template)
@@ -111,6 +127,13 @@ def fill_in(config: EvaluateConfig, download: bool = True) -> tuple[EvaluateConf
     if config.batch_size < MIN_BATCH:
         lines.append(f"batch_size={config.batch_size} changes no answer, it is only slower than 64 samples at once")
     return replace(config, **{key: getattr(used, key) for key in FROM_SETTINGS}), lines
+
+
+def check_frames(config: EvaluateConfig, longest: int) -> None:
+    """Refuse more frames than a prompt can hold; `longest` is the number of frames of the longest video."""
+    if config.model_path and config.sampled_frames is not None and config.keyframe_resize is not None:
+        multiple, shown = read_model_info(config.model_path).pixel_multiple, min(config.sampled_frames, longest)
+        check_frame_tokens(shown, config.keyframe_resize, multiple, config.max_prompt_length)
 
 
 def check_choice(key: str, value: str, valid: Iterable[str]) -> None:

@@ -17,10 +17,11 @@ from eval.records import PredictionRecord
 from eval.run_folder import RunFolder
 from veason.data import VideoSample, open_benchmark
 from veason.errors import DataError
-from veason.pipeline import Frames, Prediction, Segmenter
+from veason.pipeline import Frames, Segmenter
 from veason.policy import Question, SamplingOptions, VLLMPolicy
+from veason.predictions import Prediction
 from veason.settings import Settings
-from veason.tracking import build_tracker
+from veason.tracking import build_tracker, takes_text
 from veason.video import FrameFiles
 
 READERS = 8  # threads that read the frames of the next questions
@@ -84,7 +85,9 @@ class EvaluationWorker:
     def _answer(
         self, groups: Sequence[Sequence[VideoSample]], readers: ThreadPoolExecutor
     ) -> tuple[dict[str, str], float]:
-        """The policy's answers by sample_id, and the seconds per answer."""
+        """The policy's answers by sample_id, and the seconds per answer; empty answers where there is no policy."""
+        if self.segmenter.takes_text:
+            return {sample.sample_id: "" for group in groups for sample in group}, 0.0
         started = time.perf_counter()
 
         def questions(group: Sequence[VideoSample]) -> list[Question]:
@@ -92,6 +95,7 @@ class EvaluationWorker:
             return self.segmenter.questions(self._frames(group[0]), expressions, names)
 
         batch = [question for several in readers.map(questions, groups) for question in several]
+        assert self.segmenter.policy is not None
         answers = self.segmenter.policy.generate(batch)
         by_id = dict(zip((question.name for question in batch), answers))
         return by_id, (time.perf_counter() - started) / len(batch)
@@ -113,7 +117,8 @@ class EvaluationWorker:
         """Track the samples of one video."""
         started = time.perf_counter()
         shape = (len(frames), group[0].height, group[0].width)
-        predictions = [self.segmenter.parse(answers[sample.sample_id], shape) for sample in group]
+        expressions = [sample.expression for sample in group]
+        predictions = self.segmenter.predictions(expressions, [answers[sample.sample_id] for sample in group], shape)
         masks = self.segmenter.track_all(frames, predictions)
         seconds = {
             "policy": round(policy_seconds, 4),
@@ -127,7 +132,7 @@ class EvaluationWorker:
             started = time.perf_counter()
             self.folder.write_masks(sample.result_dir, sample.frames, masks, self.rank)
             took = {**seconds, "write": round(time.perf_counter() - started, 4)}
-            record = PredictionRecord.make(sample, prediction, self.segmenter.sampled_frames, took)
+            record = PredictionRecord.make(sample, prediction, self.segmenter.shown_frames(len(sample.frames)), took)
             self.folder.append(record, self.rank)
 
     def _frames(self, sample: VideoSample) -> FrameFiles:
@@ -157,7 +162,12 @@ def split_by_memory(group: list[VideoSample]) -> Iterator[list[VideoSample]]:
 
 
 def build_segmenter(config: EvaluateConfig) -> Segmenter:
-    """The policy and the tracker of a run, on this process's GPU or on the CPU."""
+    """The policy, if the tracker needs one, and the tracker of a run, on this process's GPU or on the CPU."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if takes_text(config.tracker):
+        return Segmenter(
+            None, build_tracker(config.tracker, device, config.tracker_frames, **config.all_tracker_options)
+        )
     used = Settings().with_given(**{key: getattr(config, key) for key in FROM_SETTINGS})
     sampling = SamplingOptions(
         config.temperature,
@@ -170,7 +180,7 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
     if config.kv_cache_gib is not None:
         cache = {"kv_cache_memory_bytes": int(config.kv_cache_gib * GIB), "skip_mm_profiling": True}
     policy = VLLMPolicy(
-        config.model_path,
+        config.model_path or "",
         sampling,
         dtype=config.dtype,
         max_prompt_tokens=config.max_prompt_length,
@@ -179,7 +189,6 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
         enforce_eager=config.enforce_eager,
         **cache,
     )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     tracker = build_tracker(config.tracker, device, config.tracker_frames, **config.all_tracker_options)
     return Segmenter(
         policy,

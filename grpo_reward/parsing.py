@@ -14,6 +14,7 @@ from veason.answers import (
     BOXES_KEY,
     KEYFRAME_KEY,
     MAX_BOXES,
+    AnswerEntry,
     has_layout,
     load_json,
     parse_answer,
@@ -35,6 +36,7 @@ class ParsedResponse:
         boxes: float64 [M, 4], x1 y1 x2 y2; None where they cannot be compared with the truth.
         num_predicted: boxes that count as predicted: M, and those too malformed to be in `boxes`.
         failure: why the answer could not be parsed (a cause of `veason.answers`), None if it could.
+        objects: of an answer with points, per object its entries; else empty.
     """
 
     has_layout: bool
@@ -43,6 +45,7 @@ class ParsedResponse:
     boxes: np.ndarray | None
     num_predicted: int
     failure: str | None
+    objects: tuple[tuple[AnswerEntry, ...], ...] = ()
 
 
 def parse_published(text: str) -> ParsedResponse:

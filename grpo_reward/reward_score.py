@@ -22,13 +22,15 @@ import numpy as np
 from grpo_reward.parts import MaskArray, RewardContext
 from grpo_reward.rules import Rule, find_rule
 from veason.data.examples import GroundTruth
+from veason.tracking.prompts import ObjectsPrompt
 
-__all__ = ["DEFAULT_RULE", "Breakdown", "GroundTruth", "TrackBoxes", "score_answer", "score_context"]
+__all__ = ["DEFAULT_RULE", "Breakdown", "GroundTruth", "TrackBoxes", "TrackObjects", "score_answer", "score_context"]
 
 DEFAULT_RULE = "video_match_keyframe_sft_sam_mod"
 
 # (boxes float64 [K, 4], the keyframe's position among the sampled frames) -> masks [T, H, W], or None
 TrackBoxes = Callable[[np.ndarray, int], MaskArray | None]
+TrackObjects = Callable[[ObjectsPrompt], MaskArray | None]  # keyframes are positions among the sampled frames
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def score_answer(
     rule: str | Rule = DEFAULT_RULE,
     sample_id: str = "",
     expression: str = "",
+    track_objects: TrackObjects | None = None,
 ) -> Breakdown:
     """Score one response.
 
@@ -63,14 +66,20 @@ def score_answer(
             shown.
         rule: a name in `grpo_reward.rules.RULES`, `package.module:name`, or a `Rule`.
         sample_id, expression: handed to the parts.
+        track_objects: called instead of `track_boxes` by a rule for answers with points.
     """
     rule = rule if isinstance(rule, Rule) else find_rule(rule)
     context = RewardContext(response, rule.parse(response), truth, None, sample_id, expression)
-    prompt = rule.box_prompt(context)
-    if prompt is not None:
-        if track_boxes is None:
-            raise ValueError("this rule compares tracked masks and was given no tracker")
-        context = replace(context, masks=track_boxes(prompt.boxes, prompt.keyframe))
+    prompt = rule.prompt(context)
+    if prompt is None:
+        return score_context(rule, context)
+    if (track_objects if isinstance(prompt, ObjectsPrompt) else track_boxes) is None:
+        raise ValueError("this rule compares tracked masks and was given no tracker")
+    if isinstance(prompt, ObjectsPrompt):
+        masks = track_objects(prompt) if track_objects else None
+    else:
+        masks = track_boxes(prompt.boxes, prompt.keyframe) if track_boxes else None
+    context = replace(context, masks=masks)
     return score_context(rule, context)
 
 

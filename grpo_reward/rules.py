@@ -1,4 +1,4 @@
-"""Rules by name: how a response is parsed, which parts are summed with which weights, which boxes are tracked.
+"""Rules by name: how a response is parsed, which parts are summed with which weights, what is tracked.
 
 A rule of your own is one file: parts, and a `Rule` (or a function that makes one from `worker.reward.options`), chosen
 by `worker.reward.compute_score=package.module:name`:
@@ -29,13 +29,16 @@ from grpo_reward.parts import (
     match_boxes,
     spatial_part,
 )
+from grpo_reward.points import parse_points, points_keyframe_part, points_prompt, points_spatial_part
 from grpo_reward.strict import strict_boxes, strict_consistency_part, strict_keyframe_part, strict_spatial_part
 from veason.errors import DataError
+from veason.readings import POINTS, STRICT
 from veason.resolve import check_arguments, nearest, resolve
-from veason.tracking.base import BoxPrompt
+from veason.tracking.base import BoxPrompt, ObjectsPrompt
 
 Part = Callable[[RewardContext], float]
 SelectBoxes = Callable[[RewardContext], np.ndarray | None]
+SelectObjects = Callable[[RewardContext], ObjectsPrompt | None]
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,28 @@ class Rule:
         boxes: which of the parsed boxes the tracker is given on the chosen frame, float64 [K, 4]; None for a rule that
             tracks nothing.
         weights: part -> its factor in the sum; 1 for a part that is not named.
+        objects: in the place of `boxes`, what the tracker is given with points and on several frames, which are
+            positions among the sampled ones.
+        reading: how inference reads such answers, a name of `veason.readings.READINGS`; with "points" the default
+            prompt asks for them.
     """
 
     parse: Callable[[str], ParsedResponse]
     parts: Mapping[str, Part]
     boxes: SelectBoxes | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
+    objects: SelectObjects | None = None
+    reading: str = STRICT
 
-    def box_prompt(self, context: RewardContext) -> BoxPrompt | None:
+    @property
+    def tracks(self) -> bool:
+        """Whether it compares masks, and needs a tracker."""
+        return self.boxes is not None or self.objects is not None
+
+    def prompt(self, context: RewardContext) -> BoxPrompt | ObjectsPrompt | None:
         """What the tracker is asked for, or None where nothing is to be tracked."""
+        if self.objects is not None:
+            return self.objects(context)
         position = keyframe_position(context)
         if self.boxes is None or position is None:
             return None
@@ -100,6 +116,12 @@ STRICT_PARTS: dict[str, Part] = {
     "spatial": strict_spatial_part,
     "consistency": strict_consistency_part,
 }
+POINTS_PARTS: dict[str, Part] = {
+    "format": format_part,
+    "keyframe": points_keyframe_part,
+    "spatial": points_spatial_part,
+    "consistency": strict_consistency_part,
+}
 
 
 def published(*names: str, boxes: SelectBoxes | None = None) -> Rule:
@@ -118,6 +140,8 @@ RULES: dict[str, Rule] = {
     "no_reasoning": Rule(parse_without_reasoning, PARTS, matched_boxes),  # with data.reasoning: false
     # all predicted boxes are tracked, absent objects are absent, refusing is rewarded, boxes are finite and ordered
     "veason_strict": Rule(parse_strict, STRICT_PARTS, strict_boxes),
+    # answers with points, and several keyframes of an object: a format of its own
+    "veason_points": Rule(parse_points, POINTS_PARTS, objects=points_prompt, reading=POINTS),
 }
 RULES["no_keyframe"] = RULES["ablation_no_keyframe_reward"]
 RULES["no_sam2"] = RULES["ablation_keyframe_sft_sam_mod_compute_score"]

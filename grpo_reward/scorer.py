@@ -13,13 +13,14 @@ import torch
 
 from grpo_reward.parsing import ParsedResponse
 from grpo_reward.parts import RewardContext
+from grpo_reward.points import scale_entry
 from grpo_reward.reward_score import DEFAULT_RULE, Breakdown, score_context
 from grpo_reward.rules import Rule, find_rule
 from veason.data.examples import GroundTruth, TrainingExample
 from veason.errors import DataError
 from veason.resolve import nearest
-from veason.tracking import DEFAULT, PACKAGES, build_tracker, check_tracker
-from veason.tracking.base import BoxPrompt, Tracker
+from veason.tracking import DEFAULT, PACKAGES, build_tracker, check_takes_boxes, check_takes_points, check_tracker
+from veason.tracking.base import BoxPrompt, ObjectsPrompt, Tracker
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class RewardScorer:
 
     def __init__(self, rule: Rule, tracker: Tracker | None, on_tracker_error: str = "raise"):
         check_on_tracker_error(on_tracker_error)
-        if rule.boxes is not None and tracker is None:
+        if rule.tracks and tracker is None:
             raise ValueError("worker.reward.tracker: the rule compares tracked masks and needs a tracker")
         self.rule, self.tracker, self.on_tracker_error = rule, tracker, on_tracker_error
         self.skipped = 0
@@ -51,7 +52,7 @@ class RewardScorer:
     def prepare(self, example: TrainingExample) -> PreparedExample:
         """The example with what the tracker computes of its frames alone; `score` takes it in the example's place."""
         frames: Sequence[np.ndarray] = frames_of(example)
-        if self.tracker is not None and self.rule.boxes is not None:
+        if self.tracker is not None and self.rule.tracks:
             try:
                 frames = self.tracker.prepare(frames)
             except Exception as error:  # tracking itself is tried twice, from the frames
@@ -107,7 +108,7 @@ class RewardScorer:
     def _track_groups(self, groups: Sequence[ParsedGroup]) -> list[list[torch.Tensor] | TrackerError]:
         """Per group the masks of its prompts, groups of one mask size at once; a failure is retried group by group."""
         found: list[list[torch.Tensor] | TrackerError] = [[] for _ in groups]
-        tracking = [number for number, group in enumerate(groups) if group.box_prompts and self.tracker is not None]
+        tracking = [number for number, group in enumerate(groups) if group.given_prompts and self.tracker is not None]
         for size in {groups[number].size for number in tracking}:
             members = [number for number in tracking if groups[number].size == size]
             masks: list[list[torch.Tensor]] | None = None
@@ -133,7 +134,7 @@ class RewardScorer:
 
     def _track(self, groups: Sequence[ParsedGroup], size: tuple[int, int]) -> list[list[torch.Tensor]]:
         assert self.tracker is not None
-        return self.tracker.track_groups_on_device([(group.frames, group.box_prompts) for group in groups], size)
+        return self.tracker.track_groups_on_device([(group.frames, group.given_prompts) for group in groups], size)
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,12 @@ class PreparedExample:
 
 @dataclass(frozen=True)
 class ParsedGroup:
-    """The responses to one prompt as the rule parses them, with one box prompt or None per response."""
+    """The responses to one prompt as the rule parses them, with one prompt or None per response."""
 
     example: TrainingExample
     frames: Sequence[np.ndarray]
     contexts: list[RewardContext]
-    prompts: list[BoxPrompt | None]
+    prompts: list[BoxPrompt | ObjectsPrompt | None]
 
     @classmethod
     def parse(cls, rule: Rule, example: TrainingExample | PreparedExample, responses: Sequence[str]) -> ParsedGroup:
@@ -171,14 +172,14 @@ class ParsedGroup:
             RewardContext(response, each, truth, None, example.sample_id, example.expression)
             for response, each in zip(responses, parsed)
         ]
-        return cls(example, frames, contexts, [rule.box_prompt(context) for context in contexts])
+        return cls(example, frames, contexts, [rule.prompt(context) for context in contexts])
 
     @property
     def sample_id(self) -> str:
         return self.example.sample_id
 
     @property
-    def box_prompts(self) -> list[BoxPrompt]:
+    def given_prompts(self) -> list[BoxPrompt | ObjectsPrompt]:
         """The prompts of the responses that have one."""
         return [prompt for prompt in self.prompts if prompt is not None]
 
@@ -190,7 +191,7 @@ class ParsedGroup:
         return height, width
 
     def with_masks(self, masks: Sequence[torch.Tensor]) -> list[RewardContext]:
-        """The contexts with the masks of `box_prompts`; None for a response without one."""
+        """The contexts with the masks of `given_prompts`; None for a response without one."""
         if not masks:
             return self.contexts
         tracked = iter(masks)
@@ -201,7 +202,7 @@ class ParsedGroup:
 
 
 def scale_boxes(parsed: ParsedResponse, box_side: int | None, truth: GroundTruth) -> ParsedResponse:
-    """The response with its boxes in pixels of the true masks.
+    """The response with its boxes and points in pixels of the true masks.
 
     Args:
         box_side: side of the square that the response gives them in; None: pixels of the masks already.
@@ -209,9 +210,12 @@ def scale_boxes(parsed: ParsedResponse, box_side: int | None, truth: GroundTruth
     if box_side is None or parsed.boxes is None:
         return parsed
     height, width = truth.masks.shape[1:]
+    factors = np.array([width, height, width, height]) / box_side
     with np.errstate(over="ignore"):
-        boxes = parsed.boxes * (np.array([width, height, width, height]) / box_side)
-    return replace(parsed, boxes=np.nan_to_num(boxes, nan=np.nan))  # a box too large for a float stays finite
+        boxes = parsed.boxes * factors
+    objects = tuple(tuple(scale_entry(each, factors[:2]) for each in item) for item in parsed.objects)
+    # a box too large for a float stays finite
+    return replace(parsed, boxes=np.nan_to_num(boxes, nan=np.nan), objects=objects)
 
 
 def frames_of(example: TrainingExample) -> list[np.ndarray]:
@@ -251,10 +255,13 @@ def check_reward(
     """
     rule = _find_rule(compute_score, weights, options, reward_type)
     check_on_tracker_error(on_tracker_error)
-    if rule.boxes is None:
+    if not rule.tracks:
         return {}
     need = f"worker.reward.compute_score={compute_score} tracks masks"
     try:
+        check_takes_boxes(tracker, "a reward scores the boxes of a policy")
+        if rule.objects is not None:
+            check_takes_points(tracker, f"worker.reward.compute_score={compute_score} reads points")
         check_tracker(tracker, tracker_options or {})
     except DataError as error:
         raise DataError(f"worker.reward.{error}; {need}") from error
@@ -274,9 +281,10 @@ def build_scorer(
     """The scorer that `worker.reward` asks for, its tracker loaded on `device`; arguments as in `check_reward`."""
     rule = _find_rule(compute_score, weights, options, reward_type)
     check_on_tracker_error(on_tracker_error)
-    if rule.boxes is None:
+    if not rule.tracks:
         return RewardScorer(rule, None, on_tracker_error)
     try:
+        check_takes_boxes(tracker, "a reward scores the boxes of a policy")
         built = build_tracker(tracker, device, **(tracker_options or {}))
     except DataError as error:
         raise DataError(f"worker.reward.{error}; worker.reward.compute_score={compute_score} tracks masks") from error

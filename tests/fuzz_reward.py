@@ -19,6 +19,7 @@ from grpo_reward.reward_score import Breakdown, GroundTruth, score_answer
 from veason.answers import MAX_BOXES, parse_answer
 
 RULES = ("video_match_keyframe_sft_sam_mod", "veason_strict")
+POINTS = "veason_points"
 LIMITS = {"format": 2.0, "keyframe": 1.0, "spatial": 1.0, "consistency": 1.0}
 
 TAGS = [
@@ -196,7 +197,7 @@ def make_truth() -> GroundTruth:
 
 
 def check(text: str, truth: GroundTruth) -> list[Breakdown]:
-    """Score `text` under every rule.
+    """Score `text` under each of the rules.
 
     Raises:
         AssertionError: something read from it, or its score, is not what it must be.
@@ -213,7 +214,13 @@ def check(text: str, truth: GroundTruth) -> list[Breakdown]:
         assert 0 <= keyframe < len(truth.frame_ids)
         return truth.masks[::-1]
 
-    scores = [score_answer(text, truth, tracker, rule) for rule in RULES]
+    def point_tracker(prompt):
+        assert prompt.objects and all(
+            0 <= each.frame < len(truth.frame_ids) for item in prompt.objects for each in item
+        )
+        return truth.masks[::-1]
+
+    scores = [score_answer(text, truth, tracker, rule, track_objects=point_tracker) for rule in (*RULES, POINTS)]
     for score in scores:
         assert all(0.0 <= score.parts[name] <= limit for name, limit in LIMITS.items()), score
         assert math.isfinite(score.total) and 0.0 <= score.total <= 5.0, score

@@ -1,6 +1,7 @@
 """A short run of the fuzzer, hypothesis's idea of a string, and the time that reading takes."""
 
 import json
+import math
 import random
 import time
 
@@ -53,6 +54,21 @@ def test_any_string(text):
 )
 def test_any_json_in_the_place_of_boxes(value):
     check(f'<think></think><answer>{{"keyframe_timestamp": 4, "bbox_2d_list": {json.dumps(value)}}}</answer>', TRUTH)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["id", "keyframe_timestamp", "bbox_2d", "points_2d", "negative_points_2d"]),
+            st.sampled_from([0, 4, 8, 4.0, -1, True, None, "4", 10**400, math.nan, [], [1, 2, 30, 40], [[9, 9]], [[9]]])
+            | st.lists(st.lists(st.integers(-9, 99) | st.floats(), min_size=2, max_size=2), max_size=3),
+        ),
+        max_size=6,
+    )
+)
+def test_any_entries_with_points(entries):
+    check(f'<think></think><answer>{{"objects": {json.dumps(entries)}}}</answer>', TRUTH)
 
 
 LONG = {

@@ -58,7 +58,7 @@ def scored_answer() -> tuple[TrainingExample, RewardContext]:
     response = format_answer(f"At {KEYFRAME} s both are in view.", KEYFRAME, [*boxes, list(EXTRA)])
     rule = find_rule("video_match_keyframe_sft_sam_mod")
     context = RewardContext(response, rule.parse(response), truth, None, example.sample_id, example.expression)
-    prompt = rule.box_prompt(context)
+    prompt = rule.prompt(context)
     assert prompt is not None
     tracker = build_tracker("sam2", "cpu", **TRACKER)
     frames = [np.asarray(image) for image in example.images]

@@ -5,11 +5,12 @@
 # Works in TOY_ROOT (outputs/toy) and writes the policy to POLICY_OUT (TOY_ROOT/toy_policy). Meant for one GPU and many
 # cores, which render the videos: 0.25 s a step with 16 of them. A small run for two cores:
 #   VALID_VIDEOS=4 STEPS=4 SFT_STEPS=2 bash training_scripts/run_toy_sft.sh
+# MODEL_TYPE=qwen3_vl trains a Qwen3-VL of about the same size, on frames of as many tokens.
 # PRETRAIN_SECONDS stops pre-training, at its last checkpoint (trainer.save_freq=125); START is a policy to start from.
-# Further arguments override configs/toy/pretrain.yaml.
+# Further arguments override configs/toy/pretrain.yaml, the words of SFT_ARGUMENTS configs/toy/sft.yaml.
 source "$(dirname "$0")/common.sh"
 COMMAND=""
-for name in START STEPS PRETRAIN_SECONDS SFT_STEPS; do COMMAND+="${!name:+$name=${!name} }"; done
+for name in MODEL_TYPE START STEPS PRETRAIN_SECONDS SFT_STEPS; do COMMAND+="${!name:+$name=${!name} }"; done
 COMMAND+="bash training_scripts/run_toy_sft.sh${*:+ $*}"
 
 export TOY_ROOT=${TOY_ROOT:-outputs/toy}
@@ -18,6 +19,13 @@ TRACKER=${TOY_TRACKER:-weights/toy_tracker}
 CORES=${CORES:-$(nproc)}
 STEPS=${STEPS:-2250}
 PROMPT='Find "{expression}".' # data.prompt_template of configs/toy/pretrain.yaml
+MODEL_TYPE=${MODEL_TYPE:-qwen2_5_vl}
+case $MODEL_TYPE in # the side of a frame of 16 tokens, and what the families do not share
+qwen2_5_vl) SIDE=112 SIZES=(--intermediate_size 704 --vision_depth 4 --rope_sections 2 4 26) ;;
+qwen3_vl) SIDE=128 SIZES=(--intermediate_size 448 --vision_depth 3) ;; # its heads are twice as wide
+*) echo "run_toy_sft.sh: MODEL_TYPE=$MODEL_TYPE is neither qwen2_5_vl nor qwen3_vl" >&2 && exit 2 ;;
+esac
+read -ra SFT_OVERRIDES <<<"${SFT_ARGUMENTS:-}"
 DEVICE_OVERRIDES=()
 if nvidia-smi -L >/dev/null 2>&1; then
     DEVICE_OVERRIDES=("sft.num_workers=$((CORES > 4 ? CORES - 2 : 2))")
@@ -34,18 +42,18 @@ if [ ! -d "$TOY_ROOT/world/ReVOS" ]; then
 fi
 
 stage "random weights"
-"$PYTHON" -m veason.toy.tiny_policy --output "$TOY_ROOT/policy" --seed "${SEED:-0}" \
-    --hidden_size 256 --layers 5 --heads 4 --kv_heads 2 --intermediate_size 704 \
-    --vision_hidden_size 192 --vision_depth 4 --vision_heads 6 --vision_intermediate_size 512 \
-    --rope_theta 1000 --rope_sections 2 4 26 --initializer_range 0.06 2>/dev/null
+"$PYTHON" -m veason.toy.tiny_policy --output "$TOY_ROOT/policy" --seed "${SEED:-0}" --model_type "$MODEL_TYPE" \
+    --hidden_size 256 --layers 5 --heads 4 --kv_heads 2 --vision_hidden_size 192 --vision_heads 6 \
+    --vision_intermediate_size 512 --rope_theta 1000 --initializer_range 0.06 "${SIZES[@]}" 2>/dev/null
 
 stage "pre-training"
 timeout "${PRETRAIN_SECONDS:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy/pretrain.yaml \
-    "trainer.max_steps=$STEPS" ${START:+"worker.actor.model.model_path=$START"} "${DEVICE_OVERRIDES[@]}" "$@" ||
+    "trainer.max_steps=$STEPS" "data.keyframe_resize=$SIDE" ${START:+"worker.actor.model.model_path=$START"} "${DEVICE_OVERRIDES[@]}" "$@" ||
     [ $? = 124 ] # the time limit: continue with the last checkpoint
 
 stage "SFT"
-"$PYTHON" -m verl.trainer.sft config=configs/toy/sft.yaml "trainer.max_steps=${SFT_STEPS:-60}" "${DEVICE_OVERRIDES[@]}"
+"$PYTHON" -m verl.trainer.sft config=configs/toy/sft.yaml "trainer.max_steps=${SFT_STEPS:-60}" \
+    "data.keyframe_resize=$SIDE" "${DEVICE_OVERRIDES[@]}" "${SFT_OVERRIDES[@]}"
 
 stage "export"
 "$PYTHON" -m training_scripts.toy.policy_card export --runs "$TOY_ROOT/sft" --output "$POLICY_OUT"
@@ -53,7 +61,7 @@ stage "export"
 stage "evaluation"
 "$PYTHON" -m eval.evaluate benchmark=revos "data_path=$TOY_ROOT/world/ReVOS" "model_path=$POLICY_OUT" \
     "output_path=$TOY_ROOT/eval" "sam2_config=$TRACKER/sam2_tiny.yaml" \
-    "sam2_checkpoint=$TRACKER/sam2_tiny.safetensors" keyframe_resize=112 sampled_frames=5 \
+    "sam2_checkpoint=$TRACKER/sam2_tiny.safetensors" "keyframe_resize=$SIDE" sampled_frames=5 \
     max_prompt_length=512 max_response_length=384 "prompt_template=$PROMPT" kv_cache_gib=1 enforce_eager=true
 
 stage "model card"

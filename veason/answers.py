@@ -4,7 +4,8 @@
     <answer>{"keyframe_timestamp": 12, "bbox_2d_list": [[x1, y1, x2, y2], ...]}</answer>
 
 Parsing never raises and takes time linear in the length of the text, whatever the policy wrote. There are two readings:
-"strict", our own, and "published", which accepts what the evaluation of the published release accepts.
+"strict", our own, and "published", which accepts what the evaluation of the published release accepts. Answers with
+points have a format of their own, `veason.point_answers`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Box = tuple[float, float, float, float]
+Point = tuple[float, float]
 
 KEYFRAME_KEY, BOXES_KEY = "keyframe_timestamp", "bbox_2d_list"
 MAX_BOXES = 120  # boxes of one answer that are tracked or scored; further ones are ignored
@@ -26,8 +28,26 @@ NO_ANSWER, BAD_JSON, BAD_KEYFRAME, BAD_BOXES = "no_answer", "bad_json", "bad_key
 
 SINGLE_BOX_KEY = "bbox_2d"  # what the published evaluation reads where the list of boxes is no list
 
+THINK_TAGS = "<think>", "</think>"
 _THOUGHT = re.compile(r"<think>([^<]+)</think>")
 _BETWEEN_TAGS = re.compile(r"</think>\s*+<answer>")
+
+
+@dataclass(frozen=True)
+class AnswerEntry:
+    """What an answer with points gives of one object on one frame; coordinates as in `Answer`.
+
+    Attributes:
+        time: the frame's, among those shown.
+        box: None: points alone.
+        points: on the object.
+        negative_points: beside it.
+    """
+
+    time: int
+    box: Box | None = None
+    points: tuple[Point, ...] = ()
+    negative_points: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +63,7 @@ class Answer:
             empty: the target is absent.
         num_listed: entries of the answer's list, unusable ones included; 0 for a list that says that the target is
             absent.
+        objects: of an answer with points, per object what is given on each of its keyframes; else empty.
     """
 
     thinking: str
@@ -50,6 +71,7 @@ class Answer:
     boxes: tuple[Box, ...]
     failure: str | None
     num_listed: int = 0
+    objects: tuple[tuple[AnswerEntry, ...], ...] = ()
 
 
 def parse_answer(text: str) -> Answer:
@@ -58,7 +80,7 @@ def parse_answer(text: str) -> Answer:
     Entries that are no box are dropped, and a list of nothing but such entries is a failure. Two lists say that the
     target is absent, which is no failure: an empty one, and one of zero boxes only.
     """
-    thinking = _between(text, "<think>", "</think>") or ""
+    thinking = between(text, *THINK_TAGS) or ""
     fields, failure = read_fields(text)
     if failure:
         return Answer(thinking, None, (), failure)
@@ -69,7 +91,7 @@ def parse_answer(text: str) -> Answer:
         return Answer(thinking, int(keyframe), (), BAD_BOXES)
     if all(map(_is_zero_box, listed)):
         return Answer(thinking, int(keyframe), (), None)
-    boxes = tuple(box for box in map(_read_box, listed[:MAX_BOXES]) if box is not None)
+    boxes = tuple(box for box in map(read_box, listed[:MAX_BOXES]) if box is not None)
     return Answer(thinking, int(keyframe), boxes, None if boxes else BAD_BOXES, len(listed))
 
 
@@ -83,7 +105,7 @@ def parse_published_answer(text: str) -> Answer:
     """
     thought = _THOUGHT.search(text)
     thinking = thought[1] if thought else ""
-    block = _between(text, "<answer>", "</answer>")
+    block = between(text, "<answer>", "</answer>")
     if block is None:
         return Answer(thinking, None, (), NO_ANSWER)
     fields = load_json(block.strip().replace("'", '"'))
@@ -100,9 +122,6 @@ def parse_published_answer(text: str) -> Answer:
     if None in boxes:
         return Answer(thinking, keyframe, (), BAD_BOXES, len(listed))
     return Answer(thinking, keyframe, tuple(box for box in boxes[:MAX_BOXES] if box is not None), None, len(listed))
-
-
-READINGS: dict[str, Callable[[str], Answer]] = {"strict": parse_answer, "published": parse_published_answer}
 
 
 def format_answer(thinking: str, keyframe: int, boxes: Sequence[Sequence[float]]) -> str:
@@ -123,7 +142,7 @@ def has_layout(text: str) -> bool:
 
 def read_fields(text: str) -> tuple[dict[str, Any], str | None]:
     """The JSON object in the first closed `<answer>` block and None, or an empty one and the cause of failure."""
-    block = _between(text, "<answer>", "</answer>")
+    block = between(text, "<answer>", "</answer>")
     if block is None:
         return {}, NO_ANSWER
     value = load_json(block.strip())
@@ -143,7 +162,8 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _between(text: str, start: str, end: str) -> str | None:
+def between(text: str, start: str, end: str) -> str | None:
+    """The text between the first `start` and the next `end`; None where there is none."""
     first = text.find(start)
     if first < 0:
         return None
@@ -152,7 +172,8 @@ def _between(text: str, start: str, end: str) -> str | None:
     return None if last < 0 else text[first:last]
 
 
-def _read_box(entry: Any) -> Box | None:
+def read_box(entry: Any) -> Box | None:
+    """A box of four finite, ordered numbers; None for anything else, and for [0, 0, 0, 0]."""
     if not _is_four_numbers(entry) or _is_zero_box(entry):
         return None
     try:

@@ -10,8 +10,9 @@ import numpy as np
 
 from veason.errors import DataError
 from veason.masks import Rle, decode, encode
+from veason.predictions import Box
 from veason.progress import Progress, no_progress
-from veason.segmentation import Box, Segmentation
+from veason.segmentation import Segmentation
 from veason.tracking.base import Tracker
 from veason.tracking.prompts import FramePrompt, ObjectsPrompt
 
@@ -45,7 +46,7 @@ def track_again(
         tracks[number][index] = encode(mask)
     keyframe = objects[0].frame
     boxes = tuple(_shown_box(prompt, track[keyframe], result.size) for prompt, track in zip(objects, tracks))
-    prediction = replace(result.prediction, keyframe=keyframe, boxes=boxes, failure=None)
+    prediction = replace(result.prediction, keyframe=keyframe, boxes=boxes, failure=None, objects=())
     seconds = {**result.seconds, "tracking": time.perf_counter() - started}
     return replace(result, prediction=prediction, tracks=tracks, seconds=seconds)
 

@@ -17,18 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from veason.answers import READINGS
+from veason.answer_reader import AnswerReader
 from veason.errors import DataError
 from veason.frames import FRAME_INDICES, check_side, evaluation_frames, resize_frame, shown_times
 from veason.inputs import Video, as_frames
 from veason.masks import Rle, encode
 from veason.policy import InferencePolicy, Question
+from veason.predictions import Prediction
 from veason.pretrained import Pretrained
 from veason.progress import Progress, no_progress
 from veason.prompts import build_messages, clean_expression
-from veason.segmentation import KEYFRAME_OUTSIDE, NO_TARGET, Box, Frames, Prediction, Segmentation
+from veason.readings import READINGS
+from veason.segmentation import Frames, Segmentation
 from veason.tracking import DEFAULT
-from veason.tracking.base import BoxPrompt, Tracker
+from veason.tracking.base import Tracker
 from veason.video import FOLDER_FPS
 
 
@@ -36,22 +38,23 @@ class Segmenter:
     """A policy and a tracker, applied to one video at a time.
 
     Args:
-        policy: answers questions; needed by `segment` and `segment_all` only.
-        tracker: tracks the answers' boxes; see `veason.tracking`.
+        policy: answers questions; needed by `segment` and `segment_all` only. None for a tracker that takes text.
+        tracker: tracks the answers' boxes, or finds the objects of the expression itself; see `veason.tracking`.
         sampled_frames: how many evenly spaced frames the policy sees.
         size: their side in pixels.
         prompt_template: another wording than the default (see `veason.prompts`).
-        reading: how answers are read, a name of `veason.answers.READINGS`.
+        reading: how answers are read, a name of `veason.readings.READINGS`.
         frame_index: what stands for a frame's time (see `veason.frames.shown_times`).
 
     Attributes:
+        takes_text: whether the tracker is given the expressions, and no policy is asked.
         box_side: side of the square that answers give boxes in, by the policy's `model_info`; None: pixels of the
             frames that it sees.
     """
 
     def __init__(
         self,
-        policy: InferencePolicy,
+        policy: InferencePolicy | None,
         tracker: Tracker,
         sampled_frames: int = 8,
         size: int = 560,
@@ -60,6 +63,9 @@ class Segmenter:
         frame_index: str = FRAME_INDICES[0],
     ) -> None:
         self.policy, self.tracker = policy, tracker
+        self.takes_text = bool(getattr(tracker, "takes_text", False))
+        if self.takes_text and policy is not None:
+            raise DataError(f"{type(tracker).__name__} finds objects by the expression: it is used without a policy")
         info = getattr(policy, "model_info", None)
         if info is not None:
             check_side(size, info.pixel_multiple)
@@ -79,7 +85,7 @@ class Segmenter:
 
         Args:
             model: a checkpoint folder or its name on the hub; None: the shipped toy models, which know drawn shapes
-                only.
+                only, or no policy where the tracker takes text.
             tracker: a name of `veason.tracking`, `package.module:name`, or a tracker.
             tracker_options: the tracker's own; for sam2 `checkpoint`, and `config` where it cannot be told from it.
             settings: the other fields of `veason.pretrained.Pretrained`, such as `sampled_frames` or `temperature`.
@@ -87,6 +93,8 @@ class Segmenter:
         Raises:
             DataError: in one line, what is missing or does not fit.
         """
+        if not isinstance(tracker, str) and getattr(tracker, "takes_text", False):
+            return cls(None, tracker)
         named = tracker if isinstance(tracker, str) else None
         options = Pretrained(model, named or DEFAULT, dict(tracker_options or {}), **settings)
         options.check(needs_tracker=named is not None)
@@ -124,7 +132,10 @@ class Segmenter:
         return self.finish(frames, expressions, answers, seconds, progress)
 
     def answer(self, frames: Frames, expressions: Sequence[str], progress: Progress = no_progress) -> list[str]:
-        """The policy's answers, one an expression."""
+        """The policy's answers, one an expression; empty ones where there is no policy."""
+        if self.takes_text:
+            return [""] * len(expressions)
+        assert self.policy is not None
         questions, stream = self.questions(frames, expressions), getattr(self.policy, "stream", None)
         if stream is None:
             return self.policy.generate(questions)
@@ -145,14 +156,18 @@ class Segmenter:
             seconds: of the stages before, for the results.
         """
         started, shape = time.perf_counter(), (len(frames), *frames[0].shape[:2])
-        predictions = [self.parse(answer, shape) for answer in answers]
+        predictions = self.predictions(expressions, answers, shape)
         tracks = self.track_objects(frames, predictions, progress)
         took = {**(seconds or {}), "tracking": time.perf_counter() - started}
-        shown, fps = evaluation_frames(len(frames), self.sampled_frames), getattr(frames, "fps", FOLDER_FPS)
+        shown, fps = self.shown_frames(len(frames)), getattr(frames, "fps", FOLDER_FPS)
         return [
             Segmentation(expression, prediction, objects, shown, frames, fps, took)
             for expression, prediction, objects in zip(expressions, predictions, tracks, strict=True)
         ]
+
+    def shown_frames(self, total: int) -> list[int]:
+        """The frames of a video that the policy sees."""
+        return [] if self.takes_text else evaluation_frames(total, self.sampled_frames)
 
     def questions(
         self, frames: Frames, expressions: Sequence[str], names: Sequence[str] | None = None
@@ -170,30 +185,23 @@ class Segmenter:
             for name, expression in zip(names or expressions, expressions, strict=True)
         ]
 
+    def predictions(
+        self, expressions: Sequence[str], answers: Sequence[str], shape: tuple[int, int, int]
+    ) -> list[Prediction]:
+        """What is tracked for each expression: its answer's boxes, or the expression where there is no policy."""
+        if self.takes_text:
+            return [Prediction.of_text(expression) for expression in expressions]
+        return [self.parse(answer, shape) for answer in answers]
+
     def parse(self, text: str, shape: tuple[int, int, int]) -> Prediction:
         """An answer as a prediction for a video of shape (T, H, W). Never raises, whatever the policy wrote."""
-        total, height, width = shape
-        answer = self.read_answer(text)
-        scaled = [self._scale(box, height, width) for box in answer.boxes]
-        boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in scaled if x1 < x2 and y1 < y2)
-        failure, keyframe = answer.failure, self._frame_at(answer.keyframe, total)
-        if failure is None and not boxes:
-            failure = NO_TARGET
-        elif failure is None and (keyframe is None or not 0 <= keyframe < total):
-            failure = KEYFRAME_OUTSIDE
-        return Prediction(text, answer.thinking, keyframe, boxes, failure)
-
-    def _frame_at(self, time: int | None, total: int) -> int | None:
-        """The index in the video of a time in an answer; a position that was not shown is outside the video."""
-        if time is None or self.frame_index == FRAME_INDICES[0]:
-            return time
-        indices = evaluation_frames(total, self.sampled_frames)
-        return indices[time] if 0 <= time < len(indices) else -1
+        reader = AnswerReader(self.read_answer, self.size, self.box_side, self.sampled_frames, self.frame_index)
+        return reader.parse(text, shape)
 
     def track(self, frames: Frames, prediction: Prediction) -> Iterator[tuple[int, np.ndarray]]:
         """(index, bool mask [H, W]) of every frame once, in the tracker's order, in bounded memory."""
-        if prediction.failure is None:
-            return iter(self.tracker.track_video(frames.__getitem__, len(frames), _box_prompt(prediction)))
+        if (prompt := prediction.prompt) is not None:
+            return iter(self.tracker.track_video(frames.__getitem__, len(frames), prompt))
         empty = np.zeros(frames[0].shape[:2], bool)
         return ((index, empty) for index in range(len(frames)))
 
@@ -204,55 +212,36 @@ class Segmenter:
         """
         if len(frames) > self.tracker.max_frames:
             return [self.track(frames, prediction) for prediction in predictions]
-        prompts = [_box_prompt(prediction) for prediction in predictions if prediction.failure is None]
-        masks = iter(self.tracker.track_group(frames, prompts) if prompts else ())
+        prompts = [prediction.prompt for prediction in predictions]
+        given = [prompt for prompt in prompts if prompt is not None]
+        masks = iter(self.tracker.track_group(frames, given) if given else ())
         return [
-            enumerate(next(masks)) if prediction.failure is None else self.track(frames, prediction)
-            for prediction in predictions
+            self.track(frames, prediction) if prompt is None else enumerate(next(masks))
+            for prediction, prompt in zip(predictions, prompts)
         ]
 
     def track_objects(
         self, frames: Frames, predictions: Sequence[Prediction], progress: Progress = no_progress
     ) -> list[list[list[Rle]]]:
-        """Per prediction and box the object's mask in every frame, as RLE.
+        """Per prediction and object its mask in every frame, as RLE.
 
-        Boxes on a video of up to `tracker.max_frames` are tracked at once, unless there is one alone; a longer video is
-        streamed for each.
+        Objects on a video of up to `tracker.max_frames` are tracked at once, unless there is one alone; a longer video
+        is streamed for each.
         """
-        boxes = [
-            BoxPrompt(prediction.keyframe, np.array([box], np.float32))
-            for prediction in predictions
-            if prediction.failure is None and prediction.keyframe is not None
-            for box in prediction.boxes
-        ]
-        if not boxes:
+        prompts = [prompt for prediction in predictions for prompt in prediction.object_prompts]
+        if not prompts:
             return [[] for _ in predictions]
         total, read = len(frames), frames.__getitem__
-        if len(boxes) > 1 and total <= self.tracker.max_frames:
-            groups = self.tracker.track_group(frames, boxes)
+        if len(prompts) > 1 and total <= self.tracker.max_frames:
+            groups = self.tracker.track_group(frames, prompts)
             found = (pair for masks in groups for pair in enumerate(masks))
         else:
-            found = (pair for prompt in boxes for pair in self.tracker.track_video(read, total, prompt))
-        tracks: list[list[Rle]] = [[{}] * total for _ in boxes]
-        for number, (index, mask) in enumerate(progress(found, "tracking", len(boxes) * total)):
+            found = (pair for prompt in prompts for pair in self.tracker.track_video(read, total, prompt))
+        tracks: list[list[Rle]] = [[{}] * total for _ in prompts]
+        for number, (index, mask) in enumerate(progress(found, "tracking", len(prompts) * total)):
             tracks[number // total][index] = encode(mask)
         remaining = iter(tracks)
-        return [
-            [next(remaining) for _ in prediction.boxes] if prediction.failure is None else []
-            for prediction in predictions
-        ]
-
-    def _scale(self, box: Sequence[float], height: int, width: int) -> Box:
-        """A box of an answer in whole pixels of the video, clipped to it."""
-        square = self.box_side or self.size
-        ends = ((value * side / square, side) for value, side in zip(box, (width, height, width, height)))
-        x1, y1, x2, y2 = (int(min(max(value + 0.5, 0), side)) for value, side in ends)
-        return x1, y1, x2, y2
-
-
-def _box_prompt(prediction: Prediction) -> BoxPrompt:
-    assert prediction.keyframe is not None  # there is something to track
-    return BoxPrompt(prediction.keyframe, np.array(prediction.boxes, np.float32))
+        return [[next(remaining) for _ in prediction.object_prompts] for prediction in predictions]
 
 
 def check_expressions(expressions: Sequence[str]) -> None:

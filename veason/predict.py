@@ -27,7 +27,6 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from veason.answers import READINGS
 from veason.command_line import HelpFormatter, OneLineParser, parse_arguments
 from veason.errors import DataError
 from veason.frames import FRAME_INDICES
@@ -36,6 +35,7 @@ from veason.pipeline import Segmenter
 from veason.prediction.clips import ClipRequest, bytes_needed, check_output, output_folders, read_clips
 from veason.pretrained import Pretrained
 from veason.progress import ConsoleProgress, Progress, no_progress
+from veason.readings import READINGS
 from veason.segmentation import Frames, remove_result
 from veason.settings import FILE
 from veason.toy_assets import TOY_NOTICE
@@ -151,7 +151,7 @@ def run(options: argparse.Namespace) -> list[Path]:
         bytes_needed(len(frames), frames[0].shape, len(clip.expressions)) for frames, clip in zip(videos, clips)
     )
     check_output(out, needed)
-    if options.model is None:
+    if pretrained.is_toy:
         print(f"veason predict: {TOY_NOTICE}", file=sys.stderr, flush=True)
     pages: list[Path] = []
     with quiet_libraries(out / LOG) as console:
@@ -159,7 +159,8 @@ def run(options: argparse.Namespace) -> list[Path]:
         for _ in progress(["models"], "loading"):
             models = pretrained.load_policy(), pretrained.load_tracker()
             segmenter = Segmenter(*models, **pretrained.segmenter_options)
-        facts = {"policy": short_path(pretrained.policy_path), "tracker": describe_tracker(pretrained)}
+        policy = short_path(pretrained.policy_path) if pretrained.asks_policy else "none: the tracker takes text"
+        facts = {"policy": policy, "tracker": describe_tracker(pretrained)}
         for clip, frames, folder in zip(clips, videos, output_folders(clips, out)):
             written = predict(segmenter, frames, clip, folder, facts, {"decoding": decoding}, progress)
             for page, outcome in written:

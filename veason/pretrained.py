@@ -14,9 +14,10 @@ from veason.frames import check_side
 from veason.model_info import read_model_info
 from veason.policy import SamplingOptions, VLLMPolicy
 from veason.prompts import load_template
+from veason.readings import POINTS
 from veason.settings import Settings, read_settings
 from veason.toy_assets import TOY_MAX_TOKENS, TOY_POLICY, TOY_TRACKER, check_shipped, toy_tracker_options
-from veason.tracking import DEFAULT, build_tracker, check_tracker
+from veason.tracking import DEFAULT, build_tracker, check_takes_points, check_tracker, takes_text
 from veason.tracking.base import Tracker
 
 USABLE_WEIGHTS = "fit is sam2.1_hiera_large.pt, from facebook/sam2.1-hiera-large on the hub"
@@ -32,7 +33,8 @@ class Pretrained:
     """A policy, a tracker and how they are used. `check` completes what is None from the checkpoint's settings.
 
     Attributes:
-        model: the policy's checkpoint, a folder or a name on the hub; None: the toy models of the repository.
+        model: the policy's checkpoint, a folder or a name on the hub; None: the toy models of the repository, or no
+            policy where the tracker takes text.
         tracker: a name of `veason.tracking`, or `package.module:name`.
         tracker_options: the tracker's own; for sam2 `checkpoint`, and `config` where it cannot be told from it.
         size: side in pixels of the frames that the policy sees.
@@ -70,7 +72,12 @@ class Pretrained:
     @property
     def is_toy(self) -> bool:
         """Whether the policy is the repository's toy."""
-        return self.model is None or Path(self.model).resolve() == TOY_POLICY
+        return self.asks_policy and (self.model is None or Path(self.model).resolve() == TOY_POLICY)
+
+    @property
+    def asks_policy(self) -> bool:
+        """Whether there is a policy: a tracker that takes text finds the objects by itself. Raises DataError."""
+        return self.tracker == DEFAULT or not takes_text(self.tracker)
 
     @property
     def policy_path(self) -> Path:
@@ -80,7 +87,7 @@ class Pretrained:
     def segmenter_options(self) -> dict[str, Any]:
         """The arguments of `veason.pipeline.Segmenter` besides policy and tracker."""
         names = ("sampled_frames", "size", "prompt_template", "reading", "frame_index")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} if self.asks_policy else {}
 
     def check(self, needs_tracker: bool = True) -> None:
         """Refuse, in one line and before anything is loaded, what would fail later.
@@ -88,6 +95,11 @@ class Pretrained:
         Raises:
             DataError: names the option.
         """
+        if not self.asks_policy:
+            given = [name for name, value in self._policy_options.items() if value is not None]
+            self.notes = [f"{', '.join(given)}: no effect, {self.tracker} is used without a policy"] if given else []
+            check_tracker(self.tracker, self.tracker_options)
+            return
         if self.model is None:
             check_shipped(TOY_POLICY, *([TOY_TRACKER] if needs_tracker and self.tracker == DEFAULT else []))
         elif not str(self.model).strip():
@@ -99,8 +111,15 @@ class Pretrained:
         self._fill_in()
         self._check_numbers()
         check_side(self.size, info.pixel_multiple)
+        if needs_tracker and self.reading == POINTS:
+            check_takes_points(self.tracker, f"reading={POINTS}")
         if needs_tracker:
             self._check_tracker()
+
+    @property
+    def _policy_options(self) -> dict[str, Any]:
+        names = ("model", "settings", "size", "sampled_frames", "prompt_template", "frame_index", "reading")
+        return {name: getattr(self, name) for name in (*names, "repetition_penalty")}
 
     def _fill_in(self) -> None:
         """Take what is not given from the checkpoint's settings, and note what is given otherwise."""
@@ -148,8 +167,10 @@ class Pretrained:
             if name not in ("temperature", "repetition_penalty") and not isinstance(value, int):
                 raise DataError(f"{name}={value} is no whole number")
 
-    def load_policy(self) -> VLLMPolicy:
-        """The policy, in an engine of its own."""
+    def load_policy(self) -> VLLMPolicy | None:
+        """The policy, in an engine of its own; None where none is asked."""
+        if not self.asks_policy:
+            return None
         penalty = self.repetition_penalty
         sampling = SamplingOptions(self.temperature, repetition_penalty=penalty, max_tokens=self.max_tokens)
         per_frame = (self.size // read_model_info(self.policy_path).pixel_multiple) ** 2

@@ -24,6 +24,18 @@ If nothing in the video fits the expression, give an empty list of boxes.
 First reason inside <think> </think>, then answer inside <answer> </answer> with one JSON object:
 <think>your reasoning</think><answer>{"keyframe_timestamp": time, "bbox_2d_list": [[x1, y1, x2, y2]]}</answer>"""
 
+# For the rule veason_points and reading=points (`veason.point_answers`).
+POINTS_TEMPLATE = """\
+These are {count} frames of one video, in order; the time in seconds stands before each frame.
+Find every object that this expression refers to: "{expression}"
+For each target object choose the frame in which it is seen best, or a few of them. In each of these frames give its \
+bounding box [x1, y1, x2, y2], points [x, y] on it, and points beside it where something else could be taken for it.
+Boxes and points are in {coordinates}. All entries of one object have the same id; points may be left out.
+If nothing in the video fits the expression, give an empty list of objects.
+First reason inside <think> </think>, then answer inside <answer> </answer> with one JSON object:
+<think>your reasoning</think><answer>{"objects": [{"id": 1, "keyframe_timestamp": time, "bbox_2d": [x1, y1, x2, y2], \
+"points_2d": [[x, y]], "negative_points_2d": [[x, y]]}]}</answer>"""
+
 # The paper's ablation without reasoning (data.reasoning: false).
 NO_REASONING_TEMPLATE = DEFAULT_TEMPLATE.replace(
     "First reason inside <think> </think>, then answer inside", "Answer inside"

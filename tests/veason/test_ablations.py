@@ -15,7 +15,8 @@ from veason.answers import format_answer
 from veason.data.training import build_training_data, open_training_split
 from veason.errors import DataError
 from veason.frames import anchored_frames, shown_times
-from veason.pipeline import KEYFRAME_OUTSIDE, Segmenter
+from veason.pipeline import Segmenter
+from veason.predictions import KEYFRAME_OUTSIDE
 from veason.prompts import NO_REASONING_TEMPLATE, load_template
 
 

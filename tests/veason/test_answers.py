@@ -14,12 +14,12 @@ from veason.answers import (
     BAD_KEYFRAME,
     MAX_BOXES,
     NO_ANSWER,
-    READINGS,
     format_answer,
     has_layout,
     parse_answer,
     parse_published_answer,
 )
+from veason.readings import READINGS
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -5,7 +5,8 @@ import pytest
 
 from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
 from veason.answers import format_answer
-from veason.pipeline import KEYFRAME_OUTSIDE, NO_TARGET, Segmenter
+from veason.pipeline import Segmenter
+from veason.predictions import KEYFRAME_OUTSIDE, NO_TARGET
 
 TOTAL, HEIGHT, WIDTH = 20, 56, 112
 

@@ -25,8 +25,8 @@ from veason.answers import format_answer
 from veason.errors import DataError
 from veason.pipeline import Segmenter
 from veason.prediction.clips import ClipRequest, output_folders, read_clips
+from veason.predictions import REASONS
 from veason.pretrained import Pretrained
-from veason.segmentation import REASONS
 from veason.toy import tiny_tracker
 from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION
 from veason.tracking.sam2.tracker import Sam2Tracker

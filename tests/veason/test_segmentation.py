@@ -13,7 +13,7 @@ from veason.answers import BAD_BOXES, BAD_JSON, BAD_KEYFRAME, NO_ANSWER, format_
 from veason.errors import DataError
 from veason.pipeline import Segmenter
 from veason.prediction import page
-from veason.segmentation import KEYFRAME_OUTSIDE, NO_TARGET, REASONS
+from veason.predictions import KEYFRAME_OUTSIDE, NO_TARGET, REASONS
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (6, 60, 80, 3), dtype=np.uint8)
 ATTACK = "<script>alert(1)</script>"

@@ -13,11 +13,24 @@ from veason.tracking.sam2.transformers_names import POSITIONS, to_sam2_names
 from veason.tracking.transformers.loading import PIXELS
 
 SIDE = 112  # pixels of the small SAM 3: 8 x 8 patches of 14
+LETTERS = [
+    *map(chr, range(97, 123)),
+    *(f"{chr(each)}</w>" for each in range(97, 123)),
+    "<|startoftext|>",
+    "<|endoftext|>",
+]
 WIDTH = 128  # twice the channels of a memory, as transformers needs it
 
 
 def randomize(model, seed=0):
     """Weights on which masks depend on prompts and memories; objects are there on some frames."""
+    randomize_parameters(model, seed)
+    model.mask_decoder.pred_obj_score_head.proj_out.weight.data.mul_(4)
+    model.shared_image_embedding.positional_embedding.copy_(model.prompt_encoder.shared_embedding.positional_embedding)
+    return model.eval().requires_grad_(False)
+
+
+def randomize_parameters(model, seed=0):
     generator = torch.Generator().manual_seed(seed)
     for name, value in model.named_parameters():
         fan_in = value[0].numel() if value.ndim > 1 else 1
@@ -27,9 +40,6 @@ def randomize(model, seed=0):
             value.data.normal_(0, fan_in**-0.5, generator=generator)
         else:
             value.data.normal_(0, 0.2, generator=generator)
-    model.mask_decoder.pred_obj_score_head.proj_out.weight.data.mul_(4)
-    model.shared_image_embedding.positional_embedding.copy_(model.prompt_encoder.shared_embedding.positional_embedding)
-    return model.eval().requires_grad_(False)
 
 
 def sam2_video(sam2, size=128, several=False):
@@ -133,6 +143,24 @@ def sam3_tracker(seed=0):
     return randomize(Sam3TrackerVideoModel(sam3_tracker_config()), seed)
 
 
+def sam3_tokenizer():
+    """CLIP's tokenizer with letters for tokens."""
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer(vocab={token: number for number, token in enumerate(LETTERS)}, merges=[])
+
+
+def sam3_text(seed=0, **thresholds):
+    """`sam3_video` with a detector whose scores, about 0.3, depend on the frame and on the text."""
+    model = sam3_video(seed)
+    randomize_parameters(model.detector_model, seed)
+    chosen = {"score_threshold_detection": 0.27, "new_det_thresh": 0.3, "high_conf_thresh": 0.3, "high_iou_thresh": 0.5}
+    for name, value in (chosen | thresholds).items():
+        setattr(model, name, value)
+        setattr(model.config, name, value)  # for a checkpoint
+    return model
+
+
 def sam3_video(seed=0):
     """The whole of SAM 3: a detector of what a text names, and the tracker on the detector's image encoder."""
     from transformers import Sam3VideoConfig, Sam3VideoModel
@@ -151,6 +179,8 @@ def sam3_video(seed=0):
             "num_hidden_layers": 1,
             "num_attention_heads": 2,
             "max_position_embeddings": 32,
+            "bos_token_id": len(LETTERS) - 2,
+            "eos_token_id": len(LETTERS) - 1,
         },
         "geometry_encoder_config": layers,
         "detr_encoder_config": layers,
@@ -161,6 +191,7 @@ def sam3_video(seed=0):
         detector_config=detector, tracker_config=sam3_tracker_config().to_dict(), low_res_mask_size=4 * SIDE // 14
     )
     config.image_size = SIDE
+    torch.manual_seed(seed)
     model = Sam3VideoModel(config)
     model.tracker_model.load_state_dict(sam3_tracker(seed).state_dict(), strict=False)
     return model.eval().requires_grad_(False)

@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from grpo_reward.reward_score import score_answer
+from grpo_reward.rules import find_rule
+from grpo_reward.scorer import RewardScorer
 from veason.command_line import HelpFormatter, parse_arguments
 from veason.data.base import VideoSample
 from veason.data.training import KeyframeTrainingData
 from veason.frames import evaluation_frames
-from veason.pipeline import NO_TARGET
+from veason.predictions import NO_TARGET
 from verl.trainer.run_log import read_metrics
 
 MAX_SHARD_SIZE = "14MB"
@@ -46,13 +47,18 @@ def reward_metrics(evaluation: Path, world: Path) -> dict[str, float]:
     header, *records = map(json.loads, (evaluation / "predictions.jsonl").read_text(encoding="utf-8").splitlines())
     settings = header["header"]
     data = EvaluationFramesData(
-        world, settings["sampled_frames"], settings["keyframe_resize"], meta_file="meta_expressions_valid_.json"
+        world,
+        settings["sampled_frames"],
+        settings["keyframe_resize"],
+        meta_file="meta_expressions_valid_.json",
+        box_side=settings.get("box_side"),
     )
+    scorer = RewardScorer(find_rule("no_sam2"), None)
     answers = {record["sample_id"]: record["answer"] for record in records}
     rows = []
     for index in range(len(data)):
         if data.sample_id(index) in answers:
-            score = score_answer(answers[data.sample_id(index)], data.example(index, 0).truth, None, "no_sam2")
+            (score,) = scorer.score(data.example(index, 0), [answers[data.sample_id(index)]])
             rows.append((score.parts["format"] / 2, score.parts["keyframe"], score.parts["spatial"]))
     format_part, keyframe, box_iou = np.mean(rows, axis=0).tolist()
     parsed = float(np.mean([record["failure"] in (None, NO_TARGET) for record in records]))
@@ -85,14 +91,15 @@ def describe_training(run: Path) -> str:
     return f"- `{run.name}`: {len(steps)} steps in {minutes:.1f} minutes, final loss {steps[-1]['loss']:.3f}"
 
 
-CARD = """# A tiny Qwen2.5-VL for the toy world
+FAMILIES = {"qwen2_5_vl": "Qwen2.5-VL", "qwen3_vl": "Qwen3-VL"}
+CARD = """# A tiny {family} for the toy world
 
 {layers} layers with {hidden} channels over a vision tower of {vision_layers} layers with {vision_hidden};
 {size:.1f} MB in bf16. It was trained from random weights with this project's own SFT (`verl.trainer.sft`) on chains of
 thought about rendered videos: first with a teacher without errors (`configs/toy/pretrain.yaml`), then with a noisy one
 (`configs/toy/sft.yaml`, `veason/toy/noisy_teacher.py`). It answers the prompt `Find "<expression>".` about frames of
-112 x 112 pixels in the published format, and works on toy videos only. Its rotary sections and base are its own
-(config.json); the rest of the architecture is Qwen2.5-VL's.
+{side} x {side} pixels in the published format, and works on toy videos only. Its rotary embedding is its own
+(config.json); the rest of the architecture is {family}'s.
 
 `training_scripts/run_toy_grpo.sh` and `make demo` start from it. It reproduces the errors of the noisy teacher, which
 GRPO is to correct: it answers most comparisons with "no target", and adds a box to many answers about a single object.
@@ -117,13 +124,20 @@ Licence: Apache-2.0. No third-party image or weight was used.
 """
 
 
-def write_card(output: Path, metrics: dict[str, float], command: str, runs: Sequence[Path]) -> None:
-    """Writes the model card, `README.md`; `runs` are the folders of the training stages in order."""
+def write_card(output: Path, metrics: dict[str, float], command: str, runs: Sequence[Path], side: int) -> None:
+    """Writes the model card, `README.md`.
+
+    Args:
+        runs: the folders of the training stages in order.
+        side: of the frames, in pixels.
+    """
     config = AutoConfig.from_pretrained(output)
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
     )
     card = CARD.format(
+        family=FAMILIES[config.model_type],
+        side=side,
         layers=config.text_config.num_hidden_layers,
         hidden=config.text_config.hidden_size,
         vision_layers=config.vision_config.depth,
@@ -157,7 +171,8 @@ def main() -> None:
         parser.error("card needs --evaluation and --world")
     metrics = {**benchmark_metrics(options.evaluation), **reward_metrics(options.evaluation, options.world)}
     (options.output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    write_card(options.output, metrics, options.command, options.runs)
+    header = json.loads((options.evaluation / "predictions.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    write_card(options.output, metrics, options.command, options.runs, header["header"]["keyframe_resize"])
     print(json.dumps({name: round(value, 3) for name, value in metrics.items()}))
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from veason.model_info import read_model_info
 from verl.config import Config, load_config
 
 GRPO, SFT = "verl.trainer.main", "verl.trainer.sft"
 CONFIGS = {GRPO: "configs/toy/grpo.yaml", SFT: "configs/toy/sft.yaml"}
 BASELINE = "sft"  # evaluates the initial policy, without training
+FRAME_TOKENS = 4  # along a frame's side
 EVALUATED_FRAMES = 5  # the most that training shows; the default of 8 has positions that a tiny policy has never seen
 
 
@@ -77,6 +79,11 @@ class ToyPaths:
     output: Path
 
     @property
+    def side(self) -> int:
+        """Side in pixels of a frame of 16 tokens, which is a multiple of 28 or 32 for the policy's family."""
+        return FRAME_TOKENS * read_model_info(self.policy).pixel_multiple
+
+    @property
     def random_policy(self) -> Path:
         return self.output / "random_policy"
 
@@ -115,6 +122,8 @@ def training_overrides(experiment: Experiment, seed: int, steps: int, paths: Toy
         grpo = recipe()
         samples = grpo.data.rollout_batch_size * grpo.worker.rollout.n
         overrides += [f"data.rollout_batch_size={samples}", f"worker.actor.global_batch_size={samples}"]
+    if paths.side != recipe().data.keyframe_resize:  # a policy of another family
+        overrides += [f"data.keyframe_resize={paths.side}"]
     return overrides + list(experiment.overrides)
 
 
@@ -128,7 +137,7 @@ def evaluation_overrides(policy: Path, output: Path, limit: int | None, paths: T
         "output_path": output,
         "sam2_config": sam2_config,
         "sam2_checkpoint": sam2_checkpoint,
-        "keyframe_resize": data.keyframe_resize,
+        "keyframe_resize": paths.side,
         "prompt_template": data.prompt_template,
         "sampled_frames": EVALUATED_FRAMES,
         "max_prompt_length": data.max_prompt_length,

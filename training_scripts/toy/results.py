@@ -2,8 +2,10 @@
 
     python -m training_scripts.toy.results --runs outputs/toy/runs
     python -m training_scripts.toy.results --runs outputs/toy/runs --page docs/toy_results.md
+    python -m training_scripts.toy.results --runs outputs/toy_qwen3_vl/runs --prefix qwen3_vl
 
-It replaces the text between `<!-- begin NAME -->` and `<!-- end NAME -->`, and the plots in the page's folder.
+It replaces the text between `<!-- begin NAME -->` and `<!-- end NAME -->`, and the plots in the page's folder. With a
+prefix the blocks are `PREFIX scores` and so on, and there are no plots.
 """
 
 from __future__ import annotations
@@ -161,8 +163,11 @@ def _smooth(values: Sequence[float]) -> np.ndarray:
     return np.array([fmean(values[max(0, i + 1 - SMOOTHING) : i + 1]) for i in range(len(values))])
 
 
-def write_page(runs: Runs, page: Path) -> None:
+def write_page(runs: Runs, page: Path, prefix: str = "") -> None:
     """Replaces the marked blocks of the page, and the plots in the folder of its name.
+
+    Args:
+        prefix: of the blocks' names, those of another model family; it has no plots.
 
     Raises:
         SystemExit: the page does not have each block once.
@@ -175,13 +180,16 @@ def write_page(runs: Runs, page: Path) -> None:
         "curves": curves_table(runs, PARTS | HEALTH),
         "commands": commands(runs),
     }
+    plots = {} if prefix else PLOTS
+    if prefix:
+        blocks = {f"{prefix} {name}": block for name, block in blocks.items() if name != "plots"}
     text = page.read_text(encoding="utf-8")
     for name, block in blocks.items():
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
         if text.count(begin) != 1 or text.count(end) != 1:
             raise SystemExit(f"toy results: {page} has {text.count(begin)} blocks '{name}', not one")
         text = text[: text.index(begin) + len(begin)] + block + "\n" + text[text.index(end) :]
-    for title, (names, keys) in PLOTS.items():
+    for title, (names, keys) in plots.items():
         draw_curves(runs, names, keys, folder / f"{title.lower()}.png")
     page.write_text(text, encoding="utf-8")
 
@@ -194,8 +202,9 @@ def main() -> None:
     parser.add_argument(
         "--page", type=Path, default=Path("docs/toy_results.md"), help="Markdown page whose tables are rewritten"
     )
+    parser.add_argument("--prefix", default="", help="of the blocks' names: a model family other than the page's own")
     options = parse_arguments(parser)
-    write_page(evaluated_runs(read_runs(options.runs)), options.page)
+    write_page(evaluated_runs(read_runs(options.runs)), options.page, options.prefix)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from veason.errors import DataError
 from veason.pipeline import Segmenter
 from veason.predict import add_model_options, read_pretrained
 from veason.toy_assets import TOY_NOTICE
+from veason.tracking import check_takes_boxes
 
 if TYPE_CHECKING:
     from veason.app.page import Limits
@@ -72,6 +73,7 @@ def run(options: argparse.Namespace) -> None:
     if find_spec("gradio") is None:
         raise DataError(MISSING)
     check_address(options.host, options.port)
+    check_takes_boxes(options.tracker, "the page shows and corrects a policy's boxes")
     pretrained = read_pretrained(options, PROGRAM)
     if options.model is None:
         print(f"{PROGRAM}: {TOY_NOTICE}", file=sys.stderr, flush=True)

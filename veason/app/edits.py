@@ -14,7 +14,8 @@ from veason.errors import DataError
 from veason.labels import write_label
 from veason.pictures import draw_boxes
 from veason.prediction.overlay import object_colour
-from veason.segmentation import Box, Segmentation
+from veason.predictions import Box
+from veason.segmentation import Segmentation
 from veason.tracking.prompts import FramePrompt
 
 ON_OBJECT, BESIDE = "point on the object", "point beside it"

@@ -136,12 +136,11 @@ def open_limited(path: str | None, max_frames: int, progress: Progress = no_prog
 def stream_answer(segmenter: Segmenter, frames: Frames, expression: str) -> Iterator[str]:
     """The answer so far, after each step of the policy; the last one is whole. Raises DataError."""
     check_expressions([expression])
-    questions = segmenter.questions(frames, [expression])
     stream = getattr(segmenter.policy, "stream", None)
     if stream is None:
-        yield segmenter.policy.generate(questions)[0]
+        yield segmenter.answer(frames, [expression])[0]
         return
-    for (text,) in stream(questions):
+    for (text,) in stream(segmenter.questions(frames, [expression])):
         yield text
 
 

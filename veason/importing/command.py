@@ -39,7 +39,7 @@ from veason.importing.job import PARTS, ImportOptions, Part, finished_part, impo
 from veason.importing.options import READERS, read_options
 from veason.importing.source import SourceVideo
 from veason.importing.summary import next_command, summary
-from veason.tracking import build_tracker, check_tracker
+from veason.tracking import build_tracker, check_takes_boxes, check_tracker
 
 SPARE_BYTES = 1 << 28  # of the disk that are left free
 
@@ -86,6 +86,7 @@ def import_options(args: argparse.Namespace) -> ImportOptions:
         tracker_options = {**published, **{str(key): value for key, value in own.items()}}
         if args.tracker == "sam2" and not tracker_options["sam2_checkpoint"]:
             raise DataError("--boxes track needs --sam2: the weights of SAM 2, such as sam2.1_hiera_large.pt")
+        check_takes_boxes(args.tracker, "--boxes track gives it the boxes")
         check_tracker(args.tracker, tracker_options)
     return ImportOptions(
         args.fps, args.unannotated, args.boxes, args.link, args.first_frame, args.tracker, tracker_options

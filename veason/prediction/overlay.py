@@ -16,6 +16,7 @@ from veason.labels import Colour, load_font, wrap_text, write_label
 from veason.masks import Rle
 from veason.pictures import PALETTE, draw_boxes
 from veason.progress import Progress, no_progress
+from veason.tracking.prompts import ObjectPrompt
 
 Tracks = Sequence[Sequence[Rle | None]]  # per object its mask in every frame
 
@@ -39,6 +40,7 @@ class Overlay(Sequence[np.ndarray]):
         keyframe: None, or outside the video: there is no mark.
         fps: frames a second.
         note: said in the place of the legend where there is no object.
+        objects: what is given of each object; drawn on its keyframes in the place of `boxes`.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Overlay(Sequence[np.ndarray]):
         keyframe: int | None = None,
         fps: float = 10.0,
         note: str = "",
+        objects: Sequence[ObjectPrompt] = (),
     ) -> None:
+        self.objects = objects
         self.frames, self.tracks, self.boxes, self.fps, self.note = frames, tracks, boxes, fps, note
         self.keyframe = keyframe if keyframe is not None and 0 <= keyframe < len(frames) else None
         height, width = frames[0].shape[:2]
@@ -74,12 +78,25 @@ class Overlay(Sequence[np.ndarray]):
         found = [track[time] for track in self.tracks]
         shown = {number: rle_masks.decode(rle) for number, rle in enumerate(found) if rle is not None}
         out = draw_objects(enlarged, {number: self._enlarge(mask) for number, mask in shown.items()})
-        if time == self.keyframe:
-            for number, box in enumerate(self.boxes):
-                corners = np.asarray(box, dtype=float) * self.scale
-                out = draw_boxes(out, corners[None], object_colour(number))
-                write_label(out, f"{number + 1}", (round(corners[0]), round(corners[1])))
+        for number, box in self._boxes(time):
+            corners = np.asarray(box, dtype=float) * self.scale
+            out = draw_boxes(out, corners[None], object_colour(number))
+            write_label(out, f"{number + 1}", (round(corners[0]), round(corners[1])))
+        for number, item in enumerate(self.objects):
+            for each in (each for each in item if each.frame == time):
+                draw_points(out, np.asarray(each.points) * self.scale, each.labels, object_colour(number))
         return out
+
+    def _boxes(self, time: int) -> list[tuple[int, Sequence[float] | np.ndarray]]:
+        """(object's number, box) on one frame."""
+        if not self.objects:
+            return list(enumerate(self.boxes)) if time == self.keyframe else []
+        return [
+            (number, each.box)
+            for number, item in enumerate(self.objects)
+            for each in item
+            if each.frame == time and each.box is not None
+        ]
 
     def write(self, path: str | os.PathLike[str], progress: Progress = no_progress) -> Path:
         """Write the overlay as a video (H.264 in MP4, which browsers play); returns the path.
@@ -171,6 +188,16 @@ def draw_objects(frame: np.ndarray, masks: dict[int, np.ndarray]) -> np.ndarray:
         cv2.drawContours(out, outlines, -1, (0, 0, 0), 2 * thick + 1)
         cv2.drawContours(out, outlines, -1, colour, thick)
     return out
+
+
+def draw_points(picture: np.ndarray, points: np.ndarray, labels: np.ndarray, colour: Colour) -> None:
+    """Draws points [P, 2] in place: discs in the object's colour; white ones with a cross beside the object."""
+    radius = max(3, min(picture.shape[:2]) // 100)
+    for (x, y), label in zip(np.rint(points).astype(int).tolist(), labels):
+        cv2.circle(picture, (x, y), radius + 2, (0, 0, 0), -1, cv2.LINE_AA)
+        cv2.circle(picture, (x, y), radius, colour if label else (255, 255, 255), -1, cv2.LINE_AA)
+        if not label:
+            cv2.drawMarker(picture, (x, y), colour, cv2.MARKER_TILTED_CROSS, 2 * radius, max(1, radius // 3))
 
 
 def even_sides(picture: np.ndarray) -> np.ndarray:

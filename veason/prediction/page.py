@@ -38,7 +38,7 @@ class PageContent:
     """What a page shows.
 
     Attributes:
-        expression, thinking, answer: texts as they are.
+        expression, thinking, answer: texts as they are; there is no answer (None) where no policy was asked.
         outcome: one sentence: what was found, or why nothing was.
         failed: whether nothing was found.
         facts: name -> value, in order: the video, models, frame numbers.
@@ -52,7 +52,7 @@ class PageContent:
 
     expression: str
     thinking: str
-    answer: str
+    answer: str | None
     outcome: str
     failed: bool
     overlay: Path

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from veason.errors import DataError
 from veason.resolve import check_arguments, resolve
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 TRACKERS = {
     "sam2": "veason.tracking.sam2.tracker:Sam2Tracker",
     "sam3": "veason.tracking.sam3.tracker:Sam3Tracker",
+    "sam3_text": "veason.tracking.sam3_text.tracker:Sam3TextTracker",
     "transformers": "veason.tracking.transformers.tracker:TransformersTracker",
 }
 PACKAGES = {"sam2": ("sam2",), "sam3": ("sam2",)}  # what a tracker needs to be installed, by import name
@@ -59,6 +61,24 @@ def check_tracker(name: str, options: Mapping[str, Any]) -> None:
         found.check_options(**own)
     elif callable(found):
         check_arguments(found, own, "tracker_options", given=("device",))
+
+
+def takes_text(name: str) -> bool:
+    """Whether a tracker finds what the expression names by itself, without a policy. Raises DataError: no such one."""
+    return bool(getattr(resolve(name, TRACKERS, "tracker"), "takes_text", False))
+
+
+def check_takes_boxes(name: str, what: str) -> None:
+    """Refuse a tracker that takes no boxes. Raises DataError, which names `what` needs them."""
+    if takes_text(name):
+        raise DataError(f"tracker: {name} finds objects by the expression and takes no boxes: {what}")
+
+
+def check_takes_points(name: str, what: str) -> None:
+    """Refuse a tracker class that takes no points. Raises DataError, which names `what` needs them."""
+    found = resolve(name, TRACKERS, "tracker")
+    if isinstance(found, type) and not getattr(found, "takes_points", False):
+        raise DataError(f"tracker: {name} takes boxes on one keyframe and no points: {what}")
 
 
 def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from veason.tracking.prompts import (
     ObjectPrompt,
     ObjectsPrompt,
     Prompt,
+    TextPrompt,
     box_objects,
     usable_objects,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "ObjectsPrompt",
     "Prompt",
     "ReadFrame",
+    "TextPrompt",
     "TrackedFrame",
     "Tracker",
 ]
@@ -63,10 +65,12 @@ class Tracker(Protocol):
         max_frames: longest clip that `track_group` and `track_groups_on_device` are to be given; the evaluation and the
             prediction stream longer videos through `track_video`.
         takes_points: whether it takes an `ObjectsPrompt` with points or several keyframes of one object.
+        takes_text: whether it takes a `TextPrompt`, and nothing else: it finds the objects itself, without a policy.
     """
 
     max_frames: int
     takes_points: bool
+    takes_text: bool
 
     def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Compute what depends on a clip's frames alone; what is returned takes their place in the other methods."""
@@ -92,6 +96,7 @@ class BaseTracker(ABC):
 
     max_frames: int = 256
     takes_points: ClassVar[bool] = False
+    takes_text: ClassVar[bool] = False
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)

@@ -1,10 +1,10 @@
-"""What a tracker is asked for: boxes on one frame, or objects with boxes and points on one or several frames."""
+"""What a tracker is asked for: boxes on one frame, objects with boxes and points on several, or a text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -53,6 +53,12 @@ class FramePrompt:
         corners = np.asarray(self.box, dtype=np.float64).reshape(2, 2)
         return np.concatenate((corners, points)), np.concatenate(([2, 3], labels))
 
+    def to_json(self) -> dict[str, Any]:
+        """Numbers and lists: frame, box (or null), points, labels."""
+        box = None if self.box is None else np.asarray(self.box, dtype=float).tolist()
+        points, labels = np.asarray(self.points, dtype=float), np.asarray(self.labels, dtype=int)
+        return {"frame": self.frame, "box": box, "points": points.tolist(), "labels": labels.tolist()}
+
 
 ObjectPrompt: TypeAlias = tuple[FramePrompt, ...]  # one object; each keyframe once, in the order of the video
 
@@ -88,7 +94,18 @@ class ObjectsPrompt:
     objects: tuple[ObjectPrompt, ...]
 
 
-Prompt: TypeAlias = BoxPrompt | ObjectsPrompt
+@dataclass(frozen=True)
+class TextPrompt:
+    """All objects that a text names, for a tracker that finds them itself (`Tracker.takes_text`).
+
+    Attributes:
+        text: the expression, as `veason.prompts.clean_expression` gives it.
+    """
+
+    text: str
+
+
+Prompt: TypeAlias = BoxPrompt | ObjectsPrompt | TextPrompt
 
 
 def usable_objects(
@@ -97,8 +114,11 @@ def usable_objects(
     """The objects of a prompt that can be tracked, in a grid scaled by `factors` (x, y), keyframes in order.
 
     Raises:
-        ValueError: a keyframe is outside a clip of `total` frames, or an object has two prompts on one frame.
+        ValueError: a keyframe is outside a clip of `total` frames, an object has two prompts on one frame, or the
+            prompt is a text.
     """
+    if isinstance(prompt, TextPrompt):
+        raise ValueError("the tracker takes boxes, and was given a text")
     found = []
     scale = np.asarray(factors, dtype=np.float64)
     if isinstance(prompt, BoxPrompt):  # also where there is no box

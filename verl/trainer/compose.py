@@ -99,6 +99,45 @@ def adopt_settings(config: Config) -> Config:
     return override(config, {"data.prompt_template": settings.prompt_template}) if template is None else config
 
 
+def adopt_reading(config: Config, fine_tuning: bool) -> Config:
+    """A copy that asks for points where the rule reads them and `data.prompt_template` is not set.
+
+    Args:
+        fine_tuning: targets are learned, whose answers give boxes; no rule decides.
+
+    Raises:
+        ConfigError: the checkpoint answers in another format than the rule or the targets, or without reasoning.
+    """
+    from veason.prompts import POINTS_TEMPLATE
+    from veason.readings import POINTS
+    from veason.settings import read_settings
+
+    data, path = config.data, config.worker.actor.model.model_path or ""
+    if data.prompt_template is not None:
+        return config
+    settings = read_settings(path)
+    answers = settings is not None and settings.reading == POINTS
+    wanted = _reads_points(config, fine_tuning)
+    if answers and not wanted:
+        what = (
+            "the targets give boxes" if fine_tuning else "worker.reward.compute_score reads boxes (veason_points not)"
+        )
+        raise ConfigError(f"{path}/veason.json: the checkpoint answers with points; {what}: set data.prompt_template")
+    if not wanted or answers:
+        return config
+    if not data.reasoning:
+        raise ConfigError("data.reasoning=false: answers with points have reasoning; set data.prompt_template")
+    return override(config, {"data.prompt_template": POINTS_TEMPLATE})
+
+
+def _reads_points(config: Config, fine_tuning: bool) -> bool:
+    from grpo_reward.rules import find_rule
+    from veason.readings import POINTS
+
+    reward = config.worker.reward
+    return not fine_tuning and find_rule(reward.compute_score, **reward.options).reading == POINTS
+
+
 def adopt_box_side(config: Config, may_change: bool) -> Config:
     """A copy whose `data.box_side` is the checkpoint's where it is not set.
 
@@ -122,9 +161,10 @@ def adopt_box_side(config: Config, may_change: bool) -> Config:
     return config
 
 
-def settings_to_write(config: Config) -> dict[str, Any]:
+def settings_to_write(config: Config, fine_tuning: bool = False) -> dict[str, Any]:
     """The content of veason.json for the checkpoints of this run."""
     from veason.prompts import load_template
+    from veason.readings import POINTS
     from veason.settings import read_settings, settings_of_training
 
     path, reward = config.worker.actor.model.model_path or "", config.worker.reward
@@ -136,4 +176,5 @@ def settings_to_write(config: Config) -> dict[str, Any]:
         data.frame_index,
         data.box_side,
         tracker,
+        POINTS if _reads_points(config, fine_tuning) else None,
     ).to_json()

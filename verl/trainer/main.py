@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verl.config import Config, ConfigError, help_text, load_config, override, read_groups, wants_help
-from verl.trainer.compose import adopt_box_side, adopt_settings, check_frames, check_reward, compose, settings_to_write
+from verl.trainer.compose import (
+    adopt_box_side,
+    adopt_reading,
+    adopt_settings,
+    check_frames,
+    check_reward,
+    compose,
+    settings_to_write,
+)
 from verl.trainer.restarts import DIED, SUPERVISED, supervise
 
 if TYPE_CHECKING:
@@ -67,9 +75,12 @@ def _run_loop(config: Config, loop: type[Loop], packages: Mapping[str, str], gen
     from verl.trainer.run_lock import RunLock
 
     given = config.worker.actor.model  # with a hub name, which each host looks up in its own cache
-    config = adopt_box_side(adopt_settings(resolve_on_machine(config, packages)), may_change=loop.trains_on_targets)
+    config = adopt_reading(resolve_on_machine(config, packages), loop.trains_on_targets)
+    config = adopt_box_side(adopt_settings(config), may_change=loop.trains_on_targets)
     check_frames(config)
-    task = replace(compose(config, generates), checkpoint_files={"veason.json": settings_to_write(config)})
+    task = replace(
+        compose(config, generates), checkpoint_files={"veason.json": settings_to_write(config, loop.trains_on_targets)}
+    )
     prompts = open_prompts(config, task, held_out, loop.trains_on_targets)
     check_validation(config, prompts)
     for line in getattr(prompts.lengths.data, "notes", ()):
@@ -143,7 +154,7 @@ def plan(config: Config, sources: Mapping[str, str], program: str, expected: tup
         checks += [lambda _: check_packages({"vllm": "rollout"}), lambda config: check_packages(check_reward(config))]
     held_out = config.sft.val_ratio if fine_tuning else 0.0
     if Path(config.worker.actor.model.model_path or "").is_dir():
-        config = adopt_settings(config)  # its wording decides the length of prompts
+        config = adopt_settings(adopt_reading(config, fine_tuning))  # its wording decides the length of prompts
     task = compose(config, generates)
     return show_plan(PlannedRun(program, config, task, checks, generates, held_out, fine_tuning, expected), sources)
 

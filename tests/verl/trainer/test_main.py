@@ -131,7 +131,7 @@ def test_factories_travel_and_find_their_module(config: Config) -> None:
     assert compose(plain).scorer("cpu").tracker is None and compose(plain, generates=False).scorer is None
 
 
-PIPELINES = {"run_toy_sft.sh"}  # draws its videos before anything is trained
+PIPELINES = {"run_toy_sft.sh", "run_toy_experiments.sh"}  # draw their videos before anything is trained
 
 
 @pytest.mark.parametrize(

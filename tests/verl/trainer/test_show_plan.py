@@ -79,6 +79,20 @@ def test_every_recipe_has_a_plan_on_a_machine_without_its_files(path, monkeypatc
         assert "time: about " in text and "disk: a checkpoint takes " in text
 
 
+def test_64_frames_need_room_in_the_prompt(tmp_path, monkeypatch, capsys):
+    """Frames of 16 tokens: the limit is the only thing that stops them, and it is named with the sample."""
+    make_world(str(tmp_path / "world"), train_videos=2, valid_videos=1, reasonvos_videos=1, frames=70, queries=8)
+    monkeypatch.setenv("MODEL_PATH", "weights/toy_policy")
+    words = toy(tmp_path / "world", "data.sampled_frames=100", "data.val_files=null", "data.rollout_batch_size=4")
+    words += ["worker.actor.global_batch_size=4", "trainer.save_checkpoint_path=null", "--plan"]
+    assert run([*words, "data.max_prompt_length=3072"], "verl.trainer.main") == 0
+    assert "not on this machine" not in capsys.readouterr().out
+    assert run(words, "verl.trainer.main") == 3
+    assert "data.max_prompt_length is 512; raise it, lower data.keyframe_resize or data.sampled_frames" in (
+        capsys.readouterr().out
+    )
+
+
 def test_what_no_machine_can_run_is_refused(capsys):
     for wrong, says in (
         ("worker.reward.compute_score=veason_strickt", "veason_strict"),

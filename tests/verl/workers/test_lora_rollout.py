@@ -19,13 +19,13 @@ pytestmark = pytest.mark.timeout(600)
 STEP = 1e-5  # one of Adam's, at the usual learning rate
 
 
-@pytest.fixture(scope="module")
-def bf16_folder(policy_folder, tmp_path_factory):
-    """A checkpoint whose weights are bf16 numbers, as on a GPU."""
+@pytest.fixture(scope="module", params=["policy_folder", "qwen3_folder"], ids=["qwen2_5_vl", "qwen3_vl"])
+def bf16_folder(request, tmp_path_factory):
+    """A checkpoint of each family whose weights are bf16 numbers, as on a GPU."""
     import shutil
 
     folder = tmp_path_factory.mktemp("bf16") / "policy"
-    shutil.copytree(policy_folder, folder)
+    shutil.copytree(request.getfixturevalue(request.param), folder)
     weights = {name: weight.bfloat16().float() for name, weight in load_file(folder / "model.safetensors").items()}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     return str(folder)
