@@ -1,10 +1,11 @@
 """What the sizes of SAM 2.1 cost: parameters, memory, seconds a frame, for docs/models.md.
 
     python -m benchmarks.tracker_sizes
-    python -m benchmarks.tracker_sizes --frames 4 --sizes t,l
+    OMP_WAIT_POLICY=passive python -m benchmarks.tracker_sizes --frames 4 --sizes t,l   # threads that wait cost nothing
 
 Random weights and frames: neither time nor memory depends on them. A clip is tracked with one box, after one frame that
-is not counted.
+is not counted. On a CPU the seconds are those of one core, summed over the cores, which other programs beside it do not
+change; n idle cores need about an n-th of them.
 """
 
 from __future__ import annotations
@@ -26,17 +27,21 @@ FRAME = (480, 854)  # height, width
 
 
 def measure(size: str, frames: int, device: str) -> dict[str, float]:
-    """Parameters in millions, seconds a frame, and peak memory in GiB (of the process, where there is no GPU)."""
+    """Parameters in millions, seconds a frame, and peak memory in GiB.
+
+    On a CPU these are processor seconds of all threads, and the memory of the process.
+    """
     tracker = Sam2Tracker.from_files(f"configs/sam2.1/sam2.1_hiera_{size}.yaml", "random", device)
     rng = np.random.default_rng(0)
     clip = [rng.integers(0, 256, (*FRAME, 3), dtype=np.uint8) for _ in range(frames)]
     prompt = BoxPrompt(0, np.array([[100.0, 100.0, 300.0, 300.0]]))
     tracker.track_groups_on_device([(clip[:1], [prompt])], FRAME)
-    start = time.perf_counter()
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    start = clock()
     tracker.track_groups_on_device([(clip, [prompt])], FRAME)
     if device == "cuda":
         torch.cuda.synchronize()
-    seconds = (time.perf_counter() - start) / frames
+    seconds = (clock() - start) / frames
     parameters = sum(parameter.numel() for parameter in tracker.network.model.parameters())
     if device == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**30
@@ -52,7 +57,8 @@ def main() -> None:
     parser.add_argument("--sizes", default=",".join(SIZES), help=f"of SAM 2.1, smallest first ({','.join(SIZES)})")
     options = parse_arguments(parser)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU cores"
+    cpu = f"{torch.get_num_threads()} CPU cores, seconds of one core"
+    where = torch.cuda.get_device_name() if device == "cuda" else cpu
     print(f"{where}, PyTorch {torch.__version__}, {options.frames} frames of {FRAME[0]} x {FRAME[1]}, one box\n")
     print("| SAM 2.1 | million parameters | seconds a frame | peak memory, GiB |\n| --- | ---: | ---: | ---: |")
     for size in options.sizes.split(","):
