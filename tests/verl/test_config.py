@@ -262,12 +262,29 @@ def test_a_wrong_type_is_named(text: str, named: str) -> None:
     assert refusal(text).startswith(named)
 
 
+def test_one_value_for_a_list_is_told_how_to_write_it() -> None:
+    assert refusal("trainer.logger=wandb") == "trainer.logger is a list: write trainer.logger=[wandb]"
+
+
+@pytest.mark.parametrize("batch", [1, 5, 15, 16, 64])
+@pytest.mark.parametrize("gpus", [1, 3, 6, 8])
+def test_the_batch_sizes_that_fit_are_accepted(batch: int, gpus: int) -> None:
+    given = [f"trainer.n_gpus_per_node={gpus}", f"data.rollout_batch_size={batch}"]
+    given.append("worker.rollout.tensor_parallel_size=1")
+    try:
+        load_config([f"config={PUBLISHED}", *given])
+    except ConfigError as error:
+        fits = str(error).partition("what fits: ")[2].split()
+        assert fits
+        load_config([f"config={PUBLISHED}", *given, *fits])
+
+
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
         (
             ["data.rollout_batch_size=15"],
-            ["data.rollout_batch_size=15", "worker.actor.global_batch_size=16", "nearest: 15"],
+            ["data.rollout_batch_size=15", "global_batch_size=16 data.rollout_batch_size=16"],
         ),
         (
             ["trainer.nnodes=2", "trainer.n_gpus_per_node=3", "worker.rollout.tensor_parallel_size=2"],
@@ -275,7 +292,7 @@ def test_a_wrong_type_is_named(text: str, named: str) -> None:
         ),
         (["trainer.n_gpus_per_node=3"], ["worker.rollout.tensor_parallel_size=2", "3 workers", "nearest: 1"]),
         (["worker.actor.fsdp.fsdp_size=3"], ["worker.actor.fsdp.fsdp_size=3", "2 workers", "nearest: 2"]),
-        (["trainer.n_gpus_per_node=6"], ["worker.actor.global_batch_size=16", "6 workers", "nearest: 18"]),
+        (["trainer.n_gpus_per_node=6"], ["6 workers", "global_batch_size=18 data.rollout_batch_size=18"]),
         (["trainer.nnodes=0"], ["trainer.nnodes=0", "[1, inf)"]),
         (["algorithm.adv_estimator=grop"], ["algorithm.adv_estimator", "did you mean grpo?"]),
         (["worker.actor.kl_loss_type=low_var"], ["worker.actor.kl_loss_type", "did you mean low_var_kl?"]),

@@ -118,13 +118,20 @@ def _check_batches(config: Config) -> None:
             near = _nearest_divisor(workers, size)
             raise ConfigError(f"{key}={size} does not divide {shown}; nearest: {near}, or -1 for all")
     size, batch = actor.global_batch_size, data.rollout_batch_size
-    if batch % size:
-        near = _nearest_divisor(batch, size)
-        whole = f"data.rollout_batch_size={batch}"
-        raise ConfigError(f"worker.actor.global_batch_size={size} does not divide {whole}; nearest: {near}")
-    if size % workers:
-        near = max(workers, round(size / workers) * workers)
-        raise ConfigError(f"worker.actor.global_batch_size={size} cannot be shared by {shown}; nearest: {near}")
+    if batch % size or size % workers:
+        whole = f"does not divide data.rollout_batch_size={batch}"
+        reason = f"cannot be shared by {shown}" if size % workers else whole
+        fits = _fitting_batches(batch, size, workers)
+        raise ConfigError(f"worker.actor.global_batch_size={size} {reason}; what fits: {fits}")
+
+
+def _fitting_batches(batch: int, size: int, workers: int) -> str:
+    """The nearest valid overrides: of the update's batch alone where one fits, else of the rollout's too."""
+    near = _nearest_divisor(batch // workers, round(size / workers)) * workers if batch % workers == 0 else 0
+    if near:
+        return f"worker.actor.global_batch_size={near}"
+    near = max(1, round(size / workers)) * workers
+    return f"worker.actor.global_batch_size={near} data.rollout_batch_size={max(1, round(batch / near)) * near}"
 
 
 def _nearest_divisor(number: int, wanted: int) -> int:

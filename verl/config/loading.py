@@ -59,7 +59,11 @@ def load_config(overrides: Sequence[str], sources: dict[str, str] | None = None)
         try:
             merged = OmegaConf.merge(merged, OmegaConf.create(tree))
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{error.full_key or source}: {str(error).splitlines()[0]}") from error
+            key, reason = error.full_key or source, str(error).splitlines()[0]
+            if "not a ListConfig" in reason:
+                given = OmegaConf.select(OmegaConf.create(tree), key)
+                raise ConfigError(f"{key} is a list: write {key}=[{given}]") from error
+            raise ConfigError(f"{key}: {reason}") from error
         traced |= {key: _origin(source, value) for key, value in _leaves(tree, keys)}
     resolved = _resolved(merged)
     config = derive(resolved)
