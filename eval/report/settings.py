@@ -18,7 +18,8 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(key, value in one, value in the other) where they differ; "-" for a key that one does not have."""
     first, second = dict(flat(one)), dict(flat(other))
-    keys = [*first, *(key for key in second if key not in first)]
+    both = [*first, *(key for key in second if key not in first)]
+    keys = [key for key in both if not any(other.startswith(f"{key}.") for other in both)]  # empty in one alone
     rows = [(key, show(first.get(key, "-")), show(second.get(key, "-"))) for key in keys]
     return [row for row in rows if row[1] != row[2]]
 

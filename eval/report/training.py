@@ -20,6 +20,8 @@ from veason.pages import render_page
 from verl.config import Config
 from verl.trainer.run_info import NAME, RunInfo
 
+PLACES = ("save_checkpoint_path", "resume")  # keys of the trainer that do not change what a run computes
+REWARD_KEYS = ("worker.reward.compute_score", "worker.reward.weights", "worker.reward.options")
 SHARE = 0.1  # of the steps, whose mean is a run's first or last value
 # metric -> (limit, whether above or below it is worth a look, what to do); limits as in docs/metrics.md
 CHECKS = {
@@ -84,17 +86,18 @@ def training_page(
         runs[other.name if other.name != one.name else str(against)] = other.rows
     defaults = dict(flat(asdict(Config())))
     settings = [(key, show(value)) for key, value in flat(one.config)]
+    changes = differences(_comparable(one), _comparable(other)) if other else []
     return render_page(
         TEMPLATES,
         "training.html",
         title=one.name + (f" against {list(runs)[1]}" if other else ""),
         facts=facts(one),
         tiles=tiles(one, other),
-        notes=notes(one),
+        notes=notes(one) + reward_notes(changes),
         changed=[(key, value) for key, value in settings if key not in defaults or show(defaults[key]) != value],
         settings=settings,
         versions=one.info.versions if one.info else {},
-        changes=differences(_comparable(one), _comparable(other)) if other else [],
+        changes=changes,
         names=list(runs),
         charts=curve_charts(runs),
         heat_maps=heat_maps(one.histograms),
@@ -106,7 +109,17 @@ def training_page(
 
 
 def _comparable(run: TrainingRun) -> dict[str, Any]:
-    return {**run.config, "versions": run.info.versions if run.info else {}}
+    """The settings that two runs are compared by, without those that say only where a run is."""
+    trainer = {key: value for key, value in run.config.get("trainer", {}).items() if key not in PLACES}
+    return {**run.config, "trainer": trainer, "versions": run.info.versions if run.info else {}}
+
+
+def reward_notes(changes: Sequence[tuple[str, str, str]]) -> list[str]:
+    """That rewards do not compare, where two runs differ in how they are computed."""
+    keys = [key for key, _, _ in changes if key.startswith(REWARD_KEYS)]
+    if not keys:
+        return []
+    return [f"The runs differ in {', '.join(keys)}: compare the parts of the reward, and an evaluation, not its total."]
 
 
 def facts(run: TrainingRun) -> dict[str, str]:

@@ -28,10 +28,11 @@ EVIL = "</pre></article><script>window.run = 1</script><img src=x onerror='windo
 STEPS = 12
 
 
-def write_run(folder: Path, lr: float = 1e-6, gain: float = 0.1) -> Path:
+def write_run(folder: Path, lr: float = 1e-6, gain: float = 0.1, weights: dict[str, float] | None = None) -> Path:
     """A run of 12 steps with validations, histograms, and two prompts logged three times."""
     folder.mkdir(parents=True)
     changes = {"worker.actor.optim.lr": lr, "trainer.experiment_name": EVIL, "data.prompt_template": EVIL}
+    changes |= {"trainer.save_checkpoint_path": str(folder), "worker.reward.weights": weights or {}}
     config = override(Config(), changes)
     info = RunInfo.begin(folder, "GRPO", asdict(config), 0, STEPS)
     info.device, info.workers = "CPU", 2
@@ -97,7 +98,7 @@ def write_rollouts(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("runs")
-    return write_run(root / "one"), write_run(root / "two", lr=4e-5, gain=0.2)
+    return write_run(root / "one"), write_run(root / "two", lr=4e-5, gain=0.2, weights={"keyframe": 0.5})
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,10 @@ def test_the_page_of_two_runs(page: Path, runs: tuple[Path, Path]) -> None:
     for title in ("Reward parts", "Speed", "Peak memory", "Rewards over the steps", "Advantages over the steps"):
         assert f'alt="{title}"' in text
     assert "response/truncated is 0.5, above 0.02" in text
+    assert "The runs differ in worker.reward.weights.keyframe: compare the parts of the reward" in text
+    rows = re.findall(r"<td>([\w.]+)</td><td>(.*?)</td><td>(.*?)</td>", text)
+    assert ("worker.reward.weights.keyframe", "-", "0.5") in rows
+    assert not {"worker.reward.weights", "trainer.save_checkpoint_path"} & {name for name, *_ in rows}
     assert (runs[0] / "report.html").stat().st_size < 2e6
 
 
