@@ -68,8 +68,8 @@ def read_runs(path: Path) -> list[MeasuredRun]:
 
 
 def find_same_job(run: MeasuredRun, baselines: Sequence[MeasuredRun]) -> MeasuredRun | None:
-    """The latest baseline of a run's job on its device."""
-    same = (each for each in baselines if all(getattr(each, key) == getattr(run, key) for key in JOB))
+    """The latest baseline of a run's job on its device, of one date the last."""
+    same = (each for each in reversed(baselines) if all(getattr(each, key) == getattr(run, key) for key in JOB))
     return max(same, key=lambda each: each.date, default=None)
 
 
@@ -96,7 +96,7 @@ def record(config: Config, metrics: Metrics, about: dict[str, str | int]) -> Mea
 
     Args:
         metrics: means over its steps.
-        about: model, device, prompt_tokens, frames, frame_side, date, source.
+        about: model, device, prompt_tokens, frames, frame_side, date, command, versions.
     """
     memory = [float(value) for name, value in metrics.items() if name.startswith("memory/")]
     actor = config.worker.actor

@@ -224,7 +224,8 @@ def as_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> Meas
         "frames": len(TIMES),
         "frame_side": job.side,
         "date": f"{date.today()}",
-        "source": f"python -m benchmarks.grpo_step {shlex.join(sys.argv[1:])}, {packages}",
+        "command": f"python -m benchmarks.grpo_step {shlex.join(sys.argv[1:])}",
+        "versions": packages,
     }
     return record(loop.config, metrics, about)
 

@@ -1,7 +1,8 @@
 """What a run will take, before it is started: memory of each GPU, seconds of a step, bytes of a checkpoint.
 
 Memory of weights, gradients and moments follows from the model's parameters. Activations, SAM 2 and times are scaled
-from measured runs (`verl.trainer.measured_runs`) by tokens, FLOPs and GPUs; expect them to be off by a fifth.
+from measured runs (`verl.trainer.measured_runs`) by tokens, FLOPs and GPUs; expect them to be off by a fifth. What
+PyTorch's allocator keeps of freed memory is not in them, see `ALLOCATOR_SHARE`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ ACTIVATIONS_GIB = 14.6  # of an update of 14,000 tokens at width 2048, the peak 
 ACTIVATION_TOKENS, ACTIVATION_WIDTH = 14_000, 2048
 # What the same pass takes more where no language layer, or no block of the vision tower, recomputes (same page).
 LANGUAGE_GIB, VISION_GIB = 40.0, 25.7
+# The measured peak over the estimate, at most, where weights stay gathered: two H200 peaked at 105 GiB, estimated 87.
+# The allocator keeps what is freed, for the CUDA stream that it was allocated on, and FSDP2 gathers and sums on streams
+# of its own; while the GPU has room, nothing makes it give that back.
+ALLOCATOR_SHARE = 1.25
 STORED_RATIO = 2.8  # without gradient checkpointing: SFT of 3B, 48 GiB for 16,384 tokens (same page)
 TARGET_TOKENS = 256  # of a chain of thought with its boxes
 FIXED_DECODING = 0.42  # share of generation that does not shrink with the sequences (docs/scaling.md, 16 to 2 prompts)
@@ -142,11 +147,16 @@ def estimate_bytes(config: Config, size: ModelSize, generates: bool, gpu_bytes: 
     frozen = BYTES[worker.actor.fsdp.torch_dtype or (worker.actor.fsdp.mp_param_dtype if lora else "fp32")]
     frozen_shards = 1 if lora and not worker.actor.fsdp.enable_full_shard else shards
     base = size.total if lora else size.total - size.trained
+    fsdp = worker.actor.fsdp
+    whole = fsdp.reduce_gradients_once or shards == 1  # as in `Actor.training_bytes`
     sizes: dict[str, float] = {
         "weights": size.trained * stored / shards + base * frozen / frozen_shards,
-        "gradients": size.trained * stored / shards,
+        "gradients": size.trained * (BYTES[fsdp.mp_reduce_dtype] if whole else stored / shards),
         "optimizer": size.trained * 8 / shards,
     }
+    if not fsdp.enable_full_shard:  # a copy of each weight that is trained or cast stays for the whole update
+        gathered = size.trained if lora else size.total
+        sizes["gathered"] = gathered * (stored if trainer.device == "cpu" else BYTES[fsdp.mp_param_dtype])
     if generates:
         if worker.actor.use_kl_loss and worker.actor.kl_loss_coef != 0 and not lora:
             sizes["reference"] = size.total * BYTES[worker.ref.fsdp.torch_dtype or "bf16"] / ref_shards
@@ -175,10 +185,12 @@ def activation_bytes(config: Config, size: ModelSize, tokens: StepTokens) -> flo
 
 
 def _micro_batch(config: Config, tokens: StepTokens) -> float:
-    """Tokens of a pass in training."""
+    """Tokens of a pass in training: whole groups, one at least."""
     actor = config.worker.actor
     group = tokens.prompt_tokens + tokens.rollouts * tokens.response_tokens
-    return actor.max_tokens_per_micro_batch or actor.micro_batch_size_per_device_for_update * group
+    if actor.max_tokens_per_micro_batch is None:
+        return actor.micro_batch_size_per_device_for_update * group
+    return max(group, actor.max_tokens_per_micro_batch)
 
 
 def estimate_seconds(config: Config, size: ModelSize, tokens: StepTokens, baseline: MeasuredRun) -> dict[str, float]:
@@ -198,12 +210,16 @@ def estimate_seconds(config: Config, size: ModelSize, tokens: StepTokens, baseli
         return done / (of_measured.group(baseline.prompt_tokens, before, images) * baseline.prompts) / gpus
 
     engines = world / config.worker.rollout.tensor_parallel_size
-    sequences = tokens.prompts * tokens.rollouts / engines / (baseline.prompts * baseline.rollouts)
+    measured_engines = baseline.gpus / baseline.tensor_parallel
+    sequences = tokens.prompts * tokens.rollouts / engines
+    sequences /= baseline.prompts * baseline.rollouts / measured_engines
     length = tokens.response_tokens / baseline.response_tokens
     larger = size.total / PARAMETERS[baseline.model]  # a decoding step reads every weight
+    generation = larger * length * (FIXED_DECODING + (1 - FIXED_DECODING) * sequences)
     factors: Mapping[str, float] = {
         "weights to vLLM": larger,
-        "generation": larger * length * (FIXED_DECODING + (1 - FIXED_DECODING) * sequences),
+        "generation": generation,
+        "rollout": generation,  # both of them, where they were not measured apart
         "reward": tokens.prompts / baseline.prompts * len(tokens.images) / baseline.frames / gpus,
         "reference": ratio(flops, measured),
         "update": ratio(trained, measured_trained) * config.worker.actor.ppo_epochs,

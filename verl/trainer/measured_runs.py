@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,7 @@ class MeasuredRun:
         micro_batch_tokens: budget of a pass in training.
         seconds: of the stages of a step; step_seconds: of the whole step.
         peak_gib: memory of one GPU; 0 where it was not measured.
-        source: command, commit and versions.
+        command: that measures it. versions: commit and packages, and what else is not the command's.
     """
 
     program: str
@@ -42,7 +43,8 @@ class MeasuredRun:
     step_seconds: float
     peak_gib: float
     date: str
-    source: str
+    command: str
+    versions: str
 
 
 @cache
@@ -58,16 +60,25 @@ def read_measured_runs() -> tuple[MeasuredRun, ...]:
 
 
 def find_measured_run(
-    program: str, model: str | None, gpus: int = 1, tensor_parallel: int = 1, lora: bool = False
+    program: str, model: str | None, gpus: int = 1, tensor_parallel: int = 1, lora: bool = False, prompts: int = 16
 ) -> MeasuredRun | None:
     """The measured run of a program that is most like the planned one: in the policy's size, then in LoRA, the number
-    of GPUs, tensor parallelism, then the latest, the first of those; None where nothing is like it.
+    of GPUs, tensor parallelism, prompts a GPU, then the latest, of one date the later in the file; None where nothing
+    is like it. Of numbers the nearest in ratio is most alike, so that all plans for one number of GPUs have one basis.
     """
     if model is None:
         return None
 
     def likeness(run: MeasuredRun) -> tuple[object, ...]:
-        same = run.model == model, (run.lora_rank > 0) == lora, run.gpus == gpus, run.tensor_parallel == tensor_parallel
-        return *same, run.date
+        nearest = (
+            -abs(math.log(planned / measured))
+            for planned, measured in (
+                (gpus, run.gpus),
+                (tensor_parallel, run.tensor_parallel),
+                (prompts / gpus, run.prompts / run.gpus),
+            )
+        )
+        return run.model == model, (run.lora_rank > 0) == lora, *nearest, run.date
 
-    return max((run for run in read_measured_runs() if run.program == program), key=likeness, default=None)
+    runs = [run for run in reversed(read_measured_runs()) if run.program == program]  # max takes the first of equals
+    return max(runs, key=likeness, default=None)

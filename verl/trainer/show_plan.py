@@ -14,6 +14,7 @@ from verl.config.loading import value_keys
 from verl.config.reference import as_yaml
 from verl.config.schema import value_of
 from verl.trainer.estimates import (
+    ALLOCATOR_SHARE,
     ModelSize,
     StepTokens,
     activation_bytes,
@@ -153,13 +154,18 @@ def step_lines(config: Config, plan: Plan, trained: int, held_out: int) -> Itera
 
 def token_lines(run: PlannedRun, tokens: StepTokens, lengths: tuple[float, int] | None) -> Iterator[str]:
     """Tokens of a prompt, a response and a step."""
-    origin = f"mean of the data, {lengths[1]} at most" if lengths else "estimated from frames and size"
+    origin = f"mean of the data, {lengths[1]} at most" if lengths else _estimated_from(tokens)
     response = "assumed for" if run.trains_on_targets else "at most"
     yield (
         f"tokens: {tokens.prompt_tokens} a prompt ({origin}; limit {run.config.data.max_prompt_length}), "
         f"{tokens.response_tokens} {response} a response; "
         f"a step of {tokens.prompts} x {tokens.rollouts}: {tokens.tokens:,}"
     )
+
+
+def _estimated_from(tokens: StepTokens) -> str:
+    sides = {" x ".join(map(str, size)) for size in tokens.images}
+    return f"estimated from {len(tokens.images)} frame{'s' * (len(tokens.images) > 1)} of {', '.join(sides)}"
 
 
 def memory_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens) -> Iterator[str]:
@@ -176,19 +182,22 @@ def memory_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens) -> Iterat
         "engine": config.worker.rollout.sleep,
     }
     gpu = config.trainer.device != "cpu"
+    kept = f"; up to {ALLOCATOR_SHARE - 1:.0%} more with what PyTorch's allocator keeps while there is room"
+    if "gathered" not in sizes or config.worker.actor.model.lora_rank > 0:  # of an adapter there is little to gather
+        kept = ""
     yield from memory_plan(sizes, offload if gpu else {}, "GPU" if gpu else "worker")
     if activations is None:
         yield "activations: not estimated, no model of this size was measured"
         return
     yield f"activations of an update: about {activations / GIB:.1f} GiB more (scaled from a measured run)"
-    resident = sizes["weights"] + sizes["gradients"] + sizes.get("scorer", 0.0)
+    resident = sum(sizes.get(part, 0.0) for part in ("weights", "gathered", "gradients", "scorer"))
     leaving = ("optimizer", "reference", "engine")
     resident += sum(sizes.get(part, 0.0) for part in leaving if not (gpu and offload[part]))
     if gpu and total is not None:
         fits = "fits" if resident + activations < total else "DOES NOT FIT"
-        yield f"update: about {(resident + activations) / GIB:.0f} GiB of {total / GIB:.0f} GiB: {fits}"
+        yield f"update: about {(resident + activations) / GIB:.0f} GiB of {total / GIB:.0f} GiB: {fits}{kept}"
     elif gpu:
-        yield f"update: about {(resident + activations) / GIB:.0f} GiB on each GPU"
+        yield f"update: about {(resident + activations) / GIB:.0f} GiB on each GPU{kept}"
 
 
 def _gpu_bytes() -> float | None:
@@ -201,7 +210,7 @@ def time_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens, plan: Plan 
     """Seconds of a step by stage, estimated from a measured run."""
     trainer, worker = run.config.trainer, run.config.worker
     gpus, lora = trainer.nnodes * trainer.n_gpus_per_node, worker.actor.model.lora_rank > 0
-    like = gpus, worker.rollout.tensor_parallel_size, lora
+    like = gpus, worker.rollout.tensor_parallel_size, lora, run.config.data.rollout_batch_size
     baseline = find_measured_run(run.name, size.label, *like) if trainer.device != "cpu" else None
     if baseline is None:
         yield "time: not known, nothing like it was measured"
@@ -212,8 +221,11 @@ def time_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens, plan: Plan 
     hours = f"; {plan.steps - plan.start} steps: {(plan.steps - plan.start) * step / 3600:.1f} h" if plan else ""
     length = "" if run.trains_on_targets else " with responses at their limit"
     yield f"time: about {step:.1f} s a step{length} ({shown}){hours}"
-    measured = f"{baseline.step_seconds} s on {baseline.gpus} {baseline.device}"
-    yield f"      estimated from {measured} ({baseline.source}, {baseline.date})"
+    yield "      recomputation and offloading are not in it"
+    scaled = "" if gpus == baseline.gpus else f"{gpus} GPU{'s' * (gpus > 1)}, from {baseline.gpus}: "
+    yield f"      {scaled}estimated from {baseline.step_seconds} s on {baseline.gpus} {baseline.device}, measured by"
+    yield f"      {baseline.command}"
+    yield f"      ({baseline.versions}, {baseline.date})"
 
 
 def disk_lines(config: Config, size: ModelSize, plan: Plan | None) -> Iterator[str]:

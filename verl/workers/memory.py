@@ -103,7 +103,8 @@ def memory_plan(sizes: dict[str, float], offload: dict[str, bool], device: str) 
     """What is resident in which phase, from sizes measured on one worker: one line per part.
 
     Args:
-        sizes: bytes of engine, scorer, weights, reference, gradients, optimizer.
+        sizes: bytes of engine, scorer, weights, reference, gathered, gradients, optimizer; "gathered" are the weights
+            that stay gathered for an update.
         offload: whether weights, reference and engine are offloaded outside the phases that use them, and the optimizer
             but for a chunk during a step; they stay by default.
     """
@@ -111,9 +112,10 @@ def memory_plan(sizes: dict[str, float], offload: dict[str, bool], device: str) 
     phases = {
         "rollout": stay | {"engine"},
         "reference": stay | {"reference"},
-        "update": stay | {"weights", "gradients"},
+        "update": stay | {"weights", "gathered", "gradients"},
     }
-    parts = [part for part in ("weights", "gradients", "optimizer", "reference", "engine", "scorer") if sizes.get(part)]
+    order = ("weights", "gathered", "gradients", "optimizer", "reference", "engine", "scorer")
+    parts = [part for part in order if sizes.get(part)]
     lines = [f"memory on each {device}, GiB: {'part':>12} {'size':>7}  " + "  ".join(f"{phase:>9}" for phase in phases)]
     for part in parts:
         marks = "  ".join(f"{'resident' if part in resident else '-':>9}" for resident in phases.values())
