@@ -11,7 +11,7 @@ from typing import Any
 from eval.options import FROM_SETTINGS, EvaluateConfig, check_frames, fill_in, given_keys
 from veason.data import Benchmark, find_benchmark, open_benchmark
 from veason.data.selection import read_exclusions, select_samples
-from veason.errors import DataError
+from veason.errors import DataError, OptionError
 from veason.resolve import resolve
 from veason.tracking import TRACKERS, own_options
 from verl.config import ConfigError
@@ -38,7 +38,7 @@ def show_evaluation_plan(
         checks: of the options; each raises DataError or ConfigError for what is missing.
 
     Raises:
-        DataError: the benchmark or the tracker is unknown.
+        DataError: the benchmark, the tracker or one of its options is unknown.
     """
     find_benchmark(config.benchmark)
     resolve(config.tracker, TRACKERS, "tracker")
@@ -59,6 +59,8 @@ def show_evaluation_plan(
     for check in checks(config):
         try:
             check()
+        except OptionError:
+            raise
         except (DataError, ConfigError) as error:
             missing.append(str(error))
     print()

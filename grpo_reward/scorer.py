@@ -264,7 +264,7 @@ def check_reward(
             check_takes_points(tracker, f"worker.reward.compute_score={compute_score} reads points")
         check_tracker(tracker, tracker_options or {})
     except DataError as error:
-        raise DataError(f"worker.reward.{error}; {need}") from error
+        raise _with_key(error, need) from error
     return dict.fromkeys(PACKAGES.get(tracker, ()), need)
 
 
@@ -287,8 +287,14 @@ def build_scorer(
         check_takes_boxes(tracker, "a reward scores the boxes of a policy")
         built = build_tracker(tracker, device, **(tracker_options or {}))
     except DataError as error:
-        raise DataError(f"worker.reward.{error}; worker.reward.compute_score={compute_score} tracks masks") from error
+        raise _with_key(error, f"worker.reward.compute_score={compute_score} tracks masks") from error
     return RewardScorer(rule, built, on_tracker_error)
+
+
+def _with_key(error: DataError, need: str) -> DataError:
+    """A tracker's error with its key in the configuration; those about SAM 2's files begin with the option."""
+    section = "worker.reward.tracker_options" if str(error).startswith("sam2_") else "worker.reward"
+    return type(error)(f"{section}.{error}; {need}")
 
 
 def _find_rule(

@@ -13,6 +13,10 @@ class DataError(ValueError):
         super().__init__(printable(message))
 
 
+class OptionError(DataError):
+    """An option that what is chosen by name does not take, or one that it needs: wrong on every machine."""
+
+
 class MissingFileError(DataError):
     """A file is missing."""
 

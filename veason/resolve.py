@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from veason.errors import DataError
+from veason.errors import DataError, OptionError
 
 
 def resolve(name: str, table: Mapping[str, Any], kind: str) -> Any:
@@ -43,24 +43,35 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else f"; choose {', '.join(known) or 'none'}"
 
 
-def check_arguments(call: Callable[..., Any], options: Mapping[str, Any], key: str, given: Sequence[str] = ()) -> None:
+def check_arguments(
+    call: Callable[..., Any],
+    options: Mapping[str, Any],
+    key: str,
+    given: Sequence[str] = (),
+    also: Sequence[str] = (),
+) -> None:
     """Check the options that a class or a function is to be called with.
 
     Args:
         key: of the options in the configuration; begins the message.
         given: arguments that it is given besides the options.
+        also: options that are taken, and read elsewhere.
 
     Raises:
-        DataError: it does not take an option (the nearest one is named), or an option that it needs is not set.
+        OptionError: it does not take an option (the nearest one and all others are named), or an option that it needs
+            is not set.
     """
     parameters = {name: item for name, item in inspect.signature(call).parameters.items() if name not in given}
     named = {
         name: item for name, item in parameters.items() if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)
     }
     if not any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
+        taken = [*also, *(name for name in named if name not in also)]
         for option in options:
-            if option not in named:
-                raise DataError(f"{key}.{option} is unknown{nearest(option, named)}")
+            if option not in taken:
+                near = get_close_matches(option, taken, n=1)
+                meant = f"did you mean {near[0]}? " if near else ""
+                raise OptionError(f"{key}.{option} is unknown; {meant}options: {', '.join(taken) or 'none'}")
     for name, item in named.items():
         if item.default is item.empty and name not in options:
-            raise DataError(f"{key}.{name} is not set")
+            raise OptionError(f"{key}.{name} is not set")

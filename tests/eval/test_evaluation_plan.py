@@ -95,6 +95,7 @@ def test_64_frames_need_room_in_the_prompt(tmp_path, capsys):
         ("benchmark=revoss", "did you mean revos"),
         ("tracker=samm2", "did you mean sam2"),
         ("limt=3", "did you mean limit"),
+        ("tracker_options.max_objekts=3", "did you mean max_objects? options: sam2_config, sam2_checkpoint, dtype"),
     ],
 )
 def test_what_no_machine_can_run_is_refused(tmp_path, world, capsys, option, says):

@@ -186,9 +186,9 @@ def test_nothing_to_track_calls_no_tracker():
         ({"compute_score": "no_sam2", "on_tracker_error": "ignore"}, "worker.reward.on_tracker_error is 'ignore'"),
         (
             {},
-            "worker.reward.sam2_checkpoint is not set: download weights for sam2_config=configs/sam2.1/",
+            "worker.reward.tracker_options.sam2_checkpoint is not set: download weights for sam2_config=configs/",
         ),
-        ({"tracker_options": {"sam2_config": TINY}}, "worker.reward.sam2_checkpoint is not set"),
+        ({"tracker_options": {"sam2_config": TINY}}, "worker.reward.tracker_options.sam2_checkpoint is not set"),
         (
             {"tracker_options": {"config": TINY, "checkpoint": "/no"}},
             "sam2_checkpoint=/no is no file",

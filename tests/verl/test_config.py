@@ -142,7 +142,8 @@ def test_the_original_s_own_yaml_loads_unchanged(name: str, score: str, tmp_path
     assert config.worker.reward.tracker_options == {}
     if score.startswith("video"):
         with pytest.raises(
-            ConfigError, match=r"worker\.reward\.sam2_checkpoint is not set: .* sam2_config=configs/sam2"
+            ConfigError,
+            match=r"worker\.reward\.tracker_options\.sam2_checkpoint is not set: .* sam2_config=configs/sam2",
         ):
             check_reward(config)
     weights = override(config, {"worker.reward.tracker_options": {"sam2_checkpoint": "random"}})
@@ -308,6 +309,10 @@ def test_the_batch_sizes_that_fit_are_accepted(batch: int, gpus: int) -> None:
         (
             ["algorithm.dynamic_sampling=true", "worker.rollout.n=1"],
             ["algorithm.dynamic_sampling", "worker.rollout.n=1"],
+        ),
+        (
+            ["algorithm.adv_estimator=dr_grpo", "worker.rollout.n=1"],
+            ["algorithm.adv_estimator=dr_grpo", "worker.rollout.n=1", "remax"],
         ),
         (
             ["worker.rollout.val_n=2", "worker.rollout.val_temperature=0"],

@@ -279,13 +279,37 @@ def build_training_data(
         mix: `data.mix`, see `veason.data.mixture`; then `name` is not used.
 
     Raises:
-        DataError: no root, an option that the class does not take, or as the class raises it.
+        DataError: no root, or as the class raises it. OptionError: an option that the class does not take.
     """
     if mix:
         return build_mixture(mix, build_training_data, {**section, "train_files": train_files, "options": options})
+    build = _choose(name, options or {}, section)
     if not train_files:
         raise DataError("data.train_files is not set: give the folder of the training data")
-    build, options = resolve(name, TRAINING_DATA, "data.name"), options or {}
+    return build(train_files)
+
+
+def check_training_options(
+    name: str = "revos",
+    options: Mapping[str, Any] | None = None,
+    mix: Mapping[str, Any] | None = None,
+    **section: Any,
+) -> None:
+    """Check the names and options of `build_training_data`, whose arguments these are; no file is looked for.
+
+    Raises:
+        DataError: there is no such data. OptionError: an option that its class does not take.
+    """
+    whole = {**section, "name": name, "options": options}
+    members = [{**whole, "name": label, **own} for label, own in (mix or {}).items() if isinstance(own, Mapping)]
+    for member in members if mix else [whole]:
+        keys = {key: value for key, value in member.items() if key not in ("name", "options", "train_files", "weight")}
+        _choose(member["name"], member["options"] or {}, keys)
+
+
+def _choose(name: str, options: Mapping[str, Any], section: Mapping[str, Any]) -> Callable[..., Any]:
+    """What makes the training data of a folder, with the options and the section's keys that it takes."""
+    build = resolve(name, TRAINING_DATA, "data.name")
     if isinstance(build, type) and issubclass(build, Benchmark):
         build = partial(KeyframeTrainingData, benchmark=build)
     if not callable(build):
@@ -296,4 +320,4 @@ def build_training_data(
         if key not in accepted and section.get(key, usual) != usual:
             raise DataError(f"data.{key}={section[key]}: data.name={name} does not take it")
     check_arguments(build, arguments, "data.options", given=(*accepted[:1], *getattr(build, "keywords", ())))
-    return build(train_files, **arguments)
+    return partial(build, **arguments)

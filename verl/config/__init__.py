@@ -2,12 +2,13 @@
 
 from verl.config.loading import load_config
 from verl.config.reference import help_text, read_groups, wants_help
-from verl.config.schema import Config, ConfigError, override
+from verl.config.schema import Config, ConfigError, OptionError, override
 from verl.registry import nearest
 
 __all__ = [
     "Config",
     "ConfigError",
+    "OptionError",
     "help_text",
     "load_config",
     "nearest",

@@ -31,6 +31,7 @@ CHOICES = {
     "trainer.save_dtype": (None, *DTYPES),
     "trainer.resume": ("never", "auto"),
 }
+COMPARES_A_GROUP = ("grpo", "dr_grpo", "rloo", "grpo_certainty")  # a group of one would keep its score
 MAX_SEQUENCE_CLIP = 0.05  # of GSPO, whose paper has 4e-4
 
 
@@ -97,6 +98,12 @@ def _check_sampling(config: Config) -> None:
         raise ConfigError(f"{answers} would all be the greedy one: set worker.rollout.val_temperature")
     if config.algorithm.dynamic_sampling and rollout.n == 1:
         raise ConfigError("algorithm.dynamic_sampling leaves out equal scores, and worker.rollout.n=1 has no others")
+    estimator = config.algorithm.adv_estimator
+    if rollout.n == 1 and estimator in COMPARES_A_GROUP:
+        raise ConfigError(
+            f"algorithm.adv_estimator={estimator} compares the answers of a prompt, and worker.rollout.n=1 gives one: "
+            "set worker.rollout.n=2 or more, or algorithm.adv_estimator=remax or reinforce_plus_plus"
+        )
 
 
 def _check_batches(config: Config) -> None:

@@ -78,7 +78,7 @@ RANGES = {
     "worker.rollout.max_model_len": COUNT,
     "worker.rollout.prompt_length": OFF_OR_COUNT,
     "worker.rollout.response_length": OFF_OR_COUNT,
-    "worker.reward.weights": "(-inf, inf)",
+    "worker.reward.weights": NOT_NEGATIVE,
     "trainer.nnodes": COUNT,
     "trainer.n_gpus_per_node": COUNT,
     "trainer.phase_timeout": POSITIVE,

@@ -16,6 +16,10 @@ class ConfigError(ValueError):
     """A configuration that cannot run; the message is one line for the person who wrote it."""
 
 
+class OptionError(ConfigError):
+    """An option that what is chosen by name does not take, or one that it needs: wrong on every machine."""
+
+
 @dataclass(frozen=True)
 class Config:
     """A run. Frozen: what follows from other keys is derived once, by `verl.config.derive`."""

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from verl.config import Config, ConfigError, override
+from verl.config import Config, ConfigError, OptionError, override
 
 if TYPE_CHECKING:
     from verl.protocol import Scorer, Task
@@ -58,14 +58,33 @@ def check_reward(config: Config) -> dict[str, str]:
     """Checks worker.reward before anything is loaded; returns the packages that it needs, and for what.
 
     Raises:
-        ConfigError: no such rule or tracker, or files of the tracker that are not named or not there.
+        ConfigError: no such rule or tracker, or files of the tracker that are not named or not there. OptionError: an
+            option that the tracker does not take.
     """
     from grpo_reward.scorer import check_reward
+    from veason import errors
 
     try:
         return check_reward(**_scorer_options(config))
+    except errors.OptionError as error:
+        raise OptionError(str(error)) from error
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def check_data(config: Config) -> None:
+    """Checks the names and options of data and validation data; no file is looked for.
+
+    Raises:
+        OptionError: there is no such data, or it does not take an option.
+    """
+    from veason.data.training import check_training_options
+    from veason.errors import DataError
+
+    try:
+        check_training_options(**asdict(config.data))
+    except DataError as error:
+        raise OptionError(str(error)) from error
 
 
 def check_frames(config: Config) -> None:

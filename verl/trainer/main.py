@@ -12,6 +12,7 @@ import ast
 import importlib.util
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from verl.trainer.compose import (
     adopt_box_side,
     adopt_reading,
     adopt_settings,
+    check_data,
     check_frames,
     check_reward,
     compose,
@@ -43,6 +45,7 @@ config=FILE    a YAML file, over which the other key=value are merged
 --help         this list
 """
 PLAN = "--plan"
+PLAN_LIKE = re.compile(r"-*(plan|dry[-_]?run)(=.*)?")  # what else is typed for it
 
 
 def train(config: Config) -> None:
@@ -74,6 +77,7 @@ def _run_loop(config: Config, loop: type[Loop], packages: Mapping[str, str], gen
     from verl.trainer.prompt_data import check_validation, open_prompts
     from verl.trainer.run_lock import RunLock
 
+    check_data(config)
     given = config.worker.actor.model  # with a hub name, which each host looks up in its own cache
     config = adopt_reading(resolve_on_machine(config, packages), loop.trains_on_targets)
     config = adopt_box_side(adopt_settings(config), may_change=loop.trains_on_targets)
@@ -131,7 +135,7 @@ def plan(config: Config, sources: Mapping[str, str], program: str, expected: tup
         expected: errors of what is missing on this machine.
 
     Raises:
-        ConfigError: the rule or the tracker is unknown.
+        ConfigError: the data, the rule or the tracker is unknown, or does not take an option.
     """
     from grpo_reward.rules import find_rule
     from veason.resolve import resolve
@@ -142,6 +146,7 @@ def plan(config: Config, sources: Mapping[str, str], program: str, expected: tup
 
     fine_tuning = program == "verl.trainer.sft"
     config = fine_tuning_config(config) if fine_tuning else config
+    check_data(config)
     generates, reward = not fine_tuning or config.sft.generate > 0, config.worker.reward
     checks: list[Callable[[Config], Any]] = [
         resolve_device,
@@ -170,6 +175,8 @@ def run(overrides: Sequence[str], program: str) -> int:
         return 0
     prepare_environment()
     sources: dict[str, str] = {}
+    if wrong := [word for word in overrides if word != PLAN and PLAN_LIKE.fullmatch(word)]:
+        return _refuse(ConfigError(f"unknown option {wrong[0]}; did you mean {PLAN}? It takes no value"))
     try:
         config = load_config([word for word in overrides if word != PLAN], sources)
     except ConfigError as error:

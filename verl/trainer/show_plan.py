@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from verl.config import Config
+from verl.config import Config, OptionError
 from verl.config.loading import value_keys
 from verl.config.reference import as_yaml
 from verl.config.schema import value_of
@@ -42,7 +42,8 @@ class PlannedRun:
         name: its module.
         config: of the run.
         task: its data.
-        checks: raise ConfigError, or another of `expected`, for what is missing on this machine.
+        checks: raise ConfigError, or another of `expected`, for what is missing on this machine; OptionError ends the
+            plan.
         generates: whether the workers generate and score.
         held_out: share of the training data kept for validation.
         trains_on_targets: the data's own responses are trained on.
@@ -62,8 +63,9 @@ class PlannedRun:
 
 def show_plan(run: PlannedRun, sources: Mapping[str, str]) -> int:
     """Prints the plan. Returns 0, or `INCOMPLETE` where something that the run needs is not on this machine."""
-    print("\n".join(configuration_lines(run.config, sources)))
+    written = list(configuration_lines(run.config, sources))  # as it was given
     run.config = check_machine(run)
+    print("\n".join(written))
     plan, data, lengths = open_data(run)
     found = find_model(run.config)
     size = found[0] if found else None
@@ -96,11 +98,17 @@ def _shown(config: Config, key: str) -> str:
 
 
 def check_machine(run: PlannedRun) -> Config:
-    """The configuration resolved on this machine as far as it can be; what is missing goes to `run.missing`."""
+    """The configuration resolved on this machine as far as it can be; what is missing goes to `run.missing`.
+
+    Raises:
+        OptionError: an option is wrong on every machine.
+    """
     config = run.config
     for check in run.checks:
         try:
             found = check(config)
+        except OptionError:
+            raise
         except run.expected as error:
             run.missing.append(str(error))
             continue

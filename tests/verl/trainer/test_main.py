@@ -70,10 +70,18 @@ def test_what_is_missing_ends_in_one_line(
             [*overrides, "worker.reward.compute_score=veason_strikt"],
             "error: worker.reward.compute_score: 'veason_strikt' is unknown; did you mean veason_strict?",
         ),
-        (GRPO, [*overrides, "worker.reward.sam2_checkpoint=null"], "error: worker.reward.sam2_checkpoint is not set"),
-        (GRPO, [*overrides, "worker.reward.sam2_checkpoint=null"], "error: worker.reward.sam2_checkpoint is not set"),
+        (
+            GRPO,
+            [*overrides, "worker.reward.sam2_checkpoint=null"],
+            "error: worker.reward.tracker_options.sam2_checkpoint is not set",
+        ),
+        (
+            GRPO,
+            [*overrides, "worker.reward.sam2_checkpoint=null"],
+            "error: worker.reward.tracker_options.sam2_checkpoint is not set",
+        ),
         (GRPO, [*overrides, "worker.reward.sam2_checkpoint=random"], "error: this recipe needs 2 CUDA GPUs"),
-        (GRPO, overrides, "worker.reward.sam2_checkpoint=/nowhere"),
+        (GRPO, overrides, "worker.reward.tracker_options.sam2_checkpoint=/nowhere"),
         (GRPO, [*overrides, no_sam2], "error: this recipe needs 2 CUDA GPUs"),
         (
             GRPO,

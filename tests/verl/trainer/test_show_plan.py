@@ -95,10 +95,51 @@ def test_what_no_machine_can_run_is_refused(capsys):
         ("worker.reward.tracker=samm2", "did you mean sam2"),
         ("worker.rollout.nn=3", "did you mean worker.rollout.n"),
         ("data.keyframe_resize=x", "data.keyframe_resize"),
+        ("worker.reward.weights.spatial=-1", "worker.reward.weights.spatial=-1.0 is outside its range"),
+        ("--plan=1", "unknown option --plan=1; did you mean --plan?"),
+        ("--dry_run", "unknown option --dry_run; did you mean --plan?"),
     ):
         assert run(["config=configs/grpo_3b_one_gpu.yaml", wrong, "--plan"], "verl.trainer.main") == 1
         error = capsys.readouterr().err
         assert says in error and error.count("\n") == 1
+
+
+UNKNOWN_OPTIONS = {
+    "worker.reward.tracker_options.sam2_chekpoint=x": "did you mean sam2_checkpoint? options: sam2_config, "
+    "sam2_checkpoint, dtype, max_objects, max_frames, compile_options",
+    "data.options.sampled_frame=3": "did you mean sampled_frames? options: ",
+    "data.mix={revos: {options: {foo: 1}}}": "options: ",
+}
+
+
+@pytest.mark.parametrize("switches", [["--plan"], ["worker.reward.compute_score=no_sam2"]], ids=["plan", "run"])
+@pytest.mark.parametrize(("option", "says"), UNKNOWN_OPTIONS.items())
+def test_an_unknown_option_is_an_error_before_anything_is_missed(option, says, switches, capsys):
+    if "tracker" in option and switches != ["--plan"]:
+        switches = []  # a run whose reward tracks
+    assert run(["config=configs/grpo_3b_one_gpu.yaml", option, *switches], "verl.trainer.main") == 1
+    shown = capsys.readouterr()
+    key = option.partition("=")[0] if "mix" not in option else "data.options.foo"
+    assert shown.err.startswith(f"error: {key} is unknown; ") and says in shown.err and shown.err.count("\n") == 1
+    assert shown.out == ""
+
+
+def test_a_file_of_the_tracker_has_one_name(monkeypatch, capsys):
+    key = "worker.reward.tracker_options.sam2_checkpoint"
+    told = []
+    for value in ("worker.reward.sam2_checkpoint=null", "worker.reward.sam2_checkpoint=/no.pt", ""):
+        if not value:
+            monkeypatch.delenv("SAM2_CHECKPOINT")
+        run(["config=configs/grpo_3b_one_gpu.yaml", value, "--plan"], "verl.trainer.main")
+        shown = capsys.readouterr()
+        told.append(
+            next(
+                line for line in f"{shown.err}\n{shown.out}".splitlines() if f"{key} is" in line or "/no.pt is" in line
+            )
+        )
+    assert f"  {key} is not set: download weights" in told[0]
+    assert f"  {key}=/no.pt is no file" in told[1]
+    assert told[2].startswith(f"error: {key} is not set: export SAM2_CHECKPOINT=...")
 
 
 def test_a_model_of_the_hub_is_not_downloaded(monkeypatch, capsys):

@@ -106,7 +106,7 @@ class Sam2Tracker(BaseTracker):
         **options: Any,
     ) -> None:
         """Refuse a configuration without SAM 2's package, model file or weights of that model, and unknown options."""
-        check_arguments(cls, options, "tracker_options", given=("model",))
+        check_arguments(cls, options, "tracker_options", given=("model",), also=("sam2_config", "sam2_checkpoint"))
         check_package("sam2")
         check_files(config, checkpoint)
         if checkpoint != RANDOM:

@@ -50,6 +50,6 @@ class Sam3Tracker(Sam2Tracker):
         cls, config: str | os.PathLike | None = None, checkpoint: str | os.PathLike | None = None, **options: Any
     ) -> None:
         """Refuse a checkpoint that is not there or of another kind, and unknown options."""
-        check_arguments(cls, options, "tracker_options", given=("model",))
+        check_arguments(cls, options, "tracker_options", given=("model",), also=("checkpoint", "config"))
         check_package("sam3")
         check_source(checkpoint, config, tuple(KINDS))

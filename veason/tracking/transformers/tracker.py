@@ -80,8 +80,7 @@ class TransformersTracker(BaseTracker):
         **options: Any,
     ) -> None:
         """Refuse a checkpoint that is not there or of another kind, and unknown options."""
-        options.pop("dtype", None)
-        check_arguments(cls, options, "tracker_options", given=("model",))
+        check_arguments(cls, options, "tracker_options", given=("model",), also=("checkpoint", "config", "dtype"))
         check_source(checkpoint, config)
 
     def track(self, read_frame: ReadFrame, total: int, keyframe: int, boxes: np.ndarray) -> Iterator[TrackedFrame]:
