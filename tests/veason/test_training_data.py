@@ -137,7 +137,7 @@ def test_an_unknown_name_offers_the_nearest(revos):
         build_training_data(name="revoss", train_files=revos)
     with pytest.raises(DataError, match="train_files is not set"):
         build_training_data(name="revos")
-    with pytest.raises(DataError, match=r"data\.options\.stils is unknown; choose sampled_frames"):
+    with pytest.raises(DataError, match=r"data\.options\.stils is unknown; options: sampled_frames"):
         build_training_data(name="revos", train_files=revos, options={"stils": 1})
     assert (
         build_training_data(
