@@ -21,6 +21,7 @@ from veason.answer_reader import AnswerReader
 from veason.errors import DataError
 from veason.frames import FRAME_INDICES, check_side, evaluation_frames, resize_frame, shown_times
 from veason.inputs import Video, as_frames
+from veason.library_output import quiet_loading
 from veason.masks import Rle, encode
 from veason.policy import InferencePolicy, Question
 from veason.predictions import Prediction
@@ -85,6 +86,8 @@ class Segmenter:
     ) -> Segmenter:
         """Load a policy and a tracker, after everything about them that can be checked has been.
 
+        What the libraries print and warn of meanwhile is shown only where loading fails.
+
         Args:
             model: a checkpoint folder or its name on the hub; None: the shipped toy models, which know drawn shapes
                 only, or no policy where the tracker takes text.
@@ -102,8 +105,10 @@ class Segmenter:
         options.check(needs_tracker=named is not None)
         for note in options.notes:
             warnings.warn(note, stacklevel=2)
-        found = options.load_tracker() if isinstance(tracker, str) else tracker
-        return cls(options.load_policy(), found, **options.segmenter_options)
+        with quiet_loading():
+            found = options.load_tracker() if isinstance(tracker, str) else tracker
+            policy = options.load_policy()
+        return cls(policy, found, **options.segmenter_options)
 
     def segment(
         self, video: Video, expression: str, fps: float | None = None, progress: Progress = no_progress
