@@ -71,6 +71,5 @@ def _download(name: str, allowed: bool) -> Path:
 
 def _not_found(name: str, error: Exception) -> DataError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return DataError(
-        f"no checkpoint at {name}: neither a folder nor on the hub or in its cache ({reason}); {USABLE_CHECKPOINTS}"
-    )
+    lead = f"no checkpoint at {name}: neither a folder nor on the hub or in its cache"
+    return DataError(f"{lead}; {USABLE_CHECKPOINTS} (the hub's own words: {reason})")

@@ -21,6 +21,7 @@ from veason.answer_reader import AnswerReader
 from veason.errors import DataError
 from veason.frames import FRAME_INDICES, check_side, evaluation_frames, resize_frame, shown_times
 from veason.inputs import Video, as_frames
+from veason.library_output import quiet_loading
 from veason.masks import Rle, encode
 from veason.policy import InferencePolicy, Question
 from veason.predictions import Prediction
@@ -45,6 +46,7 @@ class Segmenter:
         prompt_template: another wording than the default (see `veason.prompts`).
         reading: how answers are read, a name of `veason.readings.READINGS`.
         frame_index: what stands for a frame's time (see `veason.frames.shown_times`).
+        notice: a sentence about the models that the page of every result shows; "" for none.
 
     Attributes:
         takes_text: whether the tracker is given the expressions, and no policy is asked.
@@ -61,6 +63,7 @@ class Segmenter:
         prompt_template: str | None = None,
         reading: str = "strict",
         frame_index: str = FRAME_INDICES[0],
+        notice: str = "",
     ) -> None:
         self.policy, self.tracker = policy, tracker
         self.takes_text = bool(getattr(tracker, "takes_text", False))
@@ -71,7 +74,7 @@ class Segmenter:
             check_side(size, info.pixel_multiple)
         self.box_side: int | None = None if info is None else info.box_side
         self.sampled_frames, self.size, self.prompt_template = sampled_frames, size, prompt_template
-        self.read_answer, self.frame_index = READINGS[reading], frame_index
+        self.read_answer, self.frame_index, self.notice = READINGS[reading], frame_index, notice
 
     @classmethod
     def from_pretrained(
@@ -82,6 +85,8 @@ class Segmenter:
         **settings: Any,
     ) -> Segmenter:
         """Load a policy and a tracker, after everything about them that can be checked has been.
+
+        What the libraries print and warn of meanwhile is shown only where loading fails.
 
         Args:
             model: a checkpoint folder or its name on the hub; None: the shipped toy models, which know drawn shapes
@@ -100,8 +105,10 @@ class Segmenter:
         options.check(needs_tracker=named is not None)
         for note in options.notes:
             warnings.warn(note, stacklevel=2)
-        found = options.load_tracker() if isinstance(tracker, str) else tracker
-        return cls(options.load_policy(), found, **options.segmenter_options)
+        with quiet_loading():
+            found = options.load_tracker() if isinstance(tracker, str) else tracker
+            policy = options.load_policy()
+        return cls(policy, found, **options.segmenter_options)
 
     def segment(
         self, video: Video, expression: str, fps: float | None = None, progress: Progress = no_progress
@@ -140,7 +147,7 @@ class Segmenter:
         if stream is None:
             return self.policy.generate(questions)
         most = self.policy.sampling.max_tokens  # type: ignore[attr-defined]
-        return deque(progress(stream(questions), "thinking", most), maxlen=1).pop()
+        return deque(progress(stream(questions), "words written", most), maxlen=1).pop()
 
     def finish(
         self,
@@ -161,13 +168,37 @@ class Segmenter:
         took = {**(seconds or {}), "tracking": time.perf_counter() - started}
         shown, fps = self.shown_frames(len(frames)), getattr(frames, "fps", FOLDER_FPS)
         return [
-            Segmentation(expression, prediction, objects, shown, frames, fps, took)
+            Segmentation(
+                expression,
+                prediction,
+                objects,
+                shown,
+                frames,
+                fps,
+                took,
+                notice=self.notice,
+                reading_notes=self.reading_notes,
+            )
             for expression, prediction, objects in zip(expressions, predictions, tracks, strict=True)
         ]
 
     def shown_frames(self, total: int) -> list[int]:
         """The frames of a video that the policy sees."""
         return [] if self.takes_text else evaluation_frames(total, self.sampled_frames)
+
+    @property
+    def reading_notes(self) -> str:
+        """What a second and a box in the policy's reasoning mean, for people who read it; "" without a policy."""
+        if self.takes_text:
+            return ""
+        second = (
+            "a second means a frame of the video, as in training: “At 2 seconds” is frame 2"
+            if self.frame_index == FRAME_INDICES[0]
+            else "a second means a position among the frames that the policy saw, as in training"
+        )
+        seen = f"of the {self.size} x {self.size} picture that the policy saw, not of the video"
+        units = f"pixels {seen}" if self.box_side is None else f"parts of {self.box_side} of the sides {seen}"
+        return f"In the reasoning {second}; boxes are in {units}."
 
     def questions(
         self, frames: Frames, expressions: Sequence[str], names: Sequence[str] | None = None

@@ -7,7 +7,8 @@
 
 For each expression OUT/<number>/ holds index.html (a page that holds all of it), overlay.mp4, keyframe.jpg,
 masks/<frame>.png (0 or 255), objects/<frame>.png (object numbers, where there are several), result.json (answer,
-reasoning, keyframe, boxes, masks as COCO RLE), masks_coco.json and masks.zip. Frames are numbered from 0; the policy is
+reasoning, keyframe, boxes, masks as COCO RLE, coverage, and of a video file the number and time of each frame in it),
+masks_coco.json and masks.zip. Earlier results stay: the numbers go on. Frames are numbered from 0; the policy is
 given the frame's number as its time in seconds, as in training, so `--fps 1` shows a video at the rate of the training
 data. The masks of a folder's frames are named as the frames. Without --model the toy models of the repository are used,
 which know drawn shapes only.
@@ -32,11 +33,19 @@ from veason.errors import DataError
 from veason.frames import FRAME_INDICES
 from veason.library_output import quiet_libraries
 from veason.pipeline import Segmenter
-from veason.prediction.clips import ClipRequest, bytes_needed, check_output, output_folders, read_clips
+from veason.prediction.clips import (
+    ClipRequest,
+    bytes_needed,
+    check_output,
+    check_videos,
+    make_output,
+    output_folders,
+    read_clips,
+)
 from veason.pretrained import Pretrained
 from veason.progress import ConsoleProgress, Progress, no_progress
 from veason.readings import READINGS
-from veason.segmentation import Frames, remove_result
+from veason.segmentation import Frames
 from veason.settings import FILE
 from veason.toy_assets import TOY_NOTICE
 from veason.tracking import DEFAULT, TRACKERS
@@ -143,6 +152,7 @@ def run(options: argparse.Namespace) -> list[Path]:
     out = Path(options.out).expanduser() if options.out else DEFAULT_OUT / (clips[0].name if len(clips) == 1 else "")
     pretrained = read_pretrained(options)
     check_output(out, 0)
+    check_videos(clips, options.clips)
     progress = ConsoleProgress()
     started = time.perf_counter()
     videos = [open_video(clip.video, options.fps, progress) for clip in clips]
@@ -151,12 +161,13 @@ def run(options: argparse.Namespace) -> list[Path]:
         bytes_needed(len(frames), frames[0].shape, len(clip.expressions)) for frames, clip in zip(videos, clips)
     )
     check_output(out, needed)
+    make_output(out)
     if pretrained.is_toy:
         print(f"veason predict: {TOY_NOTICE}", file=sys.stderr, flush=True)
     pages: list[Path] = []
     with quiet_libraries(out / LOG) as console:
         progress.stream = console
-        for _ in progress(["models"], "loading"):
+        for _ in progress(["models"], "loading the models"):
             models = pretrained.load_policy(), pretrained.load_tracker()
             segmenter = Segmenter(*models, **pretrained.segmenter_options)
         policy = short_path(pretrained.policy_path) if pretrained.asks_policy else "none: the tracker takes text"
@@ -180,21 +191,29 @@ def predict(
 ) -> list[tuple[Path, str]]:
     """Segment all expressions of a clip and write everything; memory does not grow with the video's length.
 
+    The results of earlier calls stay: a new one gets the number after the highest.
+
     Returns:
         The page of each expression, and what was found.
     """
-    for old in out.glob("[0-9]*/result.json"):
-        remove_result(old.parent)  # of an earlier call, which may have had more frames or expressions
+    first = next_number(out)
     started = time.perf_counter()
     answers = segmenter.answer(frames, clip.expressions, progress)
     took = {**(seconds or {}), "thinking": time.perf_counter() - started}
     found = segmenter.finish(frames, clip.expressions, answers, took, progress)
     written = []
-    for number, result in enumerate(found):
+    for number, result in enumerate(found, start=first):
         described = replace(result, facts={"file": os.path.basename(clip.video), **(facts or {})})
         page = described.save(out / f"{number:02d}", progress)
-        written.append((page, f"{result.expression!r}: {result.prediction.outcome}"))
+        warning = f". {result.warning}" if result.warning else ""
+        written.append((page, f"{result.expression!r}: {result.outcome}{warning}"))
     return written
+
+
+def next_number(out: Path) -> int:
+    """The number of the next result in a folder: one more than the highest that is there."""
+    numbers = [int(path.name) for path in out.glob("[0-9]*") if path.name.isdecimal()]
+    return max(numbers, default=-1) + 1
 
 
 def describe_tracker(pretrained: Pretrained) -> str:

@@ -82,7 +82,7 @@ class Prediction:
     def describe(self, number: int) -> str:
         """What is given of one object, in words."""
         if not self.objects:
-            return f"box {list(self.boxes[number])}"
+            return f"box {list(self.boxes[number])}, pixels of the video"
         given = []
         for each in self.objects[number]:
             points = f"{len(each.points)} point{'' if len(each.points) == 1 else 's'}" if len(each.points) else ""

@@ -16,7 +16,7 @@ from veason.policy import SamplingOptions, VLLMPolicy
 from veason.prompts import load_template
 from veason.readings import POINTS
 from veason.settings import Settings, read_settings
-from veason.toy_assets import TOY_MAX_TOKENS, TOY_POLICY, TOY_TRACKER, check_shipped, toy_tracker_options
+from veason.toy_assets import TOY_MAX_TOKENS, TOY_POLICY, TOY_SENTENCE, TOY_TRACKER, check_shipped, toy_tracker_options
 from veason.tracking import DEFAULT, build_tracker, check_takes_points, check_tracker, takes_text
 from veason.tracking.base import Tracker
 
@@ -87,7 +87,8 @@ class Pretrained:
     def segmenter_options(self) -> dict[str, Any]:
         """The arguments of `veason.pipeline.Segmenter` besides policy and tracker."""
         names = ("sampled_frames", "size", "prompt_template", "reading", "frame_index")
-        return {name: getattr(self, name) for name in names} if self.asks_policy else {}
+        options = {name: getattr(self, name) for name in names} if self.asks_policy else {}
+        return {**options, "notice": TOY_SENTENCE if self.is_toy else ""}
 
     def check(self, needs_tracker: bool = True) -> None:
         """Refuse, in one line and before anything is loaded, what would fail later.

@@ -56,6 +56,8 @@ class ConsoleProgress:
             if now - reported >= REPORT_EVERY:
                 reported = now
                 left = f", about {(now - start) / count * max(0, total - count):.0f} s left" if total else ""
-                print(f"{stage}: {count}{of_total}{left}", file=self.stream, flush=True)
-        done = f"{count}{of_total} in " if total else ""
+                done = f"{count}{of_total}{left}" if total else f"{now - start:.0f} s so far"
+                print(f"{stage}: {done}", file=self.stream, flush=True)
+        bound = of_total if count == total else f", at most {total}"
+        done = f"{count}{bound}, in " if total else ""
         print(f"{stage}: {done}{time.perf_counter() - start:.1f} s", file=self.stream, flush=True)

@@ -20,6 +20,7 @@ from veason.files import write_json, write_text
 from veason.frames import evaluation_frames
 from veason.masks import Rle
 from veason.pictures import data_url, save_picture
+from veason.prediction.coverage import Coverage
 from veason.prediction.mask_files import coco_content, json_rle, object_masks, union_mask, write_masks
 from veason.prediction.overlay import Overlay, object_colour
 from veason.prediction.page import PageContent, Picture, page_picture, prediction_page
@@ -45,6 +46,8 @@ class Segmentation:
         fps: frames a second, for the overlay.
         seconds: that each stage took.
         facts: name -> value, for the page: the video's name, the models.
+        notice: a sentence about the models that every reader of the page has to know; "" for none.
+        reading_notes: sentences about the units of the reasoning, for the page.
     """
 
     expression: str
@@ -55,10 +58,28 @@ class Segmentation:
     fps: float = 10.0
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    notice: str = field(default="", repr=False)
+    reading_notes: str = field(default="", repr=False)
 
     def __repr__(self) -> str:
         height, width = self.frames[0].shape[:2]
-        return f"Segmentation({self.expression!r}: {self.prediction.outcome}; {len(self.frames)} x {height} x {width})"
+        return f"Segmentation({self.expression!r}: {self.outcome}; {len(self.frames)} x {height} x {width})"
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """The share of the picture that the objects cover, frame by frame."""
+        return Coverage.of(self.tracks, len(self.frames), self.size)
+
+    @property
+    def outcome(self) -> str:
+        """What was found and how much of the video it covers, or why nothing was, as a phrase."""
+        found = self.prediction.outcome
+        return found if self.prediction.failure is not None else f"{found}; {self.coverage}"
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with the masks of an answer that names something, in plain words; None where nothing is."""
+        return None if self.prediction.failure is not None else self.coverage.warning
 
     @cached_property
     def masks(self) -> np.ndarray:
@@ -143,8 +164,12 @@ class Segmentation:
             "answer": prediction.text,
             "frames_shown": self.shown,
             "frames": self.names,
+            "source_frames": getattr(self.frames, "source_frames", None),
+            "source_seconds": getattr(self.frames, "source_seconds", None),
             "fps": self.fps,
             "seconds": dict(self.seconds),
+            "coverage": list(self.coverage.shares),
+            "warning": self.warning,
             "masks": [json_rle(rle) for rle in unions],
         }
 
@@ -159,8 +184,11 @@ class Segmentation:
             expression=printable(self.expression),
             thinking=printable(prediction.thinking),
             answer=None if prediction.text_prompt is not None else printable(prediction.text),
-            outcome=prediction.outcome[0].upper() + prediction.outcome[1:] + ".",
-            failed=prediction.failure is not None,
+            outcome=self.outcome[0].upper() + self.outcome[1:] + ".",
+            failed=prediction.failure is not None or not self.coverage.frames_in_view,
+            warning=self.warning or "",
+            notice=self.notice,
+            reading_notes=self.reading_notes,
             overlay=folder / "overlay.mp4",
             facts={**self.facts, **facts},
             seconds=self.seconds,
@@ -171,7 +199,9 @@ class Segmentation:
             keyframe=None
             if keyframe is None
             else Picture(
-                f"keyframe {keyframe}, {keyframe / self.fps:.1f} s", page_picture(overlay.picture(keyframe)), True
+                f"keyframe: frame {keyframe}, {keyframe / self.fps:.1f} s of the video",
+                page_picture(overlay.picture(keyframe)),
+                True,
             ),
             frames=[
                 Picture(f"frame {index}, {index / self.fps:.1f} s", page_picture(overlay.picture(index), STRIP_WIDTH))
@@ -192,7 +222,8 @@ class Segmentation:
             video = data_url(path.read_bytes(), "video/mp4")
         style = f"max-width: {NOTEBOOK_WIDTH}px; width: 100%"
         return (
-            f"<div><b>{escape(printable(self.expression))}</b>: {escape(self.prediction.outcome)}<br>"
+            f"<div><b>{escape(printable(self.expression))}</b>: {escape(self.outcome)}<br>"
+            f"{''.join(f'<b>{escape(text)}</b><br>' for text in (self.warning, self.notice) if text)}"
             f'<video controls loop autoplay muted playsinline style="{style}" src="{video}"></video>'
             f'<p style="{style}; white-space: pre-wrap">{escape(printable(self.prediction.thinking))}</p></div>'
         )

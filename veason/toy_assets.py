@@ -12,6 +12,7 @@ TOY_CLIP = ROOT / "examples" / "toy_clip.mp4"
 TOY_EXPRESSION = "the shape that is in view all the time"
 TOY_MAX_TOKENS = 384  # of an answer of the toy policy
 TOY_NOTICE = "no model is given: the toy models of the repository, which know drawn shapes only"
+TOY_SENTENCE = "Made by the toy models, which know drawn shapes only: in other videos they find nothing sensible."
 
 
 def toy_tracker_options() -> dict[str, str]:

@@ -33,12 +33,14 @@ class FrameIndex:
 
     Attributes:
         kept: the number of each frame of the sequence among those of the file.
+        times: seconds of each frame of the sequence since the first of the file; None where it has no time.
         numbers: time stamp -> number; empty where time stamps are missing or repeated, and nothing can be sought.
         seekable: (number, time stamp) of the pictures that decoding may start at, in order.
         checksums: of each frame of the file, to be sure that a frame found by seeking is the right one.
     """
 
     kept: list[int]
+    times: list[float | None]
     numbers: dict[int, int]
     seekable: list[tuple[int, int]]
     checksums: list[int]
@@ -82,6 +84,16 @@ class VideoFile(Sequence[np.ndarray]):
         self.file_index, self.shape, self.fps = self._read_index(fps, progress)
         self.kept = frozenset(self.file_index.kept)
 
+    @property
+    def source_frames(self) -> list[int]:
+        """The number of each frame of the sequence among those of the file, from 0."""
+        return self.file_index.kept
+
+    @property
+    def source_seconds(self) -> list[float | None]:
+        """The time of each frame of the sequence since the first of the file; None where the file gives none."""
+        return self.file_index.times
+
     def __len__(self) -> int:
         return len(self.file_index.kept)
 
@@ -109,7 +121,7 @@ class VideoFile(Sequence[np.ndarray]):
         import av
 
         stamps: list[int | None] = []
-        kept, checksums, keys, shape = [], [], set(), None
+        kept, times, checksums, keys, shape = [], [], [], set(), None
         with open_container(self.path) as container:
             stream = container.streams.video[0]
             declared, rate = stream.frames, float(stream.average_rate or stream.guessed_rate or 1)
@@ -128,6 +140,7 @@ class VideoFile(Sequence[np.ndarray]):
                         keys.add(number)
                     if sampled(frame.time):
                         kept.append(number)
+                        times.append(frame.time)
             except av.FFmpegError as error:
                 reason = f"{len(stamps)} frames can be decoded ({error.strerror})"
                 raise DataError(f"{self.path} is damaged: {reason}") from error
@@ -139,7 +152,9 @@ class VideoFile(Sequence[np.ndarray]):
         if len(numbers) < len(stamps):
             numbers = {}
         seekable = [(number, stamp) for stamp, number in numbers.items() if number in keys]
-        return FrameIndex(kept, numbers, seekable, checksums), shape, min(fps or rate, rate)
+        start = times[0]  # the first frame is always kept
+        passed = [None if time is None or start is None else round(time - start, 6) for time in times]
+        return FrameIndex(kept, passed, numbers, seekable, checksums), shape, min(fps or rate, rate)
 
     def _find(self, number: int) -> None:
         """Decode up to a frame of the file. Raises DataError when the file has changed."""

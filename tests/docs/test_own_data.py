@@ -60,7 +60,7 @@ def test_from_clips_to_a_report(tmp_path):
     for block in BLOCKS:
         if block.mark is None or "minutes" in block.mark:
             subprocess.run(["bash", "-eo", "pipefail", "-c", block.text], cwd=tmp_path, env=environment, check=True)
-    runs = tmp_path / "runs"
+    runs = tmp_path / "outputs" / "runs"
     assert (runs / "sft" / "huggingface" / "config.json").is_file()
     assert (runs / "grpo" / "huggingface" / "config.json").is_file()
     assert json.loads((runs / "evaluation" / "metrics.json").read_text())["table"]["Overall J&F"]["value"] >= 0

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.docs.command_blocks import ROOT, make_checkout
 from tests.real_clips import read_clip
@@ -56,7 +57,12 @@ def test_the_script_writes_what_the_page_says(names: dict[str, Any], folder: Pat
         content = json.loads((written / "result.json").read_text(encoding="utf-8"))
         assert len(content["masks"]) == len(result.frames) and content["failure"] is None
     assert (folder / "outputs" / "own_video.mp4").stat().st_size > 1000
-    assert len(names["both"]) == 2 and len(names["both"][0].frames) == 8
+    assert len(names["both"]) == 2 and len(names["both"][0].frames) == 13
+    assert [(each.prediction.failure, each.warning) for each in names["both"]] == [(None, None)] * 2
+    cut = [Image.open(path) for path in sorted((folder / "outputs" / "own_video" / "cutouts").iterdir())]
+    assert all(picture.mode == "RGBA" for picture in cut)
+    assert np.array_equal(np.stack([np.asarray(picture)[..., 3] for picture in cut]) == 255, result.masks)
+    assert "drawn shapes only" in (folder / "outputs" / "own_video" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("clip", ["man_0", "bicycle_0"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import run_program
 from veason import cli
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,11 @@ def test_all_commands_are_listed(words, capsys):
     assert cli.main(words) == 0
     shown = capsys.readouterr().out
     assert all(re.search(rf"^  {name} ", shown, re.MULTILINE) for name in cli.COMMANDS)
+
+
+def test_the_package_is_the_command(monkeypatch, capsys):
+    assert run_program("veason", ["--version"], monkeypatch) == 0
+    assert capsys.readouterr().out == f"veason {cli.installed_version()}\n"
 
 
 def test_it_is_declared_as_a_console_script(capsys):

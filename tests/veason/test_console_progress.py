@@ -32,6 +32,14 @@ def test_without_a_terminal_there_are_lines(monkeypatch):
     for _ in ConsoleProgress(stream)(range(4), "tracking", 8):
         time.sleep(0.03)
     *during, last = stream.getvalue().splitlines()
-    assert last.startswith("tracking: 4 of 8 in 0.")
+    assert last.startswith("tracking: 4, at most 8, in 0.")  # not "4 of 8", as if it had been stopped
     assert during and all(line.startswith("tracking: ") and line.endswith(" s left") for line in during)
     assert "\r" not in stream.getvalue()
+
+
+def test_a_stage_of_unknown_length_says_how_long_it_takes(monkeypatch):
+    monkeypatch.setattr(progress, "REPORT_EVERY", 0.02)
+    stream = io.StringIO()
+    for _ in ConsoleProgress(stream)(["models"], "loading the models"):
+        time.sleep(0.03)
+    assert stream.getvalue().splitlines()[0] == "loading the models: 0 s so far"

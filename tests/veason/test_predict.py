@@ -47,7 +47,9 @@ def written(tmp_path):
 def test_everything_is_written(written):
     out, pages = written
     assert [page for page, _ in pages] == [out / "00" / "index.html", out / "01" / "index.html"]
-    assert pages[0][1] == "'the <b>ducks</b>': 2 objects, keyframe 5"
+    assert pages[0][1] == (
+        "'the <b>ducks</b>': 2 objects, keyframe 5; in view on 12 of 12 frames, at most 29 % of the picture"
+    )
     assert pages[1][1] == f"'the pond': {REASONS['no_answer']}"
     first, second = (json.loads((out / name / "result.json").read_text()) for name in ("00", "01"))
     assert (first["expression"], first["keyframe"], first["thinking"], first["failure"]) == (
@@ -89,23 +91,55 @@ def test_the_archive_and_the_coco_file_hold_the_masks(written):
     assert len({annotation["id"] for annotation in content["annotations"]}) == 2 * TOTAL
 
 
-def test_nothing_of_an_earlier_call_is_left(tmp_path):
+def test_the_results_of_an_earlier_call_stay(tmp_path):
+    """A further question about a clip is no reason to lose the answer to the first one."""
     good = format_answer("here", 1, [[56, 56, 280, 280], [0, 0, 60, 60]])
     frames, shorter = (open_folder(write_folder(tmp_path / name, count)) for name, count in (("in", 4), ("short", 3)))
     out = tmp_path / "out"
     predict.predict(Segmenter(ScriptedPolicy(good, good), BoxTracker()), frames, ClipRequest("in", ("one", "two")), out)
-    (out / "00" / "mine.txt").touch()
-    predict.predict(Segmenter(ScriptedPolicy("no idea"), BoxTracker()), shorter, ClipRequest("short", ("one",)), out)
-    assert not (out / "01").exists() and len(list((out / "00" / "masks").iterdir())) == 3
-    assert sorted(path.name for path in (out / "00").iterdir()) == [
-        "index.html",
-        "masks",
-        "masks.zip",
-        "masks_coco.json",
-        "mine.txt",
-        "overlay.mp4",
-        "result.json",
-    ]
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    ((page, _),) = predict.predict(
+        Segmenter(ScriptedPolicy("no idea"), BoxTracker()), shorter, ClipRequest("short", ("one",)), out
+    )
+    assert page == out / "02" / "index.html" and len(list((out / "02" / "masks").iterdir())) == 3
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_masks_that_are_empty_or_nearly_so_are_no_success(tmp_path):
+    """What was "1 object, keyframe 11." with a mask on one frame of twelve."""
+    pixels = {"empty": {}, "nearly": {11: (slice(3, 5), slice(3, 6))}}
+    for name, drawn in pixels.items():
+
+        class Tracker(BoxTracker):
+            def track(self, read_frame, total, keyframe, boxes, drawn=drawn):
+                for index in range(total):
+                    mask = np.zeros(read_frame(index).shape[:2], bool)
+                    if index in drawn:
+                        mask[drawn[index]] = True
+                    yield index, mask
+
+        frames = open_folder(write_folder(tmp_path / "in" / name, TOTAL, (100, 100)))
+        segmenter = Segmenter(ScriptedPolicy(format_answer("", 11, [[56, 56, 280, 280]])), Tracker(), notice="Toys.")
+        ((page, said),) = predict.predict(segmenter, frames, ClipRequest("in", ("it",)), tmp_path / name)
+        shown, content = page.read_text(), json.loads(page.with_name("result.json").read_text())
+        if drawn:
+            assert "1 object, keyframe 11; in view on 1 of 12 frames, at most 0.06 % of the picture. The masks" in said
+            assert "The masks are nearly empty" in content["warning"] and max(content["coverage"]) == 6 / 10_000
+        else:
+            assert "1 object, keyframe 11; in view on none of 12 frames. The masks are empty on every frame" in said
+            assert 'class="outcome failed"' in shown and not any(content["coverage"])
+        assert content["warning"].split(":")[0] in shown and '<p class="notice">Toys.</p>' in shown
+
+
+def test_the_page_says_what_seconds_and_boxes_of_the_reasoning_are(written):
+    out, _ = written
+    shown = (out / "00" / "index.html").read_text()
+    assert "a second means a frame of the video, as in training" in shown
+    assert "boxes are in pixels of the 560 x 560 picture that the policy saw" in shown
+    assert "keyframe: frame 5, 0.5 s of the video" in shown and "pixels of the video" in shown
+    relative = Segmenter(ScriptedPolicy(), BoxTracker(), frame_index="relative")
+    relative.box_side = 1000
+    assert "a position among the frames" in relative.reading_notes and "parts of 1000" in relative.reading_notes
 
 
 def test_memory_does_not_grow_with_the_video():
@@ -151,13 +185,15 @@ def test_the_command_line_from_files_to_pages(tmp_path, monkeypatch, capfd):
     assert "noise" not in captured.out + captured.err and "deprecated" not in captured.err
     assert "noise of a C library" in (out / predict.LOG).read_text()
     lines = captured.err.splitlines()
-    assert f"{out}/one/00/index.html: 'the bar': 1 object, keyframe 0" in lines
+    found = "1 object, keyframe 0; in view on 5 of 5 frames, at most"
+    assert any(line.startswith(f"{out}/one/00/index.html: 'the bar': {found}") for line in lines)
     assert f"{out}/one/01/index.html: 'the rest': {REASONS['no_target']}" in lines
     assert f"{out}/two/00/index.html: 'x': {REASONS['no_answer']}" in lines
-    for stage in ("decoding: 9 of 9", "loading: ", "tracking: 5 of 5", "drawing: 5 of 5"):
+    for stage in ("decoding: 9 of 9", "loading the models: ", "tracking: 5 of 5", "drawing: 5 of 5"):
         assert any(line.startswith(stage) for line in lines), stage
     result = json.loads((out / "one" / "00" / "result.json").read_text())
     assert len(result["masks"]) == 5 and result["fps"] == 4
+    assert result["source_frames"] == [0, 2, 4, 6, 8] and result["source_seconds"] == [0, 0.25, 0.5, 0.75, 1]
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
 
 
@@ -177,16 +213,38 @@ def test_an_error_of_a_model_is_not_hidden(tmp_path, monkeypatch, capfd):
 
 
 def test_which_clips_are_meant(tmp_path):
-    (tmp_path / "list.txt").write_text("a.mp4\n\n# a comment\n/b/c.mp4\n")
+    (tmp_path / "list.txt").write_text("a.mp4\n\n# a comment\n/b/c.mp4\nsome/where.mp4\n")
+    (tmp_path / "a.mp4").touch()
     assert read_clips([], ["x"], str(tmp_path / "list.txt")) == [
         ClipRequest(str(tmp_path / "a.mp4"), ("x",)),
         ClipRequest("/b/c.mp4", ("x",)),
+        ClipRequest("some/where.mp4", ("x",)),
     ]
     assert read_clips([], [], None) == [ClipRequest(str(TOY_CLIP), (TOY_EXPRESSION,))]
     assert read_clips([], ["the ring"], None) == [ClipRequest(str(TOY_CLIP), ("the ring",))]
     clips = read_clips(["a/x.mp4", "b/x.mp4", "c/"], ["e"], None)
     assert output_folders(clips, Path("out")) == [Path("out/x"), Path("out/x_2"), Path("out/c")]
     assert output_folders(clips[:1], Path("out")) == [Path("out")]
+
+
+def test_what_is_missing_is_said_before_anything_is_decoded_or_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "one.mp4", moving(3))
+    monkeypatch.setattr(predict, "open_video", None)  # nothing is decoded
+    Path("clips.jsonl").write_text(
+        '{"video": "one.mp4", "expression": "x"}\n{"video": "some/two.mp4", "expression": "x"}'
+    )
+    Path("file").touch()
+    for words, says in (
+        (["--clips", "clips.jsonl"], f"clips.jsonl: there is no video some/two.mp4 (relative to {tmp_path} and to the"),
+        (["the bar", "one.mp4"], "video is missing: the bar; one.mp4 exists: the video comes first, then the"),
+        (["two.mp4", "the bar"], "video is missing: two.mp4"),
+        (["one.mp4", "the bar", "--out", "file"], "--out file: this is a file, not a folder"),
+        (["one.mp4", "the bar", "--out", "file/x"], f"--out file/x: {tmp_path}/file is a file, not a folder"),
+    ):
+        assert predict.main(words) == 2
+        assert says in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips.jsonl", "file", "one.mp4"]
 
 
 def test_the_toy_clip_of_an_installed_package_is_missed(monkeypatch):

@@ -37,7 +37,8 @@ def test_masks_of_objects_and_their_union(two):
 
 
 def test_a_result_is_described_in_a_line(two):
-    assert repr(two) == "Segmentation('the ducks': 2 objects, keyframe 2; 6 x 60 x 80)"
+    found = "2 objects, keyframe 2; in view on 6 of 6 frames, at most 50 % of the picture"
+    assert repr(two) == f"Segmentation('the ducks': {found}; 6 x 60 x 80)"
     assert repr(segment("?")) == f"Segmentation('the ducks': {REASONS[NO_ANSWER]}; 6 x 60 x 80)"
 
 

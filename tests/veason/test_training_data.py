@@ -21,6 +21,14 @@ def test_the_samples_are_the_expressions_with_a_target(revos):
     assert [data.sample_id(index) for index in range(len(data))] == ["a/0", "a/1", "b/0"]
 
 
+def test_a_small_set_is_not_asked_for_a_subset(revos, monkeypatch):
+    (note,) = KeyframeTrainingData(revos).notes
+    assert note.endswith("expressions") and "subset" not in note
+    monkeypatch.setattr("veason.data.revos.SELECTED_SIZE", 3)
+    (note,) = KeyframeTrainingData(revos).notes
+    assert "the balanced subset" in note and "data_sampling.py" in note
+
+
 def test_an_example_holds_the_truth_of_its_frames(revos):
     data = KeyframeTrainingData(revos)
     tracks = track_masks()

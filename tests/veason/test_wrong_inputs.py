@@ -95,7 +95,7 @@ WRONG = {
     "a line without a video": (["--clips", "{keys.jsonl}"], "{keys.jsonl} line 1 is not like"),
     "a line of numbers": (["--clips", "{kinds.jsonl}"], "{kinds.jsonl} line 1: video is a path and expressions are"),
     "a list without expressions": (["--clips", "{mute.jsonl}"], "no expression is given for {good.mp4} in"),
-    "a list of missing files": (["--clips", "{gone.txt}", "--expression", "x"], "video is missing: {gone.mp4}"),
+    "a list of missing files": (["--clips", "{gone.txt}", "--expression", "x"], "{gone.txt}: there is no video"),
     "a list that is no text": (["--clips", "{binary.txt}", "--expression", "x"], "--clips {binary.txt} cannot be read"),
     "a list and a video": ([*GOOD, "--clips", "{gone.txt}"], "--clips and a video are both given"),
     # options
@@ -118,8 +118,8 @@ WRONG = {
     "temperature nan": ([*GOOD, "--temperature", "nan"], "temperature=nan is no number"),
     "no template": ([*GOOD, "--prompt_template", "{none.txt}"], "neither a text with {expression} nor a file"),
     "a template without its place": ([*GOOD, "--prompt_template", "{empty.txt}"], "{empty.txt} has no {expression}"),
-    "a file as the folder": ([*GOOD, "--out", "{file}"], "--out {file} cannot be written: File exists"),
-    "below a file": ([*GOOD, "--out", "{file}/out"], "--out {file}/out cannot be written: Not a directory"),
+    "a file as the folder": ([*GOOD, "--out", "{file}"], "--out {file}: this is a file, not a folder"),
+    "below a file": ([*GOOD, "--out", "{file}/out"], "--out {file}/out: {file} is a file, not a folder"),
     # the policy
     "no model": ([*MODEL, "{none}"], "no checkpoint at {none}: give a folder with config.json"),
     "a model that is a hub's name": (
@@ -206,13 +206,12 @@ def test_a_full_disk_is_noticed(files, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.usefixtures("no_models")
-def test_a_folder_without_rights_is_noticed(files, tmp_path, capsys, monkeypatch):
-    from veason.prediction import clips
+@pytest.mark.parametrize("call", ["Path.mkdir", "tempfile.TemporaryFile"])
+def test_a_folder_without_rights_is_noticed(files, tmp_path, capsys, monkeypatch, call):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", "out")
 
-    def refuse(self, *_, **__):
-        raise PermissionError(13, "Permission denied", str(self))
-
-    monkeypatch.setattr(clips.Path, "mkdir", refuse)
+    monkeypatch.setattr(f"veason.prediction.clips.{call}", refuse)
     assert predict.main([str(files / "good.mp4"), "x", "--out", str(tmp_path / "out")]) == 2
     assert "cannot be written: Permission denied" in capsys.readouterr().err
 

@@ -225,10 +225,10 @@ class Page:
 
     def _shown(self, session: Session) -> tuple:
         """The values of `shown` in `build`."""
-        found = session.result.prediction.outcome
+        found, warning = session.result.outcome, session.result.warning
         return (
             session,
-            f"{found[0].upper()}{found[1:]}.",
+            f"{found[0].upper()}{found[1:]}." + (f" {warning}" if warning else ""),
             gr.update(visible=True),
             session.overlay,
             session.files,

@@ -26,6 +26,8 @@ from veason.metrics.scores import Column, PaperRows, of_type, paper_table
 SUBSET = "meta_expressions_train_select_subset.json"  # of the published video_seg_keyframe_sft_base_mod_subset
 SELECTED = "meta_expressions_train_select.json"  # written by training_data_construction/data_sampling.py
 
+SELECTED_SIZE = 10_000  # expressions of that file in the published recipe
+
 
 def missing_selection(root: Path) -> str:
     """That the subset to train on is missing, with the command that makes it."""
@@ -80,7 +82,8 @@ class ReVOS(MaskDictBenchmark):
         return "train", SELECTED if (root / SELECTED).is_file() else None
 
     def training_hint(self) -> str | None:
-        whole = self.meta_path == self.root / self.splits["train"]
+        large = len(self.samples) > SELECTED_SIZE  # a set of one's own is mostly smaller, and has no subset
+        whole = large and self.meta_path == self.root / self.splits["train"]
         return f"the balanced subset {missing_selection(self.root)}" if whole else None
 
     @property

@@ -26,9 +26,11 @@ def expressions_of(part: Part, given: Sequence[Expression], by_category: bool) -
     known = part["objects"]
     for expression in given:
         if missing := [name for name in expression.objects if name not in known]:
-            objects = ", ".join(known)
+            objects = f"object{'s' if len(known) > 1 else ''} {', '.join(known)}"
+            white = " (a mask of 0 and 255 is object 1)" if missing[0] == "255" and list(known) == ["1"] else ""
             raise DataError(
-                f"video {part['video']}: {expression.text!r} is about object {missing[0]}; the masks have {objects}"
+                f"video {part['video']}: {expression.text!r} is about object {missing[0]}; "
+                f"the masks have the {objects}{white}"
             )
     found = list(given)
     if by_category:

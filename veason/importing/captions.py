@@ -2,7 +2,7 @@
 
     {"bear": {"1": "the bear", "2": ["the cub", "who follows"]}}                     object number -> text or texts
     {"videos": {"bear": {"expressions": {"0": {"exp": "the bear", "obj_id": "1"}}}}}       as Ref-YouTube-VOS and ReVOS
-    video,object,expression,type                                                      CSV; several objects: "1 2"
+    video,object,expression,type                                        CSV, also with ";"; several objects: "1 2"
     bear 1 "the bear"                                                                 .txt
 
 A type is referring, reasoning or absent (then there is no object); referring by default.
@@ -95,7 +95,10 @@ def _from_json(path: Path) -> Iterator[tuple[str, Expression]]:
 
 def _from_csv(path: Path) -> Iterator[tuple[str, Expression]]:
     with open(path, encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        first = file.readline()
+        file.seek(0)
+        comma = ";" if ";" in first and "," not in first else ","  # as spreadsheets write it in half of Europe
+        rows = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else comma)
         missing = {"video", "object", "expression"} - set(rows.fieldnames or ())
         if missing:
             raise DataError(f"captions: the first line of {path} names no column {', '.join(sorted(missing))}")

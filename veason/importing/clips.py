@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from veason.errors import DataError
+from veason.importing.rate import frames_at_rate
 from veason.natural_order import natural_key
 from veason.video import PICTURES
 
@@ -28,12 +29,15 @@ class SourceClip:
         path: a video file, or a folder of pictures.
         pictures: the pictures of a folder, in natural order; () for a file.
         first_frame: number of a video file's first frame in the annotation, 0 or 1 mostly.
+        kept_fps: where the annotation of a video file numbers the frames that are kept at so many frames a second, and
+            not those of the file.
     """
 
     name: str
     path: Path
     pictures: tuple[Path, ...] = ()
     first_frame: int = 0
+    kept_fps: float | None = None
 
     @cached_property
     def stamps(self) -> tuple[list[int], float]:
@@ -54,6 +58,22 @@ class SourceClip:
         return [(stamp - stamps[0]) * unit for stamp in stamps]
 
     @cached_property
+    def kept(self) -> list[int]:
+        """Of a video file: the positions that the numbers of the annotation stand for, where `kept_fps` is given."""
+        assert self.times is not None and self.kept_fps is not None
+        return frames_at_rate(self.times, self.kept_fps)
+
+    def number(self, position: int) -> int:
+        """The number by which an annotation names a frame of a video file."""
+        return (position if self.kept_fps is None else self.kept.index(position)) + self.first_frame
+
+    @property
+    def numbers(self) -> str:
+        """How the annotation has to number the frames of a video file, as text."""
+        kept = "" if self.kept_fps is None else f"{len(self.kept)} kept of "
+        return f"{kept}{self.total} frames, the first is number {self.first_frame}"
+
+    @cached_property
     def _positions(self) -> dict[str, int]:
         return {picture.stem: position for position, picture in enumerate(self.pictures)}
 
@@ -62,7 +82,7 @@ class SourceClip:
 
         Args:
             name: the name of a picture (without suffix), or the frame's number: in a folder its position, in a file
-                counted from `first_frame`; `frame_000012` is number 12.
+                counted from `first_frame`, among the kept frames with `kept_fps`; `frame_000012` is number 12.
         """
         if self.pictures and str(name) in self._positions:
             return self._positions[str(name)]
@@ -70,6 +90,8 @@ class SourceClip:
         if not digits:
             return None
         number = int(digits[-1]) - (0 if self.pictures else self.first_frame)
+        if self.kept_fps is not None and not self.pictures:
+            return self.kept[number] if 0 <= number < len(self.kept) else None
         return number if 0 <= number < self.total else None
 
     def state(self) -> list[Any]:
@@ -78,10 +100,13 @@ class SourceClip:
         return [[file.name, (found := file.stat()).st_size, found.st_mtime_ns] for file in files]
 
 
-def find_clips(folder: Path, first_frame: int = 0, leave_out: Sequence[Path] = ()) -> dict[str, SourceClip]:
+def find_clips(
+    folder: Path, first_frame: int = 0, leave_out: Sequence[Path] = (), kept_fps: float | None = None
+) -> dict[str, SourceClip]:
     """All videos below a folder by name, in natural order.
 
     Args:
+        first_frame, kept_fps: how the annotation numbers the frames of a video file (see `SourceClip`).
         leave_out: folders that hold no videos, such as those of PNG masks.
 
     Raises:
@@ -96,7 +121,7 @@ def find_clips(folder: Path, first_frame: int = 0, leave_out: Sequence[Path] = (
         folders[:] = [name for name in folders if not name.startswith(".") and (here / name).resolve() not in excluded]
         paths = [here / name for name in files if not name.startswith(".")]  # macOS writes ._name beside each file
         clips = [
-            SourceClip(path.relative_to(folder).with_suffix("").as_posix(), path, first_frame=first_frame)
+            SourceClip(path.relative_to(folder).with_suffix("").as_posix(), path, (), first_frame, kept_fps)
             for path in paths
             if path.suffix.lower() in VIDEOS
         ]

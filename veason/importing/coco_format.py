@@ -47,6 +47,7 @@ def read_coco(
     annotations: Path | None,
     captions: Mapping[str, Sequence[Expression]],
     first_frame: int = 0,
+    kept_fps: float | None = None,
 ) -> list[SourceVideo]:
     """The videos that the annotation names.
 
@@ -65,7 +66,7 @@ def read_coco(
     content = read_json(path)
     if not is_coco(content):
         raise DataError(f"{path} is no COCO file: a JSON object with images and annotations")
-    clips = find_clips(videos or source, first_frame)
+    clips = find_clips(videos or source, first_frame, (), kept_fps)
     reader = _TrackReader(path, content, clips) if "images" not in content else _ImageReader(path, content, clips)
     found = []
     for name in clips:

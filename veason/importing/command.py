@@ -89,7 +89,14 @@ def import_options(args: argparse.Namespace) -> ImportOptions:
         check_takes_boxes(args.tracker, "--boxes track gives it the boxes")
         check_tracker(args.tracker, tracker_options)
     return ImportOptions(
-        args.fps, args.unannotated, args.boxes, args.link, args.first_frame, args.tracker, tracker_options
+        args.fps,
+        args.unannotated,
+        args.boxes,
+        args.link,
+        args.first_frame,
+        args.numbering,
+        args.tracker,
+        tracker_options,
     )
 
 
@@ -114,7 +121,8 @@ def source_format(args: argparse.Namespace) -> str:
 def read_source(args: argparse.Namespace, form: str) -> list[SourceVideo]:
     """The videos of the source. Raises DataError."""
     captions = read_captions(args.captions) if args.captions else {}
-    return READERS[form](args.source, args.videos, args.annotations, captions, args.first_frame)
+    kept_fps = args.fps if args.numbering == "kept" else None
+    return READERS[form](args.source, args.videos, args.annotations, captions, args.first_frame, kept_fps)
 
 
 def detect_format(source: Path, annotations: Path | None) -> str:

@@ -24,6 +24,7 @@ from veason.frames import frame_size
 from veason.importing.boxes import TrackBoxes
 from veason.importing.clips import SourceClip, decode_frames
 from veason.importing.pixels import is_upright_jpeg
+from veason.importing.rate import frames_at_rate
 from veason.importing.source import SourceObject, SourceVideo
 from veason.importing.timeline import KeptFrames, choose_frames
 
@@ -43,6 +44,7 @@ class ImportOptions:
         boxes: "refuse", or "track" for objects that have boxes and no masks.
         link: pictures are linked instead of copied, where they are JPEGs.
         first_frame: number of a video file's first frame.
+        numbering: "source", or "kept" where the annotation numbers the kept frames of a video file.
         tracker, tracker_options: for boxes.
     """
 
@@ -51,12 +53,15 @@ class ImportOptions:
     boxes: str = "refuse"
     link: bool = False
     first_frame: int = 0
+    numbering: str = "source"
     tracker: str = "sam2"
     tracker_options: dict[str, Any] = field(default_factory=dict)
 
     def recorded(self) -> dict[str, Any]:
-        """As JSON; the tracker only where it is used."""
+        """As JSON; the tracker and another numbering only where they are used."""
         content = asdict(self)
+        if self.numbering == "source":
+            del content["numbering"]
         if self.boxes != "track":
             del content["tracker"], content["tracker_options"]
         return content
@@ -143,14 +148,32 @@ def _choose(video: SourceVideo, options: ImportOptions) -> KeptFrames:
     frames = choose_frames(clip, options.fps, annotated)
     if frames.unannotated and options.unannotated == "refuse":
         total, first = len(frames.kept) + len(frames.unannotated), frames.unannotated[0]
-        shown = clip.pictures[first].name if clip.pictures else f"number {first + clip.first_frame}"
+        shown = clip.pictures[first].name if clip.pictures else f"number {clip.number(first)}"
         raise DataError(
             f"video {video.name}: {len(frames.unannotated)} of {total} frames have no annotation, first {shown}; they "
-            "are not taken as frames without the object: --unannotated drop leaves them out"
+            f"are not taken as frames without the object: {_advice(clip, options, annotated or set())}"
         )
     if not frames.kept:
         raise DataError(f"video {video.name}: no frame is annotated for all its objects")
     return frames
+
+
+def _advice(clip: SourceClip, options: ImportOptions, annotated: set[int]) -> str:
+    """What to do about frames without an annotation; masks that seem to be numbered by kept frame are told of."""
+    drop = "--unannotated drop leaves them out"
+    if clip.times is None or options.fps is None or options.numbering == "kept":
+        return drop
+    expected, numbers = frames_at_rate(clip.times, options.fps), sorted(annotated)
+    consecutive = len(numbers) > 1 and numbers[-1] - numbers[0] == len(numbers) - 1
+    if not consecutive or len(numbers) > len(expected) or clip.total == len(expected):
+        return drop
+    first, *_, last = (number + clip.first_frame for number in numbers)
+    wanted = ", ".join(str(position + clip.first_frame) for position in expected[:4])
+    return (
+        f"the masks are {first} to {last}, consecutive: are they numbered by kept frame? Then --numbering kept. "
+        f"A mask has the frame's number in the source video: at --fps {options.fps:g} these are about {wanted}"
+        f"{', ...' if len(expected) > 4 else ''}. Otherwise {drop}"
+    )
 
 
 def _read_masks(each: SourceObject, kept: Sequence[int], height: int, width: int) -> list[dict[str, Any] | None]:

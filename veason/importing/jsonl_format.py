@@ -45,6 +45,7 @@ def read_jsonl(
     annotations: Path | None,
     captions: Mapping[str, Sequence[Expression]],
     first_frame: int = 0,
+    kept_fps: float | None = None,
 ) -> list[SourceVideo]:
     """The videos that the lines name.
 
@@ -58,7 +59,7 @@ def read_jsonl(
         DataError: names the line.
     """
     del annotations
-    clips = find_clips(videos or source.parent, first_frame)
+    clips = find_clips(videos or source.parent, first_frame, (), kept_fps)
     by_path = {clip.path.relative_to(videos or source.parent).as_posix(): clip for clip in clips.values()}
     found: dict[str, _Video] = {}
     for number, line in enumerate(_lines(source), start=1):

@@ -25,6 +25,8 @@ def read_options(arguments: Sequence[str] | None, description: str | None) -> ar
         parser.error(f"--fps {options.fps:g}: between 0 and 1000 frames per second")
     if not 0 <= options.val_ratio < 1:
         parser.error(f"--val_ratio {options.val_ratio:g}: at least 0 and below 1")
+    if options.numbering == "kept" and options.fps is None:
+        parser.error("--numbering kept: needs --fps, which says what frames are kept")
     if options.first_frame < 0:
         parser.error(f"--first_frame {options.first_frame}: at least 0")
     return options
@@ -43,6 +45,12 @@ def _add_frame_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--fps", type=float, help="frames per second to keep of video files; pictures are taken as they are")
     add("--first_frame", type=int, default=0, help="number of a video file's first frame in the masks (%(default)s)")
+    add(
+        "--numbering",
+        choices=("source", "kept"),
+        default="source",
+        help="what masks of a video file are numbered by: all frames of the file, or those kept by --fps (%(default)s)",
+    )
     add(
         "--unannotated",
         choices=("refuse", "drop"),

@@ -34,6 +34,7 @@ def read_png(
     annotations: Path | None,
     captions: Mapping[str, Sequence[Expression]],
     first_frame: int = 0,
+    kept_fps: float | None = None,
 ) -> list[SourceVideo]:
     """The videos that have a folder of PNGs.
 
@@ -49,7 +50,9 @@ def read_png(
     annotated = _only_resolution(annotations or _first_folder(source, MASKS) or source / MASKS[0])
     if not annotated.is_dir():
         raise DataError(f"folder of PNG masks is missing: {annotated}")
-    clips = find_clips(_only_resolution(videos or _first_folder(source, FRAMES) or source), first_frame, [annotated])
+    clips = find_clips(
+        _only_resolution(videos or _first_folder(source, FRAMES) or source), first_frame, [annotated], kept_fps
+    )
     found = []
     for name in sorted(_mask_folders(annotated), key=natural_key):
         if name not in clips:
@@ -61,7 +64,7 @@ def read_png(
         expressions = list(captions.get(name, ()))
         found.append(SourceVideo(clips[name], expressions, partial(_objects, pngs), state))
     if not found:
-        raise DataError(f"no folder of PNGs in {annotated}: Annotations/<video>/<frame>.png")
+        raise DataError(f"no folder of PNGs in {annotated}: Annotations/<video>/<frame>.png{_jpeg_hint(annotated)}")
     if unknown := set(captions) - {video.name for video in found}:
         raise DataError(f"captions: video {sorted(unknown)[0]!r} has no masks in {annotated}")
     return found
@@ -88,6 +91,15 @@ def _mask_folders(annotated: Path) -> set[str]:
     return {path.parent.relative_to(annotated).as_posix() for path in pngs}
 
 
+def _jpeg_hint(annotated: Path) -> str:
+    """Says that masks are JPEGs, where they are."""
+    jpegs = (path for path in annotated.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    jpeg = next(jpegs, None)
+    if jpeg is None:
+        return ""
+    return f" ({jpeg} is a JPEG, which changes the object numbers of pixels: write masks as PNG)"
+
+
 def _frames_of(clip: SourceClip, folder: Path) -> dict[int, Path]:
     """Position -> PNG."""
     found: dict[int, Path] = {}
@@ -96,7 +108,7 @@ def _frames_of(clip: SourceClip, folder: Path) -> dict[int, Path]:
             continue
         position = clip.frame(path.stem)
         if position is None:
-            numbers = "" if clip.pictures else f" ({clip.total} frames, the first is number {clip.first_frame})"
+            numbers = "" if clip.pictures else f" ({clip.numbers})"
             raise DataError(f"{path}: video {clip.path} has no such frame{numbers}")
         if position in found:
             raise DataError(f"{path} and {found[position].name} are of one frame")

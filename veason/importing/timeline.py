@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from typing import NamedTuple
 
 from veason.importing.clips import SourceClip
+from veason.importing.rate import frames_at_rate
 
 
 class KeptFrames(NamedTuple):
@@ -19,8 +19,7 @@ class KeptFrames(NamedTuple):
 def choose_frames(clip: SourceClip, fps: float | None, annotated: Collection[int] | None) -> KeptFrames:
     """The frames of a video to import.
 
-    Pictures are taken as they are. Of a file, one frame is taken for each time k/fps that lies within the video: of
-    the frames that are nearer to it than to another such time the nearest annotated one, else the nearest one.
+    Pictures are taken as they are. Of a file, `frames_at_rate` takes one for each time k/fps, annotated ones first.
 
     Args:
         fps: frames per second to keep of a file.
@@ -32,14 +31,7 @@ def choose_frames(clip: SourceClip, fps: float | None, annotated: Collection[int
         chosen = list(range(clip.total))
     else:
         assert fps is not None
-        known = set(range(clip.total)) if annotated is None else set(annotated)
-        best: dict[int, tuple[bool, float, int]] = {}
-        for position, time in enumerate(times):
-            slot = math.floor(time * fps + 0.5)
-            rank = (position not in known, abs(time - slot / fps), position)
-            best[slot] = min(best.get(slot, rank), rank)
-        end = times[-1] + times[-1] / max(len(times) - 1, 1) / 2
-        chosen = [best[slot][2] for slot in sorted(best) if slot / fps <= end]
+        chosen = frames_at_rate(times, fps, annotated)
     if annotated is None:
         return KeptFrames(chosen, [])
     return KeptFrames(

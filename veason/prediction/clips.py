@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,8 @@ def read_clips(videos: Sequence[str], expressions: Sequence[str], listed: str | 
     Args:
         videos: paths.
         expressions: looked for in each of them, and in those of the list that name none.
-        listed: a file with a path a line, or JSONL with `video` and `expressions` (or `expression`). Paths are relative
-            to the file's folder.
+        listed: a file with a path a line, or JSONL with `video` and `expressions` (or `expression`). A path is relative
+            to the file's folder or, where there is no such file there, to the working folder.
 
     Raises:
         DataError: names the option or the line.
@@ -62,18 +63,40 @@ def output_folders(clips: Sequence[ClipRequest], out: Path) -> list[Path]:
     return folders
 
 
+def check_videos(clips: Sequence[ClipRequest], listed: str | None = None) -> None:
+    """Refuse, before the first video is decoded, a path that is not there. Raises DataError, which names it."""
+    for clip in clips:
+        if Path(clip.video).expanduser().exists():
+            continue
+        if listed is not None:
+            tried = f"relative to {Path(listed).parent.resolve()} and to the working folder"
+            raise DataError(f"{listed}: there is no video {clip.video} ({tried})")
+        swapped = next((text for text in clip.expressions if Path(text).expanduser().exists()), None)
+        hint = f"; {swapped} exists: the video comes first, then the expression" if swapped is not None else ""
+        raise DataError(f"video is missing: {clip.video}{hint}")
+
+
 def check_output(out: Path, needed: int) -> None:
-    """Make the output folder and check that it can be written and that `needed` bytes fit. Raises DataError."""
+    """Check that the output folder can be written and `needed` bytes fit, and make nothing. Raises DataError."""
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise DataError(f"--out {out}: {there if there != out.absolute() else 'this'} is a file, not a folder")
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".write_test"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=there):
+            pass
     except OSError as error:
         raise DataError(f"--out {out} cannot be written: {error.strerror}") from error
-    free = shutil.disk_usage(out).free
+    free = shutil.disk_usage(there).free
     if free < needed:
         raise DataError(f"--out {out}: {free >> 20} MB are free, and about {needed >> 20} MB are needed")
+
+
+def make_output(out: Path) -> None:
+    """Make the output folder, once everything has been checked. Raises DataError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--out {out} cannot be written: {error.strerror}") from error
 
 
 def bytes_needed(total: int, shape: Sequence[int], expressions: int) -> int:
@@ -105,7 +128,7 @@ def _read_list(listed: str) -> list[tuple[str, str, Path, bool]]:
 
 def _read_line(place: str, text: str, folder: Path, is_json: bool, expressions: Sequence[str]) -> ClipRequest:
     if not is_json:
-        return ClipRequest(str(folder / text), tuple(expressions))
+        return ClipRequest(_find(text, folder), tuple(expressions))
     try:
         entry = json.loads(text)
         video, own = entry["video"], entry.get("expressions", entry.get("expression", list(expressions)))
@@ -114,7 +137,13 @@ def _read_line(place: str, text: str, folder: Path, is_json: bool, expressions: 
     own = [own] if isinstance(own, str) else own
     if not isinstance(video, str) or not isinstance(own, list) or not all(isinstance(each, str) for each in own):
         raise DataError(f"{place}: video is a path and expressions are a list of texts")
-    return ClipRequest(str(folder / video), tuple(own))
+    return ClipRequest(_find(video, folder), tuple(own))
+
+
+def _find(video: str, folder: Path) -> str:
+    """A path of a list: that of a file in the list's folder where there is one, else as it is written."""
+    beside = folder / Path(video).expanduser()
+    return str(beside) if beside.exists() and video.strip() else video
 
 
 def _check(clips: list[ClipRequest], listed: str) -> list[ClipRequest]:

@@ -41,6 +41,9 @@ class PageContent:
         expression, thinking, answer: texts as they are; there is no answer (None) where no policy was asked.
         outcome: one sentence: what was found, or why nothing was.
         failed: whether nothing was found.
+        warning: what is wrong with the masks; "" for nothing.
+        notice: what has to be known about the models; "" for nothing.
+        reading_notes: what seconds and boxes in the reasoning mean.
         facts: name -> value, in order: the video, models, frame numbers.
         seconds: of each stage.
         objects: (name, colour as CSS, box as text).
@@ -56,6 +59,9 @@ class PageContent:
     outcome: str
     failed: bool
     overlay: Path
+    warning: str = ""
+    notice: str = ""
+    reading_notes: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     objects: Sequence[tuple[str, str, str]] = ()

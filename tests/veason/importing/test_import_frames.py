@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.real_clips import write_video
 from tests.veason.importing.drawn import (
     FRAMES,
     VIDEOS,
@@ -21,7 +23,7 @@ from tests.veason.importing.drawn import (
     write_pictures,
     write_png_source,
 )
-from veason.importing import job
+from veason.importing import job, summary
 from veason.importing.clips import SourceClip, find_clips
 from veason.importing.timeline import choose_frames
 
@@ -96,6 +98,33 @@ def test_a_frame_without_annotation_is_refused_or_left_out_and_never_an_absent_t
     assert meta["source_frames"] == [0, 2, 4, 6, 8, 10] and len(meta["frames"]) == 6
     track = read_tracks(tmp_path / "other")["a/2"]
     assert [found is None for found in track] == [False, False, False, True, True, True]  # absent from 6 on
+
+
+def write_kept_source(folder):
+    """One video of twelve seconds, twelve frames a second, and the masks of its whole seconds, named 0 to 11."""
+    source = write_png_source(folder)
+    shutil.rmtree(source / "JPEGImages")
+    shutil.rmtree(source / "Annotations" / "b")
+    (source / "videos").mkdir()
+    write_video(source / "videos" / "a.mp4", [picture("a", t // 12) for t in range(12 * FRAMES)], rate=12)
+    return source
+
+
+def test_masks_that_are_numbered_by_kept_frame_are_told_of_and_taken(tmp_path, capsys):
+    source = write_kept_source(tmp_path / "in")
+    assert run(source, "--output", tmp_path / "out", "--fps", 1) == 2
+    error = capsys.readouterr().err
+    assert "the masks are 0 to 11, consecutive: are they numbered by kept frame? Then --numbering kept" in error
+    assert "at --fps 1 these are about 0, 12, 24, 36, ..." in error
+    assert run(source, "--output", tmp_path / "drop", "--fps", 1, "--unannotated", "drop") == 0
+    assert "look at video a: of 12 frames 2 are kept, the others have no annotation" in capsys.readouterr().out
+    assert run(source, "--output", tmp_path / "kept", "--fps", 1, "--numbering", "kept") == 0
+    assert read_set(tmp_path / "kept")["a"]["source_frames"] == list(range(0, 144, 12))
+    track = read_tracks(tmp_path / "kept")["a/1"]
+    assert all(np.array_equal(found, square("a", 1, t)) for t, found in enumerate(track))
+    (source / "Annotations" / "a" / "12.png").write_bytes((source / "Annotations" / "a" / "11.png").read_bytes())
+    assert run(source, "--output", tmp_path / "more", "--fps", 1, "--numbering", "kept") == 2
+    assert "has no such frame (12 kept of 144 frames, the first is number 0)" in capsys.readouterr().err
 
 
 def test_the_frames_of_a_video_are_annotated_for_all_its_objects(tmp_path):
@@ -183,9 +212,21 @@ def test_captions_may_change_without_a_new_import(tmp_path, monkeypatch):
     assert run(source, "--output", output) == 0
     monkeypatch.setattr(job, "write_frames", None)
     text = tmp_path / "captions.csv"
-    text.write_text("video,object,expression\na,1,the red square\nb,1,it moves\n")
+    text.write_text("video;object;expression\na;1;the red square\nb;1;it moves\n")  # as some spreadsheets write CSV
     assert run(source, "--output", output, "--captions", text) == 0
     assert [e["exp"] for e in read_set(output)["a"]["expressions"].values()] == ["the red square"]
+
+
+def test_a_video_of_which_one_frame_is_kept_is_named(tmp_path, capsys):
+    source = write_coco_source(tmp_path / "in", video_files=True)  # three seconds
+    assert run(source, "--output", tmp_path / "out", "--fps", 0.1) == 0
+    assert "look at video a: one frame is kept; a higher --fps keeps more" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("gpu", "config"), [(None, "configs/toy/demo.yaml"), ("/x", "configs/grpo_3b_one_gpu.yaml")])
+def test_the_next_command_suits_the_machine(monkeypatch, gpu, config):
+    monkeypatch.setattr(summary.shutil, "which", lambda _: gpu)
+    assert f"config={config} data.train_files=data" in summary.next_command(Path("data"), 3, 0)
 
 
 def test_other_options_are_refused(tmp_path, capsys):

@@ -71,6 +71,18 @@ def text(name, content):
     return make
 
 
+def white_masks(words):
+    """Makes every mask of a PNG source 0 or 255."""
+    for path in (words[0] / "Annotations").rglob("*.png"):
+        Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8) * 255).save(path)
+    return words
+
+
+def rename_masks(source, suffix):
+    for path in (source / "Annotations").rglob("*.png"):
+        path.rename(path.with_suffix(suffix))
+
+
 def first(key, **values):
     return lambda content: content[key][0].update(values)
 
@@ -139,8 +151,14 @@ CASES = {
     "captions of no video": (text("c.csv", "video,object,expression\nz,1,it\n"), "video 'z' has no masks"),
     "captions of no object": (
         text("c.csv", "video,object,expression\na,7,it\n"),
-        "is about object 7; the masks have 1, 2",
+        "is about object 7; the masks have the objects 1, 2",
     ),
+    "captions of a white object": (
+        lambda f: white_masks(text("c.csv", "video,object,expression\na,255,it\n")(f)),
+        "is about object 255; the masks have the object 1 (a mask of 0 and 255 is object 1)",
+    ),
+    "masks as JPEGs": (png(lambda s: rename_masks(s, ".jpg")), "is a JPEG, which changes the object numbers"),
+    "kept frames of no rate": (png(nothing, "--numbering", "kept"), "--numbering kept: needs --fps"),
     "an empty caption": (text("c.csv", "video,object,expression\na,1,\n"), "line 2: no expression"),
     "an unknown type": (text("c.csv", "video,object,expression,type\na,1,it,verb\n"), "type 'verb' is none of"),
     "an absent object": (text("c.csv", "video,object,expression,type\na,1,it,absent\n"), "type absent, but objects 1"),
