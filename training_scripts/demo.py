@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("outputs/demo"), help="folder of everything that the demo writes"
     )
-    parser.add_argument("--steps", type=int, default=12, help="GRPO steps")
+    parser.add_argument("--steps", type=int, default=9, help="GRPO steps")
     parser.add_argument(
         "--policy",
         type=Path,
