@@ -42,7 +42,7 @@ from veason.command_line import HelpFormatter, parse_arguments
 from veason.data import BENCHMARKS, find_benchmark
 from veason.data.revos import SELECTED, missing_selection
 from veason.data.selection import read_exclusions
-from veason.data.training import open_training_split
+from veason.data.training_split import open_training_split
 from veason.errors import DataError, describe
 from veason.files import write_json
 from veason.frames import ANCHORS, FRAME_INDICES

@@ -10,7 +10,7 @@ from tests.veason import small_benchmarks
 from tests.veason.small_revos import write_revos
 from training_data_construction.cot_records import build_record
 from training_data_construction.teacher_tasks import plan_tasks
-from veason.data.training import open_training_split
+from veason.data.training_split import open_training_split
 
 
 def write_set(layout: str, folder: Path) -> Path:

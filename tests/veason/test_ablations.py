@@ -12,7 +12,8 @@ from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
 from training_data_construction.cot_records import build_record
 from training_data_construction.teacher_tasks import plan_tasks
 from veason.answers import format_answer
-from veason.data.training import build_training_data, open_training_split
+from veason.data.training import build_training_data
+from veason.data.training_split import open_training_split
 from veason.errors import DataError
 from veason.frames import anchored_frames, shown_times
 from veason.pipeline import Segmenter

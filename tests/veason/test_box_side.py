@@ -16,7 +16,8 @@ from training_data_construction.cot_records import build_record
 from training_data_construction.teacher_tasks import plan_tasks
 from veason.answers import format_answer, parse_answer
 from veason.data.cot import CoTData
-from veason.data.training import KeyframeTrainingData, build_training_data, open_training_split
+from veason.data.training import KeyframeTrainingData, build_training_data
+from veason.data.training_split import open_training_split
 from veason.errors import DataError
 from veason.model_info import ModelInfo, read_model_info
 from veason.pipeline import Segmenter

@@ -16,7 +16,8 @@ from training_data_construction.teacher_tasks import plan_tasks
 from veason import masks
 from veason.answers import format_answer, parse_answer
 from veason.data.cot import CoTData
-from veason.data.training import build_training_data, open_training_split
+from veason.data.training import build_training_data
+from veason.data.training_split import open_training_split
 from veason.errors import DataError
 from veason.prompts import build_messages
 

@@ -9,19 +9,19 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from veason import masks
-from veason.data import BENCHMARKS, find_benchmark
+from veason.data import BENCHMARKS
 from veason.data.annotation import Rejected
 from veason.data.base import Benchmark
 from veason.data.examples import GroundTruth, TrainingExample
 from veason.data.mixture import build_mixture
 from veason.data.sample import VideoSample, gc_paused
 from veason.data.selection import read_exclusions
+from veason.data.training_split import open_training_split, training_notes
 from veason.errors import DataError
 from veason.frames import ANCHORS, FRAME_INDICES, open_frame, resize_frame, shown_times, training_frames
 from veason.prompts import Message, build_messages, load_template
@@ -223,42 +223,6 @@ class KeyframeTrainingData:
             self.skipped[sample.sample_id] = reason
             total = f"{len(self.skipped)} {'sample' if len(self.skipped) == 1 else 'samples'} skipped so far"
             logger.warning("bad sample %s is skipped (%s): %s", sample.sample_id, total, reason)
-
-
-def open_training_split(
-    benchmark: str | type[Benchmark], root: str | os.PathLike[str], meta_file: str | None = None
-) -> Benchmark:
-    """A benchmark's split to train on.
-
-    Args:
-        benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
-        root: the benchmark's folder, or an annotation file in it.
-        meta_file: annotation file in the folder, or the name of a split; by default the benchmark's `training_source`.
-
-    Raises:
-        DataError: the split has no public masks, or as the benchmark raises it.
-    """
-    cls, folder = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark, Path(root)
-    split, preferred = cls.training_source(folder)
-    if folder.is_file():
-        folder, meta_file = folder.parent, folder.name
-    elif meta_file is None:
-        meta_file = preferred
-    for name in cls.splits:
-        if meta_file in (name, cls.split_file(folder, name)):
-            split, meta_file = name, None
-            break
-    opened = cls(folder, split, meta_file)
-    if not opened.has_truth:
-        raise DataError(f"{cls.name} {split} has no public masks to train on; choose another split by data.meta_file")
-    return opened
-
-
-def training_notes(benchmark: Benchmark) -> list[str]:
-    """What should be known about the split that is trained on."""
-    shown = f"training on {benchmark.meta_path}, {len(benchmark.samples)} expressions"
-    hint = benchmark.training_hint()
-    return [f"{shown}: {hint}" if hint else shown]
 
 
 def build_training_data(

@@ -1,0 +1,46 @@
+"""The split of a benchmark that is trained on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from veason.data import find_benchmark
+from veason.data.base import Benchmark
+from veason.errors import DataError
+
+
+def open_training_split(
+    benchmark: str | type[Benchmark], root: str | os.PathLike[str], meta_file: str | None = None
+) -> Benchmark:
+    """A benchmark's split to train on.
+
+    Args:
+        benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
+        root: the benchmark's folder, or an annotation file in it.
+        meta_file: annotation file in the folder, or the name of a split; by default the benchmark's `training_source`.
+
+    Raises:
+        DataError: the split has no public masks, or as the benchmark raises it.
+    """
+    cls, folder = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark, Path(root)
+    split, preferred = cls.training_source(folder)
+    if folder.is_file():
+        folder, meta_file = folder.parent, folder.name
+    elif meta_file is None:
+        meta_file = preferred
+    for name in cls.splits:
+        if meta_file in (name, cls.split_file(folder, name)):
+            split, meta_file = name, None
+            break
+    opened = cls(folder, split, meta_file)
+    if not opened.has_truth:
+        raise DataError(f"{cls.name} {split} has no public masks to train on; choose another split by data.meta_file")
+    return opened
+
+
+def training_notes(benchmark: Benchmark) -> list[str]:
+    """What should be known about the split that is trained on."""
+    shown = f"training on {benchmark.meta_path}, {len(benchmark.samples)} expressions"
+    hint = benchmark.training_hint()
+    return [f"{shown}: {hint}" if hint else shown]
