@@ -156,7 +156,7 @@ def test_a_video_is_found_corrected_and_downloaded(address: str, width: int, tmp
         page.screenshot(path=tmp_path / "thinking.png", full_page=True)
         left, right = (page.locator(name).bounding_box() for name in ("#video", "#thinking"))
         assert left and right and (right["x"] > left["x"] + 100) == (width > 1000)  # side by side on a desk
-        expect(page.locator("#outcome")).to_contain_text("1 object, keyframe 0.", timeout=90 * SECOND)
+        expect(page.locator("#outcome")).to_contain_text("1 object, keyframe 0; in view on", timeout=90 * SECOND)
         assert REASONING in text.input_value()
         expect(page.locator("#edited img")).to_be_visible(timeout=30 * SECOND)
         expect(page.locator("#overlay video")).to_be_visible(timeout=30 * SECOND)
@@ -218,7 +218,7 @@ def correct(page: BrowserPage, tmp_path: Path) -> None:
     expect(page.locator("#target input")).to_have_value("object 3", timeout=30 * SECOND)
     page.screenshot(path=tmp_path / "edited.png", full_page=True)
     page.locator("#track").click()
-    expect(page.locator("#outcome")).to_contain_text("3 objects, keyframe 0.", timeout=90 * SECOND)
+    expect(page.locator("#outcome")).to_contain_text("3 objects, keyframe 0; in view on", timeout=90 * SECOND)
 
 
 def download(page: BrowserPage, tmp_path: Path) -> dict:
@@ -245,7 +245,7 @@ def test_a_second_user_waits_for_the_first(address: str) -> None:
         first.wait_for_function("document.querySelector('#thinking textarea').value.length > 5", timeout=60 * SECOND)
         assert second.locator("#thinking textarea").input_value() == ""
         for page in (first, second):
-            expect(page.locator("#outcome")).to_contain_text("1 object, keyframe 0.", timeout=90 * SECOND)
+            expect(page.locator("#outcome")).to_contain_text("1 object, keyframe 0; in view on", timeout=90 * SECOND)
 
 
 @needs_chromium
