@@ -16,7 +16,6 @@ are on the target and in the object's box, the share of its negative points that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -128,15 +127,3 @@ def entries_by_time(context: RewardContext) -> dict[int, list[AnswerEntry]]:
         for each in item:
             found.setdefault(each.time, []).append(each)
     return found
-
-
-def scale_entry(entry: AnswerEntry, factors: np.ndarray) -> AnswerEntry:
-    """The entry in another grid; a coordinate too large for a float stays finite."""
-
-    def scaled(values: Sequence[float]) -> tuple[float, ...]:
-        with np.errstate(over="ignore"):
-            return tuple(np.nan_to_num(np.array(values, dtype=np.float64) * np.resize(factors, len(values))).tolist())
-
-    box = None if entry.box is None else scaled(entry.box)
-    points, negative = (tuple((x, y) for x, y in map(scaled, each)) for each in (entry.points, entry.negative_points))
-    return replace(entry, box=box, points=points, negative_points=negative)  # type: ignore[arg-type]

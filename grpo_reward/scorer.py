@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from grpo_reward.parsing import ParsedResponse
 from grpo_reward.parts import RewardContext
-from grpo_reward.points import scale_entry
 from grpo_reward.reward_score import DEFAULT_RULE, Breakdown, score_context
 from grpo_reward.rules import Rule, find_rule
-from veason.data.examples import GroundTruth, TrainingExample
+from grpo_reward.scaling import scale_boxes
+from veason.data.examples import TrainingExample
 from veason.errors import DataError
 from veason.resolve import nearest
 from veason.tracking import DEFAULT, PACKAGES, build_tracker, check_takes_boxes, check_takes_points, check_tracker
@@ -199,23 +198,6 @@ class ParsedGroup:
             context if prompt is None else replace(context, masks=next(tracked))
             for context, prompt in zip(self.contexts, self.prompts, strict=True)
         ]
-
-
-def scale_boxes(parsed: ParsedResponse, box_side: int | None, truth: GroundTruth) -> ParsedResponse:
-    """The response with its boxes and points in pixels of the true masks.
-
-    Args:
-        box_side: side of the square that the response gives them in; None: pixels of the masks already.
-    """
-    if box_side is None or parsed.boxes is None:
-        return parsed
-    height, width = truth.masks.shape[1:]
-    factors = np.array([width, height, width, height]) / box_side
-    with np.errstate(over="ignore"):
-        boxes = parsed.boxes * factors
-    objects = tuple(tuple(scale_entry(each, factors[:2]) for each in item) for item in parsed.objects)
-    # a box too large for a float stays finite
-    return replace(parsed, boxes=np.nan_to_num(boxes, nan=np.nan), objects=objects)
 
 
 def frames_of(example: TrainingExample) -> list[np.ndarray]:
