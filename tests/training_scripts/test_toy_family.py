@@ -28,7 +28,7 @@ TINY = {
     "JOBS": "1",
 }
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]  # minutes: five programs one after the other
 
 
 def test_one_command_from_random_weights_to_the_rows(tmp_path: Path) -> None:
