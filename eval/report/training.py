@@ -20,7 +20,7 @@ from veason.pages import render_page
 from verl.config import Config
 from verl.trainer.run_info import NAME, RunInfo
 
-PLACES = ("save_checkpoint_path", "resume")  # keys of the trainer that do not change what a run computes
+NOT_COMPARED = ("save_checkpoint_path", "resume")  # keys of the trainer that do not change what a run computes
 REWARD_KEYS = ("worker.reward.compute_score", "worker.reward.weights", "worker.reward.options")
 SHARE = 0.1  # of the steps, whose mean is a run's first or last value
 # metric -> (limit, whether above or below it is worth a look, what to do); limits as in docs/metrics.md
@@ -110,7 +110,7 @@ def training_page(
 
 def _comparable(run: TrainingRun) -> dict[str, Any]:
     """The settings that two runs are compared by, without those that say only where a run is."""
-    trainer = {key: value for key, value in run.config.get("trainer", {}).items() if key not in PLACES}
+    trainer = {key: value for key, value in run.config.get("trainer", {}).items() if key not in NOT_COMPARED}
     return {**run.config, "trainer": trainer, "versions": run.info.versions if run.info else {}}
 
 

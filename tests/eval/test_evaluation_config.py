@@ -7,7 +7,7 @@ from eval.options import EvaluateConfig, parse_overrides
 from verl.config import ConfigError
 
 NEEDED = ["model_path=m", "data_path=d", "output_path=o"]
-PLACES = ("predictions", "data")
+POSITIONAL = ("predictions", "data")
 
 
 def test_values_take_the_types_of_their_fields(monkeypatch):
@@ -52,8 +52,8 @@ def test_wrong_arguments_are_named(arguments, message):
 
 def test_a_path_may_hold_an_equals_sign_or_be_called_like_a_key():
     arguments = ["outputs/lr=1e-6", "limit=2", "/data/x=y", "--name=a=b"]
-    config = parse_overrides(MetricsConfig, arguments, PLACES)
+    config = parse_overrides(MetricsConfig, arguments, POSITIONAL)
     assert (config.predictions, config.data, config.limit, config.name) == ("outputs/lr=1e-6", "/data/x=y", 2, "a=b")
-    assert parse_overrides(MetricsConfig, ["output", "data"], PLACES).data == "data"
+    assert parse_overrides(MetricsConfig, ["output", "data"], POSITIONAL).data == "data"
     with pytest.raises(ConfigError, match="unknown key procesess; did you mean processes"):
-        parse_overrides(MetricsConfig, ["a", "b", "procesess=2"], PLACES)
+        parse_overrides(MetricsConfig, ["a", "b", "procesess=2"], POSITIONAL)

@@ -190,6 +190,7 @@ def test_a_checkpoint_is_loaded(folder, tracker):
         ({"checkpoint": "/no"}, "no checkpoint at /no: config.json is missing"),
         ({"checkpoint": "random", "config": "sam3_video"}, "no tokenizer in sam3_video"),
         ({"checkpoint": "random", "config": "FOLDER", "max_object": 1}, "did you mean max_objects"),
+        ({"chekpoint": "random"}, "did you mean checkpoint"),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_one_line(folder, options, says):

@@ -112,7 +112,7 @@ def ended_process(processes: Mapping[str, psutil.Process]) -> str | None:
 
 
 def kill_cluster(processes: Mapping[str, psutil.Process]) -> None:
-    """Kills what is left of a cluster, whose workers Ray cannot end any more."""
+    """Kills the remaining processes of a cluster, whose workers Ray cannot end any more."""
     left = [process for process in processes.values() if _runs(process)]
     left += [child for process in left for child in process.children(recursive=True)]
     for process in left:

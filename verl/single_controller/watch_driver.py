@@ -1,4 +1,4 @@
-"""A process beside the driver that ends what is left of its Ray cluster after the driver was killed.
+"""A process beside the driver that ends the remaining processes of its Ray cluster after the driver was killed.
 
 The kernel ends GCS and raylet with the driver, and Ray ends the workers in seconds. But the raylet's agents then report
 its end to the GCS, which is gone too, and wait 60 s for an answer (ray 2.60 `_private/utils.py`,

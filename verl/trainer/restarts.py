@@ -60,7 +60,7 @@ def _end_with_parent() -> None:
 
 
 def _end_session(session: int) -> None:
-    """Ends what is left of a run that was killed."""
+    """Ends the remaining processes of a run that was killed."""
     deadline = time.monotonic() + PAUSE
     while (left := _session(session)) and time.monotonic() < deadline:
         time.sleep(0.1)

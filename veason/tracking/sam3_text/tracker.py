@@ -90,7 +90,9 @@ class Sam3TextTracker(TextTracker):
     ) -> None:
         """Refuse a checkpoint that is not there, of another kind or without a tokenizer, and unknown options."""
         options.pop("dtype", None)
-        check_arguments(cls, options, "tracker_options", given=("model", "tokenizer"))
+        check_arguments(
+            cls, options, "tracker_options", given=("model", "tokenizer"), also=("checkpoint", "config", "dtype")
+        )
         check_source(checkpoint, config, tuple(KINDS))
         tokenizer_folder(checkpoint, config)
 
