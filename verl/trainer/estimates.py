@@ -30,8 +30,8 @@ ACTIVATION_TOKENS, ACTIVATION_WIDTH = 14_000, 2048
 # What the same pass takes more where no language layer, or no block of the vision tower, recomputes (same page).
 LANGUAGE_GIB, VISION_GIB = 40.0, 25.7
 # The measured peak over the estimate, at most, where weights stay gathered: two H200 peaked at 105 GiB, estimated 87.
-# The allocator keeps what is freed, for the CUDA stream that it was allocated on, and FSDP2 gathers and sums on streams
-# of its own; while the GPU has room, nothing makes it give that back.
+# Not measured, read in FSDP2's source: the allocator keeps what is freed for the CUDA stream that it was allocated on,
+# FSDP2 gathers and sums on streams of its own, and while the GPU has room, nothing makes it give that back.
 ALLOCATOR_SHARE = 1.25
 STORED_RATIO = 2.8  # without gradient checkpointing: SFT of 3B, 48 GiB for 16,384 tokens (same page)
 TARGET_TOKENS = 256  # of a chain of thought with its boxes
