@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray._private import ray_constants
 
 from verl.single_controller.watch_driver import VARIABLE, watch_driver
 
@@ -37,6 +38,9 @@ FORWARDED = (
 OF_ONE_HOST = {"CUDA_VISIBLE_DEVICES", "VLLM_HOST_IP"}
 SECRET = {"KEY", "PASSWORD", "SECRET", "TOKEN"}  # Ray writes the variables that it forwards to its logs
 KILL_TIMEOUT = 5.0  # seconds
+# Where it is 0, Ray takes 127.0.0.1 for this machine's address, and its processes listen there alone: its default on
+# the systems that are in the name. On Linux it else turns 127.0.0.1 into the address of a network interface.
+NETWORK = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 # Which network torch.distributed and vLLM use, where nobody has said so.
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
 
@@ -59,10 +63,12 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
     if ray.is_initialized():
         return
     address = os.environ.get("RAY_ADDRESS") or ("auto" if nodes > 1 else "local")
+    ray_constants.ENABLE_RAY_CLUSTER = address != "local"  # NETWORK for this process, which has imported Ray already
     if address == "local":  # whatever else runs here, or has left its session behind
         # logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker
         options |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
-        os.environ[VARIABLE] = watch_driver()  # inherited by Ray's processes and what they start
+        # inherited by Ray's processes and what they start
+        os.environ |= {VARIABLE: watch_driver(), NETWORK: "0"}
     options = {"configure_logging": False} | options  # its messages go where the driver sends those of libraries
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -70,7 +76,8 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
     except Exception as error:
         raise ClusterError(_refusal(address, error)) from error
     finally:
-        os.environ.pop(VARIABLE, None)
+        for name in (VARIABLE, NETWORK):
+            os.environ.pop(name, None)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray puts in its own
     hosts = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import ray
 
 from verl.process_output import redirect_output, route_library_loggers
 from verl.single_controller.cluster import network_environment
+from verl.single_controller.rendezvous import LISTEN_FD, listen
 from verl.single_controller.shared_counts import publish_counts
 from verl.single_controller.watch_head import watch_head
 
@@ -30,10 +30,13 @@ class RemoteWorker:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
 
     def address(self) -> tuple[str, int]:
-        """This machine's address and a free port, for the group's rendezvous."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return ray.util.get_node_ip_address(), probe.getsockname()[1]
+        """Opens a socket for the group's rendezvous, at this machine's address in the cluster; returns it and the port.
+
+        It stays open for the worker, so that nobody else takes the port.
+        """
+        host = ray.util.get_node_ip_address()
+        self.listener = listen(host)
+        return host, self.listener.getsockname()[1]
 
     def redirect(self, path: Path) -> None:
         """Sends what this process writes to a file, from before the worker's libraries are imported."""
@@ -57,6 +60,8 @@ class RemoteWorker:
         """
         if watches:
             watch_head(ray.get_runtime_context().gcs_address)
+        if (listener := getattr(self, "listener", None)) is not None:
+            env = env | {LISTEN_FD: str(listener.detach())}
         os.environ.update(env | network_environment(ray.util.get_node_ip_address()))
         self.worker = worker_class(*args, **kwargs)
         if getattr(self, "redirected", False):

@@ -27,6 +27,7 @@ from verl.models.hub import MODEL_PATH, TOKENIZER_PATH, local_folder
 from verl.models.lora import adapter_weights, merged_weights
 from verl.models.packing import padding_multiple
 from verl.protocol import Task
+from verl.single_controller.rendezvous import open_store
 from verl.workers.actor import Actor, lora_options
 from verl.workers.checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
 from verl.workers.generation import PromptLoader
@@ -60,7 +61,8 @@ class WorkerBase:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         if not dist.is_initialized():
             backend = "cuda:nccl,cpu:gloo" if self.cuda else "gloo"
-            dist.init_process_group(backend, rank=self.rank, world_size=self.world)
+            store = open_store(self.rank, self.world)
+            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world)
         self.groups: dict[int, StoredGroup] = {}
         self.bad_samples: list[str] = []
         self.peak = PeakMeter(self.device)

@@ -111,7 +111,7 @@ def test_a_run_whose_processes_are_killed_goes_on_by_itself(
         run.tree()
         assert_equal_to(whole, run)
         assert run.left() == []
-    text = f"kill -9 {kind} {MOMENTS} times, steps {min(at)} to {max(at)}: noticed in at most {max(noticed):.1f} s, equal"
+    text = f"kill -9 {kind} {MOMENTS} times, steps {min(at)} to {max(at)}: noticed after {max(noticed):.1f} s, equal"
     record_property("reliability", f"{whole['name']} {text}")
 
 
