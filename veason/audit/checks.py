@@ -110,7 +110,11 @@ def _check_masks(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[F
     for sample in samples:
         if sample.type_id == 2:
             continue
-        unseen = [name for name in sample.object_ids if (track := tracks[name]) is not None and not _is_seen(track)]
+        unseen = [
+            name
+            for name in sample.object_ids
+            if (track := tracks[name]) is not None and not any(map(masks.area, track))
+        ]
         if len(unseen) == len(sample.object_ids):
             kind, detail = "empty_target", f"no mask in any frame (ids {', '.join(unseen) or 'none'})"
         elif unseen:
@@ -185,7 +189,7 @@ def _check_track(
         detail = f"{len(wrong)} masks of id {object_id!r} are of another size, first {first} for {_size_text(size)}"
         return [_finding(benchmark, "mask_size", sample, detail, sample_ids, object_id, tuple(wrong[:3]))]
 
-    damaged = {t: reason for t, rle in shown.items() if (reason := _damage(rle))}
+    damaged = {t: found[1] for t, rle in shown.items() if (found := masks.find_damage([rle]))}
     if damaged:  # comparing such masks may crash
         t = min(damaged)
         detail = (
@@ -218,18 +222,6 @@ def overlap(one: Rle | None, other: Rle | None) -> float:
     if one is None or other is None:
         return 0.0
     return float(coco.iou([one], [other], [0])[0, 0])
-
-
-def _is_seen(track: Sequence[Rle | None]) -> bool:
-    return any(map(masks.area, track))
-
-
-def _damage(rle: Rle) -> str | None:
-    try:
-        masks.check(rle)
-    except DataError as error:
-        return str(error)
-    return None
 
 
 def _finding(

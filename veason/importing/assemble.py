@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from veason import masks
-from veason.data.split import held_out_videos
+from veason.data.training_split import held_out_videos
 from veason.errors import DataError
 from veason.files import atomic_path, write_json
 from veason.importing.job import Part, read_masks

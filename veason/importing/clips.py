@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from veason.errors import DataError
-from veason.importing.rate import frames_at_rate
+from veason.importing.kept_frames import frames_at_rate
 from veason.natural_order import natural_key
 from veason.video import PICTURES
 

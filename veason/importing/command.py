@@ -37,7 +37,7 @@ from veason.importing.boxes import TrackBoxes
 from veason.importing.captions import read_captions
 from veason.importing.job import PARTS, ImportOptions, Part, finished_part, import_video, needed_bytes, without_masks
 from veason.importing.options import READERS, read_options
-from veason.importing.source import SourceVideo
+from veason.importing.source import SourceFiles, SourceVideo
 from veason.importing.summary import next_command, summary
 from veason.tracking import build_tracker, check_takes_boxes, check_tracker
 
@@ -122,7 +122,13 @@ def read_source(args: argparse.Namespace, form: str) -> list[SourceVideo]:
     """The videos of the source. Raises DataError."""
     captions = read_captions(args.captions) if args.captions else {}
     kept_fps = args.fps if args.numbering == "kept" else None
-    return READERS[form](args.source, args.videos, args.annotations, captions, args.first_frame, kept_fps)
+    videos = READERS[form](SourceFiles(args.source, args.videos, args.annotations, args.first_frame, kept_fps))
+    if unknown := set(captions) - {video.name for video in videos}:
+        annotated = args.annotations or args.source
+        raise DataError(f"captions: video {sorted(unknown)[0]!r} has no masks or boxes in {annotated}")
+    for video in videos:
+        video.expressions += captions.get(video.name, ())
+    return videos
 
 
 def detect_format(source: Path, annotations: Path | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,9 @@ from veason.files import write_json
 from veason.frames import frame_size
 from veason.importing.boxes import TrackBoxes
 from veason.importing.clips import SourceClip, decode_frames
+from veason.importing.kept_frames import KeptFrames, choose_frames, frames_at_rate
 from veason.importing.pixels import is_upright_jpeg
-from veason.importing.rate import frames_at_rate
-from veason.importing.source import SourceObject, SourceVideo
-from veason.importing.timeline import KeptFrames, choose_frames
+from veason.importing.source import SourceVideo
 
 JPEG = {"quality": 95, "subsampling": 0}
 PARTS = "import"  # folder of the parts, below the output folder
@@ -108,7 +107,7 @@ def import_video(video: SourceVideo, output: Path, options: ImportOptions, track
                 "anno_id": f"{video.name}/{name}",
                 "category": each.category,
                 "masks_from": "annotation",
-                "masks": _read_masks(each, frames.kept, height, width),
+                "masks": [masks.as_json(each.mask(position, height, width)) for position in frames.kept],
             }
             for name, each in video.objects.items()
             if each.mask is not None
@@ -176,11 +175,6 @@ def _advice(clip: SourceClip, options: ImportOptions, annotated: set[int]) -> st
     )
 
 
-def _read_masks(each: SourceObject, kept: Sequence[int], height: int, width: int) -> list[dict[str, Any] | None]:
-    assert each.mask is not None
-    return [masks.as_json(each.mask(position, height, width)) for position in kept]
-
-
 def write_frames(clip: SourceClip, kept: Sequence[int], folder: Path, link: bool) -> tuple[int, int]:
     """Write the frames of a video as 00000.jpg, 00001.jpg, ... Returns their height and width in pixels.
 
@@ -190,7 +184,10 @@ def write_frames(clip: SourceClip, kept: Sequence[int], folder: Path, link: bool
         DataError: a frame cannot be read, or frames differ in size.
     """
     size: tuple[int, int] | None = None
-    for number, source in enumerate(_frames(clip, kept)):
+    frames: Iterable[Path | np.ndarray] = (
+        (clip.pictures[position] for position in kept) if clip.pictures else decode_frames(clip, kept)
+    )
+    for number, source in enumerate(frames):
         target = folder / f"{number:05d}.jpg"
         if isinstance(source, np.ndarray):
             Image.fromarray(source).save(target, **JPEG)
@@ -201,20 +198,12 @@ def write_frames(clip: SourceClip, kept: Sequence[int], folder: Path, link: bool
         else:
             shutil.copyfile(source, target)
         found = frame_size(target)
-        if found != (size or found):
-            raise DataError(
-                f"video {clip.path}: frame {kept[number]} is {_by(found)}, the first is {_by(size or found)}"
-            )
-        size = found
+        size = size or found
+        if found != size:
+            shown, first = ("x".join(map(str, each)) for each in (found, size))
+            raise DataError(f"video {clip.path}: frame {kept[number]} is {shown}, the first is {first}")
     assert size is not None
     return size
-
-
-def _frames(clip: SourceClip, kept: Sequence[int]) -> Iterator[Path | np.ndarray]:
-    if clip.pictures:
-        yield from (clip.pictures[position] for position in kept)
-    else:
-        yield from decode_frames(clip, kept)
 
 
 def _convert(source: Path, target: Path) -> None:
@@ -225,19 +214,10 @@ def _convert(source: Path, target: Path) -> None:
         raise DataError(f"frame cannot be read: {source} ({error})") from error
 
 
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
 def needed_bytes(videos: Sequence[SourceVideo], options: ImportOptions) -> int:
     """About how many bytes the frames of these videos will take."""
-    total = 0
-    for video in videos:
-        if video.clip.pictures and not options.link:
-            total += sum(path.stat().st_size for path in video.clip.pictures)
-        elif not video.clip.pictures:
-            total += video.clip.path.stat().st_size
-    return total
+    written = [video.clip for video in videos if not (video.clip.pictures and options.link)]
+    return sum(path.stat().st_size for clip in written for path in clip.pictures or (clip.path,))
 
 
 def without_masks(part: Part) -> Part:

@@ -22,6 +22,24 @@ TYPES = {"referring": 0, "reasoning": 1, "absent": 2}
 SourceBox = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the video
 
 
+@dataclass(frozen=True)
+class SourceFiles:
+    """Where a source has its files, and how its annotation numbers the frames of video files.
+
+    Attributes:
+        path: the folder that holds the videos and the annotation, or the file of JSON lines.
+        videos: the folder of the videos, where it is another one.
+        annotations: the COCO file or the folder of PNGs, where it is not found in `path`.
+        first_frame, kept_fps: see `SourceClip`.
+    """
+
+    path: Path
+    videos: Path | None = None
+    annotations: Path | None = None
+    first_frame: int = 0
+    kept_fps: float | None = None
+
+
 class Expression(NamedTuple):
     """An expression about objects of a video; `type_id` as in ReVOS, 2 with no objects for an absent target."""
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from veason.files import write_json
-from veason.masks import Rle
+from veason.masks import Rle, as_json, encode
 from veason.toy.expressions import Query
-from veason.toy.video import ToyVideo, scene_meta, text_rle, write_frames, write_masks, write_scenes
+from veason.toy.video import ToyVideo, scene_meta, write_frames, write_masks, write_scenes
 
 
 class MaskDictWriter:
@@ -71,7 +71,7 @@ def revos_entry(root: Path, video: ToyVideo) -> RevosEntry:
     write_frames(root / "JPEGImages" / video.name, video)
     union = video.union(range(len(video.facts)))
     ratios = [round(float(mask.mean()), 6) for mask in union]
-    foreground = {"masks_rle": [text_rle(mask) for mask in union], "foreground_ratio": ratios}
+    foreground = {"masks_rle": [as_json(encode(mask)) for mask in union], "foreground_ratio": ratios}
     size = video.frames.shape[1:3]
     return RevosEntry(video.name, video.frame_names, size, video.queries, video.tracks(), foreground, scene_meta(video))
 

@@ -43,7 +43,10 @@ class ToyVideo:
     def tracks(self) -> list[list[masks.Rle | None]]:
         """Per object its RLE in each frame, None where it is not visible, with counts as text."""
         return [
-            [None if box is None else text_rle(mask) for mask, box in zip(self.visible[:, shape], fact.boxes)]
+            [
+                None if box is None else masks.as_json(masks.encode(mask))
+                for mask, box in zip(self.visible[:, shape], fact.boxes)
+            ]
             for shape, fact in enumerate(self.facts)
         ]
 
@@ -54,12 +57,6 @@ class ToyVideo:
             seen = np.array([box is not None for box in self.facts[shape].boxes])
             out |= self.visible[:, shape] & seen[:, None, None]
         return out
-
-
-def text_rle(mask: np.ndarray) -> dict[str, Any]:
-    """A mask's RLE in JSON types: sizes as integers, counts as text."""
-    rle = masks.encode(mask)
-    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
 def write_frames(folder: Path, video: ToyVideo, digits: int = 5) -> None:

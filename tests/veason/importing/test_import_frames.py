@@ -25,7 +25,7 @@ from tests.veason.importing.drawn import (
 )
 from veason.importing import job, summary
 from veason.importing.clips import SourceClip, find_clips
-from veason.importing.timeline import choose_frames
+from veason.importing.kept_frames import choose_frames
 
 
 class Timed(SourceClip):
