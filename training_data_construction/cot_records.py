@@ -9,7 +9,7 @@ from typing import Any
 from training_data_construction.teacher_tasks import TeacherTask
 from veason import masks
 from veason.answers import format_answer
-from veason.data.split import held_out_videos
+from veason.data.training_split import held_out_videos
 from veason.prompts import Message, build_messages
 
 Record = dict[str, Any]

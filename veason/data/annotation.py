@@ -74,16 +74,14 @@ def as_name(value: Any, what: str, folders: bool = False) -> str:
 def as_names(values: Any, what: str) -> tuple[str, ...]:
     """Distinct names of files in one folder, in natural order. Raises DataError as `as_name`, or for a name twice."""
     names = tuple(as_name(value, f"one of {what}") for value in as_list(values, what))
-    if twice := first_twice(names):
-        raise DataError(f"{shorten(twice)} stands twice among {what}")
+    _check_distinct(names, what)
     return tuple(sorted(names, key=natural_key))
 
 
 def as_ids(values: Any, what: str) -> tuple[str, ...]:
     """Distinct ids, numbers or texts, as texts; () for an empty list. Raises DataError for anything else."""
     ids = tuple(as_id(value, f"one of {what}") for value in as_list(values, what, empty=True))
-    if twice := first_twice(ids):
-        raise DataError(f"{shorten(twice)} stands twice among {what}")
+    _check_distinct(ids, what)
     return ids
 
 
@@ -111,19 +109,14 @@ def as_number(value: Any, what: str) -> str:
 
 def as_size(height: Any, width: Any) -> tuple[int, int]:
     """The height and width of frames in pixels. Raises DataError for what no picture has."""
-    sides = [_as_integer(side) for side in (height, width)]
-    if not all(side is not None and 0 < side <= MAX_SIDE for side in sides):
-        raise DataError(f"height {shorten(height)} and width {shorten(width)} are no size of a picture")
-    rows, columns = (int(side or 0) for side in sides)
+    for side in (height, width):
+        number = isinstance(side, (int, float)) and not isinstance(side, bool)
+        if not (number and 0 < side <= MAX_SIDE and side == int(side)):
+            raise DataError(f"height {shorten(height)} and width {shorten(width)} are no size of a picture")
+    rows, columns = int(height), int(width)
     if rows * columns > MAX_PIXELS:
         raise DataError(f"frames of {rows}x{columns} pixels are too large")
     return rows, columns
-
-
-def _as_integer(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value in (1e400, -1e400):
-        return None
-    return int(value) if value == int(value) else None
 
 
 def check_sample(sample: VideoSample) -> None:
@@ -186,14 +179,12 @@ def check_text(text: Any) -> str:
     return text
 
 
-def first_twice(values: Iterable[str]) -> str | None:
-    """The first value that stands in a sequence for the second time; None when all are distinct."""
+def _check_distinct(values: Iterable[str], what: str) -> None:
     seen = set()
     for value in values:
         if value in seen:
-            return value
+            raise DataError(f"{shorten(value)} stands twice among {what}")
         seen.add(value)
-    return None
 
 
 def pairs_by_id(expressions: Any) -> Iterator[tuple[Any, Any]]:

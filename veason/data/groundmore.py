@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from veason.data.annotation import as_mapping, as_name, as_names, as_number, shorten
-from veason.data.layouts import PngBenchmark
+from veason.data.layouts import PngBenchmark, Targets
 from veason.data.sample import VideoSample
 from veason.errors import DataError
 from veason.frames import evaluation_frames
@@ -108,9 +108,7 @@ class GroundMoRe(PngBenchmark):
     def _position(self, sample: VideoSample, index: int) -> int:
         return self._positions[sample.video][sample.frames[index]]
 
-    def targets(
-        self, video: str, meta: dict[str, Any], expression: dict[str, Any]
-    ) -> tuple[int | None, tuple[str, ...]]:
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         self._read_action(video, expression)
         return 1, (as_number(expression["obj_id"], "its obj_id"),)
 
@@ -118,6 +116,9 @@ class GroundMoRe(PngBenchmark):
         if expression["q_type"] not in QUESTIONS:
             raise DataError(f"its q_type is {shorten(expression['q_type'])}; it can be {', '.join(QUESTIONS)}")
         return expression["q_type"]
+
+    def prepare(self) -> None:
+        """Nothing: a PNG is named by its position in the whole video, and few of them are scored."""
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         first, last = self._read_action(sample.video, self._questions[sample.video][sample.exp_id])

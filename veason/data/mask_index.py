@@ -63,15 +63,12 @@ class MaskIndex(TrackStore):
     """Read-only mapping from an annotation id to its list of RLEs."""
 
     @classmethod
-    def open(
-        cls, source: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None, progress: bool = True
-    ) -> MaskIndex:
+    def open(cls, source: str | os.PathLike[str], progress: bool = True) -> MaskIndex:
         """The index of `source`, built first if there is none or if the source has changed.
 
         Args:
             source: a JSON object {id: [RLE or null per frame]}, or {id: {"masks_rle": [...]}}; or a pickle of one
                 (`.pkl`), which is read as plain data alone, and whole.
-            folder: folder of the index; by default VEASON_INDEX_DIR, or else the source's folder.
             progress: show a bar while building.
 
         Raises:
@@ -80,7 +77,7 @@ class MaskIndex(TrackStore):
         """
         source = Path(source)
         check_file(source, "mask file")
-        path = index_path(source, folder)
+        path = index_path(source)
         build_once(path, source, lambda: _is_current(path, source), lambda: _build(path, source, progress))
         return cls(path, source)
 

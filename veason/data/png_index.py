@@ -55,7 +55,6 @@ class PngIndex(TrackStore):
         folders: Sequence[MaskFolder],
         object_mask: ObjectMask,
         numbered: bool = True,
-        progress: bool = True,
     ) -> PngIndex:
         """The index of `annotations`, with what has changed or is asked for the first time read now.
 
@@ -81,7 +80,7 @@ class PngIndex(TrackStore):
             ]
 
         def build() -> None:
-            _build(path, reader, outdated(), states, _Reader(annotations, object_mask, numbered), progress)
+            _build(path, reader, outdated(), states, _Reader(annotations, object_mask, numbered))
 
         build_once(path, annotations, lambda: path.is_file() and not outdated(), build)
         return cls(path, annotations)
@@ -136,7 +135,6 @@ def _build(
     folders: Sequence[MaskFolder],
     states: Mapping[str, str],
     read: _Reader,
-    progress: bool,
 ) -> None:
     """Read `folders` into a copy of the index, which then replaces it."""
     kept = _known(path, reader)
@@ -150,8 +148,7 @@ def _build(
                 connection.execute("INSERT INTO source VALUES (?, ?)", (FORMAT, reader))
             connection.execute("BEGIN")
             tracks = read.all([_merged(folder, kept, states) for folder in folders])
-            shown = {"unit": "video", "mininterval": 1, "delay": 2, "disable": not progress}
-            for name, found in tqdm(tracks, "indexing masks", len(folders), **shown):
+            for name, found in tqdm(tracks, "indexing masks", len(folders), unit="video", mininterval=1, delay=2):
                 connection.execute("DELETE FROM tracks WHERE folder = ?", (name,))
                 connection.execute("INSERT OR REPLACE INTO folders VALUES (?, ?)", (name, states[name]))
                 rows = [(name, object_id, packed) for object_id, packed in found.items()]

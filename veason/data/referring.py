@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from veason.data.annotation import as_number
-from veason.data.layouts import PngBenchmark
+from veason.data.layouts import PngBenchmark, Targets
 from veason.data.mask_index import MaskIndex
 from veason.data.sample import VideoSample
 from veason.errors import DataError
@@ -48,9 +48,7 @@ class ReferringBenchmark(PngBenchmark):
             asked += [(video, exp_id) for exp_id in sorted(expressions)] if isinstance(expressions, dict) else []
         return {pair: str(number) for number, pair in enumerate(asked)}
 
-    def targets(
-        self, video: str, meta: dict[str, Any], expression: dict[str, Any]
-    ) -> tuple[int | None, tuple[str, ...]]:
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         return 0, (as_number(expression["obj_id"], "its obj_id"),) if self.has_truth else ()
 
     def truth_path(self, sample: VideoSample) -> Path:

@@ -49,9 +49,9 @@ class TrackStore:
         return type(self), (self.path, self.source)
 
 
-def index_path(source: Path, folder: str | os.PathLike[str] | None = None) -> Path:
-    """The path of the index of `source`. In a folder of its own, the name carries a hash of the source's path."""
-    folder = folder or os.environ.get("VEASON_INDEX_DIR")
+def index_path(source: Path) -> Path:
+    """The path of the index of `source`. In VEASON_INDEX_DIR the name carries a hash of the source's path."""
+    folder = os.environ.get("VEASON_INDEX_DIR")
     if not folder:
         return source.with_name(source.name + ".index")
     digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]

@@ -52,11 +52,14 @@ class TrackerSize:
 def tracker_config(size: TrackerSize | None = None) -> dict[str, Any]:
     """The YAML's content, `{"model": {"_target_": "sam2...", ...}}`, for hydra's `instantiate`."""
     size = size or TrackerSize()
+    width, side = size.hidden_size, size.image_size // 16
+    downsampler = {"embed_dim": width, "kernel_size": 3, "stride": 2, "padding": 1}
+    fuser = {"dim": width, "kernel_size": 7, "padding": 3, "layer_scale_init_value": 1e-6}
     model = {
         "_target_": "sam2.modeling.sam2_base.SAM2Base",
         "image_encoder": _image_encoder(size),
-        "memory_attention": _memory_attention(size),
-        "memory_encoder": _memory_encoder(size),
+        "memory_attention": memory_attention(width, size.memory_size, side, size.memory_layers, 4 * width),
+        "memory_encoder": memory_encoder(width, size.memory_size, downsampler, fuser, fuser_layers=2),
         "image_size": size.image_size,
         "num_maskmem": size.memory_frames,
         "max_obj_ptrs_in_encoder": size.object_pointers,
@@ -108,18 +111,6 @@ def _image_encoder(size: TrackerSize) -> dict[str, Any]:
             "fpn_interp_model": "nearest",
         },
     }
-
-
-def _memory_attention(size: TrackerSize) -> dict[str, Any]:
-    side = size.image_size // 16
-    return memory_attention(size.hidden_size, size.memory_size, side, size.memory_layers, 4 * size.hidden_size)
-
-
-def _memory_encoder(size: TrackerSize) -> dict[str, Any]:
-    width = size.hidden_size
-    downsampler = {"embed_dim": width, "kernel_size": 3, "stride": 2, "padding": 1}
-    fuser = {"dim": width, "kernel_size": 7, "padding": 3, "layer_scale_init_value": 1e-6}
-    return memory_encoder(width, size.memory_size, downsampler, fuser, fuser_layers=2)
 
 
 def build_tracker_model(size: TrackerSize | None = None, seed: int = 0) -> SAM2Base:
