@@ -13,9 +13,9 @@ import torch
 
 from veason.answers import format_answer
 from veason.toy import tiny_tracker
-from veason.toy.corpus import toy_sentences
 from veason.toy.tiny_policy_config import PolicySize, qwen2_5_config, qwen2_5_processor
 from veason.toy.tokenizer import train_tokenizer
+from veason.toy.tokenizer_corpus import toy_sentences
 from veason.tracking.sam2.loading import load_model
 
 THREE_B = PolicySize(

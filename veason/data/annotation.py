@@ -14,15 +14,15 @@ from veason.frames import MAX_PIXELS, MAX_SIDE
 from veason.natural_order import natural_key
 from veason.prompts import clean_expression
 
-MAX_TEXT = 4000  # characters of an expression; those of the benchmarks have a few hundred at most
-MAX_NAME = 250  # bytes of a file's name; file systems take 255, and a suffix is added
+MAX_EXPRESSION = 4000  # characters of an expression; those of the benchmarks have a few hundred at most
+MAX_NAME_BYTES = 250  # bytes of a file's name; file systems take 255, and a suffix is added
 VOID = 255  # DAVIS's value of pixels that count for nobody
-TYPES = (0, 1, 2)  # see `VideoSample.type_id`
+TYPE_IDS = (0, 1, 2)  # see `VideoSample.type_id`
 # Tokens and tags that stand for images or turns: in an expression they would be read as such.
 MARKUP = re.compile(r"<\|[^<>|\s]{1,40}\|>|</?(?:image|video|audio)>", re.IGNORECASE)
 
 
-class Rejected(NamedTuple):
+class Rejection(NamedTuple):
     """An entry of an annotation that cannot be used.
 
     Attributes:
@@ -63,7 +63,7 @@ def as_name(value: Any, what: str, folders: bool = False) -> str:
         raise DataError(f"{what} is {shorten(value)}, not a text")
     parts = value.split("/")
     if (
-        any(part in ("", ".", "..") or len(part.encode(errors="replace")) > MAX_NAME for part in parts)
+        any(part in ("", ".", "..") or len(part.encode(errors="replace")) > MAX_NAME_BYTES for part in parts)
         or (len(parts) > 1 and not folders)
         or any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in value)
     ):
@@ -87,12 +87,12 @@ def as_ids(values: Any, what: str) -> tuple[str, ...]:
 
 def as_id(value: Any, what: str) -> str:
     """A number or a text as a text. Raises DataError for anything else, and for an empty text."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)) or not 0 < len(str(value)) <= MAX_NAME:
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or not 0 < len(str(value)) <= MAX_NAME_BYTES:
         raise DataError(f"{what} is {shorten(value)}, neither a number nor a text")
     return str(value)
 
 
-def as_digits(value: Any, what: str) -> str:
+def as_whole_number(value: Any, what: str) -> str:
     """A whole number, also as a text, as a text. Raises DataError for anything else."""
     text = as_id(value, what)
     if not (text.isdecimal() and text.isascii()):
@@ -100,9 +100,9 @@ def as_digits(value: Any, what: str) -> str:
     return text
 
 
-def as_number(value: Any, what: str) -> str:
+def as_object_number(value: Any, what: str) -> str:
     """An object's number in a PNG mask, 1 to 254, as a text. Raises DataError for anything else."""
-    if not 0 < int(as_digits(value, what)) < VOID:
+    if not 0 < int(as_whole_number(value, what)) < VOID:
         raise DataError(f"{what} is {shorten(value)}, no number of an object")
     return str(int(value))
 
@@ -121,9 +121,9 @@ def as_size(height: Any, width: Any) -> tuple[int, int]:
 
 def check_sample(sample: VideoSample) -> None:
     """Check what any benchmark, also a user's own, gives as a sample. Raises DataError with the reason alone."""
-    check_text(sample.expression)
+    check_expression(sample.expression)
     if sample.type_id is not None:
-        check_type(sample.type_id)
+        check_type_id(sample.type_id)
     as_name(sample.video, "the video", folders=True)
     as_name(sample.exp_id, "the id")
     as_name(sample.sample_id, "the sample's id", folders=True)
@@ -158,20 +158,20 @@ def checked_samples(
     return [sample for sample in passed if counts[sample.sample_id] == 1]
 
 
-def check_type(type_id: Any) -> None:
+def check_type_id(type_id: Any) -> None:
     """Check an expression's type. Raises DataError with the reason alone."""
-    if type(type_id) is not int or type_id not in TYPES:
+    if type(type_id) is not int or type_id not in TYPE_IDS:
         raise DataError(f"type_id is {shorten(type_id)}; it can be 0 (referring), 1 (reasoning) or 2 (absent)")
 
 
-def check_text(text: Any) -> str:
+def check_expression(text: Any) -> str:
     """An expression, if it can be shown. Raises DataError with the reason alone."""
     if not isinstance(text, str):
         raise DataError(f"its text is {shorten(text)}, not a text")
     if not clean_expression(text):
         raise DataError(f"its text {shorten(text)} is empty")
-    if len(text) > MAX_TEXT:
-        raise DataError(f"its text has {len(text)} characters; {MAX_TEXT} are allowed")
+    if len(text) > MAX_EXPRESSION:
+        raise DataError(f"its text has {len(text)} characters; {MAX_EXPRESSION} are allowed")
     if found := MARKUP.search(text):
         raise DataError(f"its text holds {shorten(found.group())}, which a prompt reads as an image or a turn")
     if any(character == "\0" or 0xD800 <= ord(character) < 0xE000 for character in text):

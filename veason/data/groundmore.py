@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from veason.data.annotation import as_mapping, as_name, as_names, as_number, shorten
+from veason.data.annotation import as_mapping, as_name, as_names, as_object_number, shorten
 from veason.data.layouts import PngBenchmark, Targets
 from veason.data.sample import VideoSample
 from veason.errors import DataError
@@ -110,7 +110,7 @@ class GroundMoRe(PngBenchmark):
 
     def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         self._read_action(video, expression)
-        return 1, (as_number(expression["obj_id"], "its obj_id"),)
+        return 1, (as_object_number(expression["obj_id"], "its obj_id"),)
 
     def category(self, expression: dict[str, Any]) -> str | None:
         if expression["q_type"] not in QUESTIONS:

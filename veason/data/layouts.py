@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from veason import masks
-from veason.data.annotation import as_id, as_ids, as_mapping, as_name, as_names, as_size, check_type, pairs_by_id
+from veason.data.annotation import as_id, as_ids, as_mapping, as_name, as_names, as_size, check_type_id, pairs_by_id
 from veason.data.base import Benchmark, UnknownObjectError
 from veason.data.mask_index import MaskIndex
 from veason.data.png_index import MaskFolder, PngIndex
@@ -116,7 +116,7 @@ class ExpressionsBenchmark(Benchmark):
 class MaskDictBenchmark(ExpressionsBenchmark):
     """Truth as mask_dict.json beside the annotation file: {anno_id: one RLE or null per frame of the video}."""
 
-    masks_are_whole = True  # the index has checked them
+    masks_validated = True  # the index has checked them
     needs_type: ClassVar[bool] = False  # whether every expression has a `type_id`
 
     @cached_property
@@ -163,7 +163,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         type_id = expression["type_id"] if self.needs_type else expression.get("type_id")
         if self.needs_type:
-            check_type(type_id)
+            check_type_id(type_id)
         return type_id, () if type_id == 2 or not self.has_truth else as_ids(expression["anno_id"], "its anno_id")
 
     def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
@@ -182,7 +182,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         tracks = []
         for anno_id in sample.object_ids:
-            if found := self.misfits(self.index, anno_id, sample):
+            if found := self.index.track_problems(anno_id, sample):
                 raise DataError(found[0])
             track = self.index[anno_id]
             tracks.append([track[index] for index in frame_indices])
@@ -193,7 +193,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
 
     def truth_problems(self, sample: VideoSample) -> list[str]:
         found = super().truth_problems(sample)
-        return found + [wrong for anno_id in sample.object_ids for wrong in self.misfits(self.index, anno_id, sample)]
+        return found + [wrong for anno_id in sample.object_ids for wrong in self.index.track_problems(anno_id, sample)]
 
     def mask_problems(self, sample: VideoSample) -> list[str]:
         return []  # the index has checked every mask
@@ -207,30 +207,11 @@ class MaskDictBenchmark(ExpressionsBenchmark):
             return found
         return [f"{self.index.source}: no mask in any frame (ids {', '.join(sample.object_ids) or 'none'})"]
 
-    def misfits(self, index: MaskIndex, track_id: str, sample: VideoSample) -> list[str]:
-        """What is wrong with a track of masks for a sample, as far as the index has it, without reading them."""
-        track = index.summaries.get(track_id)
-        if track is None:
-            return [f"{index.source} has no masks for id {track_id!r}"]
-        if track.damage:
-            return [f"{index.source}: id {track_id!r}, {track.damage}"]
-        wrong = []
-        if track.frames < len(sample.frames):
-            wrong.append(
-                f"{index.source}: id {track_id!r} has {track.frames} masks, the video has {len(sample.frames)} frames"
-            )
-        if track.size not in (None, (sample.height, sample.width)):
-            size = "several sizes" if track.size == (0, 0) else "{}x{}".format(*track.size)
-            wrong.append(
-                f"{index.source}: masks of id {track_id!r} are of {size}, the frames of {sample.height}x{sample.width}"
-            )
-        return wrong
-
 
 class PngBenchmark(ExpressionsBenchmark):
     """Truth as one PNG a frame, whose values are object numbers: `object_ids` holds the number."""
 
-    masks_are_whole = True
+    masks_validated = True
     numbered: ClassVar[bool] = True  # False: a PNG shows one object, whatever its colour
     sparse: ClassVar[bool] = False  # whether a frame without a PNG is one without the object; else it is missing
     index: PngIndex | None = None  # of all masks, see `prepare`

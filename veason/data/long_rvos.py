@@ -20,9 +20,9 @@ from veason.data.layouts import PngBenchmark, Targets
 from veason.data.sample import VideoSample
 from veason.errors import DataError
 from veason.metrics.scores import Column, PaperRows, SampleScore, every_sample, j_and_f, of_category, paper_table
-from veason.metrics.temporal import temporal_ious
+from veason.metrics.temporal_iou import temporal_ious
 
-TYPES = {"Static": "static", "Dynamic": "dynamic", "Hybrid": "static+dynamic"}
+CATEGORIES = {"Static": "static", "Dynamic": "dynamic", "Hybrid": "static+dynamic"}
 
 
 def _consistency(prefix: str = "", category: str | None = None) -> tuple[Column, ...]:
@@ -40,7 +40,7 @@ class LongRVOS(PngBenchmark):
         *_consistency(),
         *(
             column
-            for title, category in TYPES.items()
+            for title, category in CATEGORIES.items()
             for column in (
                 Column(f"{title} J&F", "JF", (of_category(category),)),
                 *_consistency(f"{title} ", category),
@@ -87,8 +87,8 @@ class LongRVOS(PngBenchmark):
 
     def category(self, expression: dict[str, Any]) -> str | None:
         category = expression["type"] if self.has_truth else expression.get("type")
-        if category not in (None, *TYPES.values()):
-            raise DataError(f"its type is {shorten(category)}; it can be {', '.join(TYPES.values())}")
+        if category not in (None, *CATEGORIES.values()):
+            raise DataError(f"its type is {shorten(category)}; it can be {', '.join(CATEGORIES.values())}")
         return category
 
     def mask_folder(self, sample: VideoSample) -> Path:

@@ -27,7 +27,8 @@ import ijson
 from tqdm import tqdm
 
 from veason import masks
-from veason.data.pickles import load_plain
+from veason.data.safe_pickle import load_plain
+from veason.data.sample import VideoSample
 from veason.data.track_store import TrackStore, build_once, connect, index_path, pack, unpack
 from veason.errors import DataError
 from veason.files import atomic_path, check_file
@@ -109,6 +110,25 @@ class MaskIndex(TrackStore):
             name: TrackSummary(frames, present, None if height is None else (height, width), damage)
             for name, frames, present, height, width, damage in rows
         }
+
+    def track_problems(self, track_id: str, sample: VideoSample) -> list[str]:
+        """What is wrong with a track of masks for a sample, as far as the summaries tell, without reading masks."""
+        track = self.summaries.get(track_id)
+        if track is None:
+            return [f"{self.source} has no masks for id {track_id!r}"]
+        if track.damage:
+            return [f"{self.source}: id {track_id!r}, {track.damage}"]
+        wrong = []
+        if track.frames < len(sample.frames):
+            wrong.append(
+                f"{self.source}: id {track_id!r} has {track.frames} masks, the video has {len(sample.frames)} frames"
+            )
+        if track.size not in (None, (sample.height, sample.width)):
+            size = "several sizes" if track.size == (0, 0) else "{}x{}".format(*track.size)
+            wrong.append(
+                f"{self.source}: masks of id {track_id!r} are of {size}, the frames of {sample.height}x{sample.width}"
+            )
+        return wrong
 
 
 def _is_current(path: Path, source: Path) -> bool:

@@ -20,13 +20,13 @@ import numpy as np
 from veason import masks
 from veason.data.annotation import as_list, as_mapping, shorten
 from veason.data.base import Benchmark
+from veason.data.mask_scores import score_masks
 from veason.data.sample import VideoSample
-from veason.data.scoring import score_masks
 from veason.errors import DataError, MissingFileError
 from veason.files import check_file
 from veason.frames import MAX_SIDE, frame_size
 from veason.masks import Rle
-from veason.metrics.image import IGNORED, image_iou, total_iou
+from veason.metrics.image_iou import IGNORED, image_iou, total_iou
 from veason.metrics.scores import Column, PaperRows, SampleScore, every_sample, of_category, paper_table
 from veason.natural_order import natural_key
 
@@ -35,7 +35,7 @@ LENGTHS = {"Short": of_category("short"), "Long": of_category("long")}  # of the
 
 class ReasonSeg(Benchmark):
     name = "reasonseg"
-    masks_are_whole = True
+    masks_validated = True
     lists_every_frame = False  # the images of a split share a folder
     splits: ClassVar[dict[str, str]] = {split: split for split in ("val", "test", "train")}
     columns = (

@@ -22,9 +22,16 @@ from typing import Any
 
 from veason import masks
 from veason.errors import DataError
+from veason.importing.annotations import (
+    AnnotatedObject,
+    AnnotatedVideo,
+    Expression,
+    SourceFiles,
+    read_box,
+    read_mask_value,
+)
 from veason.importing.captions import make_expression
-from veason.importing.clips import SourceClip, find_clips
-from veason.importing.source import Expression, SourceFiles, SourceObject, SourceVideo, read_box, read_mask_value
+from veason.importing.source_clips import SourceClip, find_clips
 from veason.natural_order import natural_key
 from veason.resolve import nearest
 
@@ -39,7 +46,7 @@ class _Video:
     mentioned: dict[str, str] = field(default_factory=dict)  # id -> where
 
 
-def read_jsonl(source: SourceFiles) -> list[SourceVideo]:
+def read_jsonl(source: SourceFiles) -> list[AnnotatedVideo]:
     """The videos that the lines name, with their expressions; paths are relative to the file's folder.
 
     Raises:
@@ -62,7 +69,7 @@ def read_jsonl(source: SourceFiles) -> list[SourceVideo]:
                 raise DataError(f"{where}: no line gives the masks of object {object_id!r} of video {name!r}")
         objects = partial(_objects, source.path.parent, video)
         given = {object_id: entry for object_id, (entry, _) in video.objects.items()}
-        result.append(SourceVideo(video.clip, video.expressions, objects, given))
+        result.append(AnnotatedVideo(video.clip, video.expressions, objects, given))
     return result
 
 
@@ -131,7 +138,7 @@ def _free_id(each: dict[str, Any], video: _Video) -> str:
     return next(same, None) or str(next(n for n in range(1, 1 << 30) if str(n) not in video.objects))
 
 
-def _objects(folder: Path, video: _Video) -> dict[str, SourceObject]:
+def _objects(folder: Path, video: _Video) -> dict[str, AnnotatedObject]:
     found = {}
     for object_id, (given, where) in video.objects.items():
         inside = f"{where}, object {object_id}"
@@ -139,11 +146,11 @@ def _objects(folder: Path, video: _Video) -> dict[str, SourceObject]:
         entries = _by_position(given[key], video.clip, inside)
         if key == "boxes":
             boxes = {position: read_box(value, inside) for position, value in entries.items()}
-            found[object_id] = SourceObject(frozenset(entries), boxes=boxes)
+            found[object_id] = AnnotatedObject(frozenset(entries), boxes=boxes)
             if not any(boxes.values()):
                 raise DataError(f"{inside}: no box in any frame")
             continue
-        found[object_id] = SourceObject(frozenset(entries), partial(_mask, folder, entries, inside))
+        found[object_id] = AnnotatedObject(frozenset(entries), partial(_mask, folder, entries, inside))
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from veason.importing.clips import SourceClip
+    from veason.importing.source_clips import SourceClip
 
 
 class KeptFrames(NamedTuple):

@@ -14,9 +14,9 @@ import numpy as np
 
 from veason import masks
 from veason.errors import DataError
-from veason.importing.clips import SourceClip, by_name, find_clips
-from veason.importing.pixels import read_numbers
-from veason.importing.source import SourceFiles, SourceObject, SourceVideo
+from veason.importing.annotations import AnnotatedObject, AnnotatedVideo, SourceFiles
+from veason.importing.picture_files import read_object_numbers
+from veason.importing.source_clips import SourceClip, by_name, find_clips
 from veason.natural_order import natural_key
 
 VOID = 255
@@ -28,7 +28,7 @@ def matches(source: Path) -> bool:
     return any((source / name).is_dir() for name in MASKS)
 
 
-def read_png(source: SourceFiles) -> list[SourceVideo]:
+def read_png(source: SourceFiles) -> list[AnnotatedVideo]:
     """The videos that have a folder of PNGs, without expressions.
 
     By default the PNGs are in Annotations or masks, the videos in JPEGImages, videos, frames or the source itself.
@@ -50,7 +50,7 @@ def read_png(source: SourceFiles) -> list[SourceVideo]:
             )
         pngs = _frames_of(clips[name], annotated / name)
         state = [[path.name, (info := path.stat()).st_size, info.st_mtime_ns] for path in pngs.values()]
-        found.append(SourceVideo(clips[name], [], partial(_objects, pngs), state))
+        found.append(AnnotatedVideo(clips[name], [], partial(_objects, pngs), state))
     if not found:
         raise DataError(f"no folder of PNGs in {annotated}: Annotations/<video>/<frame>.png{_jpeg_hint(annotated)}")
     return found
@@ -102,16 +102,16 @@ def _frames_of(clip: SourceClip, folder: Path) -> dict[int, Path]:
     return found
 
 
-def _objects(pngs: Mapping[int, Path]) -> dict[str, SourceObject]:
+def _objects(pngs: Mapping[int, Path]) -> dict[str, AnnotatedObject]:
     """The objects of a video; reads every PNG."""
     numbers: set[int] = set()
     for path in pngs.values():
-        numbers.update(np.unique(read_numbers(path)).tolist())
+        numbers.update(np.unique(read_object_numbers(path)).tolist())
     numbers.discard(0)
     alone = numbers == {VOID}
     if not alone:
         numbers.discard(VOID)
-    read = lru_cache(maxsize=1)(lambda position: read_numbers(pngs[position]))  # all objects of a frame in a row
+    read = lru_cache(maxsize=1)(lambda position: read_object_numbers(pngs[position]))  # all objects of a frame in a row
 
     def mask(value: int, position: int, height: int, width: int) -> masks.Rle | None:
         found = read(position)
@@ -122,4 +122,4 @@ def _objects(pngs: Mapping[int, Path]) -> dict[str, SourceObject]:
         return rle if masks.area(rle) else None
 
     annotated = frozenset(pngs)
-    return {"1" if alone else str(value): SourceObject(annotated, partial(mask, value)) for value in sorted(numbers)}
+    return {"1" if alone else str(value): AnnotatedObject(annotated, partial(mask, value)) for value in sorted(numbers)}

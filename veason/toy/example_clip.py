@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from veason.command_line import HelpFormatter, parse_arguments
-from veason.toy.video import ToyVideo
+from veason.toy.toy_video import ToyVideo
 from veason.toy.world import make_video
 
 NAME, SEED, FRAMES = "example/clip_0010", 7, 24

@@ -28,7 +28,7 @@ from veason.toy.noisy_teacher import noisy_query
 from veason.toy.render import draw_frames, draw_masks, object_crops, scene_batch, to_pixels
 from veason.toy.scene import HEIGHT, WIDTH, random_scene
 from veason.toy.teacher import reasoning, rounded_box
-from veason.toy.video import JPEG_QUALITY
+from veason.toy.toy_video import JPEG_QUALITY
 
 LONGEST_EXPRESSION = "the shapes that are in view all the time"  # bounds the prompt length before a video is rendered
 

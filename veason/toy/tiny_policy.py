@@ -29,7 +29,6 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from veason.command_line import HelpFormatter, parse_arguments
-from veason.toy.corpus import toy_sentences
 from veason.toy.tiny_policy_config import (
     PolicySize,
     qwen2_5_config,
@@ -38,9 +37,10 @@ from veason.toy.tiny_policy_config import (
     qwen3_processor,
 )
 from veason.toy.tokenizer import train_tokenizer
+from veason.toy.tokenizer_corpus import toy_sentences
 
 
-class TinyModel(NamedTuple):
+class TinyModelBuilder(NamedTuple):
     """How a tiny checkpoint of one model type is made."""
 
     model_class: Any
@@ -48,9 +48,9 @@ class TinyModel(NamedTuple):
     make_processor: Callable[[Qwen2Tokenizer], Any]
 
 
-MODELS = {
-    "qwen2_5_vl": TinyModel(Qwen2_5_VLForConditionalGeneration, qwen2_5_config, qwen2_5_processor),
-    "qwen3_vl": TinyModel(Qwen3VLForConditionalGeneration, qwen3_config, qwen3_processor),
+TINY_MODELS = {
+    "qwen2_5_vl": TinyModelBuilder(Qwen2_5_VLForConditionalGeneration, qwen2_5_config, qwen2_5_processor),
+    "qwen3_vl": TinyModelBuilder(Qwen3VLForConditionalGeneration, qwen3_config, qwen3_processor),
 }
 
 
@@ -67,7 +67,7 @@ def write_policy(
         tokenizer: by default one that is trained on the toy world's sentences.
     """
     size = size or PolicySize()
-    model_class, make_config, make_processor = MODELS[model_type]
+    model_class, make_config, make_processor = TINY_MODELS[model_type]
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     tokenizer = tokenizer or train_tokenizer(toy_sentences(seed=0), size.vocab_size)
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--output", required=True, help="checkpoint folder")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
-    parser.add_argument("--model_type", choices=MODELS, default="qwen2_5_vl", help="the model family")
+    parser.add_argument("--model_type", choices=TINY_MODELS, default="qwen2_5_vl", help="the model family")
     for field in dataclasses.fields(PolicySize):
         text = f"{field.name} of the policy, see PolicySize"
         if isinstance(field.default, bool):

@@ -1,7 +1,7 @@
 """Imports one video: its frames as JPEGs, and the masks of its objects on them.
 
-A video is done when its part, `import/<video>.json` in the output folder, is written; a run that was killed begins with
-the first one that is not.
+A video is done when its record, `import/<video>.json` in the output folder, is written; a run that was killed begins
+with the first one that is not.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from veason.data.sample import read_json
 from veason.errors import DataError
 from veason.files import write_json
 from veason.frames import frame_size
-from veason.importing.boxes import TrackBoxes
-from veason.importing.clips import SourceClip, decode_frames
+from veason.importing.annotations import AnnotatedVideo
 from veason.importing.kept_frames import KeptFrames, choose_frames, frames_at_rate
-from veason.importing.pixels import is_upright_jpeg
-from veason.importing.source import SourceVideo
+from veason.importing.masks_from_boxes import MasksFromBoxes
+from veason.importing.picture_files import is_upright_jpeg
+from veason.importing.source_clips import SourceClip, decode_frames
 
 JPEG = {"quality": 95, "subsampling": 0}
-PARTS = "import"  # folder of the parts, below the output folder
+IMPORT_FOLDER = "import"  # folder of the records, below the output folder
 
-Part = dict[str, Any]
+ImportedVideo = dict[str, Any]  # the record of a video, see `import_video`
 
 
 @dataclass(frozen=True)
@@ -66,23 +66,25 @@ class ImportOptions:
         return content
 
 
-def part_path(output: Path, name: str) -> Path:
-    return output / PARTS / f"{name}.json"
+def record_path(output: Path, name: str) -> Path:
+    return output / IMPORT_FOLDER / f"{name}.json"
 
 
-def finished_part(output: Path, video: SourceVideo, options: ImportOptions) -> Part | None:
-    """The part of a video that has been imported as it is now; None when it has to be imported."""
-    path = part_path(output, video.name)
+def find_imported_video(output: Path, video: AnnotatedVideo, options: ImportOptions) -> ImportedVideo | None:
+    """The record of a video that has been imported as it is now; None when it has to be imported."""
+    path = record_path(output, video.name)
     if not path.is_file():
         return None
-    part = read_json(path)
+    record = read_json(path)
     frames = output / "JPEGImages" / video.name
-    whole = part.get("state") == video.state(options.recorded()) and frames.is_dir()
-    return part if whole else None
+    whole = record.get("state") == video.state(options.recorded()) and frames.is_dir()
+    return record if whole else None
 
 
-def import_video(video: SourceVideo, output: Path, options: ImportOptions, track: TrackBoxes | None) -> Part:
-    """Write the frames and the part of a video.
+def import_video(
+    video: AnnotatedVideo, output: Path, options: ImportOptions, track: MasksFromBoxes | None
+) -> ImportedVideo:
+    """Write the frames and the record of a video.
 
     Args:
         track: for objects that have boxes alone; None refuses them.
@@ -121,7 +123,7 @@ def import_video(video: SourceVideo, output: Path, options: ImportOptions, track
         os.replace(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    part = {
+    record = {
         "video": video.name,
         "state": video.state(options.recorded()),
         "source": str(video.clip.path),
@@ -132,11 +134,11 @@ def import_video(video: SourceVideo, output: Path, options: ImportOptions, track
         "width": width,
         "objects": objects,
     }
-    write_json(part_path(output, video.name), part, indent=None)
-    return part
+    write_json(record_path(output, video.name), record, indent=None)
+    return record
 
 
-def _choose(video: SourceVideo, options: ImportOptions) -> KeptFrames:
+def _choose(video: AnnotatedVideo, options: ImportOptions) -> KeptFrames:
     clip, objects = video.clip, video.objects.values()
     if not clip.pictures and options.fps is None:
         raise DataError(f"{clip.path} is a video file: give --fps, since a frame's position is its time in seconds")
@@ -214,20 +216,20 @@ def _convert(source: Path, target: Path) -> None:
         raise DataError(f"frame cannot be read: {source} ({error})") from error
 
 
-def needed_bytes(videos: Sequence[SourceVideo], options: ImportOptions) -> int:
+def needed_bytes(videos: Sequence[AnnotatedVideo], options: ImportOptions) -> int:
     """About how many bytes the frames of these videos will take."""
     written = [video.clip for video in videos if not (video.clip.pictures and options.link)]
     return sum(path.stat().st_size for clip in written for path in clip.pictures or (clip.path,))
 
 
-def without_masks(part: Part) -> Part:
-    """A part as it is kept in memory; `read_masks` has the rest."""
+def without_masks(record: ImportedVideo) -> ImportedVideo:
+    """A record as it is kept in memory; `read_masks` has the rest."""
     objects = {
-        name: {key: value for key, value in each.items() if key != "masks"} for name, each in part["objects"].items()
+        name: {key: value for key, value in each.items() if key != "masks"} for name, each in record["objects"].items()
     }
-    return {**part, "objects": objects}
+    return {**record, "objects": objects}
 
 
 def read_masks(output: Path, name: str) -> dict[str, list[dict[str, Any] | None]]:
     """Object id -> its masks, of an imported video."""
-    return {object_id: each["masks"] for object_id, each in read_json(part_path(output, name))["objects"].items()}
+    return {object_id: each["masks"] for object_id, each in read_json(record_path(output, name))["objects"].items()}
