@@ -143,7 +143,8 @@ class AnswerCollector:
             received = await self._receive(request)
         except RequestRefused as error:
             self._count_failure(task, str(error), fatal=not self._model_answered)
-            self._record_refusal(request, state, str(error))
+            self.journal.append({**self._entry(request, "", str(error)), "refused": True})
+            state.add("", str(error), refused=True)
             return True
         except DataError as error:
             if not self.skip_bad_samples:
@@ -231,10 +232,6 @@ class AnswerCollector:
         }
         self.log.answered(entry, received.number, received.tokens)
         state.add(completion.text, reason)
-
-    def _record_refusal(self, request: TeacherRequest, state: TaskState, reason: str) -> None:
-        self.journal.append({**self._entry(request, "", reason), "refused": True})
-        state.add("", reason, refused=True)
 
     def _entry(self, request: TeacherRequest, text: str, reason: str | None) -> dict[str, Any]:
         entry = {

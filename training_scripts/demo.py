@@ -125,10 +125,6 @@ class Demo:
     def output(self) -> Path:
         return self.paths.output
 
-    @property
-    def trained_policy(self) -> Path:
-        return self.output / "grpo" / f"global_step_{self.steps}" / "actor" / "huggingface"
-
 
 def run_logged(command: Sequence[str], log_path: Path) -> int:
     """Runs a command; what it writes goes to the console and to a file. Returns its exit status.
@@ -202,7 +198,7 @@ def main() -> None:
     print(f"\n=== GRPO starts from {paths.policy}", flush=True)
     demo.evaluate("before", paths.policy)
     demo.reinforce()
-    demo.evaluate("after", demo.trained_policy)
+    demo.evaluate("after", options.output / "grpo" / f"global_step_{demo.steps}" / "actor" / "huggingface")
     report(demo)
 
 

@@ -65,7 +65,8 @@ def as_name(value: Any, what: str, folders: bool = False) -> str:
     if (
         any(part in ("", ".", "..") or len(part.encode(errors="replace")) > MAX_NAME_BYTES for part in parts)
         or (len(parts) > 1 and not folders)
-        or any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in value)
+        or has_surrogate(value)
+        or any(ord(character) < 32 for character in value)
     ):
         raise DataError(f"{what} {shorten(value)} cannot be a file's name")
     return value
@@ -174,7 +175,7 @@ def check_expression(text: Any) -> str:
         raise DataError(f"its text has {len(text)} characters; {MAX_EXPRESSION} are allowed")
     if found := MARKUP.search(text):
         raise DataError(f"its text holds {shorten(found.group())}, which a prompt reads as an image or a turn")
-    if any(character == "\0" or 0xD800 <= ord(character) < 0xE000 for character in text):
+    if "\0" in text or has_surrogate(text):
         raise DataError(f"its text {shorten(text)} holds a character that no file can hold")
     return text
 
@@ -185,6 +186,11 @@ def _check_distinct(values: Iterable[str], what: str) -> None:
         if value in seen:
             raise DataError(f"{shorten(value)} stands twice among {what}")
         seen.add(value)
+
+
+def has_surrogate(text: str) -> bool:
+    """Whether a text has half of a surrogate pair, which no file can hold."""
+    return not text.isascii() and any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
 def pairs_by_id(expressions: Any) -> Iterator[tuple[Any, Any]]:

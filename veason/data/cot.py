@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from veason.data import find_benchmark
-from veason.data.annotation import MARKUP, Rejection, as_id, as_list, as_mapping, as_name, as_names, as_size, shorten
+from veason.data.annotation import (
+    MARKUP,
+    Rejection,
+    as_id,
+    as_list,
+    as_mapping,
+    as_name,
+    as_names,
+    as_size,
+    has_surrogate,
+    shorten,
+)
 from veason.data.base import Benchmark
 from veason.data.examples import TrainingExample
 from veason.data.revos import ReVOS
@@ -198,13 +209,8 @@ def check_record(record: Mapping[str, Any]) -> None:
     answer = turns[1].get("value")
     if not isinstance(answer, str) or not answer.strip():
         raise DataError(f"{where}: its answer is {shorten(answer)}, not a text")
-    if (found := MARKUP.search(answer)) or "\0" in answer or (not answer.isascii() and _is_broken(answer)):
+    if (found := MARKUP.search(answer)) or "\0" in answer or has_surrogate(answer):
         raise DataError(f"{where}: its answer holds {shorten(found.group() if found else 'half a character')}")
-
-
-def _is_broken(text: str) -> bool:
-    """Whether a text has half a surrogate pair, which no file can hold."""
-    return any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
 def _source(records: Path) -> Path:

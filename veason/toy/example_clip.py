@@ -13,16 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from veason.command_line import HelpFormatter, parse_arguments
-from veason.toy.toy_video import ToyVideo
 from veason.toy.world import make_video
 
 NAME, SEED, FRAMES = "example/clip_0010", 7, 24
 FPS = 4  # shown so; to the policy a frame is a second, as in the toy world
-
-
-def example_video() -> ToyVideo:
-    """The video with its ground truth."""
-    return make_video(NAME, SEED, FRAMES)
 
 
 def write_clip(path: str | Path, frames: np.ndarray, fps: int = FPS) -> None:
@@ -40,7 +34,7 @@ def write_clip(path: str | Path, frames: np.ndarray, fps: int = FPS) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--output", required=True, help="the clip, an MP4 file")
-    write_clip(parse_arguments(parser).output, example_video().frames)
+    write_clip(parse_arguments(parser).output, make_video(NAME, SEED, FRAMES).frames)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,8 @@ def reasoning(facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: i
 def describe_video(facts: Sequence[ObjectFacts]) -> str:
     """Step 1: one clause per object about the whole video."""
     clauses = [f"the {fact.texture} {fact.name} {behaviour(fact, facts)}" for fact in facts]
-    return _sentence("; ".join(clauses))
+    text = "; ".join(clauses)
+    return text[0].upper() + text[1:] + "."
 
 
 def behaviour(fact: ObjectFacts, facts: Sequence[ObjectFacts]) -> str:
@@ -141,7 +142,3 @@ def locate_targets(
 def rounded_box(box: Box, size: int, box_side: int | None = None) -> list[int]:
     """A box of the scene as an answer gives it (`veason.masks.answer_box`), in whole numbers."""
     return [round(side) for side in answer_box(box, HEIGHT, WIDTH, size, box_side)]
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] + "."
