@@ -181,7 +181,9 @@ def add_expressions(path: Path, states: dict[str, TaskState], model: str) -> int
         known = {each["exp"].lower() for each in kept.values()}
         number = 1 + max((int(key) for key in kept if key.isdigit()), default=-1)
         for name, anno_id in _objects(meta).items():
-            new = [each for each in _written(states.get(f"{video}/{name}")) if each[1].lower() not in known]
+            new = [
+                each for each in _accepted_expressions(states.get(f"{video}/{name}")) if each[1].lower() not in known
+            ]
             for type_id, text in new:
                 expression = {"exp": text, "obj_id": [name], "anno_id": [anno_id], "type_id": type_id, AUTHOR: model}
                 kept[str(number)] = expression
@@ -192,7 +194,7 @@ def add_expressions(path: Path, states: dict[str, TaskState], model: str) -> int
     return added
 
 
-def _written(state: TaskState | None) -> list[tuple[int, str]]:
+def _accepted_expressions(state: TaskState | None) -> list[tuple[int, str]]:
     """(type_id, expression) of an accepted answer."""
     found = read_expressions(state.accepted) if state is not None and state.accepted else None
     return [(type_id, text) for type_id, kind in enumerate(KINDS) for text in found[kind]] if found else []

@@ -207,7 +207,7 @@ def result_picture(segmenter: Segmenter) -> np.ndarray:
     return strip([part for picture in shown for part in (picture, gap)][:-1], height=RESULT_HEIGHT)
 
 
-def draw(output: Path) -> list[Path]:
+def write_pictures(output: Path) -> list[Path]:
     """Writes all pictures but the result; returns their files."""
     mpl.use("agg")
     torch.manual_seed(0)
@@ -234,7 +234,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("docs/pictures"), help="the folder (docs/pictures)")
     output = parse_arguments(parser).output
-    for file in (*draw(output), save_picture(output / "result.png", result_picture(Segmenter.from_pretrained()))):
+    result = save_picture(output / "result.png", result_picture(Segmenter.from_pretrained()))
+    for file in (*write_pictures(output), result):
         print(file)
 
 

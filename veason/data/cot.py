@@ -36,8 +36,8 @@ from veason.errors import DataError, printable
 from veason.frames import FRAME_INDICES
 
 THINK_END = "</think>"
-NEEDED = ("video", "exp_id", "exp", "anno_id", "frames", "frame_ids", "conversation")
-OF_VIDEO = ("frames", "height", "width")  # fields that the records of one video share
+REQUIRED_FIELDS = ("video", "exp_id", "exp", "anno_id", "frames", "frame_ids", "conversation")
+VIDEO_FIELDS = ("frames", "height", "width")  # fields that the records of one video share
 
 
 class ReVOSFromRecords(ReVOS):
@@ -93,7 +93,7 @@ class CoTData(KeyframeTrainingData):
     ) -> None:
         folder, path = Path(root), None if meta_file is None else Path(meta_file)
         if folder.is_file():
-            folder, path = _source(folder), folder
+            folder, path = _data_folder(folder), folder
         elif path is None:
             raise DataError(f"{folder}: data.meta_file is not set: give the file of chain-of-thought records")
         path = path.absolute() if path.is_file() else folder / path
@@ -159,7 +159,7 @@ def read_records(
             video = record["video"]
             name = record.get("sample_id") or f"{video}/{record['exp_id']}"
             counts[name] += 1
-            shared = [record.get(key) for key in OF_VIDEO]
+            shared = [record.get(key) for key in VIDEO_FIELDS]
             if of_video.setdefault(video, shared) != shared:
                 raise DataError(f"{name}: another record of its video has other frames or another size")
             if side is not None:
@@ -190,7 +190,7 @@ def _check_boxes(record: Mapping[str, Any], name: str, side: int, box_side: int 
 
 def check_record(record: Mapping[str, Any]) -> None:
     """Check that a record has what an example is built from. Raises DataError with the reason alone."""
-    if missing := [key for key in NEEDED if key not in record]:
+    if missing := [key for key in REQUIRED_FIELDS if key not in record]:
         raise DataError(f"it has no {', '.join(missing)}")
     video = as_name(record["video"], "its video", folders=True)
     exp_id = as_name(as_id(record["exp_id"], "its exp_id"), "its exp_id")
@@ -213,7 +213,7 @@ def check_record(record: Mapping[str, Any]) -> None:
         raise DataError(f"{where}: its answer holds {shorten(found.group() if found else 'half a character')}")
 
 
-def _source(records: Path) -> Path:
+def _data_folder(records: Path) -> Path:
     """The folder that records were made from, by their frames' paths: <root>/JPEGImages/<video>/<frame>.jpg."""
     found, bad = read_records(records)
     for record in found.values():

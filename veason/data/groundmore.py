@@ -84,8 +84,8 @@ class GroundMoRe(PngBenchmark):
     def _read_action(self, video: str, question: dict[str, Any]) -> tuple[int, int]:
         """The first and the last position of a question's action in the video."""
         try:
-            clip = seconds(f"{video[-9:-7]}:{video[-7:-5]}")
-            first, after = seconds(question["action_start"]), seconds(question["action_end"])
+            clip = parse_seconds(f"{video[-9:-7]}:{video[-7:-5]}")
+            first, after = parse_seconds(question["action_start"]), parse_seconds(question["action_end"])
         except (ValueError, AttributeError) as error:
             raise DataError(f"its video's name and its action have no times ({error})") from error
         return (first - clip) * FRAMES_PER_SECOND, (after - clip) * FRAMES_PER_SECOND - 1
@@ -127,7 +127,7 @@ class GroundMoRe(PngBenchmark):
         return [[track.get(index) for index in frame_indices] for track in read]
 
 
-def seconds(text: str) -> int:
+def parse_seconds(text: str) -> int:
     """Seconds of a time written as [[hh:]mm:]ss. Raises ValueError for anything else."""
     total = 0
     for part in text.split(":"):

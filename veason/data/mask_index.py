@@ -29,7 +29,7 @@ from tqdm import tqdm
 from veason import masks
 from veason.data.safe_pickle import load_plain
 from veason.data.sample import VideoSample
-from veason.data.track_store import TrackStore, build_once, connect, index_path, pack, unpack
+from veason.data.track_store import TrackStore, build_once, connect, index_path, pack_rles, unpack_rles
 from veason.errors import DataError
 from veason.files import atomic_path, check_file
 
@@ -87,7 +87,7 @@ class MaskIndex(TrackStore):
         rows = self.query(query, (str(track_id),))
         if not rows and track_id not in self:
             raise DataError(f"{self.source} has no masks for id {track_id!r}")
-        if not rows or (track := unpack(rows[0][0])) is None:
+        if not rows or (track := unpack_rles(rows[0][0])) is None:
             raise self.unreadable(f"the masks of id {track_id!r} are damaged")
         return track
 
@@ -207,7 +207,7 @@ def _row(name: str, value: Any) -> tuple[tuple[Any, ...], bytes]:
     """The summary and the packed masks of an object."""
     frames = value.get("masks_rle") if isinstance(value, dict) else value
     if not isinstance(frames, list):
-        return (name, 0, 0, None, None, "it holds no list of masks"), pack([])
+        return (name, 0, 0, None, None, "it holds no list of masks"), pack_rles([])
     rles: list[masks.Rle | None] = []
     damage = None
     for number, frame in enumerate(frames):
@@ -220,7 +220,7 @@ def _row(name: str, value: Any) -> tuple[tuple[Any, ...], bytes]:
     height, width = (None, None) if not sizes else sizes.pop() if len(sizes) == 1 else (0, 0)
     if found := masks.find_damage(rles):
         damage = damage or f"frame {found[0]}: {found[1]}"
-    return (name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width, damage), pack(rles)
+    return (name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width, damage), pack_rles(rles)
 
 
 def _checksum(summaries: Sequence[tuple[Any, ...]], start: int = 0) -> int:

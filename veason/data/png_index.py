@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from veason import masks
-from veason.data.track_store import TrackStore, build_once, connect, index_path, pack, unpack
+from veason.data.track_store import TrackStore, build_once, connect, index_path, pack_rles, unpack_rles
 from veason.errors import DataError
 from veason.files import atomic_path
 
@@ -90,7 +90,7 @@ class PngIndex(TrackStore):
         rows = self.query("SELECT packed FROM tracks WHERE folder = ? AND object = ?", (folder, object_id))
         if not rows or rows[0][0] is None:
             return None
-        if (track := unpack(rows[0][0])) is None:
+        if (track := unpack_rles(rows[0][0])) is None:
             raise self.unreadable(f"the masks of {folder}, object {object_id}, are damaged")
         return track
 
@@ -189,7 +189,7 @@ class _Reader(NamedTuple):
                     track.append(masks.encode(self.object_mask(values, object_id)))
         except DataError:
             return dict.fromkeys(folder.objects)
-        return {object_id: pack(track) for object_id, track in tracks.items()}
+        return {object_id: pack_rles(track) for object_id, track in tracks.items()}
 
 
 _reader: list[_Reader] = []  # of a worker process

@@ -107,7 +107,7 @@ class ReasonSeg(Benchmark):
         """
         if self._cached is None or self._cached[0] != sample.video:
             content = read_annotation(self.truth_path(sample))
-            self._cached = (sample.video, *draw(content, sample.height, sample.width))
+            self._cached = (sample.video, *draw_label_map(content, sample.height, sample.width))
         return self._cached[1:]
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
@@ -178,7 +178,7 @@ def _shapes(content: dict[str, Any], kind: str | None = None) -> list[dict[str, 
     return [shape for shape in used if kind is None or ("ignore" in shape["label"].lower()) == (kind == "ignore")]
 
 
-def draw(content: dict[str, Any], height: int, width: int) -> tuple[np.ndarray, list[np.ndarray]]:
+def draw_label_map(content: dict[str, Any], height: int, width: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """The label map of an annotation, and the pixels of each target polygon in the file's order, uint8 [H, W].
 
     A polygon's outline belongs to it. Larger polygons are drawn first.

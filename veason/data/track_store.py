@@ -97,7 +97,7 @@ def _lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def pack(rles: Sequence[masks.Rle | None]) -> bytes:
+def pack_rles(rles: Sequence[masks.Rle | None]) -> bytes:
     """A checksum, the number of masks, [T, 3] int32 of height, width and bytes of counts (-1 for None), all counts."""
     table = np.array(
         [(0, 0, -1) if rle is None else (*rle["size"], len(rle["counts"])) for rle in rles], dtype="<i4"
@@ -108,8 +108,8 @@ def pack(rles: Sequence[masks.Rle | None]) -> bytes:
     return zlib.crc32(packed).to_bytes(CHECKSUM, "little") + packed
 
 
-def unpack(packed: Any) -> list[masks.Rle | None] | None:
-    """What `pack` was given; None where these are not the bytes that it made."""
+def unpack_rles(packed: Any) -> list[masks.Rle | None] | None:
+    """What `pack_rles` was given; None where these are not the bytes that it made."""
     if not isinstance(packed, bytes) or zlib.crc32(packed[CHECKSUM:]).to_bytes(CHECKSUM, "little") != packed[:CHECKSUM]:
         return None
     packed = packed[CHECKSUM:]

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns 0, or 2 when the source cannot be imported."""
     args = read_options(arguments, __doc__)
     try:
-        run(args)
+        run_import(args)
     except (DataError, OSError) as error:
         print(f"veason data import: {describe(error)}", file=sys.stderr)
         return 2
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(args: argparse.Namespace) -> None:
+def run_import(args: argparse.Namespace) -> None:
     """Import everything, write the annotation files, audit them and print a summary."""
     options, form = import_options(args), source_format(args)
     videos = read_source(args, form)

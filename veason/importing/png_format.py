@@ -16,7 +16,7 @@ from veason import masks
 from veason.errors import DataError
 from veason.importing.annotations import AnnotatedObject, AnnotatedVideo, SourceFiles
 from veason.importing.picture_files import read_object_numbers
-from veason.importing.source_clips import SourceClip, by_name, find_clips
+from veason.importing.source_clips import SourceClip, find_clips, natural_file_key
 from veason.natural_order import natural_key
 
 VOID = 255
@@ -89,7 +89,7 @@ def _jpeg_hint(annotated: Path) -> str:
 def _frames_of(clip: SourceClip, folder: Path) -> dict[int, Path]:
     """Position -> PNG."""
     found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir(), key=by_name):
+    for path in sorted(folder.iterdir(), key=natural_file_key):
         if path.suffix.lower() != ".png" or path.name.startswith("."):
             continue
         position = clip.frame(path.stem)

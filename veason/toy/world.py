@@ -106,10 +106,10 @@ def make_world(
     write_revos_files(root, entries)
     reasonvos = make_videos("reason", reasonvos_videos, seed, frames, queries)
     write_reasonvos(output / "ReasonVOS", reasonvos)
-    return summary({**entries, "reasonvos": reasonvos})
+    return split_counts({**entries, "reasonvos": reasonvos})
 
 
-def summary(splits: Mapping[str, Sequence[ToyVideo | RevosAnnotation]]) -> dict[str, int]:
+def split_counts(splits: Mapping[str, Sequence[ToyVideo | RevosAnnotation]]) -> dict[str, int]:
     """Numbers of videos and of expressions per split."""
     counts: dict[str, int] = {}
     for split, videos in splits.items():

@@ -137,9 +137,9 @@ def test_weights_are_averaged_and_stored_in_half_precision():
 def test_the_class_balance_falls_as_masks_improve():
     training = TrackerTraining(SMALL, seconds=60, seed=0, device=torch.device("cpu"))
     assert training.balance == 1.0
-    training.log = LossHistory(means={"IoU prompted": 0.725})
+    training.losses = LossHistory(means={"IoU prompted": 0.725})
     assert training.balance == pytest.approx(0.5)
-    training.log = LossHistory(means={"IoU prompted": 0.9})
+    training.losses = LossHistory(means={"IoU prompted": 0.9})
     assert training.balance == 0.0
     loss = training.step(TrainingStage(1.0, 2, 2, 2))
     assert torch.isfinite(loss.total) and training.steps == 1
@@ -153,7 +153,7 @@ def test_a_stage_trains_and_is_evaluated_on_a_gpu(tmp_path):
     training.step(TrainingStage(1.0, 3, 4, 2))
     write_tracker(tmp_path, SMALL)
     training.save(tmp_path)
-    assert training.log.history["loss"][-1] < training.log.history["loss"][0]
+    assert training.losses.history["loss"][-1] < training.losses.history["loss"][0]
     assert evaluate_weights(tmp_path, device, held_out_videos(1))["tracks"] > 0
 
 
