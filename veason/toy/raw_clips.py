@@ -18,8 +18,7 @@ import numpy as np
 
 from veason.command_line import HelpFormatter, parse_arguments
 from veason.importing.annotations import EXPRESSION_TYPES
-from veason.toy.example_clip import write_clip
-from veason.toy.toy_video import ToyVideo, scene_meta, write_masks, write_scenes
+from veason.toy.toy_video import ToyVideo, scene_meta, write_clip, write_masks, write_scenes
 from veason.toy.world import make_videos
 
 FPS = 1  # in the toy world a frame is a second

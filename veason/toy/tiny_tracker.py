@@ -1,8 +1,6 @@
-"""Writes a tiny SAM 2: a YAML of the `sam2` package's own classes and a checkpoint of random weights.
+"""A tiny SAM 2: a YAML of the `sam2` package's own classes and a checkpoint of random weights.
 
-    python -m veason.toy.tiny_tracker --output tracker --image_size 128
-
-writes `tracker/sam2_tiny.yaml` and `tracker/sam2_tiny.pt` ({"model": state dict}, as in the published checkpoints). The
+`write_tracker` writes `sam2_tiny.yaml` and `sam2_tiny.pt` ({"model": state dict}, as in the published checkpoints). The
 architecture is SAM 2.1's (Hiera trunk, memory attention, object pointers, occlusion scores) with smaller sizes and two
 differences: one mask per prompt (`multimask_output_in_sam: false`), since a box is not ambiguous, and no dropout, since
 training clips are never repeated.
@@ -10,8 +8,6 @@ training clips are never repeated.
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +17,6 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 
-from veason.command_line import HelpFormatter, parse_arguments
 from veason.tracking.sam2.memory_settings import memory_attention, memory_encoder, sine_positions
 
 
@@ -138,26 +133,3 @@ def write_tracker(output: str | Path, size: TrackerSize | None = None, seed: int
     model = build_tracker_model(size, seed)
     torch.save({"model": model.state_dict()}, Path(output) / "sam2_tiny.pt")
     return model
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--output", required=True, help="folder of weights and configuration")
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights")
-    parser.add_argument(
-        "--image_size",
-        type=int,
-        default=TrackerSize.image_size,
-        help="side of the image that the encoder sees, in pixels",
-    )
-    parser.add_argument("--hidden_size", type=int, default=TrackerSize.hidden_size, help="width of the encoder")
-    options = parse_arguments(parser)
-    model = write_tracker(
-        options.output, TrackerSize(image_size=options.image_size, hidden_size=options.hidden_size), options.seed
-    )
-    count = sum(weight.numel() for weight in model.parameters())
-    print(json.dumps({"output": options.output, "parameters": count, "megabytes_fp32": round(count * 4e-6, 2)}))
-
-
-if __name__ == "__main__":
-    main()

@@ -66,6 +66,18 @@ def write_frames(folder: Path, video: ToyVideo, digits: int = 5) -> None:
         Image.fromarray(frame).save(folder / f"{time:0{digits}d}.jpg", quality=JPEG_QUALITY)
 
 
+def write_clip(path: str | Path, frames: np.ndarray, fps: int) -> None:
+    """Writes frames, uint8 [T, H, W, 3] RGB, as H.264 in MP4."""
+    import av
+
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "14", "threads": "1"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode(None))
+
+
 def write_masks(folder: Path, names: Sequence[str], values: np.ndarray) -> None:
     """Writes uint8 [T, H, W] as `<folder>/<name>.png`, 8-bit grey."""
     folder.mkdir(parents=True, exist_ok=True)
