@@ -50,11 +50,7 @@ class PngIndex(TrackStore):
 
     @classmethod
     def open(
-        cls,
-        annotations: Path,
-        folders: Sequence[MaskFolder],
-        object_mask: ObjectMask,
-        numbered: bool = True,
+        cls, annotations: Path, folders: Sequence[MaskFolder], object_mask: ObjectMask, numbered: bool = True
     ) -> PngIndex:
         """The index of `annotations`, with what has changed or is asked for the first time read now.
 
@@ -129,13 +125,7 @@ def _known(path: Path, reader: str) -> dict[str, tuple[str, set[str]]]:
         return {}
 
 
-def _build(
-    path: Path,
-    reader: str,
-    folders: Sequence[MaskFolder],
-    states: Mapping[str, str],
-    read: _Reader,
-) -> None:
+def _build(path: Path, reader: str, folders: Sequence[MaskFolder], states: Mapping[str, str], read: _Reader) -> None:
     """Read `folders` into a copy of the index, which then replaces it."""
     kept = _known(path, reader)
     with atomic_path(path) as part:

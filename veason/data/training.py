@@ -254,10 +254,7 @@ def build_training_data(
 
 
 def check_training_options(
-    name: str = "revos",
-    options: Mapping[str, Any] | None = None,
-    mix: Mapping[str, Any] | None = None,
-    **section: Any,
+    name: str = "revos", options: Mapping[str, Any] | None = None, mix: Mapping[str, Any] | None = None, **section: Any
 ) -> None:
     """Check the names and options of `build_training_data`, whose arguments these are; no file is looked for.
 

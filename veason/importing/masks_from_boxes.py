@@ -29,12 +29,7 @@ class MasksFromBoxes:
         self.tracker, self.name = tracker, name
 
     def __call__(
-        self,
-        video: str,
-        object_id: str,
-        boxes: Mapping[int, BoxXYXY | None],
-        frames: Path,
-        kept: Sequence[int],
+        self, video: str, object_id: str, boxes: Mapping[int, BoxXYXY | None], frames: Path, kept: Sequence[int]
     ) -> dict[str, Any]:
         """The masks of an object, marked as tracked.
 

@@ -29,13 +29,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from veason.command_line import HelpFormatter, parse_arguments
-from veason.toy.tiny_policy_config import (
-    PolicySize,
-    qwen2_5_config,
-    qwen2_5_processor,
-    qwen3_config,
-    qwen3_processor,
-)
+from veason.toy.tiny_policy_config import PolicySize, qwen2_5_config, qwen2_5_processor, qwen3_config, qwen3_processor
 from veason.toy.tokenizer import train_tokenizer
 from veason.toy.tokenizer_corpus import toy_sentences
 
