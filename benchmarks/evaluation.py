@@ -37,7 +37,7 @@ from eval.run_folder import JOURNAL
 from eval.scores import read_predictions
 from eval.worker import EvaluationWorker
 from veason.command_line import HelpFormatter
-from veason.metrics.segmentation import jaccard
+from veason.metrics.vos_metrics import jaccard
 from veason.pipeline import Segmenter
 from veason.policy import Question, SamplingOptions, VLLMPolicy
 from veason.tracking.sam2.tracker import Sam2Tracker

@@ -13,9 +13,9 @@ import torch
 
 from veason.answers import format_answer
 from veason.toy import tiny_tracker
-from veason.toy.corpus import toy_sentences
-from veason.toy.tiny_policy import PolicySize, build_processor, policy_config
+from veason.toy.tiny_policy_config import PolicySize, qwen2_5_config, qwen2_5_processor
 from veason.toy.tokenizer import train_tokenizer
+from veason.toy.tokenizer_corpus import toy_sentences
 from veason.tracking.sam2.loading import load_model
 
 THREE_B = PolicySize(
@@ -74,13 +74,13 @@ def write_policy_folder(folder: Path, smoke: bool) -> None:
     matter here.
     """
     tokenizer = train_tokenizer(toy_sentences(seed=0), PolicySize().vocab_size)
-    config = policy_config(PolicySize() if smoke else THREE_B, tokenizer)
+    config = qwen2_5_config(PolicySize() if smoke else THREE_B, tokenizer)
     if not smoke:
         config.text_config.vocab_size = VOCABULARY
         config.vision_config.fullatt_block_indexes = FULL_ATTENTION
     config.architectures = ["Qwen2_5_VLForConditionalGeneration"]
     config.save_pretrained(folder)
-    build_processor(tokenizer).save_pretrained(folder)
+    qwen2_5_processor(tokenizer).save_pretrained(folder)
 
 
 def expected_answer(name: str, keyframe: int) -> str:

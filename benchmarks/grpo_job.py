@@ -26,10 +26,10 @@ from grpo_reward.scorer import PreparedExample, RewardScorer, build_scorer
 from veason.answers import format_answer
 from veason.data.examples import GroundTruth, TrainingExample
 from veason.prompts import build_messages
-from veason.toy.corpus import toy_sentences
-from veason.toy.tiny_policy import MODELS
+from veason.toy.tiny_policy import TINY_MODELS
 from veason.toy.tiny_tracker import write_tracker
 from veason.toy.tokenizer import train_tokenizer
+from veason.toy.tokenizer_corpus import toy_sentences
 from veason.tracking.sam2.compilation import CompileOptions
 from veason.tracking.sam2.loading import RANDOM
 from veason.tracking.sam2.tracker import Sam2Tracker
@@ -94,7 +94,7 @@ def write_policy(folder: Path, size: str) -> None:
     fill_randomly(model, config.text_config.initializer_range)
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(folder)
-    processor = MODELS[config.model_type].make_processor(tokenizer)
+    processor = TINY_MODELS[config.model_type].make_processor(tokenizer)
     for part in (processor.image_processor, processor.video_processor):
         # TRL lets vLLM try the largest image that is allowed
         part.size = {"shortest_edge": 56**2, "longest_edge": 1024**2}

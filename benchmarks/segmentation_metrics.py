@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from veason.command_line import HelpFormatter
-from veason.metrics import segmentation as metrics
+from veason.metrics import vos_metrics as metrics
 
 TARGET = 10.0  # times the plain way, all four together, whatever the size of the objects
 HEIGHT, WIDTH = 480, 854

@@ -35,7 +35,7 @@ from eval.remote_worker import RemoteEvaluationWorker
 from eval.run_folder import RunFolder
 from veason.checkpoints import resolve_model
 from veason.data import open_benchmark
-from veason.data.selection import LEFT_OUT, Selection, read_exclusions, select_samples, write_left_out
+from veason.data.selection import LEFT_OUT, SampleSelection, read_exclusions, select_samples, write_left_out
 from veason.errors import DataError
 from veason.files import file_hash, folder_hash
 from veason.frames import check_side
@@ -177,7 +177,7 @@ def sample_batches(indices: Sequence[int], largest: int, workers: int) -> Iterat
         start += size
 
 
-def make_header(config: EvaluateConfig, split: str, selection: Selection, model: str | None) -> dict[str, Any]:
+def make_header(config: EvaluateConfig, split: str, selection: SampleSelection, model: str | None) -> dict[str, Any]:
     """What is needed to repeat a run: settings, prompt, hashes of the weights (of the folder `model`; None: there is no
     policy), versions.
     """

@@ -24,7 +24,7 @@ from eval.run_folder import PREDICTIONS, read_run
 from eval.scores import as_json, open_truth, score_selection
 from eval.tables import Value, markdown, partial_split, summarize
 from veason.data import detect_benchmark, open_benchmark
-from veason.data.selection import ON_MISSING, Selection, read_exclusions, read_left_out, select_samples
+from veason.data.selection import ON_MISSING, SampleSelection, read_exclusions, read_left_out, select_samples
 from veason.errors import DataError
 from veason.files import write_json
 from veason.metrics.scores import SampleScore
@@ -110,7 +110,7 @@ def score(config: MetricsConfig) -> str:
     return "\n".join([*lines, *_left_out(selection), f"written to {target}"])
 
 
-def _left_out(selection: Selection) -> list[str]:
+def _left_out(selection: SampleSelection) -> list[str]:
     if selection.summary is None:
         return []
     names = list(selection.left_out)

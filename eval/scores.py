@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from veason.data import Benchmark, VideoSample, open_benchmark
-from veason.data.selection import Selection
+from veason.data.selection import SampleSelection
 from veason.errors import DataError
 from veason.masks import read_mask
 from veason.metrics.scores import SampleScore
@@ -38,7 +38,7 @@ def open_truth(benchmark: str, data: str | os.PathLike[str], split: str | None) 
 
 
 def score_selection(
-    opened: Benchmark, name: str, selection: Selection, predictions: Path, processes: int | None = None
+    opened: Benchmark, name: str, selection: SampleSelection, predictions: Path, processes: int | None = None
 ) -> list[SampleScore]:
     """Score some samples of a benchmark, in their order.
 

@@ -29,7 +29,7 @@ def summarize(benchmark: type[Benchmark], scores: Sequence[SampleScore], seed: i
     weights = np.vstack([np.ones(len(videos)), draws])  # the first row is the sample itself
     values = {column.title: _bootstrap(column, scores, videos, weights) for column in benchmark.columns}
     extra = {title: Value(value) for title, value in benchmark.extra_metrics(scores).items()}
-    return extra | values if benchmark.extra_first else values | extra
+    return extra | values if benchmark.extra_metrics_first else values | extra
 
 
 def _bootstrap(column: Column, scores: Sequence[SampleScore], videos: Sequence[str], weights: np.ndarray) -> Value:

@@ -17,7 +17,7 @@ class BudgetExhausted(RuntimeError):
     """The next request would exceed the budget."""
 
 
-class Budget:
+class RequestBudget:
     """Requests and tokens, spent and in flight; a request starts only when it fits with those in flight.
 
     A request's tokens are known once it is answered. Until then, and where a server does not report them, it counts as
@@ -112,7 +112,7 @@ class RateLimiter:
             await self._wait(remaining)
 
     async def back_off(self, failures: int, retry_after: float | None, why: str = "") -> None:
-        """Waits after the `failures`-th failure (from 1) of one question, which `why` describes."""
+        """Waits after the `failures`-th failure (from 1) of one request, which `why` describes."""
         if retry_after is not None:
             self._blocked_until = max(self._blocked_until, time.monotonic() + retry_after)
         delay = min(self.first_delay * 2 ** (failures - 1), MAX_DELAY) * random.uniform(0.5, 1.0)

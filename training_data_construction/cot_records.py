@@ -9,10 +9,10 @@ from typing import Any
 from training_data_construction.teacher_tasks import TeacherTask
 from veason import masks
 from veason.answers import format_answer
-from veason.data.split import held_out_videos
+from veason.data.training_split import held_out_videos
 from veason.prompts import Message, build_messages
 
-Record = dict[str, Any]
+CoTRecord = dict[str, Any]
 IMAGE_TAG = "<image>"
 THINK_END = "</think>"
 
@@ -25,7 +25,7 @@ def build_record(
     template: str | None = None,
     decimals: int | None = None,
     box_side: int | None = None,
-) -> Record:
+) -> CoTRecord:
     """Builds one record of the published format.
 
     Args:
@@ -80,7 +80,9 @@ def flat_prompt(messages: Sequence[Message]) -> str:
     return "".join(IMAGE_TAG if part["type"] == "image" else part["text"] for part in content)
 
 
-def split_by_video(records: Sequence[Record], val_ratio: float, seed: int) -> tuple[list[Record], list[Record]]:
+def split_by_video(
+    records: Sequence[CoTRecord], val_ratio: float, seed: int
+) -> tuple[list[CoTRecord], list[CoTRecord]]:
     """Splits records into training and validation by video.
 
     Args:

@@ -25,12 +25,12 @@ if __package__ in (None, ""):  # run as a script: replace its folder on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from veason.command_line import HelpFormatter, parse_arguments
-from veason.data.annotation import as_list, as_mapping, check_type
+from veason.data.annotation import as_list, as_mapping, check_type_id
 from veason.data.sample import read_json
 from veason.errors import DataError, describe
 from veason.files import write_json
 
-Key = tuple[str, str]  # video, exp_id
+SampleKey = tuple[str, str]  # video, exp_id
 Stratum = tuple[str, str]
 
 TYPES = {0: "referring", 1: "reasoning"}
@@ -46,15 +46,15 @@ def stratum_of(expression: Mapping[str, Any]) -> Stratum | None:
     return kind, "single" if objects == 1 else "multiple"
 
 
-def group_by_stratum(videos: dict[str, Any]) -> tuple[dict[Stratum, list[Key]], list[Key]]:
+def group_by_stratum(videos: dict[str, Any]) -> tuple[dict[Stratum, list[SampleKey]], list[SampleKey]]:
     """The expressions of each stratum, and those with absent targets, in the file's order."""
-    strata: dict[Stratum, list[Key]] = {stratum: [] for stratum in STRATA}
-    absent: list[Key] = []
+    strata: dict[Stratum, list[SampleKey]] = {stratum: [] for stratum in STRATA}
+    absent: list[SampleKey] = []
     for video, entry in videos.items():
         for exp_id, expression in entry["expressions"].items():
             try:
                 asked = as_mapping(expression, "it")
-                check_type(asked["type_id"])
+                check_type_id(asked["type_id"])
                 stratum, is_absent = stratum_of(asked), asked["type_id"] == ABSENT
             except (KeyError, DataError) as error:
                 reason = f"it has no {error}" if isinstance(error, KeyError) else error
@@ -66,7 +66,7 @@ def group_by_stratum(videos: dict[str, Any]) -> tuple[dict[Stratum, list[Key]], 
     return strata, absent
 
 
-def quotas(strata: dict[Stratum, list[Key]], target_size: int) -> dict[Stratum, int]:
+def quotas(strata: dict[Stratum, list[SampleKey]], target_size: int) -> dict[Stratum, int]:
     """The quota of each stratum: the product of its marginal ratios times the target size, at most its own size."""
     total = sum(map(len, strata.values()))
 
@@ -76,7 +76,7 @@ def quotas(strata: dict[Stratum, list[Key]], target_size: int) -> dict[Stratum, 
     return {(a, b): min(round(ratio(0, a) * ratio(1, b) * target_size), len(strata[a, b])) for a, b in strata}
 
 
-def sample_keys(strata: dict[Stratum, list[Key]], target_size: int, rng: random.Random) -> set[Key]:
+def sample_keys(strata: dict[Stratum, list[SampleKey]], target_size: int, rng: random.Random) -> set[SampleKey]:
     """Samples `target_size` expressions, or all of them when there are fewer.
 
     Raises:
@@ -95,7 +95,7 @@ def sample_keys(strata: dict[Stratum, list[Key]], target_size: int, rng: random.
     return taken | set(rng.sample(others, min(target_size - len(chosen), len(others))))
 
 
-def select(content: dict[str, Any], chosen: set[Key]) -> dict[str, Any]:
+def select_expressions(content: dict[str, Any], chosen: set[SampleKey]) -> dict[str, Any]:
     """The annotation file reduced to the chosen expressions."""
     videos = {}
     for video, entry in content["videos"].items():
@@ -107,7 +107,7 @@ def select(content: dict[str, Any], chosen: set[Key]) -> dict[str, Any]:
     return {**content, "videos": videos}
 
 
-def distribution(strata: dict[Stratum, list[Key]], absent: Sequence[Key], chosen: set[Key]) -> str:
+def strata_table(strata: dict[Stratum, list[SampleKey]], absent: Sequence[SampleKey], chosen: set[SampleKey]) -> str:
     """A table of the strata's sizes before and after sampling; percentages are of the expressions with a target."""
     lines = [f"{'':<22}{'before':>16}{'after':>16}"]
     before = Counter({stratum: len(keys) for stratum, keys in strata.items()})
@@ -154,14 +154,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         strata, absent = group_by_stratum(content["videos"])
         chosen = sample_keys(strata, options.target_size, rng)
         chosen |= set(rng.sample(absent, min(options.absent_size, len(absent))))
-        write_json(output, select(content, chosen), indent=4, ensure_ascii=False)
+        write_json(output, select_expressions(content, chosen), indent=4, ensure_ascii=False)
     except UnicodeEncodeError as error:
         raise SystemExit(f"data_sampling: {source} holds half of a character ({describe(error)})") from None
     except DataError as error:
         raise SystemExit(f"data_sampling: {error}") from None
     except OSError as error:
         raise SystemExit(f"data_sampling: {describe(error)}") from None
-    print(distribution(strata, absent, chosen))
+    print(strata_table(strata, absent, chosen))
     print(f"{len(chosen)} expressions written to {output}")
 
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from training_data_construction.reasoning_prompts import REMINDER
 from training_data_construction.teacher_checks import MARKUP, check_annotation_mentions
-from training_data_construction.teacher_prompts import REMINDER
 
 MIN_WORDS = 2  # of an expression
 KINDS = ("referring", "reasoning")
@@ -16,7 +16,7 @@ TIME_MENTION = re.compile(
     r"\b(?:frames?|timestamps?|keyframes?|screenshots?)\b|\b\d+ ?(?:s|sec|seconds?)\b", re.IGNORECASE
 )
 
-TASK = """\
+PROMPT = """\
 You see {count} frames of one video; the time of each frame, in seconds, stands before it. One object is outlined in \
 red on every frame where it can be seen{category}. Write descriptions from which somebody who sees the same video \
 without the outline finds this object, and no other.
@@ -37,7 +37,7 @@ REASONING = """\
 world ("who should be warned that the door is about to open")."""
 
 
-def expression_content(
+def build_expression_content(
     times: Sequence[int],
     pictures: Sequence[str],
     wanted: dict[str, int],
@@ -61,7 +61,7 @@ def expression_content(
         content.append({"type": "image_url", "image_url": {"url": picture}})
     asked = [text.format(count=wanted[kind]) for kind, text in zip(KINDS, (REFERRING, REASONING)) if wanted[kind]]
     form = ", ".join(f'"{kind}": [{wanted[kind]} texts]' for kind in KINDS if wanted[kind])
-    text = TASK.format(
+    text = PROMPT.format(
         count=len(times),
         category=f" (its category: {category})" if category else "",
         wanted="\n".join(asked),

@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from training_data_construction.cot_records import IMAGE_TAG, Record
+from training_data_construction.cot_records import IMAGE_TAG, CoTRecord
 from veason.errors import DataError
 from veason.files import write_json
 from veason.frames import read_frame, resize_frame
@@ -29,7 +29,7 @@ QUALITY, THREADS = 95, 8  # of the JPEGs; that write them
 TAGS = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"}
 
 
-def export_llamafactory(folder: Path, splits: Mapping[str, Sequence[Record]], size: int = 560) -> None:
+def export_llamafactory(folder: Path, splits: Mapping[str, Sequence[CoTRecord]], size: int = 560) -> None:
     """Writes the data set; existing frames are kept, and `dataset_info.json` is written last.
 
     Args:
@@ -59,7 +59,7 @@ def export_llamafactory(folder: Path, splits: Mapping[str, Sequence[Record]], si
     write_json(folder / "dataset_info.json", info, ensure_ascii=False)
 
 
-def _convert(record: Record, pictures: Mapping[str, str]) -> dict[str, Any]:
+def _convert(record: CoTRecord, pictures: Mapping[str, str]) -> dict[str, Any]:
     images = [pictures[source] for source in record["sampled_video_frames"]]
     if (tags := record["conversation"][0]["value"].count(IMAGE_TAG)) != len(images):
         raise DataError(

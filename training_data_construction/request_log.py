@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from training_data_construction.budget import Budget
+from training_data_construction.budget import RequestBudget
 from training_data_construction.journal import Journal
 
 
@@ -20,7 +20,7 @@ class RequestLog:
         journal: its entries restore the budget.
     """
 
-    def __init__(self, journal: Journal, budget: Budget):
+    def __init__(self, journal: Journal, budget: RequestBudget):
         self.journal, self.budget = journal, budget
         self._sent = 0
         in_flight: dict[int, str] = {}

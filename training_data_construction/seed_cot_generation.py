@@ -40,7 +40,7 @@ from training_data_construction.teacher_tasks import MAX_PER_VIDEO, TEACHER_FRAM
 from training_data_construction.teachers import TeacherError, load_teacher
 from veason.command_line import HelpFormatter, parse_arguments
 from veason.data import BENCHMARKS, find_benchmark
-from veason.data.revos import SELECTED, missing_selection
+from veason.data.revos import SELECTED_FILE, missing_selection
 from veason.data.selection import read_exclusions
 from veason.data.training_split import open_training_split
 from veason.errors import DataError, describe
@@ -68,7 +68,7 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
     add("--benchmark", default="revos", help=f"{', '.join(BENCHMARKS)}, or package.module:Class (%(default)s)")
     add(
         "--input_json",
-        help=f"annotation file, as a path or a name in --data_root, or a split; default for ReVOS: {SELECTED}",
+        help=f"annotation file, as a path or a name in --data_root, or a split; default for ReVOS: {SELECTED_FILE}",
     )
     add("--max_per_video", type=int, default=MAX_PER_VIDEO, help="most expressions per video (%(default)s)")
     add("--sampled_frames", type=int, default=TEACHER_FRAMES, help="N of the training frame rule (%(default)s)")
@@ -190,7 +190,7 @@ def _annotation(args: argparse.Namespace) -> str | None:
         DataError: it is neither; names the places.
     """
     root = Path(args.data_root)
-    name = args.input_json or (SELECTED if args.benchmark == "revos" else None)
+    name = args.input_json or (SELECTED_FILE if args.benchmark == "revos" else None)
     if name is None or name in find_benchmark(args.benchmark).splits or (root / name).is_file():
         return name
     if Path(name).is_file():

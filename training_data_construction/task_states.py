@@ -10,7 +10,7 @@ from training_data_construction.teacher_tasks import TeacherTask
 from training_data_construction.teachers import TeacherError
 from veason.frames import FRAME_INDICES
 
-ENTRY = {"keyframe", "frame_ids", "text", "reason"}  # keys of every answer in the journal
+ANSWER_KEYS = {"keyframe", "frame_ids", "text", "reason"}  # keys of every answer in the journal
 MAX_ANSWERS = 3  # answers that may fail the checks before an expression is rejected
 
 
@@ -22,7 +22,7 @@ class TaskState:
         answers: number of journaled answers.
         accepted: the answer that passed the checks.
         reasons: why the others did not.
-        refused: the server refused the question.
+        refused: the server refused the request.
     """
 
     answers: int = 0
@@ -55,12 +55,12 @@ class TaskState:
 
 
 def read_states(
-    entries: Iterable[dict[str, Any]], tasks: Sequence[TeacherTask], size: int | None = None
+    entries: Iterable[dict[str, Any]], tasks: Sequence[TeacherTask], box_side: int | None = None
 ) -> dict[str, TaskState]:
     """The state of each task by sample id.
 
     Args:
-        size: side of the square that the teacher writes boxes in; None if it writes none.
+        box_side: side of the square that the teacher writes boxes in; None if it writes none.
 
     Raises:
         TeacherError: a journaled answer is about other frames than the task: the settings or the data have changed; or
@@ -74,12 +74,12 @@ def read_states(
             states[entry["sample_id"]].reopen()
         if task is None or "text" not in entry:  # a line about a request
             continue
-        if not entry.keys() >= ENTRY or not isinstance(entry["text"], str):
+        if not entry.keys() >= ANSWER_KEYS or not isinstance(entry["text"], str):
             raise TeacherError(
                 f"{entry['sample_id']}: a line of the journal is no answer that this program has written"
             )
         shown = entry["keyframe"], entry["frame_ids"], entry.get("size"), entry.get("frame_index", FRAME_INDICES[0])
-        if shown != (task.keyframe, task.frame_ids, size, task.frame_index):
+        if shown != (task.keyframe, task.frame_ids, box_side, task.frame_index):
             hint = "use the same seed, sizes and data as before, or another --output"
             raise TeacherError(f"{entry['sample_id']}: the journal's answer is about other frames; {hint}")
         states[entry["sample_id"]].add(entry["text"], entry["reason"], bool(entry.get("refused")))

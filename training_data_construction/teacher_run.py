@@ -12,8 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from training_data_construction.budget import Budget, RateLimiter
-from training_data_construction.collect import Collector
+from training_data_construction.answer_collector import AnswerCollector
+from training_data_construction.budget import RateLimiter, RequestBudget
 from training_data_construction.journal import Journal
 from training_data_construction.task_states import TaskState, read_states
 from training_data_construction.teacher_tasks import TeacherTask
@@ -25,24 +25,24 @@ SILENCE = 30.0  # seconds without a reply, after which it is said
 
 def run_teacher(
     args: argparse.Namespace, folder: Path, tasks: Sequence[TeacherTask], teacher: Teacher, **options: Any
-) -> tuple[Collector, dict[str, TaskState]]:
+) -> tuple[AnswerCollector, dict[str, TaskState]]:
     """Asks the teacher about every task that is open in folder/journal.jsonl.
 
     Args:
         args: with those of `add_teacher_options`.
-        options: further fields of the `Collector`.
+        options: further fields of the `AnswerCollector`.
 
     Raises:
         JournalError: the journal cannot be used. TeacherError: no request can succeed.
     """
     with Journal(folder / "journal.jsonl") as journal:
-        states = read_states(journal.entries, tasks, teacher.size)
+        states = read_states(journal.entries, tasks, teacher.box_side)
         if args.retry_rejected:
             _reopen_rejected(journal, states)
-        collector = Collector(
+        collector = AnswerCollector(
             teacher=teacher,
             journal=journal,
-            budget=Budget(args.max_requests, args.max_tokens_total),
+            budget=RequestBudget(args.max_requests, args.max_tokens_total),
             limiter=RateLimiter(args.tries, args.first_delay),
             workers=args.workers,
             max_words=args.max_words,
@@ -53,7 +53,7 @@ def run_teacher(
 
 
 def print_summary(
-    collector: Collector, states: Mapping[str, TaskState], accepted: str, bad: Mapping[str, str] | None = None
+    collector: AnswerCollector, states: Mapping[str, TaskState], accepted: str, bad: Mapping[str, str] | None = None
 ) -> int:
     """Prints what was done.
 
@@ -88,7 +88,7 @@ def _reopen_rejected(journal: Journal, states: Mapping[str, TaskState]) -> None:
             state.reopen()
 
 
-async def _collect(collector: Collector, tasks: Sequence[TeacherTask], states: dict[str, TaskState]) -> None:
+async def _collect(collector: AnswerCollector, tasks: Sequence[TeacherTask], states: dict[str, TaskState]) -> None:
     """Runs the collector with a progress bar.
 
     The first interrupt waits for the requests in flight, the second does not.
@@ -124,7 +124,7 @@ async def _collect(collector: Collector, tasks: Sequence[TeacherTask], states: d
             waiting.cancel()
 
 
-async def _tell_silence(budget: Budget) -> None:
+async def _tell_silence(budget: RequestBudget) -> None:
     """Says that the run waits, each time that no reply has come for `SILENCE` seconds."""
     while True:
         before = budget.requests

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from training_data_construction.teacher_prompts import WORKED_EXAMPLES
+from training_data_construction.reasoning_prompts import WORKED_EXAMPLES
 from veason import masks
 from veason.data import Benchmark, VideoSample
 from veason.errors import DataError
@@ -137,14 +137,14 @@ def _plan(benchmark: Benchmark, sample: VideoSample, seed: int, sampled_frames: 
     )
 
 
-def teacher_size(height: int, width: int) -> tuple[int, int]:
+def teacher_image_size(height: int, width: int) -> tuple[int, int]:
     """Height and width of the teacher's image: fitted into 640 x 480 (or 480 x 640), never enlarged."""
     most_height, most_width = (SHORT_SIDE, LONG_SIDE) if width > height else (LONG_SIDE, SHORT_SIDE)
     scale = min(1.0, most_height / height, most_width / width)
     return max(1, int(height * scale)), max(1, int(width * scale))
 
 
-def draw_pictures(task: TeacherTask) -> list[str]:
+def annotated_frame_urls(task: TeacherTask) -> list[str]:
     """Each shown frame, scaled, with the boxes of the visible targets, as a `data:` URL (JPEG).
 
     Raises:
@@ -156,7 +156,7 @@ def draw_pictures(task: TeacherTask) -> list[str]:
             frame = read_frame(path, (task.sample.height, task.sample.width))
         except DataError as error:
             raise DataError(f"{task.sample.sample_id}: {error}") from error
-        height, width = teacher_size(*frame.shape[:2])
+        height, width = teacher_image_size(*frame.shape[:2])
         picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         visible = [box for box in (task.boxes[position] if task.boxes else []) if box is not None]
         scale = np.array([width / task.sample.width, height / task.sample.height] * 2)

@@ -1,6 +1,6 @@
 """Teachers, which write the reasoning: a vision-language model behind an API, or a reasoner in this process.
 
-A teacher has `async answer(question) -> Reply`, and raises `TeacherError` (ends the run), `QuestionRefused` (rejects
+A teacher has `async answer(request) -> Completion`, and raises `TeacherError` (ends the run), `RequestRefused` (rejects
 one expression) or `TemporaryError` (retried).
 """
 
@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 import openai
 
-from training_data_construction.replies import MAX_BYTES, Reply, UnreadableReply, clean_text, read_reply
-from training_data_construction.teacher_prompts import teacher_content
-from training_data_construction.teacher_tasks import TeacherTask, draw_pictures
+from training_data_construction.completion import MAX_BYTES, Completion, InvalidCompletion, clean_text, parse_completion
+from training_data_construction.reasoning_prompts import build_reasoning_content
+from training_data_construction.teacher_tasks import TeacherTask, annotated_frame_urls
 from veason.resolve import resolve
 
 FATAL_STATUS = {401, 402, 403, 404, 405}  # wrong key, account or address: no request can succeed
@@ -32,12 +32,12 @@ class TeacherError(RuntimeError):
     """No request can succeed: wrong key, address, account or model; the message quotes the server."""
 
 
-class QuestionRefused(RuntimeError):
-    """The server refuses this question; the message quotes the server."""
+class RequestRefused(RuntimeError):
+    """The server refuses this request; the message quotes the server."""
 
 
 class TemporaryError(RuntimeError):
-    """The question may succeed later.
+    """The request may succeed later.
 
     Attributes:
         retry_after: seconds of the server's Retry-After, or None.
@@ -53,7 +53,7 @@ class TemporaryError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class TeacherQuestion:
+class TeacherRequest:
     """One request: the task, the index of its worked example, and why the previous answer was not accepted."""
 
     task: TeacherTask
@@ -63,28 +63,28 @@ class TeacherQuestion:
     def content(self) -> list[dict[str, Any]]:
         """The user turn with the annotated frames; they are read here, so only requests in flight hold images."""
         task = self.task
-        pictures = draw_pictures(task)
-        return teacher_content(
+        pictures = annotated_frame_urls(task)
+        return build_reasoning_content(
             task.sample.expression, task.times, task.keyframe_time, pictures, self.example, task.absent, self.reason
         )
 
 
 class Teacher(Protocol):
-    """Answers questions.
+    """Answers requests.
 
     Attributes:
         model: its name in the journal.
-        size: side of the square that it writes boxes in; None if it writes none.
+        box_side: side of the square that it writes boxes in; None if it writes none.
     """
 
     model: str
-    size: int | None
+    box_side: int | None
 
-    async def answer(self, question: TeacherQuestion) -> Reply:
-        """The reasoning about one question.
+    async def answer(self, request: TeacherRequest) -> Completion:
+        """The answer to one request.
 
         Raises:
-            TeacherError, QuestionRefused, TemporaryError.
+            TeacherError, RequestRefused, TemporaryError.
         """
         ...
 
@@ -103,7 +103,7 @@ class OpenAITeacher:
         TeacherError: the key cannot be sent.
     """
 
-    size: int | None = None  # it writes no boxes
+    box_side: int | None = None  # it writes no boxes
 
     def __init__(
         self, model: str, base_url: str | None, key: str, options: dict[str, Any] | None = None, timeout: float = 180.0
@@ -121,19 +121,19 @@ class OpenAITeacher:
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),  # a redirected POST becomes a GET
         )
 
-    async def answer(self, question: TeacherQuestion) -> Reply:
+    async def answer(self, request: TeacherRequest) -> Completion:
         """Sends one request; the caller retries within its budget."""
-        content = await asyncio.to_thread(question.content)
-        request = self._client.chat.completions.with_streaming_response.create(
+        content = await asyncio.to_thread(request.content)
+        call = self._client.chat.completions.with_streaming_response.create(
             model=self.model,
             messages=[{"role": "user", "content": content}],  # type: ignore[list-item, misc]
             extra_body=self.options,
         )
         try:
-            async with asyncio.timeout(self._timeout), request as response:  # of the whole reply, also if it drips
+            async with asyncio.timeout(self._timeout), call as response:  # of the whole reply, also if it drips
                 body = await _read_body(response)
-            reply = read_reply(body)
-        except UnreadableReply as error:
+            completion = parse_completion(body)
+        except InvalidCompletion as error:
             raise _unreadable(self._quote(error)) from error
         except TimeoutError as error:
             raise _unreadable(f"the server did not answer within {self._timeout:g} s") from error
@@ -148,7 +148,9 @@ class OpenAITeacher:
             raise TemporaryError(message, no_response=True, billed=connected) from error
         except Exception as error:  # the HTTP library's own, while it reads a body
             raise _unreadable(f"the connection failed: {type(error).__name__}: {self._quote(error)}") from error
-        return replace(reply, text=self._without_key(reply.text), model=self._without_key(reply.model or ""))
+        return replace(
+            completion, text=self._without_key(completion.text), model=self._without_key(completion.model or "")
+        )
 
     def _status_error(self, error: openai.APIStatusError) -> Exception:
         url, text, status = error.request.url, error.response.text or str(error), error.status_code
@@ -161,7 +163,7 @@ class OpenAITeacher:
         if status in RETRY_STATUS or status >= 500:
             return TemporaryError(message, retry_after=read_retry_after(error.response.headers.get("retry-after")))
         if status in REQUEST_STATUS:
-            return QuestionRefused(message)
+            return RequestRefused(message)
         return TeacherError(message)
 
     def _quote(self, text: object) -> str:
@@ -174,12 +176,12 @@ class OpenAITeacher:
 
 
 async def _read_body(response: Any) -> bytes:
-    """The whole body. Raises UnreadableReply when it is larger than any answer."""
+    """The whole body. Raises InvalidCompletion when it is larger than any answer."""
     body = bytearray()
     async for chunk in response.iter_bytes():
         body += chunk
         if len(body) > MAX_BYTES:
-            raise UnreadableReply(f"the answer has more than {MAX_BYTES >> 20} MiB")
+            raise InvalidCompletion(f"the answer has more than {MAX_BYTES >> 20} MiB")
     return bytes(body)
 
 
@@ -194,12 +196,12 @@ class LocalTeacher:
 
     def __init__(self, reasoner: Any):
         self._reasoner = reasoner
-        self.size: int | None = getattr(reasoner, "box_side", None) or getattr(reasoner, "size", None)
+        self.box_side: int | None = getattr(reasoner, "box_side", None) or getattr(reasoner, "size", None)
 
-    async def answer(self, question: TeacherQuestion) -> Reply:
+    async def answer(self, request: TeacherRequest) -> Completion:
         """Calls the reasoner; its exceptions end the run."""
-        task = question.task
-        return Reply(await asyncio.to_thread(self._reasoner.reason, task.sample, task.keyframe, task.frame_ids))
+        task = request.task
+        return Completion(await asyncio.to_thread(self._reasoner.reason, task.sample, task.keyframe, task.frame_ids))
 
 
 def read_retry_after(value: str | None) -> float | None:

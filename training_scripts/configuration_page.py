@@ -45,7 +45,7 @@ EVALUATION = {
 }
 
 
-def render() -> str:
+def render_page() -> str:
     """The page."""
     parts = [HEAD, markdown_table(read_groups(Config))]
     parts.append("## Published keys\n\nKeys of the published YAML files that have another name or no effect here.\n")
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare only")
     options = parse_arguments(parser, arguments)
-    page = render()
+    page = render_page()
     if options.check:
         current = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page
         print(f"{PAGE.name} is {'current' if current else 'not current: run make configuration'}")

@@ -80,20 +80,20 @@ class Demo:
             *("--teacher", "toy", "--keyframe_resize", "112"),
         )
 
-    def fine_tune(self) -> None:
+    def run_sft(self) -> None:
         self.run("random policy", "-m", "veason.toy.tiny_policy", "--output", self.output / "policy")
         self.run(
             "SFT from random weights",
             "-m",
             "verl.trainer.sft",
             "config=configs/toy/sft_demo.yaml",
-            f"trainer.n_gpus_per_node={workers()}",
+            f"trainer.n_gpus_per_node={worker_count()}",
             "trainer.max_steps=10",
             "trainer.test_freq=10",
             f"data.prompt_template={recipe().data.prompt_template}",
         )
 
-    def reinforce(self) -> None:
+    def run_grpo(self) -> None:
         sam2_config, sam2_checkpoint = self.paths.tracker_files()
         self.run(
             "GRPO",
@@ -103,31 +103,27 @@ class Demo:
             f"worker.actor.model.model_path={self.paths.policy}",
             f"worker.reward.sam2_config={sam2_config}",
             f"worker.reward.sam2_checkpoint={sam2_checkpoint}",
-            f"trainer.n_gpus_per_node={workers()}",
+            f"trainer.n_gpus_per_node={worker_count()}",
             f"trainer.max_steps={self.steps}",
             f"trainer.test_freq={self.steps}",
             "trainer.val_before_train=true",
         )
 
     def evaluate(self, when: str, policy: Path) -> None:
-        options = evaluation_overrides(policy, self.evaluation(when), None, self.paths)
+        options = evaluation_overrides(policy, self.evaluation_folder(when), None, self.paths)
         self.run(f"evaluation {when} GRPO", "-m", "eval.evaluate", *options)
 
-    def evaluation(self, when: str) -> Path:
+    def evaluation_folder(self, when: str) -> Path:
         return self.output / "eval" / when
 
     def scores(self, when: str) -> dict[str, float | None]:
         """The evaluation's scores in percent."""
-        table = json.loads((self.evaluation(when) / "metrics.json").read_text())["table"]
+        table = json.loads((self.evaluation_folder(when) / "metrics.json").read_text())["table"]
         return {title: table[column]["value"] for column, title in COLUMNS.items()}
 
     @property
     def output(self) -> Path:
         return self.paths.output
-
-    @property
-    def trained_policy(self) -> Path:
-        return self.output / "grpo" / f"global_step_{self.steps}" / "actor" / "huggingface"
 
 
 def run_logged(command: Sequence[str], log_path: Path) -> int:
@@ -162,7 +158,7 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
-def workers() -> int:
+def worker_count() -> int:
     """One worker on a GPU; two on a CPU, so that the demo covers data parallelism."""
     return 1 if torch.cuda.is_available() else 2
 
@@ -198,27 +194,27 @@ def main() -> None:
     clear_folder(options.output)
     demo = Demo(paths, options.steps)
     demo.make_data()
-    demo.fine_tune()
+    demo.run_sft()
     print(f"\n=== GRPO starts from {paths.policy}", flush=True)
     demo.evaluate("before", paths.policy)
-    demo.reinforce()
-    demo.evaluate("after", demo.trained_policy)
-    report(demo)
+    demo.run_grpo()
+    demo.evaluate("after", options.output / "grpo" / f"global_step_{demo.steps}" / "actor" / "huggingface")
+    write_reports(demo)
 
 
-def report(demo: Demo) -> None:
+def write_reports(demo: Demo) -> None:
     """Writes the pages of the run and of its evaluations; prints one table, a sentence, and where the page is."""
-    before, after = demo.evaluation("before"), demo.evaluation("after")
+    before, after = demo.evaluation_folder("before"), demo.evaluation_folder("after")
     write_report(ReportConfig(str(after), against=str(before), pictures=40))
     page = write_report(ReportConfig(str(demo.output / "grpo"), evaluation=f"{before},{after}"))
     rewards = [row["val/reward/mean"] for row in read_metrics(demo.output / "grpo") if "val/reward/mean" in row]
     numbers = {"reward, 0 to 5": (rewards[0], rewards[-1])}
     scores = demo.scores("before"), demo.scores("after")
     numbers |= {f"{title}, percent": (scores[0][title] or 0.0, scores[1][title] or 0.0) for title in COLUMNS.values()}
-    print("\n".join(["", *table(numbers), "", sentence(demo, numbers), "", f"report: {page}"]))
+    print("\n".join(["", *comparison_table(numbers), "", summary_sentence(demo, numbers), "", f"report: {page}"]))
 
 
-def table(numbers: Mapping[str, tuple[float, float]]) -> list[str]:
+def comparison_table(numbers: Mapping[str, tuple[float, float]]) -> list[str]:
     """Markdown: a row per number, before and after GRPO."""
     lines = [
         "| held-out videos  | before GRPO | after GRPO | change |",
@@ -229,7 +225,7 @@ def table(numbers: Mapping[str, tuple[float, float]]) -> list[str]:
     return lines
 
 
-def sentence(demo: Demo, numbers: Mapping[str, tuple[float, float]]) -> str:
+def summary_sentence(demo: Demo, numbers: Mapping[str, tuple[float, float]]) -> str:
     """What GRPO changed, whichever the sign."""
     changes = []
     for name, label, digits in (("reward, 0 to 5", "mean reward of greedy answers", 2), ("J&F, percent", "J&F", 1)):

@@ -31,7 +31,7 @@ from veason.data.examples import TrainingExample
 from veason.pictures import save_picture, strip
 from veason.pipeline import Segmenter
 from veason.toy.online_data import OnlineToyData
-from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION
+from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION, toy_tracker_options
 from veason.tracking import build_tracker
 from verl.models.packing import Group, number_segments, pack_spans
 
@@ -39,10 +39,6 @@ SEED, SIZE, KEYFRAME = 7, 240, 11  # a toy video with two targets whose visible 
 SHIFTS = ((6, -8, 14, 6), (-10, 4, -6, 12))  # what the drawn answer is wrong by, in pixels
 EXTRA = (150, 20, 200, 60)  # a box around nothing
 PREDICTED, TRUE, OTHER, INK = "#e69f00", "#0072b2", "#cc79a7", "#222222"
-TRACKER = {
-    "sam2_config": "weights/toy_tracker/sam2_tiny.yaml",
-    "sam2_checkpoint": "weights/toy_tracker/sam2_tiny.safetensors",
-}
 DPI = 110
 RESULT_HEIGHT = 348  # pixels
 
@@ -60,7 +56,7 @@ def scored_answer() -> tuple[TrainingExample, RewardContext]:
     context = RewardContext(response, rule.parse(response), truth, None, example.sample_id, example.expression)
     prompt = rule.prompt(context)
     assert prompt is not None
-    tracker = build_tracker("sam2", "cpu", **TRACKER)
+    tracker = build_tracker("sam2", "cpu", **toy_tracker_options())
     frames = [np.asarray(image) for image in example.images]
     ((masks,),) = tracker.track_groups_on_device([(frames, [prompt])], (SIZE, SIZE))
     return example, replace(context, masks=masks)
@@ -211,7 +207,7 @@ def result_picture(segmenter: Segmenter) -> np.ndarray:
     return strip([part for picture in shown for part in (picture, gap)][:-1], height=RESULT_HEIGHT)
 
 
-def draw(output: Path) -> list[Path]:
+def write_pictures(output: Path) -> list[Path]:
     """Writes all pictures but the result; returns their files."""
     mpl.use("agg")
     torch.manual_seed(0)
@@ -238,7 +234,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("docs/pictures"), help="the folder (docs/pictures)")
     output = parse_arguments(parser).output
-    for file in (*draw(output), save_picture(output / "result.png", result_picture(Segmenter.from_pretrained()))):
+    result = save_picture(output / "result.png", result_picture(Segmenter.from_pretrained()))
+    for file in (*write_pictures(output), result):
         print(file)
 
 

@@ -8,6 +8,7 @@ from veason.errors import DataError
 
 ROOT = Path(__file__).parents[1]
 TOY_POLICY, TOY_TRACKER = ROOT / "weights" / "toy_policy", ROOT / "weights" / "toy_tracker"
+# made by veason.toy: write_clip(TOY_CLIP, make_video("example/clip_0010", seed=7, frames=24).frames, fps=4)
 TOY_CLIP = ROOT / "examples" / "toy_clip.mp4"
 TOY_EXPRESSION = "the shape that is in view all the time"
 TOY_MAX_TOKENS = 384  # of an answer of the toy policy

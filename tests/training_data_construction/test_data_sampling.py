@@ -16,7 +16,7 @@ from training_data_construction.data_sampling import (
     main,
     quotas,
     sample_keys,
-    select,
+    select_expressions,
     stratum_of,
 )
 from veason.errors import DataError
@@ -123,7 +123,7 @@ def test_nothing_of_an_expression_or_a_video_is_lost(tmp_path):
             assert expression == before["expressions"][exp_id]
             types[expression["type_id"] == 2] += 1
     assert types == {False: 120, True: 9}
-    assert select(content, set())["videos"] == {}
+    assert select_expressions(content, set())["videos"] == {}
 
 
 def test_the_table_and_the_default_output(tmp_path, capsys, monkeypatch):

@@ -27,7 +27,8 @@ pytest.importorskip("llamafactory", reason="LLaMA-Factory is not installed", exc
 REAL_POLICY = """
 import sys
 from tests.qwen_vocabulary import qwen_tokenizer
-from veason.toy.tiny_policy import PolicySize, write_policy
+from veason.toy.tiny_policy import write_policy
+from veason.toy.tiny_policy_config import PolicySize
 size = PolicySize(hidden_size=64, heads=2, kv_heads=1, intermediate_size=64, vision_hidden_size=32, vision_heads=2)
 write_policy(sys.argv[1], size, tokenizer=qwen_tokenizer())
 """

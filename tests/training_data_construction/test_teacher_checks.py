@@ -2,8 +2,8 @@
 
 import pytest
 
+from training_data_construction.reasoning_prompts import ABSENT_EXAMPLES, WORKED_EXAMPLES
 from training_data_construction.teacher_checks import check_answer, strip_thinking
-from training_data_construction.teacher_prompts import ABSENT_EXAMPLES, WORKED_EXAMPLES
 
 GOOD = (
     "Step 1: A dog runs over the grass and a cat watches from a box.\n"

@@ -22,7 +22,7 @@ from fake_teacher import (
     read_records,
 )
 
-from training_data_construction import collect, teacher_run
+from training_data_construction import answer_collector, teacher_run
 from training_data_construction.seed_cot_generation import main
 
 
@@ -81,7 +81,7 @@ def test_parts_and_odd_texts_are_answers(revos, tmp_path, server):
 def test_replies_that_stay_unreadable_are_not_paid_for_without_end(revos, tmp_path, server, capsys):
     server.misbehave = lambda number, _: message(7) if number else None
     assert main(arguments(revos, tmp_path, server, "--workers", 1)) == 1
-    paid = collect.MAX_LOST * collect.MAX_CONSECUTIVE_FAILURES
+    paid = answer_collector.MAX_LOST * answer_collector.MAX_CONSECUTIVE_FAILURES
     assert len(server.questions) == 1 + paid == len(read_journal(tmp_path))
     assert "has no text" in capsys.readouterr().err
     assert main(arguments(revos, tmp_path, server, "--max_requests", 1 + paid)) == 3  # all of them count
@@ -139,7 +139,7 @@ def test_a_reply_without_usage_counts_as_the_largest(revos, tmp_path, server):
 
 @pytest.fixture
 def few_rejections(monkeypatch):
-    monkeypatch.setattr(collect, "MAX_REJECTED_AT_START", 4)
+    monkeypatch.setattr(answer_collector, "MAX_REJECTED_AT_START", 4)
 
 
 CUT = changed(choices=[{"message": {"content": "Step 1: a long"}, "finish_reason": "length"}])

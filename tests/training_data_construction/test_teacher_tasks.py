@@ -8,17 +8,17 @@ import pytest
 from fake_teacher import EXPRESSIONS, HEIGHT, VIDEOS, WIDTH, rectangle
 from PIL import Image
 
-from training_data_construction.teacher_tasks import draw_pictures, plan_tasks, teacher_size
-from training_data_construction.teachers import TeacherQuestion, read_retry_after
+from training_data_construction.teacher_tasks import annotated_frame_urls, plan_tasks, teacher_image_size
+from training_data_construction.teachers import TeacherRequest, read_retry_after
 from veason.data.revos import ReVOS
 from veason.errors import DataError
 
-SELECTED = "meta_expressions_train_select.json"
+SELECTED_FILE = "meta_expressions_train_select.json"
 
 
 @pytest.fixture(scope="module")
 def benchmark(revos):
-    return ReVOS(revos, split="train", meta_file=SELECTED)
+    return ReVOS(revos, split="train", meta_file=SELECTED_FILE)
 
 
 def test_plan_by_the_training_rule(benchmark):
@@ -70,7 +70,7 @@ def test_nothing_to_ask_about(benchmark):
     ],
 )
 def test_pictures_fit(frame, shown):
-    assert teacher_size(*frame) == shown
+    assert teacher_image_size(*frame) == shown
 
 
 def test_every_object_is_outlined_where_it_is(benchmark):
@@ -78,7 +78,7 @@ def test_every_object_is_outlined_where_it_is(benchmark):
     task = next(task for task in plan_tasks(benchmark, seed=0)[0] if task.sample.exp_id == "2")
     pictures = [
         np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))).astype(int)
-        for url in draw_pictures(task)
+        for url in annotated_frame_urls(task)
     ]
     for time, picture in zip(task.frame_ids, pictures, strict=True):
         assert picture.shape == (HEIGHT, WIDTH, 3)
@@ -97,7 +97,7 @@ def test_every_object_is_outlined_where_it_is(benchmark):
 
 def test_one_picture_with_its_time_each(benchmark):
     task = plan_tasks(benchmark, seed=0)[0][0]
-    content = TeacherQuestion(task, example=0).content()
+    content = TeacherRequest(task, example=0).content()
     assert [part["type"] for part in content] == ["text", "image_url"] * len(task.frame_ids) + ["text"]
     assert [part["text"] for part in content[:-1:2]] == [f"[{time} s]" for time in task.frame_ids]
     assert f"The frame at {task.keyframe} seconds is the keyframe" in content[-1]["text"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training_scripts.demo import DEMO_MARKER, Demo, clear_folder, run_logged, sentence, table
+from training_scripts.demo import DEMO_MARKER, Demo, clear_folder, comparison_table, run_logged, summary_sentence
 from training_scripts.toy.recipes import ToyPaths
 
 ROOT = Path(__file__).parents[2]
@@ -15,15 +15,15 @@ ROOT = Path(__file__).parents[2]
 def test_the_table_and_the_sentence_report_both_directions(tmp_path: Path) -> None:
     demo = Demo(ToyPaths(Path("policy"), Path("tracker"), tmp_path, tmp_path), 12, {"GRPO": 90.0})
     better = {"reward, 0 to 5": (1.0, 3.0), "J&F, percent": (50.0, 51.25)}
-    assert table(better)[2:] == [
+    assert comparison_table(better)[2:] == [
         "| reward, 0 to 5   |        1.00 |       3.00 |  +2.00 |",
         "| J&F, percent     |       50.00 |      51.25 |  +1.25 |",
     ]
-    assert sentence(demo, better) == (
+    assert summary_sentence(demo, better) == (
         "In 12 steps of GRPO from policy the mean reward of greedy answers increased from 1.00 to 3.00 and the J&F "
         "increased from 50.0 to 51.2 (on held-out videos; 1.5 minutes for all stages)."
     )
-    worse = sentence(demo, {"reward, 0 to 5": (2.0, 1.5), "J&F, percent": (50.0, 50.0)})
+    worse = summary_sentence(demo, {"reward, 0 to 5": (2.0, 1.5), "J&F, percent": (50.0, 50.0)})
     assert "did NOT increase from 2.00 to 1.50" in worse and "did NOT increase from 50.0 to 50.0" in worse
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from grpo_reward.reward_score import score_context
 from grpo_reward.rules import find_rule
 from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
-from training_scripts.docs_pictures import draw, result_picture, scored_answer
+from training_scripts.docs_pictures import result_picture, scored_answer, write_pictures
 from veason.answers import format_answer
 from veason.pictures import PALETTE
 from veason.pipeline import Segmenter
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_all_pictures_are_drawn_and_shown(tmp_path: Path) -> None:
-    drawn = {file.name: Image.open(file).size for file in draw(tmp_path)}
+    drawn = {file.name: Image.open(file).size for file in write_pictures(tmp_path)}
     shipped = {file.name: Image.open(file).size for file in (ROOT / "docs" / "pictures").glob("*.png")}
     assert drawn.items() <= shipped.items()
     pages = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("reward.md", "engine.md"))

@@ -13,7 +13,14 @@ import pytest
 
 from eval.options import EvaluateConfig, parse_overrides
 from grpo_reward.rules import find_rule
-from training_scripts.toy.experiments import Run, Stage, execute_runs, make_environments, make_run, select_experiments
+from training_scripts.toy.experiments import (
+    ExperimentRun,
+    RunStage,
+    execute_runs,
+    make_environments,
+    make_run,
+    select_experiments,
+)
 from training_scripts.toy.recipes import EXPERIMENTS, GRPO, SFT, ToyPaths, recipe, training_overrides
 from verl.config import Config, load_config
 
@@ -160,15 +167,15 @@ def test_jobs_share_gpus_and_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert len({job["TRITON_CACHE_DIR"] for job in jobs}) == 3
 
 
-def stage(folder: Path, name: str, code: str) -> Stage:
+def stage(folder: Path, name: str, code: str) -> RunStage:
     """A stage that runs `code`, then appends the job's number to its result."""
     result = folder / f"{name}.txt"
     code = f"import os, sys; {code}; open({str(result)!r}, 'a').write(os.environ['JOB'])"
-    return Stage(name, [sys.executable, "-S", "-c", code], result)
+    return RunStage(name, [sys.executable, "-S", "-c", code], result)
 
 
-def run_of(folder: Path, *codes: str) -> Run:
-    return Run(folder, [stage(folder, f"stage{number}", code) for number, code in enumerate(codes)])
+def run_of(folder: Path, *codes: str) -> ExperimentRun:
+    return ExperimentRun(folder, [stage(folder, f"stage{number}", code) for number, code in enumerate(codes)])
 
 
 def test_runs_share_the_jobs_and_a_failure_stops_no_other(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -10,13 +10,13 @@ from small_revos import FRAMES, HEIGHT, WIDTH, rectangle, rle_json, write_frames
 from toy_layouts import write_mevis, write_vicas
 
 from veason import masks
-from veason.audit.checks import KINDS, flicker_frames
-from veason.audit.command import audit, exclusions, main, open_splits
+from veason.audit.checks import FINDING_KINDS, flicker_frames
+from veason.audit.command import audit, excluded_samples, main, open_splits
 from veason.data import detect_benchmark, open_benchmark
 from veason.data.revos import ReVOS
 from veason.data.training import KeyframeTrainingData
 from veason.errors import DataError
-from veason.toy.layouts import write_reasonvos
+from veason.toy.layout_writers import write_reasonvos
 from veason.toy.world import make_videos
 
 
@@ -170,7 +170,7 @@ def test_png_truth_is_checked_too(tmp_path):
     (benchmark,) = open_splits("reasonvos", root)
     findings = audit(benchmark)
     assert {finding.kind for finding in findings} == {"unreadable_mask"}
-    assert set(exclusions(findings)) == {"s_v_2/0"}
+    assert set(excluded_samples(findings)) == {"s_v_2/0"}
 
 
 def test_frames_beside_the_annotated_ones_are_no_finding_where_they_belong(tmp_path):
@@ -203,7 +203,7 @@ def test_splits_without_any_annotation_are_an_error(tmp_path):
 
 
 def test_every_kind_says_what_it_means():
-    assert all(meaning and isinstance(excluded, bool) for meaning, excluded in KINDS.values())
+    assert all(meaning and isinstance(excluded, bool) for meaning, excluded in FINDING_KINDS.values())
 
 
 def test_several_processes_also_audit_what_has_no_masks(tmp_path):

@@ -27,8 +27,8 @@ def source(revos):
     return revos / "mask_dict.json"
 
 
-def open_quietly(path, **options):
-    return MaskIndex.open(path, progress=False, **options)
+def open_quietly(path):
+    return MaskIndex.open(path, progress=False)
 
 
 def test_the_index_gives_back_what_the_file_holds(source):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from veason.metrics import segmentation as metrics
+from veason.metrics import vos_metrics as metrics
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "metrics.npz")
 CASES = {case["key"]: case["name"] for case in json.loads(str(GOLDEN["index_json"]))}

@@ -22,8 +22,8 @@ from veason.audit.command import main as audit
 from veason.data import detect_benchmark, find_benchmark, open_benchmark
 from veason.data.training import build_training_data
 from veason.errors import DataError
-from veason.metrics.image import image_iou, total_iou
-from veason.metrics.temporal import temporal_ious
+from veason.metrics.image_iou import image_iou, total_iou
+from veason.metrics.temporal_iou import temporal_ious
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "benchmarks.json").read_text())
 

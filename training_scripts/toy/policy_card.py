@@ -71,7 +71,7 @@ def benchmark_metrics(evaluation: Path) -> dict[str, float]:
     return {name: table[name]["value"] for name in COLUMNS if name in table and table[name]["value"] is not None}
 
 
-def export(checkpoint: Path, output: Path) -> int:
+def export_policy(checkpoint: Path, output: Path) -> int:
     """Writes the checkpoint in bf16; returns the size of its weights in bytes."""
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.bfloat16)
     model.save_pretrained(output, max_shard_size=MAX_SHARD_SIZE)
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--command", default="bash training_scripts/run_toy_sft.sh", help="recorded on the card")
     options = parse_arguments(parser)
     if options.action == "export":
-        print(f"{export(options.runs[-1] / 'huggingface', options.output) / 1e6:.1f} MB in {options.output}")
+        print(f"{export_policy(options.runs[-1] / 'huggingface', options.output) / 1e6:.1f} MB in {options.output}")
         return
     if options.evaluation is None or options.world is None:
         parser.error("card needs --evaluation and --world")

@@ -24,7 +24,7 @@ from training_scripts.toy.runs import ToyRun, read_runs
 from veason.command_line import HelpFormatter, parse_arguments
 from veason.curves import COLOURS
 
-Runs = Mapping[str, Sequence[ToyRun]]  # by experiment, in the order of EXPERIMENTS
+RunsByExperiment = Mapping[str, Sequence[ToyRun]]  # by experiment, in the order of EXPERIMENTS
 
 LAST_STEPS = 10  # steps over which the end of a curve is averaged
 SMOOTHING = 5  # steps of the moving average in plots
@@ -46,10 +46,10 @@ ANSWERS = {  # column titles -> kind of expression, name in `ToyRun.answers`
     "several targets, J&F": ("several", "JF"),
     "absent: a box": ("absent", "extra_box"),
 }
-PARTS = {"reward/mean": "reward (0 to 5)"} | {
+REWARD_CURVES = {"reward/mean": "reward (0 to 5)"} | {
     f"part/{name}_mean": f"{name} part" for name in ("format", "keyframe", "spatial", "consistency")
 }
-HEALTH = {
+TRAINING_CURVES = {
     "actor/entropy": "entropy",
     "actor/kl": "KL to the SFT policy",
     "reward/all_equal": "groups with equal rewards",
@@ -58,13 +58,16 @@ HEALTH = {
     "rollout/log_prob_gap": "log-probability gap, vLLM to actor",
 }
 PLOTS = {  # title -> experiments, curves
-    "GRPO": (("grpo",), PARTS | HEALTH),
-    "ablations": (("grpo", "no_keyframe", "no_spatial", "no_sam2", "no_kl"), PARTS | {"actor/entropy": "entropy"}),
-    "variants": (("grpo", "strict", "lora", "dr_grpo", "dapo"), PARTS | {"actor/entropy": "entropy"}),
+    "GRPO": (("grpo",), REWARD_CURVES | TRAINING_CURVES),
+    "ablations": (
+        ("grpo", "no_keyframe", "no_spatial", "no_sam2", "no_kl"),
+        REWARD_CURVES | {"actor/entropy": "entropy"},
+    ),
+    "variants": (("grpo", "strict", "lora", "dr_grpo", "dapo"), REWARD_CURVES | {"actor/entropy": "entropy"}),
 }
 
 
-def evaluated_runs(runs: Sequence[ToyRun]) -> Runs:
+def evaluated_runs(runs: Sequence[ToyRun]) -> RunsByExperiment:
     """The evaluated runs of each experiment."""
     found = {name: [run for run in runs if run.name == name and run.scores is not None] for name in EXPERIMENTS}
     return {name: group for name, group in found.items() if group}
@@ -78,7 +81,7 @@ def mean_and_std(values: Sequence[float | None]) -> str:
     return f"{fmean(known):.1f}" + (f" ± {stdev(known):.1f}" if len(known) > 1 else "")
 
 
-def scores_table(runs: Runs) -> str:
+def scores_table(runs: RunsByExperiment) -> str:
     """Per experiment the number of seeds, the columns of SCORES in percent, and the gain over the initial policy."""
     start = runs[BASELINE][0].scores["Overall J&F"] if BASELINE in runs else None
     rows = [["run", "seeds", *SCORES.values(), "gain in J&F"]]
@@ -89,7 +92,7 @@ def scores_table(runs: Runs) -> str:
     return markdown_table(rows)
 
 
-def answers_table(runs: Runs) -> str:
+def answers_table(runs: RunsByExperiment) -> str:
     """Per experiment the columns of ANSWERS in percent."""
     rows = [["run", *ANSWERS]]
     for name, group in runs.items():
@@ -101,7 +104,7 @@ def answers_table(runs: Runs) -> str:
     return markdown_table(rows)
 
 
-def curves_table(runs: Runs, columns: Mapping[str, str]) -> str:
+def curves_table(runs: RunsByExperiment, columns: Mapping[str, str]) -> str:
     """Per GRPO experiment the mean of each curve over its last steps and over seeds."""
     rows = [["run", *columns.values()]]
     for name, group in runs.items():
@@ -117,7 +120,7 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 
 
-def commands(runs: Runs) -> str:
+def commands(runs: RunsByExperiment) -> str:
     """The machine of each stage, and the training command of each experiment's first seed, without its paths."""
     finished = [stage for group in runs.values() for run in group for stage in run.stages.items()]
     machines = {(name, stage["machine"]) for name, stage in finished}
@@ -132,7 +135,7 @@ def commands(runs: Runs) -> str:
     return f'{listed}\n\n```bash title="{NEEDS}"\n' + "\n".join(lines) + "\n```"
 
 
-def draw_curves(runs: Runs, names: Sequence[str], keys: Mapping[str, str], path: Path) -> None:
+def draw_curves(runs: RunsByExperiment, names: Sequence[str], keys: Mapping[str, str], path: Path) -> None:
     """Draws one panel per metric: for each experiment the mean over seeds, with the range as a band."""
     columns = min(3, len(keys))
     rows = -(-len(keys) // columns)
@@ -163,7 +166,7 @@ def _smooth(values: Sequence[float]) -> np.ndarray:
     return np.array([fmean(values[max(0, i + 1 - SMOOTHING) : i + 1]) for i in range(len(values))])
 
 
-def write_page(runs: Runs, page: Path, prefix: str = "") -> None:
+def write_page(runs: RunsByExperiment, page: Path, prefix: str = "") -> None:
     """Replaces the marked blocks of the page, and the plots in the folder of its name.
 
     Args:
@@ -177,7 +180,7 @@ def write_page(runs: Runs, page: Path, prefix: str = "") -> None:
         "scores": scores_table(runs),
         "answers": answers_table(runs),
         "plots": "\n\n".join(f"![{title}]({folder.name}/{title.lower()}.png)" for title in PLOTS),
-        "curves": curves_table(runs, PARTS | HEALTH),
+        "curves": curves_table(runs, REWARD_CURVES | TRAINING_CURVES),
         "commands": commands(runs),
     }
     plots = {} if prefix else PLOTS

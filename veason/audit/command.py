@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from veason import masks
-from veason.audit.checks import KINDS, Finding, check_entries, check_video, exclusions
+from veason.audit.checks import FINDING_KINDS, AuditFinding, check_annotation, check_video, excluded_samples
 from veason.command_line import HelpFormatter, parse_arguments
 from veason.data import BENCHMARKS, Benchmark, VideoSample, detect_benchmark, find_benchmark
 from veason.data.selection import format_exclusion
@@ -47,7 +47,7 @@ def open_splits(name: str, root: Path) -> list[Benchmark]:
     return opened
 
 
-def audit(benchmark: Benchmark, workers: int = 1) -> list[Finding]:
+def audit(benchmark: Benchmark, workers: int = 1) -> list[AuditFinding]:
     """All findings about one split, video by video, by `workers` processes."""
     videos: dict[str, list[VideoSample]] = defaultdict(list)
     for sample in benchmark.samples:
@@ -56,17 +56,17 @@ def audit(benchmark: Benchmark, workers: int = 1) -> list[Finding]:
     benchmark.prepare()  # once here, not in every worker
     if workers < 2:
         groups = tqdm(videos.values(), desc=label, disable=None)
-        return check_entries(benchmark) + [finding for group in groups for finding in check_video(benchmark, group)]
+        return check_annotation(benchmark) + [finding for group in groups for finding in check_video(benchmark, group)]
     with ProcessPoolExecutor(workers, initializer=_init_worker, initargs=(benchmark,)) as pool:
         found = tqdm(pool.map(_check_in_worker, videos.values()), total=len(videos), desc=label, disable=None)
-        return check_entries(benchmark) + [finding for findings in found for finding in findings]
+        return check_annotation(benchmark) + [finding for findings in found for finding in findings]
 
 
 def write_report(
-    output: Path, benchmarks: Sequence[Benchmark], findings: Sequence[Finding], pictures: int
+    output: Path, benchmarks: Sequence[Benchmark], findings: Sequence[AuditFinding], pictures: int
 ) -> dict[str, list[str]]:
-    """Write report.md, findings.jsonl, exclude.txt and the pictures; returns `exclusions(findings)`."""
-    reasons = exclusions(findings)
+    """Write report.md, findings.jsonl, exclude.txt and the pictures; returns `excluded_samples(findings)`."""
+    reasons = excluded_samples(findings)
     lines = (format_exclusion(sample_id, ", ".join(kinds)) for sample_id, kinds in reasons.items())
     write_text(output / "exclude.txt", "".join(lines))
     records = (json.dumps(asdict(finding), ensure_ascii=False) + "\n" for finding in findings)
@@ -79,9 +79,9 @@ def write_report(
 
 def _report(
     benchmarks: Sequence[Benchmark],
-    findings: Sequence[Finding],
+    findings: Sequence[AuditFinding],
     reasons: dict[str, list[str]],
-    drawn: dict[Finding, Path],
+    drawn: dict[AuditFinding, Path],
 ) -> Iterator[str]:
     yield f"# Audit of {benchmarks[0].root}\n"
     for benchmark in benchmarks:
@@ -91,7 +91,7 @@ def _report(
     yield f"- left out by exclude.txt: {len(reasons)} expressions\n"
     yield "| kind | what it means | findings | videos | expressions | left out |"
     yield "| --- | --- | ---: | ---: | ---: | --- |"
-    for kind, (meaning, excluded) in KINDS.items():
+    for kind, (meaning, excluded) in FINDING_KINDS.items():
         of_kind = [finding for finding in findings if finding.kind == kind]
         videos = len({finding.video for finding in of_kind})
         affected = len({sample_id for finding in of_kind for sample_id in finding.sample_ids})
@@ -108,8 +108,8 @@ def _report(
 
 
 def _draw(
-    folder: Path, benchmarks: dict[str, Benchmark], findings: Iterable[Finding], most: int
-) -> Iterator[tuple[Finding, Path]]:
+    folder: Path, benchmarks: dict[str, Benchmark], findings: Iterable[AuditFinding], most: int
+) -> Iterator[tuple[AuditFinding, Path]]:
     """Overlay pictures of the first findings of each kind that can be drawn: the frame between its neighbours."""
     counts: Counter[str] = Counter()
     for finding in findings:
@@ -147,7 +147,7 @@ def _init_worker(benchmark: Benchmark) -> None:
     _opened["benchmark"] = benchmark
 
 
-def _check_in_worker(samples: list[VideoSample]) -> list[Finding]:
+def _check_in_worker(samples: list[VideoSample]) -> list[AuditFinding]:
     return check_video(_opened["benchmark"], samples)
 
 
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(describe(error), file=sys.stderr)
         return 2
     for kind, count in Counter(finding.kind for finding in findings).most_common():
-        print(f"{count:6d} {kind}: {KINDS[kind][0]}")
+        print(f"{count:6d} {kind}: {FINDING_KINDS[kind][0]}")
     total = sum(len(benchmark.samples) for benchmark in benchmarks)
     print(
         f"{len(reasons)} of {total} expressions to leave out; see {options.output / 'report.md'} and "

@@ -14,15 +14,15 @@ from veason.frames import MAX_PIXELS, MAX_SIDE
 from veason.natural_order import natural_key
 from veason.prompts import clean_expression
 
-MAX_TEXT = 4000  # characters of an expression; those of the benchmarks have a few hundred at most
-MAX_NAME = 250  # bytes of a file's name; file systems take 255, and a suffix is added
+MAX_EXPRESSION = 4000  # characters of an expression; those of the benchmarks have a few hundred at most
+MAX_NAME_BYTES = 250  # bytes of a file's name; file systems take 255, and a suffix is added
 VOID = 255  # DAVIS's value of pixels that count for nobody
-TYPES = (0, 1, 2)  # see `VideoSample.type_id`
+TYPE_IDS = (0, 1, 2)  # see `VideoSample.type_id`
 # Tokens and tags that stand for images or turns: in an expression they would be read as such.
 MARKUP = re.compile(r"<\|[^<>|\s]{1,40}\|>|</?(?:image|video|audio)>", re.IGNORECASE)
 
 
-class Rejected(NamedTuple):
+class Rejection(NamedTuple):
     """An entry of an annotation that cannot be used.
 
     Attributes:
@@ -63,9 +63,10 @@ def as_name(value: Any, what: str, folders: bool = False) -> str:
         raise DataError(f"{what} is {shorten(value)}, not a text")
     parts = value.split("/")
     if (
-        any(part in ("", ".", "..") or len(part.encode(errors="replace")) > MAX_NAME for part in parts)
+        any(part in ("", ".", "..") or len(part.encode(errors="replace")) > MAX_NAME_BYTES for part in parts)
         or (len(parts) > 1 and not folders)
-        or any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in value)
+        or has_surrogate(value)
+        or any(ord(character) < 32 for character in value)
     ):
         raise DataError(f"{what} {shorten(value)} cannot be a file's name")
     return value
@@ -74,27 +75,25 @@ def as_name(value: Any, what: str, folders: bool = False) -> str:
 def as_names(values: Any, what: str) -> tuple[str, ...]:
     """Distinct names of files in one folder, in natural order. Raises DataError as `as_name`, or for a name twice."""
     names = tuple(as_name(value, f"one of {what}") for value in as_list(values, what))
-    if twice := first_twice(names):
-        raise DataError(f"{shorten(twice)} stands twice among {what}")
+    _check_distinct(names, what)
     return tuple(sorted(names, key=natural_key))
 
 
 def as_ids(values: Any, what: str) -> tuple[str, ...]:
     """Distinct ids, numbers or texts, as texts; () for an empty list. Raises DataError for anything else."""
     ids = tuple(as_id(value, f"one of {what}") for value in as_list(values, what, empty=True))
-    if twice := first_twice(ids):
-        raise DataError(f"{shorten(twice)} stands twice among {what}")
+    _check_distinct(ids, what)
     return ids
 
 
 def as_id(value: Any, what: str) -> str:
     """A number or a text as a text. Raises DataError for anything else, and for an empty text."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)) or not 0 < len(str(value)) <= MAX_NAME:
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or not 0 < len(str(value)) <= MAX_NAME_BYTES:
         raise DataError(f"{what} is {shorten(value)}, neither a number nor a text")
     return str(value)
 
 
-def as_digits(value: Any, what: str) -> str:
+def as_whole_number(value: Any, what: str) -> str:
     """A whole number, also as a text, as a text. Raises DataError for anything else."""
     text = as_id(value, what)
     if not (text.isdecimal() and text.isascii()):
@@ -102,35 +101,30 @@ def as_digits(value: Any, what: str) -> str:
     return text
 
 
-def as_number(value: Any, what: str) -> str:
+def as_object_number(value: Any, what: str) -> str:
     """An object's number in a PNG mask, 1 to 254, as a text. Raises DataError for anything else."""
-    if not 0 < int(as_digits(value, what)) < VOID:
+    if not 0 < int(as_whole_number(value, what)) < VOID:
         raise DataError(f"{what} is {shorten(value)}, no number of an object")
     return str(int(value))
 
 
 def as_size(height: Any, width: Any) -> tuple[int, int]:
     """The height and width of frames in pixels. Raises DataError for what no picture has."""
-    sides = [_as_integer(side) for side in (height, width)]
-    if not all(side is not None and 0 < side <= MAX_SIDE for side in sides):
-        raise DataError(f"height {shorten(height)} and width {shorten(width)} are no size of a picture")
-    rows, columns = (int(side or 0) for side in sides)
+    for side in (height, width):
+        number = isinstance(side, (int, float)) and not isinstance(side, bool)
+        if not (number and 0 < side <= MAX_SIDE and side == int(side)):
+            raise DataError(f"height {shorten(height)} and width {shorten(width)} are no size of a picture")
+    rows, columns = int(height), int(width)
     if rows * columns > MAX_PIXELS:
         raise DataError(f"frames of {rows}x{columns} pixels are too large")
     return rows, columns
 
 
-def _as_integer(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value in (1e400, -1e400):
-        return None
-    return int(value) if value == int(value) else None
-
-
 def check_sample(sample: VideoSample) -> None:
     """Check what any benchmark, also a user's own, gives as a sample. Raises DataError with the reason alone."""
-    check_text(sample.expression)
+    check_expression(sample.expression)
     if sample.type_id is not None:
-        check_type(sample.type_id)
+        check_type_id(sample.type_id)
     as_name(sample.video, "the video", folders=True)
     as_name(sample.exp_id, "the id")
     as_name(sample.sample_id, "the sample's id", folders=True)
@@ -165,35 +159,38 @@ def checked_samples(
     return [sample for sample in passed if counts[sample.sample_id] == 1]
 
 
-def check_type(type_id: Any) -> None:
+def check_type_id(type_id: Any) -> None:
     """Check an expression's type. Raises DataError with the reason alone."""
-    if type(type_id) is not int or type_id not in TYPES:
+    if type(type_id) is not int or type_id not in TYPE_IDS:
         raise DataError(f"type_id is {shorten(type_id)}; it can be 0 (referring), 1 (reasoning) or 2 (absent)")
 
 
-def check_text(text: Any) -> str:
+def check_expression(text: Any) -> str:
     """An expression, if it can be shown. Raises DataError with the reason alone."""
     if not isinstance(text, str):
         raise DataError(f"its text is {shorten(text)}, not a text")
     if not clean_expression(text):
         raise DataError(f"its text {shorten(text)} is empty")
-    if len(text) > MAX_TEXT:
-        raise DataError(f"its text has {len(text)} characters; {MAX_TEXT} are allowed")
+    if len(text) > MAX_EXPRESSION:
+        raise DataError(f"its text has {len(text)} characters; {MAX_EXPRESSION} are allowed")
     if found := MARKUP.search(text):
         raise DataError(f"its text holds {shorten(found.group())}, which a prompt reads as an image or a turn")
-    if any(character == "\0" or 0xD800 <= ord(character) < 0xE000 for character in text):
+    if "\0" in text or has_surrogate(text):
         raise DataError(f"its text {shorten(text)} holds a character that no file can hold")
     return text
 
 
-def first_twice(values: Iterable[str]) -> str | None:
-    """The first value that stands in a sequence for the second time; None when all are distinct."""
+def _check_distinct(values: Iterable[str], what: str) -> None:
     seen = set()
     for value in values:
         if value in seen:
-            return value
+            raise DataError(f"{shorten(value)} stands twice among {what}")
         seen.add(value)
-    return None
+
+
+def has_surrogate(text: str) -> bool:
+    """Whether a text has half of a surrogate pair, which no file can hold."""
+    return not text.isascii() and any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
 def pairs_by_id(expressions: Any) -> Iterator[tuple[Any, Any]]:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from veason import masks as rle_tools
-from veason.data.annotation import Rejected, checked_samples
+from veason.data.annotation import Rejection, checked_samples
 from veason.data.sample import VideoSample, gc_paused, missing_files
 from veason.errors import DataError, printable
 from veason.masks import Rle
 from veason.metrics.scores import Column, PaperRows, SampleScore, j_and_f
 
 if TYPE_CHECKING:
-    from veason.data.scoring import ReadPrediction
+    from veason.data.mask_scores import ReadPrediction
 
 __all__ = ["Benchmark", "UnknownObjectError", "VideoSample"]
 
@@ -54,7 +54,7 @@ class Benchmark(ABC):
     name: ClassVar[str] = ""
     splits: ClassVar[dict[str, str]] = {}  # split -> annotation file below the root
     suffix: ClassVar[str] = ".jpg"
-    masks_are_whole: ClassVar[bool] = False  # whether `tracks` gives no damaged mask (`veason.masks.find_damage`)
+    masks_validated: ClassVar[bool] = False  # whether `tracks` gives no damaged mask (`veason.masks.find_damage`)
     lists_every_frame: ClassVar[bool] = True  # whether a sample names all pictures of its folder
     file_patterns: ClassVar[tuple[str, ...]] = ()  # below the root; any of them identifies this benchmark
 
@@ -62,7 +62,7 @@ class Benchmark(ABC):
     columns: ClassVar[tuple[Column, ...]] = j_and_f()
     paper: ClassVar[Mapping[str, PaperRows]] = {}  # split -> rows of published tables
     note: ClassVar[str] = ""  # below the table: where its rows are from
-    extra_first: ClassVar[bool] = False  # `extra_metrics` are the benchmark's own, and stand before the columns
+    extra_metrics_first: ClassVar[bool] = False  # `extra_metrics` are the benchmark's own, and stand before the columns
     # split -> ("videos" or "expressions", how many the whole official split has at least)
     official_size: ClassVar[Mapping[str, tuple[str, int]]] = {}
     missing_hint: ClassVar[str] = ""  # after the error about missing files
@@ -78,7 +78,7 @@ class Benchmark(ABC):
         self.meta_path = self.root / (meta_file or self.split_file(self.root, self.split))
         self._missing_files: dict[Path, list[str]] = {}
         self._areas: dict[str, np.ndarray] = {}
-        self.rejected: list[Rejected] = []
+        self.rejected: list[Rejection] = []
         with gc_paused():
             self.samples: Sequence[VideoSample] = checked_samples(self.read_samples(), self.meta_path, self.reject)
         if not self.samples:
@@ -121,8 +121,8 @@ class Benchmark(ABC):
         """The split's samples, in the annotation's order. An entry that cannot be read is given to `reject`."""
 
     def reject(self, name: str, video: str, reason: str) -> None:
-        """Leave out an entry of the annotation; see `Rejected`."""
-        self.rejected.append(Rejected(printable(name) or "''", printable(video), printable(reason)))
+        """Leave out an entry of the annotation; see `Rejection`."""
+        self.rejected.append(Rejection(printable(name) or "''", printable(video), printable(reason)))
 
     @abstractmethod
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
@@ -157,7 +157,7 @@ class Benchmark(ABC):
         indices = range(len(sample.frames)) if frame_indices is None else frame_indices
         try:
             tracks = self.tracks(sample, indices)
-            if not self.masks_are_whole:
+            if not self.masks_validated:
                 tracks = [self._whole(sample, track, indices) for track in tracks]
         except DataError as error:
             raise DataError(f"{self.name} {sample.sample_id}: {error}") from error
@@ -277,8 +277,8 @@ class Benchmark(ABC):
     def score_sample(
         self, sample: VideoSample, pred: np.ndarray, present: np.ndarray, foreground: np.ndarray | None
     ) -> SampleScore:
-        """Scores of one sample; arguments as of `veason.data.scoring.score_masks`."""
-        from veason.data.scoring import score_masks  # here: training needs no OpenCV
+        """Scores of one sample; arguments as of `veason.data.mask_scores.score_masks`."""
+        from veason.data.mask_scores import score_masks  # here: training needs no OpenCV
 
         return score_masks(sample, pred, present, self.masks(sample), foreground)
 

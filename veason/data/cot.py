@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from veason.data import find_benchmark
-from veason.data.annotation import MARKUP, Rejected, as_id, as_list, as_mapping, as_name, as_names, as_size, shorten
+from veason.data.annotation import (
+    MARKUP,
+    Rejection,
+    as_id,
+    as_list,
+    as_mapping,
+    as_name,
+    as_names,
+    as_size,
+    has_surrogate,
+    shorten,
+)
 from veason.data.base import Benchmark
 from veason.data.examples import TrainingExample
 from veason.data.revos import ReVOS
@@ -25,11 +36,11 @@ from veason.errors import DataError, printable
 from veason.frames import FRAME_INDICES
 
 THINK_END = "</think>"
-NEEDED = ("video", "exp_id", "exp", "anno_id", "frames", "frame_ids", "conversation")
-OF_VIDEO = ("frames", "height", "width")  # fields that the records of one video share
+REQUIRED_FIELDS = ("video", "exp_id", "exp", "anno_id", "frames", "frame_ids", "conversation")
+VIDEO_FIELDS = ("frames", "height", "width")  # fields that the records of one video share
 
 
-class RecordedReVOS(ReVOS):
+class ReVOSFromRecords(ReVOS):
     """ReVOS whose samples are those of a file of records; needs no annotation file."""
 
     needs_type = False  # the published generator writes none
@@ -37,7 +48,7 @@ class RecordedReVOS(ReVOS):
     def read_videos(self) -> dict[str, dict[str, Any]]:
         """The records in the form of an annotation file: video -> frames, size, expressions."""
         videos: dict[str, dict[str, Any]] = {}
-        records, _ = records_by_sample(self.meta_path)  # `CoTData` tells of those that cannot be used
+        records, _ = read_records(self.meta_path)  # `CoTData` tells of those that cannot be used
         for record in records.values():
             video = videos.setdefault(record["video"], {**record, "expressions": {}})
             video["expressions"][str(record["exp_id"])] = record
@@ -82,11 +93,11 @@ class CoTData(KeyframeTrainingData):
     ) -> None:
         folder, path = Path(root), None if meta_file is None else Path(meta_file)
         if folder.is_file():
-            folder, path = _source(folder), folder
+            folder, path = _data_folder(folder), folder
         elif path is None:
             raise DataError(f"{folder}: data.meta_file is not set: give the file of chain-of-thought records")
         path = path.absolute() if path.is_file() else folder / path
-        self.records, self.bad_records = records_by_sample(path, keyframe_resize, frame_index, box_side)
+        self.records, self.bad_records = read_records(path, keyframe_resize, frame_index, box_side)
         cls = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
         super().__init__(
             folder,
@@ -96,7 +107,7 @@ class CoTData(KeyframeTrainingData):
             exclude=exclude,
             prompt_template=prompt_template,
             on_bad_sample=on_bad_sample,
-            benchmark=RecordedReVOS if cls is ReVOS else cls,
+            benchmark=ReVOSFromRecords if cls is ReVOS else cls,
             frame_index=frame_index,
             reasoning=reasoning,
             box_side=box_side,
@@ -105,7 +116,7 @@ class CoTData(KeyframeTrainingData):
     def _is_chosen(self, sample: VideoSample) -> bool:
         return sample.sample_id in self.records
 
-    def _rejected(self) -> list[Rejected]:
+    def _rejected(self) -> list[Rejection]:
         chosen = [entry for entry in self.benchmark.rejected if {entry.name, entry.video} & self.records.keys()]
         return self.bad_records + chosen
 
@@ -124,9 +135,9 @@ class CoTData(KeyframeTrainingData):
         return replace(super()._build(sample, index, seed), response=self._response(sample))
 
 
-def records_by_sample(
+def read_records(
     path: Path, side: int | None = None, frame_index: str | None = None, box_side: int | None = None
-) -> tuple[dict[str, dict[str, Any]], list[Rejected]]:
+) -> tuple[dict[str, dict[str, Any]], list[Rejection]]:
     """The records of a file by sample id, and those that cannot be used.
 
     Args:
@@ -138,7 +149,7 @@ def records_by_sample(
         DataError: the file is missing or broken, or holds no list.
     """
     found: dict[str, dict[str, Any]] = {}
-    bad: list[Rejected] = []
+    bad: list[Rejection] = []
     of_video: dict[str, list[Any]] = {}
     counts: Counter[str] = Counter()
     for number, record in enumerate(as_list(read_json(path, "file of chain-of-thought records"), f"{path}")):
@@ -148,7 +159,7 @@ def records_by_sample(
             video = record["video"]
             name = record.get("sample_id") or f"{video}/{record['exp_id']}"
             counts[name] += 1
-            shared = [record.get(key) for key in OF_VIDEO]
+            shared = [record.get(key) for key in VIDEO_FIELDS]
             if of_video.setdefault(video, shared) != shared:
                 raise DataError(f"{name}: another record of its video has other frames or another size")
             if side is not None:
@@ -158,11 +169,13 @@ def records_by_sample(
                 raise DataError(f"{name}: the record's times are {shorten(times)}, data.frame_index is {frame_index}")
             found[name] = record
         except DataError as error:
-            bad.append(Rejected(printable(name), printable(video), f"{path}: record {number}: {error}"))
+            bad.append(Rejection(printable(name), printable(video), f"{path}: record {number}: {error}"))
     for name, count in counts.items():
         if count > 1:  # which one is meant is open
             found.pop(name, None)
-            bad.append(Rejected(printable(name), printable(name.rpartition("/")[0]), f"{path}: {name} has two records"))
+            bad.append(
+                Rejection(printable(name), printable(name.rpartition("/")[0]), f"{path}: {name} has two records")
+            )
     return found, bad
 
 
@@ -177,7 +190,7 @@ def _check_boxes(record: Mapping[str, Any], name: str, side: int, box_side: int 
 
 def check_record(record: Mapping[str, Any]) -> None:
     """Check that a record has what an example is built from. Raises DataError with the reason alone."""
-    if missing := [key for key in NEEDED if key not in record]:
+    if missing := [key for key in REQUIRED_FIELDS if key not in record]:
         raise DataError(f"it has no {', '.join(missing)}")
     video = as_name(record["video"], "its video", folders=True)
     exp_id = as_name(as_id(record["exp_id"], "its exp_id"), "its exp_id")
@@ -196,18 +209,13 @@ def check_record(record: Mapping[str, Any]) -> None:
     answer = turns[1].get("value")
     if not isinstance(answer, str) or not answer.strip():
         raise DataError(f"{where}: its answer is {shorten(answer)}, not a text")
-    if (found := MARKUP.search(answer)) or "\0" in answer or (not answer.isascii() and _is_broken(answer)):
+    if (found := MARKUP.search(answer)) or "\0" in answer or has_surrogate(answer):
         raise DataError(f"{where}: its answer holds {shorten(found.group() if found else 'half a character')}")
 
 
-def _is_broken(text: str) -> bool:
-    """Whether a text has half a surrogate pair, which no file can hold."""
-    return any(0xD800 <= ord(character) < 0xE000 for character in text)
-
-
-def _source(records: Path) -> Path:
+def _data_folder(records: Path) -> Path:
     """The folder that records were made from, by their frames' paths: <root>/JPEGImages/<video>/<frame>.jpg."""
-    found, bad = records_by_sample(records)
+    found, bad = read_records(records)
     for record in found.values():
         files = record.get("sampled_video_frames")
         if isinstance(files, list) and files and isinstance(files[0], str):

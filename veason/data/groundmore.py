@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from veason.data.annotation import as_mapping, as_name, as_names, as_number, shorten
-from veason.data.layouts import PngBenchmark
+from veason.data.annotation import as_mapping, as_name, as_names, as_object_number, shorten
+from veason.data.layouts import PngBenchmark, Targets
 from veason.data.sample import VideoSample
 from veason.errors import DataError
 from veason.frames import evaluation_frames
@@ -84,8 +84,8 @@ class GroundMoRe(PngBenchmark):
     def _read_action(self, video: str, question: dict[str, Any]) -> tuple[int, int]:
         """The first and the last position of a question's action in the video."""
         try:
-            clip = seconds(f"{video[-9:-7]}:{video[-7:-5]}")
-            first, after = seconds(question["action_start"]), seconds(question["action_end"])
+            clip = parse_seconds(f"{video[-9:-7]}:{video[-7:-5]}")
+            first, after = parse_seconds(question["action_start"]), parse_seconds(question["action_end"])
         except (ValueError, AttributeError) as error:
             raise DataError(f"its video's name and its action have no times ({error})") from error
         return (first - clip) * FRAMES_PER_SECOND, (after - clip) * FRAMES_PER_SECOND - 1
@@ -108,16 +108,17 @@ class GroundMoRe(PngBenchmark):
     def _position(self, sample: VideoSample, index: int) -> int:
         return self._positions[sample.video][sample.frames[index]]
 
-    def targets(
-        self, video: str, meta: dict[str, Any], expression: dict[str, Any]
-    ) -> tuple[int | None, tuple[str, ...]]:
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         self._read_action(video, expression)
-        return 1, (as_number(expression["obj_id"], "its obj_id"),)
+        return 1, (as_object_number(expression["obj_id"], "its obj_id"),)
 
     def category(self, expression: dict[str, Any]) -> str | None:
         if expression["q_type"] not in QUESTIONS:
             raise DataError(f"its q_type is {shorten(expression['q_type'])}; it can be {', '.join(QUESTIONS)}")
         return expression["q_type"]
+
+    def prepare(self) -> None:
+        """Nothing: a PNG is named by its position in the whole video, and few of them are scored."""
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         first, last = self._read_action(sample.video, self._questions[sample.video][sample.exp_id])
@@ -126,7 +127,7 @@ class GroundMoRe(PngBenchmark):
         return [[track.get(index) for index in frame_indices] for track in read]
 
 
-def seconds(text: str) -> int:
+def parse_seconds(text: str) -> int:
     """Seconds of a time written as [[hh:]mm:]ss. Raises ValueError for anything else."""
     total = 0
     for part in text.split(":"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from veason import masks
-from veason.data.annotation import as_id, as_ids, as_mapping, as_name, as_names, as_size, check_type, pairs_by_id
+from veason.data.annotation import as_id, as_ids, as_mapping, as_name, as_names, as_size, check_type_id, pairs_by_id
 from veason.data.base import Benchmark, UnknownObjectError
 from veason.data.mask_index import MaskIndex
 from veason.data.png_index import MaskFolder, PngIndex
@@ -19,6 +20,8 @@ from veason.data.sample import VideoSample, read_json
 from veason.errors import DataError
 from veason.frames import first_size
 from veason.masks import Rle
+
+Targets = tuple[int | None, tuple[str, ...]]  # the `type_id` and `object_ids` of an expression
 
 
 class ExpressionsBenchmark(Benchmark):
@@ -38,10 +41,8 @@ class ExpressionsBenchmark(Benchmark):
     def frame_folder(self, video: str) -> Path:
         return self.folder / "JPEGImages" / video
 
-    def targets(
-        self, video: str, meta: dict[str, Any], expression: dict[str, Any]
-    ) -> tuple[int | None, tuple[str, ...]]:
-        """The `type_id` and `object_ids` of an expression, as far as the annotation gives them."""
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
+        """Of an expression, as far as the annotation gives them."""
         return None, ()
 
     def category(self, expression: dict[str, Any]) -> str | None:
@@ -115,7 +116,7 @@ class ExpressionsBenchmark(Benchmark):
 class MaskDictBenchmark(ExpressionsBenchmark):
     """Truth as mask_dict.json beside the annotation file: {anno_id: one RLE or null per frame of the video}."""
 
-    masks_are_whole = True  # the index has checked them
+    masks_validated = True  # the index has checked them
     needs_type: ClassVar[bool] = False  # whether every expression has a `type_id`
 
     @cached_property
@@ -159,12 +160,10 @@ class MaskDictBenchmark(ExpressionsBenchmark):
             return False
         return track.frames >= len(sample.frames) and track.size == (sample.height, sample.width)
 
-    def targets(
-        self, video: str, meta: dict[str, Any], expression: dict[str, Any]
-    ) -> tuple[int | None, tuple[str, ...]]:
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         type_id = expression["type_id"] if self.needs_type else expression.get("type_id")
         if self.needs_type:
-            check_type(type_id)
+            check_type_id(type_id)
         return type_id, () if type_id == 2 or not self.has_truth else as_ids(expression["anno_id"], "its anno_id")
 
     def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
@@ -183,7 +182,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         tracks = []
         for anno_id in sample.object_ids:
-            if found := self.misfits(self.index, anno_id, sample):
+            if found := self.index.track_problems(anno_id, sample):
                 raise DataError(found[0])
             track = self.index[anno_id]
             tracks.append([track[index] for index in frame_indices])
@@ -194,7 +193,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
 
     def truth_problems(self, sample: VideoSample) -> list[str]:
         found = super().truth_problems(sample)
-        return found + [wrong for anno_id in sample.object_ids for wrong in self.misfits(self.index, anno_id, sample)]
+        return found + [wrong for anno_id in sample.object_ids for wrong in self.index.track_problems(anno_id, sample)]
 
     def mask_problems(self, sample: VideoSample) -> list[str]:
         return []  # the index has checked every mask
@@ -208,33 +207,15 @@ class MaskDictBenchmark(ExpressionsBenchmark):
             return found
         return [f"{self.index.source}: no mask in any frame (ids {', '.join(sample.object_ids) or 'none'})"]
 
-    def misfits(self, index: MaskIndex, track_id: str, sample: VideoSample) -> list[str]:
-        """What is wrong with a track of masks for a sample, as far as the index has it, without reading them."""
-        track = index.summaries.get(track_id)
-        if track is None:
-            return [f"{index.source} has no masks for id {track_id!r}"]
-        if track.damage:
-            return [f"{index.source}: id {track_id!r}, {track.damage}"]
-        wrong = []
-        if track.frames < len(sample.frames):
-            wrong.append(
-                f"{index.source}: id {track_id!r} has {track.frames} masks, the video has {len(sample.frames)} frames"
-            )
-        if track.size not in (None, (sample.height, sample.width)):
-            size = "several sizes" if track.size == (0, 0) else "{}x{}".format(*track.size)
-            wrong.append(
-                f"{index.source}: masks of id {track_id!r} are of {size}, the frames of {sample.height}x{sample.width}"
-            )
-        return wrong
-
 
 class PngBenchmark(ExpressionsBenchmark):
     """Truth as one PNG a frame, whose values are object numbers: `object_ids` holds the number."""
 
-    masks_are_whole = True
+    masks_validated = True
     numbered: ClassVar[bool] = True  # False: a PNG shows one object, whatever its colour
     sparse: ClassVar[bool] = False  # whether a frame without a PNG is one without the object; else it is missing
     index: PngIndex | None = None  # of all masks, see `prepare`
+    indexed_frames: Mapping[str, tuple[str, ...]] = {}  # folder of masks -> its frames with a PNG
 
     def mask_folder(self, sample: VideoSample) -> Path:
         return self.folder / "Annotations" / sample.video
@@ -248,16 +229,27 @@ class PngBenchmark(ExpressionsBenchmark):
 
     def prepare(self) -> None:
         """Read every PNG once (`veason.data.png_index`); without it `tracks` reads those of a sample when asked."""
-        if not self.has_truth or self.sparse or self.index is not None:
+        if not self.has_truth or self.index is not None:
             return
         objects: dict[str, set[str]] = {}
         frames: dict[str, tuple[str, ...]] = {}
         for sample in self.samples:
             if sample.object_ids:
-                objects.setdefault(self._folder_name(sample), set()).update(sample.object_ids)
-                frames[self._folder_name(sample)] = sample.frames
-        folders = [MaskFolder(name, frames[name], tuple(sorted(ids))) for name, ids in objects.items()]
-        self.index = PngIndex.open(self.folder / "Annotations", folders, self.object_mask, self.numbered)
+                name = self._folder_name(sample)
+                objects.setdefault(name, set()).update(sample.object_ids)
+                if name not in frames:
+                    frames[name] = self._shown_frames(sample) if self.sparse else sample.frames
+        self.indexed_frames = frames
+        folders = [MaskFolder(name, frames[name], tuple(sorted(ids))) for name, ids in objects.items() if frames[name]]
+        if folders:
+            self.index = PngIndex.open(self.folder / "Annotations", folders, self.object_mask, self.numbered)
+
+    def _shown_frames(self, sample: VideoSample) -> tuple[str, ...]:
+        """The frames that have a PNG; none for a missing folder, which `problems` names."""
+        with contextlib.suppress(OSError):
+            files = set(os.listdir(self.mask_folder(sample)))
+            return tuple(frame for frame in sample.frames if f"{frame}.png" in files)
+        return ()
 
     def _folder_name(self, sample: VideoSample) -> str:
         return os.path.relpath(self.mask_folder(sample), self.folder / "Annotations")
@@ -267,11 +259,12 @@ class PngBenchmark(ExpressionsBenchmark):
         return values == int(object_id)
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
-        if self.index is not None:
-            name = self._folder_name(sample)
+        name = self._folder_name(sample)
+        if self.index is not None and self.indexed_frames.get(name):
             indexed = [self.index.track(name, object_id) for object_id in sample.object_ids]
             if None not in indexed:
-                return [[track[index] for index in frame_indices] for track in indexed if track is not None]
+                by_frame = [dict(zip(self.indexed_frames[name], track)) for track in indexed if track is not None]
+                return [[track.get(sample.frames[index]) for index in frame_indices] for track in by_frame]
         if self.sparse and not self.mask_folder(sample).is_dir():
             raise DataError(f"mask folder is missing: {self.mask_folder(sample)}")
         paths = [self.mask_path(sample, index) for index in frame_indices]

@@ -10,24 +10,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from veason.data.annotation import as_name, shorten
-from veason.data.layouts import PngBenchmark
-from veason.data.png_index import MaskFolder, PngIndex
+from veason.data.layouts import PngBenchmark, Targets
 from veason.data.sample import VideoSample
 from veason.errors import DataError
-from veason.masks import Rle
 from veason.metrics.scores import Column, PaperRows, SampleScore, every_sample, j_and_f, of_category, paper_table
-from veason.metrics.temporal import temporal_ious
+from veason.metrics.temporal_iou import temporal_ious
 
-TYPES = {"Static": "static", "Dynamic": "dynamic", "Hybrid": "static+dynamic"}
+CATEGORIES = {"Static": "static", "Dynamic": "dynamic", "Hybrid": "static+dynamic"}
 
 
 def _consistency(prefix: str = "", category: str | None = None) -> tuple[Column, ...]:
@@ -45,7 +40,7 @@ class LongRVOS(PngBenchmark):
         *_consistency(),
         *(
             column
-            for title, category in TYPES.items()
+            for title, category in CATEGORIES.items()
             for column in (
                 Column(f"{title} J&F", "JF", (of_category(category),)),
                 *_consistency(f"{title} ", category),
@@ -71,11 +66,6 @@ class LongRVOS(PngBenchmark):
         "Dmmm1997/VideoSEG-O3, README.md."
     )
 
-    def read_samples(self) -> Iterator[VideoSample]:
-        self._index: PngIndex | None = None  # of all masks, see `prepare`
-        self._shown: dict[str, tuple[str, ...]] = {}  # folder of an object -> the frames with a PNG
-        return super().read_samples()
-
     @classmethod
     def matches(cls, root: Path) -> bool:
         """By the folder of an object's masks, one level deeper than in the other layouts with these files."""
@@ -92,43 +82,17 @@ class LongRVOS(PngBenchmark):
     def has_truth(self) -> bool:
         return (self.folder / "Annotations").is_dir()
 
-    def targets(
-        self, video: str, meta: dict[str, Any], expression: dict[str, Any]
-    ) -> tuple[int | None, tuple[str, ...]]:
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         return 0, (as_name(str(expression["obj_id"]), "its obj_id"),) if self.has_truth else ()
 
     def category(self, expression: dict[str, Any]) -> str | None:
         category = expression["type"] if self.has_truth else expression.get("type")
-        if category not in (None, *TYPES.values()):
-            raise DataError(f"its type is {shorten(category)}; it can be {', '.join(TYPES.values())}")
+        if category not in (None, *CATEGORIES.values()):
+            raise DataError(f"its type is {shorten(category)}; it can be {', '.join(CATEGORIES.values())}")
         return category
 
     def mask_folder(self, sample: VideoSample) -> Path:
         return self.folder / "Annotations" / sample.video / sample.object_ids[0]
-
-    def prepare(self) -> None:
-        """Read every PNG once: a train set has two million, and each object's are asked for by several expressions."""
-        if not self.has_truth or self._index is not None:
-            return
-        objects = {self._object_folder(sample): sample for sample in self.samples}
-        for name, sample in objects.items():
-            with contextlib.suppress(OSError):  # a missing folder is named by `problems`
-                there = set(os.listdir(self.mask_folder(sample)))
-                self._shown[name] = tuple(frame for frame in sample.frames if f"{frame}.png" in there)
-        folders = [MaskFolder(name, shown, objects[name].object_ids) for name, shown in self._shown.items() if shown]
-        self._index = PngIndex.open(self.folder / "Annotations", folders, self.object_mask, self.numbered)
-
-    def _object_folder(self, sample: VideoSample) -> str:
-        return f"{sample.video}/{sample.object_ids[0]}"
-
-    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
-        name = self._object_folder(sample)
-        if self._index is not None and self._shown.get(name):
-            track = self._index.track(name, sample.object_ids[0])
-            if track is not None:
-                masks = dict(zip(self._shown[name], track))
-                return [[masks.get(sample.frames[index]) for index in frame_indices]]
-        return super().tracks(sample, frame_indices)
 
     def object_mask(self, values: np.ndarray, object_id: str) -> np.ndarray:
         return values != 0

@@ -27,8 +27,9 @@ import ijson
 from tqdm import tqdm
 
 from veason import masks
-from veason.data.pickles import load_plain
-from veason.data.track_store import TrackStore, build_once, connect, index_path, pack, unpack
+from veason.data.safe_pickle import load_plain
+from veason.data.sample import VideoSample
+from veason.data.track_store import TrackStore, build_once, connect, index_path, pack_rles, unpack_rles
 from veason.errors import DataError
 from veason.files import atomic_path, check_file
 
@@ -63,15 +64,12 @@ class MaskIndex(TrackStore):
     """Read-only mapping from an annotation id to its list of RLEs."""
 
     @classmethod
-    def open(
-        cls, source: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None, progress: bool = True
-    ) -> MaskIndex:
+    def open(cls, source: str | os.PathLike[str], progress: bool = True) -> MaskIndex:
         """The index of `source`, built first if there is none or if the source has changed.
 
         Args:
             source: a JSON object {id: [RLE or null per frame]}, or {id: {"masks_rle": [...]}}; or a pickle of one
                 (`.pkl`), which is read as plain data alone, and whole.
-            folder: folder of the index; by default VEASON_INDEX_DIR, or else the source's folder.
             progress: show a bar while building.
 
         Raises:
@@ -80,7 +78,7 @@ class MaskIndex(TrackStore):
         """
         source = Path(source)
         check_file(source, "mask file")
-        path = index_path(source, folder)
+        path = index_path(source)
         build_once(path, source, lambda: _is_current(path, source), lambda: _build(path, source, progress))
         return cls(path, source)
 
@@ -89,7 +87,7 @@ class MaskIndex(TrackStore):
         rows = self.query(query, (str(track_id),))
         if not rows and track_id not in self:
             raise DataError(f"{self.source} has no masks for id {track_id!r}")
-        if not rows or (track := unpack(rows[0][0])) is None:
+        if not rows or (track := unpack_rles(rows[0][0])) is None:
             raise self.unreadable(f"the masks of id {track_id!r} are damaged")
         return track
 
@@ -112,6 +110,25 @@ class MaskIndex(TrackStore):
             name: TrackSummary(frames, present, None if height is None else (height, width), damage)
             for name, frames, present, height, width, damage in rows
         }
+
+    def track_problems(self, track_id: str, sample: VideoSample) -> list[str]:
+        """What is wrong with a track of masks for a sample, as far as the summaries tell, without reading masks."""
+        track = self.summaries.get(track_id)
+        if track is None:
+            return [f"{self.source} has no masks for id {track_id!r}"]
+        if track.damage:
+            return [f"{self.source}: id {track_id!r}, {track.damage}"]
+        wrong = []
+        if track.frames < len(sample.frames):
+            wrong.append(
+                f"{self.source}: id {track_id!r} has {track.frames} masks, the video has {len(sample.frames)} frames"
+            )
+        if track.size not in (None, (sample.height, sample.width)):
+            size = "several sizes" if track.size == (0, 0) else "{}x{}".format(*track.size)
+            wrong.append(
+                f"{self.source}: masks of id {track_id!r} are of {size}, the frames of {sample.height}x{sample.width}"
+            )
+        return wrong
 
 
 def _is_current(path: Path, source: Path) -> bool:
@@ -190,7 +207,7 @@ def _row(name: str, value: Any) -> tuple[tuple[Any, ...], bytes]:
     """The summary and the packed masks of an object."""
     frames = value.get("masks_rle") if isinstance(value, dict) else value
     if not isinstance(frames, list):
-        return (name, 0, 0, None, None, "it holds no list of masks"), pack([])
+        return (name, 0, 0, None, None, "it holds no list of masks"), pack_rles([])
     rles: list[masks.Rle | None] = []
     damage = None
     for number, frame in enumerate(frames):
@@ -203,7 +220,7 @@ def _row(name: str, value: Any) -> tuple[tuple[Any, ...], bytes]:
     height, width = (None, None) if not sizes else sizes.pop() if len(sizes) == 1 else (0, 0)
     if found := masks.find_damage(rles):
         damage = damage or f"frame {found[0]}: {found[1]}"
-    return (name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width, damage), pack(rles)
+    return (name, len(rles), sum(masks.area(rle) > 0 for rle in rles), height, width, damage), pack_rles(rles)
 
 
 def _checksum(summaries: Sequence[tuple[Any, ...]], start: int = 0) -> int:

@@ -47,14 +47,14 @@ class MeViS(MaskDictBenchmark):
 
     @classmethod
     def matches(cls, root: Path) -> bool:
-        return super().matches(root) and not names_absent_targets(root)
+        return super().matches(root) and not has_absent_targets(root)
 
     @property
     def has_truth(self) -> bool:
         return self.split in ("valid_u", "train")
 
 
-def names_absent_targets(root: Path) -> bool:
+def has_absent_targets(root: Path) -> bool:
     """Whether the annotations of `valid_u` have expressions without a target, by which MeViS v2 is known."""
     try:
         videos = json.loads((root / "valid_u/meta_expressions.json").read_text(encoding="utf-8"))["videos"]

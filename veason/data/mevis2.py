@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from veason.data.layouts import MaskDictBenchmark
-from veason.data.mevis import MeViS, names_absent_targets
+from veason.data.layouts import MaskDictBenchmark, Targets
+from veason.data.mevis import MeViS, has_absent_targets
 from veason.data.sample import VideoSample
 from veason.metrics.scores import Column, PaperRows, SampleScore, j_and_f, of_type
 
@@ -47,11 +47,9 @@ class MeViSv2(MeViS):
 
     @classmethod
     def matches(cls, root: Path) -> bool:
-        return super(MeViS, cls).matches(root) and names_absent_targets(root)
+        return super(MeViS, cls).matches(root) and has_absent_targets(root)
 
-    def targets(
-        self, video: str, meta: dict[str, Any], expression: dict[str, Any]
-    ) -> tuple[int | None, tuple[str, ...]]:
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         _, objects = MaskDictBenchmark.targets(self, video, meta, expression)
         return 2 if self.has_truth and not objects else None, objects
 

@@ -125,7 +125,7 @@ def build_mixture(mix: Mapping[str, Any], build: Callable[..., Any], section: Ma
         own = {**section, "name": label, **{key: value for key, value in member.items() if key != "weight"}}
         if member.get("train_files") and "meta_file" not in member:
             own["meta_file"] = None  # the section's belongs to its own folder
-        own["exclude"] = own_exclusions(read_exclusions(own.get("exclude")), label, labels)
+        own["exclude"] = exclusions_of_set(read_exclusions(own.get("exclude")), label, labels)
         try:
             members[label] = build(**own)
         except DataError as error:
@@ -133,7 +133,7 @@ def build_mixture(mix: Mapping[str, Any], build: Callable[..., Any], section: Ma
     return MixedTrainingData(members, weights)
 
 
-def own_exclusions(excluded: Iterable[str], label: str, labels: Iterable[str]) -> set[str]:
+def exclusions_of_set(excluded: Iterable[str], label: str, labels: Iterable[str]) -> set[str]:
     """The ids of an exclusion list that concern one set: without a label, or with its own, which is cut off."""
     found = set()
     for name in excluded:

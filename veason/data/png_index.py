@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from veason import masks
-from veason.data.track_store import TrackStore, build_once, connect, index_path, pack, unpack
+from veason.data.track_store import TrackStore, build_once, connect, index_path, pack_rles, unpack_rles
 from veason.errors import DataError
 from veason.files import atomic_path
 
@@ -50,12 +50,7 @@ class PngIndex(TrackStore):
 
     @classmethod
     def open(
-        cls,
-        annotations: Path,
-        folders: Sequence[MaskFolder],
-        object_mask: ObjectMask,
-        numbered: bool = True,
-        progress: bool = True,
+        cls, annotations: Path, folders: Sequence[MaskFolder], object_mask: ObjectMask, numbered: bool = True
     ) -> PngIndex:
         """The index of `annotations`, with what has changed or is asked for the first time read now.
 
@@ -81,7 +76,7 @@ class PngIndex(TrackStore):
             ]
 
         def build() -> None:
-            _build(path, reader, outdated(), states, _Reader(annotations, object_mask, numbered), progress)
+            _build(path, reader, outdated(), states, _Reader(annotations, object_mask, numbered))
 
         build_once(path, annotations, lambda: path.is_file() and not outdated(), build)
         return cls(path, annotations)
@@ -91,7 +86,7 @@ class PngIndex(TrackStore):
         rows = self.query("SELECT packed FROM tracks WHERE folder = ? AND object = ?", (folder, object_id))
         if not rows or rows[0][0] is None:
             return None
-        if (track := unpack(rows[0][0])) is None:
+        if (track := unpack_rles(rows[0][0])) is None:
             raise self.unreadable(f"the masks of {folder}, object {object_id}, are damaged")
         return track
 
@@ -130,14 +125,7 @@ def _known(path: Path, reader: str) -> dict[str, tuple[str, set[str]]]:
         return {}
 
 
-def _build(
-    path: Path,
-    reader: str,
-    folders: Sequence[MaskFolder],
-    states: Mapping[str, str],
-    read: _Reader,
-    progress: bool,
-) -> None:
+def _build(path: Path, reader: str, folders: Sequence[MaskFolder], states: Mapping[str, str], read: _Reader) -> None:
     """Read `folders` into a copy of the index, which then replaces it."""
     kept = _known(path, reader)
     with atomic_path(path) as part:
@@ -150,8 +138,7 @@ def _build(
                 connection.execute("INSERT INTO source VALUES (?, ?)", (FORMAT, reader))
             connection.execute("BEGIN")
             tracks = read.all([_merged(folder, kept, states) for folder in folders])
-            shown = {"unit": "video", "mininterval": 1, "delay": 2, "disable": not progress}
-            for name, found in tqdm(tracks, "indexing masks", len(folders), **shown):
+            for name, found in tqdm(tracks, "indexing masks", len(folders), unit="video", mininterval=1, delay=2):
                 connection.execute("DELETE FROM tracks WHERE folder = ?", (name,))
                 connection.execute("INSERT OR REPLACE INTO folders VALUES (?, ?)", (name, states[name]))
                 rows = [(name, object_id, packed) for object_id, packed in found.items()]
@@ -192,7 +179,7 @@ class _Reader(NamedTuple):
                     track.append(masks.encode(self.object_mask(values, object_id)))
         except DataError:
             return dict.fromkeys(folder.objects)
-        return {object_id: pack(track) for object_id, track in tracks.items()}
+        return {object_id: pack_rles(track) for object_id, track in tracks.items()}
 
 
 _reader: list[_Reader] = []  # of a worker process

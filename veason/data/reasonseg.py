@@ -20,13 +20,13 @@ import numpy as np
 from veason import masks
 from veason.data.annotation import as_list, as_mapping, shorten
 from veason.data.base import Benchmark
+from veason.data.mask_scores import score_masks
 from veason.data.sample import VideoSample
-from veason.data.scoring import score_masks
 from veason.errors import DataError, MissingFileError
 from veason.files import check_file
 from veason.frames import MAX_SIDE, frame_size
 from veason.masks import Rle
-from veason.metrics.image import IGNORED, image_iou, total_iou
+from veason.metrics.image_iou import IGNORED, image_iou, total_iou
 from veason.metrics.scores import Column, PaperRows, SampleScore, every_sample, of_category, paper_table
 from veason.natural_order import natural_key
 
@@ -35,7 +35,7 @@ LENGTHS = {"Short": of_category("short"), "Long": of_category("long")}  # of the
 
 class ReasonSeg(Benchmark):
     name = "reasonseg"
-    masks_are_whole = True
+    masks_validated = True
     lists_every_frame = False  # the images of a split share a folder
     splits: ClassVar[dict[str, str]] = {split: split for split in ("val", "test", "train")}
     columns = (
@@ -107,7 +107,7 @@ class ReasonSeg(Benchmark):
         """
         if self._cached is None or self._cached[0] != sample.video:
             content = read_annotation(self.truth_path(sample))
-            self._cached = (sample.video, *draw(content, sample.height, sample.width))
+            self._cached = (sample.video, *draw_label_map(content, sample.height, sample.width))
         return self._cached[1:]
 
     def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
@@ -178,7 +178,7 @@ def _shapes(content: dict[str, Any], kind: str | None = None) -> list[dict[str, 
     return [shape for shape in used if kind is None or ("ignore" in shape["label"].lower()) == (kind == "ignore")]
 
 
-def draw(content: dict[str, Any], height: int, width: int) -> tuple[np.ndarray, list[np.ndarray]]:
+def draw_label_map(content: dict[str, Any], height: int, width: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """The label map of an annotation, and the pixels of each target polygon in the file's order, uint8 [H, W].
 
     A polygon's outline belongs to it. Larger polygons are drawn first.

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from veason.data.annotation import as_id, as_name
-from veason.data.layouts import PngBenchmark
+from veason.data.layouts import PngBenchmark, Targets
 from veason.data.sample import VideoSample
 from veason.errors import DataError
 from veason.metrics.scores import PaperRows, paper_table
@@ -57,9 +57,7 @@ class ReasonVOS(PngBenchmark):
     def has_truth(self) -> bool:
         return (self.root / "Annotations").is_dir()
 
-    def targets(
-        self, video: str, meta: dict[str, Any], expression: dict[str, Any]
-    ) -> tuple[int | None, tuple[str, ...]]:
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         if "source" not in meta:
             raise DataError("its video has no 'source'")
         source, number = as_name(meta["source"], "its source"), as_id(expression["obj_id"], "its obj_id")

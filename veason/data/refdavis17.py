@@ -2,7 +2,7 @@
 
     ROOT/{train,valid}/JPEGImages/<video>/<frame>.jpg
     ROOT/{train,valid}/Annotations/<video>/<frame>.png                 object numbers
-    ROOT/{train,valid}/mask_dict.pkl                                   or VISA's masks (see `veason.data.referring`)
+    ROOT/{train,valid}/mask_dict.pkl                                   or VISA's masks (see `veason.data.ref_vos`)
     ROOT/meta_expressions/{train,valid}/meta_expressions.json          expressions -> exp_id -> exp, obj_id
 
 Every object is described four times: by two annotators, each after the first frame alone and after the full video.
@@ -19,21 +19,21 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from veason.data.annotation import VOID
-from veason.data.referring import PICKLED, ReferringBenchmark
+from veason.data.mask_scores import ReadPrediction, blank_score, mean_present
+from veason.data.ref_vos import PICKLED, RefVOSBenchmark
 from veason.data.sample import VideoSample
-from veason.data.scoring import ReadPrediction, blank_score, mean_present
 from veason.masks import read_mask
-from veason.metrics.scores import Predicate, SampleScore, j_and_f
-from veason.metrics.segmentation import boundary_f, jaccard
+from veason.metrics.scores import SampleFilter, SampleScore, j_and_f
+from veason.metrics.vos_metrics import boundary_f, jaccard
 
 ANNOTATORS = 4
 
 
-def _by_annotator(number: int) -> Predicate:
+def _by_annotator(number: int) -> SampleFilter:
     return lambda score: score.annotator == number
 
 
-class RefDAVIS17(ReferringBenchmark):
+class RefDAVIS17(RefVOSBenchmark):
     name = "refdavis17"
     splits: ClassVar[dict[str, str]] = {
         split: f"meta_expressions/{split}/meta_expressions.json" for split in ("valid", "train")

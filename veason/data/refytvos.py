@@ -3,7 +3,7 @@
     ROOT/{train,valid}/JPEGImages/<video>/<frame>.jpg
     ROOT/meta_expressions/{train,valid,test}/meta_expressions.json     expressions -> exp_id -> exp, and in train obj_id
     ROOT/train/Annotations/<video>/<frame>.png                         object numbers; a server scores the other splits
-    ROOT/train/mask_dict.pkl                                           or VISA's masks (see `veason.data.referring`)
+    ROOT/train/mask_dict.pkl                                           or VISA's masks (see `veason.data.ref_vos`)
 
 The challenge's `valid` file also lists the videos of `test`; those are left out where the `test` file is at hand.
 """
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from veason.data.annotation import as_mapping
-from veason.data.referring import PICKLED, ReferringBenchmark
+from veason.data.ref_vos import PICKLED, RefVOSBenchmark
 from veason.data.sample import read_json
 
 
-class RefYouTubeVOS(ReferringBenchmark):
+class RefYouTubeVOS(RefVOSBenchmark):
     name = "refytvos"
     splits: ClassVar[dict[str, str]] = {
         split: f"meta_expressions/{split}/meta_expressions.json" for split in ("valid", "train", "test")

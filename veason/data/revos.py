@@ -23,8 +23,8 @@ from veason.data.sample import VideoSample
 from veason.errors import DataError
 from veason.metrics.scores import Column, PaperRows, of_type, paper_table
 
-SUBSET = "meta_expressions_train_select_subset.json"  # of the published video_seg_keyframe_sft_base_mod_subset
-SELECTED = "meta_expressions_train_select.json"  # written by training_data_construction/data_sampling.py
+SUBSET_FILE = "meta_expressions_train_select_subset.json"  # of the published video_seg_keyframe_sft_base_mod_subset
+SELECTED_FILE = "meta_expressions_train_select.json"  # written by training_data_construction/data_sampling.py
 
 SELECTED_SIZE = 10_000  # expressions of that file in the published recipe
 
@@ -32,7 +32,7 @@ SELECTED_SIZE = 10_000  # expressions of that file in the published recipe
 def missing_selection(root: Path) -> str:
     """That the subset to train on is missing, with the command that makes it."""
     command = f"python training_data_construction/data_sampling.py --input_json {root / ReVOS.splits['train']}"
-    return f"{root / SELECTED} is missing, `{command}` makes it"
+    return f"{root / SELECTED_FILE} is missing, `{command}` makes it"
 
 
 REFERRING, REASONING, ABSENT = (of_type(0),), (of_type(1),), (of_type(2),)
@@ -79,7 +79,7 @@ class ReVOS(MaskDictBenchmark):
 
     @classmethod
     def training_source(cls, root: Path) -> tuple[str, str | None]:
-        return "train", SELECTED if (root / SELECTED).is_file() else None
+        return "train", SELECTED_FILE if (root / SELECTED_FILE).is_file() else None
 
     def training_hint(self) -> str | None:
         large = len(self.samples) > SELECTED_SIZE  # a set of one's own is mostly smaller, and has no subset
@@ -113,7 +113,7 @@ class ReVOS(MaskDictBenchmark):
         """What is wrong with the video in mask_dict_foreground.json, outside the training split."""
         if self.split == "train" or self.missing_metrics:
             return []
-        return self.misfits(self.foreground_index, sample.video, sample)
+        return self.foreground_index.track_problems(sample.video, sample)
 
     def foreground(self, sample: VideoSample) -> np.ndarray | None:
         """Every object of the video, uint8 [T, H, W]; None without mask_dict_foreground.json, which only R needs.
@@ -124,7 +124,7 @@ class ReVOS(MaskDictBenchmark):
         """
         if self.missing_metrics:
             return None
-        if found := self.misfits(self.foreground_index, sample.video, sample):
+        if found := self.foreground_index.track_problems(sample.video, sample):
             raise DataError(found[0])
         out = np.zeros((len(sample.frames), sample.height, sample.width), dtype=np.uint8)
         for position, rle in enumerate(self.foreground_index[sample.video][: len(out)]):
@@ -138,4 +138,4 @@ class ReVOSSubset(ReVOS):
 
     @classmethod
     def training_source(cls, root: Path) -> tuple[str, str | None]:  # noqa: ARG003
-        return "train", SUBSET
+        return "train", SUBSET_FILE

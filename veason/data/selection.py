@@ -21,7 +21,7 @@ LEFT_OUT = "left_out.txt"  # in a run's folder
 
 
 @dataclass(frozen=True)
-class Selection:
+class SampleSelection:
     """A part of a benchmark.
 
     Attributes:
@@ -50,7 +50,7 @@ def select_samples(
     on_missing: str = "fail",
     frames: bool = True,
     read_masks: bool = False,
-) -> Selection:
+) -> SampleSelection:
     """The samples to evaluate.
 
     Args:
@@ -90,10 +90,10 @@ def select_samples(
     if not indices:
         reason = next(iter((missing | left_out).values()), "there is none")
         raise DataError(f"{benchmark.name} {benchmark.split}: no sample is left ({reason})")
-    return Selection(indices, left_out | missing)
+    return SampleSelection(indices, left_out | missing)
 
 
-def write_left_out(folder: Path, selection: Selection) -> None:
+def write_left_out(folder: Path, selection: SampleSelection) -> None:
     """Write the samples that were left out, as `exclude` reads them; no file when none were."""
     lines = (format_exclusion(name, reason) for name, reason in selection.left_out.items())
     if selection.left_out:

@@ -49,9 +49,9 @@ class TrackStore:
         return type(self), (self.path, self.source)
 
 
-def index_path(source: Path, folder: str | os.PathLike[str] | None = None) -> Path:
-    """The path of the index of `source`. In a folder of its own, the name carries a hash of the source's path."""
-    folder = folder or os.environ.get("VEASON_INDEX_DIR")
+def index_path(source: Path) -> Path:
+    """The path of the index of `source`. In VEASON_INDEX_DIR the name carries a hash of the source's path."""
+    folder = os.environ.get("VEASON_INDEX_DIR")
     if not folder:
         return source.with_name(source.name + ".index")
     digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]
@@ -97,7 +97,7 @@ def _lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def pack(rles: Sequence[masks.Rle | None]) -> bytes:
+def pack_rles(rles: Sequence[masks.Rle | None]) -> bytes:
     """A checksum, the number of masks, [T, 3] int32 of height, width and bytes of counts (-1 for None), all counts."""
     table = np.array(
         [(0, 0, -1) if rle is None else (*rle["size"], len(rle["counts"])) for rle in rles], dtype="<i4"
@@ -108,8 +108,8 @@ def pack(rles: Sequence[masks.Rle | None]) -> bytes:
     return zlib.crc32(packed).to_bytes(CHECKSUM, "little") + packed
 
 
-def unpack(packed: Any) -> list[masks.Rle | None] | None:
-    """What `pack` was given; None where these are not the bytes that it made."""
+def unpack_rles(packed: Any) -> list[masks.Rle | None] | None:
+    """What `pack_rles` was given; None where these are not the bytes that it made."""
     if not isinstance(packed, bytes) or zlib.crc32(packed[CHECKSUM:]).to_bytes(CHECKSUM, "little") != packed[:CHECKSUM]:
         return None
     packed = packed[CHECKSUM:]

@@ -15,7 +15,7 @@ import numpy as np
 
 from veason import masks
 from veason.data import BENCHMARKS
-from veason.data.annotation import Rejected
+from veason.data.annotation import Rejection
 from veason.data.base import Benchmark
 from veason.data.examples import GroundTruth, TrainingExample
 from veason.data.mixture import build_mixture
@@ -197,7 +197,7 @@ class KeyframeTrainingData:
         """Whether a sample of the split belongs to this data; a subclass may leave some out."""
         return True
 
-    def _rejected(self) -> list[Rejected]:
+    def _rejected(self) -> list[Rejection]:
         """Entries of the annotation that cannot be used, as far as they belong to this data."""
         return self.benchmark.rejected
 
@@ -254,10 +254,7 @@ def build_training_data(
 
 
 def check_training_options(
-    name: str = "revos",
-    options: Mapping[str, Any] | None = None,
-    mix: Mapping[str, Any] | None = None,
-    **section: Any,
+    name: str = "revos", options: Mapping[str, Any] | None = None, mix: Mapping[str, Any] | None = None, **section: Any
 ) -> None:
     """Check the names and options of `build_training_data`, whose arguments these are; no file is looked for.
 

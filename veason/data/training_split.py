@@ -1,9 +1,12 @@
-"""The split of a benchmark that is trained on."""
+"""The split of a benchmark that is trained on, and the videos that are held out of data without splits."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 from veason.data import find_benchmark
 from veason.data.base import Benchmark
@@ -44,3 +47,10 @@ def training_notes(benchmark: Benchmark) -> list[str]:
     shown = f"training on {benchmark.meta_path}, {len(benchmark.samples)} expressions"
     hint = benchmark.training_hint()
     return [f"{shown}: {hint}" if hint else shown]
+
+
+def held_out_videos(videos: Iterable[str], val_ratio: float, seed: int) -> set[str]:
+    """A share of the videos for validation, drawn by `seed`: of a ratio above 0 at least one, and never all."""
+    names = sorted(set(videos))
+    count = min(max(1, round(len(names) * val_ratio)), len(names) - 1) if val_ratio > 0 and names else 0
+    return {names[index] for index in np.random.default_rng(seed).permutation(len(names))[:count]}

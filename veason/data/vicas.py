@@ -18,19 +18,19 @@ import numpy as np
 
 from veason import masks
 from veason.data.annotation import (
-    as_digits,
     as_ids,
     as_list,
     as_mapping,
     as_name,
     as_names,
     as_size,
-    check_text,
+    as_whole_number,
+    check_expression,
     shorten,
 )
 from veason.data.base import Benchmark, UnknownObjectError
+from veason.data.mask_scores import score_masks
 from veason.data.sample import VideoSample, read_json
-from veason.data.scoring import score_masks
 from veason.errors import DataError, MissingFileError
 from veason.masks import Rle
 from veason.metrics.scores import PaperRows, SampleScore, paper_table
@@ -63,7 +63,7 @@ class ViCaS(Benchmark):
     }
     # github.com/Ali2500/ViCaS, splits: 1,100 videos in v0.1 and 2,950 in v1.0, some of them perhaps without a prompt
     official_size: ClassVar[dict[str, tuple[str, int]]] = dict.fromkeys(("val", "test"), ("videos", 1000))
-    extra_first = True
+    extra_metrics_first = True
     note = (
         "† fine-tuned on ViCaS. The paper titles its column J&F, but its values for LMPM, VideoLISA and "
         "Video-LLaVA-Seg look like the benchmark's own mAP, the only score (with AP) that its evaluator computes."
@@ -83,7 +83,7 @@ class ViCaS(Benchmark):
         for video_id in as_list(listed, f"{self.meta_path}: the list of videos"):
             video = shorten(video_id)
             try:
-                video = f"{int(as_digits(video_id, 'a video')):06d}"
+                video = f"{int(as_whole_number(video_id, 'a video')):06d}"
                 content = self.annotation(video)
                 frames = as_names(list(self._entries(content)), "its frames")
                 height, width = as_size(*content["image_size"])
@@ -94,7 +94,7 @@ class ViCaS(Benchmark):
             for number, referral in enumerate(content["object_referrals"]):
                 try:
                     asked = as_mapping(referral, "it")
-                    text = check_text(asked.get("prompt"))
+                    text = check_expression(asked.get("prompt"))
                     object_ids = as_ids(asked.get("track_ids"), "its track_ids")
                 except DataError as error:
                     where = f"{self.annotation_path(video)}: referral {number}"

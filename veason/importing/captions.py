@@ -19,7 +19,7 @@ from typing import Any
 
 from veason.data.sample import read_json
 from veason.errors import DataError
-from veason.importing.source import Expression, read_type
+from veason.importing.annotations import Expression, read_type
 
 LINE = re.compile(r'^\s*(\S+)\s+(\S+)\s+"(.*)"\s*$')
 

@@ -9,7 +9,7 @@ annotations of a category in a video are one object.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,8 +17,15 @@ from typing import Any
 from veason import masks
 from veason.data.sample import read_json
 from veason.errors import DataError
-from veason.importing.clips import SourceClip, find_clips
-from veason.importing.source import Expression, SourceBox, SourceObject, SourceVideo, read_box, read_mask_value
+from veason.importing.annotations import (
+    AnnotatedObject,
+    AnnotatedVideo,
+    BoxXYXY,
+    SourceFiles,
+    read_box,
+    read_mask_value,
+)
+from veason.importing.source_clips import SourceClip, find_clips
 
 TRACK_KEYS = ("track_id", "instance_id", "object_id")
 Masks = dict[str, dict[int, list[Any]]]  # object -> position -> its segmentations
@@ -41,32 +48,20 @@ def is_coco(content: Any) -> bool:
     )
 
 
-def read_coco(
-    source: Path,
-    videos: Path | None,
-    annotations: Path | None,
-    captions: Mapping[str, Sequence[Expression]],
-    first_frame: int = 0,
-    kept_fps: float | None = None,
-) -> list[SourceVideo]:
-    """The videos that the annotation names.
-
-    Args:
-        source: the folder that holds the videos and the annotation.
-        videos: the folder of the videos where it is another one.
-        annotations: the COCO file; see `find_annotation`.
-        captions: video -> expressions.
+def read_coco(source: SourceFiles) -> list[AnnotatedVideo]:
+    """The videos that the annotation names, without expressions.
 
     Raises:
         DataError: a file is missing or of another form, or names a video or a frame that is not there.
     """
-    path = annotations or find_annotation(source)
+    path = source.annotations or find_annotation(source.path)
     if path is None:
-        raise DataError(f"no COCO file in {source}: a JSON object with images and annotations")
+        raise DataError(f"no COCO file in {source.path}: a JSON object with images and annotations")
     content = read_json(path)
     if not is_coco(content):
         raise DataError(f"{path} is no COCO file: a JSON object with images and annotations")
-    clips = find_clips(videos or source, first_frame, (), kept_fps)
+    folder = source.videos or source.path
+    clips = find_clips(folder, source.first_frame, (), source.kept_fps)
     reader = _TrackReader(path, content, clips) if "images" not in content else _ImageReader(path, content, clips)
     found = []
     for name in clips:
@@ -77,11 +72,9 @@ def read_coco(
             _objects, path, given, frozenset(reader.annotated[name]), reader.boxes[name], reader.categories[name]
         )
         annotation = [sorted(reader.annotated[name]), given, sorted(reader.boxes[name].items())]
-        found.append(SourceVideo(clips[name], list(captions.get(name, ())), objects, annotation))
+        found.append(AnnotatedVideo(clips[name], [], objects, annotation))
     if not found:
-        raise DataError(f"{path} names no frame of a video in {videos or source}")
-    if unknown := set(captions) - {video.name for video in found}:
-        raise DataError(f"captions: video {sorted(unknown)[0]!r} is not annotated in {path}")
+        raise DataError(f"{path} names no frame of a video in {folder}")
     return found
 
 
@@ -99,7 +92,7 @@ class _Reader:
         self.path, self.clips = path, clips
         self.annotated: dict[str, set[int]] = defaultdict(set)
         self.objects: dict[str, Masks] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-        self.boxes: dict[str, dict[str, dict[int, SourceBox]]] = defaultdict(lambda: defaultdict(dict))
+        self.boxes: dict[str, dict[str, dict[int, BoxXYXY]]] = defaultdict(lambda: defaultdict(dict))
         self.categories: dict[str, dict[str, str]] = defaultdict(dict)
         self.names = {each.get("id"): str(each.get("name", "")) for each in content.get("categories", [])}
         self.videos = {each.get("id"): each for each in content.get("videos", [])}
@@ -211,7 +204,7 @@ class _TrackReader(_Reader):
                     self.objects[video][track][position].append(segmentation)
 
 
-def _corners(box: Any, where: str) -> SourceBox:
+def _corners(box: Any, where: str) -> BoxXYXY:
     """COCO's [x, y, width, height] as corners."""
     try:
         x, y, width, height = (float(side) for side in box)
@@ -226,9 +219,9 @@ def _objects(
     path: Path,
     given: Masks,
     annotated: frozenset[int],
-    boxes: Mapping[str, Mapping[int, SourceBox]],
+    boxes: Mapping[str, Mapping[int, BoxXYXY]],
     categories: Mapping[str, str],
-) -> dict[str, SourceObject]:
+) -> dict[str, AnnotatedObject]:
     def mask(track: str, position: int, height: int, width: int) -> masks.Rle | None:
         where = f"{path}: object {track}, frame {position}"
         parts = given[track].get(position, ())
@@ -238,8 +231,8 @@ def _objects(
     for track in {**given, **boxes}:
         if track in given:  # a frame with a box alone does not say where the object is
             known = annotated - (set(boxes.get(track, ())) - set(given[track]))
-            found[track] = SourceObject(known, partial(mask, track), categories.get(track))
+            found[track] = AnnotatedObject(known, partial(mask, track), categories.get(track))
         else:
             all_boxes = {position: boxes[track].get(position) for position in annotated}
-            found[track] = SourceObject(annotated, None, categories.get(track), all_boxes)
+            found[track] = AnnotatedObject(annotated, None, categories.get(track), all_boxes)
     return found

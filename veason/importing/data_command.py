@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from veason.resolve import nearest
 
 COMMANDS = {
-    "import": "veason.importing.command:main",
-    "describe": "training_data_construction.describe:main",
+    "import": "veason.importing.import_command:main",
+    "describe": "training_data_construction.expression_generation:main",
 }
 
 

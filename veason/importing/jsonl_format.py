@@ -14,7 +14,7 @@ without an entry has no annotation. A line without an expression only gives obje
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,16 @@ from typing import Any
 
 from veason import masks
 from veason.errors import DataError
+from veason.importing.annotations import (
+    AnnotatedObject,
+    AnnotatedVideo,
+    Expression,
+    SourceFiles,
+    read_box,
+    read_mask_value,
+)
 from veason.importing.captions import make_expression
-from veason.importing.clips import SourceClip, find_clips
-from veason.importing.source import Expression, SourceObject, SourceVideo, read_box, read_mask_value
+from veason.importing.source_clips import SourceClip, find_clips
 from veason.natural_order import natural_key
 from veason.resolve import nearest
 
@@ -39,46 +46,30 @@ class _Video:
     mentioned: dict[str, str] = field(default_factory=dict)  # id -> where
 
 
-def read_jsonl(
-    source: Path,
-    videos: Path | None,
-    annotations: Path | None,
-    captions: Mapping[str, Sequence[Expression]],
-    first_frame: int = 0,
-    kept_fps: float | None = None,
-) -> list[SourceVideo]:
-    """The videos that the lines name.
-
-    Args:
-        source: the file; videos are relative to its folder.
-        videos: another folder of the videos.
-        annotations: not used: the lines are the annotation.
-        captions: video -> further expressions.
+def read_jsonl(source: SourceFiles) -> list[AnnotatedVideo]:
+    """The videos that the lines name, with their expressions; paths are relative to the file's folder.
 
     Raises:
         DataError: names the line.
     """
-    del annotations
-    clips = find_clips(videos or source.parent, first_frame, (), kept_fps)
-    by_path = {clip.path.relative_to(videos or source.parent).as_posix(): clip for clip in clips.values()}
+    folder = source.videos or source.path.parent
+    clips = find_clips(folder, source.first_frame, (), source.kept_fps)
+    by_path = {clip.path.relative_to(folder).as_posix(): clip for clip in clips.values()}
     found: dict[str, _Video] = {}
-    for number, line in enumerate(_lines(source), start=1):
+    for number, line in enumerate(_lines(source.path), start=1):
         if line.strip():
-            _read_line(line, f"{source}, line {number}", {**by_path, **clips}, found)
+            _read_line(line, f"{source.path}, line {number}", {**by_path, **clips}, found)
     if not found:
-        raise DataError(f"{source} holds no line")
-    if unknown := set(captions) - set(found):
-        raise DataError(f"captions: video {sorted(unknown)[0]!r} is in no line of {source}")
+        raise DataError(f"{source.path} holds no line")
     result = []
     for name in sorted(found, key=natural_key):
         video = found[name]
         for object_id, where in video.mentioned.items():
             if object_id not in video.objects:
                 raise DataError(f"{where}: no line gives the masks of object {object_id!r} of video {name!r}")
-        video.expressions += captions.get(name, ())
-        objects = partial(_objects, source.parent, video)
+        objects = partial(_objects, source.path.parent, video)
         given = {object_id: entry for object_id, (entry, _) in video.objects.items()}
-        result.append(SourceVideo(video.clip, video.expressions, objects, given))
+        result.append(AnnotatedVideo(video.clip, video.expressions, objects, given))
     return result
 
 
@@ -147,7 +138,7 @@ def _free_id(each: dict[str, Any], video: _Video) -> str:
     return next(same, None) or str(next(n for n in range(1, 1 << 30) if str(n) not in video.objects))
 
 
-def _objects(folder: Path, video: _Video) -> dict[str, SourceObject]:
+def _objects(folder: Path, video: _Video) -> dict[str, AnnotatedObject]:
     found = {}
     for object_id, (given, where) in video.objects.items():
         inside = f"{where}, object {object_id}"
@@ -155,11 +146,11 @@ def _objects(folder: Path, video: _Video) -> dict[str, SourceObject]:
         entries = _by_position(given[key], video.clip, inside)
         if key == "boxes":
             boxes = {position: read_box(value, inside) for position, value in entries.items()}
-            found[object_id] = SourceObject(frozenset(entries), boxes=boxes)
+            found[object_id] = AnnotatedObject(frozenset(entries), boxes=boxes)
             if not any(boxes.values()):
                 raise DataError(f"{inside}: no box in any frame")
             continue
-        found[object_id] = SourceObject(frozenset(entries), partial(_mask, folder, entries, inside))
+        found[object_id] = AnnotatedObject(frozenset(entries), partial(_mask, folder, entries, inside))
     return found
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from veason import masks
 from veason.errors import DataError
-from veason.importing.clips import SourceClip, by_name, find_clips
-from veason.importing.pixels import read_numbers
-from veason.importing.source import Expression, SourceObject, SourceVideo
+from veason.importing.annotations import AnnotatedObject, AnnotatedVideo, SourceFiles
+from veason.importing.picture_files import read_object_numbers
+from veason.importing.source_clips import SourceClip, find_clips, natural_file_key
 from veason.natural_order import natural_key
 
 VOID = 255
@@ -28,31 +28,20 @@ def matches(source: Path) -> bool:
     return any((source / name).is_dir() for name in MASKS)
 
 
-def read_png(
-    source: Path,
-    videos: Path | None,
-    annotations: Path | None,
-    captions: Mapping[str, Sequence[Expression]],
-    first_frame: int = 0,
-    kept_fps: float | None = None,
-) -> list[SourceVideo]:
-    """The videos that have a folder of PNGs.
+def read_png(source: SourceFiles) -> list[AnnotatedVideo]:
+    """The videos that have a folder of PNGs, without expressions.
 
-    Args:
-        source: the folder that holds both.
-        videos: the folder of the videos, by default JPEGImages, videos, frames, or `source` itself.
-        annotations: the folder of the PNGs, by default Annotations or masks.
-        captions: video -> expressions.
+    By default the PNGs are in Annotations or masks, the videos in JPEGImages, videos, frames or the source itself.
 
     Raises:
-        DataError: a folder is missing, PNGs have no video, or a video of the captions has no PNGs.
+        DataError: a folder is missing, or PNGs have no video.
     """
-    annotated = _only_resolution(annotations or _first_folder(source, MASKS) or source / MASKS[0])
+    root = source.path
+    annotated = _only_resolution(source.annotations or _first_folder(root, MASKS) or root / MASKS[0])
     if not annotated.is_dir():
         raise DataError(f"folder of PNG masks is missing: {annotated}")
-    clips = find_clips(
-        _only_resolution(videos or _first_folder(source, FRAMES) or source), first_frame, [annotated], kept_fps
-    )
+    folder = _only_resolution(source.videos or _first_folder(root, FRAMES) or root)
+    clips = find_clips(folder, source.first_frame, [annotated], source.kept_fps)
     found = []
     for name in sorted(_mask_folders(annotated), key=natural_key):
         if name not in clips:
@@ -61,12 +50,9 @@ def read_png(
             )
         pngs = _frames_of(clips[name], annotated / name)
         state = [[path.name, (info := path.stat()).st_size, info.st_mtime_ns] for path in pngs.values()]
-        expressions = list(captions.get(name, ()))
-        found.append(SourceVideo(clips[name], expressions, partial(_objects, pngs), state))
+        found.append(AnnotatedVideo(clips[name], [], partial(_objects, pngs), state))
     if not found:
         raise DataError(f"no folder of PNGs in {annotated}: Annotations/<video>/<frame>.png{_jpeg_hint(annotated)}")
-    if unknown := set(captions) - {video.name for video in found}:
-        raise DataError(f"captions: video {sorted(unknown)[0]!r} has no masks in {annotated}")
     return found
 
 
@@ -103,7 +89,7 @@ def _jpeg_hint(annotated: Path) -> str:
 def _frames_of(clip: SourceClip, folder: Path) -> dict[int, Path]:
     """Position -> PNG."""
     found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir(), key=by_name):
+    for path in sorted(folder.iterdir(), key=natural_file_key):
         if path.suffix.lower() != ".png" or path.name.startswith("."):
             continue
         position = clip.frame(path.stem)
@@ -116,16 +102,16 @@ def _frames_of(clip: SourceClip, folder: Path) -> dict[int, Path]:
     return found
 
 
-def _objects(pngs: Mapping[int, Path]) -> dict[str, SourceObject]:
+def _objects(pngs: Mapping[int, Path]) -> dict[str, AnnotatedObject]:
     """The objects of a video; reads every PNG."""
     numbers: set[int] = set()
     for path in pngs.values():
-        numbers.update(np.unique(read_numbers(path)).tolist())
+        numbers.update(np.unique(read_object_numbers(path)).tolist())
     numbers.discard(0)
     alone = numbers == {VOID}
     if not alone:
         numbers.discard(VOID)
-    read = lru_cache(maxsize=1)(lambda position: read_numbers(pngs[position]))  # all objects of a frame in a row
+    read = lru_cache(maxsize=1)(lambda position: read_object_numbers(pngs[position]))  # all objects of a frame in a row
 
     def mask(value: int, position: int, height: int, width: int) -> masks.Rle | None:
         found = read(position)
@@ -136,4 +122,4 @@ def _objects(pngs: Mapping[int, Path]) -> dict[str, SourceObject]:
         return rle if masks.area(rle) else None
 
     annotated = frozenset(pngs)
-    return {"1" if alone else str(value): SourceObject(annotated, partial(mask, value)) for value in sorted(numbers)}
+    return {"1" if alone else str(value): AnnotatedObject(annotated, partial(mask, value)) for value in sorted(numbers)}

@@ -18,7 +18,7 @@ import numpy as np
 STRIPS, FIRST, SECOND = 4, 0b01010101, 0b10101010  # the bits of either mask in the four strips
 
 
-class NearCounts(NamedTuple):
+class BoundaryCounts(NamedTuple):
     """Pixels of each boundary, and how many of them lie near the other one."""
 
     first: int
@@ -27,7 +27,7 @@ class NearCounts(NamedTuple):
     second_near: int
 
 
-def count_near(masks: np.ndarray, radius: int) -> NearCounts:
+def count_near_boundary(masks: np.ndarray, radius: int) -> BoundaryCounts:
     """Count the boundary pixels of two masks that lie near the other's boundary.
 
     A pixel belongs to the boundary when it differs from the one right, below or diagonal; the last row and column are
@@ -48,7 +48,7 @@ def count_near(masks: np.ndarray, radius: int) -> NearCounts:
     first &= near
     near += near
     second &= near
-    return NearCounts(*counts, _ones(first), _ones(second))
+    return BoundaryCounts(*counts, _ones(first), _ones(second))
 
 
 def _fold(masks: np.ndarray, radius: int) -> tuple[np.ndarray, int]:

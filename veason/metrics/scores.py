@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-Predicate = Callable[["SampleScore"], bool]
+SampleFilter = Callable[["SampleScore"], bool]
 PaperRows = tuple[tuple[str, dict[str, float]], ...]  # (method, column title -> value in percent)
 
 
@@ -62,24 +62,24 @@ class Column:
 
     title: str
     metric: str
-    groups: tuple[Predicate, ...]
+    groups: tuple[SampleFilter, ...]
 
 
 def every_sample(score: SampleScore) -> bool:  # noqa: ARG001
     return True
 
 
-def of_type(*types: int) -> Predicate:
+def of_type(*types: int) -> SampleFilter:
     """The samples of some `type_id`s."""
     return lambda score: score.type_id in types
 
 
-def of_category(category: str) -> Predicate:
+def of_category(category: str) -> SampleFilter:
     """The samples of one category."""
     return lambda score: score.category == category
 
 
-def j_and_f(*groups: Predicate, prefix: str = "") -> tuple[Column, ...]:
+def j_and_f(*groups: SampleFilter, prefix: str = "") -> tuple[Column, ...]:
     """The columns J, F and J&F, their titles after `prefix`; over all samples as one group by default."""
     groups = groups or (every_sample,)
     metrics = (("J", "J"), ("F", "F"), ("J&F", "JF"))

@@ -116,7 +116,7 @@ def reasoning_queries(facts: Sequence[ObjectFacts]) -> Iterator[Query]:
     occluders = {k: f.hidden_behind for k, f in enumerate(facts) if f.hidden_behind is not None}
     for k, behind in occluders.items():
         occluder = facts[behind]
-        evidence = f"The {facts[k].name} is hidden behind the {occluder.name} at {seconds(facts[k].hidden[0])}."
+        evidence = f"The {facts[k].name} is hidden behind the {occluder.name} at {format_seconds(facts[k].hidden[0])}."
         if list(occluders.values()).count(behind) == 1:
             yield Query(f"the shape hidden behind the {occluder.name}", 1, (k,), evidence)
         if len(occluders) == 1:
@@ -160,7 +160,7 @@ def _extreme(
         return
     best = select(times, key=lambda k: times[k])
     if all(abs(times[best] - time) >= 2 for k, time in times.items() if k != best):
-        yield Query(text, 1, (best,), f"The {facts[best].name} {evidence.format(seconds(times[best]))}")
+        yield Query(text, 1, (best,), f"The {facts[best].name} {evidence.format(format_seconds(times[best]))}")
 
 
 def _outstanding(facts: Sequence[ObjectFacts], values: Sequence[float], text: str, evidence: str) -> Iterator[Query]:
@@ -172,7 +172,7 @@ def _outstanding(facts: Sequence[ObjectFacts], values: Sequence[float], text: st
         yield Query(text, 1, (first,), f"The {facts[first].name} {evidence}")
 
 
-def seconds(time: int) -> str:
+def format_seconds(time: int) -> str:
     return "1 second" if time == 1 else f"{time} seconds"
 
 
@@ -180,12 +180,12 @@ def plural(shape: str) -> str:
     return shape + ("es" if shape.endswith("s") else "s")
 
 
-def listing(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """Joins names as `the a, the b and the c`."""
     words = [f"the {name}" for name in names]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
 
 def _names(facts: Sequence[ObjectFacts], numbers: Sequence[int]) -> str:
-    text = listing([facts[k].name for k in numbers])
+    text = join_names([facts[k].name for k in numbers])
     return text[0].upper() + text[1:]

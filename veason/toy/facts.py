@@ -117,7 +117,7 @@ def _facts(
         occluders=tuple(
             j
             for j, other in enumerate(scene.shapes)
-            if other.depth < shape.depth and _occludes(overlaps[:, j, k], extents[:, k])
+            if other.depth < shape.depth and (overlaps[:, j, k] > 0.1 * extents[:, k]).any()
         ),
     )
 
@@ -135,7 +135,3 @@ def _occluder(overlaps: np.ndarray, k: int, scene: Scene) -> int | None:
     ]
     best = int(np.argmax(shared))
     return best if shared[best] > 0.8 * int(overlaps[:, k, k].sum()) else None
-
-
-def _occludes(overlap: np.ndarray, area: np.ndarray) -> bool:
-    return bool((overlap > 0.1 * area).any())

@@ -27,8 +27,8 @@ from veason.toy.facts import ObjectFacts, scene_facts
 from veason.toy.noisy_teacher import noisy_query
 from veason.toy.render import draw_frames, draw_masks, object_crops, scene_batch, to_pixels
 from veason.toy.scene import HEIGHT, WIDTH, random_scene
-from veason.toy.teacher import reasoning, rounded_box
-from veason.toy.video import JPEG_QUALITY
+from veason.toy.teacher import rounded_box, write_reasoning
+from veason.toy.toy_video import JPEG_QUALITY
 
 LONGEST_EXPRESSION = "the shapes that are in view all the time"  # bounds the prompt length before a video is rendered
 
@@ -88,7 +88,7 @@ class OnlineToyData:
         boxes = [self._boxes(query, facts, time) for time in times]
         shown = [box for k in answered.targets if (box := facts[k].boxes[keyframe])]
         answer_boxes = [rounded_box(box, self.size, self.box_side) for box in shown]
-        text = reasoning(facts, answered, keyframe, self.size, self.box_side)
+        text = write_reasoning(facts, answered, keyframe, self.size, self.box_side)
         answer = format_answer(text, keyframe, answer_boxes)
         images = [resize_frame(_through_jpeg(frame), self.size) for frame in video.shown_frames]
         absent = scale_box(None, HEIGHT, WIDTH, self.size)

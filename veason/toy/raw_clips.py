@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from veason.command_line import HelpFormatter, parse_arguments
-from veason.importing.source import TYPES
-from veason.toy.example_clip import write_clip
-from veason.toy.video import ToyVideo, scene_meta, write_masks, write_scenes
+from veason.importing.annotations import EXPRESSION_TYPES
+from veason.toy.toy_video import ToyVideo, scene_meta, write_clip, write_masks, write_scenes
 from veason.toy.world import make_videos
 
 FPS = 1  # in the toy world a frame is a second
@@ -34,7 +33,7 @@ def write_raw_clips(root: Path, videos: Sequence[ToyVideo]) -> None:
     with open(root / "captions.csv", "w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("video", "object", "expression", "type"))
-        names = {number: name for name, number in TYPES.items()}
+        names = {number: name for name, number in EXPRESSION_TYPES.items()}
         for video in videos:
             for query in video.queries:
                 objects = " ".join(str(shape + 1) for shape in query.targets)

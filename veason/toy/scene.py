@@ -29,7 +29,7 @@ OCCLUDERS = ("square", "circle")  # solid shapes, which can occlude another one 
 
 
 @dataclass(frozen=True)
-class Shape:
+class SceneObject:
     """One object: `path` holds its centre (x, y) in each frame; a lower `depth` is nearer to the camera."""
 
     colour: str
@@ -46,7 +46,7 @@ class Scene:
     """A video of `frames` frames; `background_seed` determines the background texture."""
 
     frames: int
-    shapes: tuple[Shape, ...]
+    shapes: tuple[SceneObject, ...]
     background_seed: int
 
 
@@ -63,18 +63,18 @@ def random_scene(rng: random.Random, frames: int = 20, still: bool = False) -> S
     looks = _distinct_looks(rng, count, occluder_first=movements[0] == "occluder")
     depths = list(range(count))
     rng.shuffle(depths)
-    shapes: list[Shape] = []
+    shapes: list[SceneObject] = []
     for (colour, shape), movement, depth in zip(looks, movements, depths):
         radius = {"occluder": rng.uniform(23.0, 27.0), "occluded": rng.uniform(11.0, 13.0)}.get(
             movement, rng.uniform(12.0, 20.0)
         )
         path = _path(rng, movement, radius, frames, shapes)
         depth = -1 if movement == "occluder" else depth
-        shapes.append(Shape(colour, shape, rng.choice(TEXTURES), round(radius, 2), depth, path, movement))
+        shapes.append(SceneObject(colour, shape, rng.choice(TEXTURES), round(radius, 2), depth, path, movement))
     return Scene(frames, tuple(sorted(shapes, key=_entry_order)), rng.randrange(2**31))
 
 
-def _entry_order(shape: Shape) -> tuple[int, float]:
+def _entry_order(shape: SceneObject) -> tuple[int, float]:
     """Sort key: the frame in which the centre first lies inside the frame, and its x there."""
     inside = ((time, x) for time, (x, y) in enumerate(shape.path) if 0 <= x <= WIDTH and 0 <= y <= HEIGHT)
     return next(inside, (len(shape.path), 0.0))
@@ -106,7 +106,7 @@ def _movements(rng: random.Random, count: int) -> list[str]:
 
 
 def _path(
-    rng: random.Random, movement: str, radius: float, frames: int, earlier: list[Shape]
+    rng: random.Random, movement: str, radius: float, frames: int, earlier: list[SceneObject]
 ) -> tuple[tuple[float, float], ...]:
     """The centre in each frame: linear between a few (time, position) knots, or a circle."""
     last = frames - 1

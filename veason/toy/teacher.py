@@ -13,7 +13,7 @@ from pathlib import Path
 from veason.data.base import VideoSample
 from veason.errors import DataError
 from veason.masks import Box, answer_box
-from veason.toy.expressions import DIRECTION_PHRASES, Query, listing, seconds
+from veason.toy.expressions import DIRECTION_PHRASES, Query, format_seconds, join_names
 from veason.toy.facts import ObjectFacts
 from veason.toy.scene import HEIGHT, WIDTH
 
@@ -38,7 +38,7 @@ class ToyTeacher:
         self.videos = json.loads(self.path.read_text(encoding="utf-8"))["videos"]
 
     def reason(self, sample: VideoSample, keyframe: int, times: Sequence[int]) -> str:
-        """The text of `reasoning` for one expression.
+        """The text of `write_reasoning` for one expression.
 
         Args:
             sample: an expression of the data set.
@@ -55,10 +55,12 @@ class ToyTeacher:
         if expression is None or not 0 <= keyframe < len(sample.frames):
             raise DataError(f"{self.path} knows no {sample.sample_id} with a frame {keyframe}")
         facts = [ObjectFacts(**fact) for fact in video["objects"]]
-        return reasoning(facts, Query(**expression), keyframe, self.size, self.box_side)
+        return write_reasoning(facts, Query(**expression), keyframe, self.size, self.box_side)
 
 
-def reasoning(facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int, box_side: int | None = None) -> str:
+def write_reasoning(
+    facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int, box_side: int | None = None
+) -> str:
     """Three lines, `Step 1: ...` to `Step 3: ...`: the events, the keyframe, and the locations with the target.
 
     Args:
@@ -75,20 +77,21 @@ def reasoning(facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: i
 
 def describe_video(facts: Sequence[ObjectFacts]) -> str:
     """Step 1: one clause per object about the whole video."""
-    clauses = [f"the {fact.texture} {fact.name} {behaviour(fact, facts)}" for fact in facts]
-    return _sentence("; ".join(clauses))
+    clauses = [f"the {fact.texture} {fact.name} {describe_behaviour(fact, facts)}" for fact in facts]
+    text = "; ".join(clauses)
+    return text[0].upper() + text[1:] + "."
 
 
-def behaviour(fact: ObjectFacts, facts: Sequence[ObjectFacts]) -> str:
+def describe_behaviour(fact: ObjectFacts, facts: Sequence[ObjectFacts]) -> str:
     """What an object does, in a few words."""
     if fact.absence is not None:
         text = "goes away and comes back"
     elif fact.enters is not None and fact.leaves is not None:
-        text = f"enters at {seconds(fact.enters)} and leaves after {seconds(fact.leaves)}"
+        text = f"enters at {format_seconds(fact.enters)} and leaves after {format_seconds(fact.leaves)}"
     elif fact.enters is not None:
-        text = f"enters at {seconds(fact.enters)}"
+        text = f"enters at {format_seconds(fact.enters)}"
     elif fact.leaves is not None:
-        text = f"leaves after {seconds(fact.leaves)}"
+        text = f"leaves after {format_seconds(fact.leaves)}"
     elif fact.still:
         text = "never moves"
     elif fact.circles:
@@ -96,7 +99,7 @@ def behaviour(fact: ObjectFacts, facts: Sequence[ObjectFacts]) -> str:
     else:
         text = f"moves {DIRECTION_PHRASES[fact.direction]}" if fact.direction else "moves about"
     if fact.hidden_behind is not None:
-        text += f", hidden behind the {facts[fact.hidden_behind].name} at {seconds(fact.hidden[0])}"
+        text += f", hidden behind the {facts[fact.hidden_behind].name} at {format_seconds(fact.hidden[0])}"
     return text
 
 
@@ -105,16 +108,16 @@ def explain_keyframe(facts: Sequence[ObjectFacts], query: Query, keyframe: int) 
     shown = [facts[k] for k in query.targets if facts[k].visible_ratio[keyframe] > 0]
     if not query.targets:
         near = [fact.name for fact in facts if fact.visible_ratio[keyframe] > 0]
-        seen = f"only {listing(near)} can be seen" if near else "nothing can be seen"
-        return f"{query.evidence} At {seconds(keyframe)}, the keyframe, {seen}."
+        seen = f"only {join_names(near)} can be seen" if near else "nothing can be seen"
+        return f"{query.evidence} At {format_seconds(keyframe)}, the keyframe, {seen}."
     if not shown:
-        return f"{query.evidence} At {seconds(keyframe)}, the keyframe, nothing of the target can be seen."
-    amounts = {amount(fact.visible_ratio[keyframe]) for fact in shown}
-    how = f"{amounts.pop() if len(amounts) == 1 else 'some'} of {listing([fact.name for fact in shown])}"
-    return f"{query.evidence} At {seconds(keyframe)} {how} can be seen, so {keyframe} is the keyframe."
+        return f"{query.evidence} At {format_seconds(keyframe)}, the keyframe, nothing of the target can be seen."
+    amounts = {describe_visibility(fact.visible_ratio[keyframe]) for fact in shown}
+    how = f"{amounts.pop() if len(amounts) == 1 else 'some'} of {join_names([fact.name for fact in shown])}"
+    return f"{query.evidence} At {format_seconds(keyframe)} {how} can be seen, so {keyframe} is the keyframe."
 
 
-def amount(visible_ratio: float) -> str:
+def describe_visibility(visible_ratio: float) -> str:
     """A visible ratio in words."""
     return "all" if visible_ratio >= 0.95 else "most" if visible_ratio >= 0.6 else "a part"
 
@@ -132,16 +135,12 @@ def locate_targets(
     boxes = {k: box for k, fact in enumerate(facts) if (box := fact.boxes[keyframe]) is not None}
     targets = [f"the {facts[k].name}" for k in query.targets if k in boxes]
     if not targets:
-        return f"At {seconds(keyframe)} no target is in view, so none is to be located."
+        return f"At {format_seconds(keyframe)} no target is in view, so none is to be located."
     seen = sorted(boxes, key=lambda k: boxes[k][0])
     locations = ", ".join(f"the {facts[k].name} {rounded_box(boxes[k], size, box_side)}" for k in seen)
-    return f"At {seconds(keyframe)} from left to right: {locations}. The target is {' and '.join(targets)}."
+    return f"At {format_seconds(keyframe)} from left to right: {locations}. The target is {' and '.join(targets)}."
 
 
 def rounded_box(box: Box, size: int, box_side: int | None = None) -> list[int]:
     """A box of the scene as an answer gives it (`veason.masks.answer_box`), in whole numbers."""
     return [round(side) for side in answer_box(box, HEIGHT, WIDTH, size, box_side)]
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] + "."

@@ -1,8 +1,6 @@
-"""Writes a tiny SAM 2: a YAML of the `sam2` package's own classes and a checkpoint of random weights.
+"""A tiny SAM 2: a YAML of the `sam2` package's own classes and a checkpoint of random weights.
 
-    python -m veason.toy.tiny_tracker --output tracker --image_size 128
-
-writes `tracker/sam2_tiny.yaml` and `tracker/sam2_tiny.pt` ({"model": state dict}, as in the published checkpoints). The
+`write_tracker` writes `sam2_tiny.yaml` and `sam2_tiny.pt` ({"model": state dict}, as in the published checkpoints). The
 architecture is SAM 2.1's (Hiera trunk, memory attention, object pointers, occlusion scores) with smaller sizes and two
 differences: one mask per prompt (`multimask_output_in_sam: false`), since a box is not ambiguous, and no dropout, since
 training clips are never repeated.
@@ -10,8 +8,6 @@ training clips are never repeated.
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +17,6 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 
-from veason.command_line import HelpFormatter, parse_arguments
 from veason.tracking.sam2.memory_settings import memory_attention, memory_encoder, sine_positions
 
 
@@ -52,11 +47,14 @@ class TrackerSize:
 def tracker_config(size: TrackerSize | None = None) -> dict[str, Any]:
     """The YAML's content, `{"model": {"_target_": "sam2...", ...}}`, for hydra's `instantiate`."""
     size = size or TrackerSize()
+    width, side = size.hidden_size, size.image_size // 16
+    downsampler = {"embed_dim": width, "kernel_size": 3, "stride": 2, "padding": 1}
+    fuser = {"dim": width, "kernel_size": 7, "padding": 3, "layer_scale_init_value": 1e-6}
     model = {
         "_target_": "sam2.modeling.sam2_base.SAM2Base",
         "image_encoder": _image_encoder(size),
-        "memory_attention": _memory_attention(size),
-        "memory_encoder": _memory_encoder(size),
+        "memory_attention": memory_attention(width, size.memory_size, side, size.memory_layers, 4 * width),
+        "memory_encoder": memory_encoder(width, size.memory_size, downsampler, fuser, fuser_layers=2),
         "image_size": size.image_size,
         "num_maskmem": size.memory_frames,
         "max_obj_ptrs_in_encoder": size.object_pointers,
@@ -110,18 +108,6 @@ def _image_encoder(size: TrackerSize) -> dict[str, Any]:
     }
 
 
-def _memory_attention(size: TrackerSize) -> dict[str, Any]:
-    side = size.image_size // 16
-    return memory_attention(size.hidden_size, size.memory_size, side, size.memory_layers, 4 * size.hidden_size)
-
-
-def _memory_encoder(size: TrackerSize) -> dict[str, Any]:
-    width = size.hidden_size
-    downsampler = {"embed_dim": width, "kernel_size": 3, "stride": 2, "padding": 1}
-    fuser = {"dim": width, "kernel_size": 7, "padding": 3, "layer_scale_init_value": 1e-6}
-    return memory_encoder(width, size.memory_size, downsampler, fuser, fuser_layers=2)
-
-
 def build_tracker_model(size: TrackerSize | None = None, seed: int = 0) -> SAM2Base:
     """The model on the CPU in training mode, initialized from `seed`; the global random state is not changed."""
     with torch.random.fork_rng(devices=[]):
@@ -147,26 +133,3 @@ def write_tracker(output: str | Path, size: TrackerSize | None = None, seed: int
     model = build_tracker_model(size, seed)
     torch.save({"model": model.state_dict()}, Path(output) / "sam2_tiny.pt")
     return model
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--output", required=True, help="folder of weights and configuration")
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights")
-    parser.add_argument(
-        "--image_size",
-        type=int,
-        default=TrackerSize.image_size,
-        help="side of the image that the encoder sees, in pixels",
-    )
-    parser.add_argument("--hidden_size", type=int, default=TrackerSize.hidden_size, help="width of the encoder")
-    options = parse_arguments(parser)
-    model = write_tracker(
-        options.output, TrackerSize(image_size=options.image_size, hidden_size=options.hidden_size), options.seed
-    )
-    count = sum(weight.numel() for weight in model.parameters())
-    print(json.dumps({"output": options.output, "parameters": count, "megabytes_fp32": round(count * 4e-6, 2)}))
-
-
-if __name__ == "__main__":
-    main()

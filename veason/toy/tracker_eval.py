@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from veason.toy.video import JPEG_QUALITY, ToyVideo
+from veason.toy.toy_video import JPEG_QUALITY, ToyVideo
 from veason.toy.world import make_videos
 from veason.tracking.base import BoxPrompt
 from veason.tracking.sam2.tracker import Sam2Tracker
@@ -18,7 +18,7 @@ MAX_DISTANCE = 5  # frames before and after the prompted one that are evaluated
 
 
 @dataclass(frozen=True)
-class Track:
+class TrackedObject:
     """One object to track: its most visible frame, MAX_DISTANCE or more frames from both ends, and its box there."""
 
     object_index: int
@@ -40,7 +40,7 @@ def _through_jpeg(frame: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
 
 
-def find_tracks(video: ToyVideo) -> list[Track]:
+def find_tracked_objects(video: ToyVideo) -> list[TrackedObject]:
     """The objects that are at least half visible in a frame with MAX_DISTANCE frames on both sides."""
     tracks = []
     for number, fact in enumerate(video.facts):
@@ -49,7 +49,7 @@ def find_tracks(video: ToyVideo) -> list[Track]:
         best = int(ratio.argmax())
         box = fact.boxes[best]
         if box is not None and ratio[best] >= 0.5:
-            tracks.append(Track(number, best, box))
+            tracks.append(TrackedObject(number, best, box))
     return tracks
 
 
@@ -63,7 +63,7 @@ def evaluate_tracker(tracker: Sam2Tracker, videos: Sequence[ToyVideo]) -> dict[s
     """
     scores: dict[str, list[float]] = defaultdict(list)
     for video in videos:
-        tracks = find_tracks(video)
+        tracks = find_tracked_objects(video)
         if not tracks:
             continue
         prompts = [BoxPrompt(track.prompted, np.array([track.box], dtype=np.float32)) for track in tracks]

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from veason.toy.clips import Clips
+from veason.toy.training_clips import ClipBatch
 from veason.tracking.sam2.preprocessing import MEAN, STD
 
 BOX_CORNER_LABELS = (2, 3)  # SAM's point labels of a box's corners
@@ -105,7 +105,7 @@ def track_clips(
 
 
 @dataclass
-class Loss:
+class TrackerLoss:
     """The loss to minimize, and the first mask's mean IoU on the prompted and on the other frames (NaN without any)."""
 
     total: Tensor
@@ -113,7 +113,7 @@ class Loss:
     other_iou: Tensor
 
 
-def clip_loss(outputs: list[DecoderOutput], clips: Clips, prompted: int, balance: float, token: int) -> Loss:
+def clip_loss(outputs: list[DecoderOutput], clips: ClipBatch, prompted: int, balance: float, token: int) -> TrackerLoss:
     """Cross-entropy, dice and IoU loss over the frames in which the target is visible, and object loss over all frames.
 
     Args:
@@ -143,7 +143,9 @@ def clip_loss(outputs: list[DecoderOutput], clips: Clips, prompted: int, balance
     others = torch.ones(times, dtype=torch.bool, device=logits.device)
     others[prompted] = False
     first = iou[:, :, 0]
-    return Loss(total, first[:, prompted][visible[:, prompted]].mean(), first[:, others][visible[:, others]].mean())
+    return TrackerLoss(
+        total, first[:, prompted][visible[:, prompted]].mean(), first[:, others][visible[:, others]].mean()
+    )
 
 
 def _balanced_cross_entropy(logits: Tensor, truth: Tensor, balance: float) -> Tensor:

@@ -30,15 +30,15 @@ from torch import Tensor
 
 from veason.command_line import HelpFormatter, parse_arguments
 from veason.curves import save_curves
-from veason.toy.clips import random_clips
 from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker_config
 from veason.toy.tracker_eval import evaluate_tracker, held_out_videos
-from veason.toy.tracker_loss import DecoderHook, Loss, clip_loss, track_clips
+from veason.toy.tracker_loss import DecoderHook, TrackerLoss, clip_loss, track_clips
+from veason.toy.training_clips import random_clips
 from veason.tracking.sam2.tracker import Sam2Tracker
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingStage:
     """A training stage: the share of the time at which it ends, frames per clip, and clips per batch by device."""
 
     until: float
@@ -47,7 +47,7 @@ class Stage:
     cpu_clips: int
 
 
-STAGES = (Stage(0.25, 1, 160, 6), Stage(0.55, 4, 64, 2), Stage(1.0, 8, 40, 1))
+STAGES = (TrainingStage(0.25, 1, 160, 6), TrainingStage(0.55, 4, 64, 2), TrainingStage(1.0, 8, 40, 1))
 TARGETS = 3  # objects tracked in each clip
 LEARNING_RATE, WARM_UP, WEIGHT_DECAY, MAX_NORM = 5e-4, 100, 0.01, 1.0
 LONGEST_VIDEO = 24  # frames; SAM 2 scales the distances of its pointers by the length of the video
@@ -74,13 +74,13 @@ class WeightEMA:
 
 
 @dataclass
-class Log:
+class LossHistory:
     """Moving averages over about 30 steps, and the history for the plot."""
 
     means: dict[str, float] = field(default_factory=dict)
     history: dict[str, list[float]] = field(default_factory=dict)
 
-    def update(self, loss: Loss) -> None:
+    def update(self, loss: TrackerLoss) -> None:
         for name, value in (("loss", loss.total), ("IoU prompted", loss.prompted_iou), ("IoU others", loss.other_iou)):
             number = float(value.detach())
             if math.isfinite(number):  # a clip of one frame has no others
@@ -111,7 +111,7 @@ class TrackerTraining:
         self.average = WeightEMA(self.model)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.rng = random.Random(seed)
-        self.log, self.steps, self.elapsed = Log(), 0, 0.0
+        self.losses, self.steps, self.elapsed = LossHistory(), 0, 0.0
 
     @property
     def progress(self) -> float:
@@ -123,18 +123,18 @@ class TrackerTraining:
         while self.progress < stage.until:
             start = time.perf_counter()
             loss = self.step(stage)
-            self.log.update(loss)  # synchronizes with the device, so the measured time is complete
+            self.losses.update(loss)  # synchronizes with the device, so the measured time is complete
             self.elapsed += time.perf_counter() - start
             if self.elapsed - reported >= report_every:
                 reported = self.elapsed
                 remaining = self.seconds - self.elapsed
                 print(
-                    f"stage {number + 1}, clips of {stage.frames}, step {self.steps}: {self.log.line}  "
+                    f"stage {number + 1}, clips of {stage.frames}, step {self.steps}: {self.losses.line}  "
                     f"{remaining:.0f} s left",
                     flush=True,
                 )
 
-    def step(self, stage: Stage) -> Loss:
+    def step(self, stage: TrainingStage) -> TrackerLoss:
         """Renders a batch of clips, tracks them, and takes one optimizer step."""
         count = stage.gpu_clips if self.device.type == "cuda" else stage.cpu_clips
         prompted = self.rng.randrange(stage.frames)
@@ -156,7 +156,7 @@ class TrackerTraining:
     @property
     def balance(self) -> float:
         """Class balance of `clip_loss`: 1 up to a mean IoU of 0.6 on prompted frames, falling to 0 at 0.85."""
-        return min(1.0, max(0.0, (0.85 - self.log.means.get("IoU prompted", 0.0)) / 0.25))
+        return min(1.0, max(0.0, (0.85 - self.losses.means.get("IoU prompted", 0.0)) / 0.25))
 
     def save(self, output: Path) -> None:
         """Writes the averaged weights as `.pt` for sam2's builder and as safetensors."""
@@ -265,7 +265,7 @@ def main() -> None:
     }
     (output / "metrics.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     save_curves(
-        output / "training.png", training.log.history, "Tiny SAM 2 on toy clips: 1, 4, then 8 frames", smooth=50
+        output / "training.png", training.losses.history, "Tiny SAM 2 on toy clips: 1, 4, then 8 frames", smooth=50
     )
     write_card(output, card, parameters)
 

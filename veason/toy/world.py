@@ -22,10 +22,10 @@ import torch
 from veason.command_line import HelpFormatter, parse_arguments
 from veason.toy.expressions import scene_queries
 from veason.toy.facts import scene_facts
-from veason.toy.layouts import RevosEntry, revos_entry, write_reasonvos, write_revos_files
+from veason.toy.layout_writers import RevosAnnotation, make_revos_annotation, write_reasonvos, write_revos_files
 from veason.toy.render import render, scene_batch, to_pixels
 from veason.toy.scene import Scene, random_scene
-from veason.toy.video import ToyVideo
+from veason.toy.toy_video import ToyVideo
 
 
 def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
@@ -59,11 +59,11 @@ def make_videos(prefix: str, count: int, seed: int, frames: int = 20, queries: i
     return [make_video(f"{prefix}_{number:04d}", seed, frames, queries) for number in range(count)]
 
 
-def make_entries(
+def make_revos_annotations(
     root: Path, prefix: str, count: int, seed: int, frames: int, queries: int, workers: int
-) -> list[RevosEntry]:
+) -> list[RevosAnnotation]:
     """Renders the videos of `make_videos` with `workers` processes and writes their frames below `root`."""
-    draw = partial(_draw_entry, root, seed, frames, queries)
+    draw = partial(_make_annotation, root, seed, frames, queries)
     names = [f"{prefix}_{number:04d}" for number in range(count)]
     if workers == 1:
         return [draw(name) for name in names]
@@ -75,8 +75,8 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # frames are too small for several threads to help
 
 
-def _draw_entry(root: Path, seed: int, frames: int, queries: int, name: str) -> RevosEntry:
-    return revos_entry(root, make_video(name, seed, frames, queries))
+def _make_annotation(root: Path, seed: int, frames: int, queries: int, name: str) -> RevosAnnotation:
+    return make_revos_annotation(root, make_video(name, seed, frames, queries))
 
 
 def make_world(
@@ -100,16 +100,16 @@ def make_world(
             raise FileExistsError(f"{output / name} exists; give another --output or remove it")
     root = output / "ReVOS"
     entries = {
-        name: make_entries(root, f"toy/{name}", count, seed, frames, queries, workers)
+        name: make_revos_annotations(root, f"toy/{name}", count, seed, frames, queries, workers)
         for name, count in (("train", train_videos), ("valid", valid_videos))
     }
     write_revos_files(root, entries)
     reasonvos = make_videos("reason", reasonvos_videos, seed, frames, queries)
     write_reasonvos(output / "ReasonVOS", reasonvos)
-    return summary({**entries, "reasonvos": reasonvos})
+    return split_counts({**entries, "reasonvos": reasonvos})
 
 
-def summary(splits: Mapping[str, Sequence[ToyVideo | RevosEntry]]) -> dict[str, int]:
+def split_counts(splits: Mapping[str, Sequence[ToyVideo | RevosAnnotation]]) -> dict[str, int]:
     """Numbers of videos and of expressions per split."""
     counts: dict[str, int] = {}
     for split, videos in splits.items():

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.real_clips import write_video
 from veason import masks
-from veason.importing.command import main
+from veason.importing.import_command import main
 
 HEIGHT, WIDTH, FRAMES = 48, 64, 12
 VIDEOS = ("a", "b")

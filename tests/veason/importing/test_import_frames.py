@@ -23,9 +23,9 @@ from tests.veason.importing.drawn import (
     write_pictures,
     write_png_source,
 )
-from veason.importing import job, summary
-from veason.importing.clips import SourceClip, find_clips
-from veason.importing.timeline import choose_frames
+from veason.importing import import_summary, video_import
+from veason.importing.kept_frames import choose_frames
+from veason.importing.source_clips import SourceClip, find_clips
 
 
 class Timed(SourceClip):
@@ -176,7 +176,7 @@ def test_videos_in_folders_and_one_folder_alone(tmp_path):
 
 def test_an_import_that_was_stopped_goes_on_with_the_first_open_video(tmp_path, monkeypatch, capsys):
     source, output = write_png_source(tmp_path / "in"), tmp_path / "out"
-    write, written = job.write_frames, []
+    write, written = video_import.write_frames, []
 
     def stopping(clip, *rest):
         written.append(clip.name)
@@ -184,7 +184,7 @@ def test_an_import_that_was_stopped_goes_on_with_the_first_open_video(tmp_path, 
             raise KeyboardInterrupt
         return write(clip, *rest)
 
-    monkeypatch.setattr(job, "write_frames", stopping)
+    monkeypatch.setattr(video_import, "write_frames", stopping)
     assert run(source, "--output", output) == 130
     assert not (output / "mask_dict.json").exists() and not list(output.rglob(".*.part"))
     assert run(source, "--output", output) == 0
@@ -210,7 +210,7 @@ def test_what_is_new_or_has_changed_is_imported(tmp_path, capsys):
 def test_captions_may_change_without_a_new_import(tmp_path, monkeypatch):
     source, output = write_png_source(tmp_path / "in"), tmp_path / "out"
     assert run(source, "--output", output) == 0
-    monkeypatch.setattr(job, "write_frames", None)
+    monkeypatch.setattr(video_import, "write_frames", None)
     text = tmp_path / "captions.csv"
     text.write_text("video;object;expression\na;1;the red square\nb;1;it moves\n")  # as some spreadsheets write CSV
     assert run(source, "--output", output, "--captions", text) == 0
@@ -225,8 +225,8 @@ def test_a_video_of_which_one_frame_is_kept_is_named(tmp_path, capsys):
 
 @pytest.mark.parametrize(("gpu", "config"), [(None, "configs/toy/demo.yaml"), ("/x", "configs/grpo_3b_one_gpu.yaml")])
 def test_the_next_command_suits_the_machine(monkeypatch, gpu, config):
-    monkeypatch.setattr(summary.shutil, "which", lambda _: gpu)
-    assert f"config={config} data.train_files=data" in summary.next_command(Path("data"), 3, 0)
+    monkeypatch.setattr(import_summary.shutil, "which", lambda _: gpu)
+    assert f"config={config} data.train_files=data" in import_summary.next_command(Path("data"), 3, 0)
 
 
 def test_other_options_are_refused(tmp_path, capsys):

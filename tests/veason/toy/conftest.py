@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from veason.toy.layouts import write_reasonvos, write_revos
+from veason.toy.layout_writers import write_reasonvos, write_revos
 from veason.toy.world import make_videos
 
 

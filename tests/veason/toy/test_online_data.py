@@ -15,7 +15,8 @@ from veason.answers import read_fields
 from veason.toy.online_data import OnlineToyData, sample_video
 from veason.toy.render import draw_frames, object_crops, render, scene_batch
 from veason.toy.scene import SHAPES, random_scene
-from veason.toy.tiny_policy import PolicySize, write_policy
+from veason.toy.tiny_policy import write_policy
+from veason.toy.tiny_policy_config import PolicySize
 from verl.workers.prompts import PromptBuilder
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from veason.toy.tracker_eval import find_tracks
+from veason.toy.tracker_eval import find_tracked_objects
 from veason.toy.world import make_video
 from veason.tracking.base import BoxPrompt
 from veason.tracking.sam2.tracker import Sam2Tracker
@@ -25,7 +25,7 @@ def test_the_tracker_tracks_held_out_objects():
     assert metrics["command"] in card and f"{metrics['prompted']:.3f}" in card
     tracker = Sam2Tracker.from_files(folder / "sam2_tiny.yaml", folder / "sam2_tiny.safetensors", "cpu")
     video = make_video("unseen_0002", seed=0, frames=11)  # one of those on the card, cut short
-    track = find_tracks(video)[0]
+    track = find_tracked_objects(video)[0]
     near = slice(track.prompted - 2, track.prompted + 3)
     (masks,) = tracker.track_group(list(video.frames[near]), [BoxPrompt(2, np.array([track.box], dtype=np.float32))])
     truth = video.union([track.object_index])[near]

@@ -13,7 +13,8 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from veason.toy.tiny_policy import PolicySize, policy_config, rope_sections, write_policy
+from veason.toy.tiny_policy import write_policy
+from veason.toy.tiny_policy_config import PolicySize, qwen2_5_config, rope_sections
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +107,9 @@ def test_vision_mixes_windows_and_full_attention_and_rows_are_padded(folder):
     assert vision.fullatt_block_indexes == [1] and vision.depth == 2
     assert model.config.text_config.vocab_size % 64 == 0
     assert model.config.text_config.vocab_size > len(AutoTokenizer.from_pretrained(folder))
-    assert rope_sections(128) == [16, 24, 24] and sum(rope_sections(32)) == 16
+    assert rope_sections(128, 6) == [16, 24, 24] and sum(rope_sections(32, 6)) == 16
     size = PolicySize(rope_theta=1000.0, rope_sections=(2, 3, 11))
-    rope = policy_config(size, AutoTokenizer.from_pretrained(folder)).text_config.rope_parameters
+    rope = qwen2_5_config(size, AutoTokenizer.from_pretrained(folder)).text_config.rope_parameters
     assert (rope["rope_theta"], rope["mrope_section"]) == (1000.0, [2, 3, 11])
 
 

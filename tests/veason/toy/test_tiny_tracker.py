@@ -9,19 +9,19 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from sam2.build_sam import build_sam2_video_predictor
 
-from veason.toy.clips import random_clips
 from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker
-from veason.toy.tracker_eval import evaluate_tracker, find_tracks, held_out_videos
+from veason.toy.tracker_eval import evaluate_tracker, find_tracked_objects, held_out_videos
 from veason.toy.tracker_loss import DecoderHook, DecoderOutput, clip_loss, track_clips
 from veason.toy.train_tracker import (
-    Log,
-    Stage,
+    LossHistory,
     TrackerTraining,
+    TrainingStage,
     WeightEMA,
     evaluate_weights,
     jitter_boxes,
     learning_rate,
 )
+from veason.toy.training_clips import random_clips
 from veason.tracking.base import BoxPrompt
 from veason.tracking.sam2.tracker import Sam2Tracker
 
@@ -137,11 +137,11 @@ def test_weights_are_averaged_and_stored_in_half_precision():
 def test_the_class_balance_falls_as_masks_improve():
     training = TrackerTraining(SMALL, seconds=60, seed=0, device=torch.device("cpu"))
     assert training.balance == 1.0
-    training.log = Log(means={"IoU prompted": 0.725})
+    training.losses = LossHistory(means={"IoU prompted": 0.725})
     assert training.balance == pytest.approx(0.5)
-    training.log = Log(means={"IoU prompted": 0.9})
+    training.losses = LossHistory(means={"IoU prompted": 0.9})
     assert training.balance == 0.0
-    loss = training.step(Stage(1.0, 2, 2, 2))
+    loss = training.step(TrainingStage(1.0, 2, 2, 2))
     assert torch.isfinite(loss.total) and training.steps == 1
 
 
@@ -150,17 +150,17 @@ def test_a_stage_trains_and_is_evaluated_on_a_gpu(tmp_path):
     device = torch.device("cuda")
     training = TrackerTraining(SMALL, seconds=4, seed=0, device=device)
     training.run_stage(0, report_every=1)
-    training.step(Stage(1.0, 3, 4, 2))
+    training.step(TrainingStage(1.0, 3, 4, 2))
     write_tracker(tmp_path, SMALL)
     training.save(tmp_path)
-    assert training.log.history["loss"][-1] < training.log.history["loss"][0]
+    assert training.losses.history["loss"][-1] < training.losses.history["loss"][0]
     assert evaluate_weights(tmp_path, device, held_out_videos(1))["tracks"] > 0
 
 
 def test_the_evaluation_tracks_objects_of_held_out_videos():
     videos = held_out_videos(1)
     assert videos[0].name.startswith("unseen")
-    for track in find_tracks(videos[0]):
+    for track in find_tracked_objects(videos[0]):
         assert (
             5 <= track.prompted < len(videos[0].frames) - 5
             and videos[0].facts[track.object_index].visible_ratio[track.prompted] >= 0.5
@@ -168,8 +168,8 @@ def test_the_evaluation_tracks_objects_of_held_out_videos():
 
     class Perfect:
         def track_group(self, _frames, _prompts):
-            return [videos[0].union([track.object_index]) for track in find_tracks(videos[0])]
+            return [videos[0].union([track.object_index]) for track in find_tracked_objects(videos[0])]
 
     metrics = evaluate_tracker(Perfect(), videos)
     assert metrics["prompted"] == metrics["before"] == metrics["after"] == metrics["within"] == 1.0
-    assert metrics["tracks"] == len(find_tracks(videos[0]))
+    assert metrics["tracks"] == len(find_tracked_objects(videos[0]))

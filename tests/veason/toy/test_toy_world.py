@@ -15,14 +15,14 @@ from veason import masks
 from veason.data import open_benchmark
 from veason.toy.expressions import DIRECTION_PHRASES, absent_queries, reasoning_queries, referring_queries
 from veason.toy.render import render, scene_batch
-from veason.toy.scene import Scene, Shape, random_scene
+from veason.toy.scene import Scene, SceneObject, random_scene
 from veason.toy.world import draw_video, make_videos, make_world
 
 STANDING = tuple([(80.0, 60.0)] * 6)
 
 
-def shape(path=STANDING, kind="square", colour="red", radius=20.0, depth=0, movement="still") -> Shape:
-    return Shape(colour, kind, "plain", radius, depth, tuple(path), movement)
+def shape(path=STANDING, kind="square", colour="red", radius=20.0, depth=0, movement="still") -> SceneObject:
+    return SceneObject(colour, kind, "plain", radius, depth, tuple(path), movement)
 
 
 def line(start, end, frames=6):

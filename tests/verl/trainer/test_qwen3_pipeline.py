@@ -15,7 +15,8 @@ import pytest
 from eval.run_folder import read_run
 from training_data_construction.seed_cot_generation import main as teach
 from veason.model_info import ModelInfo, read_model_info
-from veason.toy.tiny_policy import PolicySize, write_policy
+from veason.toy.tiny_policy import write_policy
+from veason.toy.tiny_policy_config import PolicySize
 from veason.toy.tiny_tracker import write_tracker
 from veason.toy.world import make_world
 from verl.trainer.run_log import read_metrics

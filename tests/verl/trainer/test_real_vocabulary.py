@@ -19,7 +19,8 @@ from veason.data.training import build_training_data
 from veason.pipeline import Segmenter
 from veason.policy import VLLMPolicy
 from veason.prompts import build_messages
-from veason.toy.tiny_policy import PolicySize, write_policy
+from veason.toy.tiny_policy import write_policy
+from veason.toy.tiny_policy_config import PolicySize
 from veason.toy.world import make_world
 from verl.trainer.run_log import read_metrics
 from verl.workers.prompts import PromptBuilder

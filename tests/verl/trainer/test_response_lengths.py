@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from training_data_construction.seed_cot_generation import main as teach
-from veason.toy.tiny_policy import PolicySize, write_policy
+from veason.toy.tiny_policy import write_policy
+from veason.toy.tiny_policy_config import PolicySize
 from veason.toy.world import make_world
 from verl.config import load_config, override
 from verl.trainer.main import compose

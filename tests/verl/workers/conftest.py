@@ -20,7 +20,8 @@ def policy_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def qwen3_folder(tmp_path_factory):
     """A tiny Qwen3-VL checkpoint whose tower has two deepstack levels."""
-    from veason.toy.tiny_policy import PolicySize, write_policy
+    from veason.toy.tiny_policy import write_policy
+    from veason.toy.tiny_policy_config import PolicySize
 
     folder = tmp_path_factory.mktemp("qwen3")
     write_policy(folder, PolicySize(layers=3, vision_depth=3), seed=0, model_type="qwen3_vl")

@@ -16,7 +16,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.verl.workers.toy_groups import ROLLOUT, config
-from veason.toy.tiny_policy import PolicySize, write_policy
+from veason.toy.tiny_policy import write_policy
+from veason.toy.tiny_policy_config import PolicySize
 from verl.workers.actor import Actor
 from verl.workers.checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
 from verl.workers.prompts import PromptBuilder

@@ -24,7 +24,7 @@ MAX_SPEED = 16.0  # pixels per frame
 
 
 @dataclass(frozen=True)
-class Clips:
+class ClipBatch:
     """B clips of T frames with M targets each.
 
     Attributes:
@@ -44,7 +44,7 @@ class Clips:
 
 def random_clips(
     clips: int, frames: int, prompted: int, side: int, generator: torch.Generator, shapes: int = 5, targets: int = 2
-) -> Clips:
+) -> ClipBatch:
     """Renders clips of `side` x `side` pixels on the generator's device, targets visible in frame `prompted`."""
     batch = _random_batch(clips, frames, prompted, shapes, generator)
     pictures, visible, amodal = render(batch, generator=generator)
@@ -56,7 +56,7 @@ def random_clips(
     visible = visible.transpose(1, 2)[torch.arange(clips, device=chosen.device)[:, None], chosen]  # [B, M, T, H, W]
     present = visible.sum((-1, -2)) >= MIN_VISIBLE_PIXELS
     usable = clear.gather(1, chosen)
-    return Clips(
+    return ClipBatch(
         pictures, _resize(visible.float(), side, "bilinear"), present, _boxes(visible[:, :, prompted], side), usable
     )
 

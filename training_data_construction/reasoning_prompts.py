@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-TASK = """\
+PROMPT = """\
 You see {count} frames of one video; the time of each frame, in seconds, stands before it. Somebody described a target \
 in this video:
 
@@ -32,7 +32,7 @@ after the third.
 - At most 60 words a step.
 """
 
-ABSENT_TASK = """\
+ABSENT_PROMPT = """\
 You see {count} frames of one video; the time of each frame, in seconds, stands before it. Somebody described a target \
 that is NOT in this video:
 
@@ -125,7 +125,7 @@ REMINDER = (
 )
 
 
-def teacher_content(
+def build_reasoning_content(
     expression: str,
     times: Sequence[int],
     keyframe: int,
@@ -149,7 +149,7 @@ def teacher_content(
     for time, picture in zip(times, pictures, strict=True):
         content.append({"type": "text", "text": f"[{time} s]"})
         content.append({"type": "image_url", "image_url": {"url": picture}})
-    task = (ABSENT_TASK if absent else TASK).format(count=len(times), expression=expression, keyframe=keyframe)
+    task = (ABSENT_PROMPT if absent else PROMPT).format(count=len(times), expression=expression, keyframe=keyframe)
     text = task + "\n" + EXAMPLE_HEADING + (ABSENT_EXAMPLES if absent else WORKED_EXAMPLES)[example]
     if reason is not None:
         text += "\n" + REMINDER.format(reason=reason)

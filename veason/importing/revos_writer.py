@@ -8,28 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from veason import masks
-from veason.data.split import held_out_videos
+from veason.data.training_split import held_out_videos
 from veason.errors import DataError
 from veason.files import atomic_path, write_json
-from veason.importing.job import Part, read_masks
-from veason.importing.source import Expression
+from veason.importing.annotations import Expression
+from veason.importing.video_import import ImportedVideo, read_masks
 
 SPLITS = ("train", "valid")
 
 
-def expressions_of(part: Part, given: Sequence[Expression], by_category: bool) -> list[Expression]:
+def collect_expressions(video: ImportedVideo, given: Sequence[Expression], by_category: bool) -> list[Expression]:
     """The expressions of a video; with `by_category` also one for all objects of each category, which is its name.
 
     Raises:
         DataError: an expression names an object that has no masks.
     """
-    known = part["objects"]
+    known = video["objects"]
     for expression in given:
         if missing := [name for name in expression.objects if name not in known]:
             objects = f"object{'s' if len(known) > 1 else ''} {', '.join(known)}"
             white = " (a mask of 0 and 255 is object 1)" if missing[0] == "255" and list(known) == ["1"] else ""
             raise DataError(
-                f"video {part['video']}: {expression.text!r} is about object {missing[0]}; "
+                f"video {video['video']}: {expression.text!r} is about object {missing[0]}; "
                 f"the masks have the {objects}{white}"
             )
     found = list(given)
@@ -42,38 +42,38 @@ def expressions_of(part: Part, given: Sequence[Expression], by_category: bool) -
     return list(dict.fromkeys(found))
 
 
-def write_revos(
+def write_annotation_files(
     output: Path,
-    parts: Mapping[str, Part],
+    imported: Mapping[str, ImportedVideo],
     expressions: Mapping[str, Sequence[Expression]],
     val_ratio: float,
     seed: int,
 ) -> dict[str, list[str]]:
     """Write the annotation files. Returns the videos of each split; a split without a video has no file."""
-    held_out = held_out_videos(parts, val_ratio, seed)
-    splits = {split: [name for name in parts if (name in held_out) == (split == "valid")] for split in SPLITS}
-    _write_members(output / "mask_dict.json", _tracks(output, parts))
-    foreground = ((name, _foreground(read_masks(output, name))) for name in parts)
+    held_out = held_out_videos(imported, val_ratio, seed)
+    splits = {split: [name for name in imported if (name in held_out) == (split == "valid")] for split in SPLITS}
+    _write_members(output / "mask_dict.json", _tracks(output, imported))
+    foreground = ((name, _foreground(read_masks(output, name))) for name in imported)
     _write_members(output / "mask_dict_foreground.json", foreground)
     for split, names in splits.items():
         path = output / f"meta_expressions_{split}_.json"
         if not names:
             path.unlink(missing_ok=True)
             continue
-        videos = {name: _meta(number, parts[name], expressions[name]) for number, name in enumerate(names)}
+        videos = {name: _meta(number, imported[name], expressions[name]) for number, name in enumerate(names)}
         write_json(path, {"videos": videos}, ensure_ascii=False)
     return splits
 
 
-def _meta(number: int, part: Part, expressions: Sequence[Expression]) -> dict[str, Any]:
-    objects = part["objects"]
+def _meta(number: int, video: ImportedVideo, expressions: Sequence[Expression]) -> dict[str, Any]:
+    objects = video["objects"]
     return {
         "vid_id": number,
-        "height": part["height"],
-        "width": part["width"],
-        "frames": [f"{index:05d}" for index in range(part["frames"])],
-        "source": part["source"],
-        "source_frames": part["source_frames"],
+        "height": video["height"],
+        "width": video["width"],
+        "frames": [f"{index:05d}" for index in range(video["frames"])],
+        "source": video["source"],
+        "source_frames": video["source_frames"],
         "objects": objects,
         "expressions": {
             str(number): {
@@ -87,10 +87,10 @@ def _meta(number: int, part: Part, expressions: Sequence[Expression]) -> dict[st
     }
 
 
-def _tracks(output: Path, parts: Mapping[str, Part]) -> Iterable[tuple[str, Any]]:
-    for name, part in parts.items():
+def _tracks(output: Path, imported: Mapping[str, ImportedVideo]) -> Iterable[tuple[str, Any]]:
+    for name, video in imported.items():
         for object_id, track in read_masks(output, name).items():
-            yield part["objects"][object_id]["anno_id"], track
+            yield video["objects"][object_id]["anno_id"], track
 
 
 def _foreground(tracks: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

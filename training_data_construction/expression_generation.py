@@ -24,46 +24,46 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training_data_construction.collect import Collector
+from training_data_construction.answer_collector import AnswerCollector
 from training_data_construction.expression_prompts import (
     KINDS,
+    build_expression_content,
     check_expressions,
-    expression_content,
     read_expressions,
 )
 from training_data_construction.journal import JournalError
 from training_data_construction.task_states import TaskState
 from training_data_construction.teacher_options import add_teacher_options
 from training_data_construction.teacher_run import print_summary, run_teacher
-from training_data_construction.teacher_tasks import TEACHER_FRAMES, TeacherTask, draw_pictures, plan_tasks
-from training_data_construction.teachers import TeacherError, TeacherQuestion, load_teacher
+from training_data_construction.teacher_tasks import TEACHER_FRAMES, TeacherTask, annotated_frame_urls, plan_tasks
+from training_data_construction.teachers import TeacherError, TeacherRequest, load_teacher
 from veason.audit.command import audit, write_report
 from veason.command_line import HelpFormatter, parse_arguments
-from veason.data.objects import ReVOSObjects
 from veason.data.revos import ReVOS
+from veason.data.revos_objects import ReVOSObjects
 from veason.data.sample import read_json
 from veason.data.selection import read_exclusions
 from veason.errors import DataError, describe
 from veason.files import write_json
 from veason.hub.data_card import CARD, write_card
-from veason.importing.summary import next_command
+from veason.importing.import_summary import next_command
 
-MARK = "written_by"  # key of an expression that a teacher wrote: the teacher's model
+AUTHOR = "written_by"  # key of an expression that a teacher wrote: the teacher's model
 MAX_OBJECTS = 20  # per video
 
 
 @dataclass(frozen=True)
-class ExpressionQuestion(TeacherQuestion):
+class ExpressionRequest(TeacherRequest):
     """A request for expressions about one object."""
 
-    wanted: tuple[tuple[str, int], ...] = ()
+    expressions_per_object: tuple[tuple[str, int], ...] = ()
     category: str | None = None
     max_words: int = 25
 
     def content(self) -> list[dict[str, Any]]:
-        pictures, asked = draw_pictures(self.task), dict(self.wanted)
+        pictures, asked = annotated_frame_urls(self.task), dict(self.expressions_per_object)
         times = self.task.frame_ids
-        return expression_content(times, pictures, asked, self.category, self.reason, self.max_words)
+        return build_expression_content(times, pictures, asked, self.category, self.reason, self.max_words)
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         splits = annotated_splits(args.data)
         check_options(args, folder / "options.json")
-        tasks = plan(args, splits)
+        tasks = plan_object_tasks(args, splits)
         teacher = load_teacher(
             args.teacher, str(args.data), args.model, args.base_url, args.request_options, args.timeout
         )
@@ -104,8 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder,
             tasks,
             teacher,
-            make_question=lambda task, _, reason: make_question(args, task, reason),
-            check=lambda _, text, max_words: check_expressions(text, wanted(args), max_words),
+            make_request=lambda task, _, reason: make_request(args, task, reason),
+            check=lambda _, text, max_words: check_expressions(text, expressions_per_object(args), max_words),
         )
         added = sum(add_expressions(path, states, teacher.model) for path in splits.values())
         rejected = [
@@ -136,14 +136,14 @@ def check_options(args: argparse.Namespace, record: Path) -> None:
     """Record what every object is asked for. Raises DataError where an earlier run asked for something else."""
     if args.teacher == "toy":
         raise DataError("--teacher toy writes chains of thought alone, no expressions")
-    asked = {**wanted(args), "seed": args.seed, "sampled_frames": args.sampled_frames}
+    asked = {**expressions_per_object(args), "seed": args.seed, "sampled_frames": args.sampled_frames}
     if record.is_file() and (earlier := read_json(record)) != asked:
         changed = [f"--{key} {earlier.get(key)} -> {asked[key]}" for key in asked if earlier.get(key) != asked[key]]
         raise DataError(f"{record.parent} has answers to other options ({', '.join(changed)}): use those, or remove it")
     write_json(record, asked)
 
 
-def plan(args: argparse.Namespace, splits: dict[str, Path]) -> list[TeacherTask]:
+def plan_object_tasks(args: argparse.Namespace, splits: dict[str, Path]) -> list[TeacherTask]:
     """One task for each object of all splits."""
     excluded = read_exclusions(args.exclude)
     tasks = []
@@ -157,16 +157,16 @@ def plan(args: argparse.Namespace, splits: dict[str, Path]) -> list[TeacherTask]
     return tasks
 
 
-def wanted(args: argparse.Namespace) -> dict[str, int]:
+def expressions_per_object(args: argparse.Namespace) -> dict[str, int]:
     """How many expressions of each kind an object gets."""
     return {kind: getattr(args, kind) for kind in KINDS}
 
 
-def make_question(args: argparse.Namespace, task: TeacherTask, reason: str | None) -> TeacherQuestion:
+def make_request(args: argparse.Namespace, task: TeacherTask, reason: str | None) -> TeacherRequest:
     """The request about one object; `reason` is why the last answer was not accepted."""
     expression = task.sample.expression
     category = None if expression == f"object {task.sample.exp_id}" else expression
-    return ExpressionQuestion(task, 0, reason, tuple(wanted(args).items()), category, args.max_words)
+    return ExpressionRequest(task, 0, reason, tuple(expressions_per_object(args).items()), category, args.max_words)
 
 
 def add_expressions(path: Path, states: dict[str, TaskState], model: str) -> int:
@@ -177,13 +177,15 @@ def add_expressions(path: Path, states: dict[str, TaskState], model: str) -> int
     """
     content, added = read_json(path), 0
     for video, meta in content["videos"].items():
-        kept = {key: each for key, each in meta.get("expressions", {}).items() if MARK not in each}
+        kept = {key: each for key, each in meta.get("expressions", {}).items() if AUTHOR not in each}
         known = {each["exp"].lower() for each in kept.values()}
         number = 1 + max((int(key) for key in kept if key.isdigit()), default=-1)
         for name, anno_id in _objects(meta).items():
-            new = [each for each in _written(states.get(f"{video}/{name}")) if each[1].lower() not in known]
+            new = [
+                each for each in _accepted_expressions(states.get(f"{video}/{name}")) if each[1].lower() not in known
+            ]
             for type_id, text in new:
-                expression = {"exp": text, "obj_id": [name], "anno_id": [anno_id], "type_id": type_id, MARK: model}
+                expression = {"exp": text, "obj_id": [name], "anno_id": [anno_id], "type_id": type_id, AUTHOR: model}
                 kept[str(number)] = expression
                 number += 1
             added += len(new)
@@ -192,7 +194,7 @@ def add_expressions(path: Path, states: dict[str, TaskState], model: str) -> int
     return added
 
 
-def _written(state: TaskState | None) -> list[tuple[int, str]]:
+def _accepted_expressions(state: TaskState | None) -> list[tuple[int, str]]:
     """(type_id, expression) of an accepted answer."""
     found = read_expressions(state.accepted) if state is not None and state.accepted else None
     return [(type_id, text) for type_id, kind in enumerate(KINDS) for text in found[kind]] if found else []
@@ -207,7 +209,7 @@ def _objects(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def summarize(
-    root: Path, splits: dict[str, Path], collector: Collector, states: dict[str, TaskState], added: int
+    root: Path, splits: dict[str, Path], collector: AnswerCollector, states: dict[str, TaskState], added: int
 ) -> int:
     """Print what was done and what comes next; returns the exit status."""
     described = sum(state.accepted is not None for state in states.values())

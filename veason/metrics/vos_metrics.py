@@ -14,7 +14,7 @@ import math
 import cv2
 import numpy as np
 
-from veason.metrics.boundaries import count_near
+from veason.metrics.boundaries import count_near_boundary
 
 BOUNDARY_TOLERANCE = 0.008  # of the frame's diagonal, rounded up to whole pixels (DAVIS)
 
@@ -97,7 +97,7 @@ def _boundary_f_of_frame(both: np.ndarray, radius: int) -> float:
     left, top, width, height = cv2.boundingRect(both)
     # One pixel more on every side: the boundary lies half a pixel towards the origin, and what lies beyond must read as
     # 0.
-    counts = count_near(both[max(top - 1, 0) : top + height + 1, max(left - 1, 0) : left + width + 1], radius)
+    counts = count_near_boundary(both[max(top - 1, 0) : top + height + 1, max(left - 1, 0) : left + width + 1], radius)
     if not counts.first or not counts.second:
         return float(counts.first == counts.second)
     precision, recall = counts.first_near / counts.first, counts.second_near / counts.second

@@ -13,7 +13,7 @@ NUMBERS = ("1", "L", "P", "I", "I;16")  # modes of pictures whose pixels hold on
 ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 
-def read_numbers(path: str | PathLike[str]) -> np.ndarray:
+def read_object_numbers(path: str | PathLike[str]) -> np.ndarray:
     """The number of each pixel of a PNG mask, int [H, W]: grey values, or indices of a palette.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from veason.errors import DataError
-from veason.importing.rate import frames_at_rate
+from veason.importing.kept_frames import frames_at_rate
 from veason.natural_order import natural_key
 from veason.video import PICTURES
 
@@ -125,7 +125,7 @@ def find_clips(
             for path in paths
             if path.suffix.lower() in VIDEOS
         ]
-        if pictures := sorted((path for path in paths if path.suffix.lower() in PICTURES), key=by_name):
+        if pictures := sorted((path for path in paths if path.suffix.lower() in PICTURES), key=natural_file_key):
             name = here.relative_to(folder).as_posix() if here != folder else folder.resolve().name
             clips.append(SourceClip(name, here, tuple(pictures)))
         for clip in clips:
@@ -137,7 +137,7 @@ def find_clips(
     return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
 
 
-def by_name(path: Path) -> Any:
+def natural_file_key(path: Path) -> Any:
     """Sorts the files of one folder in natural order."""
     return natural_key(path.name)
 

@@ -15,11 +15,29 @@ from pycocotools import mask as coco
 
 from veason import masks
 from veason.errors import DataError
-from veason.importing.clips import SourceClip
-from veason.importing.pixels import read_numbers
+from veason.importing.picture_files import read_object_numbers
+from veason.importing.source_clips import SourceClip
 
-TYPES = {"referring": 0, "reasoning": 1, "absent": 2}
-SourceBox = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the video
+EXPRESSION_TYPES = {"referring": 0, "reasoning": 1, "absent": 2}
+BoxXYXY = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the video
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """Where a source has its files, and how its annotation numbers the frames of video files.
+
+    Attributes:
+        path: the folder that holds the videos and the annotation, or the file of JSON lines.
+        videos: the folder of the videos, where it is another one.
+        annotations: the COCO file or the folder of PNGs, where it is not found in `path`.
+        first_frame, kept_fps: see `SourceClip`.
+    """
+
+    path: Path
+    videos: Path | None = None
+    annotations: Path | None = None
+    first_frame: int = 0
+    kept_fps: float | None = None
 
 
 class Expression(NamedTuple):
@@ -31,7 +49,7 @@ class Expression(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SourceObject:
+class AnnotatedObject:
     """One object of a video.
 
     Attributes:
@@ -44,11 +62,11 @@ class SourceObject:
     annotated: frozenset[int]
     mask: Callable[[int, int, int], masks.Rle | None] | None = None
     category: str | None = None
-    boxes: Mapping[int, SourceBox | None] = field(default_factory=dict)
+    boxes: Mapping[int, BoxXYXY | None] = field(default_factory=dict)
 
 
 @dataclass
-class SourceVideo:
+class AnnotatedVideo:
     """One video of a source.
 
     Attributes:
@@ -59,7 +77,7 @@ class SourceVideo:
 
     clip: SourceClip
     expressions: list[Expression]
-    read_objects: Callable[[], dict[str, SourceObject]]
+    read_objects: Callable[[], dict[str, AnnotatedObject]]
     annotation: Any
 
     @property
@@ -67,7 +85,7 @@ class SourceVideo:
         return self.clip.name
 
     @cached_property
-    def objects(self) -> dict[str, SourceObject]:
+    def objects(self) -> dict[str, AnnotatedObject]:
         """Object id -> object. Raises DataError, which names the video, when there is none."""
         found = self.read_objects()
         if not found:
@@ -84,14 +102,14 @@ def read_type(value: Any, where: str) -> int:
     """The type_id of referring, reasoning, absent, or of its number; 0 for None and ""."""
     if value is None or value == "":
         return 0
-    if value in TYPES:
-        return TYPES[value]
+    if value in EXPRESSION_TYPES:
+        return EXPRESSION_TYPES[value]
     if str(value) in ("0", "1", "2"):
         return int(value)
-    raise DataError(f"{where}: type {value!r} is none of {', '.join(TYPES)} (0, 1, 2)")
+    raise DataError(f"{where}: type {value!r} is none of {', '.join(EXPRESSION_TYPES)} (0, 1, 2)")
 
 
-def read_box(value: Any, where: str) -> SourceBox | None:
+def read_box(value: Any, where: str) -> BoxXYXY | None:
     """A box [x1, y1, x2, y2]; None for null.
 
     Raises:
@@ -133,7 +151,7 @@ def read_mask_value(value: Any, height: int, width: int, where: str, folder: Pat
 
 def _read_any(value: Any, height: int, width: int, folder: Path) -> masks.Rle:
     if isinstance(value, str):
-        return masks.encode(read_numbers(folder / value) != 0)
+        return masks.encode(read_object_numbers(folder / value) != 0)
     if isinstance(value, list):
         return _read_polygons(value, height, width)
     rle = masks.as_rle(value)

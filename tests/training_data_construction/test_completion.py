@@ -1,4 +1,4 @@
-"""Nothing that a server sends raises: it is read where it can be, or it is an UnreadableReply."""
+"""Nothing that a server sends raises: it is read where it can be, or it is an InvalidCompletion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from training_data_construction.replies import MAX_TOKENS, UnreadableReply, read_reply
+from training_data_construction.completion import MAX_TOKENS, InvalidCompletion, parse_completion
 
 
 def body(message: Any = "text", **change: Any) -> bytes:
@@ -35,7 +35,7 @@ def body(message: Any = "text", **change: Any) -> bytes:
     ],
 )
 def test_what_can_be_read_is_read(sent: bytes, text: str) -> None:
-    reply = read_reply(sent)
+    reply = parse_completion(sent)
     assert reply.text == text and reply.complete
     reply.text.encode()
 
@@ -71,8 +71,8 @@ def test_what_can_be_read_is_read(sent: bytes, text: str) -> None:
     ],
 )
 def test_what_holds_no_text_is_unreadable(sent: bytes) -> None:
-    with pytest.raises(UnreadableReply) as caught:
-        read_reply(sent)
+    with pytest.raises(InvalidCompletion) as caught:
+        parse_completion(sent)
     assert len(str(caught.value)) < 1000
 
 
@@ -92,13 +92,13 @@ def test_what_holds_no_text_is_unreadable(sent: bytes) -> None:
     ],
 )
 def test_usage_that_is_no_count_is_ignored(usage: Any, tokens: int | None) -> None:
-    assert read_reply(body({"content": "x"}, usage=usage)).tokens == tokens
+    assert parse_completion(body({"content": "x"}, usage=usage)).tokens == tokens
 
 
 def test_the_model_and_a_truncated_answer() -> None:
-    reply = read_reply(body(choices=[{"message": {"content": "x"}, "finish_reason": "length"}], model="gpt\n7"))
+    reply = parse_completion(body(choices=[{"message": {"content": "x"}, "finish_reason": "length"}], model="gpt\n7"))
     assert (reply.model, reply.complete) == ("gpt\n7", False)
-    assert read_reply(body({"content": "x"}, model=["gpt"])).model is None
+    assert parse_completion(body({"content": "x"}, model=["gpt"])).model is None
 
 
 def test_mutated_bytes_raise_nothing_else() -> None:
@@ -111,6 +111,6 @@ def test_mutated_bytes_raise_nothing_else() -> None:
             start = rng.randrange(len(raw) + 1)
             raw[start : start + rng.randrange(12)] = rng.choice(values)
         try:
-            read_reply(bytes(raw)).text.encode()
-        except UnreadableReply:
+            parse_completion(bytes(raw)).text.encode()
+        except InvalidCompletion:
             continue

@@ -1,5 +1,5 @@
 """What a server sent as a chat completion, read as far as it can be: nothing that it sends raises anything else than
-`UnreadableReply`.
+`InvalidCompletion`.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-MAX_BYTES = 16 << 20  # of a reply
-MAX_TOKENS = 10**9  # of a reply; more is no count
+MAX_BYTES = 16 << 20  # of a completion
+MAX_TOKENS = 10**9  # of a completion; more is no count
 FIRST_PRINTABLE = 32  # below it only tab and line breaks stand in a text
 
 
-class UnreadableReply(ValueError):
-    """A reply that holds no answer; the message says why."""
+class InvalidCompletion(ValueError):
+    """A completion that holds no answer; the message says why."""
 
 
 @dataclass(frozen=True)
-class Reply:
+class Completion:
     """A teacher's answer and its cost.
 
     Attributes:
@@ -41,30 +41,30 @@ class Reply:
         return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
 
 
-def read_reply(body: bytes) -> Reply:
+def parse_completion(body: bytes) -> Completion:
     """A chat completion in the form of OpenAI's API, or in one of the forms that other servers send.
 
     The content may be a text or a list of parts, which are joined; a message may be its text; choices may be an object.
     Bytes that are not UTF-8, halves of surrogate pairs and control characters become U+FFFD.
 
     Raises:
-        UnreadableReply: it is not JSON, or has no choice or no text.
+        InvalidCompletion: it is not JSON, or has no choice or no text.
     """
     try:
         content = json.loads(body.decode("utf-8", errors="replace"))
     except (ValueError, RecursionError) as error:  # a page, a truncated body, thousands of digits or brackets
-        raise UnreadableReply(f"the answer is not JSON: {_show(body)}") from error
+        raise InvalidCompletion(f"the answer is not JSON: {_show(body)}") from error
     choice = _first_choice(content)
     if choice is None:
-        raise UnreadableReply(f"the answer holds no choice: {_show(body)}")
+        raise InvalidCompletion(f"the answer holds no choice: {_show(body)}")
     message = choice.get("message", choice.get("text"))
     text = _text(message.get("content") if isinstance(message, dict) else message)
     if text is None:
-        raise UnreadableReply(f"the answer has no text: {_show(body)}")
+        raise InvalidCompletion(f"the answer has no text: {_show(body)}")
     usage = content.get("usage")
     prompt, completion = (_count(usage, key) for key in ("prompt_tokens", "completion_tokens"))
     model = content.get("model")
-    return Reply(
+    return Completion(
         clean_text(text),
         prompt,
         completion,

@@ -25,20 +25,28 @@ from tqdm import tqdm
 
 from veason.audit.command import audit, write_report
 from veason.data.base import Benchmark
-from veason.data.objects import ReVOSObjects
 from veason.data.revos import ReVOS
+from veason.data.revos_objects import ReVOSObjects
 from veason.data.sample import read_json
 from veason.errors import DataError, describe
 from veason.files import write_json
 from veason.hub.data_card import CARD, write_card
 from veason.importing import coco_format, png_format
-from veason.importing.assemble import expressions_of, write_revos
-from veason.importing.boxes import TrackBoxes
+from veason.importing.annotations import AnnotatedVideo, SourceFiles
 from veason.importing.captions import read_captions
-from veason.importing.job import PARTS, ImportOptions, Part, finished_part, import_video, needed_bytes, without_masks
-from veason.importing.options import READERS, read_options
-from veason.importing.source import SourceVideo
-from veason.importing.summary import next_command, summary
+from veason.importing.import_arguments import READERS, read_options
+from veason.importing.import_summary import next_command, summary_lines
+from veason.importing.masks_from_boxes import MasksFromBoxes
+from veason.importing.revos_writer import collect_expressions, write_annotation_files
+from veason.importing.video_import import (
+    IMPORT_FOLDER,
+    ImportedVideo,
+    ImportOptions,
+    find_imported_video,
+    import_video,
+    needed_bytes,
+    without_masks,
+)
 from veason.tracking import build_tracker, check_takes_boxes, check_tracker
 
 SPARE_BYTES = 1 << 28  # of the disk that are left free
@@ -48,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns 0, or 2 when the source cannot be imported."""
     args = read_options(arguments, __doc__)
     try:
-        run(args)
+        run_import(args)
     except (DataError, OSError) as error:
         print(f"veason data import: {describe(error)}", file=sys.stderr)
         return 2
@@ -58,18 +66,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(args: argparse.Namespace) -> None:
+def run_import(args: argparse.Namespace) -> None:
     """Import everything, write the annotation files, audit them and print a summary."""
     options, form = import_options(args), source_format(args)
     videos = read_source(args, form)
     check_output(args.output, args.source, options, form)
-    parts = import_all(videos, args.output, options)
+    imported = import_all(videos, args.output, options)
     given = {video.name: video.expressions for video in videos}
-    texts = {name: expressions_of(part, given[name], args.category_expressions) for name, part in parts.items()}
-    splits = write_revos(args.output, parts, texts, args.val_ratio, args.seed)
+    texts = {
+        name: collect_expressions(record, given[name], args.category_expressions) for name, record in imported.items()
+    }
+    splits = write_annotation_files(args.output, imported, texts, args.val_ratio, args.seed)
     excluded = run_audit(args.output, splits, texts)
     written = write_card(args.output)
-    print("\n".join(summary(args.output, parts, texts, splits)))
+    print("\n".join(summary_lines(args.output, imported, texts, splits)))
     print(f"data card: {args.output / CARD}" + ("" if written else " is your own, and stays as it is"))
     if (args.output / "describe" / "journal.jsonl").is_file():
         print("the expressions of `veason data describe` are no longer in: run it again, no request is repeated")
@@ -118,11 +128,17 @@ def source_format(args: argparse.Namespace) -> str:
     return kind
 
 
-def read_source(args: argparse.Namespace, form: str) -> list[SourceVideo]:
+def read_source(args: argparse.Namespace, form: str) -> list[AnnotatedVideo]:
     """The videos of the source. Raises DataError."""
     captions = read_captions(args.captions) if args.captions else {}
     kept_fps = args.fps if args.numbering == "kept" else None
-    return READERS[form](args.source, args.videos, args.annotations, captions, args.first_frame, kept_fps)
+    videos = READERS[form](SourceFiles(args.source, args.videos, args.annotations, args.first_frame, kept_fps))
+    if unknown := set(captions) - {video.name for video in videos}:
+        annotated = args.annotations or args.source
+        raise DataError(f"captions: video {sorted(unknown)[0]!r} has no masks or boxes in {annotated}")
+    for video in videos:
+        video.expressions += captions.get(video.name, ())
+    return videos
 
 
 def detect_format(source: Path, annotations: Path | None) -> str:
@@ -151,7 +167,7 @@ def check_output(output: Path, source: Path, options: ImportOptions, form: str) 
     inside = source.resolve() if source.is_dir() else source.resolve().parent
     if output.resolve() == inside:
         raise DataError(f"--output {output} is the source itself: choose another folder")
-    record = output / PARTS / "options.json"
+    record = output / IMPORT_FOLDER / "options.json"
     if output.exists() and not output.is_dir():
         raise DataError(f"--output {output} is a file")
     if not record.is_file() and output.is_dir() and any(output.iterdir()):
@@ -167,9 +183,9 @@ def check_output(output: Path, source: Path, options: ImportOptions, form: str) 
     write_json(record, {**recorded, "format": form})
 
 
-def import_all(videos: Sequence[SourceVideo], output: Path, options: ImportOptions) -> dict[str, Part]:
-    """Import what is not yet. Returns the parts of all videos, without masks, in the source's order."""
-    finished = {video.name: finished_part(output, video, options) for video in videos}
+def import_all(videos: Sequence[AnnotatedVideo], output: Path, options: ImportOptions) -> dict[str, ImportedVideo]:
+    """Import what is not yet. Returns the records of all videos, without masks, in the source's order."""
+    finished = {video.name: find_imported_video(output, video, options) for video in videos}
     todo = [video for video in videos if finished[video.name] is None]
     needed, free = needed_bytes(todo, options) + SPARE_BYTES, shutil.disk_usage(output).free
     if todo and needed > free:
@@ -179,12 +195,12 @@ def import_all(videos: Sequence[SourceVideo], output: Path, options: ImportOptio
         import torch
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        track = TrackBoxes(build_tracker(options.tracker, device, **options.tracker_options), options.tracker)
+        track = MasksFromBoxes(build_tracker(options.tracker, device, **options.tracker_options), options.tracker)
     if len(todo) < len(videos):
         print(f"{len(videos) - len(todo)} of {len(videos)} videos were imported before", flush=True)
     for video in tqdm(todo, "importing", unit="video", mininterval=1):
         finished[video.name] = import_video(video, output, options, track)
-    return {name: without_masks(part) for name, part in finished.items() if part is not None}
+    return {name: without_masks(record) for name, record in finished.items() if record is not None}
 
 
 def run_audit(output: Path, splits: Mapping[str, Sequence[str]], texts: Mapping[str, Sequence[Any]]) -> int:

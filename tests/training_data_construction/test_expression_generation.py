@@ -12,7 +12,7 @@ from fake_teacher import Failure, read_journal
 from PIL import Image
 
 from tests.veason.importing.drawn import VIDEOS, captions, read_set, run, write_png_source
-from training_data_construction.describe import main
+from training_data_construction.expression_generation import main
 from training_data_construction.expression_prompts import check_expressions
 from veason.data.training import KeyframeTrainingData
 
@@ -124,7 +124,7 @@ class Local:
 
 
 def test_a_teacher_of_ones_own(imported, server):
-    path = "tests.training_data_construction.test_describe:Local"
+    path = "tests.training_data_construction.test_expression_generation:Local"
     assert describe(imported, server, "--teacher", path, "--referring", 1, "--reasoning", 0) == 0
     assert [each["exp"] for each in read_set(imported)["b"]["expressions"].values()] == [
         "object 1 of b",

@@ -10,14 +10,14 @@ import numpy as np
 
 from veason import masks
 from veason.errors import DataError
-from veason.importing.source import SourceBox
+from veason.importing.annotations import BoxXYXY
 from veason.tracking.base import BoxPrompt, Tracker
 from veason.video import open_folder
 
 LOW_AGREEMENT = 0.5  # mean IoU of tracked and given boxes below which an object is named in the summary
 
 
-class TrackBoxes:
+class MasksFromBoxes:
     """Tracks one object of an imported video.
 
     Args:
@@ -29,12 +29,7 @@ class TrackBoxes:
         self.tracker, self.name = tracker, name
 
     def __call__(
-        self,
-        video: str,
-        object_id: str,
-        boxes: Mapping[int, SourceBox | None],
-        frames: Path,
-        kept: Sequence[int],
+        self, video: str, object_id: str, boxes: Mapping[int, BoxXYXY | None], frames: Path, kept: Sequence[int]
     ) -> dict[str, Any]:
         """The masks of an object, marked as tracked.
 
@@ -69,11 +64,11 @@ class TrackBoxes:
         }
 
 
-def _area(box: SourceBox) -> float:
+def _area(box: BoxXYXY) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _iou(one: SourceBox, extremes: masks.Box | None) -> float:
+def _iou(one: BoxXYXY, extremes: masks.Box | None) -> float:
     """Of a box with the one around a mask, whose extreme pixels are inclusive."""
     if extremes is None:
         return 0.0

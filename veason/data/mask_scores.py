@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from veason.data.sample import VideoSample
-from veason.metrics import segmentation
+from veason.metrics import vos_metrics
 from veason.metrics.scores import SampleScore
 
 # A sample's stored predictions, uint8 [T, H, W], and which frames have one, bool [T]; a missing one reads as empty.
@@ -32,12 +32,12 @@ def score_masks(
         return mean_present(values, present)
 
     score.missing = int((~present).sum())
-    score.J, score.F = mean(segmentation.jaccard(pred, true)), mean(segmentation.boundary_f(pred, true))
-    score.A = mean(segmentation.accuracy(pred, true))
-    score.A_binary = mean(segmentation.accuracy_binary(pred, true))
+    score.J, score.F = mean(vos_metrics.jaccard(pred, true)), mean(vos_metrics.boundary_f(pred, true))
+    score.A = mean(vos_metrics.accuracy(pred, true))
+    score.A_binary = mean(vos_metrics.accuracy_binary(pred, true))
     if foreground is not None:
-        score.R = mean(segmentation.robustness(pred, true, foreground))
-        score.R_binary = mean(segmentation.robustness_binary(pred, true, foreground))
+        score.R = mean(vos_metrics.robustness(pred, true, foreground))
+        score.R_binary = mean(vos_metrics.robustness_binary(pred, true, foreground))
     return score
 
 

@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from veason.data.annotation import as_number
-from veason.data.layouts import PngBenchmark
+from veason.data.annotation import as_object_number
+from veason.data.layouts import PngBenchmark, Targets
 from veason.data.mask_index import MaskIndex
 from veason.data.sample import VideoSample
 from veason.errors import DataError
@@ -26,7 +26,7 @@ from veason.masks import Rle
 PICKLED = "mask_dict.pkl"
 
 
-class ReferringBenchmark(PngBenchmark):
+class RefVOSBenchmark(PngBenchmark):
     """PNGs of object numbers, or VISA's mask_dict.pkl where there are none."""
 
     @property
@@ -48,10 +48,8 @@ class ReferringBenchmark(PngBenchmark):
             asked += [(video, exp_id) for exp_id in sorted(expressions)] if isinstance(expressions, dict) else []
         return {pair: str(number) for number, pair in enumerate(asked)}
 
-    def targets(
-        self, video: str, meta: dict[str, Any], expression: dict[str, Any]
-    ) -> tuple[int | None, tuple[str, ...]]:
-        return 0, (as_number(expression["obj_id"], "its obj_id"),) if self.has_truth else ()
+    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
+        return 0, (as_object_number(expression["obj_id"], "its obj_id"),) if self.has_truth else ()
 
     def truth_path(self, sample: VideoSample) -> Path:
         return self.pickled.source if self.pickled is not None else super().truth_path(sample)

@@ -1,7 +1,7 @@
 """Asks the teacher about all expressions concurrently and journals each answer.
 
 An expression is open until it is accepted (an answer passed the checks) or rejected (three answers failed them, or the
-server refused the question). The journal is the only state: a run that was killed and restarted repeats only the
+server refused the request). The journal is the only state: a run that was killed and restarted repeats only the
 requests that were in flight, which count as lost.
 """
 
@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from training_data_construction.budget import Budget, BudgetExhausted, RateLimiter
+from training_data_construction.budget import BudgetExhausted, RateLimiter, RequestBudget
+from training_data_construction.completion import Completion
 from training_data_construction.journal import Journal
-from training_data_construction.replies import Reply
+from training_data_construction.reasoning_prompts import WORKED_EXAMPLES
 from training_data_construction.request_log import RequestLog
 from training_data_construction.task_states import TaskState
 from training_data_construction.teacher_checks import check_answer, strip_thinking
-from training_data_construction.teacher_prompts import WORKED_EXAMPLES
 from training_data_construction.teacher_tasks import TeacherTask
-from training_data_construction.teachers import QuestionRefused, Teacher, TeacherError, TeacherQuestion, TemporaryError
+from training_data_construction.teachers import RequestRefused, Teacher, TeacherError, TeacherRequest, TemporaryError
 from veason.errors import DataError
 from veason.frames import FRAME_INDICES
 
@@ -30,22 +30,22 @@ MAX_REJECTED_AT_START = 20  # expressions that are rejected before any is accept
 MAX_LOST = 3  # requests about one expression in a run that may have been billed and gave no answer
 
 
-class Received(NamedTuple):
-    """A reply, its request's number in the journal, and the tokens that it counts in the budget."""
+class BilledCompletion(NamedTuple):
+    """A completion, its request's number in the journal, and the tokens that it counts in the budget."""
 
-    reply: Reply
+    completion: Completion
     number: int
     tokens: int
 
 
-def next_question(task: TeacherTask, answers: int, reason: str | None) -> TeacherQuestion:
-    """The question about the reasoning, with another worked example each time.
+def make_reasoning_request(task: TeacherTask, answers: int, reason: str | None) -> TeacherRequest:
+    """The request for the reasoning, with another worked example each time.
 
     Args:
         answers: given so far, none of which was accepted.
         reason: why the last one was not.
     """
-    return TeacherQuestion(task, (task.example + answers) % len(WORKED_EXAMPLES), reason)
+    return TeacherRequest(task, (task.example + answers) % len(WORKED_EXAMPLES), reason)
 
 
 def check_reasoning(task: TeacherTask, text: str, max_words: int) -> str | None:
@@ -54,16 +54,16 @@ def check_reasoning(task: TeacherTask, text: str, max_words: int) -> str | None:
 
 
 @dataclass
-class Collector:
+class AnswerCollector:
     """One run over the open tasks.
 
     Args:
-        teacher: answers the questions.
+        teacher: answers the requests.
         journal: receives the answers; the state is read from it.
         budget, limiter: how much may be spent, and how fast.
         workers: maximum number of requests in flight.
         max_words: the longest answer that is accepted.
-        make_question, check: what is asked, and why an answer is not accepted; see `next_question` and
+        make_request, check: what is asked, and why an answer is not accepted; see `make_reasoning_request` and
             `check_reasoning`.
         skip_bad_samples: an unreadable frame leaves its expression open instead of ending the run.
         report: called after each finished expression with its state.
@@ -75,11 +75,11 @@ class Collector:
 
     teacher: Teacher
     journal: Journal
-    budget: Budget
+    budget: RequestBudget
     limiter: RateLimiter
     workers: int = 32
     max_words: int = 500
-    make_question: Callable[[TeacherTask, int, str | None], TeacherQuestion] = next_question
+    make_request: Callable[[TeacherTask, int, str | None], TeacherRequest] = make_reasoning_request
     check: Callable[[TeacherTask, str, int], str | None] = check_reasoning
     skip_bad_samples: bool = False
     report: Callable[[TaskState], None] = lambda _: None
@@ -138,12 +138,13 @@ class Collector:
 
     async def _ask(self, task: TeacherTask, state: TaskState) -> bool:
         """Journals one answer; False when there is none and the expression stays open."""
-        question = self.make_question(task, state.answers, state.reasons[-1] if state.reasons else None)
+        request = self.make_request(task, state.answers, state.reasons[-1] if state.reasons else None)
         try:
-            received = await self._receive(question)
-        except QuestionRefused as error:
+            received = await self._receive(request)
+        except RequestRefused as error:
             self._count_failure(task, str(error), fatal=not self._model_answered)
-            self._record_refusal(question, state, str(error))
+            self.journal.append({**self._entry(request, "", str(error)), "refused": True})
+            state.add("", str(error), refused=True)
             return True
         except DataError as error:
             if not self.skip_bad_samples:
@@ -153,21 +154,21 @@ class Collector:
         if received is None:
             return False
         self._answered, self._model_answered, self._failures = True, True, 0
-        reply = replace(received.reply, text=strip_thinking(received.reply.text))
-        reason = "it was cut off at the token limit" if not reply.complete else None
-        reason = reason or self.check(task, reply.text, self.max_words)
-        self._record(question, state, received._replace(reply=reply), reason)
-        if reply.tokens is None and self.budget.max_tokens is not None and not self.budget.estimates:
+        completion = replace(received.completion, text=strip_thinking(received.completion.text))
+        reason = "it was cut off at the token limit" if not completion.complete else None
+        reason = reason or self.check(task, completion.text, self.max_words)
+        self._record(request, state, received._replace(completion=completion), reason)
+        if completion.tokens is None and self.budget.max_tokens is not None and not self.budget.estimates:
             raise TeacherError("the server reports no usage, so --max_tokens_total cannot be held: use --max_requests")
         return True
 
-    async def _receive(self, question: TeacherQuestion) -> Received | None:
-        """The teacher's reply; None when all tries failed or the run is stopping."""
-        sample_id, message, lost, failures = question.task.sample.sample_id, "", 0, 0
+    async def _receive(self, request: TeacherRequest) -> BilledCompletion | None:
+        """The teacher's completion; None when all tries failed or the run is stopping."""
+        sample_id, message, lost, failures = request.task.sample.sample_id, "", 0, 0
         while failures < self.limiter.tries and lost < MAX_LOST:
             await self.limiter.wait_until_allowed()
             try:
-                return await self._try(question)
+                return await self._try(request)
             except TemporaryError as error:
                 message, lost, failures = str(error), lost + error.billed, failures + 1
                 if error.no_response and not self._answered:  # at the first request: probably a wrong address
@@ -175,19 +176,19 @@ class Collector:
                 if failures < self.limiter.tries and lost < MAX_LOST:
                     await self.limiter.back_off(failures, error.retry_after, message)
         self.open_errors.append(f"{sample_id}: no answer in {failures} tries, the last one: {message}")
-        self._count_failure(question.task, message, fatal=not self._answered)
+        self._count_failure(request.task, message, fatal=not self._answered)
         return None
 
-    async def _try(self, question: TeacherQuestion) -> Received | None:
+    async def _try(self, request: TeacherRequest) -> BilledCompletion | None:
         """One request within the budget, journaled before and after; None when the run is stopping."""
         await self.budget.reserve()
-        sample_id = question.task.sample.sample_id
+        sample_id = request.task.sample.sample_id
         if self.stop_reason is not None:
             await self.budget.settle(None, billed=False)
             return None
         number = self.log.sent(sample_id)
         try:
-            reply = await self.teacher.answer(question)
+            completion = await self.teacher.answer(request)
         except Exception as error:
             billed = isinstance(error, TemporaryError) and error.billed
             counted = await self.budget.settle(None, billed)
@@ -196,7 +197,7 @@ class Collector:
             else:
                 self.log.unbilled(sample_id, number, str(error))
             raise
-        return Received(reply, number, await self.budget.settle(reply.tokens))
+        return BilledCompletion(completion, number, await self.budget.settle(completion.tokens))
 
     def _count_failure(self, task: TeacherTask, message: str, fatal: bool) -> None:
         """Ends the run at a fatal failure or at the last of several consecutive ones."""
@@ -219,31 +220,29 @@ class Collector:
                 "ask again with --retry_rejected"
             )
 
-    def _record(self, question: TeacherQuestion, state: TaskState, received: Received, reason: str | None) -> None:
-        reply = received.reply
+    def _record(
+        self, request: TeacherRequest, state: TaskState, received: BilledCompletion, reason: str | None
+    ) -> None:
+        completion = received.completion
         entry = {
-            **self._entry(question, reply.text, reason),
-            "answered_by": reply.model,
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": reply.completion_tokens,
+            **self._entry(request, completion.text, reason),
+            "answered_by": completion.model,
+            "prompt_tokens": completion.prompt_tokens,
+            "completion_tokens": completion.completion_tokens,
         }
         self.log.answered(entry, received.number, received.tokens)
-        state.add(reply.text, reason)
+        state.add(completion.text, reason)
 
-    def _record_refusal(self, question: TeacherQuestion, state: TaskState, reason: str) -> None:
-        self.journal.append({**self._entry(question, "", reason), "refused": True})
-        state.add("", reason, refused=True)
-
-    def _entry(self, question: TeacherQuestion, text: str, reason: str | None) -> dict[str, Any]:
+    def _entry(self, request: TeacherRequest, text: str, reason: str | None) -> dict[str, Any]:
         entry = {
-            "sample_id": question.task.sample.sample_id,
-            "keyframe": question.task.keyframe,
-            "frame_ids": question.task.frame_ids,
-            "example": question.example,
+            "sample_id": request.task.sample.sample_id,
+            "keyframe": request.task.keyframe,
+            "frame_ids": request.task.frame_ids,
+            "example": request.example,
             "model": self.teacher.model,
             "text": text,
             "reason": reason,
         }
-        if question.task.frame_index != FRAME_INDICES[0]:
-            entry["frame_index"] = question.task.frame_index
-        return entry if self.teacher.size is None else {**entry, "size": self.teacher.size}
+        if request.task.frame_index != FRAME_INDICES[0]:
+            entry["frame_index"] = request.task.frame_index
+        return entry if self.teacher.box_side is None else {**entry, "size": self.teacher.box_side}

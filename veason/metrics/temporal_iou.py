@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from veason.metrics.segmentation import jaccard
+from veason.metrics.vos_metrics import jaccard
 
 
 def temporal_ious(pred: np.ndarray, true: np.ndarray) -> tuple[float, float]:

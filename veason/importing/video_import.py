@@ -1,14 +1,14 @@
 """Imports one video: its frames as JPEGs, and the masks of its objects on them.
 
-A video is done when its part, `import/<video>.json` in the output folder, is written; a run that was killed begins with
-the first one that is not.
+A video is done when its record, `import/<video>.json` in the output folder, is written; a run that was killed begins
+with the first one that is not.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,16 @@ from veason.data.sample import read_json
 from veason.errors import DataError
 from veason.files import write_json
 from veason.frames import frame_size
-from veason.importing.boxes import TrackBoxes
-from veason.importing.clips import SourceClip, decode_frames
-from veason.importing.pixels import is_upright_jpeg
-from veason.importing.rate import frames_at_rate
-from veason.importing.source import SourceObject, SourceVideo
-from veason.importing.timeline import KeptFrames, choose_frames
+from veason.importing.annotations import AnnotatedVideo
+from veason.importing.kept_frames import KeptFrames, choose_frames, frames_at_rate
+from veason.importing.masks_from_boxes import MasksFromBoxes
+from veason.importing.picture_files import is_upright_jpeg
+from veason.importing.source_clips import SourceClip, decode_frames
 
 JPEG = {"quality": 95, "subsampling": 0}
-PARTS = "import"  # folder of the parts, below the output folder
+IMPORT_FOLDER = "import"  # folder of the records, below the output folder
 
-Part = dict[str, Any]
+ImportedVideo = dict[str, Any]  # the record of a video, see `import_video`
 
 
 @dataclass(frozen=True)
@@ -67,23 +66,25 @@ class ImportOptions:
         return content
 
 
-def part_path(output: Path, name: str) -> Path:
-    return output / PARTS / f"{name}.json"
+def record_path(output: Path, name: str) -> Path:
+    return output / IMPORT_FOLDER / f"{name}.json"
 
 
-def finished_part(output: Path, video: SourceVideo, options: ImportOptions) -> Part | None:
-    """The part of a video that has been imported as it is now; None when it has to be imported."""
-    path = part_path(output, video.name)
+def find_imported_video(output: Path, video: AnnotatedVideo, options: ImportOptions) -> ImportedVideo | None:
+    """The record of a video that has been imported as it is now; None when it has to be imported."""
+    path = record_path(output, video.name)
     if not path.is_file():
         return None
-    part = read_json(path)
+    record = read_json(path)
     frames = output / "JPEGImages" / video.name
-    whole = part.get("state") == video.state(options.recorded()) and frames.is_dir()
-    return part if whole else None
+    whole = record.get("state") == video.state(options.recorded()) and frames.is_dir()
+    return record if whole else None
 
 
-def import_video(video: SourceVideo, output: Path, options: ImportOptions, track: TrackBoxes | None) -> Part:
-    """Write the frames and the part of a video.
+def import_video(
+    video: AnnotatedVideo, output: Path, options: ImportOptions, track: MasksFromBoxes | None
+) -> ImportedVideo:
+    """Write the frames and the record of a video.
 
     Args:
         track: for objects that have boxes alone; None refuses them.
@@ -108,7 +109,7 @@ def import_video(video: SourceVideo, output: Path, options: ImportOptions, track
                 "anno_id": f"{video.name}/{name}",
                 "category": each.category,
                 "masks_from": "annotation",
-                "masks": _read_masks(each, frames.kept, height, width),
+                "masks": [masks.as_json(each.mask(position, height, width)) for position in frames.kept],
             }
             for name, each in video.objects.items()
             if each.mask is not None
@@ -122,7 +123,7 @@ def import_video(video: SourceVideo, output: Path, options: ImportOptions, track
         os.replace(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    part = {
+    record = {
         "video": video.name,
         "state": video.state(options.recorded()),
         "source": str(video.clip.path),
@@ -133,11 +134,11 @@ def import_video(video: SourceVideo, output: Path, options: ImportOptions, track
         "width": width,
         "objects": objects,
     }
-    write_json(part_path(output, video.name), part, indent=None)
-    return part
+    write_json(record_path(output, video.name), record, indent=None)
+    return record
 
 
-def _choose(video: SourceVideo, options: ImportOptions) -> KeptFrames:
+def _choose(video: AnnotatedVideo, options: ImportOptions) -> KeptFrames:
     clip, objects = video.clip, video.objects.values()
     if not clip.pictures and options.fps is None:
         raise DataError(f"{clip.path} is a video file: give --fps, since a frame's position is its time in seconds")
@@ -176,11 +177,6 @@ def _advice(clip: SourceClip, options: ImportOptions, annotated: set[int]) -> st
     )
 
 
-def _read_masks(each: SourceObject, kept: Sequence[int], height: int, width: int) -> list[dict[str, Any] | None]:
-    assert each.mask is not None
-    return [masks.as_json(each.mask(position, height, width)) for position in kept]
-
-
 def write_frames(clip: SourceClip, kept: Sequence[int], folder: Path, link: bool) -> tuple[int, int]:
     """Write the frames of a video as 00000.jpg, 00001.jpg, ... Returns their height and width in pixels.
 
@@ -190,7 +186,10 @@ def write_frames(clip: SourceClip, kept: Sequence[int], folder: Path, link: bool
         DataError: a frame cannot be read, or frames differ in size.
     """
     size: tuple[int, int] | None = None
-    for number, source in enumerate(_frames(clip, kept)):
+    frames: Iterable[Path | np.ndarray] = (
+        (clip.pictures[position] for position in kept) if clip.pictures else decode_frames(clip, kept)
+    )
+    for number, source in enumerate(frames):
         target = folder / f"{number:05d}.jpg"
         if isinstance(source, np.ndarray):
             Image.fromarray(source).save(target, **JPEG)
@@ -201,20 +200,12 @@ def write_frames(clip: SourceClip, kept: Sequence[int], folder: Path, link: bool
         else:
             shutil.copyfile(source, target)
         found = frame_size(target)
-        if found != (size or found):
-            raise DataError(
-                f"video {clip.path}: frame {kept[number]} is {_by(found)}, the first is {_by(size or found)}"
-            )
-        size = found
+        size = size or found
+        if found != size:
+            shown, first = ("x".join(map(str, each)) for each in (found, size))
+            raise DataError(f"video {clip.path}: frame {kept[number]} is {shown}, the first is {first}")
     assert size is not None
     return size
-
-
-def _frames(clip: SourceClip, kept: Sequence[int]) -> Iterator[Path | np.ndarray]:
-    if clip.pictures:
-        yield from (clip.pictures[position] for position in kept)
-    else:
-        yield from decode_frames(clip, kept)
 
 
 def _convert(source: Path, target: Path) -> None:
@@ -225,29 +216,20 @@ def _convert(source: Path, target: Path) -> None:
         raise DataError(f"frame cannot be read: {source} ({error})") from error
 
 
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def needed_bytes(videos: Sequence[SourceVideo], options: ImportOptions) -> int:
+def needed_bytes(videos: Sequence[AnnotatedVideo], options: ImportOptions) -> int:
     """About how many bytes the frames of these videos will take."""
-    total = 0
-    for video in videos:
-        if video.clip.pictures and not options.link:
-            total += sum(path.stat().st_size for path in video.clip.pictures)
-        elif not video.clip.pictures:
-            total += video.clip.path.stat().st_size
-    return total
+    written = [video.clip for video in videos if not (video.clip.pictures and options.link)]
+    return sum(path.stat().st_size for clip in written for path in clip.pictures or (clip.path,))
 
 
-def without_masks(part: Part) -> Part:
-    """A part as it is kept in memory; `read_masks` has the rest."""
+def without_masks(record: ImportedVideo) -> ImportedVideo:
+    """A record as it is kept in memory; `read_masks` has the rest."""
     objects = {
-        name: {key: value for key, value in each.items() if key != "masks"} for name, each in part["objects"].items()
+        name: {key: value for key, value in each.items() if key != "masks"} for name, each in record["objects"].items()
     }
-    return {**part, "objects": objects}
+    return {**record, "objects": objects}
 
 
 def read_masks(output: Path, name: str) -> dict[str, list[dict[str, Any] | None]]:
     """Object id -> its masks, of an imported video."""
-    return {object_id: each["masks"] for object_id, each in read_json(part_path(output, name))["objects"].items()}
+    return {object_id: each["masks"] for object_id, each in read_json(record_path(output, name))["objects"].items()}

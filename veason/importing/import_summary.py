@@ -9,48 +9,48 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from veason.importing.boxes import LOW_AGREEMENT
-from veason.importing.clips import VIDEOS
-from veason.importing.job import Part
-from veason.importing.source import TYPES
+from veason.importing.annotations import EXPRESSION_TYPES
+from veason.importing.masks_from_boxes import LOW_AGREEMENT
+from veason.importing.source_clips import VIDEOS
+from veason.importing.video_import import ImportedVideo
 
 MAX_LISTED = 10  # videos or objects to look at
 
 
-def summary(
+def summary_lines(
     output: Path,
-    parts: Mapping[str, Part],
+    imported: Mapping[str, ImportedVideo],
     texts: Mapping[str, Sequence[Any]],
     splits: Mapping[str, Sequence[str]],
 ) -> list[str]:
     """What was imported, for people."""
-    objects = [each for part in parts.values() for each in part["objects"].values()]
+    objects = [each for video in imported.values() for each in video["objects"].values()]
     kinds = Counter(expression.type_id for found in texts.values() for expression in found)
-    shown = ", ".join(f"{kinds[number]} {name}" for name, number in TYPES.items() if kinds[number])
-    frames = sum(part["frames"] for part in parts.values())
+    shown = ", ".join(f"{kinds[number]} {name}" for name, number in EXPRESSION_TYPES.items() if kinds[number])
+    frames = sum(video["frames"] for video in imported.values())
     lines = [
-        f"{output}: {len(parts)} videos, {frames} frames, {len(objects)} objects, {kinds.total()} expressions"
+        f"{output}: {len(imported)} videos, {frames} frames, {len(objects)} objects, {kinds.total()} expressions"
         + (f" ({shown})" if shown else "")
     ]
     lines += [
         f"{split}: {len(names)} videos, {sum(len(texts[name]) for name in names)} expressions"
         for split, names in splits.items()
     ]
-    dropped = [part["unannotated"] for part in parts.values() if part["unannotated"]]
+    dropped = [video["unannotated"] for video in imported.values() if video["unannotated"]]
     if dropped:
         lines.append(f"left out: {sum(dropped)} frames without an annotation, in {len(dropped)} videos")
     lines += [
-        f"look at video {part['video']}: one frame is kept; a higher --fps keeps more"
-        for part in parts.values()
-        if part["frames"] == 1 and not part["unannotated"] and Path(part["source"]).suffix.lower() in VIDEOS
+        f"look at video {video['video']}: one frame is kept; a higher --fps keeps more"
+        for video in imported.values()
+        if video["frames"] == 1 and not video["unannotated"] and Path(video["source"]).suffix.lower() in VIDEOS
     ][:MAX_LISTED]
     lines += [
-        f"look at video {part['video']}: of {part['frames'] + part['unannotated']} frames {part['frames']} "
-        f"{'is' if part['frames'] == 1 else 'are'} kept, the others have no annotation"
-        for part in parts.values()
-        if part["unannotated"] > part["frames"] or (part["unannotated"] and part["frames"] == 1)
+        f"look at video {video['video']}: of {video['frames'] + video['unannotated']} frames {video['frames']} "
+        f"{'is' if video['frames'] == 1 else 'are'} kept, the others have no annotation"
+        for video in imported.values()
+        if video["unannotated"] > video["frames"] or (video["unannotated"] and video["frames"] == 1)
     ][:MAX_LISTED]
-    tracked = [(part["video"], name, each) for part in parts.values() for name, each in part["objects"].items()]
+    tracked = [(video["video"], name, each) for video in imported.values() for name, each in video["objects"].items()]
     tracked = [each for each in tracked if each[2]["masks_from"] != "annotation"]
     if tracked:
         lines.append(f"masks tracked from boxes: {len(tracked)} objects")

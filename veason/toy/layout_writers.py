@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from veason.files import write_json
-from veason.masks import Rle
+from veason.masks import Rle, as_json, encode
 from veason.toy.expressions import Query
-from veason.toy.video import ToyVideo, scene_meta, text_rle, write_frames, write_masks, write_scenes
+from veason.toy.toy_video import ToyVideo, scene_meta, write_frames, write_masks, write_scenes
 
 
 class MaskDictWriter:
@@ -47,7 +47,7 @@ def expression_meta(query: Query, ids: Sequence[int]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class RevosEntry:
+class RevosAnnotation:
     """A video's entries in the files of ReVOS; its frames are on disk.
 
     Attributes:
@@ -66,22 +66,26 @@ class RevosEntry:
     scene: dict[str, Any]
 
 
-def revos_entry(root: Path, video: ToyVideo) -> RevosEntry:
+def make_revos_annotation(root: Path, video: ToyVideo) -> RevosAnnotation:
     """Writes the frames of a video; returns its other entries."""
     write_frames(root / "JPEGImages" / video.name, video)
     union = video.union(range(len(video.facts)))
     ratios = [round(float(mask.mean()), 6) for mask in union]
-    foreground = {"masks_rle": [text_rle(mask) for mask in union], "foreground_ratio": ratios}
+    foreground = {"masks_rle": [as_json(encode(mask)) for mask in union], "foreground_ratio": ratios}
     size = video.frames.shape[1:3]
-    return RevosEntry(video.name, video.frame_names, size, video.queries, video.tracks(), foreground, scene_meta(video))
+    return RevosAnnotation(
+        video.name, video.frame_names, size, video.queries, video.tracks(), foreground, scene_meta(video)
+    )
 
 
 def write_revos(root: Path, splits: Mapping[str, Iterable[ToyVideo]]) -> None:
     """Writes a toy ReVOS; `splits` maps train and valid to their videos."""
-    write_revos_files(root, {split: [revos_entry(root, video) for video in videos] for split, videos in splits.items()})
+    write_revos_files(
+        root, {split: [make_revos_annotation(root, video) for video in videos] for split, videos in splits.items()}
+    )
 
 
-def write_revos_files(root: Path, splits: Mapping[str, Sequence[RevosEntry]]) -> None:
+def write_revos_files(root: Path, splits: Mapping[str, Sequence[RevosAnnotation]]) -> None:
     """Writes everything but the frames; masks of all splits are in one mask_dict.json, as in ReVOS."""
     writer, foreground = MaskDictWriter(), {}
     for split, entries in splits.items():

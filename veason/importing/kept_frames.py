@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+import math
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from veason.importing.clips import SourceClip
-from veason.importing.rate import frames_at_rate
+if TYPE_CHECKING:
+    from veason.importing.source_clips import SourceClip
 
 
 class KeptFrames(NamedTuple):
@@ -38,3 +39,23 @@ def choose_frames(clip: SourceClip, fps: float | None, annotated: Collection[int
         [position for position in chosen if position in annotated],
         [position for position in chosen if position not in annotated],
     )
+
+
+def frames_at_rate(times: Sequence[float], fps: float, preferred: Collection[int] | None = None) -> list[int]:
+    """The position of one frame for each time k/fps that lies within the video.
+
+    Of the frames that are nearer to that time than to another such time it is the nearest preferred one, else the
+    nearest one.
+
+    Args:
+        times: seconds of each frame from the first one on.
+        fps: frames per second to keep.
+        preferred: positions; None: all.
+    """
+    best: dict[int, tuple[bool, float, int]] = {}
+    for position, time in enumerate(times):
+        slot = math.floor(time * fps + 0.5)
+        rank = (preferred is not None and position not in preferred, abs(time - slot / fps), position)
+        best[slot] = min(best.get(slot, rank), rank)
+    end = times[-1] + times[-1] / max(len(times) - 1, 1) / 2
+    return [best[slot][2] for slot in sorted(best) if slot / fps <= end]
