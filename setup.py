@@ -62,7 +62,7 @@ setup(
         include=[f"{name}{rest}" for name in PACKAGES for rest in ("", ".*")],
     ),
     entry_points={"console_scripts": ["veason = veason.cli:main"]},
-    package_data={"": ["*.yaml", "*.json", "*.txt", "*.safetensors", "*.jinja", "*.html", "*.css", "*.js"]},
+    package_data={"": ["*.yaml", "*.json", "*.md", "*.txt", "*.safetensors", "*.jinja", "*.html", "*.css", "*.js"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
 )

@@ -1,4 +1,4 @@
-"""Compares measured runs with those of benchmarks/baselines/: each stage, the step and the peak of memory.
+"""Compares measured runs with those of benchmarks/baselines/: each phase, the step and the peak of memory.
 
     python -m benchmarks.grpo_step --gpus 2 --record new.json
     python -m benchmarks.compare new.json
@@ -36,7 +36,7 @@ JOB = (
     "frame_side",
     "lora_rank",
 )
-STAGES = {
+PHASES = {
     "weights to vLLM": "seconds/rollout/weight_sync",
     "generation": "seconds/rollout/generate",
     "reward": "seconds/score",
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     slower = False
     for run in read_runs(options.runs):
         before = find_same_job(run, read_measured_runs())
-        print(table(run, before) if before else f"{title(run)}: no baseline of this job and device\n")
+        print(comparison_table(run, before) if before else f"{title(run)}: no baseline of this job and device\n")
         if before and options.tolerance is not None:
             slower |= run.step_seconds > before.step_seconds * (1 + options.tolerance)
     return int(slower)
@@ -73,8 +73,8 @@ def find_same_job(run: MeasuredRun, baselines: Sequence[MeasuredRun]) -> Measure
     return max(same, key=lambda each: each.date, default=None)
 
 
-def table(run: MeasuredRun, before: MeasuredRun) -> str:
-    """A row per stage: the baseline's seconds, the run's, and their ratio."""
+def comparison_table(run: MeasuredRun, before: MeasuredRun) -> str:
+    """A row per phase: the baseline's seconds, the run's, and their ratio."""
     rows = [(name, before.seconds.get(name), run.seconds.get(name)) for name in {**before.seconds, **run.seconds}]
     rows += [("whole step", before.step_seconds, run.step_seconds), ("peak, GiB", before.peak_gib, run.peak_gib)]
     lines = [f"{title(run)}\n", f"| | {before.date} | {run.date} | ratio |", "| --- | ---: | ---: | ---: |"]
@@ -91,7 +91,7 @@ def title(run: MeasuredRun) -> str:
     return f"{run.program} {run.model}, {run.gpus} x {run.device}, tensor parallel {run.tensor_parallel}, {job}"
 
 
-def record(config: Config, metrics: Metrics, about: dict[str, str | int]) -> MeasuredRun:
+def to_measured_run(config: Config, metrics: Metrics, about: dict[str, str | int]) -> MeasuredRun:
     """A GRPO run as a baseline.
 
     Args:
@@ -109,7 +109,7 @@ def record(config: Config, metrics: Metrics, about: dict[str, str | int]) -> Mea
         response_tokens=config.data.max_response_length,
         lora_rank=actor.model.lora_rank,
         micro_batch_tokens=actor.max_tokens_per_micro_batch or 0,
-        seconds={name: round(metrics[key], 2) for name, key in STAGES.items() if key in metrics},
+        seconds={name: round(metrics[key], 2) for name, key in PHASES.items() if key in metrics},
         step_seconds=round(metrics["seconds/step"], 2),
         peak_gib=round(max(memory, default=0.0), 1),
         **about,  # type: ignore[arg-type]

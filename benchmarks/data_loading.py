@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 from PIL import Image
 from pycocotools import mask as coco
 
@@ -108,12 +109,8 @@ def blob_track(rng: np.random.Generator) -> list[str]:
 
 
 def resident_mb() -> float:
-    """Resident memory of this process that is not shared with others, in MB."""
-    fields = {
-        line.split(":")[0]: int(line.split()[1])
-        for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
-    }
-    return (fields["Private_Clean"] + fields["Private_Dirty"] + fields["Shared_Clean"] + fields["Shared_Dirty"]) / 1024
+    """Resident memory of this process, in MB."""
+    return psutil.Process().memory_info().rss / (1 << 20)
 
 
 def run_loading(root: Path, count: int) -> dict:

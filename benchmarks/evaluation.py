@@ -107,7 +107,8 @@ def main() -> None:
 def measure_published(options: argparse.Namespace, worker: EvaluationWorker) -> dict[str, float]:
     model, predictor = build_published(options)
     samples = 2 * options.published_clips
-    published_loop(worker, range(1), replace_tokens(options, 8), model, predictor)  # not counted
+    few_tokens = argparse.Namespace(**{**vars(options), "tokens": min(8, options.tokens)})
+    published_loop(worker, range(1), few_tokens, model, predictor)  # not counted
     seconds = published_loop(worker, range(samples), options, model, predictor)
     print(f"published loop: {samples} samples in {seconds['total']:.1f} s, at {options.elapsed()}", flush=True)
     del model, predictor
@@ -144,10 +145,6 @@ def agreement(options: argparse.Namespace, worker: EvaluationWorker) -> float:
         published, ours = (read_predictions(Path(options.work) / way, sample)[0] for way in ("published", "ours"))
         scores.append(jaccard(ours, published).mean())
     return float(np.mean(scores))
-
-
-def replace_tokens(options: argparse.Namespace, tokens: int) -> argparse.Namespace:
-    return argparse.Namespace(**{**vars(options), "tokens": min(tokens, options.tokens)})
 
 
 def report(options: argparse.Namespace, published: dict[str, float], ours: dict[str, float], agree: float) -> None:

@@ -14,13 +14,13 @@ from PIL import Image
 
 from benchmarks.evaluation_job import BOXES
 from benchmarks.packing import synchronize
-from benchmarks.reward_job import PublishedSchedule
+from benchmarks.reward_job import PublishedSchedule, propagate
 from eval.worker import EvaluationWorker
 from veason.policy import Question
 from veason.video import open_folder
 
 
-class Prompts(torch.utils.data.Dataset):
+class PromptDataset(torch.utils.data.Dataset):
     """The processor's tensors of one sample, as the published data loader prepares them."""
 
     def __init__(self, questions: Sequence[Any], processor: Any) -> None:
@@ -46,7 +46,7 @@ def published_loop(
         for sample in samples
     ]
     loader = torch.utils.data.DataLoader(
-        Prompts(questions, options.processor), batch_size=None, num_workers=0 if options.smoke else 8
+        PromptDataset(questions, options.processor), batch_size=None, num_workers=0 if options.smoke else 8
     )
     seconds = {"generate": 0.0, "track": 0.0, "write": 0.0}
     started = time.perf_counter()
@@ -80,13 +80,7 @@ def published_tracking(predictor: Any, folder: Path, keyframe: int, boxes: np.nd
     """bool [T, H, W] of sam2's video predictor, forward and backward from the keyframe."""
     with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
         state = predictor.init_state(str(folder))
-        for number, box in enumerate(boxes):
-            predictor.add_new_points_or_box(state, frame_idx=keyframe, obj_id=number, box=box.astype(np.float32))
-        found = {}
-        for reverse in (False, True):
-            for frame, _, logits in predictor.propagate_in_video(state, start_frame_idx=keyframe, reverse=reverse):
-                found[frame] = (logits > 0).any(0)[0].cpu().numpy()
-    return np.stack([found[frame] for frame in sorted(found)])
+        return propagate(predictor, state, keyframe, boxes)
 
 
 def build_published(options: argparse.Namespace) -> tuple[Any, Any]:

@@ -21,7 +21,7 @@ from transformers import GenerationConfig
 
 from benchmarks.packing import model_config
 from benchmarks.qwen3_sizes import LANGUAGE, SIDE, qwen3_model_config
-from grpo_reward.reward_score import Breakdown
+from grpo_reward.reward_score import RewardScore
 from grpo_reward.scorer import PreparedExample, RewardScorer, build_scorer
 from veason.answers import format_answer
 from veason.data.examples import GroundTruth, TrainingExample
@@ -64,7 +64,7 @@ class GRPOJob:
 TINY = GRPOJob(prompts=2, rollouts=2, tokens=8, side=112, size="tiny")
 
 
-def job_of(size: str) -> GRPOJob:
+def make_job(size: str) -> GRPOJob:
     """The job at a size of the policy."""
     return TINY if size == "tiny" else GRPOJob(size=size, side=SIDE if size in LANGUAGE else GRPOJob.side)
 
@@ -161,7 +161,7 @@ class WellFormedAnswers:
     def prepare(self, example: TrainingExample) -> TrainingExample | PreparedExample:
         return example if self.alone else self.scorer.prepare(example)
 
-    def score(self, example: TrainingExample | PreparedExample, responses: Sequence[str]) -> list[Breakdown]:
+    def score(self, example: TrainingExample | PreparedExample, responses: Sequence[str]) -> list[RewardScore]:
         answers = self._answers(example, len(responses))
         if self.alone:
             return [score for answer in answers for score in self.scorer.score(example, [answer])]
@@ -169,7 +169,7 @@ class WellFormedAnswers:
 
     def score_groups(
         self, groups: Sequence[tuple[TrainingExample | PreparedExample, Sequence[str]]]
-    ) -> Sequence[Sequence[Breakdown] | Exception]:
+    ) -> Sequence[Sequence[RewardScore] | Exception]:
         if self.alone:
             return [self.score(*group) for group in groups]
         answers = [(example, self._answers(example, len(responses))) for example, responses in groups]
@@ -189,9 +189,9 @@ class WellFormedAnswers:
 class NoReward:
     """Numbers at no cost, where rewards are left out of a comparison."""
 
-    def score(self, example: TrainingExample, responses: Sequence[str]) -> list[Breakdown]:
+    def score(self, example: TrainingExample, responses: Sequence[str]) -> list[RewardScore]:
         draw = random.Random(example.sample_id)
-        return [Breakdown(draw.random(), {}, None) for _ in responses]
+        return [RewardScore(draw.random(), {}, None) for _ in responses]
 
 
 def tracking_scorer(sam2_config: str, compiled: bool, device: str) -> Scorer:
@@ -208,7 +208,7 @@ def plain_tracker(sam2_config: str, device: str | torch.device, dtype: torch.dty
     return Sam2Tracker.from_files(sam2_config, RANDOM, device, dtype, compile_options=options)
 
 
-def recipe_of(size: str, gpus: int) -> str:
+def default_recipe(size: str, gpus: int) -> str:
     """The recipe that a job runs by when none is named."""
     if size in LANGUAGE:
         return f"grpo_qwen3_vl_{size.removeprefix('qwen3_')}"
@@ -224,7 +224,7 @@ def make_config(
 
     Args:
         further: overrides of the command line.
-        recipe: name of a file of configs/; by default that of `recipe_of`.
+        recipe: name of a file of configs/; by default that of `default_recipe`.
     """
     overrides = {
         "data.train_files": "noise",
@@ -244,7 +244,7 @@ def make_config(
     }
     if job.size == "tiny":
         overrides |= {"worker.actor.max_tokens_per_micro_batch": 2000, "worker.rollout.kv_cache_gib": "null"}
-    file = Path(__file__).parents[1] / "configs" / f"{recipe or recipe_of(job.size, gpus)}.yaml"
+    file = Path(__file__).parents[1] / "configs" / f"{recipe or default_recipe(job.size, gpus)}.yaml"
     config = load_config([f"config={file}", *(f"{key}={value}" for key, value in overrides.items()), *further])
     if job.size == "tiny":
         write_tracker(policy / "tracker")

@@ -1,4 +1,4 @@
-"""One GRPO step, 3B by default: stage by stage, and against the published schedule, bare vLLM, TRL, and more GPUs.
+"""One GRPO step, 3B by default: phase by phase, and against the published schedule, bare vLLM, TRL, and more GPUs.
 
     python -m benchmarks.grpo_step                           # one GPU, about 10 minutes; prints the table
     python -m benchmarks.grpo_step --parts ours --record new.json   # then: python -m benchmarks.compare new.json
@@ -42,14 +42,23 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks.compare import record, write_runs
-from benchmarks.grpo_engine import BenchEngine, open_loop
-from benchmarks.grpo_job import POLICY_GIB, TIMES, GRPOJob, job_of, make_config, make_task, scratch_folder, write_policy
-from benchmarks.grpo_table import Limits, Run, print_per_gpu, print_scaling, print_table, stage_table
-from benchmarks.grpo_trl import Sizes, measure
+from benchmarks.compare import to_measured_run, write_runs
+from benchmarks.grpo_backend import BenchBackend, open_loop
+from benchmarks.grpo_job import (
+    POLICY_GIB,
+    TIMES,
+    GRPOJob,
+    make_config,
+    make_job,
+    make_task,
+    scratch_folder,
+    write_policy,
+)
+from benchmarks.grpo_table import HardwareLimits, ScalingRun, phase_table, print_per_gpu, print_scaling, print_table
+from benchmarks.grpo_trl import TRLSizes, measure
 from veason.command_line import HelpFormatter, parse_arguments
 from verl.config import override
-from verl.metric_types import Metrics, Peak
+from verl.metric_types import Metrics, PeakMetric
 from verl.trainer.grpo import GRPO
 from verl.trainer.measured_runs import MeasuredRun
 
@@ -72,7 +81,7 @@ def main() -> None:
     args = parse_arguments(parser)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    job = replace(job_of(args.size), compile_tracker=args.compile_tracker)
+    job = replace(make_job(args.size), compile_tracker=args.compile_tracker)
     counts = [int(count) for count in args.gpus.split(",")]
     with scratch_folder(job.size) as name:
         folder = Path(name)
@@ -93,44 +102,44 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
     small = job if job.size == "tiny" else replace(job, prompts=4, rollouts=8, tokens=256)
     config = make_config(job, folder, folder / "policy", 1, args.overrides, args.recipe)
     task = make_task(job, config)
-    with BenchEngine(config, task) as engine:
-        loop, device = open_loop(config, task, engine, folder / "log"), engine.device_name
+    with BenchBackend(config, task) as backend:
+        loop, device = open_loop(config, task, backend, folder / "log"), backend.device_name
         found: dict[str, Metrics] = {}
         recorded: list[MeasuredRun] = []
         if "ours" in parts:
-            found["ours"] = ours(loop, engine, args.steps, "bare" in parts)
+            found["ours"] = measure_ours(loop, backend, args.steps, "bare" in parts)
             if "bare" in parts:
-                engine.configure("no_reward", job.rollouts, job.tokens)
+                backend.configure("no_reward", job.rollouts, job.tokens)
                 seconds = step(loop, "a step without SAM 2")["seconds/rollout/generate"]
                 log(f"generation with no SAM 2 beside it {seconds:.2f} s")
-                engine.configure("ours", job.rollouts, job.tokens)
+                backend.configure("ours", job.rollouts, job.tokens)
             recorded.append(as_baseline(job, loop, device, found["ours"]))
-            stage_table("ours", found["ours"], limits_of(loop, engine))
+            phase_table("ours", found["ours"], hardware_limits(loop, backend))
             print_table(found, device)
         if "per_gpu" in parts:
             counts = [gpus for gpus in (2, 4, 8) if gpus <= job.prompts]
             steps = {
-                gpus: batch(loop, job.prompts // gpus, args.steps, f"the prompts of each of {gpus} GPUs")
+                gpus: measure_batch(loop, job.prompts // gpus, args.steps, f"the prompts of each of {gpus} GPUs")
                 for gpus in counts
             }
             print_per_gpu(found["ours"], steps, job.prompts)
         if "trl" in parts:
-            engine.configure("no_reward", small.rollouts, small.tokens)
-            found["small"] = batch(loop, small.prompts, args.steps, "small job")
+            backend.configure("no_reward", small.rollouts, small.tokens)
+            found["small"] = measure_batch(loop, small.prompts, args.steps, "small job")
         if "published" in parts:
-            engine.configure("published", job.rollouts, job.tokens)
-            found["published"] = published(loop, job, args.published_prompts or job.prompts, found["ours"])
-            stage_table("the published schedule", found["published"])
+            backend.configure("published", job.rollouts, job.tokens)
+            found["published"] = measure_published(loop, job, args.published_prompts or job.prompts, found["ours"])
+            phase_table("the published schedule", found["published"])
             print_table(found, device)
     if "trl" in parts:
-        sizes = Sizes(small.prompts, small.rollouts, small.tokens, steps=1, side=small.side)
+        sizes = TRLSizes(small.prompts, small.rollouts, small.tokens, steps=1, side=small.side)
         found["trl"], about = measure(folder / "policy", sizes, args.trl_seconds, vllm=job.size != "tiny")
         log(f"the small job: ours {found['small']['seconds/step']:.2f} s; TRL: {about}")
         print_table(found, device)
     return recorded
 
 
-def ours(loop: GRPO, engine: BenchEngine, steps: int, bare: bool) -> Metrics:
+def measure_ours(loop: GRPO, backend: BenchBackend, steps: int, bare: bool) -> Metrics:
     """Means over the timed steps; `bare` times vLLM by itself after each, on the same requests."""
     step(loop, "first step, compilation included")
     rows = []
@@ -138,7 +147,7 @@ def ours(loop: GRPO, engine: BenchEngine, steps: int, bare: bool) -> Metrics:
         requests = loop.prompts.order.peek(loop.config.data.rollout_batch_size)
         row = step(loop, f"step {number + 1}")
         if bare:
-            row["bare"] = engine.generate_bare(requests)
+            row["bare"] = backend.generate_bare(requests)
             log(
                 f"bare LLM.generate on the same requests {row['bare']:.2f} s, in the step "
                 f"{row['seconds/rollout/generate']:.2f} s"
@@ -147,7 +156,7 @@ def ours(loop: GRPO, engine: BenchEngine, steps: int, bare: bool) -> Metrics:
     return mean(rows)
 
 
-def batch(loop: GRPO, prompts: int, steps: int, name: str) -> Metrics:
+def measure_batch(loop: GRPO, prompts: int, steps: int, name: str) -> Metrics:
     """Steps of `prompts` prompts, after one that warms up."""
     set_prompts(loop, prompts)
     step(loop, f"{name}, warm-up")
@@ -159,7 +168,7 @@ def set_prompts(loop: GRPO, prompts: int) -> None:
     loop.config = override(loop.config, dict.fromkeys(keys, prompts))
 
 
-def published(loop: GRPO, job: GRPOJob, prompts: int, own: Metrics) -> Metrics:
+def measure_published(loop: GRPO, job: GRPOJob, prompts: int, own: Metrics) -> Metrics:
     """One step of the published schedule, after a warm-up; what is proportional to the prompts is scaled to all."""
     set_prompts(loop, 1)
     step(loop, "published schedule, warm-up with one prompt")
@@ -168,31 +177,31 @@ def published(loop: GRPO, job: GRPOJob, prompts: int, own: Metrics) -> Metrics:
     if prompts == job.prompts:
         return row
     share = prompts / job.prompts
-    stages = {f"seconds/{stage}": row[f"seconds/{stage}"] / share for stage in ("score", "reference", "update")}
-    stages["seconds/rollout"] = own["seconds/rollout"]  # by the same engine on the same requests
-    return row | stages | {"seconds/step": sum(stages.values()), "share": share}
+    phases = {f"seconds/{phase}": row[f"seconds/{phase}"] / share for phase in ("score", "reference", "update")}
+    phases["seconds/rollout"] = own["seconds/rollout"]  # by the same engine on the same requests
+    return row | phases | {"seconds/step": sum(phases.values()), "share": share}
 
 
 def step(loop: GRPO, name: str) -> Metrics:
-    """One step of the trainer; its metrics with the seconds of its stages."""
+    """One step of the trainer; its metrics with the seconds of its phases."""
     since = time.perf_counter()
     metrics = loop.step()
     metrics = metrics | loop.timer.read() | {"seconds/step": time.perf_counter() - since}
     shown = ("rollout", "score", "reference", "update")
-    stages = ", ".join(f"{stage} {metrics[f'seconds/{stage}']:.2f}" for stage in shown)
-    log(f"{name}: {metrics['seconds/step']:.2f} s ({stages})")
+    phases = ", ".join(f"{phase} {metrics[f'seconds/{phase}']:.2f}" for phase in shown)
+    log(f"{name}: {metrics['seconds/step']:.2f} s ({phases})")
     return metrics
 
 
 def mean(rows: list[Metrics]) -> Metrics:
     """The mean of each metric; of peaks the largest."""
-    reductions = {name: max if isinstance(value, Peak) else fmean for name, value in rows[0].items()}
+    reductions = {name: max if isinstance(value, PeakMetric) else fmean for name, value in rows[0].items()}
     return {name: reduction([row[name] for row in rows]) for name, reduction in reductions.items()}
 
 
 def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> list[MeasuredRun]:
     """The job on each count of GPUs, same responses: one tensor-parallel group, or each with its own batch."""
-    runs: list[Run] = []
+    runs: list[ScalingRun] = []
     recorded: list[MeasuredRun] = []
     device = ""
     for number, count in enumerate(counts):
@@ -200,16 +209,16 @@ def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argpar
         overrides = ["worker.rollout.tensor_parallel_size=1", *args.overrides] if args.weak else args.overrides
         config = make_config(whole, folder / str(number), folder / "policy", count, overrides, args.recipe)
         task = make_task(whole, config)
-        with BenchEngine(config, task) as engine:
-            engine.fix_responses()
-            loop = open_loop(config, task, engine, folder / f"log_{number}")
+        with BenchBackend(config, task) as backend:
+            backend.fix_responses()
+            loop = open_loop(config, task, backend, folder / f"log_{number}")
             steps = [step(loop, f"{count} GPUs, step {number}") for number in range(1 + args.steps)]
             timed = mean(steps[1:])
             del timed["rollout/log_prob_gap"]  # vLLM wrote other responses
-            stage_table(f"{count} GPUs, {whole.prompts} prompts", timed, limits_of(loop, engine))
-            device = engine.device_name
+            phase_table(f"{count} GPUs, {whole.prompts} prompts", timed, hardware_limits(loop, backend))
+            device = backend.device_name
             recorded.append(as_baseline(whole, loop, device, timed))
-        runs.append(Run(count, whole.prompts, steps))
+        runs.append(ScalingRun(count, whole.prompts, steps))
     print_scaling(runs, device)
     return recorded
 
@@ -227,12 +236,14 @@ def as_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> Meas
         "command": f"python -m benchmarks.grpo_step {shlex.join(sys.argv[1:])}",
         "versions": packages,
     }
-    return record(loop.config, metrics, about)
+    return to_measured_run(loop.config, metrics, about)
 
 
-def limits_of(loop: GRPO, engine: BenchEngine) -> Limits:
+def hardware_limits(loop: GRPO, backend: BenchBackend) -> HardwareLimits:
     request, lengths = loop.prompts.order.request(0), loop.prompts.lengths
-    return Limits.of(loop.flops, engine.device_name, loop.config, lengths(request), lengths.image_sizes(request))
+    return HardwareLimits.of(
+        loop.flops, backend.device_name, loop.config, lengths(request), lengths.image_sizes(request)
+    )
 
 
 def log(text: str) -> None:

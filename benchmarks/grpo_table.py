@@ -1,4 +1,4 @@
-"""What `benchmarks.grpo_step` prints: stages against physical limits, and every metric beside its target."""
+"""What `benchmarks.grpo_step` prints: phases against physical limits, and every metric beside its target."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from verl.trainer.throughput import device_peak
 
 # Memory bandwidth in bytes/s by a part of the device's name, from the vendors' data sheets; the first match counts.
 BANDWIDTHS = {"B200": 8.0e12, "H200": 4.8e12, "H100": 3.35e12, "H800": 3.35e12, "A100": 2.0e12}
-MEMORY = ("memory/rollout_gib", "memory/reference_gib", "memory/update_gib")
-STAGES = ("rollout", "rollout/weight_sync", "rollout/generate", "score", "reference", "advantage", "update")
+MEMORY_METRICS = ("memory/rollout_gib", "memory/reference_gib", "memory/update_gib")
+PHASES = ("rollout", "rollout/weight_sync", "rollout/generate", "score", "reference", "advantage", "update")
 LARGE_CARD, SMALL_CARD = (12.5, 140.0), (14.0, 75.0)  # targets of a step of 3B: seconds, GiB
 TOLERANCES = {
     "actor/loss": 1e-3,
@@ -27,7 +27,7 @@ TOLERANCES = {
 
 
 @dataclass(frozen=True)
-class Limits:
+class HardwareLimits:
     """The seconds that a step's arithmetic and memory traffic would take at the devices' full rates; 0 where these are
     not known.
 
@@ -44,32 +44,32 @@ class Limits:
     @classmethod
     def of(
         cls, flops: ModelFlops, device: str, config: Config, prompt: int, images: Sequence[tuple[int, int]]
-    ) -> Limits:
+    ) -> HardwareLimits:
         """Of a run on `device`s with prompts of `prompt` tokens and images of these heights and widths."""
         rollout, count = config.worker.rollout, config.data.rollout_batch_size
         peak, bandwidth = device_peak(device), next((rate for part, rate in BANDWIDTHS.items() if part in device), None)
         if peak is None or bandwidth is None:
-            return NONE
+            return NO_LIMITS
         gpus = config.trainer.n_gpus_per_node
         text = AutoConfig.from_pretrained(config.worker.actor.model.model_path or "").text_config
         head_dim = text.hidden_size // text.num_attention_heads
         cached = 2 * 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim  # bytes a token
-        weights = flops.token + flops.head  # 2 FLOPs and 2 bytes a weight
+        weights = flops.per_token + flops.per_label  # 2 FLOPs and 2 bytes a weight
         sequences = count * rollout.n
         read = rollout.response_length * (weights + sequences * cached * (prompt + rollout.response_length / 2))
         responses = [rollout.response_length] * rollout.n
         return cls(
-            prompts=count * flops.group(prompt, [], images) / (peak * gpus),
+            prompts=count * flops.group_flops(prompt, [], images) / (peak * gpus),
             decode=read / (bandwidth * gpus),
-            forward=count * flops.group(prompt, responses, images) / (peak * gpus),
+            forward=count * flops.group_flops(prompt, responses, images) / (peak * gpus),
         )
 
 
-NONE = Limits(0.0, 0.0, 0.0)
+NO_LIMITS = HardwareLimits(0.0, 0.0, 0.0)
 
 
-def stage_table(name: str, metrics: Metrics, limits: Limits = NONE) -> None:
-    """The seconds of each stage, and what they would be at the device's full rate."""
+def phase_table(name: str, metrics: Metrics, limits: HardwareLimits = NO_LIMITS) -> None:
+    """The seconds of each phase, and what they would be at the device's full rate."""
     share = metrics.get("share", 1.0)
     ideal = {
         "rollout/generate": (
@@ -80,17 +80,17 @@ def stage_table(name: str, metrics: Metrics, limits: Limits = NONE) -> None:
         "update": (3 * limits.forward, "three at the bf16 peak"),
     }
     scaled = f" (measured on {share:.0%} of the prompts)" if share != 1.0 else ""
-    print(f"\n{name}{scaled}\n| stage | seconds | share of the physical limit | |\n| --- | --- | --- | --- |")
-    for stage in STAGES:
-        seconds = metrics.get(f"seconds/{stage}")
+    print(f"\n{name}{scaled}\n| phase | seconds | share of the physical limit | |\n| --- | --- | --- | --- |")
+    for phase in PHASES:
+        seconds = metrics.get(f"seconds/{phase}")
         if seconds is None:
             continue
-        limit, what = ideal.get(stage, (0.0, ""))
-        print(f"| {stage} | {seconds:.2f} | {f'{limit / seconds:.0%}' if limit else ''} | {what if limit else ''} |")
+        limit, what = ideal.get(phase, (0.0, ""))
+        print(f"| {phase} | {seconds:.2f} | {f'{limit / seconds:.0%}' if limit else ''} | {what if limit else ''} |")
     print(f"| whole step | {metrics['seconds/step']:.2f} | | |")
     rates = {name.removeprefix("perf/"): value for name, value in metrics.items() if name.startswith("perf/")}
     print(", ".join(f"{name} {value:.3g}" for name, value in rates.items()))
-    print("peak GiB: " + ", ".join(f"{name[7:-4]} {metrics[name]:.1f}" for name in MEMORY if name in metrics))
+    print("peak GiB: " + ", ".join(f"{name[7:-4]} {metrics[name]:.1f}" for name in MEMORY_METRICS if name in metrics))
     if "rollout/log_prob_gap" in metrics:
         print(f"vLLM's log-probabilities differ from the actor's by {metrics['rollout/log_prob_gap']:.1e} a token")
     print(flush=True)
@@ -101,23 +101,23 @@ def print_table(found: dict[str, Metrics], device: str) -> None:
     ours, rows = found.get("ours", {}), []
     if ours:
         most_seconds, most_gib = LARGE_CARD if "H200" in device else SMALL_CARD
-        rows.append(row("one step of ours, s", ours["seconds/step"], most_seconds, "at most"))
-        peak = max((ours[name] for name in MEMORY if name in ours), default=0.0)
-        rows.append(row("peak memory, GiB", peak, most_gib, "at most"))
-        rows.append(row("through the object store, MB a prompt", ours["ray/megabytes_per_prompt"], 1, "at most"))
+        rows.append(table_row("one step of ours, s", ours["seconds/step"], most_seconds, "at most"))
+        peak = max((ours[name] for name in MEMORY_METRICS if name in ours), default=0.0)
+        rows.append(table_row("peak memory, GiB", peak, most_gib, "at most"))
+        rows.append(table_row("through the object store, MB a prompt", ours["ray/megabytes_per_prompt"], 1, "at most"))
     if "published" in found:
         slower = found["published"]["seconds/step"] / ours["seconds/step"]
-        rows.append(row("the published schedule, times as long", slower, 4, "at least"))
+        rows.append(table_row("the published schedule, times as long", slower, 4, "at least"))
     if "bare" in ours:
         slower = 100 * (ours["seconds/rollout/generate"] / ours["bare"] - 1)
-        rows.append(row("generation in the step, % slower than bare LLM.generate", slower, 5, "at most"))
+        rows.append(table_row("generation in the step, % slower than bare LLM.generate", slower, 5, "at most"))
     for name, what in (
         ("seconds/step", "TRL, times as long"),
         ("seconds/over", "TRL, times as long, or more: its step did not end"),
     ):
         if name in found.get("trl", {}):
-            rows.append(row(what, found["trl"][name] / found["small"]["seconds/step"], 2, "at least"))
-    finish(rows, device)
+            rows.append(table_row(what, found["trl"][name] / found["small"]["seconds/step"], 2, "at least"))
+    print_rows(rows, device)
 
 
 def print_per_gpu(ours: Metrics, parts: dict[int, Metrics], prompts: int) -> None:
@@ -126,13 +126,13 @@ def print_per_gpu(ours: Metrics, parts: dict[int, Metrics], prompts: int) -> Non
     print("|" + " --- |" * 7)
     for gpus, metrics in {1: ours, **parts}.items():
         shown = ("step", "rollout", "reference", "update")
-        stages = " | ".join(f"{metrics[f'seconds/{stage}']:.2f}" for stage in shown)
-        print(f"| {gpus} | {prompts // gpus} | {stages} | {ours['seconds/step'] / metrics['seconds/step']:.2f} |")
+        phases = " | ".join(f"{metrics[f'seconds/{phase}']:.2f}" for phase in shown)
+        print(f"| {gpus} | {prompts // gpus} | {phases} | {ours['seconds/step'] / metrics['seconds/step']:.2f} |")
     print(flush=True)
 
 
 @dataclass(frozen=True)
-class Run:
+class ScalingRun:
     """The steps of a job on so many GPUs, the one that compiles first."""
 
     gpus: int
@@ -145,27 +145,27 @@ class Run:
         return self.prompts / fmean(step["seconds/step"] for step in self.steps[1:])
 
 
-def print_scaling(runs: Sequence[Run], device: str) -> None:
+def print_scaling(runs: Sequence[ScalingRun], device: str) -> None:
     """Throughput of further runs over the first's (target: 85 % of linear), and losses where the batch is the same."""
     first, rows = runs[0], []
     for run in runs[1:]:
         if run.gpus != first.gpus:
             what = f"throughput of {run.gpus} GPUs with {run.prompts} prompts, times that of {first.gpus}"
-            rows.append(row(what, run.throughput / first.throughput, 0.85 * run.gpus / first.gpus, "at least"))
+            rows.append(table_row(what, run.throughput / first.throughput, 0.85 * run.gpus / first.gpus, "at least"))
         for name, tolerance in TOLERANCES.items() if run.prompts == first.prompts else ():
             pairs = [(a[name], b[name]) for a, b in zip(first.steps, run.steps)]
             print(f"{run.gpus} GPUs, {name}: " + ", ".join(f"{a:.6g} and {b:.6g}" for a, b in pairs))
             worst = max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs)
-            rows.append(row(f"{run.gpus} GPUs, {name}, relative difference", worst, tolerance, "at most"))
-    finish(rows, device)
+            rows.append(table_row(f"{run.gpus} GPUs, {name}, relative difference", worst, tolerance, "at most"))
+    print_rows(rows, device)
 
 
-def row(what: str, value: float, target: float, side: str) -> str:
+def table_row(what: str, value: float, target: float, side: str) -> str:
     met = value <= target if side == "at most" else value >= target
     return f"| {what} | {value:.3g} | {side} {target:g} | {'met' if met else 'NOT MET'} |"
 
 
-def finish(rows: list[str], device: str) -> None:
+def print_rows(rows: list[str], device: str) -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ray"))
     print(f"\n{device}, {packages}; the targets are those of 3B\n")
     print("\n".join(["| what | measured | target | |", "| --- | --- | --- | --- |", *rows]), flush=True)

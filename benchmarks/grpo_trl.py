@@ -30,14 +30,14 @@ import torch
 
 from benchmarks.grpo_job import GIB, BenchData
 from veason.command_line import HelpFormatter, parse_arguments
-from verl.workers.prompts import PromptBuilder
+from verl.workers.prompt_builder import PromptBuilder
 
 ENGINE_GIB = 24  # for vLLM: weights, cache, activations
 LARGE_GPU_GIB = 120  # a GPU with room for fp32 weights, gradients, optimizer and reference beside that
 
 
 @dataclass(frozen=True)
-class Sizes:
+class TRLSizes:
     """Of the job; the names are `benchmarks.grpo_job.GRPOJob`'s."""
 
     prompts: int
@@ -47,7 +47,7 @@ class Sizes:
     side: int
 
 
-def attention() -> str:
+def fastest_attention() -> str:
     """The fastest implementation that transformers can use with what is installed."""
     for package, name in (("flash_attn_interface", "flash_attention_3"), ("flash_attn", "flash_attention_2")):
         if importlib.util.find_spec(package) is not None and torch.cuda.is_available():
@@ -55,7 +55,7 @@ def attention() -> str:
     return "sdpa"
 
 
-def make_dataset(sizes: Sizes) -> Any:
+def make_dataset(sizes: TRLSizes) -> Any:
     """Conversations with their images, in TRL's form: enough for the first step and those that are timed."""
     import datasets
     import pyarrow as pa
@@ -83,14 +83,14 @@ def make_dataset(sizes: Sizes) -> Any:
     return datasets.Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint="noise")
 
 
-def generation(use_vllm: bool, forbidden: list[int], tokens: int) -> dict[str, Any]:
+def generation_options(use_vllm: bool, forbidden: list[int], tokens: int) -> dict[str, Any]:
     """Every response of full length, and no image token without an image."""
     if use_vllm:
         return {"ignore_eos": True, "logit_bias": dict.fromkeys(forbidden, float("-inf")), "detokenize": False}
     return {"min_new_tokens": tokens, "suppress_tokens": forbidden}
 
 
-def make_trainer(policy: Path, sizes: Sizes, use_vllm: bool, output: str) -> Any:
+def make_trainer(policy: Path, sizes: TRLSizes, use_vllm: bool, output: str) -> Any:
     from trl import GRPOConfig, GRPOTrainer
 
     cuda = torch.cuda.is_available()
@@ -112,14 +112,14 @@ def make_trainer(policy: Path, sizes: Sizes, use_vllm: bool, output: str) -> Any
         use_cpu=not cuda,
         gradient_checkpointing=True,
         model_init_kwargs={
-            "attn_implementation": attention(),
+            "attn_implementation": fastest_attention(),
             "dtype": "float32" if total >= LARGE_GPU_GIB else "bfloat16",
         },
         use_vllm=use_vllm,
         vllm_mode="colocate",
         vllm_gpu_memory_utilization=min(0.9, ENGINE_GIB / total) if cuda else 0.2,
         vllm_max_model_length=8192,
-        generation_kwargs=generation(use_vllm, PromptBuilder(str(policy)).forbidden_tokens, sizes.tokens),
+        generation_kwargs=generation_options(use_vllm, PromptBuilder(str(policy)).forbidden_tokens, sizes.tokens),
         report_to="none",
         save_strategy="no",
         logging_steps=1,
@@ -154,7 +154,7 @@ def command(arguments: list[str]) -> list[str]:
     return [sys.executable, "-m", "benchmarks.grpo_trl", *arguments]
 
 
-def measure(policy: Path, sizes: Sizes, limit: int, vllm: bool) -> tuple[dict[str, float], str]:
+def measure(policy: Path, sizes: TRLSizes, limit: int, vllm: bool) -> tuple[dict[str, float], str]:
     """Runs this module in a process of its own and ends it after `limit` seconds.
 
     Returns:
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--events", type=Path, required=True, help="file that gets a JSON object for each event")
     parser.add_argument("--transformers", action="store_true", help="generate with transformers instead of vLLM")
     args = parse_arguments(parser)
-    sizes = Sizes(args.prompts, args.rollouts, args.tokens, args.steps, args.side)
+    sizes = TRLSizes(args.prompts, args.rollouts, args.tokens, args.steps, args.side)
     import trl
 
     def record_event(**event: Any) -> None:

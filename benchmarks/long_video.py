@@ -11,7 +11,6 @@ depends on them.
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import threading
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import torch
 
 from veason.answers import format_answer
@@ -60,8 +60,7 @@ def write_video(path: Path, frames: int, height: int, width: int) -> None:
 
 def resident() -> float:
     """This process's memory, MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6
+    return psutil.Process().memory_info().rss / 1e6
 
 
 class MemoryMonitor(threading.Thread):

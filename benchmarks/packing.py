@@ -28,9 +28,9 @@ from veason.command_line import HelpFormatter, parse_arguments
 from verl.config.worker_sections import FSDPConfig
 from verl.models.attention import packed_attention, packed_mask
 from verl.models.log_probs import token_log_probs
-from verl.models.packing import Group, pack_groups
-from verl.models.policy import Policy
-from verl.models.qwen2_5_vl.published import make_config, published_config
+from verl.models.packing import TokenizedGroup, pack_groups
+from verl.models.policy_model import PolicyModel
+from verl.models.qwen2_5_vl.published_configs import make_config, published_config
 from verl.trainer.throughput import device_peak
 from verl.workers.sharding import shard
 
@@ -45,14 +45,14 @@ def model_config(size: str = "3b") -> Qwen2_5_VLConfig:
     return make_config(text, vision | {"out_hidden_size": 256, "fullatt_block_indexes": [1]}, tied=True)
 
 
-def make_group(config: Qwen2_5_VLConfig, frames: int, side: int, text: int, lengths: list[int]) -> Group:
+def make_group(config: Qwen2_5_VLConfig, frames: int, side: int, text: int, lengths: list[int]) -> TokenizedGroup:
     """Random words around the image tokens of `frames` square frames of `side` pixels."""
     vision: Any = config.vision_config
     patches = side // vision.patch_size
     image = torch.full(((patches // vision.spatial_merge_size) ** 2,), config.image_token_id)
     parts = [torch.cat([torch.randint(0, 150000, (text // frames,)), image]) for _ in range(frames)]
     dim = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-    return Group(
+    return TokenizedGroup(
         torch.cat([*parts, torch.randint(0, 150000, (text % frames + 20,))]),
         [torch.randint(0, 150000, (length,)) for length in lengths],
         torch.randn(frames * patches**2, dim),
@@ -77,29 +77,29 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def forward_backward(policy: Policy, group: Group, device: str) -> None:
+def forward_backward(policy: PolicyModel, group: TokenizedGroup, device: str) -> None:
     batch = pack_groups([group], policy.family).to(device)
     policy(batch).log_probs.sum().backward()
 
 
-def one_by_one(policy: Policy, group: Group, device: str) -> None:
+def one_by_one(policy: PolicyModel, group: TokenizedGroup, device: str) -> None:
     for response in group.response_ids:
         forward_backward(policy, replace(group, response_ids=[response]), device)
 
 
 @torch.no_grad()
-def score(policy: Policy, group: Group, device: str) -> None:
+def score(policy: PolicyModel, group: TokenizedGroup, device: str) -> None:
     policy(pack_groups([group], policy.family).to(device))
 
 
-def measure_parts(policy: Policy, group: Group, device: str) -> None:
+def measure_parts(policy: PolicyModel, group: TokenizedGroup, device: str) -> None:
     """The tower, one layer's attention and the output layer, forward and backward."""
     batch = pack_groups([group], policy.family).to(device)
     dtype = next(policy.parameters()).dtype
     text = policy.config.text_config
 
     def tower() -> None:
-        policy.family.encode_images(policy.model, batch.pixel_values, batch.vision)[0].sum().backward()
+        policy.family.encode_images(policy.model, batch.pixel_values, batch.vision_layout)[0].sum().backward()
 
     length, head_dim = batch.input_ids.shape[1], text.hidden_size // text.num_attention_heads
     heads = (text.num_attention_heads, text.num_key_value_heads, text.num_key_value_heads)
@@ -143,15 +143,15 @@ def main() -> None:
     tokens = 20 if arguments.tiny else arguments.response_tokens
     group = make_group(config, arguments.frames, side, 200, [tokens] * arguments.responses)
     compute = torch.bfloat16 if device == "cuda" else torch.float32
-    measure_parts(Policy.from_config(config, compute, device), group, device)
+    measure_parts(PolicyModel.from_config(config, compute, device), group, device)
 
     with tempfile.TemporaryDirectory() as folder:
         backend = "nccl" if device == "cuda" else "gloo"
         dist.init_process_group(backend, init_method=f"file://{folder}/store", rank=0, world_size=1)
         mesh = dist.device_mesh.init_device_mesh(device, (1,))
         start = time.perf_counter()
-        policy = Policy.from_config(config, torch.float32, device)
-        policy.checkpoint_activations()
+        policy = PolicyModel.from_config(config, torch.float32, device)
+        policy.enable_gradient_checkpointing()
         shard(policy, FSDPConfig(), mesh)
         policy.train()
         print(f"weights made and sharded in {time.perf_counter() - start:.1f} s", flush=True)
@@ -159,13 +159,13 @@ def main() -> None:
         dist.destroy_process_group()
 
 
-def compare(policy: Policy, group: Group, device: str, name: str) -> None:
+def compare(policy: PolicyModel, group: TokenizedGroup, device: str, name: str) -> None:
     """Packed, scoring only, one by one, and sequences whose length changes every time."""
     assert group.image_grid_thw is not None
     patch = policy.config.vision_config.patch_size
     images = [(height * patch, width * patch) for _, height, width in group.image_grid_thw.tolist()]
     responses = [len(ids) for ids in group.response_ids]
-    forward = policy.family.flops().group(len(group.prompt_ids), responses, images)
+    forward = policy.family.flops().group_flops(len(group.prompt_ids), responses, images)
     peak = device_peak(name)
     print()
     if device == "cuda":

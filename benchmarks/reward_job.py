@@ -6,6 +6,7 @@ import argparse
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,18 +77,10 @@ class PublishedSchedule:
     def score(self, job: RewardJob, rollouts: int) -> list[float]:
         """The consistency of the first `rollouts` answers."""
         frames, truth = [np.asarray(image) for image in job.example.images], job.example.truth
-        self.masks[job.name] = [self._track(frames, *prompt) for prompt in job.prompts[:rollouts]]
+        self.masks[job.name] = [
+            propagate(self.predictor, self._start(frames), *prompt) for prompt in job.prompts[:rollouts]
+        ]
         return [float(frame_ious(masks, truth.masks).mean()) for masks in self.masks[job.name]]
-
-    def _track(self, frames: Sequence[np.ndarray], keyframe: int, boxes: np.ndarray) -> np.ndarray:
-        state = self._start(frames)
-        for number, box in enumerate(boxes):
-            self.predictor.add_new_points_or_box(state, keyframe, number, box=box.astype(np.float32))
-        masks = np.zeros((len(frames), *frames[0].shape[:2]), dtype=bool)
-        for reverse in (False, True):
-            for frame, _, logits in self.predictor.propagate_in_video(state, start_frame_idx=keyframe, reverse=reverse):
-                masks[frame] = (logits > 0).any(0)[0].cpu().numpy()
-        return masks
 
     def _start(self, frames: Sequence[np.ndarray]) -> dict:
         """The state that `init_state` makes of a folder of JPEG files, from frames in memory."""
@@ -109,3 +102,14 @@ class PublishedSchedule:
             "device": self.device,
             "storage_device": self.device,
         }
+
+
+def propagate(predictor: Any, state: dict, keyframe: int, boxes: np.ndarray) -> np.ndarray:
+    """bool [T, H, W] of sam2's video predictor, forward and backward from the keyframe."""
+    for number, box in enumerate(boxes):
+        predictor.add_new_points_or_box(state, frame_idx=keyframe, obj_id=number, box=box.astype(np.float32))
+    found = {}
+    for reverse in (False, True):
+        for frame, _, logits in predictor.propagate_in_video(state, start_frame_idx=keyframe, reverse=reverse):
+            found[frame] = (logits > 0).any(0)[0].cpu().numpy()
+    return np.stack([found[frame] for frame in sorted(found)])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import platform
-import time
+import timeit
 from collections.abc import Callable
 from functools import partial
 
@@ -93,14 +93,7 @@ def make_masks(frames: int, size: float) -> tuple[np.ndarray, np.ndarray]:
 
 def milliseconds(call: Callable[[], np.ndarray], frames: int, repeats: int) -> float:
     """Milliseconds per frame, the best of several runs."""
-    best = min(_timed(call) for _ in range(repeats))
-    return 1000 * best / frames
-
-
-def _timed(call: Callable[[], np.ndarray]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+    return 1000 * min(timeit.repeat(call, number=1, repeat=repeats)) / frames
 
 
 def main() -> None:

@@ -20,16 +20,16 @@ from torch import Tensor
 from benchmarks.packing import seconds
 from verl.models.attention import packed_attention, packed_mask
 from verl.models.families import load_family
-from verl.models.fused import ALIGNED
+from verl.models.fused_kernels import ALIGNED_CHANNELS
 from verl.models.log_probs import token_log_probs
 from verl.models.packing import PackedBatch
-from verl.models.vision import Segments, segment_attention
+from verl.models.vision_attention import PatchSegments, patch_attention
 
 BYTES = 2  # of a half-precision number
 
 
 @dataclass
-class Profile:
+class StepProfile:
     """Seconds of one step by part.
 
     Args:
@@ -59,7 +59,10 @@ class Profile:
         self._count("output layer", self._output_layer(len(batch.labels)))
         self._count("vision products", self._vision(patches))
         plain = tower.depth - len(tower.fullatt_block_indexes)
-        for segments, count in ((batch.vision.windows, plain), (batch.vision.images, len(tower.fullatt_block_indexes))):
+        for segments, count in (
+            (batch.vision_layout.windows, plain),
+            (batch.vision_layout.images, len(tower.fullatt_block_indexes)),
+        ):
             self._count("vision attention", count * self._segments(patches, segments))
         width, inner = text.hidden_size, text.intermediate_size
         kv = width // text.num_attention_heads * text.num_key_value_heads
@@ -141,7 +144,7 @@ class Profile:
     def _vision(self, patches: int) -> float:
         tower = self.config.vision_config
         width, merged = tower.hidden_size, tower.hidden_size * tower.spatial_merge_size**2
-        inner = tower.intermediate_size + (-tower.intermediate_size % ALIGNED if self.device == "cuda" else 0)
+        inner = tower.intermediate_size + (-tower.intermediate_size % ALIGNED_CHANNELS if self.device == "cuda" else 0)
         shapes = [(width, 3 * width), (width, width), (width, inner), (width, inner), (inner, width)]
         weights = [self._new(o, i) for i, o in shapes]
         data = {size: self._new(patches, size) for size in (width, inner)}
@@ -163,10 +166,10 @@ class Profile:
         return seconds(run, 1)
 
     @torch.no_grad()
-    def _segments(self, patches: int, segments: Segments) -> float:
+    def _segments(self, patches: int, segments: PatchSegments) -> float:
         tower = self.config.vision_config
         query, key, value = self._new(3, patches, tower.num_heads, tower.hidden_size // tower.num_heads)
-        return seconds(lambda: segment_attention(query, key, value, segments))
+        return seconds(lambda: patch_attention(query, key, value, segments))
 
 
 def useful_flops(config: Any, rank: int, batches: Sequence[PackedBatch]) -> float:
@@ -179,9 +182,9 @@ def useful_flops(config: Any, rank: int, batches: Sequence[PackedBatch]) -> floa
     adapter = 2.0 * rank * text.num_hidden_layers * (2 * 2 * width + 2 * (width + kv) + 3 * (width + inner))
     total = 0.0
     for batch in batches:
-        responses = [span for span in batch.spans if span.prompt_end > span.prompt_start]
+        responses = [each for each in batch.segments if each.prompt_end > each.prompt_start]
         for response in responses:
             tokens = response.prompt_end - response.prompt_start, response.end - response.start
-            total += 2 * flops.group(tokens[0], [tokens[1]], []) + 3 * adapter * sum(tokens)
-        total += flops.patch * batch.pixel_values.shape[0]
+            total += 2 * flops.group_flops(tokens[0], [tokens[1]], []) + 3 * adapter * sum(tokens)
+        total += flops.per_patch * batch.pixel_values.shape[0]
     return total

@@ -29,13 +29,13 @@ import torch
 from benchmarks.grpo_job import GIB, scratch_folder, write_policy
 from benchmarks.packing import synchronize
 from benchmarks.sft_job import TINY, SFTJob, make_config
-from benchmarks.sft_profile import Profile, useful_flops
+from benchmarks.sft_profile import StepProfile, useful_flops
 from veason.command_line import HelpFormatter, parse_arguments
 from verl.models.packing import PackedBatch, pack_groups
 from verl.protocol import GroupRequest, Task
 from verl.trainer.throughput import device_peak
-from verl.workers.groups import split_micro_batches
 from verl.workers.memory import training_env
+from verl.workers.micro_batches import split_micro_batches
 from verl.workers.worker import Worker
 
 WARM_UP = 2  # steps: the second length that is met makes compiled lengths symbolic
@@ -124,7 +124,7 @@ def measure_profile(worker: Worker, batches: Sequence[PackedBatch]) -> dict[str,
     model = worker.actor.config.model
     dtype = torch.bfloat16 if worker.device.type == "cuda" else torch.float32
     config, recomputed = worker.actor.policy.config, model.enable_gradient_checkpointing
-    profile = Profile(config, model.lora_rank, recomputed, worker.device.type, dtype)
+    profile = StepProfile(config, model.lora_rank, recomputed, worker.device.type, dtype)
     trained = sum(parameter.numel() for parameter in worker.actor.policy.parameters() if parameter.requires_grad)
     if worker.device.type == "cuda":
         torch.cuda.empty_cache()

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks.grpo_job import GIB
-from benchmarks.grpo_trl import attention
+from benchmarks.grpo_trl import fastest_attention
 from benchmarks.sft_job import TINY, SFTJob
 from veason.command_line import HelpFormatter, parse_arguments
 from verl.models.families import load_family
@@ -37,7 +37,7 @@ EXAMPLES = 4096
 
 
 @dataclass(frozen=True)
-class Variant:
+class TRLVariant:
     """How TRL is set: Liger's kernels, gradient checkpointing, sequences of a pass (and of an optimizer step)."""
 
     liger: bool
@@ -50,11 +50,11 @@ class Variant:
         return f"{kernels}, {checkpointing}, {self.sequences} sequences a pass"
 
 
-def variants() -> list[Variant]:
+def variants() -> list[TRLVariant]:
     liger = torch.cuda.is_available() and importlib.util.find_spec("liger_kernel") is not None
     passes = ((True, 4), (False, 2))
     return [
-        Variant(use, checkpointing, sequences)
+        TRLVariant(use, checkpointing, sequences)
         for use in ([True, False] if liger else [False])
         for checkpointing, sequences in passes
     ]
@@ -75,7 +75,7 @@ def make_dataset(job: SFTJob) -> Any:
     return datasets.IterableDataset.from_generator(examples, gen_kwargs={"shards": shards})
 
 
-def make_trainer(policy: Path, job: SFTJob, variant: Variant, output: str) -> Any:
+def make_trainer(policy: Path, job: SFTJob, variant: TRLVariant, output: str) -> Any:
     from trl import SFTConfig, SFTTrainer
 
     cuda = torch.cuda.is_available()
@@ -91,7 +91,7 @@ def make_trainer(policy: Path, job: SFTJob, variant: Variant, output: str) -> An
         gradient_checkpointing=variant.checkpointing,
         use_liger_kernel=variant.liger,
         dataloader_num_workers=READERS,
-        model_init_kwargs={"attn_implementation": attention(), "dtype": "bfloat16" if cuda else "float32"},
+        model_init_kwargs={"attn_implementation": fastest_attention(), "dtype": "bfloat16" if cuda else "float32"},
         report_to="none",
         save_strategy="no",
         logging_strategy="no",
@@ -101,7 +101,7 @@ def make_trainer(policy: Path, job: SFTJob, variant: Variant, output: str) -> An
     return SFTTrainer(str(policy), config, train_dataset=make_dataset(job), peft_config=lora)
 
 
-def log_step_times(trainer: Any, variant: Variant) -> None:
+def log_step_times(trainer: Any, variant: TRLVariant) -> None:
     """Prints how long each step takes, from the end of the one before."""
     from transformers import TrainerCallback
 
@@ -120,7 +120,7 @@ def log_step_times(trainer: Any, variant: Variant) -> None:
     trainer.add_callback(Clock())
 
 
-def measure(policy: Path, job: SFTJob, variant: Variant) -> None:
+def measure(policy: Path, job: SFTJob, variant: TRLVariant) -> None:
     """Runs one variant and says how fast it was."""
     with tempfile.TemporaryDirectory() as output:
         try:
@@ -147,7 +147,7 @@ def main() -> None:
     import trl
 
     job = TINY if args.tiny else SFTJob(steps=min(args.steps, 2))
-    log(ready=f"TRL {trl.__version__}, attention {attention()}")
+    log(ready=f"TRL {trl.__version__}, attention {fastest_attention()}")
     for variant in variants():
         measure(args.policy, job, variant)
         gc.collect()

@@ -44,7 +44,7 @@ from veason.prompts import load_template
 from veason.readings import POINTS
 from veason.tracking import check_takes_points, check_tracker
 from verl.config import ConfigError
-from verl.process_output import driver_log, library_messages_to
+from verl.process_output import driver_log_path, redirect_library_messages
 from verl.single_controller import ClusterError, connect_ray
 from verl.trainer.run_info import PACKAGES, installed_versions
 
@@ -210,7 +210,7 @@ def main(arguments: Sequence[str]) -> int:
         config = parse_overrides(EvaluateConfig, words)
         if PLAN in arguments:
             return show_evaluation_plan(config, words, checks)
-        with library_messages_to(driver_log(config.output_path)):
+        with redirect_library_messages(driver_log_path(config.output_path)):
             evaluate(config)
         if config.score and open_benchmark(config.benchmark, config.data_path, config.split, check=False).has_truth:
             print(score(complete(MetricsConfig(config.output_path, config.data_path))))

@@ -15,7 +15,7 @@ from veason.errors import DataError, OptionError
 from veason.resolve import resolve
 from veason.tracking import TRACKERS, own_options
 from verl.config import ConfigError
-from verl.config.reference import as_yaml
+from verl.config.key_reference import as_yaml
 from verl.trainer.measured_runs import MeasuredRun, find_measured_run
 
 INCOMPLETE = 3  # exit status: the options are sound, and something that the run needs is not on this machine

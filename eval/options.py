@@ -18,7 +18,7 @@ from veason.readings import READINGS
 from veason.resolve import nearest
 from veason.settings import Settings, read_settings
 from veason.tracking import takes_text
-from verl.config import ConfigError, help_text, read_groups, wants_help
+from verl.config import ConfigError, help_text, read_key_groups, wants_help
 
 T = TypeVar("T")
 SWITCHES = "--help    this list"
@@ -151,7 +151,7 @@ def show_help(schema: type, description: str | None, arguments: Sequence[str], s
     """Print what --help asks for, if it does; returns whether it did."""
     if not wants_help(arguments):
         return False
-    print(help_text(description or "", read_groups(schema, title="keys"), arguments, switches))
+    print(help_text(description or "", read_key_groups(schema, title="keys"), arguments, switches))
     return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eval.options import EvaluateConfig
-from verl.process_output import redirect_output, route_library_loggers, worker_log
+from verl.process_output import redirect_output, route_library_loggers, worker_log_path
 
 
 class RemoteEvaluationWorker:
@@ -14,7 +14,7 @@ class RemoteEvaluationWorker:
     """
 
     def __init__(self, config: EvaluateConfig, rank: int) -> None:
-        redirect_output(worker_log(config.output_path, rank))
+        redirect_output(worker_log_path(config.output_path, rank))
         from eval.worker import EvaluationWorker
 
         self.worker = EvaluationWorker(config, rank)

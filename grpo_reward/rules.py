@@ -1,12 +1,12 @@
 """Rules by name: how a response is parsed, which parts are summed with which weights, what is tracked.
 
-A rule of your own is one file: parts, and a `Rule` (or a function that makes one from `worker.reward.options`), chosen
-by `worker.reward.compute_score=package.module:name`:
+A rule of your own is one file: parts, and a `RewardRule` (or a function that makes one from `worker.reward.options`),
+chosen by `worker.reward.compute_score=package.module:name`:
 
     def brevity(context: RewardContext) -> float:
         return 1.0 if len(context.response) < 400 else 0.0
 
-    RULE = Rule(parse_published, {**PARTS, "brevity": brevity}, matched_boxes)
+    RULE = RewardRule(parse_published, {**PARTS, "brevity": brevity}, matched_boxes)
 """
 
 from __future__ import annotations
@@ -29,57 +29,57 @@ from grpo_reward.parts import (
     match_boxes,
     spatial_part,
 )
-from grpo_reward.points import parse_points, points_keyframe_part, points_prompt, points_spatial_part
-from grpo_reward.strict import strict_boxes, strict_consistency_part, strict_keyframe_part, strict_spatial_part
+from grpo_reward.point_parts import parse_points, points_keyframe_part, points_spatial_part, points_tracker_prompt
+from grpo_reward.strict_parts import strict_boxes, strict_consistency_part, strict_keyframe_part, strict_spatial_part
 from veason.errors import DataError
 from veason.readings import POINTS, STRICT
 from veason.resolve import check_arguments, nearest, resolve
 from veason.tracking.base import BoxPrompt, ObjectsPrompt
 
-Part = Callable[[RewardContext], float]
+RewardPart = Callable[[RewardContext], float]
 SelectBoxes = Callable[[RewardContext], np.ndarray | None]
 SelectObjects = Callable[[RewardContext], ObjectsPrompt | None]
 
 
 @dataclass(frozen=True)
-class Rule:
+class RewardRule:
     """A score as the weighted sum of its parts.
 
     Attributes:
         parse: response -> ParsedResponse; never raises.
         parts: name -> part; each is logged under its name, unweighted.
-        boxes: which of the parsed boxes the tracker is given on the chosen frame, float64 [K, 4]; None for a rule that
-            tracks nothing.
+        select_boxes: which of the parsed boxes the tracker is given on the chosen frame, float64 [K, 4]; None for a
+            rule that tracks nothing.
         weights: part -> its factor in the sum; 1 for a part that is not named.
-        objects: in the place of `boxes`, what the tracker is given with points and on several frames, which are
-            positions among the sampled ones.
+        select_objects: in the place of `select_boxes`, what the tracker is given with points and on several frames,
+            which are positions among the sampled ones.
         reading: how inference reads such answers, a name of `veason.readings.READINGS`; with "points" the default
             prompt asks for them.
     """
 
     parse: Callable[[str], ParsedResponse]
-    parts: Mapping[str, Part]
-    boxes: SelectBoxes | None = None
+    parts: Mapping[str, RewardPart]
+    select_boxes: SelectBoxes | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
-    objects: SelectObjects | None = None
+    select_objects: SelectObjects | None = None
     reading: str = STRICT
 
     @property
     def tracks(self) -> bool:
         """Whether it compares masks, and needs a tracker."""
-        return self.boxes is not None or self.objects is not None
+        return self.select_boxes is not None or self.select_objects is not None
 
-    def prompt(self, context: RewardContext) -> BoxPrompt | ObjectsPrompt | None:
+    def tracker_prompt(self, context: RewardContext) -> BoxPrompt | ObjectsPrompt | None:
         """What the tracker is asked for, or None where nothing is to be tracked."""
-        if self.objects is not None:
-            return self.objects(context)
+        if self.select_objects is not None:
+            return self.select_objects(context)
         position = keyframe_position(context)
-        if self.boxes is None or position is None:
+        if self.select_boxes is None or position is None:
             return None
-        boxes = self.boxes(context)
+        boxes = self.select_boxes(context)
         return None if boxes is None or not len(boxes) else BoxPrompt(position, boxes)
 
-    def with_weights(self, weights: Mapping[str, float]) -> Rule:
+    def with_weights(self, weights: Mapping[str, float]) -> RewardRule:
         """The rule with other factors for some of its parts.
 
         Raises:
@@ -104,19 +104,19 @@ def all_boxes(context: RewardContext) -> np.ndarray | None:
     return context.parsed.boxes
 
 
-PARTS: dict[str, Part] = {
+PARTS: dict[str, RewardPart] = {
     "format": format_part,
     "keyframe": keyframe_part,
     "spatial": spatial_part,
     "consistency": consistency_part,
 }
-STRICT_PARTS: dict[str, Part] = {
+STRICT_PARTS: dict[str, RewardPart] = {
     "format": format_part,
     "keyframe": strict_keyframe_part,
     "spatial": strict_spatial_part,
     "consistency": strict_consistency_part,
 }
-POINTS_PARTS: dict[str, Part] = {
+POINTS_PARTS: dict[str, RewardPart] = {
     "format": format_part,
     "keyframe": points_keyframe_part,
     "spatial": points_spatial_part,
@@ -124,52 +124,55 @@ POINTS_PARTS: dict[str, Part] = {
 }
 
 
-def published(*names: str, boxes: SelectBoxes | None = None) -> Rule:
+def published_rule(*names: str, boxes: SelectBoxes | None = None) -> RewardRule:
     """The published parts of these names."""
-    return Rule(parse_published, {name: PARTS[name] for name in names}, boxes)
+    return RewardRule(parse_published, {name: PARTS[name] for name in names}, boxes)
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, RewardRule] = {
     # the published recipe, and its ablations under the names of its configs
-    "video_match_keyframe_sft_sam_mod": published("format", "keyframe", "spatial", "consistency", boxes=matched_boxes),
-    "ablation_no_keyframe_reward": published("format", "spatial", "consistency", boxes=matched_boxes),
-    "ablation_keyframe_sft_sam_mod_compute_score": published("format", "keyframe", "spatial"),
-    "ablation_keyframe_sft_only_sam": published("format", "keyframe", "consistency", boxes=matched_boxes),
-    "ablation_keyframe_sft_only_external": published("format", "keyframe", "consistency", boxes=all_boxes),
-    "boxes_only": published("format", "spatial"),
-    "no_reasoning": Rule(parse_without_reasoning, PARTS, matched_boxes),  # with data.reasoning: false
+    "video_match_keyframe_sft_sam_mod": published_rule(
+        "format", "keyframe", "spatial", "consistency", boxes=matched_boxes
+    ),
+    "ablation_no_keyframe_reward": published_rule("format", "spatial", "consistency", boxes=matched_boxes),
+    "ablation_keyframe_sft_sam_mod_compute_score": published_rule("format", "keyframe", "spatial"),
+    "ablation_keyframe_sft_only_sam": published_rule("format", "keyframe", "consistency", boxes=matched_boxes),
+    "ablation_keyframe_sft_only_external": published_rule("format", "keyframe", "consistency", boxes=all_boxes),
+    "boxes_only": published_rule("format", "spatial"),
+    "no_reasoning": RewardRule(parse_without_reasoning, PARTS, matched_boxes),  # with data.reasoning: false
     # all predicted boxes are tracked, absent objects are absent, refusing is rewarded, boxes are finite and ordered
-    "veason_strict": Rule(parse_strict, STRICT_PARTS, strict_boxes),
+    "veason_strict": RewardRule(parse_strict, STRICT_PARTS, strict_boxes),
     # answers with points, and several keyframes of an object: a format of its own
-    "veason_points": Rule(parse_points, POINTS_PARTS, objects=points_prompt, reading=POINTS),
+    "veason_points": RewardRule(parse_points, POINTS_PARTS, select_objects=points_tracker_prompt, reading=POINTS),
 }
 RULES["no_keyframe"] = RULES["ablation_no_keyframe_reward"]
 RULES["no_sam2"] = RULES["ablation_keyframe_sft_sam_mod_compute_score"]
 
-KEY = "worker.reward.compute_score"
+RULE_KEY = "worker.reward.compute_score"
 
 
-def find_rule(name: str, /, **options: Any) -> Rule:
+def find_rule(name: str, /, **options: Any) -> RewardRule:
     """A rule by its name in `RULES`, or by `package.module:name`; a function found there is called with `options`.
 
     Raises:
         DataError: there is no such rule, the path leads to something else, or an option is not taken.
     """
-    found = resolve(name, RULES, KEY)
-    if isinstance(found, Rule):
+    found = resolve(name, RULES, RULE_KEY)
+    if isinstance(found, RewardRule):
         if options:
             raise DataError(f"worker.reward.options: {name} takes none, got {', '.join(options)}")
         return found
     if not callable(found):
-        raise DataError(f"{KEY}: {name} is a {type(found).__name__}, not a grpo_reward.rules.Rule")
+        raise DataError(f"{RULE_KEY}: {name} is a {type(found).__name__}, not a grpo_reward.rules.RewardRule")
     try:
         check_arguments(found, options, "worker.reward.options")
     except DataError as error:
         raise DataError(
-            f"{KEY}: {name}{inspect.signature(found)} makes a Rule from worker.reward.options, and {error}. A scoring "
-            'function becomes a part: RULE = Rule(parse_published, {"name": part}), see grpo_reward/rules.py'
+            f"{RULE_KEY}: {name}{inspect.signature(found)} makes a RewardRule from worker.reward.options, and {error}. "
+            'A scoring function becomes a part: RULE = RewardRule(parse_published, {"name": part}), see '
+            "grpo_reward/rules.py"
         ) from error
     rule = found(**options)
-    if not isinstance(rule, Rule):
-        raise DataError(f"{KEY}: {name} gave a {type(rule).__name__}, not a grpo_reward.rules.Rule")
+    if not isinstance(rule, RewardRule):
+        raise DataError(f"{RULE_KEY}: {name} gave a {type(rule).__name__}, not a grpo_reward.rules.RewardRule")
     return rule

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from grpo_reward.coordinates import scale_boxes
 from grpo_reward.parts import RewardContext
-from grpo_reward.reward_score import DEFAULT_RULE, Breakdown, score_context
-from grpo_reward.rules import Rule, find_rule
-from grpo_reward.scaling import scale_boxes
+from grpo_reward.reward_score import DEFAULT_RULE, RewardScore, score_context
+from grpo_reward.rules import RewardRule, find_rule
 from veason.data.examples import TrainingExample
 from veason.errors import DataError
 from veason.resolve import nearest
@@ -31,7 +31,7 @@ class TrackerError(RuntimeError):
 
 
 class RewardScorer:
-    """Scores groups by one rule; the engine's scorer (verl.protocol).
+    """Scores groups by one rule; a scorer of `verl.protocol`.
 
     Args:
         rule: how responses are scored.
@@ -41,7 +41,7 @@ class RewardScorer:
             `skipped`.
     """
 
-    def __init__(self, rule: Rule, tracker: Tracker | None, on_tracker_error: str = "raise"):
+    def __init__(self, rule: RewardRule, tracker: Tracker | None, on_tracker_error: str = "raise"):
         check_on_tracker_error(on_tracker_error)
         if rule.tracks and tracker is None:
             raise ValueError("worker.reward.tracker: the rule compares tracked masks and needs a tracker")
@@ -50,7 +50,7 @@ class RewardScorer:
 
     def prepare(self, example: TrainingExample) -> PreparedExample:
         """The example with what the tracker computes of its frames alone; `score` takes it in the example's place."""
-        frames: Sequence[np.ndarray] = frames_of(example)
+        frames: Sequence[np.ndarray] = rgb_frames(example)
         if self.tracker is not None and self.rule.tracks:
             try:
                 frames = self.tracker.prepare(frames)
@@ -58,7 +58,7 @@ class RewardScorer:
                 log.warning("the tracker failed on the frames of %s, retried: %s", example.sample_id, repr(error))
         return PreparedExample(example, frames)
 
-    def score(self, example: TrainingExample | PreparedExample, responses: Sequence[str]) -> list[Breakdown]:
+    def score(self, example: TrainingExample | PreparedExample, responses: Sequence[str]) -> list[RewardScore]:
         """Score the responses to one prompt, in order."""
         (scores,) = self.score_groups([(example, responses)])
         if isinstance(scores, TrackerError):
@@ -67,7 +67,7 @@ class RewardScorer:
 
     def score_groups(
         self, groups: Sequence[tuple[TrainingExample | PreparedExample, Sequence[str]]]
-    ) -> list[list[Breakdown] | TrackerError]:
+    ) -> list[list[RewardScore] | TrackerError]:
         """Score several prompts' responses, their clips tracked together.
 
         Returns:
@@ -93,7 +93,7 @@ class RewardScorer:
 
     def _score_group(
         self, group: ParsedGroup, masks: list[torch.Tensor] | TrackerError
-    ) -> list[Breakdown] | TrackerError:
+    ) -> list[RewardScore] | TrackerError:
         if not isinstance(masks, TrackerError):
             return [score_context(self.rule, context) for context in group.with_masks(masks)]
         if self.on_tracker_error == "raise":
@@ -102,12 +102,12 @@ class RewardScorer:
         log.warning("%s; its group is left out of the update (%d so far)", masks, self.skipped)
         nan = float("nan")
         parts = dict.fromkeys(self.rule.parts, nan)
-        return [Breakdown(nan, parts, context.parsed.failure) for context in group.contexts]
+        return [RewardScore(nan, parts, context.parsed.failure) for context in group.contexts]
 
     def _track_groups(self, groups: Sequence[ParsedGroup]) -> list[list[torch.Tensor] | TrackerError]:
         """Per group the masks of its prompts, groups of one mask size at once; a failure is retried group by group."""
         found: list[list[torch.Tensor] | TrackerError] = [[] for _ in groups]
-        tracking = [number for number, group in enumerate(groups) if group.given_prompts and self.tracker is not None]
+        tracking = [number for number, group in enumerate(groups) if group.present_prompts and self.tracker is not None]
         for size in {groups[number].size for number in tracking}:
             members = [number for number in tracking if groups[number].size == size]
             masks: list[list[torch.Tensor]] | None = None
@@ -125,7 +125,7 @@ class RewardScorer:
         gc.collect()
         torch.cuda.empty_cache()  # nothing where CUDA is not in use
         try:
-            return self._track([replace(group, frames=frames_of(group.example))], group.size)[0]
+            return self._track([replace(group, frames=rgb_frames(group.example))], group.size)[0]
         except Exception as error:
             failed = TrackerError(f"the tracker failed twice on {group.sample_id}: {error!r}")
             failed.__cause__ = error
@@ -133,7 +133,7 @@ class RewardScorer:
 
     def _track(self, groups: Sequence[ParsedGroup], size: tuple[int, int]) -> list[list[torch.Tensor]]:
         assert self.tracker is not None
-        return self.tracker.track_groups_on_device([(group.frames, group.given_prompts) for group in groups], size)
+        return self.tracker.track_groups_on_device([(group.frames, group.present_prompts) for group in groups], size)
 
 
 @dataclass(frozen=True)
@@ -150,17 +150,19 @@ class PreparedExample:
 
 @dataclass(frozen=True)
 class ParsedGroup:
-    """The responses to one prompt as the rule parses them, with one prompt or None per response."""
+    """The responses to one prompt as the rule parses them, each with what the tracker is asked for, boxes or points."""
 
     example: TrainingExample
     frames: Sequence[np.ndarray]
     contexts: list[RewardContext]
-    prompts: list[BoxPrompt | ObjectsPrompt | None]
+    tracker_prompts: list[BoxPrompt | ObjectsPrompt | None]
 
     @classmethod
-    def parse(cls, rule: Rule, example: TrainingExample | PreparedExample, responses: Sequence[str]) -> ParsedGroup:
+    def parse(
+        cls, rule: RewardRule, example: TrainingExample | PreparedExample, responses: Sequence[str]
+    ) -> ParsedGroup:
         """Raises ValueError when the example has no truth."""
-        prepared = example if isinstance(example, PreparedExample) else PreparedExample(example, frames_of(example))
+        prepared = example if isinstance(example, PreparedExample) else PreparedExample(example, rgb_frames(example))
         example, frames = prepared.example, prepared.frames
         truth = example.truth
         if truth is None:
@@ -171,16 +173,16 @@ class ParsedGroup:
             RewardContext(response, each, truth, None, example.sample_id, example.expression)
             for response, each in zip(responses, parsed)
         ]
-        return cls(example, frames, contexts, [rule.prompt(context) for context in contexts])
+        return cls(example, frames, contexts, [rule.tracker_prompt(context) for context in contexts])
 
     @property
     def sample_id(self) -> str:
         return self.example.sample_id
 
     @property
-    def given_prompts(self) -> list[BoxPrompt | ObjectsPrompt]:
-        """The prompts of the responses that have one."""
-        return [prompt for prompt in self.prompts if prompt is not None]
+    def present_prompts(self) -> list[BoxPrompt | ObjectsPrompt]:
+        """The tracker's prompts, of the responses that have one."""
+        return [prompt for prompt in self.tracker_prompts if prompt is not None]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -190,17 +192,17 @@ class ParsedGroup:
         return height, width
 
     def with_masks(self, masks: Sequence[torch.Tensor]) -> list[RewardContext]:
-        """The contexts with the masks of `given_prompts`; None for a response without one."""
+        """The contexts with the masks of `present_prompts`; None for a response without one."""
         if not masks:
             return self.contexts
         tracked = iter(masks)
         return [
             context if prompt is None else replace(context, masks=next(tracked))
-            for context, prompt in zip(self.contexts, self.prompts, strict=True)
+            for context, prompt in zip(self.contexts, self.tracker_prompts, strict=True)
         ]
 
 
-def frames_of(example: TrainingExample) -> list[np.ndarray]:
+def rgb_frames(example: TrainingExample) -> list[np.ndarray]:
     """The images that the policy saw, uint8 [H, W, 3] RGB."""
     return [np.asarray(image.convert("RGB")) for image in example.images]
 
@@ -242,7 +244,7 @@ def check_reward(
     need = f"worker.reward.compute_score={compute_score} tracks masks"
     try:
         check_takes_boxes(tracker, "a reward scores the boxes of a policy")
-        if rule.objects is not None:
+        if rule.select_objects is not None:
             check_takes_points(tracker, f"worker.reward.compute_score={compute_score} reads points")
         check_tracker(tracker, tracker_options or {})
     except DataError as error:
@@ -281,7 +283,7 @@ def _with_key(error: DataError, need: str) -> DataError:
 
 def _find_rule(
     name: str, weights: Mapping[str, float] | None, options: Mapping[str, Any] | None, reward_type: str
-) -> Rule:
+) -> RewardRule:
     if reward_type != "function":
         raise DataError(f"worker.reward.reward_type is {reward_type!r}; there is only 'function'")
     return find_rule(name, **(options or {})).with_weights(weights or {})

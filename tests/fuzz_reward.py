@@ -15,8 +15,10 @@ import time
 
 import numpy as np
 
-from grpo_reward.reward_score import Breakdown, GroundTruth, score_answer
+from grpo_reward.reward_score import RewardScore
+from tests.score_answer import score_answer
 from veason.answers import MAX_BOXES, parse_answer
+from veason.data.examples import GroundTruth
 
 RULES = ("video_match_keyframe_sft_sam_mod", "veason_strict")
 POINTS = "veason_points"
@@ -196,7 +198,7 @@ def make_truth() -> GroundTruth:
     return GroundTruth([0, 4, 8], boxes, masks)
 
 
-def check(text: str, truth: GroundTruth) -> list[Breakdown]:
+def check(text: str, truth: GroundTruth) -> list[RewardScore]:
     """Score `text` under each of the rules.
 
     Raises:

@@ -10,7 +10,7 @@ from fuzz_reward import RULES, check, make_truth, mutated_answer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grpo_reward.reward_score import score_answer
+from tests.score_answer import score_answer
 from veason.answers import format_answer, parse_answer
 
 TRUTH = make_truth()

@@ -15,7 +15,7 @@ from eval.metrics import MetricsConfig
 from eval.options import EvaluateConfig
 from eval.report import ReportConfig
 from tests.programs import run_program
-from verl.config import Config, read_groups
+from verl.config import Config, read_key_groups
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("veason", "verl", "eval", "training_data_construction", "training_scripts", "benchmarks")
@@ -69,7 +69,7 @@ def test_every_key_is_listed_with_its_default_and_comment(program, capsys):
     assert answer(program, "--help") == 0
     text = capsys.readouterr().out
     words = " ".join(text.split())
-    keys = [key for group in read_groups(CONFIGURED[program], title="keys") for key in group.keys]
+    keys = [key for group in read_key_groups(CONFIGURED[program], title="keys") for key in group.keys]
     for key in keys:
         value = "..." if key.default == "required" else key.default
         assert f"  {key.name}={value}" in text and key.comment and " ".join(key.comment.split()) in words, key

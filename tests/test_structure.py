@@ -17,7 +17,7 @@ ENTRY_POINTS = ("benchmarks", "eval", "training_data_construction", "training_sc
 
 # Each part and what it may import of this project, itself aside; the longest name that fits a module is its part. Parts
 # stand below those that import them.
-SHARED = ("verl.registry", "verl.files", "verl.errors", "verl.metric_types", "verl.process_output")
+SHARED = ("verl.registry", "verl.atomic_files", "verl.errors", "verl.metric_types", "verl.process_output")
 MODELS = (*SHARED, "verl.algorithms", "verl.models", "verl.config", "verl.protocol")
 WORKERS = (*MODELS, "verl.single_controller", "verl.workers")
 BELOW: dict[str, tuple[str, ...]] = {
@@ -25,15 +25,15 @@ BELOW: dict[str, tuple[str, ...]] = {
     "grpo_reward": ("veason",),
     "verl": (),
     **dict.fromkeys(SHARED, ()),
-    "verl.protocol": ("verl.files", "verl.metric_types"),
+    "verl.protocol": ("verl.atomic_files", "verl.metric_types"),
     "verl.algorithms": SHARED,
     "verl.models": SHARED,
     "verl.config": (*SHARED, "verl.algorithms"),
     "verl.single_controller": SHARED,
     "verl.workers": (*MODELS, "verl.single_controller"),
     "verl.trainer": WORKERS,
-    "verl.trainer.compose": ("verl.config", "verl.protocol", "veason", "grpo_reward"),  # the composition root
-    "verl.trainer.main": (*WORKERS, "verl.trainer", "verl.trainer.compose", "veason", "grpo_reward"),
+    "verl.trainer.build_task": ("verl.config", "verl.protocol", "veason", "grpo_reward"),  # the composition root
+    "verl.trainer.main": (*WORKERS, "verl.trainer", "verl.trainer.build_task", "veason", "grpo_reward"),
     "verl.trainer.sft": (*WORKERS, "verl.trainer", "verl.trainer.main"),
     **dict.fromkeys(ENTRY_POINTS, (*WORKERS, "verl", "verl.trainer", "grpo_reward", "veason", *ENTRY_POINTS)),
 }

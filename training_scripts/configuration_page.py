@@ -17,9 +17,9 @@ from eval.metrics import MetricsConfig
 from eval.options import EvaluateConfig
 from eval.report import ReportConfig
 from veason.command_line import HelpFormatter, parse_arguments
-from verl.config import Config, read_groups
-from verl.config.published import NO_EFFECT, RENAMED
-from verl.config.reference import markdown_table
+from verl.config import Config, read_key_groups
+from verl.config.key_reference import markdown_table
+from verl.config.published_keys import NO_EFFECT, RENAMED
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 HEAD = """\
@@ -47,13 +47,13 @@ EVALUATION = {
 
 def render_page() -> str:
     """The page."""
-    parts = [HEAD, markdown_table(read_groups(Config))]
+    parts = [HEAD, markdown_table(read_key_groups(Config))]
     parts.append("## Published keys\n\nKeys of the published YAML files that have another name or no effect here.\n")
     rows = [f"| `{key}` | is `{name}` |" for key, name in RENAMED.items()]
     rows += [f"| `{key}` | no effect: {why} |" for key, why in NO_EFFECT.items()]
     parts.append("\n".join(["| key | here |", "| --- | --- |", *rows]) + "\n")
     for command, (schema, what) in EVALUATION.items():
-        groups = read_groups(schema, title="keys")
+        groups = read_key_groups(schema, title="keys")
         parts.append(f"## {command.removeprefix('python -m ')}\n\n`{command}` {what}\n\n{markdown_table(groups)}")
     return "\n".join(parts)
 

@@ -33,7 +33,7 @@ from veason.pipeline import Segmenter
 from veason.toy.online_data import OnlineToyData
 from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION, toy_tracker_options
 from veason.tracking import build_tracker
-from verl.models.packing import Group, number_segments, pack_spans
+from verl.models.packing import TokenizedGroup, make_segment_ids, make_segments
 
 SEED, SIZE, KEYFRAME = 7, 240, 11  # a toy video with two targets whose visible area changes
 SHIFTS = ((6, -8, 14, 6), (-10, 4, -6, 12))  # what the drawn answer is wrong by, in pixels
@@ -54,7 +54,7 @@ def scored_answer() -> tuple[TrainingExample, RewardContext]:
     response = format_answer(f"At {KEYFRAME} s both are in view.", KEYFRAME, [*boxes, list(EXTRA)])
     rule = find_rule("video_match_keyframe_sft_sam_mod")
     context = RewardContext(response, rule.parse(response), truth, None, example.sample_id, example.expression)
-    prompt = rule.prompt(context)
+    prompt = rule.tracker_prompt(context)
     assert prompt is not None
     tracker = build_tracker("sam2", "cpu", **toy_tracker_options())
     frames = [np.asarray(image) for image in example.images]
@@ -163,8 +163,8 @@ def consistency_picture(example: TrainingExample, context: RewardContext, value:
 def packing_picture() -> plt.Figure:
     """Which tokens a token sees when a group is one packed sequence, and what the same group costs unpacked."""
     prompt, responses = 24, (9, 6, 11, 7)
-    spans = pack_spans([Group(torch.zeros(prompt), [torch.zeros(length) for length in responses])], 1)
-    segment, prompt_segment = (values.numpy() for values in number_segments(spans))
+    segments = make_segments([TokenizedGroup(torch.zeros(prompt), [torch.zeros(length) for length in responses])], 1)
+    segment, prompt_segment = (values.numpy() for values in make_segment_ids(segments))
     length = prompt + sum(responses)
     rows, columns = np.arange(length)[:, None], np.arange(length)[None]
     own = (segment[:, None] == segment[None]) & (columns <= rows)

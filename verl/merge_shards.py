@@ -34,10 +34,10 @@ class ShardError(ValueError):
     """Shards that cannot be merged; the message is one line."""
 
 
-class Record:
+class UnpickledObject:
     """Stands for an object of torch.distributed: its class's name, what it was made of, and its state."""
 
-    def __new__(cls, *args: Any, **_: Any) -> Record:
+    def __new__(cls, *args: Any, **_: Any) -> UnpickledObject:
         found = object.__new__(cls)
         found.__dict__.update(args=args, fields={})
         return found
@@ -50,7 +50,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Shard:
+class TensorShard:
     """A rank's part of a tensor: along which dimension (None: it has the whole one), and the whole one's shape."""
 
     local: Tensor
@@ -59,7 +59,7 @@ class Shard:
 
 
 class ShardUnpickler(pickle.Unpickler):
-    """Knows tensors and their storages, and makes `Record`s of torch.distributed's objects; refuses anything else."""
+    """Knows tensors and their storages, and makes `UnpickledObject`s of torch.distributed's; refuses anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch._tensor" and name == "_rebuild_from_type_v2":
@@ -67,22 +67,22 @@ class ShardUnpickler(pickle.Unpickler):
         if module == "torch._utils" and name == "_rebuild_wrapper_subclass":
             return None  # what `_rebuild` is given, and does not call
         if module.split(".")[:2] == ["torch", "distributed"]:
-            return type(name, (Record,), {})
+            return type(name, (UnpickledObject,), {})
         if (module, name) in (("torch._utils", "_rebuild_tensor_v2"), ("torch.serialization", "_get_layout")):
             return super().find_class(module, name)
-        if module == "torch" and (name in ("Size", "device") or name.endswith("Storage") or _is_dtype(name)):
+        if module == "torch" and (
+            name in ("Size", "device")
+            or name.endswith("Storage")
+            or isinstance(getattr(torch, name, None), torch.dtype)
+        ):
             return super().find_class(module, name)
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no part of sharded weights")
 
 
-def _is_dtype(name: str) -> bool:
-    return isinstance(getattr(torch, name, None), torch.dtype)
-
-
-def _rebuild(_: Any, kind: type, __: Any, state: Any) -> Shard:
-    """A DTensor as a `Shard`, whichever release of torch wrote it."""
+def _rebuild(_: Any, kind: type, __: Any, state: Any) -> TensorShard:
+    """A DTensor as a `TensorShard`, whichever release of torch wrote it."""
     fields: dict[str, Any] = {}
     for part in state if isinstance(state, tuple) else (state,):
         fields.update(part or {})
@@ -97,7 +97,7 @@ def _rebuild(_: Any, kind: type, __: Any, state: Any) -> Shard:
         (place,) = placements
         dim = int(place.fields["dim"] if "dim" in place.fields else place.args[0])
     shape = spec.fields["tensor_meta"].args[0]
-    return Shard(local, dim, tuple(shape))
+    return TensorShard(local, dim, tuple(shape))
 
 
 def find_shards(actor: Path) -> list[Path]:
@@ -116,19 +116,19 @@ def find_shards(actor: Path) -> list[Path]:
 
 
 def load_shard(path: Path) -> dict[str, Any]:
-    """Weight's name -> `Shard`, or a whole tensor. Raises ShardError for a damaged file, or one of anything else."""
+    """Weight's name -> `TensorShard`, or a whole tensor. Raises ShardError for a damaged file, or one of others."""
     reader: Any = SimpleNamespace(Unpickler=ShardUnpickler, __name__="verl.merge_shards")
     try:
         content = torch.load(path, map_location="cpu", mmap=True, weights_only=False, pickle_module=reader)
     except Exception as error:  # a damaged file raises errors of any kind
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ShardError(f"{path} cannot be read: {reason}") from error
-    if not isinstance(content, dict) or not all(isinstance(each, Shard | Tensor) for each in content.values()):
+    if not isinstance(content, dict) or not all(isinstance(each, TensorShard | Tensor) for each in content.values()):
         raise ShardError(f"{path} holds no weights sharded as DTensors")
     return dict(content)
 
 
-def merge(name: str, shards: Sequence[Mapping[str, Any]]) -> Tensor:
+def merge_weight(name: str, shards: Sequence[Mapping[str, Any]]) -> Tensor:
     """One whole weight. Raises ShardError when its parts do not add up to it."""
     parts = [shard.get(name) for shard in shards]
     first = parts[0]
@@ -138,7 +138,7 @@ def merge(name: str, shards: Sequence[Mapping[str, Any]]) -> Tensor:
         return first.local if first is not None else torch.empty(0)
     local, length = [], 0
     for part in parts:  # copies of the whole weight, over hosts, come after the first
-        if isinstance(part, Shard) and length < first.shape[first.dim]:
+        if isinstance(part, TensorShard) and length < first.shape[first.dim]:
             local.append(part.local)
             length += part.local.shape[first.dim]
     whole = torch.cat(local, first.dim)
@@ -168,7 +168,7 @@ def merge_checkpoint(actor: Path, output: Path, dtype: torch.dtype, max_shard_si
     )
     output.mkdir(parents=True, exist_ok=True)
     for file, names in plan.filename_to_tensors.items():
-        weights = {name: merge(name, shards).to(dtype).contiguous() for name in names}
+        weights = {name: merge_weight(name, shards).to(dtype).contiguous() for name in names}
         save_file(weights, output / file, metadata={"format": "pt"})
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}

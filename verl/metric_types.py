@@ -5,52 +5,39 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any, ClassVar
 
 
-class Mean(float):
+def _first(values: Sequence[float]) -> float:
+    return values[0]
+
+
+class MeanMetric(float):
     """A number of the whole batch, which every rank holds already; the mean over a step's calls."""
 
-    @staticmethod
-    def over_ranks(values: Sequence[float]) -> float:
-        return values[0]
-
-    @staticmethod
-    def over_step(values: Sequence[float]) -> float:
-        return fmean(values)
+    over_ranks: ClassVar[Any] = staticmethod(_first)  # from the values of all ranks, and of all calls, to one
+    over_step: ClassVar[Any] = staticmethod(fmean)
 
 
-class Seconds(Mean):
-    """A time: that of the slowest rank, summed over a step's calls."""
+class TimeMetric(MeanMetric):
+    """Seconds: those of the slowest rank, summed over a step's calls."""
 
-    @staticmethod
-    def over_ranks(values: Sequence[float]) -> float:
-        return max(values)
-
-    @staticmethod
-    def over_step(values: Sequence[float]) -> float:
-        return sum(values)
+    over_ranks, over_step = staticmethod(max), staticmethod(sum)
 
 
-class Count(Mean):
+class CountMetric(MeanMetric):
     """A number of events, which every rank counts alike; summed over a step's calls."""
 
-    @staticmethod
-    def over_step(values: Sequence[float]) -> float:
-        return sum(values)
+    over_step = staticmethod(sum)
 
 
-class Peak(Mean):
+class PeakMetric(MeanMetric):
     """A high-water mark: the largest."""
 
-    @staticmethod
-    def over_ranks(values: Sequence[float]) -> float:
-        return max(values)
-
-    @staticmethod
-    def over_step(values: Sequence[float]) -> float:
-        return max(values)
+    over_ranks = over_step = staticmethod(max)
 
 
+ProgressCounts = Mapping[str, tuple[int, int]]  # phase -> (groups done, groups), while it is under way
 Metrics = dict[str, float]  # `section/name` -> value; a plain float counts as a Mean
 
 
@@ -69,5 +56,5 @@ def reduce_over_step(calls: Sequence[Mapping[str, float]]) -> Metrics:
     return {name: _kind(values[0])(_kind(values[0]).over_step(values)) for name, values in columns.items()}
 
 
-def _kind(value: float) -> type[Mean]:
-    return type(value) if isinstance(value, Mean) else Mean
+def _kind(value: float) -> type[MeanMetric]:
+    return type(value) if isinstance(value, MeanMetric) else MeanMetric

@@ -16,23 +16,24 @@ from functools import cache
 from io import TextIOWrapper
 from pathlib import Path
 
-FOLDER = "logs"  # below a run's folder
+LOG_FOLDER = "logs"  # below a run's folder
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 SCREEN_FORMAT = "%(levelname)s %(name)s: %(message)s"
-CONFIGURED = ("ray", "transformers", "vllm", "huggingface_hub", "mlflow")  # libraries that give their loggers a stream
+# Libraries that give their loggers a stream.
+LIBRARIES_WITH_HANDLERS = ("ray", "transformers", "vllm", "huggingface_hub", "mlflow")
 
 
-def worker_log(run: str | os.PathLike[str], rank: int) -> Path:
+def worker_log_path(run: str | os.PathLike[str], rank: int) -> Path:
     """The file of a rank's messages."""
-    return Path(run) / FOLDER / f"rank_{rank}.log"
+    return Path(run) / LOG_FOLDER / f"rank_{rank}.log"
 
 
-def driver_log(run: str | os.PathLike[str]) -> Path:
+def driver_log_path(run: str | os.PathLike[str]) -> Path:
     """The file of the driver's messages."""
-    return Path(run) / FOLDER / "driver.log"
+    return Path(run) / LOG_FOLDER / "driver.log"
 
 
-def is_library(record: logging.LogRecord) -> bool:
+def is_library_record(record: logging.LogRecord) -> bool:
     """Whether an installed package or Python itself logged a record (a Python warning counts as the latter)."""
     return record.name == "py.warnings" or os.path.realpath(record.pathname).startswith(_library_folders())
 
@@ -63,14 +64,14 @@ def redirect_output(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def library_messages_to(path: Path) -> Iterator[None]:
+def redirect_library_messages(path: Path) -> Iterator[None]:
     """In the driver: everything that is logged goes to a file. The screen gets errors, and warnings of code that is no
     installed package; progress bars of `tqdm` stay whole.
     """
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     file, screen = _LazyFileHandler(path, encoding="utf-8", delay=True), _BarHandler()
-    screen.addFilter(lambda record: record.levelno >= logging.ERROR or not is_library(record))
+    screen.addFilter(lambda record: record.levelno >= logging.ERROR or not is_library_record(record))
     _set_root_handlers(_set_up(file, logging.INFO, FORMAT), _set_up(screen, logging.WARNING, SCREEN_FORMAT))
     route_library_loggers()
     try:
@@ -86,7 +87,7 @@ def route_library_loggers() -> None:
 
     Called again after such a library may have been imported.
     """
-    for name in CONFIGURED:
+    for name in LIBRARIES_WITH_HANDLERS:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True

@@ -1,6 +1,6 @@
-"""What the engine asks of a task, and the messages between the driver and its workers.
+"""What `verl` asks of a task, and the messages between the driver and its workers.
 
-The engine knows prompts with images and scored responses; it knows no video, no mask and no tracker. A task is three
+It knows prompts with images and scored responses; it knows no video, no mask and no tracker. A task is three
 factories (`Task`); a data set of your own has the methods of `TrainingData` and is named by
 `data.name=package.module:name`. Pixels, token ids and log-probabilities stay on the worker that made them: a group (one
 prompt and its n responses) never leaves its worker, and what travels is below 1 MB a prompt.
@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL.Image import Image
 
-from verl.files import Files
+from verl.atomic_files import FileChecksums
 from verl.metric_types import Metrics
 
 
@@ -48,7 +48,7 @@ class TrainingData(Protocol):
         """The whole prompt; the same (index, seed) gives the same example on every worker."""
 
 
-class Score(Protocol):
+class ResponseScore(Protocol):
     """The score of one response. A NaN total could not be computed: its group is left out of the update."""
 
     @property
@@ -69,7 +69,7 @@ class Scorer(Protocol):
     not depend on them can be computed then. What it returns takes the example's place in `score`.
     """
 
-    def score(self, example: Any, responses: Sequence[str]) -> Sequence[Score]:
+    def score(self, example: Any, responses: Sequence[str]) -> Sequence[ResponseScore]:
         """One score per response; `example` is one that the task's own data set made."""
 
 
@@ -77,7 +77,9 @@ class Scorer(Protocol):
 class BatchScorer(Scorer, Protocol):
     """A scorer that is quicker with several groups at once."""
 
-    def score_groups(self, groups: Sequence[tuple[Any, Sequence[str]]]) -> Sequence[Sequence[Score] | Exception]:
+    def score_groups(
+        self, groups: Sequence[tuple[Any, Sequence[str]]]
+    ) -> Sequence[Sequence[ResponseScore] | Exception]:
         """What `score` returns for each (example, responses), or what it would raise."""
 
 
@@ -149,7 +151,7 @@ class GroupAdvantages:
     advantages: list[np.ndarray]
 
 
-class Engine(Protocol):
+class TrainingBackend(Protocol):
     """The workers as a loop sees them: each call reaches every worker and returns when all are done.
 
     A group stays on the replica that generated it until it is dropped. An error in a worker is raised here, with its
@@ -216,7 +218,7 @@ class Engine(Protocol):
         hold the token, and writes `.shared_<token>_<rank>`.
         """
 
-    def save(self, folder: str) -> Files:
+    def save(self, folder: str) -> FileChecksums:
         """Writes `folder`/actor: weights, config, processor, optimizer, schedule, every rank's random state; returns
         what every file is, by its path in `folder`.
         """

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def resolve(name: str, table: Mapping[str, Any], what: str) -> Any:
+def load_by_name(name: str, table: Mapping[str, Any], what: str) -> Any:
     """What `name` stands for: an entry of the table, or what `package.module:name` leads to.
 
     An entry that is itself such a path is imported when it is asked for.
@@ -22,14 +22,14 @@ def resolve(name: str, table: Mapping[str, Any], what: str) -> Any:
     module, colon, attribute = found.partition(":")
     if not colon:
         known = f"{', '.join(sorted(table))}, or package.module:name"
-        raise ValueError(f"unknown {what} {name!r}{nearest(name, list(table))}; known: {known}")
+        raise ValueError(f"unknown {what} {name!r}{suggest(name, list(table))}; known: {known}")
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{what} {name!r} cannot be imported: {error}") from error
 
 
-def nearest(word: str, valid: Iterable[str]) -> str:
+def suggest(word: str, valid: Iterable[str]) -> str:
     """The valid word that was probably meant: " (did you mean X?)", or "" when none is near. Words may be dotted."""
     valid, leaf = list(valid), word.rsplit(".", 1)[-1]
     same_leaf = [path for path in valid if path.rsplit(".", 1)[-1] == leaf]

@@ -18,7 +18,7 @@ from eval.run_folder import PREDICTIONS, read_json_lines, read_run
 from veason.errors import DataError
 from veason.pages import render_page
 from verl.config import Config
-from verl.trainer.run_info import NAME, RunInfo
+from verl.trainer.run_info import RUN_FILE, RunInfo
 
 NOT_COMPARED = ("save_checkpoint_path", "resume")  # keys of the trainer that do not change what a run computes
 REWARD_KEYS = ("worker.reward.compute_score", "worker.reward.weights", "worker.reward.options")
@@ -40,7 +40,7 @@ class TrainingRun:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows = _read_rows(folder / "metrics.jsonl")
-        self.info = RunInfo.read(folder) if (folder / NAME).is_file() else None
+        self.info = RunInfo.read(folder) if (folder / RUN_FILE).is_file() else None
         if not self.rows:
             raise DataError(f"{folder / 'metrics.jsonl'} has no step yet")
 

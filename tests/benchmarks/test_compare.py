@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from benchmarks.compare import find_same_job, main, read_runs, table, write_runs
+from benchmarks.compare import comparison_table, find_same_job, main, read_runs, write_runs
 from verl.trainer.measured_runs import read_measured_runs
 
 
@@ -26,7 +26,7 @@ def test_a_run_is_compared_with_the_latest_of_its_job(baseline):
 
 def test_every_stage_has_a_row_with_its_ratio(baseline):
     run = replace(baseline, seconds=baseline.seconds | {"update": baseline.seconds["update"] / 2, "new": 1.0})
-    rows = table(run, baseline).splitlines()
+    rows = comparison_table(run, baseline).splitlines()
     update, new = (next(row for row in rows if row.startswith(f"| {name} ")) for name in ("update", "new"))
     assert update.endswith("| 0.50 |") and new == "| new |  | 1.00 |  |"
     assert any(row.startswith("| whole step |") and row.endswith("| 1.00 |") for row in rows)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.grpo_engine import BenchWorker
-from verl.models.packing import Group
+from benchmarks.grpo_backend import BenchWorker
+from verl.models.packing import TokenizedGroup
 from verl.protocol import GroupAdvantages
-from verl.workers.groups import StoredGroup
-from verl.workers.rollout import Completion
-from verl.workers.scoring import Completions
+from verl.workers.micro_batches import StoredGroup
+from verl.workers.rollout_engine import Completion
+from verl.workers.scoring_thread import GroupCompletions
 from verl.workers.worker import Worker
 
 
@@ -22,7 +22,7 @@ def worker():
     worker.scoring = SimpleNamespace(drop=lambda _: None)
     for uid in (3, 4):
         ids = [torch.tensor([uid, 1, 2]), torch.tensor([uid])]
-        worker.groups[uid] = StoredGroup(Group(torch.tensor([7]), ids), [torch.zeros(3), torch.ones(1)])
+        worker.groups[uid] = StoredGroup(TokenizedGroup(torch.tensor([7]), ids), [torch.zeros(3), torch.ones(1)])
     return worker
 
 
@@ -49,5 +49,5 @@ def test_fixed_responses_depend_on_the_sample_alone(worker, monkeypatch):
     monkeypatch.setattr(Worker, "_store", lambda *args: stored.append(args[-1].responses))
     worker.fixed = True
     for drawn in ([1, 2], [3, 4]):
-        worker._store(5, None, None, Completions([Completion(drawn, torch.zeros(2), True)]))
+        worker._store(5, None, None, GroupCompletions([Completion(drawn, torch.zeros(2), True)]))
     assert stored[0][0].ids == stored[1][0].ids and len(stored[0][0].ids) == 2

@@ -12,13 +12,21 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from benchmarks import grpo_step, grpo_trl
-from benchmarks.grpo_job import TINY, BenchData, GRPOJob, job_of, make_config, write_policy
-from benchmarks.grpo_table import Limits, Run, print_per_gpu, print_scaling, print_table, row, stage_table
+from benchmarks.grpo_job import TINY, BenchData, GRPOJob, make_config, make_job, write_policy
+from benchmarks.grpo_table import (
+    HardwareLimits,
+    ScalingRun,
+    phase_table,
+    print_per_gpu,
+    print_scaling,
+    print_table,
+    table_row,
+)
 from benchmarks.packing import model_config
 from benchmarks.qwen3_sizes import qwen3_model_config
 from verl.config import Config
 from verl.models.families import load_family
-from verl.models.policy import Policy
+from verl.models.policy_model import PolicyModel
 
 ROOT = Path(__file__).parents[2]
 OURS = {
@@ -46,22 +54,21 @@ def policy(tmp_path_factory):
 def test_limits_by_hand(policy):
     config = make_config(GRPOJob(), policy.parent, policy, gpus=2)
     flops, images = load_family(model_config("tiny")).flops(), [(112, 112)]
-    limits = Limits.of(flops, "NVIDIA H100 80GB HBM3", config, 100, images)
+    limits = HardwareLimits.of(flops, "NVIDIA H100 80GB HBM3", config, 100, images)
     weights = (
         2 * (2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 320)) / 2 + 2 * 256 * 151936
     )  # bytes in half precision
     weights += 2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 320)
     cache = 16 * 8 * (100 + 256) * (2 * 2 * 128 * 2)  # keys and values of 2 layers with one head of 128
     assert limits.decode == pytest.approx(512 * (weights + cache) / (2 * 3.35e12))
-    assert limits.forward == pytest.approx(16 * flops.group(100, [512] * 8, images) / (2 * 989e12))
+    assert limits.forward == pytest.approx(16 * flops.group_flops(100, [512] * 8, images) / (2 * 989e12))
     assert 0 < limits.prompts < limits.forward
-    assert Limits.of(flops, "CPU", config, 100, images) == Limits(0.0, 0.0, 0.0)
+    assert HardwareLimits.of(flops, "CPU", config, 100, images) == HardwareLimits(0.0, 0.0, 0.0)
 
 
 def test_targets(capsys):
-    assert row("seconds", 35.0, 35, "at most").endswith("| met |") and row("seconds", 35.1, 35, "at most").endswith(
-        "| NOT MET |"
-    )
+    assert table_row("seconds", 35.0, 35, "at most").endswith("| met |")
+    assert table_row("seconds", 35.1, 35, "at most").endswith("| NOT MET |")
     found = {
         "ours": OURS,
         "published": {"seconds/step": 84.0},
@@ -75,10 +82,10 @@ def test_targets(capsys):
 
 
 def test_stages_without_limits_and_with(capsys):
-    stage_table("ours", OURS, Limits(prompts=1.0, decode=2.0, forward=1.2))
+    phase_table("ours", OURS, HardwareLimits(prompts=1.0, decode=2.0, forward=1.2))
     assert "| reference | 3.00 | 40% |" in (printed := capsys.readouterr().out)
     assert "| update | 12.00 | 30% |" in printed and "| rollout/generate | 8.32 | 36% |" in printed
-    stage_table("the published schedule", OURS | {"share": 0.25})
+    phase_table("the published schedule", OURS | {"share": 0.25})
     assert "25% of the prompts" in (printed := capsys.readouterr().out) and "| reference | 3.00 |  |" in printed
 
 
@@ -89,8 +96,8 @@ def test_throughput_of_two_gpus_leaves_the_first_step_out(capsys):
             for each in seconds
         ]
 
-    one = Run(1, 16, steps(90, 30, 30))
-    print_scaling([one, Run(2, 16, steps(99, 15, 15))], "CPU")
+    one = ScalingRun(1, 16, steps(90, 30, 30))
+    print_scaling([one, ScalingRun(2, 16, steps(99, 15, 15))], "CPU")
     printed = capsys.readouterr().out
     assert (
         "| throughput of 2 GPUs with 16 prompts, times that of 1 | 2 | at least 1.7 | met |" in printed
@@ -98,7 +105,7 @@ def test_throughput_of_two_gpus_leaves_the_first_step_out(capsys):
     )
     worse = steps(99, 15, 15)
     worse[2]["actor/loss"] = -0.0121
-    print_scaling([one, Run(2, 16, worse)], "CPU")
+    print_scaling([one, ScalingRun(2, 16, worse)], "CPU")
     assert "| 2 GPUs, actor/loss, relative difference | 0.0168 | at most 0.001 | NOT MET |" in capsys.readouterr().out
 
 
@@ -108,13 +115,13 @@ def test_weak_scaling_counts_prompts_and_a_second_run_only_its_losses(capsys):
         for each in (90.0, 30.0)
     ]
     slower = [each | {"seconds/step": 40.0, "actor/loss": 1.0} for each in steps]
-    print_scaling([Run(1, 16, steps), Run(4, 64, slower)], "CPU")
+    print_scaling([ScalingRun(1, 16, steps), ScalingRun(4, 64, slower)], "CPU")
     printed = capsys.readouterr().out
     assert (
         "| throughput of 4 GPUs with 64 prompts, times that of 1 | 3 | at least 3.4 | NOT MET |" in printed
         and "loss" not in printed
     )
-    print_scaling([Run(4, 16, steps), Run(4, 16, slower)], "CPU")
+    print_scaling([ScalingRun(4, 16, steps), ScalingRun(4, 16, slower)], "CPU")
     printed = capsys.readouterr().out
     assert (
         "throughput" not in printed
@@ -147,9 +154,11 @@ def test_only_what_is_proportional_to_the_prompts_is_scaled(monkeypatch):
     }
     monkeypatch.setattr(grpo_step, "step", lambda *_: measured)
     loop = SimpleNamespace(config=Config())
-    scaled = grpo_step.published(loop, GRPOJob(), 4, OURS)
+    scaled = grpo_step.measure_published(loop, GRPOJob(), 4, OURS)
     assert scaled["seconds/step"] == 9.0 + 4 * (12.0 + 9.0 + 28.0) and scaled["share"] == 0.25
-    assert grpo_step.published(loop, GRPOJob(), 16, OURS) == measured and loop.config.data.rollout_batch_size == 16
+    assert (
+        grpo_step.measure_published(loop, GRPOJob(), 16, OURS) == measured and loop.config.data.rollout_batch_size == 16
+    )
 
 
 def test_the_policy_is_whole_and_random(policy):
@@ -177,7 +186,7 @@ def run_as_trl(monkeypatch, policy, times, ending, limit=60):
     script = f"import sys, time; open(sys.argv[sys.argv.index('--events') + 1], 'w').write({text!r}); {ending}"
     monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: True)
     monkeypatch.setattr(grpo_trl, "command", lambda arguments: [sys.executable, "-c", script, *arguments])
-    return grpo_trl.measure(policy, grpo_trl.Sizes(4, 8, 256, 1, 560), limit, vllm=True)
+    return grpo_trl.measure(policy, grpo_trl.TRLSizes(4, 8, 256, 1, 560), limit, vllm=True)
 
 
 def test_what_trl_did_is_read_from_its_events(monkeypatch, policy):
@@ -194,7 +203,7 @@ def test_trl_that_does_not_end_is_ended(monkeypatch, policy):
     metrics, about = run_as_trl(monkeypatch, policy, [], "time.sleep(60)", limit=1)
     assert metrics == {} and about.startswith("it did not start; ended after 1 s")  # its start is no step
     monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: None)
-    assert grpo_trl.measure(policy, grpo_trl.Sizes(4, 8, 256, 1, 560), 1, vllm=True) == (
+    assert grpo_trl.measure(policy, grpo_trl.TRLSizes(4, 8, 256, 1, 560), 1, vllm=True) == (
         {},
         "not installed: pip install trl==1.16.0",
     )
@@ -234,9 +243,9 @@ def test_the_tiny_job_runs_and_every_part_has_its_row():
 @pytest.mark.parametrize(("size", "billions"), [("qwen3_2b", 2.13), ("qwen3_4b", 4.44), ("qwen3_8b", 8.77)])
 def test_the_sizes_of_qwen3_vl_run_by_their_recipes(size, billions, tmp_path):
     """Parameters as on the models' cards; frames that the tower takes as they are."""
-    policy = Policy.from_config(qwen3_model_config(size), torch.bfloat16, "meta")
+    policy = PolicyModel.from_config(qwen3_model_config(size), torch.bfloat16, "meta")
     policy.model.tie_weights()
     assert sum(weight.numel() for weight in policy.parameters()) / 1e9 == pytest.approx(billions, abs=0.01)
-    config = make_config(job_of(size), tmp_path, tmp_path, gpus=1)
+    config = make_config(make_job(size), tmp_path, tmp_path, gpus=1)
     assert config.trainer.experiment_name == f"grpo_qwen3_vl_{size[-2:]}"
     assert config.data.keyframe_resize == 640 and config.data.keyframe_resize % policy.family.pixel_multiple == 0

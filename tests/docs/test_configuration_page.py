@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from training_scripts import configuration_page
-from verl.config import Config, read_groups
+from verl.config import Config, read_key_groups
 
 
 def test_the_page_is_current(capsys):
@@ -21,7 +21,7 @@ def test_a_page_that_is_not_current_is_found(tmp_path, monkeypatch, capsys):
 
 
 def test_comments_are_read_from_the_source():
-    keys = {key.name: key for group in read_groups(Config) for key in group.keys}
+    keys = {key.name: key for group in read_key_groups(Config) for key in group.keys}
     assert keys["data.seed"].comment == "of the order, the frames drawn and the sampling"  # behind the key
     assert keys["worker.actor.fsdp.fsdp_size"].comment.startswith("ranks that share one copy")  # above it
     assert keys["worker.actor.optim.betas"].default == "[0.9, 0.999]"

@@ -36,17 +36,17 @@ from veason.pipeline import Segmenter
 from veason.toy.tiny_policy import write_policy
 from veason.tracking import build_tracker
 from veason.tracking.base import BoxPrompt
-from verl.algorithms.advantages import ADVANTAGES, estimate
+from verl.algorithms.advantages import ADVANTAGE_ESTIMATORS, compute_advantages
 from verl.algorithms.losses import POLICY_LOSSES
 from verl.config import load_config
 from verl.config.worker_sections import ActorConfig
 from verl.models.families import load_family
-from verl.models.packing import Group, pack_groups
-from verl.models.policy import Policy
-from verl.registry import resolve
-from verl.trainer.plan import Plan
+from verl.models.packing import TokenizedGroup, pack_groups
+from verl.models.policy_model import PolicyModel
+from verl.registry import load_by_name
 from verl.trainer.run_log import RunLog
-from verl.workers.groups import StoredGroup
+from verl.trainer.run_plan import RunPlan
+from verl.workers.micro_batches import StoredGroup
 from verl.workers.objective import GlobalTokenCounts, policy_objective
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -188,9 +188,9 @@ def test_a_model_family(tmp_path: Path) -> None:
     AutoConfig.register("my_vl", config_class)
     AutoModelForImageTextToText.register(config_class, model_class)
     family = load_family(folder)
-    assert family.image_token == "<image>" and family.flops().patch == 0 < family.flops().token
-    policy = Policy.from_config(family.config)
-    group = Group(torch.arange(5), [torch.arange(3)])
+    assert family.image_token == "<image>" and family.flops().per_patch == 0 < family.flops().per_token
+    policy = PolicyModel.from_config(family.config)
+    group = TokenizedGroup(torch.arange(5), [torch.arange(3)])
     log_probs = policy(pack_groups([group], policy.family)).log_probs
     assert type(policy.family).__name__ == "MyVL" and log_probs.shape == (3,) and bool(log_probs.isfinite().all())
 
@@ -199,8 +199,8 @@ def test_an_advantage_estimator() -> None:
     mask = torch.tensor([[1.0, 1, 0], [1, 1, 1], [1, 0, 0]])
     rewards = torch.tensor([[0.0, 2, 0], [0, 0, 5], [3, 0, 0]])
     index = torch.tensor([0, 0, 0])
-    assert "rank" not in ADVANTAGES
-    advantages, _ = estimate("my_project.estimators:rank", rewards, mask, {"index": index})
+    assert "rank" not in ADVANTAGE_ESTIMATORS
+    advantages, _ = compute_advantages("my_project.estimators:rank", rewards, mask, {"index": index})
     assert advantages.tolist() == [[-1, -1, 0], [1, 1, 1], [0, 0, 0]]
 
 
@@ -209,13 +209,15 @@ def test_a_policy_loss() -> None:
     log_probs = torch.tensor([-1.0, -2.0, -3.0], requires_grad=True)
     old = torch.tensor([-1.0, -1.0, -4.0])
     ids = [torch.tensor([1, 2]), torch.tensor([3])]
-    stored = StoredGroup(Group(torch.tensor([0]), ids), list(old.split([2, 1])), old=list(old.split([2, 1])))
+    stored = StoredGroup(
+        TokenizedGroup(torch.tensor([0]), ids), list(old.split([2, 1])), old_log_probs=list(old.split([2, 1]))
+    )
     batch = SimpleNamespace(lengths=(2, 1), split=lambda values: list(values.split([2, 1])))
     scores = SimpleNamespace(log_probs=log_probs, entropy=None)
     path = "my_project.losses:cispo"
     config = ActorConfig(policy_loss=path, use_kl_loss=False, loss_agg_mode="token-mean", clip_ratio=0.2)
     advantages = [[np.array([1.0, 2.0], np.float32), np.array([3.0], np.float32)]]
-    assert path not in POLICY_LOSSES and callable(resolve(path, POLICY_LOSSES, "policy loss"))
+    assert path not in POLICY_LOSSES and callable(load_by_name(path, POLICY_LOSSES, "policy loss"))
     loss, logged = policy_objective(scores, batch, [stored], advantages, GlobalTokenCounts(3, 2), config, 4)
     loss.backward()
     expected = [-1.0 / 3, -0.8 * 2 / 3, -1.2 * 3 / 3]  # ratios 1, 0.37 and 2.7 are clipped to 1, 0.8 and 1.2
@@ -227,7 +229,7 @@ def test_a_logger(tmp_path: Path) -> None:
     config = load_config(
         ["trainer.logger=[my_project.loggers:CsvLogger]", f"trainer.save_checkpoint_path={tmp_path / 'run'}"]
     )
-    plan = Plan(steps=2, updates_per_step=1, passes={}, checkpoint=None, start=0, test_freq=-1, save_freq=-1)
+    plan = RunPlan(steps=2, updates_per_step=1, passes={}, checkpoint=None, start=0, test_freq=-1, save_freq=-1)
     with RunLog(config, plan) as log:
         log.metrics(1, {"reward/mean": 2.5})
         log.metrics(2, {"reward/mean": 3.0})

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from verl.config import load_config
-from verl.config.published import NO_EFFECT, RENAMED
+from verl.config.published_keys import NO_EFFECT, RENAMED
 
 ROOT = Path(__file__).parents[2]
 

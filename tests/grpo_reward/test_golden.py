@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from grpo_reward.reward_score import GroundTruth, score_answer
+from tests.score_answer import score_answer
+from veason.data.examples import GroundTruth
 
 CASES = [
     json.loads(line)

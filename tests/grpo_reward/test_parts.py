@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from grpo_reward.parts import box_ious, frame_ious
-from grpo_reward.reward_score import GroundTruth, score_answer
-from grpo_reward.rules import RULES, Rule, find_rule
+from grpo_reward.rules import RULES, RewardRule, find_rule
+from tests.score_answer import score_answer
 from veason.answers import format_answer
+from veason.data.examples import GroundTruth
 
 STRICT, FAITHFUL = "veason_strict", "video_match_keyframe_sft_sam_mod"
 
@@ -136,7 +137,7 @@ def test_a_part_sees_the_response_the_expression_and_the_sample():
         seen.append(context)
         return 0.25
 
-    rule = Rule(RULES[FAITHFUL].parse, {"brevity": brevity, **RULES["no_sam2"].parts})
+    rule = RewardRule(RULES[FAITHFUL].parse, {"brevity": brevity, **RULES["no_sam2"].parts})
     text, truth = format_answer("", 7, [[0, 0, 4, 3]]), make_truth()
     score = score_answer(text, truth, None, rule, sample_id="bear/7", expression="the bear")
     assert score.parts["brevity"] == 0.25 and score.total == pytest.approx(3.75)
@@ -173,11 +174,11 @@ def test_rules_are_found_by_name_and_by_path():
         ("veason_strikt", {}, "did you mean veason_strict?"),
         ("no_sam2", {"names": 1}, "worker.reward.options: no_sam2 takes none, got names"),
         ("grpo_reward.rules:nothing", {}, "cannot be imported"),
-        ("grpo_reward.rules:PARTS", {}, "is a dict, not a grpo_reward.rules.Rule"),
+        ("grpo_reward.rules:PARTS", {}, "is a dict, not a grpo_reward.rules.RewardRule"),
         (
             f"{__name__}:make_rule",
             {},
-            "make_rule(names) makes a Rule from worker.reward.options, and worker.reward.options.names is not set",
+            "makes a RewardRule from worker.reward.options, and worker.reward.options.names is not set",
         ),
         (
             f"{__name__}:make_rule",
@@ -187,9 +188,9 @@ def test_rules_are_found_by_name_and_by_path():
         (
             f"{__name__}:compute_score",
             {},
-            "compute_score(predict_str, ground_truth) makes a Rule from worker.reward.options, and worker.reward.op",
+            "(predict_str, ground_truth) makes a RewardRule from worker.reward.options, and worker.reward.op",
         ),
-        (f"{__name__}:never", {}, "gave a NoneType, not a grpo_reward.rules.Rule"),
+        (f"{__name__}:never", {}, "gave a NoneType, not a grpo_reward.rules.RewardRule"),
     ],
 )
 def test_what_is_no_rule_is_refused_in_one_line(name, options, says, monkeypatch):
@@ -204,8 +205,8 @@ def compute_score(predict_str, ground_truth):
     return float(predict_str == ground_truth)
 
 
-RULE_OF_THE_TESTS = Rule(RULES[FAITHFUL].parse, {})
+RULE_OF_THE_TESTS = RewardRule(RULES[FAITHFUL].parse, {})
 
 
 def make_rule(names):
-    return Rule(RULES[FAITHFUL].parse, {name: RULES[FAITHFUL].parts[name] for name in names})
+    return RewardRule(RULES[FAITHFUL].parse, {name: RULES[FAITHFUL].parts[name] for name in names})

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grpo_reward.reward_score import GroundTruth, score_answer
 from grpo_reward.rules import find_rule
 from grpo_reward.scorer import RewardScorer, TrackerError, build_scorer, check_reward
+from tests.score_answer import score_answer
 from veason.answers import format_answer
-from veason.data.examples import TrainingExample
+from veason.data.examples import GroundTruth, TrainingExample
 from veason.tracking.base import BaseTracker
 
 

@@ -5,8 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from grpo_reward.reward_score import GroundTruth, score_answer
 from grpo_reward.rules import RULES
+from tests.score_answer import score_answer
+from veason.data.examples import GroundTruth
 
 LENGTH, LIMIT, RUNS = (
     10_000,

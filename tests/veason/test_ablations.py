@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from small_revos import FRAMES
 
-from grpo_reward.reward_score import score_answer
+from tests.score_answer import score_answer
 from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
 from training_data_construction.cot_records import build_record
 from training_data_construction.teacher_tasks import plan_tasks

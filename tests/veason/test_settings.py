@@ -12,7 +12,7 @@ from veason.checkpoints import resolve_model
 from veason.errors import DataError
 from veason.settings import Settings, parse_settings, read_settings, settings_of_training
 from veason.toy_assets import toy_tracker_options
-from verl.models.hub import is_hub_name, local_folder
+from verl.models.hub_download import is_hub_name, local_model_folder
 
 TOY = Path(__file__).parents[2] / "weights" / "toy_policy"
 
@@ -100,11 +100,11 @@ def test_the_prediction_asks_as_the_checkpoint_says(capsys):
 
 def test_a_name_of_the_hub_is_looked_up_in_its_cache(tmp_path, monkeypatch):
     snapshot = write_hub_cache(monkeypatch, tmp_path / "cache", "owner/policy", TOY)
-    assert resolve_model("owner/policy") == local_folder("owner/policy") == str(snapshot)
+    assert resolve_model("owner/policy") == local_model_folder("owner/policy") == str(snapshot)
     config, lines = fill_in(EvaluateConfig("owner/policy", "data", "out"))
     assert (config.model_path, config.keyframe_resize, lines) == ("owner/policy", 112, [])  # each host looks it up
     inside = write_hub_cache(monkeypatch, tmp_path / "cache", "owner/several", TOY, "3b")
-    assert resolve_model("hf://owner/several/3b") == local_folder("hf://owner/several/3b") == str(inside)
+    assert resolve_model("hf://owner/several/3b") == local_model_folder("hf://owner/several/3b") == str(inside)
 
 
 def test_what_is_no_checkpoint_is_named(tmp_path, monkeypatch):

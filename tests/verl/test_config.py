@@ -13,7 +13,7 @@ from tests.verl.shipped_configs import CONFIGS, ROOT, VARIABLES
 from veason.data.training import TRAINING_DATA
 from veason.resolve import resolve
 from verl.config import Config, ConfigError, load_config, override
-from verl.config.published import NO_EFFECT
+from verl.config.published_keys import NO_EFFECT
 from verl.trainer.main import check_reward
 
 PUBLISHED = "training_scripts/video_seg_zero_3b_keyframe_sam_sft_mod.yaml"

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from verl.algorithms.losses import PolicyLoss
-from verl.metric_info import SECTIONS, find_metric, markdown
+from verl.metric_info import METRICS, PAGE, find_metric
 
 ROOT = Path(__file__).parents[2]
-PREFIXES = sorted({info.name.partition("/")[0] for _, infos in SECTIONS.values() for info in infos if "/" in info.name})
+PREFIXES = sorted({info.name.partition("/")[0] for info in METRICS if "/" in info.name})
 METRIC = re.compile(rf"(val/)?({'|'.join(PREFIXES)})/[a-zA-Z_*][\w*/ ]*")
 NOT_METRICS = {"actor/huggingface", "actor/*"}  # a folder of a checkpoint; a policy loss's own metrics, see below
 
@@ -22,8 +22,6 @@ def named_in_code() -> dict[str, str]:
     """Metric names in the sources, `*` for what an f-string fills in -> the file."""
     found: dict[str, str] = {}
     for path in sorted((ROOT / "verl").rglob("*.py")):
-        if path.name == "metric_table.py":
-            continue
         nodes = list(ast.walk(ast.parse(path.read_text())))
         inner = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
         for node in nodes:
@@ -50,7 +48,7 @@ def test_every_metric_that_the_code_names_is_explained() -> None:
 
 def test_no_metric_is_explained_that_the_code_does_not_name() -> None:
     found = {re.sub(r"^val/", "", name) for name in named_in_code()}
-    named = [re.sub(r"<\w+>", "*", info.name) for _, infos in SECTIONS.values() for info in infos if "/" in info.name]
+    named = [re.sub(r"<\w+>", "*", info.name) for info in METRICS if "/" in info.name]
     assert [name for name in named if name not in found | losses() and name != "seconds/rollout/*"] == []
 
 
@@ -58,12 +56,18 @@ def test_the_metrics_of_a_policy_loss_are_explained() -> None:
     assert losses() and all(find_metric(name) for name in losses())
 
 
-def test_the_page_is_written_from_the_table() -> None:
-    page = (ROOT / "docs/metrics.md").read_text()
-    assert page == markdown(), "run `python -m verl.metric_info > docs/metrics.md`"
-    for _, infos in SECTIONS.values():
-        for info in infos:
-            assert f"`{info.name}`" in page and info.meaning.endswith(".") and info.healthy.endswith(".")
+def test_the_page_of_the_documents_is_a_copy() -> None:
+    page = PAGE.read_text()
+    assert (ROOT / "docs/metrics.md").read_text() == page, "run `python -m verl.metric_info --output docs/metrics.md`"
+    assert len(METRICS) == len(re.findall(r"^\| `[^`]+` \|.*\|.*\|.*\|$", page, re.MULTILINE)) > 40
+    assert all(info.meaning.endswith(".") and info.healthy.endswith(".") for info in METRICS)
+    assert [info.unit for info in METRICS if info.name in ("actor/loss", "reward/mean")] == ["score", ""]
+
+
+def test_the_names_in_verl_and_trl_are_of_metrics_that_there_are() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \| (`[^`]+`|-) \| (`[^`]+`|-) \|$", PAGE.read_text(), re.MULTILINE)
+    assert len(rows) > 30 and not [name for name, verl, trl in rows if verl == trl == "-"]
+    assert [name for name, _, _ in rows if find_metric(name.replace("<name>", "x")) is None] == []
 
 
 @pytest.mark.parametrize(
@@ -73,8 +77,8 @@ def test_the_page_is_written_from_the_table() -> None:
         ("failure/any", "failure/any"),
         ("failure/no answer", "failure/<cause>"),
         ("seconds/rollout/generate", "seconds/rollout/<part>"),
-        ("seconds/validation rollout", "seconds/<stage>"),
-        ("perf/mfu_update", "perf/mfu_<stage>"),
+        ("seconds/validation rollout", "seconds/<phase>"),
+        ("perf/mfu_update", "perf/mfu_<phase>"),
         ("val/loss", "loss"),
     ],
 )

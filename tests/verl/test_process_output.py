@@ -74,13 +74,13 @@ def test_the_driver_shows_warnings_of_its_own_code_and_errors(tmp_path: Path) ->
         import logging, warnings
         from pathlib import Path
         import numpy
-        from verl.process_output import library_messages_to
+        from verl.process_output import redirect_library_messages
 
         def of_library(level):
             record = logging.LogRecord("numpy", level, numpy.__file__, 1, f"numpy at {level}", (), None)
             logging.getLogger("numpy").handle(record)
 
-        with library_messages_to(Path("run/logs/driver.log")):
+        with redirect_library_messages(Path("run/logs/driver.log")):
             assert not Path("run").exists()  # a run that is refused leaves nothing
             logging.getLogger("mine").warning("a bad sample")
             logging.getLogger("mine").info("a detail")

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verl.registry import resolve
+from verl.registry import load_by_name
 
 Advantages = tuple[Tensor, Tensor]
 INPUTS = ("index", "baselines", "certainty")  # what an estimator can ask for besides rewards and mask
@@ -100,7 +100,7 @@ def grpo_certainty(
 
     `certainty` is the mean over a response's tokens (Veason-R1: of its reasoning alone, where that is found) of
     log-sum-exp minus mean logit. Up to a constant that is the divergence of the uniform distribution from the policy's:
-    self-certainty, Kang et al., arXiv 2502.18581. `Policy.forward(..., certainty=True)` gives it per token.
+    self-certainty, Kang et al., arXiv 2502.18581. `PolicyModel.forward(..., certainty=True)` gives it per token.
 
     Source: SitongGong/Veason-R1 verl/trainer/ray_trainer.py compute_advantage, branch "grpo_certainty".
     """
@@ -144,7 +144,7 @@ def _per_token(scores: Tensor, mask: Tensor) -> Advantages:
     return tokens, tokens
 
 
-ADVANTAGES: Mapping[str, Callable[..., Advantages]] = {
+ADVANTAGE_ESTIMATORS: Mapping[str, Callable[..., Advantages]] = {
     "grpo": grpo,
     "dr_grpo": dr_grpo,
     "rloo": rloo,
@@ -159,11 +159,11 @@ PER_RESPONSE = frozenset({"grpo", "dr_grpo", "rloo", "remax", "grpo_certainty"})
 
 def required_inputs(name: str) -> frozenset[str]:
     """What an estimator takes besides rewards and mask, such as {"index", "baselines"}."""
-    parameters = inspect.signature(resolve(name, ADVANTAGES, "advantage estimator")).parameters.values()
+    parameters = inspect.signature(load_by_name(name, ADVANTAGE_ESTIMATORS, "advantage estimator")).parameters.values()
     return frozenset(p.name for p in parameters if p.default is p.empty) - {"rewards", "mask"}
 
 
-def estimate(
+def compute_advantages(
     name: str, rewards: Tensor, mask: Tensor, inputs: Mapping[str, Tensor | None], **options: Any
 ) -> Advantages:
     """Advantages by an estimator's name.
@@ -175,7 +175,7 @@ def estimate(
     Raises:
         ValueError: the estimator takes an input that this run does not compute.
     """
-    function = resolve(name, ADVANTAGES, "advantage estimator")
+    function = load_by_name(name, ADVANTAGE_ESTIMATORS, "advantage estimator")
     chosen = {key: inputs.get(key) for key in required_inputs(name)}
     missing = sorted(key for key, value in chosen.items() if value is None)
     if missing:

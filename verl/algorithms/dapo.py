@@ -8,7 +8,7 @@ from collections.abc import Sequence
 TOLERANCE = 1e-6  # of equal scores
 
 
-def informative(scores: Sequence[float]) -> bool:
+def is_informative(scores: Sequence[float]) -> bool:
     """Dynamic sampling: a group teaches something only if its scores differ (section 3.2, equation 11).
 
     The paper's scores are right or wrong; for graded ones the same holds of their spread. A group with a NaN score is

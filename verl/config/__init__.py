@@ -1,9 +1,8 @@
 """The configuration of a run: its sections, how they are loaded, and what is refused before any model is loaded."""
 
+from verl.config.key_reference import help_text, read_key_groups, wants_help
 from verl.config.loading import load_config
-from verl.config.reference import help_text, read_groups, wants_help
 from verl.config.schema import Config, ConfigError, OptionError, override
-from verl.registry import nearest
 
 __all__ = [
     "Config",
@@ -11,8 +10,7 @@ __all__ = [
     "OptionError",
     "help_text",
     "load_config",
-    "nearest",
     "override",
-    "read_groups",
+    "read_key_groups",
     "wants_help",
 ]

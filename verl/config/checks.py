@@ -8,7 +8,7 @@ from verl.config.name_checks import check_names
 from verl.config.ranges import check_ranges
 from verl.config.schema import Config, ConfigError, value_of
 from verl.config.worker_sections import ActorConfig
-from verl.registry import nearest
+from verl.registry import suggest
 
 DTYPES = ("bf16", "fp16", "fp32")
 CHOICES = {
@@ -31,7 +31,7 @@ CHOICES = {
     "trainer.save_dtype": (None, *DTYPES),
     "trainer.resume": ("never", "auto"),
 }
-COMPARES_A_GROUP = ("grpo", "dr_grpo", "rloo", "grpo_certainty")  # a group of one would keep its score
+GROUP_ESTIMATORS = ("grpo", "dr_grpo", "rloo", "grpo_certainty")  # a group of one would keep its score
 MAX_SEQUENCE_CLIP = 0.05  # of GSPO, whose paper has 4e-4
 
 
@@ -59,7 +59,7 @@ def check_choice(key: str, value: object, valid: Iterable[str | None]) -> None:
     valid = list(valid)
     if value not in valid:
         names = [name for name in valid if name is not None]
-        raise ConfigError(f"{key}: {value!r} is none of {', '.join(names)}{nearest(str(value), names)}")
+        raise ConfigError(f"{key}: {value!r} is none of {', '.join(names)}{suggest(str(value), names)}")
 
 
 def _check_actor(config: Config) -> None:
@@ -99,7 +99,7 @@ def _check_sampling(config: Config) -> None:
     if config.algorithm.dynamic_sampling and rollout.n == 1:
         raise ConfigError("algorithm.dynamic_sampling leaves out equal scores, and worker.rollout.n=1 has no others")
     estimator = config.algorithm.adv_estimator
-    if rollout.n == 1 and estimator in COMPARES_A_GROUP:
+    if rollout.n == 1 and estimator in GROUP_ESTIMATORS:
         raise ConfigError(
             f"algorithm.adv_estimator={estimator} compares the answers of a prompt, and worker.rollout.n=1 gives one: "
             "set worker.rollout.n=2 or more, or algorithm.adv_estimator=remax or reinforce_plus_plus"

@@ -24,10 +24,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from verl.config.checks import check_config
-from verl.config.derive import derive
-from verl.config.published import NO_EFFECT, RENAMED
+from verl.config.derived_values import derive_values
+from verl.config.published_keys import NO_EFFECT, RENAMED
 from verl.config.schema import Config, ConfigError, value_of
-from verl.registry import nearest
+from verl.registry import suggest
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def load_config(overrides: Sequence[str], sources: dict[str, str] | None = None)
             raise ConfigError(f"{key}: {reason}") from error
         traced |= {key: _origin(source, value) for key, value in _leaves(tree, keys)}
     resolved = _resolved(merged)
-    config = derive(resolved)
+    config = derive_values(resolved)
     if sources is not None:
         changed = {key for key in value_keys() if value_of(config, key) != value_of(resolved, key)}
         sources |= traced | {key: f"{traced[key]}, resolved" if key in traced else "derived" for key in changed}
@@ -139,7 +139,7 @@ def _read_yaml(path: Path) -> list[tuple[str, dict[str, Any]]]:
     if not path.is_file():
         folders = [folder for folder in {path.parent, Path("configs")} if folder.is_dir()]
         others = [str(other) for folder in folders for other in sorted(folder.rglob("*.yaml"))]
-        raise ConfigError(f"config: no file {path}{nearest(str(path), others)}")
+        raise ConfigError(f"config: no file {path}{suggest(str(path), others)}")
     try:
         tree = OmegaConf.to_container(OmegaConf.create(path.read_text(encoding="utf-8")), resolve=False)
     except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
@@ -205,7 +205,7 @@ def _refuse_unknown(tree: dict[str, Any], keys: Mapping[str, bool], prefix: str 
     for name, value in tree.items():
         key = f"{prefix}{name}"
         if key not in keys:
-            raise ConfigError(f"unknown key {key}{nearest(key, [*keys, *RENAMED])}")
+            raise ConfigError(f"unknown key {key}{suggest(key, [*keys, *RENAMED])}")
         if isinstance(value, dict) and not keys[key]:
             _refuse_unknown(value, keys, f"{key}.")
 

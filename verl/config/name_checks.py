@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from verl.config.schema import Config, ConfigError
-from verl.registry import resolve
+from verl.registry import load_by_name
 
 LOGGERS = {
     "console": "verl.trainer.loggers:ConsoleLogger",
@@ -21,12 +21,14 @@ LOGGER_METHODS = ("metrics", "generations", "close")
 
 def check_names(config: Config) -> None:
     """Raises a ConfigError for a name that leads to nothing, or to something that the run could not call."""
-    from verl.algorithms.advantages import ADVANTAGES  # here: torch takes seconds, and a misspelt key is found before
+    from verl.algorithms.advantages import (
+        ADVANTAGE_ESTIMATORS,  # here: torch takes seconds, and a misspelt key is found before
+    )
     from verl.algorithms.kl import KL_PENALTIES
     from verl.algorithms.losses import POLICY_LOSSES
 
     actor = config.worker.actor
-    _check("algorithm.adv_estimator", config.algorithm.adv_estimator, ADVANTAGES, _check_estimator)
+    _check("algorithm.adv_estimator", config.algorithm.adv_estimator, ADVANTAGE_ESTIMATORS, _check_estimator)
     _check("worker.actor.kl_loss_type", actor.kl_loss_type, KL_PENALTIES, _check_penalty)
     _check("worker.actor.policy_loss", actor.policy_loss, POLICY_LOSSES, _check_loss)
     for name in config.trainer.logger:
@@ -37,7 +39,7 @@ def _check(key: str, name: str, table: Mapping[str, Any], check: Callable[[Any],
     if name in table:
         return
     try:
-        found = resolve(name, table, key)
+        found = load_by_name(name, table, key)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     try:

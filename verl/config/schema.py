@@ -22,7 +22,7 @@ class OptionError(ConfigError):
 
 @dataclass(frozen=True)
 class Config:
-    """A run. Frozen: what follows from other keys is derived once, by `verl.config.derive`."""
+    """A run. Frozen: what follows from other keys is derived once, by `verl.config.derived_values`."""
 
     data: DataConfig = field(default_factory=DataConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from verl.models import flash_attention
+from verl.models.device_transfer import to_device
 from verl.models.flash_attention import SharedPrefixLayout, shared_prefix_attention
-from verl.models.fused import GatedMLP, apply_rotary, compiled, fused_rms_norm
-from verl.models.packing import PackedBatch, Span
-from verl.models.transfer import to_device
+from verl.models.fused_kernels import GatedMLP, apply_rotary, compiled, fused_rms_norm
+from verl.models.packing import PackedBatch, Segment
 
 BLOCK = 128
-Spans = tuple[Span, ...]
-PackedMask: TypeAlias = SharedPrefixLayout | BlockMask | Spans
+Segments = tuple[Segment, ...]
+PackedMask: TypeAlias = SharedPrefixLayout | BlockMask | Segments
 
 
 class PackedAttention(nn.Module):
@@ -81,16 +81,16 @@ def _flex_attention(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask) 
     return flex(query, key, value, mask, query.shape[1] != key.shape[1])
 
 
-def _segment_attention(query: Tensor, key: Tensor, value: Tensor, mask: Spans) -> Tensor:
+def _segment_attention(query: Tensor, key: Tensor, value: Tensor, mask: Segments) -> Tensor:
     grouped = query.shape[1] != key.shape[1]
-    lengths = [span.end - span.start for span in mask]
+    lengths = [segment.length for segment in mask]
     # split, not slices: the gradient of a slice is as long as the whole sequence
     pieces = list(zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value))))
-    prompts = {span.start: piece for span, piece in zip(mask, pieces) if span.prompt_start == span.prompt_end}
+    prompts = {segment.start: piece for segment, piece in zip(mask, pieces) if segment.is_prompt}
     outputs = [
-        _attend_segment(piece, prompts[span.prompt_start] if span.prompt_end > span.prompt_start else None, grouped)
-        for span, piece in zip(mask, pieces)
-        if span.end > span.start
+        _attend_segment(piece, prompts[segment.prompt_start] if not segment.is_prompt else None, grouped)
+        for segment, piece in zip(mask, pieces)
+        if segment.length
     ]
     return torch.cat(outputs, dim=2)
 
@@ -127,7 +127,7 @@ def packed_mask(batch: PackedBatch, dtype: torch.dtype, implementation: str = "a
     Raises:
         ValueError: FlashAttention 4 is asked for and cannot be used.
     """
-    device = batch.segments.device
+    device = batch.segment_ids.device
     half = dtype in (torch.bfloat16, torch.float16)
     flash = device.type == "cuda" and half and flash_attention.is_usable(device.index or 0)
     if implementation == "flash_attention_4" and not flash:
@@ -135,13 +135,13 @@ def packed_mask(batch: PackedBatch, dtype: torch.dtype, implementation: str = "a
             f"flash_attention_4 needs flash-attn-4, a Hopper GPU or newer and bf16; this is {device}, {dtype}"
         )
     if flash and implementation in ("auto", "flash_attention_4"):
-        return SharedPrefixLayout.of(batch.spans).to(device)
+        return SharedPrefixLayout.of(batch.segments).to(device)
     if device.type == "cuda" and implementation != "sdpa":
-        return block_mask(batch.spans, batch.segments, batch.prompt_segments)
-    return batch.spans
+        return block_mask(batch.segments, batch.segment_ids, batch.prompt_segment_ids)
+    return batch.segments
 
 
-def block_mask(spans: Sequence[Span], segments: Tensor, prompt_segments: Tensor) -> BlockMask:
+def block_mask(segments: Sequence[Segment], segment_ids: Tensor, prompt_segment_ids: Tensor) -> BlockMask:
     """The BlockMask of a packed sequence, from its segments: no [L, L] is ever made.
 
     The pairs that a block of 128 x 128 allows are counted; a block with none is skipped, a block with all needs no mask
@@ -149,20 +149,22 @@ def block_mask(spans: Sequence[Span], segments: Tensor, prompt_segments: Tensor)
     """
 
     def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (key <= query) & ((segments[query] == segments[key]) | (prompt_segments[query] == segments[key]))
+        return (key <= query) & (
+            (segment_ids[query] == segment_ids[key]) | (prompt_segment_ids[query] == segment_ids[key])
+        )
 
-    length = len(segments)
-    pairs = count_pairs(spans, length)
+    length = len(segment_ids)
+    pairs = count_pairs(segments, length)
     full = pairs == BLOCK * BLOCK
     partial = (pairs > 0) & ~full
-    lists = to_device([*_kv_blocks(partial), *_kv_blocks(full)], segments.device)
+    lists = to_device([*_kv_blocks(partial), *_kv_blocks(full)], segment_ids.device)
     return BlockMask.from_kv_blocks(*lists, BLOCK_SIZE=BLOCK, mask_mod=sees, seq_lengths=(length, length))
 
 
-def count_pairs(spans: Sequence[Span], length: int) -> Tensor:
+def count_pairs(segments: Sequence[Segment], length: int) -> Tensor:
     """How many (query, key) pairs each block of the attention matrix allows, int64 [blocks, blocks]."""
     edges = BLOCK * torch.arange(-(-length // BLOCK) + 1)
-    bounds = torch.tensor(spans).T[..., None]  # start, end, prompt_start, prompt_end, each [segments, 1]
+    bounds = torch.tensor(segments).T[..., None]  # start, end, prompt_start, prompt_end, each [segments, 1]
 
     def overlap(start: Tensor, end: Tensor) -> Tensor:  # tokens of [start, end) in each block, [segments, blocks]
         tokens = torch.minimum(edges[1:], end) - torch.maximum(edges[:-1], start)

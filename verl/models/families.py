@@ -1,4 +1,4 @@
-"""Model families: what the engine needs to know of a vision-language architecture.
+"""Model families: what training and rollouts need to know of a vision-language architecture.
 
 A new family is a folder beside this file, named as config.json's model_type, whose `FAMILY` is a subclass of
 `ModelFamily`. Packing, attention, log-probabilities, LoRA, sharding, checkpoints and rollouts then work as they are.
@@ -11,7 +11,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,13 +55,12 @@ class ModelFamily(ABC):
         image_token: text of the token that stands for an image in the chat template's output.
         vision_tokens: texts of the tokens that a policy must never write: an image token without an image breaks every
             later pass over the sequence.
-        lora_language, lora_vision: regular expressions over full names of linear layers.
+        lora_language: regular expression over full names of the language model's linear layers.
     """
 
     image_token = "<|image_pad|>"
     vision_tokens = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
     lora_language = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-    lora_vision: ClassVar[str]
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -152,11 +151,11 @@ class ModelFamily(ABC):
         return torch.zeros(side * side, patch), (1, side, side)
 
     @abstractmethod
-    def plan_vision(self, grids: Sequence[tuple[int, int, int]]) -> Any:
+    def make_vision_layout(self, grids: Sequence[tuple[int, int, int]]) -> Any:
         """How the tower attends over images of these grids: a pytree of tensors on the CPU, for `encode_images`."""
 
     @abstractmethod
-    def encode_images(self, model: Any, pixel_values: Tensor, plan: Any) -> tuple[Tensor, list[Tensor]]:
+    def encode_images(self, model: Any, pixel_values: Tensor, layout: Any) -> tuple[Tensor, list[Tensor]]:
         """The visual tokens of all images, [tokens, hidden_size], and what is added to them after the first language
         layers, one [tokens, hidden_size] per layer (deepstack, arXiv 2406.04334; none for most families).
         """

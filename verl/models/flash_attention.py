@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from verl.models.fused import fused
-from verl.models.transfer import to_device
+from verl.models.device_transfer import to_device
+from verl.models.fused_kernels import compile_on_cuda
 
 if TYPE_CHECKING:
-    from verl.models.packing import Span
+    from verl.models.packing import Segment
 
 OLDEST_CAPABILITY = (9, 0)  # Hopper
 
@@ -61,23 +61,25 @@ class SharedPrefixLayout:
         return SharedPrefixLayout(segments, prompts, responses, self.sizes)
 
     @classmethod
-    def of(cls, spans: Sequence[Span]) -> SharedPrefixLayout:
+    def of(cls, segments: Sequence[Segment]) -> SharedPrefixLayout:
         """From the segments, in order; on the CPU.
 
         Raises:
             ValueError: a response stands before a prompt.
         """
         written: dict[int, int] = {}  # start of a prompt -> tokens of its responses
-        for span in spans:
-            if span.prompt_end > span.prompt_start:
-                written[span.prompt_start] = written.get(span.prompt_start, 0) + span.end - span.start
-        prompts = [span for span in spans if span.start in written and span.prompt_start == span.prompt_end]
-        if [span.start for span in prompts] != _starts([span.end - span.start for span in prompts])[:-1]:
+        for segment in segments:
+            if segment.prompt_end > segment.prompt_start:
+                written[segment.prompt_start] = written.get(segment.prompt_start, 0) + segment.end - segment.start
+        prompts = [
+            segment for segment in segments if segment.start in written and segment.prompt_start == segment.prompt_end
+        ]
+        if [segment.start for segment in prompts] != _starts([segment.end - segment.start for segment in prompts])[:-1]:
             raise ValueError("a packed sequence holds the prompts first, then the responses")
         counts = (
-            [span.end - span.start for span in spans],
-            [span.end - span.start for span in prompts],
-            [written[span.start] for span in prompts],
+            [segment.end - segment.start for segment in segments],
+            [segment.end - segment.start for segment in prompts],
+            [written[segment.start] for segment in prompts],
         )
         longest = [max(lengths, default=0) for lengths in (counts[0], counts[2], counts[1])]
         bounds = tuple(torch.tensor(_starts(lengths), dtype=torch.int32) for lengths in counts)
@@ -163,7 +165,7 @@ def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ..
 _attention.register_autograd(_differentiate, setup_context=_save)
 
 
-@fused
+@compile_on_cuda
 def _merge(first: Tensor, first_lse: Tensor, second: Tensor, second_lse: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax over the keys of both, from the softmax over each; outputs [N, heads, head_dim], lse [heads, N]."""
     lse = torch.logaddexp(first_lse, second_lse)

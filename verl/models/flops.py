@@ -15,19 +15,19 @@ class ModelFlops:
     """FLOPs of a pass; a model family gives those of the forward pass.
 
     Attributes:
-        token: per token of the language model, attention aside.
-        pair: per (query, key) pair, over all layers.
-        head: per response token, the output layer.
-        patch: per image patch, attention inside windows included.
-        patch_pair: per pair of patches of one image, for towers that attend over whole images.
+        per_token: of the language model, attention aside.
+        per_pair: per (query, key) pair, over all layers.
+        per_label: per response token, the output layer.
+        per_patch: per image patch, attention inside windows included.
+        per_patch_pair: per pair of patches of one image, for towers that attend over whole images.
         patch_size: side of a patch, in pixels.
     """
 
-    token: float
-    pair: float
-    head: float
-    patch: float
-    patch_pair: float = 0.0
+    per_token: float
+    per_pair: float
+    per_label: float
+    per_patch: float
+    per_patch_pair: float = 0.0
     patch_size: int = 14
 
     def with_backward(self, adapter: bool, vision: bool) -> ModelFlops:
@@ -41,17 +41,17 @@ class ModelFlops:
         language, tower = 2.0 if adapter else 3.0, 3.0 if vision else 1.0
         return replace(
             self,
-            token=self.token * language,
-            pair=self.pair * 3,
-            head=self.head * language,
-            patch=self.patch * tower,
-            patch_pair=self.patch_pair * tower,
+            per_token=self.per_token * language,
+            per_pair=self.per_pair * 3,
+            per_label=self.per_label * language,
+            per_patch=self.per_patch * tower,
+            per_patch_pair=self.per_patch_pair * tower,
         )
 
-    def group(self, prompt: int, responses: Sequence[int], images: Sequence[tuple[int, int]]) -> float:
+    def group_flops(self, prompt: int, responses: Sequence[int], images: Sequence[tuple[int, int]]) -> float:
         """One pass over a packed group: tokens of prompt and responses, (height, width) of each image in pixels."""
         patches = [height * width // self.patch_size**2 for height, width in images]
         written = sum(responses)
         pairs = prompt * prompt / 2 + sum(length * prompt + length * length / 2 for length in responses)
-        vision = self.patch * sum(patches) + self.patch_pair * sum(count * count for count in patches)
-        return self.token * (prompt + written) + self.pair * pairs + self.head * written + vision
+        vision = self.per_patch * sum(patches) + self.per_patch_pair * sum(count * count for count in patches)
+        return self.per_token * (prompt + written) + self.per_pair * pairs + self.per_label * written + vision

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from verl.models.fused import fused
+from verl.models.fused_kernels import compile_on_cuda
 
 HALF = (torch.bfloat16, torch.float16)
 CHUNK = 1024  # tokens: 0.6 GB of fp32 logits at a vocabulary of 152k
@@ -64,19 +64,19 @@ def _scaled_logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor
     return logits if temperature == 1.0 else logits.div_(temperature)
 
 
-@fused
+@compile_on_cuda
 def _log_softmax_at(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Log-sum-exp of each row, and the log-probability of its label."""
     normalisers = logits.logsumexp(-1)
     return normalisers, logits.gather(-1, labels[:, None])[:, 0] - normalisers
 
 
-@fused
+@compile_on_cuda
 def _entropy(logits: Tensor, normalisers: Tensor) -> Tensor:
     return torch.special.entr((logits - normalisers[:, None]).exp()).sum(-1)
 
 
-@fused
+@compile_on_cuda
 def _logits_gradient(
     logits: Tensor,
     normalisers: Tensor,

@@ -1,8 +1,8 @@
 """One packed sequence per micro-batch: the prompts of several groups, each once, then the responses of all of them.
 
-    tokens          | prompt A | prompt B | response A0 | response A1 | response B0 | ...
-    segment         |    0     |    1     |      2      |      3      |      4      |
-    prompt_segment  |    0     |    1     |      0      |      0      |      1      |
+    tokens             | prompt A | prompt B | response A0 | response A1 | response B0 | ...
+    segment_ids        |    0     |    1     |      2      |      3      |      4      |
+    prompt_segment_ids |    0     |    1     |      0      |      0      |      1      |
 
 A token sees its own segment up to itself and, from a response, the whole prompt of its group. Every response keeps the
 positions that it would have alone behind the prompt. So the packed sequence gives the log-probabilities and the
@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from verl.models.device_transfer import pin_memory, to_device
 from verl.models.families import ModelFamily
-from verl.models.transfer import pin_memory, to_device
 
 
 @dataclass(frozen=True)
-class Group:
+class TokenizedGroup:
     """One prompt with its responses; supervised fine-tuning has one response.
 
     Attributes:
@@ -47,13 +47,21 @@ class Group:
         return len(self.prompt_ids) + sum(len(ids) for ids in self.response_ids)
 
 
-class Span(NamedTuple):
+class Segment(NamedTuple):
     """A segment [start, end), and the prompt [prompt_start, prompt_end) that it sees too (empty for a prompt)."""
 
     start: int
     end: int
     prompt_start: int
     prompt_end: int
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+    @property
+    def is_prompt(self) -> bool:
+        return self.prompt_start == self.prompt_end
 
 
 @dataclass(frozen=True)
@@ -63,14 +71,14 @@ class PackedBatch:
     Attributes:
         input_ids: int64 [1, L].
         position_ids: int64 [3, 1, L], mRoPE positions in time, height and width.
-        segments, prompt_segments: int32 [L], the segment of each token and that of its group's prompt. Padding is a
-            segment of its own.
-        spans: the segments as intervals.
+        segment_ids, prompt_segment_ids: int32 [L], the segment of each token and that of its group's prompt. Padding is
+            a segment of its own.
+        segments: all of them, in order.
         image_positions: int64 [visual tokens], where the vision tower's outputs go. Image tokens that a response writes
             are text.
         pixel_values: [patches, dim] of all prompts. A batch without images carries one blank image whose output is not
             used, so that every rank runs the vision tower and its collectives.
-        vision: how the tower attends over these patches (`ModelFamily.plan_vision`).
+        vision_layout: how the tower attends over these patches (`ModelFamily.make_vision_layout`).
         logit_positions: int64 [N], the position whose logits predict the label (the prompt's last token for a first
             token).
         labels: int64 [N].
@@ -79,12 +87,12 @@ class PackedBatch:
 
     input_ids: Tensor
     position_ids: Tensor
-    segments: Tensor
-    prompt_segments: Tensor
-    spans: tuple[Span, ...]
+    segment_ids: Tensor
+    prompt_segment_ids: Tensor
+    segments: tuple[Segment, ...]
     image_positions: Tensor
     pixel_values: Tensor
-    vision: Any
+    vision_layout: Any
     logit_positions: Tensor
     labels: Tensor
     lengths: tuple[int, ...]
@@ -103,7 +111,7 @@ class PackedBatch:
 pytree.register_dataclass(PackedBatch)
 
 
-def pack_groups(groups: Sequence[Group], family: ModelFamily, multiple: int | None = None) -> PackedBatch:
+def pack_groups(groups: Sequence[TokenizedGroup], family: ModelFamily, multiple: int | None = None) -> PackedBatch:
     """Packs whole groups into one sequence.
 
     Args:
@@ -119,8 +127,8 @@ def pack_groups(groups: Sequence[Group], family: ModelFamily, multiple: int | No
     positions: list[Tensor] = []
     logits: list[Tensor] = [torch.zeros(0, dtype=torch.int64)]
     image_positions: list[Tensor] = []
-    spans = pack_spans(groups, padding_multiple() if multiple is None else multiple)
-    own = iter(spans)
+    segments = make_segments(groups, padding_multiple() if multiple is None else multiple)
+    own = iter(segments)
     starts: list[int] = []  # of the groups' responses, as rotary positions
     for number, (group, prompt) in enumerate(zip(groups, own)):
         if len(group.prompt_ids) == 0:
@@ -131,28 +139,28 @@ def pack_groups(groups: Sequence[Group], family: ModelFamily, multiple: int | No
         starts.append(next_position)
         image_positions.append(prompt.start + (group.prompt_ids == family.config.image_token_id).nonzero()[:, 0])
     for group, start in zip(groups, starts):
-        for response, span in zip(group.response_ids, own):
+        for response, segment in zip(group.response_ids, own):
             length = len(response)
             ids.append(response)
             positions.append((start + torch.arange(length)).expand(3, -1))
-            predicting = [span.prompt_end - 1, *range(span.start, span.end - 1)][:length]
+            predicting = [segment.prompt_end - 1, *range(segment.start, segment.end - 1)][:length]
             logits.append(torch.tensor(predicting, dtype=torch.int64))
-    for span in own:  # padding
-        ids.append(torch.zeros(span.end - span.start, dtype=torch.int64))
-        positions.append(torch.arange(span.end - span.start).expand(3, -1))
+    for segment in own:  # padding
+        ids.append(torch.zeros(segment.length, dtype=torch.int64))
+        positions.append(torch.arange(segment.length).expand(3, -1))
 
     responses = [response for group in groups for response in group.response_ids]
-    segments, prompt_segments = number_segments(spans)
-    pixel_values, grids = join_images(groups, family)
+    segment_ids, prompt_segment_ids = make_segment_ids(segments)
+    pixel_values, grids = concatenate_images(groups, family)
     return PackedBatch(
         input_ids=torch.cat(ids)[None],
         position_ids=torch.cat(positions, dim=1)[:, None],
-        segments=segments,
-        prompt_segments=prompt_segments,
-        spans=tuple(spans),
+        segment_ids=segment_ids,
+        prompt_segment_ids=prompt_segment_ids,
+        segments=tuple(segments),
         image_positions=torch.cat(image_positions),
         pixel_values=pixel_values,
-        vision=family.plan_vision(grids),
+        vision_layout=family.make_vision_layout(grids),
         logit_positions=torch.cat(logits),
         labels=torch.cat(responses) if responses else torch.zeros(0, dtype=torch.int64),
         lengths=tuple(len(response) for response in responses),
@@ -164,32 +172,34 @@ def padding_multiple() -> int:
     return 128 if torch.cuda.is_available() else 1
 
 
-def pack_spans(groups: Sequence[Group], multiple: int) -> list[Span]:
+def make_segments(groups: Sequence[TokenizedGroup], multiple: int) -> list[Segment]:
     """The groups' prompts, their responses in the same order, and padding where the tokens are no multiple."""
-    spans: list[Span] = []
+    segments: list[Segment] = []
     end = 0
     for group in groups:
         start, end = end, end + len(group.prompt_ids)
-        spans.append(Span(start, end, start, start))
-    for group, prompt in zip(groups, tuple(spans)):
+        segments.append(Segment(start, end, start, start))
+    for group, prompt in zip(groups, tuple(segments)):
         for response in group.response_ids:
             start, end = end, end + len(response)
-            spans.append(Span(start, end, prompt.start, prompt.end))
+            segments.append(Segment(start, end, prompt.start, prompt.end))
     if padding := -end % multiple:
-        spans.append(Span(end, end + padding, end, end))
-    return spans
+        segments.append(Segment(end, end + padding, end, end))
+    return segments
 
 
-def number_segments(spans: Sequence[Span]) -> tuple[Tensor, Tensor]:
+def make_segment_ids(segments: Sequence[Segment]) -> tuple[Tensor, Tensor]:
     """Per token the number of its segment and of its group's prompt, int32 [L] each."""
-    lengths = torch.tensor([span.end - span.start for span in spans])
-    number_at = {span.start: number for number, span in enumerate(spans) if span.prompt_start == span.prompt_end}
-    segments = torch.arange(len(spans), dtype=torch.int32)
-    prompts = torch.tensor([number_at[span.prompt_start] for span in spans], dtype=torch.int32)
-    return segments.repeat_interleave(lengths), prompts.repeat_interleave(lengths)
+    lengths = torch.tensor([segment.length for segment in segments])
+    number_at = {segment.start: number for number, segment in enumerate(segments) if segment.is_prompt}
+    segment_ids = torch.arange(len(segments), dtype=torch.int32)
+    prompts = torch.tensor([number_at[segment.prompt_start] for segment in segments], dtype=torch.int32)
+    return segment_ids.repeat_interleave(lengths), prompts.repeat_interleave(lengths)
 
 
-def join_images(groups: Sequence[Group], family: ModelFamily) -> tuple[Tensor, list[tuple[int, int, int]]]:
+def concatenate_images(
+    groups: Sequence[TokenizedGroup], family: ModelFamily
+) -> tuple[Tensor, list[tuple[int, int, int]]]:
     """The patches of all groups and their grids; one blank image where no group has any."""
     pixels = [group.pixel_values for group in groups if group.pixel_values is not None]
     grids = [group.image_grid_thw.tolist() for group in groups if group.image_grid_thw is not None]

@@ -14,7 +14,7 @@ import psutil
 import ray
 from ray._private import ray_constants
 
-from verl.single_controller.watch_driver import VARIABLE, watch_driver
+from verl.single_controller.watch_driver import MARK_VARIABLE, watch_driver
 
 # Variables of the driver that the workers of other hosts get too, by the beginning of their names.
 FORWARDED = (
@@ -36,7 +36,7 @@ FORWARDED = (
     "VLLM_",
 )
 OF_ONE_HOST = {"CUDA_VISIBLE_DEVICES", "VLLM_HOST_IP"}
-SECRET = {"KEY", "PASSWORD", "SECRET", "TOKEN"}  # Ray writes the variables that it forwards to its logs
+SECRET_WORDS = {"KEY", "PASSWORD", "SECRET", "TOKEN"}  # Ray writes the variables that it forwards to its logs
 KILL_TIMEOUT = 5.0  # seconds
 # Where it is 0, Ray takes 127.0.0.1 for this machine's address, and its processes listen there alone: its default on
 # the systems that are in the name. On Linux it else turns 127.0.0.1 into the address of a network interface.
@@ -68,7 +68,7 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
         # logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker
         options |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
         # inherited by Ray's processes and what they start
-        os.environ |= {VARIABLE: watch_driver(), NETWORK: "0"}
+        os.environ |= {MARK_VARIABLE: watch_driver(), NETWORK: "0"}
     options = {"configure_logging": False} | options  # its messages go where the driver sends those of libraries
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -76,7 +76,7 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
     except Exception as error:
         raise ClusterError(_refusal(address, error)) from error
     finally:
-        for name in (VARIABLE, NETWORK):
+        for name in (MARK_VARIABLE, NETWORK):
             os.environ.pop(name, None)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray puts in its own
@@ -137,7 +137,7 @@ def forwarded_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name.startswith(FORWARDED) and name not in OF_ONE_HOST and not SECRET & set(name.split("_"))
+        if name.startswith(FORWARDED) and name not in OF_ONE_HOST and not SECRET_WORDS & set(name.split("_"))
     }
 
 

@@ -11,8 +11,8 @@ import ray
 
 from verl.process_output import redirect_output, route_library_loggers
 from verl.single_controller.cluster import network_environment
+from verl.single_controller.progress_counts import publish_counts
 from verl.single_controller.rendezvous import LISTEN_FD, listen
-from verl.single_controller.shared_counts import publish_counts
 from verl.single_controller.watch_head import watch_head
 
 COUNTS_PERIOD = 1.0  # seconds between two looks at a worker's counts
@@ -21,11 +21,11 @@ COUNTS_PERIOD = 1.0  # seconds between two looks at a worker's counts
 class RemoteWorker:
     """A Ray actor around a worker: it is there before the worker's class is imported, and calls its methods."""
 
-    def gpu(self) -> str | None:
+    def visible_gpus(self) -> str | None:
         """The GPU that Ray has given to this process, as CUDA_VISIBLE_DEVICES names it."""
         return os.environ.get("CUDA_VISIBLE_DEVICES")
 
-    def show_gpus(self, gpus: str) -> None:
+    def set_visible_gpus(self, gpus: str) -> None:
         """Sets CUDA_VISIBLE_DEVICES, from before the worker's libraries are imported."""
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
 

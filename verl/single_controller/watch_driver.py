@@ -14,7 +14,7 @@ import time
 import uuid
 from pathlib import Path
 
-VARIABLE = "VERL_CLUSTER"  # in the environment of every process of the cluster
+MARK_VARIABLE = "VERL_CLUSTER"  # in the environment of every process of the cluster
 PERIOD = 0.5  # seconds between two looks
 GRACE = 5.0  # seconds in which Ray's processes end by themselves
 _watched: tuple[int, str] | None = None  # this process and its mark
@@ -24,7 +24,7 @@ def watch_driver() -> str:
     """Starts the process for this driver, once; it ends after the driver, however that ends.
 
     Returns:
-        The value of `VARIABLE` for the processes that are to end with the driver.
+        The value of `MARK_VARIABLE` for the processes that are to end with the driver.
     """
     global _watched
     if _watched is None or _watched[0] != os.getpid():  # not in a fork of a driver
@@ -41,7 +41,7 @@ def wait_and_clean(driver: int, mark: str, grace: float = GRACE) -> None:
     while os.getppid() == driver:
         time.sleep(PERIOD)
     deadline = time.monotonic() + grace
-    while (left := marked(mark)) and time.monotonic() < deadline:
+    while (left := marked_processes(mark)) and time.monotonic() < deadline:
         time.sleep(PERIOD)
     for pid in left:
         try:
@@ -50,9 +50,9 @@ def wait_and_clean(driver: int, mark: str, grace: float = GRACE) -> None:
             continue
 
 
-def marked(mark: str) -> list[int]:
+def marked_processes(mark: str) -> list[int]:
     """The processes with this mark in their environment; none where there is no /proc."""
-    wanted, found = f"{VARIABLE}={mark}".encode(), []
+    wanted, found = f"{MARK_VARIABLE}={mark}".encode(), []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
             if wanted in path.read_bytes().split(b"\0"):

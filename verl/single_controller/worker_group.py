@@ -23,14 +23,15 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from verl.process_output import last_lines, worker_log
+from verl.metric_types import ProgressCounts
+from verl.process_output import last_lines, worker_log_path
 from verl.single_controller.cluster import cluster_processes, ended_process, forwarded_environment, kill_cluster
+from verl.single_controller.progress_counts import delete_counts, read_counts
 from verl.single_controller.remote_worker import COUNTS_PERIOD, RemoteWorker
-from verl.single_controller.shared_counts import Counts, forget_counts, read_counts
 
 START_TIMEOUT = 300.0  # seconds in which the cluster has to provide the workers
 GRACE = 5.0  # seconds beyond a timeout
-LINES = 60  # of the file of a worker that died or hangs
+LOG_LINES = 60  # of the file of a worker that died or hangs
 
 
 class WorkerError(RuntimeError):
@@ -86,10 +87,10 @@ class WorkerGroup:
 
     Attributes:
         on_counts: called about once a second while a call is under way, with the sums of what the workers' method
-            `counts` returns: stage -> (done, total).
+            `counts` returns: phase -> (done, total).
     """
 
-    on_counts: Callable[[Counts], None] | None = None
+    on_counts: Callable[[ProgressCounts], None] | None = None
 
     def __init__(self, worker_class: type, spec: WorkerSpec, *args: Any, **kwargs: Any) -> None:
         self.spec = spec
@@ -102,7 +103,7 @@ class WorkerGroup:
         try:
             self._start_actors()
             if spec.run is not None:
-                logs = [worker_log(spec.run, rank) for rank in range(spec.count)]
+                logs = [worker_log_path(spec.run, rank) for rank in range(spec.count)]
                 self._collect("redirect", [each.redirect.remote(path) for each, path in zip(self._actors, logs)])
             ((address, port),) = self._collect("address", [self._actors[0].address.remote()])
             shared = {"WORLD_SIZE": str(spec.count), "MASTER_ADDR": address, "MASTER_PORT": str(port)}
@@ -148,7 +149,7 @@ class WorkerGroup:
             ray.kill(actor)
         if self._placement is not None:
             remove_placement_group(self._placement)
-            forget_counts(self._counts)
+            delete_counts(self._counts)
         self._actors, self._placement = [], None
 
     def __enter__(self) -> WorkerGroup:
@@ -185,13 +186,13 @@ class WorkerGroup:
 
     def _show_gpus(self) -> None:
         """Shows each worker its own GPU first and then the others of its host, whose memory vLLM's all-reduce maps."""
-        gpus = self._collect("gpu", [actor.gpu.remote() for actor in self._actors])
+        gpus = self._collect("visible_gpus", [actor.visible_gpus.remote() for actor in self._actors])
         own = self.spec.count // self.spec.nodes
         calls = []
         for rank, actor in enumerate(self._actors):
             host = gpus[rank // own * own :][:own]
-            calls.append(actor.show_gpus.remote(",".join(sorted(host, key=gpus[rank].__ne__))))
-        self._collect("show_gpus", calls)
+            calls.append(actor.set_visible_gpus.remote(",".join(sorted(host, key=gpus[rank].__ne__))))
+        self._collect("set_visible_gpus", calls)
 
     def _run(self, method: str, calls: Sequence[tuple[tuple, dict[str, Any]]]) -> list[Any]:
         self._transferred += sum(len(cloudpickle.dumps(call)) for call in calls)
@@ -219,13 +220,13 @@ class WorkerGroup:
                 ranks = sorted(rank_of[ref] for ref in pending)
                 self.stop()
                 what = f"`{what}` did not return within {timeout:.0f} s on ranks {ranks}"
-                raise WorkerError(what, self._last_words(ranks), died=True)
+                raise WorkerError(what, self._log_tails(ranks), died=True)
             for ref in ready:
                 try:
                     results[rank_of[ref]] = ray.get(ref)
                 except RayError as error:
                     # the method raised (RayTaskError), or the actor, its memory or its machine is gone
-                    failure = self._describe(what, rank_of[ref], error, pending, rank_of)
+                    failure = self._worker_error(what, rank_of[ref], error, pending, rank_of)
                     self.stop()
                     raise failure from error
         return results
@@ -236,7 +237,7 @@ class WorkerGroup:
             self.stop()
             raise WorkerError(f"the Ray cluster of this run is gone: {name} ended during `{what}`", died=True)
 
-    def _describe(
+    def _worker_error(
         self, what: str, rank: int, error: Exception, pending: list[Any], rank_of: dict[Any, int]
     ) -> WorkerError:
         """Names the cause. A broken connection often means that another rank died: waits a moment for that one."""
@@ -259,12 +260,12 @@ class WorkerGroup:
         name = type(error).__name__
         lines = str(error).splitlines()
         first = next((line for line in lines if " died because " in line), lines[0] if lines else name)
-        trace = self._last_words([rank]) + ("\n".join([*lines, ""]) if len(lines) > 1 else "")
+        trace = self._log_tails([rank]) + ("\n".join([*lines, ""]) if len(lines) > 1 else "")
         return WorkerError(f"rank {rank} died in `{what}`: {name}: {first}", trace, name, died=True)
 
-    def _last_words(self, ranks: Sequence[int]) -> str:
+    def _log_tails(self, ranks: Sequence[int]) -> str:
         """The ends of the files of some ranks."""
         if self.spec.run is None:
             return ""
-        files = [worker_log(self.spec.run, rank) for rank in ranks]
-        return "".join(f"{line}\n" for path in files for line in [f"{path} ends with:", *last_lines(path, LINES)])
+        files = [worker_log_path(self.spec.run, rank) for rank in ranks]
+        return "".join(f"{line}\n" for path in files for line in [f"{path} ends with:", *last_lines(path, LOG_LINES)])

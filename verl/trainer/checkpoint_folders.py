@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verl.files import FileRecord, read_record, write_text
+from verl.atomic_files import FileChecksum, compute_checksum, write_text_atomically
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +33,13 @@ def _is_checkpoint(path: Path) -> bool:
     return (path / "files.json").is_file() or (path / "trainer.json").is_file()
 
 
-def find_damage(path: Path) -> str | None:
+def find_damaged_file(path: Path) -> str | None:
     """The first file of a checkpoint that is not what it was when it was saved, and what is wrong with it; None: all
     are.
     """
     try:
         records = json.loads((path / "files.json").read_text(encoding="utf-8"))
-        files = {path / name: FileRecord(*record) for name, record in records.items()}
+        files = {path / name: FileChecksum(*record) for name, record in records.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         return f"{path / 'files.json'} cannot be read: {error}"
     for file, record in files.items():
@@ -56,9 +56,9 @@ def find_damage(path: Path) -> str | None:
     return None
 
 
-def _try_read(file: Path) -> FileRecord | OSError:
+def _try_read(file: Path) -> FileChecksum | OSError:
     try:
-        return read_record(file)
+        return compute_checksum(file)
     except OSError as error:
         return error
 
@@ -100,7 +100,7 @@ def find_checkpoint(where: str | None, root: str | Path, resume: str = "never") 
 
 
 def _checked(path: Path) -> Path:
-    if damage := find_damage(path):
+    if damage := find_damaged_file(path):
         others = "set trainer.resume=auto to go on from the newest whole one, or name another in load_checkpoint_path"
         raise CheckpointError(f"{path.name} is damaged: {damage}; {others}")
     if not _has_state(path):
@@ -119,7 +119,7 @@ def _newest_whole(root: Path, own: dict[int, Path]) -> Path:
     newest = max(own) if last is None else last
     order = sorted(own, key=lambda step: (step <= newest, step), reverse=True)
     for step in order:
-        damage = find_damage(own[step])
+        damage = find_damaged_file(own[step])
         if damage is None and _has_state(own[step]):
             return own[step]
         log.warning("%s is passed over: %s", own[step].name, damage or "it holds weights alone")
@@ -146,7 +146,7 @@ def _latest(root: Path, saved: dict[int, Path]) -> Path:
 
 
 @dataclass(frozen=True)
-class Retention:
+class CheckpointRetention:
     """Which checkpoints are kept.
 
     Attributes:
@@ -160,7 +160,7 @@ class Retention:
     metric: str | None = None
     mode: str = "max"
 
-    def superfluous(self, root: Path, step: int) -> list[Path]:
+    def to_delete(self, root: Path, step: int) -> list[Path]:
         """What may go now that `step` is saved. Names the best in `root`/best."""
         saved = {number: path for number, path in sorted(saved_checkpoints(root).items()) if number <= step}
         best = self._best(root, saved)
@@ -177,7 +177,7 @@ class Retention:
             return None
         sign = 1.0 if self.mode == "max" else -1.0
         best = max(known, key=lambda number: (sign * known[number], number))
-        write_text(root / "best", saved[best].name)
+        write_text_atomically(root / "best", saved[best].name)
         return best
 
 

@@ -13,7 +13,7 @@ from verl.protocol import GroupRequest
 T = TypeVar("T")
 
 
-class OrderChanged(ValueError):
+class DataOrderError(ValueError):
     """A checkpoint that was trained on other data, or on another order of them; the message says what changed."""
 
 
@@ -61,12 +61,12 @@ class DataOrder:
         return {"position": self.position, "seed": self.seed, "samples": len(self), "shuffle": self.shuffle}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resumes at the saved position. Raises OrderChanged where the checkpoint's data or order is another."""
+        """Resumes at the saved position. Raises DataOrderError where the checkpoint's data or order is another."""
         now = self.state_dict() | {"position": state["position"]}
         if now != state:
             changed = ", ".join(f"{key} {state[key]} -> {now[key]}" for key in state if state[key] != now[key])
             order = f"another order of the data ({changed})"
-            raise OrderChanged(f"the checkpoint was trained on {order}: resume with the data and seed it had")
+            raise DataOrderError(f"the checkpoint was trained on {order}: resume with the data and seed it had")
         self.position = state["position"]
 
     def request(self, position: int) -> GroupRequest:
@@ -121,7 +121,7 @@ def balance_by_length(items: Sequence[T], lengths: Sequence[int], replicas: int)
     return [[items[i] for i in sorted(each)] for each in chosen]
 
 
-def divided(items: Sequence[T], parts: int) -> list[Sequence[T]]:
+def split_evenly(items: Sequence[T], parts: int) -> list[Sequence[T]]:
     """Consecutive slices whose sizes differ by one at most; fewer than `parts` where there are fewer items."""
     bounds = [round(len(items) * part / parts) for part in range(parts + 1)]
     return [items[start:end] for start, end in pairwise(bounds) if end > start]

@@ -14,25 +14,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from verl.algorithms.advantages import required_inputs
-from verl.algorithms.dapo import informative
-from verl.errors import TrainingError, shortened
+from verl.algorithms.dapo import is_informative
+from verl.errors import TrainingError, abbreviate
 from verl.metric_types import Metrics, reduce_over_step
 from verl.models.families import load_family
 from verl.protocol import GroupRequest, GroupResult
-from verl.trainer.advantages import group_advantages
-from verl.trainer.collapse import CollapseWatch
-from verl.trainer.data_order import batched, divided
-from verl.trainer.loop import Loop
+from verl.trainer.collapse_detector import CollapseDetector
+from verl.trainer.data_order import batched, split_evenly
+from verl.trainer.group_advantages import compute_group_advantages
 from verl.trainer.prompt_lengths import PromptLengths
-from verl.trainer.rollout_log import distributions
-from verl.trainer.step_metrics import group_metrics, is_computed
+from verl.trainer.rollout_rows import histogram_values
+from verl.trainer.step_metrics import group_metrics, has_scores
 from verl.trainer.throughput import device_peak, throughput_metrics
+from verl.trainer.training_loop import TrainingLoop
 
 log = logging.getLogger(__name__)
 
 
-class GRPO(Loop):
-    """One step is `step`; `Loop` repeats, logs and saves it."""
+class GRPO(TrainingLoop):
+    """One step is `step`; `TrainingLoop` repeats, logs and saves it."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -40,9 +40,9 @@ class GRPO(Loop):
         adapter = model.lora_rank > 0
         self.flops = load_family(model.model_path, **model.override_config).flops()
         self.update_flops = self.flops.with_backward(adapter, vision=not (adapter or model.freeze_vision_tower))
-        self.collapse = CollapseWatch(self.config.algorithm.collapse_steps)
+        self.collapse = CollapseDetector(self.config.algorithm.collapse_steps)
         self.uses_certainty = "certainty" in required_inputs(self.config.algorithm.adv_estimator)
-        peak = device_peak(self.engine.device_name)
+        peak = device_peak(self.backend.device_name)
         self.peak = peak and peak * trainer.nnodes * trainer.n_gpus_per_node
 
     def step(self) -> Metrics:
@@ -55,11 +55,11 @@ class GRPO(Loop):
             metrics |= self.compute_log_probs(uids)
 
         with timer("advantage"):
-            certainty = self.engine.compute_certainty(uids) if self.uses_certainty else None
+            certainty = self.backend.compute_certainty(uids) if self.uses_certainty else None
             limit = self.config.data.max_response_length
-            advantages = group_advantages(groups, self.config.algorithm, limit, certainty)
+            advantages = compute_group_advantages(groups, self.config.algorithm, limit, certainty)
 
-        self.run_log.histograms(self.done + 1, distributions(seen, advantages))
+        self.run_log.histograms(self.done + 1, histogram_values(seen, advantages))
         if self.plan.logs_rollouts(self.done + 1):
             self.log_rollouts(self.done + 1, groups, advantages)
 
@@ -68,16 +68,16 @@ class GRPO(Loop):
             # with fewer groups than the batch has the updates stay as many and of one size: each is a mean over its
             # groups at the full learning rate, so that a small last one would move the weights as far as a full one
             planned = self.config.data.rollout_batch_size // actor.global_batch_size
-            minibatches = divided(advantages, planned)
+            minibatches = split_evenly(advantages, planned)
             updates = [
-                self.check_update(self.engine.update(minibatch))
+                self.check_update(self.backend.update(minibatch))
                 for _ in range(actor.ppo_epochs)
                 for minibatch in minibatches
             ]
 
-        self.engine.drop(uids)
+        self.backend.drop(uids)
         seen_metrics = group_metrics(seen)
-        metrics |= reduce_over_step(updates) | seen_metrics | self.collapse.watch(seen_metrics)
+        metrics |= reduce_over_step(updates) | seen_metrics | self.collapse.update(seen_metrics)
         return metrics | self.rates(seen, groups)
 
     def state(self) -> dict[str, Any]:
@@ -103,9 +103,9 @@ class GRPO(Loop):
             useful = [
                 group
                 for group in groups
-                if is_computed(group) and (not algorithm.dynamic_sampling or informative(group.totals))
+                if has_scores(group) and (not algorithm.dynamic_sampling or is_informative(group.totals))
             ]
-            self.engine.drop(sorted({group.uid for group in groups} - {group.uid for group in useful}))
+            self.backend.drop(sorted({group.uid for group in groups} - {group.uid for group in useful}))
             selected, seen = selected + useful, seen + groups
             if len(selected) == batch:
                 break
@@ -119,11 +119,11 @@ class GRPO(Loop):
         """Names the groups whose score could not be computed. Raises TrainingError where they are more than
         `algorithm.max_uncomputed_share`.
         """
-        names = [group.sample_id for group in groups if not is_computed(group)]
+        names = [group.sample_id for group in groups if not has_scores(group)]
         if not names:
             return
         limit = self.config.algorithm.max_uncomputed_share
-        text = f"{len(names)} of {len(groups)} groups have no score (NaN) and are left out: {shortened(names)}"
+        text = f"{len(names)} of {len(groups)} groups have no score (NaN) and are left out: {abbreviate(names)}"
         if len(names) > limit * len(groups):
             raise TrainingError(f"{text}; algorithm.max_uncomputed_share={limit} allows no more")
         log.warning(text)
@@ -136,15 +136,15 @@ class GRPO(Loop):
         """
         kind, uids = "validation " if validation else "", [request.uid for request in requests]
         with self.timer(f"{kind}rollout"):
-            metrics = self.engine.rollout(self.assign(requests, lengths), validation=validation)
+            metrics = self.backend.rollout(self.assign(requests, lengths), validation=validation)
         if not (validation or self.config.algorithm.dynamic_sampling):
             metrics |= self.compute_log_probs(uids)
         with self.timer(f"{kind}score"):
-            return self.engine.collect_scores(uids), metrics
+            return self.backend.collect_scores(uids), metrics
 
     def assign(self, requests: Sequence[GroupRequest], lengths: PromptLengths) -> list[list[GroupRequest]]:
         """The requests of each replica. A minibatch is balanced alone, so that replicas do not change its members."""
-        batches: list[list[GroupRequest]] = [[] for _ in range(self.engine.replicas)]
+        batches: list[list[GroupRequest]] = [[] for _ in range(self.backend.replicas)]
         for minibatch in batched(requests, self.config.worker.actor.global_batch_size):
             for batch, part in zip(batches, self.balance(minibatch, lengths)):
                 batch.extend(part)
@@ -155,20 +155,20 @@ class GRPO(Loop):
         if not (self.plan.passes["reference"] and uids):
             return {}
         with self.timer("reference"):
-            return self.engine.compute_log_probs(uids, old=self.plan.updates_per_step > 1)
+            return self.backend.compute_log_probs(uids, old=self.plan.updates_per_step > 1)
 
     def prefetch_prompts(self) -> None:
         """Has the next step's prompts loaded while this one's update runs."""
         if self.done + 1 < self.plan.steps:
             requests = self.prompts.order.peek(self.config.data.rollout_batch_size)
-            self.engine.prefetch_prompts(self.assign(requests, self.prompts.lengths))
+            self.backend.prefetch_prompts(self.assign(requests, self.prompts.lengths))
 
     def validate(self, step: int) -> Metrics:
         """Scores answers to the validation prompts."""
         groups: list[GroupResult] = []
         for requests in batched(self.prompts.validation, self.config.data.val_batch_size):
             results, _ = self.generate(requests, self.prompts.val_lengths, validation=True)
-            self.engine.drop([group.uid for group in results])
+            self.backend.drop([group.uid for group in results])
             groups += results
         self.run_log.generations(step, groups[: self.config.trainer.val_generations_to_log_to_wandb])
         if self.plan.log_rollouts_freq > 0:
@@ -176,7 +176,7 @@ class GRPO(Loop):
         return group_metrics(groups, "val/")
 
     def rates(self, seen: Sequence[GroupResult], trained: Sequence[GroupResult]) -> Metrics:
-        """Tokens per second and MFU of the step's stages so far."""
+        """Tokens per second and MFU of the step's phases so far."""
         order, lengths = self.prompts.order, self.prompts.lengths
         images = {group.uid: lengths.image_sizes(order.request(group.uid)) for group in seen}
         return throughput_metrics(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from verl.config import Config, ConfigError, override
-from verl.models.hub import MODEL_PATH, TOKENIZER_PATH, is_hub_name, local_folder
+from verl.models.hub_download import MODEL_PATH_KEY, TOKENIZER_PATH_KEY, is_hub_name, local_model_folder
 
 INSTALL = "run `make venv`, or pip install -r requirements.txt"
 SHARDS = "model_world_size_*_rank_*.pt"  # of other verl's, EasyR1's and the published checkpoints
@@ -60,7 +60,7 @@ def resolve_model(config: Config, download: bool = True) -> Config:
     model = config.worker.actor.model
     folder = _find_model(model.model_path, download)
     tokenizer = folder if model.tokenizer_path == model.model_path else model.tokenizer_path
-    return override(config, {MODEL_PATH: folder, TOKENIZER_PATH: tokenizer})
+    return override(config, {MODEL_PATH_KEY: folder, TOKENIZER_PATH_KEY: tokenizer})
 
 
 def _check_gpus(wanted: int, present: int) -> None:
@@ -80,22 +80,22 @@ def _check_gpus(wanted: int, present: int) -> None:
 def _find_model(path: str | None, download: bool) -> str:
     """The checkpoint's folder, which for a hub name is that of its download."""
     if not path:
-        raise ConfigError(f"{MODEL_PATH} is not set: add {MODEL_PATH}=... to the command")
+        raise ConfigError(f"{MODEL_PATH_KEY} is not set: add {MODEL_PATH_KEY}=... to the command")
     folder = Path(path)
     if is_hub_name(path):
         folder = Path(_download(path, download))
     if not folder.exists():
         tune = "fine-tune one (python3 -m verl.trainer.sft)"
-        raise ConfigError(f"no checkpoint at {MODEL_PATH}={path}: {tune} or {DOWNLOAD}")
+        raise ConfigError(f"no checkpoint at {MODEL_PATH_KEY}={path}: {tune} or {DOWNLOAD}")
     missing = [what for what in ("config.json", "*.safetensors") if not any(folder.glob(what))]
     if not missing:
         return str(folder)
     shards = next((place for place in (folder, folder.parent) if any(place.glob(SHARDS))), None)
     if shards is not None:
         merge = f"`python -m verl.merge_shards {shards} --output FOLDER` merges them"
-        raise ConfigError(f"{MODEL_PATH}={path} has no *.safetensors, {shards} holds FSDP shards: {merge}")
+        raise ConfigError(f"{MODEL_PATH_KEY}={path} has no *.safetensors, {shards} holds FSDP shards: {merge}")
     raise ConfigError(
-        f"{MODEL_PATH}={path} is no Hugging Face checkpoint, it has no {' and no '.join(missing)}: {DOWNLOAD}"
+        f"{MODEL_PATH_KEY}={path} is no Hugging Face checkpoint, it has no {' and no '.join(missing)}: {DOWNLOAD}"
     )
 
 
@@ -103,11 +103,11 @@ def _download(name: str, allowed: bool) -> str:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return local_folder(name, allowed)
+        return local_model_folder(name, allowed)
     except LocalEntryNotFoundError as error:
         if not allowed:
             raise ConfigError(
-                f"{MODEL_PATH}={name} is not downloaded yet: the run would get it from the hub"
+                f"{MODEL_PATH_KEY}={name} is not downloaded yet: the run would get it from the hub"
             ) from error
         raise _not_found(name, error) from error
     except Exception as error:  # the hub's, the network's, the cache's
@@ -117,4 +117,4 @@ def _download(name: str, allowed: bool) -> str:
 def _not_found(name: str, error: Exception) -> ConfigError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     where = f"neither a folder nor on the hub or in its cache ({reason})"
-    return ConfigError(f"no checkpoint at {MODEL_PATH}={name}, {where}: {DOWNLOAD}")
+    return ConfigError(f"no checkpoint at {MODEL_PATH_KEY}={name}, {where}: {DOWNLOAD}")

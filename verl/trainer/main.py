@@ -21,23 +21,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from verl.config import Config, ConfigError, help_text, load_config, override, read_groups, wants_help
-from verl.trainer.compose import (
-    adopt_box_side,
-    adopt_reading,
-    adopt_settings,
+from verl.config import Config, ConfigError, help_text, load_config, override, read_key_groups, wants_help
+from verl.trainer.build_task import (
+    build_task,
     check_data,
-    check_frames,
+    check_frame_side,
     check_reward,
-    compose,
-    settings_to_write,
+    checkpoint_settings,
+    use_checkpoint_box_side,
+    use_checkpoint_template,
+    use_points_template,
 )
-from verl.trainer.restarts import DIED, SUPERVISED, supervise
+from verl.trainer.restarts import EXIT_WORKERS_DIED, SUPERVISED, supervise
 
 if TYPE_CHECKING:
     from verl.protocol import Task
-    from verl.trainer.loop import Loop
-    from verl.trainer.prompt_data import Prompts
+    from verl.trainer.prompt_data import PromptData
+    from verl.trainer.training_loop import TrainingLoop
 
 SWITCHES = """\
 config=FILE    a YAML file, over which the other key=value are merged
@@ -56,7 +56,7 @@ def train(config: Config) -> None:
 
 
 def run_loop(
-    config: Config, loop: type[Loop], packages: Mapping[str, str], generates: bool = True, held_out: float = 0.0
+    config: Config, loop: type[TrainingLoop], packages: Mapping[str, str], generates: bool = True, held_out: float = 0.0
 ) -> None:
     """Checks the machine, opens the data, starts the workers, runs the loop; messages of libraries go to files.
 
@@ -65,52 +65,57 @@ def run_loop(
         generates: whether the workers generate and score.
         held_out: share of the training data kept for validation where there is no validation data.
     """
-    from verl.process_output import driver_log, library_messages_to
+    from verl.process_output import driver_log_path, redirect_library_messages
 
-    with library_messages_to(driver_log(config.trainer.save_checkpoint_path or "")):
+    with redirect_library_messages(driver_log_path(config.trainer.save_checkpoint_path or "")):
         _run_loop(config, loop, packages, generates, held_out)
 
 
-def _run_loop(config: Config, loop: type[Loop], packages: Mapping[str, str], generates: bool, held_out: float) -> None:
-    from verl.models.hub import MODEL_PATH, TOKENIZER_PATH
+def _run_loop(
+    config: Config, loop: type[TrainingLoop], packages: Mapping[str, str], generates: bool, held_out: float
+) -> None:
+    from verl.models.hub_download import MODEL_PATH_KEY, TOKENIZER_PATH_KEY
     from verl.trainer.machine_checks import resolve_on_machine
     from verl.trainer.prompt_data import check_validation, open_prompts
     from verl.trainer.run_lock import RunLock
 
     check_data(config)
     given = config.worker.actor.model  # with a hub name, which each host looks up in its own cache
-    config = adopt_reading(resolve_on_machine(config, packages), loop.trains_on_targets)
-    config = adopt_box_side(adopt_settings(config), may_change=loop.trains_on_targets)
-    check_frames(config)
+    config = use_points_template(resolve_on_machine(config, packages), loop.trains_on_targets)
+    config = use_checkpoint_box_side(use_checkpoint_template(config), may_change=loop.trains_on_targets)
+    check_frame_side(config)
     task = replace(
-        compose(config, generates), checkpoint_files={"veason.json": settings_to_write(config, loop.trains_on_targets)}
+        build_task(config, generates),
+        checkpoint_files={"veason.json": checkpoint_settings(config, loop.trains_on_targets)},
     )
     prompts = open_prompts(config, task, held_out, loop.trains_on_targets)
     check_validation(config, prompts)
     for line in getattr(prompts.lengths.data, "notes", ()):
         print(line, flush=True)
-    names = {MODEL_PATH: given.model_path, TOKENIZER_PATH: given.tokenizer_path}
+    names = {MODEL_PATH_KEY: given.model_path, TOKENIZER_PATH_KEY: given.tokenizer_path}
     with RunLock(config.trainer.save_checkpoint_path or ""):
         _run_steps(config, loop, task, prompts, names)
 
 
-def _run_steps(config: Config, loop: type[Loop], task: Task, prompts: Prompts, names: Mapping[str, str | None]) -> None:
+def _run_steps(
+    config: Config, loop: type[TrainingLoop], task: Task, prompts: PromptData, names: Mapping[str, str | None]
+) -> None:
     """Plans and runs the steps.
 
     Args:
         names: of model and tokenizer as they were given, a key each; the workers look them up on their own hosts.
     """
-    from verl.trainer.plan import make_plan
     from verl.trainer.run_log import RunLog
-    from verl.trainer.stop import StopSignals
-    from verl.workers.engine import RayEngine
+    from verl.trainer.run_plan import make_run_plan
+    from verl.trainer.stop_signals import StopSignals
+    from verl.workers.ray_backend import RayBackend
 
-    plan = make_plan(config, len(prompts.order))
+    plan = make_run_plan(config, len(prompts.order))
     config = override(config, {"worker.actor.optim.training_steps": plan.updates})
     # where prompts differ between episodes, those of the whole run are counted
     counted = plan.steps * config.data.rollout_batch_size if prompts.lengths.seeded else 0
-    longest = prompts.lengths.check(prompts.order.preview(max(len(prompts.order), counted)))
-    prompts.val_lengths.check(prompts.validation)
+    longest = prompts.lengths.longest(prompts.order.preview(max(len(prompts.order), counted)))
+    prompts.val_lengths.longest(prompts.validation)
     shown = f"{len(prompts.order)} prompts of up to {longest} tokens, {len(prompts.validation)} for validation"
     print(f"{shown}; {plan.steps} steps, {plan.start} of them done", flush=True)
 
@@ -118,16 +123,16 @@ def _run_steps(config: Config, loop: type[Loop], task: Task, prompts: Prompts, n
     with (
         StopSignals() as stop,
         RunLog(config, plan, loop.__name__) as run_log,
-        RayEngine(there, task, run_log.stages) as engine,
+        RayBackend(there, task, run_log.show_progress) as backend,
     ):
-        run_log.begin(engine.device_name, len(engine.workers))
-        loop(config, plan, engine, prompts, run_log).fit(stop)
+        run_log.begin(backend.device_name, len(backend.workers))
+        loop(config, plan, backend, prompts, run_log).fit(stop)
     print(f"checkpoints and metrics.jsonl: {run_log.folder}", flush=True)
     if run_log.skipped:
         print(f"{len(run_log.skipped)} bad samples were skipped, see {run_log.folder / 'skipped.txt'}", flush=True)
 
 
-def plan(config: Config, sources: Mapping[str, str], program: str, expected: tuple[type[Exception], ...]) -> int:
+def print_plan(config: Config, sources: Mapping[str, str], program: str, expected: tuple[type[Exception], ...]) -> int:
     """Prints what the program would do, without starting it; returns the exit status of `show_plan`.
 
     Args:
@@ -140,18 +145,18 @@ def plan(config: Config, sources: Mapping[str, str], program: str, expected: tup
     from grpo_reward.rules import find_rule
     from veason.resolve import resolve
     from veason.tracking import TRACKERS
-    from verl.config.derive import fine_tuning_config
+    from verl.config.derived_values import sft_config
     from verl.trainer.machine_checks import check_packages, resolve_device, resolve_model
     from verl.trainer.show_plan import PlannedRun, has_config, show_plan
 
     fine_tuning = program == "verl.trainer.sft"
-    config = fine_tuning_config(config) if fine_tuning else config
+    config = sft_config(config) if fine_tuning else config
     check_data(config)
     generates, reward = not fine_tuning or config.sft.generate > 0, config.worker.reward
     checks: list[Callable[[Config], Any]] = [
         resolve_device,
         partial(resolve_model, download=False),
-        lambda config: check_frames(config) if has_config(config) else None,
+        lambda config: check_frame_side(config) if has_config(config) else None,
     ]
     if generates:
         find_rule(reward.compute_score, **reward.options).with_weights(reward.weights)
@@ -159,8 +164,9 @@ def plan(config: Config, sources: Mapping[str, str], program: str, expected: tup
         checks += [lambda _: check_packages({"vllm": "rollout"}), lambda config: check_packages(check_reward(config))]
     held_out = config.sft.val_ratio if fine_tuning else 0.0
     if Path(config.worker.actor.model.model_path or "").is_dir():
-        config = adopt_settings(adopt_reading(config, fine_tuning))  # its wording decides the length of prompts
-    task = compose(config, generates)
+        # its wording decides the length of prompts
+        config = use_checkpoint_template(use_points_template(config, fine_tuning))
+    task = build_task(config, generates)
     return show_plan(PlannedRun(program, config, task, checks, generates, held_out, fine_tuning, expected), sources)
 
 
@@ -171,7 +177,7 @@ def run(overrides: Sequence[str], program: str) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if wants_help(overrides):
-        print(help_text(_description(program), read_groups(Config), overrides, SWITCHES))
+        print(help_text(_description(program), read_key_groups(Config), overrides, SWITCHES))
         return 0
     prepare_environment()
     sources: dict[str, str] = {}
@@ -187,16 +193,16 @@ def run(overrides: Sequence[str], program: str) -> int:
     from verl.errors import TrainingError
     from verl.single_controller import ClusterError, WorkerError
     from verl.trainer.checkpoint_folders import CheckpointError
-    from verl.trainer.data_order import OrderChanged
+    from verl.trainer.data_order import DataOrderError
     from verl.trainer.prompt_lengths import PromptTooLong, ResponseTooLong
-    from verl.trainer.stop import Stopped
+    from verl.trainer.stop_signals import StoppedBySignal
 
     # what a person can correct
     expected: tuple[type[Exception], ...] = ConfigError, CheckpointError, DataError, ClusterError
-    expected += OrderChanged, PromptTooLong, ResponseTooLong, TrainingError
+    expected += DataOrderError, PromptTooLong, ResponseTooLong, TrainingError
     try:
         if PLAN in overrides:
-            return plan(config, sources, program, expected)
+            return print_plan(config, sources, program, expected)
         importlib.import_module(program).train(config)
     except WorkerError as error:
         _refuse(error)
@@ -205,10 +211,10 @@ def run(overrides: Sequence[str], program: str) -> int:
         resume = "trainer.resume=auto"
         again = shlex.join(overrides if resume in overrides else [*overrides, resume])
         print(f"resume by: python -m {program} {again}", file=sys.stderr)
-        return DIED
+        return EXIT_WORKERS_DIED
     except expected as error:
         return _refuse(error)
-    except Stopped as stop:
+    except StoppedBySignal as stop:
         print(stop, file=sys.stderr)
         return stop.status
     except KeyboardInterrupt:

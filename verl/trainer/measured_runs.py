@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parents[2] / "benchmarks" / "baselines"  # beside an installed package there is none
+BASELINES_FOLDER = Path(__file__).parents[2] / "benchmarks" / "baselines"  # beside an installed package there is none
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class MeasuredRun:
         prompts, rollouts: per step and per prompt; prompt_tokens, response_tokens: of each.
         frames, frame_side: images of a prompt and their side in pixels.
         micro_batch_tokens: budget of a pass in training.
-        seconds: of the stages of a step; step_seconds: of the whole step.
+        seconds: of the phases of a step; step_seconds: of the whole step.
         peak_gib: memory of one GPU; 0 where it was not measured.
         command: that measures it. versions: commit and packages, and what else is not the command's.
     """
@@ -52,7 +52,7 @@ def read_measured_runs() -> tuple[MeasuredRun, ...]:
     """All measured runs; files of another form are not among them."""
     names = {item.name for item in fields(MeasuredRun)}
     found: list[MeasuredRun] = []
-    for path in sorted(FOLDER.glob("*.json")):
+    for path in sorted(BASELINES_FOLDER.glob("*.json")):
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         entries = content if isinstance(content, list) else [content]
         found += [MeasuredRun(**entry) for entry in entries if isinstance(entry, dict) and set(entry) == names]

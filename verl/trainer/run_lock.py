@@ -10,8 +10,8 @@ import socket
 from pathlib import Path
 from typing import Self
 
-from verl.trainer.checkpoint import clean_up
 from verl.trainer.checkpoint_folders import CheckpointError
+from verl.trainer.checkpoint_io import remove_partial_checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class RunLock:
             log.warning("%s: no lock (%s); start no second run in this folder", lock, error)
         os.ftruncate(self._file, 0)
         os.write(self._file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
-        clean_up(self.path)
+        remove_partial_checkpoints(self.path)
         return self
 
     def __exit__(self, *_: object) -> None:

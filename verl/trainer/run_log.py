@@ -23,18 +23,17 @@ from typing import Any
 
 import numpy as np
 
+from verl.atomic_files import write_text_atomically
 from verl.config import Config
 from verl.config.name_checks import LOGGERS
-from verl.files import write_text
-from verl.metric_types import Metrics
+from verl.metric_types import Metrics, ProgressCounts
 from verl.protocol import GroupResult
-from verl.registry import resolve
+from verl.registry import load_by_name
 from verl.trainer.checkpoint_folders import CheckpointError
 from verl.trainer.loggers import Logger
-from verl.trainer.plan import Plan
-from verl.trainer.progress import StageCounts
-from verl.trainer.rollout_log import histogram
-from verl.trainer.run_info import NAME, RunInfo
+from verl.trainer.rollout_rows import histogram
+from verl.trainer.run_info import RUN_FILE, RunInfo
+from verl.trainer.run_plan import RunPlan
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ class RunLog:
         skipped: sample id -> reason, of the samples that were left out.
     """
 
-    def __init__(self, config: Config, plan: Plan, program: str = "GRPO") -> None:
+    def __init__(self, config: Config, plan: RunPlan, program: str = "GRPO") -> None:
         self.folder = Path(config.trainer.save_checkpoint_path or "")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.skipped: dict[str, str] = {}
@@ -60,9 +59,9 @@ class RunLog:
             for name in ("metrics.jsonl", "histograms.jsonl", "generations.jsonl"):
                 _remove_after(self.folder / name, plan.start)
             _remove_rollouts_after(self.folder / "rollouts", plan.start)
-        if not (config.trainer.val_only and (self.folder / NAME).is_file()):
+        if not (config.trainer.val_only and (self.folder / RUN_FILE).is_file()):
             RunInfo.begin(self.folder, program, asdict(config), plan.start, plan.steps)
-        kinds = [resolve(name, LOGGERS, "logger") for name in config.trainer.logger]
+        kinds = [load_by_name(name, LOGGERS, "logger") for name in config.trainer.logger]
         self.loggers: list[Logger] = [kind(self.folder, config, plan.steps) for kind in kinds]
 
     def metrics(self, step: int, metrics: Metrics) -> None:
@@ -110,7 +109,7 @@ class RunLog:
         return self.folder / "rollouts" / f"step_{step}"
 
     def rollouts(self, step: int, rows: Sequence[dict[str, Any]]) -> None:
-        """Keeps rows of `verl.trainer.rollout_log.rollout_rows`, whose pictures are in `rollout_folder`; rows of the
+        """Keeps rows of `verl.trainer.rollout_rows.rollout_rows`, whose pictures are in `rollout_folder`; rows of the
         same step and phase that are there are replaced.
         """
         if not rows:
@@ -123,17 +122,17 @@ class RunLog:
             row | {"pictures": {name: f"{pictures.name}/{file}" for name, file in row["pictures"].items()}}
             for row in rows
         ]
-        write_text(path, "".join(json.dumps(row) + "\n" for row in [*kept, *relative]))
+        write_text_atomically(path, "".join(json.dumps(row) + "\n" for row in [*kept, *relative]))
         absolute = [
             row | {"pictures": {name: str(pictures / file) for name, file in row["pictures"].items()}} for row in rows
         ]
         for logger in self.loggers:
             logger.rollouts(step, absolute)
 
-    def stages(self, counts: StageCounts) -> None:
-        """Shows how far the stages under way are."""
+    def show_progress(self, counts: ProgressCounts) -> None:
+        """Shows how far the phases under way are."""
         for logger in self.loggers:
-            logger.stages(counts)
+            logger.show_progress(counts)
 
     def begin(self, device: str, workers: int) -> None:
         """The workers have started: keeps on what the run computes."""
@@ -147,7 +146,7 @@ class RunLog:
         """Keeps the names and reasons of samples that were left out in skipped.txt, which data.exclude takes."""
         if samples != self.skipped:
             lines = (f"{name}  # {reason}\n" for name, reason in sorted(samples.items()))
-            write_text(self.folder / "skipped.txt", "".join(lines))
+            write_text_atomically(self.folder / "skipped.txt", "".join(lines))
             self.skipped = samples
 
     def __enter__(self) -> RunLog:
@@ -191,7 +190,7 @@ def _remove_after(path: Path, step: int) -> None:
             continue
         if row["step"] <= step:
             kept.append(f"{line}\n")
-    write_text(path, "".join(kept))
+    write_text_atomically(path, "".join(kept))
 
 
 def _remove_rollouts_after(folder: Path, step: int) -> None:

@@ -16,14 +16,14 @@ from functools import cached_property
 from typing import ClassVar
 
 from verl.config import Config
-from verl.config.derive import fine_tuning_config
+from verl.config.derived_values import sft_config
 from verl.metric_types import Metrics
 from verl.protocol import GroupRequest
-from verl.trainer.loop import Loop
 from verl.trainer.step_metrics import group_metrics
+from verl.trainer.training_loop import TrainingLoop
 
 
-class SFT(Loop):
+class SFT(TrainingLoop):
     """One step is one optimizer step on `data.rollout_batch_size` examples."""
 
     trains_on_targets: ClassVar[bool] = True
@@ -35,9 +35,9 @@ class SFT(Loop):
             start = order.position + len(self.prefetched) * size
             requests = [order.request(position) for position in range(start, start + size)]
             self.prefetched.append(self.balance(requests, self.prompts.lengths))
-            self.engine.prefetch(self.prefetched[-1])  # coming steps' examples are loaded while this one computes
+            self.backend.prefetch(self.prefetched[-1])  # coming steps' examples are loaded while this one computes
         order.draw(size)
-        return self.check_update(self.engine.fine_tune(self.prefetched.popleft()))
+        return self.check_update(self.backend.fine_tune(self.prefetched.popleft()))
 
     @cached_property
     def prefetched(self) -> deque[list[list[GroupRequest]]]:
@@ -50,15 +50,15 @@ class SFT(Loop):
         metrics: Metrics = {}
         if held_out:
             with self.timer("validation loss"):
-                losses = self.engine.evaluate_loss(self.balance(held_out, lengths))
+                losses = self.backend.evaluate_loss(self.balance(held_out, lengths))
             metrics = {name if name.startswith("memory/") else f"val/{name}": value for name, value in losses.items()}
         asked = held_out[: self.config.sft.generate]
         if asked:
             uids = [request.uid for request in asked]
             with self.timer("validation answers"):
-                self.engine.rollout(self.balance(asked, lengths), validation=True)
-                groups = self.engine.collect_scores(uids)
-            self.engine.drop(uids)
+                self.backend.rollout(self.balance(asked, lengths), validation=True)
+                groups = self.backend.collect_scores(uids)
+            self.backend.drop(uids)
             self.run_log.generations(step, groups)
             if self.plan.log_rollouts_freq > 0:
                 self.log_rollouts(step, groups)
@@ -70,7 +70,7 @@ def train(config: Config) -> None:
     """Fine-tunes as configured."""
     from verl.trainer.main import check_reward, run_loop
 
-    config = fine_tuning_config(config)
+    config = sft_config(config)
     generates = config.sft.generate > 0
     packages = {"vllm": "sft.generate"} | check_reward(config) if generates else {}
     run_loop(config, SFT, packages, generates, held_out=config.sft.val_ratio)

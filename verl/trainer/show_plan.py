@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verl.config import Config, OptionError
+from verl.config.key_reference import as_yaml
 from verl.config.loading import value_keys
-from verl.config.reference import as_yaml
 from verl.config.schema import value_of
-from verl.trainer.estimates import (
+from verl.trainer.measured_runs import find_measured_run
+from verl.trainer.resource_estimates import (
     ALLOCATOR_SHARE,
     ModelSize,
     StepTokens,
@@ -24,12 +25,11 @@ from verl.trainer.estimates import (
     estimate_tokens,
     find_model,
 )
-from verl.trainer.measured_runs import find_measured_run
-from verl.workers.memory import GIB, memory_plan
+from verl.workers.memory import GIB, memory_plan, offloaded_parts
 
 if TYPE_CHECKING:
     from verl.protocol import Task
-    from verl.trainer.plan import Plan
+    from verl.trainer.run_plan import RunPlan
 
 INCOMPLETE = 3  # exit status: the configuration is sound, and something that it needs is not on this machine
 
@@ -87,14 +87,10 @@ def show_plan(run: PlannedRun, sources: Mapping[str, str]) -> int:
 def configuration_lines(config: Config, sources: Mapping[str, str]) -> Iterator[str]:
     """Every key with its value, and where it comes from."""
     yield "configuration (values at their defaults first):"
-    keys = value_keys()
-    width = max(len(f"{key}={_shown(config, key)}") for key in keys if len(_shown(config, key)) < 60)
-    for key in sorted(keys, key=lambda key: key in sources):
-        yield f"  {f'{key}={_shown(config, key)}':{width}}  {sources.get(key, 'default')}"
-
-
-def _shown(config: Config, key: str) -> str:
-    return as_yaml(value_of(config, key))
+    shown = {key: as_yaml(value_of(config, key)) for key in value_keys()}
+    width = max(len(f"{key}={value}") for key, value in shown.items() if len(value) < 60)
+    for key in sorted(shown, key=lambda key: key in sources):
+        yield f"  {f'{key}={shown[key]}':{width}}  {sources.get(key, 'default')}"
 
 
 def check_machine(run: PlannedRun) -> Config:
@@ -116,13 +112,13 @@ def check_machine(run: PlannedRun) -> Config:
     return config
 
 
-def open_data(run: PlannedRun) -> tuple[Plan | None, list[str], tuple[float, int] | None]:
+def open_data(run: PlannedRun) -> tuple[RunPlan | None, list[str], tuple[float, int] | None]:
     """The steps, None where the data is not here; lines about them; mean and maximum of the prompts' tokens, None
     where the model's tokenizer is not here.
     """
     from verl.trainer.data_order import hold_out
-    from verl.trainer.plan import make_plan
     from verl.trainer.prompt_data import check_validation, open_prompts
+    from verl.trainer.run_plan import make_run_plan
 
     config, lengths = run.config, None
     try:
@@ -137,7 +133,7 @@ def open_data(run: PlannedRun) -> tuple[Plan | None, list[str], tuple[float, int
             share = 0.0 if run.task.validation else run.held_out
             names = [data.sample_id(index) for index in range(len(data))]
             trained, held_out = map(len, hold_out(names, share, config.data.seed))
-        plan = make_plan(config, trained)
+        plan = make_run_plan(config, trained)
     except run.expected as error:
         run.missing.append(str(error))
         return None, ["data and steps: not known, since the data is not here"], None
@@ -150,7 +146,7 @@ def has_config(config: Config) -> bool:
     return bool(model) and (Path(model or "") / "config.json").is_file()
 
 
-def step_lines(config: Config, plan: Plan, trained: int, held_out: int) -> Iterator[str]:
+def step_lines(config: Config, plan: RunPlan, trained: int, held_out: int) -> Iterator[str]:
     """Data, steps, checkpoints and validations."""
     yield f"data: {trained} prompts an episode, {config.trainer.total_episodes} episodes, {held_out} for validation"
     done = f", {plan.start} of them done ({plan.checkpoint})" if plan.checkpoint else ""
@@ -182,25 +178,18 @@ def memory_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens) -> Iterat
     total = _gpu_bytes()
     sizes = estimate_bytes(config, size, run.generates, total)
     activations = activation_bytes(config, size, tokens)
-    actor, ref = config.worker.actor.offload, config.worker.ref.offload
-    offload = {
-        "weights": actor.param_offload,
-        "optimizer": actor.optimizer_offload,
-        "reference": ref.param_offload,
-        "engine": config.worker.rollout.sleep,
-    }
-    gpu = config.trainer.device != "cpu"
+    offloaded, gpu = offloaded_parts(config), config.trainer.device != "cpu"
     kept = f"; up to {ALLOCATOR_SHARE - 1:.0%} more with what PyTorch's allocator keeps while there is room"
     if "gathered" not in sizes or config.worker.actor.model.lora_rank > 0:  # of an adapter there is little to gather
         kept = ""
-    yield from memory_plan(sizes, offload if gpu else {}, "GPU" if gpu else "worker")
+    yield from memory_plan(sizes, offloaded, "GPU" if gpu else "worker")
     if activations is None:
         yield "activations: not estimated, no model of this size was measured"
         return
     yield f"activations of an update: about {activations / GIB:.1f} GiB more (scaled from a measured run)"
     resident = sum(sizes.get(part, 0.0) for part in ("weights", "gathered", "gradients", "scorer"))
     leaving = ("optimizer", "reference", "engine")
-    resident += sum(sizes.get(part, 0.0) for part in leaving if not (gpu and offload[part]))
+    resident += sum(sizes.get(part, 0.0) for part in leaving if part not in offloaded)
     if gpu and total is not None:
         fits = "fits" if resident + activations < total else "DOES NOT FIT"
         yield f"update: about {(resident + activations) / GIB:.0f} GiB of {total / GIB:.0f} GiB: {fits}{kept}"
@@ -214,8 +203,8 @@ def _gpu_bytes() -> float | None:
     return float(torch.cuda.mem_get_info(0)[1]) if torch.cuda.is_available() else None
 
 
-def time_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens, plan: Plan | None) -> Iterator[str]:
-    """Seconds of a step by stage, estimated from a measured run."""
+def time_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens, plan: RunPlan | None) -> Iterator[str]:
+    """Seconds of a step by phase, estimated from a measured run."""
     trainer, worker = run.config.trainer, run.config.worker
     gpus, lora = trainer.nnodes * trainer.n_gpus_per_node, worker.actor.model.lora_rank > 0
     like = gpus, worker.rollout.tensor_parallel_size, lora, run.config.data.rollout_batch_size
@@ -225,7 +214,7 @@ def time_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens, plan: Plan 
         return
     seconds = estimate_seconds(run.config, size, tokens, baseline)
     step = sum(seconds.values())
-    shown = ", ".join(f"{stage} {taken:.1f}" for stage, taken in seconds.items())
+    shown = ", ".join(f"{phase} {taken:.1f}" for phase, taken in seconds.items())
     hours = f"; {plan.steps - plan.start} steps: {(plan.steps - plan.start) * step / 3600:.1f} h" if plan else ""
     length = "" if run.trains_on_targets else " with responses at their limit"
     yield f"time: about {step:.1f} s a step{length} ({shown}){hours}"
@@ -236,7 +225,7 @@ def time_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens, plan: Plan 
     yield f"      ({baseline.versions}, {baseline.date})"
 
 
-def disk_lines(config: Config, size: ModelSize, plan: Plan | None) -> Iterator[str]:
+def disk_lines(config: Config, size: ModelSize, plan: RunPlan | None) -> Iterator[str]:
     """Bytes of the checkpoints."""
     parts = checkpoint_bytes(config, size)
     one, trainer = sum(parts.values()), config.trainer

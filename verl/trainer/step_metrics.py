@@ -1,4 +1,4 @@
-"""What a run reports of its groups (pure functions of GroupResults), and the timer of its stages. `section/name`
+"""What a run reports of its groups (pure functions of GroupResults), and the timer of its phases. `section/name`
 throughout.
 """
 
@@ -12,29 +12,29 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from verl.algorithms.dapo import informative
+from verl.algorithms.dapo import is_informative
 from verl.metric_types import Metrics
 from verl.protocol import GroupResult
 
 
-class StageTimer:
-    """Seconds per named stage; a stage that runs several times in a step adds up."""
+class PhaseTimer:
+    """Seconds per named phase; a phase that runs several times in a step adds up."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
+    def __call__(self, phase: str) -> Iterator[None]:
         """Times the block."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[stage] += time.perf_counter() - start
+            self.seconds[phase] += time.perf_counter() - start
 
     def seconds_so_far(self) -> Metrics:
-        """`seconds/<stage>` of all stages."""
-        return {f"seconds/{stage}": value for stage, value in self.seconds.items()}
+        """`seconds/<phase>` of all phases."""
+        return {f"seconds/{phase}": value for phase, value in self.seconds.items()}
 
     def read(self) -> Metrics:
         """`seconds_so_far`, and starts again."""
@@ -53,7 +53,7 @@ def group_metrics(groups: Sequence[GroupResult], prefix: str = "") -> Metrics:
     """
     if not groups:
         return {}
-    scored = [group for group in groups if is_computed(group)]
+    scored = [group for group in groups if has_scores(group)]
     failures = [failure for group in groups for failure in group.failures]
     lengths = np.array([tokens for group in groups for tokens in group.response_tokens])
     prompts = np.array([group.prompt_tokens for group in groups])
@@ -86,7 +86,7 @@ def _score_metrics(groups: Sequence[GroupResult]) -> Metrics:
         "reward/min": totals.min(),
         "reward/max": totals.max(),
         "reward/group_std": np.mean([np.std(group.totals) for group in groups]),
-        "reward/all_equal": np.mean([not informative(group.totals) for group in groups]),
+        "reward/all_equal": np.mean([not is_informative(group.totals) for group in groups]),
     }
     for name, numbers in parts.items():
         column = np.array(numbers)
@@ -96,6 +96,6 @@ def _score_metrics(groups: Sequence[GroupResult]) -> Metrics:
     return values
 
 
-def is_computed(group: GroupResult) -> bool:
+def has_scores(group: GroupResult) -> bool:
     """Whether every response of the group has a score; a NaN anywhere leaves the whole group out."""
     return all(math.isfinite(total) for total in group.totals)

@@ -41,15 +41,15 @@ def throughput_metrics(
     Args:
         seen: groups that were generated; trained: those that were trained on.
         images: uid -> (height, width) of the prompt's images, in pixels.
-        seconds: of the stages rollout, score, reference, advantage, update.
-        passes: passes over the trained groups per stage ("reference", "update").
+        seconds: of the phases rollout, score, reference, advantage, update.
+        passes: passes over the trained groups per phase ("reference", "update").
         flops: of a forward pass; update_flops: of forward and backward together.
         peak: FLOP/s of all devices together; None reports no MFU.
     """
     written = sum(sum(group.response_tokens) for group in seen)
     read = sum(group.prompt_tokens for group in seen)
     packed = sum(group.prompt_tokens + sum(group.response_tokens) for group in trained)
-    total = sum(seconds.get(stage, 0.0) for stage in ("rollout", "score", "reference", "advantage", "update"))
+    total = sum(seconds.get(phase, 0.0) for phase in ("rollout", "score", "reference", "advantage", "update"))
     metrics = {
         "perf/tokens_per_second": (read + written) / total,
         "perf/generated_per_second": written / seconds["rollout"],
@@ -59,12 +59,14 @@ def throughput_metrics(
     if peak is not None:
 
         def cost(groups: Sequence[GroupResult], of: ModelFlops) -> float:
-            return sum(of.group(group.prompt_tokens, group.response_tokens, images[group.uid]) for group in groups)
+            return sum(
+                of.group_flops(group.prompt_tokens, group.response_tokens, images[group.uid]) for group in groups
+            )
 
-        of_stage = {"reference": flops, "update": update_flops}
-        done = {stage: passes[stage] * cost(trained, of) for stage, of in of_stage.items()}
+        of_phase = {"reference": flops, "update": update_flops}
+        done = {phase: passes[phase] * cost(trained, of) for phase, of in of_phase.items()}
         metrics["perf/mfu"] = (cost(seen, flops) + sum(done.values())) / (total * peak)
-        for stage, work in done.items():
-            if seconds.get(stage):
-                metrics[f"perf/mfu_{stage}"] = work / (seconds[stage] * peak)
+        for phase, work in done.items():
+            if seconds.get(phase):
+                metrics[f"perf/mfu_{phase}"] = work / (seconds[phase] * peak)
     return metrics

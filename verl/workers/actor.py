@@ -16,15 +16,15 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 
 from verl.config.worker_sections import ActorConfig, ModelConfig, RolloutConfig
-from verl.metric_types import Mean, Metrics
+from verl.metric_types import MeanMetric, Metrics
 from verl.models.families import load_family
 from verl.models.lora import LoraOptions
-from verl.models.packing import Group, PackedBatch, pack_groups
-from verl.models.policy import Policy, load_policy
-from verl.workers.groups import DUMMY_GROUP, StoredGroup, make_micro_batches, max_over_ranks, split_micro_batches
+from verl.models.packing import PackedBatch, TokenizedGroup, pack_groups
+from verl.models.policy_model import PolicyModel, load_policy
+from verl.workers.micro_batches import DUMMY_GROUP, StoredGroup, make_micro_batches, max_over_ranks, split_micro_batches
 from verl.workers.objective import GlobalTokenCounts, all_reduce_sum, policy_objective
 from verl.workers.offload import CPUOffloader
-from verl.workers.optimizer import build_optimizer, build_schedule, clipped_step
+from verl.workers.optimizer import build_optimizer, build_schedule, clip_and_step
 from verl.workers.optimizer_offload import OptimizerOffloader
 from verl.workers.sharding import DTYPES, local_bytes, reshard, shard
 
@@ -39,7 +39,7 @@ def lora_options(config: ModelConfig) -> LoraOptions | None:
     return LoraOptions(config.lora_rank, config.lora_alpha, target, config.lora_dropout)
 
 
-def checkpointed_shares(config: ModelConfig) -> tuple[float, float] | None:
+def gradient_checkpointing_shares(config: ModelConfig) -> tuple[float, float] | None:
     """Shares of the language layers and of the vision tower's blocks that recompute activations; None: none does."""
     if not config.enable_gradient_checkpointing:
         return None
@@ -67,11 +67,11 @@ class Actor:
         assert model.model_path is not None
         # with LoRA on a GPU the base model is frozen and held in the dtype that it computes in
         default = config.fsdp.mp_param_dtype if model.lora_rank > 0 and cuda else "fp32"
-        self.policy: Policy = load_policy(
+        self.policy: PolicyModel = load_policy(
             model.model_path,
             None,
             lora=lora_options(model),
-            gradient_checkpointing=checkpointed_shares(model),
+            gradient_checkpointing=gradient_checkpointing_shares(model),
             freeze_vision=model.freeze_vision_tower,
             overrides=model.override_config,
             attn_implementation=model.attn_implementation,
@@ -104,7 +104,7 @@ class Actor:
 
     @torch.no_grad()
     def log_probs(
-        self, groups: Sequence[Group], policy: Policy | None = None, certainty: bool = False
+        self, groups: Sequence[TokenizedGroup], policy: PolicyModel | None = None, certainty: bool = False
     ) -> list[list[Tensor]]:
         """fp32 [R_i] per group and response, on the CPU, by this policy or another one with the same sharding.
 
@@ -164,7 +164,7 @@ class Actor:
         self.offload()
         return metrics | all_reduce_sum(sums, self.device)
 
-    def fine_tune(self, groups: Sequence[Group], step: bool) -> Metrics:
+    def fine_tune(self, groups: Sequence[TokenizedGroup], step: bool) -> Metrics:
         """The mean negative log-likelihood over all ranks' response tokens; with `step`, an optimizer step on it."""
         lengths = [len(ids) for group in groups for ids in group.response_ids]
         micro_batches = split_micro_batches(groups, self.config, update=True)
@@ -199,10 +199,10 @@ class Actor:
         metrics = self._step() if step else {}
         self.policy.train()
         self.offload()
-        return metrics | {"loss": Mean(summed.item()), "tokens": Mean(counts.tokens)}
+        return metrics | {"loss": MeanMetric(summed.item()), "tokens": MeanMetric(counts.tokens)}
 
     def _step(self) -> Metrics:
-        return clipped_step(self.optimizer, self.schedule, self.config.max_grad_norm, self.optimizer_offloader)
+        return clip_and_step(self.optimizer, self.schedule, self.config.max_grad_norm, self.optimizer_offloader)
 
     def _begin_micro_batch(self, last: bool) -> None:
         """Defers to the last micro-batch what is needed once an update: all-reduces between copies of the model, and as
@@ -216,7 +216,7 @@ class Actor:
         if not self.config.fsdp.enable_full_shard:
             policy.set_reshard_after_backward(last)
 
-    def _pack(self, groups: Sequence[Group]) -> PackedBatch:
+    def _pack(self, groups: Sequence[TokenizedGroup]) -> PackedBatch:
         return pack_groups(groups or [DUMMY_GROUP], self.policy.family)
 
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import torch
 
-from verl.metric_types import Metrics, Peak
+from verl.config import Config
+from verl.metric_types import Metrics, PeakMetric
 
 GIB = float(1 << 30)
 PERIOD = 0.05  # seconds between two samples
@@ -27,7 +28,7 @@ def training_env() -> dict[str, str]:
     return {name: os.environ.get(name, "expandable_segments:True")}
 
 
-class MemoryShortage(RuntimeError):
+class OutOfMemory(RuntimeError):
     """The GPU's memory did not suffice; the message names the phase and the keys to change."""
 
 
@@ -42,14 +43,14 @@ REMEDIES = {
 
 
 @contextmanager
-def explain_shortage(phase: str) -> Iterator[None]:
-    """Turns CUDA's out-of-memory error into a MemoryShortage that says what to change."""
+def explain_out_of_memory(phase: str) -> Iterator[None]:
+    """Turns CUDA's out-of-memory error into a OutOfMemory that says what to change."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         first = str(error).splitlines()[0]
         remedy = REMEDIES.get(phase, REMEDIES["update"])
-        raise MemoryShortage(f"out of memory in the phase {phase}: {remedy} ({first})") from error
+        raise OutOfMemory(f"out of memory in the phase {phase}: {remedy} ({first})") from error
 
 
 def used_bytes(device: torch.device) -> int:
@@ -71,7 +72,7 @@ def measure_bytes(device: torch.device, sizes: dict[str, float], name: str) -> I
     sizes[f"seconds/{name}"] = time.perf_counter() - start
 
 
-class PeakMeter:
+class PeakMemoryMeter:
     """The peak of the device's memory during a phase, sampled: PyTorch's own count does not see vLLM's pools."""
 
     def __init__(self, device: torch.device) -> None:
@@ -96,19 +97,31 @@ class PeakMeter:
             done.set()
             if sampler.ident is not None:
                 sampler.join()
-            metrics[f"memory/{phase}_gib"] = Peak(max(peak[0], used_bytes(self.device)) / GIB)
+            metrics[f"memory/{phase}_gib"] = PeakMetric(max(peak[0], used_bytes(self.device)) / GIB)
 
 
-def memory_plan(sizes: dict[str, float], offload: dict[str, bool], device: str) -> list[str]:
+def offloaded_parts(config: Config) -> set[str]:
+    """The parts that leave the GPU outside the phases that use them (the optimizer but for a chunk during a step)."""
+    actor, rollout = config.worker.actor.offload, config.worker.rollout
+    offloaded = {
+        "weights": actor.param_offload,
+        "optimizer": actor.optimizer_offload,
+        "reference": config.worker.ref.offload.param_offload,
+        "engine": rollout.sleep,
+    }
+    return {part for part, leaves in offloaded.items() if leaves and config.trainer.device != "cpu"}
+
+
+def memory_plan(sizes: dict[str, float], offloaded: set[str], device: str) -> list[str]:
     """What is resident in which phase, from sizes measured on one worker: one line per part.
 
     Args:
         sizes: bytes of engine, scorer, weights, reference, gathered, gradients, optimizer; "gathered" are the weights
             that stay gathered for an update.
-        offload: whether weights, reference and engine are offloaded outside the phases that use them, and the optimizer
-            but for a chunk during a step; they stay by default.
+        offloaded: see `offloaded_parts`; the others stay.
+        device: "GPU" or "worker".
     """
-    stay = {part for part in ("weights", "optimizer", "reference", "engine") if not offload.get(part)} | {"scorer"}
+    stay = {"weights", "optimizer", "reference", "engine", "scorer"} - offloaded
     phases = {
         "rollout": stay | {"engine"},
         "reference": stay | {"reference"},

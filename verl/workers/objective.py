@@ -16,12 +16,12 @@ from verl.algorithms.aggregation import aggregate
 from verl.algorithms.kl import KL_PENALTIES
 from verl.algorithms.losses import POLICY_LOSSES, truncated_importance_weights
 from verl.config.worker_sections import ActorConfig
-from verl.metric_types import Mean, Metrics
+from verl.metric_types import MeanMetric, Metrics
+from verl.models.device_transfer import to_device
 from verl.models.log_probs import TokenLogProbs
 from verl.models.packing import PackedBatch
-from verl.models.transfer import to_device
-from verl.registry import resolve
-from verl.workers.groups import StoredGroup
+from verl.registry import load_by_name
+from verl.workers.micro_batches import StoredGroup
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def policy_objective(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """This micro-batch's part of the batch's loss: policy loss + kl_loss_coef KL - entropy_coeff entropy.
 
-    Without `old` log-probabilities the actor's own, detached, take their place: with one update per rollout batch the
+    Without `old_log_probs` the actor's own, detached, take their place: with one update per rollout batch the
     ratio is exactly 1.
 
     Args:
@@ -75,13 +75,13 @@ def policy_objective(
     log_probs = padded(batch.split(outputs.log_probs))
     mask = padded([torch.full((length,), float(bool(members))) for length in batch.lengths])
     gain = padded([torch.tensor(x) for each in advantages for x in each]) if members else torch.zeros_like(mask)
-    old = stored("old") if members and members[0].old is not None else log_probs.detach()
+    old = stored("old_log_probs") if members and members[0].old_log_probs is not None else log_probs.detach()
     sampled = stored("rollout_log_probs")
     norm = response_length * counts.sequences
     whole_batch = partial(aggregate, batch_tokens=counts.tokens, batch_sequences=counts.sequences, norm=norm)
 
     weights = truncated_importance_weights(old, sampled, config.tis_cap) if config.tis_cap is not None else None
-    policy_loss = resolve(config.policy_loss, POLICY_LOSSES, "policy loss")
+    policy_loss = load_by_name(config.policy_loss, POLICY_LOSSES, "policy loss")
     policy = policy_loss(log_probs, old, gain, mask, **loss_options(config, weights))
     loss = whole_batch(policy.values, mask, config.loss_agg_mode)
     metrics = {"actor/pg_loss": loss.detach(), "rollout/log_prob_gap": token_mean((sampled - old).abs())}
@@ -89,7 +89,7 @@ def policy_objective(
     if weights is not None:
         metrics["rollout/importance_weight"] = token_mean(weights)
     if config.use_kl_loss and config.kl_loss_coef != 0:
-        divergence = resolve(config.kl_loss_type, KL_PENALTIES, "KL penalty")(log_probs, stored("reference"))
+        divergence = load_by_name(config.kl_loss_type, KL_PENALTIES, "KL penalty")(log_probs, stored("ref_log_probs"))
         loss = loss + config.kl_loss_coef * whole_batch(divergence, mask, config.loss_agg_mode)
         metrics["actor/kl"] = token_mean(divergence)
     if outputs.entropy is not None:
@@ -119,4 +119,4 @@ def all_reduce_sum(sums: dict[str, Tensor], device: torch.device) -> Metrics:
     names = sorted(sums)
     values = torch.stack([sums[name].double() for name in names]).to(device)
     dist.all_reduce(values)
-    return {name: Mean(value) for name, value in zip(names, values.tolist())}
+    return {name: MeanMetric(value) for name, value in zip(names, values.tolist())}

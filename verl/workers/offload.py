@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from verl.workers.sharded_state import local_part
+from verl.workers.sharded_state import local_rows
 
 ALIGNMENT = 64  # bytes, between tensors in the host buffer
 
@@ -87,7 +87,7 @@ class CPUOffloader:
 
     def read(self, tensor: Tensor) -> Tensor | None:
         """This rank's rows of an offloaded tensor, a view of the host buffer; None where it is not offloaded."""
-        local = local_part(tensor)
+        local = local_rows(tensor)
         _, host = self._offloaded.get(local.untyped_storage()._cdata, (None, None))
         if host is None:
             return None
@@ -97,7 +97,7 @@ class CPUOffloader:
     def _storages(self, tensors: Iterable[Tensor]) -> list[torch.UntypedStorage]:
         found: dict[int, torch.UntypedStorage] = {}
         for tensor in tensors:
-            local = local_part(tensor)
+            local = local_rows(tensor)
             storage = local.untyped_storage()
             if local.device.type == self.device_type and storage.nbytes():
                 found.setdefault(storage.data_ptr(), storage)

@@ -12,7 +12,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from verl.config.worker_sections import OptimConfig
-from verl.metric_types import Count, Mean, Metrics
+from verl.metric_types import CountMetric, MeanMetric, Metrics
 from verl.workers.optimizer_offload import OptimizerOffloader
 
 
@@ -25,7 +25,7 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> 
     return AdamW(trained, lr=config.lr, betas=(beta1, beta2), eps=config.eps, weight_decay=decay, fused=fused)
 
 
-def rate_factor(update: int, config: OptimConfig) -> float:
+def learning_rate_factor(update: int, config: OptimConfig) -> float:
     """The learning rate of an update (0 for the first) as a share of its peak, `lr`."""
     total = config.training_steps
     warmup = int(config.lr_warmup_steps_ratio * max(total, 0))
@@ -42,10 +42,10 @@ def rate_factor(update: int, config: OptimConfig) -> float:
 
 
 def build_schedule(optimizer: AdamW, config: OptimConfig) -> LambdaLR:
-    return LambdaLR(optimizer, lambda update: rate_factor(update, config))
+    return LambdaLR(optimizer, lambda update: learning_rate_factor(update, config))
 
 
-def clipped_step(
+def clip_and_step(
     optimizer: AdamW, schedule: LambdaLR, max_norm: float | None, offloader: OptimizerOffloader | None = None
 ) -> Metrics:
     """Clips the gradient to `max_norm` over all ranks (None or 0: not at all), steps, and clears the gradient. With a
@@ -63,5 +63,5 @@ def clipped_step(
         warnings.simplefilter("ignore", UserWarning)
         schedule.step()
     optimizer.zero_grad(set_to_none=True)
-    skipped = Count(not finite)
-    return {"actor/grad_norm": Mean(norm.item()), "actor/lr": Mean(rate), "actor/skipped_updates": skipped}
+    skipped = CountMetric(not finite)
+    return {"actor/grad_norm": MeanMetric(norm.item()), "actor/lr": MeanMetric(rate), "actor/skipped_updates": skipped}

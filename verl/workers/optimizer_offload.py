@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from verl.workers.offload import CPUOffloader
-from verl.workers.sharded_state import local_part
+from verl.workers.sharded_state import local_rows
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 CHUNK_BYTES = 1 << 30
@@ -38,7 +38,7 @@ class OptimizerOffloader:
         self._chunks: list[tuple[list[nn.Parameter], CPUOffloader]] = []
         held = chunk_bytes
         for parameter in group["params"]:
-            size = len(MOMENTS) * local_part(parameter).nbytes
+            size = len(MOMENTS) * local_rows(parameter).nbytes
             if held + size > chunk_bytes:
                 self._chunks.append(([], make()))
                 held = 0
@@ -61,7 +61,7 @@ class OptimizerOffloader:
     def read(self, tensor: Tensor) -> Tensor:
         """This rank's rows of any tensor, without a copy; of an offloaded moment they are on the host."""
         found = (offloader.read(tensor) for _, offloader in self._chunks)
-        return next((rows for rows in found if rows is not None), local_part(tensor))
+        return next((rows for rows in found if rows is not None), local_rows(tensor))
 
     def replaced(self, parameter: nn.Parameter) -> None:
         """To be called for each parameter in turn when its moments have been replaced, as a checkpoint is read: what

@@ -16,16 +16,16 @@ import torch
 import torch.multiprocessing as multiprocessing  # tensors that come back lie in shared memory
 
 from verl.config.worker_sections import ActorConfig
-from verl.models.packing import Group, PackedBatch, pack_groups
+from verl.models.packing import PackedBatch, TokenizedGroup, pack_groups
 from verl.protocol import GroupRequest, TrainingData
-from verl.workers.groups import split_micro_batches
-from verl.workers.prompts import PromptBuilder
-from verl.workers.sample_errors import load_named, wait_named
+from verl.workers.micro_batches import split_micro_batches
+from verl.workers.prompt_builder import PromptBuilder
+from verl.workers.sample_errors import load_sample, wait_for_sample
 
 Requests = tuple[GroupRequest, ...]
 
 
-def load_target(data: TrainingData, prompts: PromptBuilder, request: GroupRequest, limit: int) -> Group:
+def load_sft_group(data: TrainingData, prompts: PromptBuilder, request: GroupRequest, limit: int) -> TokenizedGroup:
     """The prompt of an example with its response.
 
     Args:
@@ -42,7 +42,7 @@ def load_target(data: TrainingData, prompts: PromptBuilder, request: GroupReques
     if len(ids) > limit:
         name = example.sample_id
         raise ValueError(f"{name}: its response has {len(ids)} tokens, data.max_response_length is {limit}")
-    return Group(prompt.ids, [ids], prompt.pixel_values, prompt.image_grid_thw)
+    return TokenizedGroup(prompt.ids, [ids], prompt.pixel_values, prompt.image_grid_thw)
 
 
 class ThreadPrefetcher:
@@ -57,7 +57,7 @@ class ThreadPrefetcher:
         self, threads: Executor, data: TrainingData, prompts: PromptBuilder, limit: int, timeout: float = 3600.0
     ) -> None:
         self.threads, self.data, self.prompts, self.limit, self.timeout = threads, data, prompts, limit, timeout
-        self._loading: dict[GroupRequest, Future[Group]] = {}
+        self._loading: dict[GroupRequest, Future[TokenizedGroup]] = {}
 
     def prefetch(self, requests: Requests) -> None:
         """Begins to load what is not being loaded yet."""
@@ -65,14 +65,14 @@ class ThreadPrefetcher:
             if request not in self._loading:
                 self._loading[request] = self.submit(self.data, request)
 
-    def take(self, requests: Requests) -> list[Group]:
+    def take(self, requests: Requests) -> list[TokenizedGroup]:
         """The examples of a step, in order."""
         self.prefetch(requests)
-        return [wait_named(self._loading.pop(each), self.data, each, self.timeout) for each in requests]
+        return [wait_for_sample(self._loading.pop(each), self.data, each, self.timeout) for each in requests]
 
-    def submit(self, data: TrainingData, request: GroupRequest) -> Future[Group]:
-        load = partial(load_target, data, self.prompts, request, self.limit)
-        return self.threads.submit(load_named, data, request, load)
+    def submit(self, data: TrainingData, request: GroupRequest) -> Future[TokenizedGroup]:
+        load = partial(load_sft_group, data, self.prompts, request, self.limit)
+        return self.threads.submit(load_sample, data, request, load)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _load_step(requests: Requests) -> PackedStep:
     assert _loader is not None
     spec, data, prompts = _loader
     groups = [
-        load_named(data, request, partial(load_target, data, prompts, request, spec.limit)) for request in requests
+        load_sample(data, request, partial(load_sft_group, data, prompts, request, spec.limit)) for request in requests
     ]
     micro_batches = split_micro_batches(groups, spec.actor, update=True)
     batches = [pack_groups([groups[i] for i in members], prompts.family, spec.multiple) for members in micro_batches]

@@ -12,7 +12,7 @@ from verl.protocol import GroupRequest, TrainingData
 T = TypeVar("T")
 
 
-def load_named(data: TrainingData, request: GroupRequest, load: Callable[[], T]) -> T:
+def load_sample(data: TrainingData, request: GroupRequest, load: Callable[[], T]) -> T:
     """What `load` gives. Whatever it raises, SystemExit too, comes as an error that names the sample."""
     try:
         return load()
@@ -23,7 +23,7 @@ def load_named(data: TrainingData, request: GroupRequest, load: Callable[[], T])
         raise RuntimeError(f"{name}: the sample could not be loaded: {type(error).__name__}: {error}") from error
 
 
-def wait_named(loading: Future[T], data: TrainingData, request: GroupRequest, timeout: float) -> T:
+def wait_for_sample(loading: Future[T], data: TrainingData, request: GroupRequest, timeout: float) -> T:
     """The result of loading a sample.
 
     Args:

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from verl.files import FileRecord
-from verl.workers.tensor_files import Entry, TensorFile
+from verl.atomic_files import FileChecksum
+from verl.workers.safetensors_writer import SafetensorsWriter, TensorSpec
 
 FIRST_ROWS = "first_rows"  # in a file's header: tensor -> number of its first row, JSON
 
@@ -28,7 +28,7 @@ def rank_file(rank: int) -> str:
     return f"rank_{rank:05d}.safetensors"
 
 
-def local_part(tensor: Tensor) -> Tensor:
+def local_rows(tensor: Tensor) -> Tensor:
     """This rank's rows, without a copy."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
@@ -54,8 +54,8 @@ def write_shard(
     tensors: Mapping[str, Tensor],
     extra: Mapping[str, Tensor],
     header: Any,
-    read: Callable[[Tensor], Tensor] = local_part,
-) -> FileRecord:
+    read: Callable[[Tensor], Tensor] = local_rows,
+) -> FileChecksum:
     """Writes this rank's rows of sharded tensors.
 
     Args:
@@ -65,15 +65,15 @@ def write_shard(
     """
     own = {name: tensor for name, tensor in tensors.items() if is_first_copy(tensor)}
     parts = sorted(own.items(), key=lambda item: -item[1].dtype.itemsize)
-    entries = [Entry(name, tensor.dtype, local_part(tensor).shape) for name, tensor in parts]
-    entries += [Entry(name, tensor.dtype, tensor.shape) for name, tensor in extra.items()]
+    entries = [TensorSpec(name, tensor.dtype, local_rows(tensor).shape) for name, tensor in parts]
+    entries += [TensorSpec(name, tensor.dtype, tensor.shape) for name, tensor in extra.items()]
     rows = json.dumps({name: first_row(tensor) for name, tensor in parts})
-    with TensorFile(path, entries, {FIRST_ROWS: rows, "header": json.dumps(header)}) as file:
+    with SafetensorsWriter(path, entries, {FIRST_ROWS: rows, "header": json.dumps(header)}) as file:
         for _, tensor in parts:
             file.write(read(tensor))
         for tensor in extra.values():
             file.write(tensor)
-    return file.record
+    return file.checksum
 
 
 class _Piece(NamedTuple):
@@ -120,7 +120,7 @@ class ShardReader:
         Raises:
             ValueError: the tensor is missing, has another shape, or rows are missing; names it.
         """
-        own, pieces = local_part(target), self._pieces.get(name, [])
+        own, pieces = local_rows(target), self._pieces.get(name, [])
         start = first_row(target)
         end, filled = start + len(own), 0
         if max((piece.end for piece in pieces), default=0) != len(target):

@@ -12,7 +12,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.distributed.tensor import DTensor
 
 from verl.config.worker_sections import FSDPConfig
-from verl.models.policy import Policy
+from verl.models.policy_model import PolicyModel
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -31,7 +31,7 @@ def sharding_mesh(device_type: str, world: int, size: int = -1) -> DeviceMesh:
     return init_device_mesh(device_type, (world // size, size), mesh_dim_names=("replicate", "shard"))
 
 
-def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh, dtype: torch.dtype) -> None:
+def shard(policy: PolicyModel, config: FSDPConfig, mesh: DeviceMesh, dtype: torch.dtype) -> None:
     """Shards the policy in place over the mesh of `sharding_mesh`: its blocks one by one, then what is left as the
     root. `unsharded_parameters` are left out. Only then are the weights cast to `dtype` (adapters stay fp32), so that
     of a policy that is mapped from its file (`load_policy`) a rank reads and holds its own shard alone.
@@ -65,7 +65,7 @@ def shard(policy: Policy, config: FSDPConfig, mesh: DeviceMesh, dtype: torch.dty
 
 
 def unsharded_parameters(
-    policy: Policy, config: FSDPConfig, mesh: DeviceMesh, dtype: torch.dtype = torch.float32
+    policy: PolicyModel, config: FSDPConfig, mesh: DeviceMesh, dtype: torch.dtype = torch.float32
 ) -> set[nn.Parameter]:
     """Weights that every rank holds in full, so that nothing of them is gathered: those that are never trained and need
     no cast, where gathered weights stay for a step anyway (`enable_full_shard` off; a shard and a gathered copy take

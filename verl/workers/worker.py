@@ -1,7 +1,7 @@
-"""One GPU's worker: what `verl.protocol.Engine` asks of a rank's groups.
+"""One GPU's worker: what `verl.protocol.TrainingBackend` asks of a rank's groups.
 
 A group stays here from its rollout to its drop: pixels are read and turned into patches once, and what leaves the
-worker are `verl.protocol` messages. `verl.workers.engine.RayEngine` leads the workers; this class knows no Ray.
+worker are `verl.protocol` messages. `verl.workers.ray_backend.RayBackend` leads the workers; this class knows no Ray.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import torch
 
 from verl.algorithms.advantages import required_inputs
 from verl.metric_types import Metrics
-from verl.models.packing import Group
+from verl.models.packing import TokenizedGroup
 from verl.protocol import Example, GroupAdvantages, GroupRequest, GroupResult
-from verl.workers.generation import BuiltPrompt, GroupRollout
-from verl.workers.groups import StoredGroup
-from verl.workers.pictures import save_pictures
-from verl.workers.prompts import Prompt
-from verl.workers.sample_errors import wait_named
-from verl.workers.scoring import Completions, PendingGroup
+from verl.workers.group_rollout import GroupRollout, LoadedExample
+from verl.workers.micro_batches import StoredGroup
+from verl.workers.prompt_builder import TokenizedPrompt
+from verl.workers.rollout_pictures import save_pictures
+from verl.workers.sample_errors import wait_for_sample
+from verl.workers.scoring_thread import GroupCompletions, PendingGroup
 from verl.workers.worker_base import WorkerBase
 
 
 class Worker(WorkerBase):
-    """One rank. Methods named as those of `verl.protocol.Engine` do that for this rank's groups."""
+    """One rank. Methods named as those of `verl.protocol.TrainingBackend` do that for this rank's groups."""
 
     # -- GRPO
 
@@ -54,17 +54,17 @@ class Worker(WorkerBase):
             rollout.run(self._store)
         return metrics
 
-    def _prepare_scoring(self, uid: int, loading: Future[BuiltPrompt]) -> None:
+    def _prepare_scoring(self, uid: int, loading: Future[LoadedExample]) -> None:
         if loading.exception() is None:  # else the rollout raises it
             self.scoring.prepare(uid, loading.result().example)
 
     def prefetch_prompts(self, requests: Sequence[GroupRequest]) -> None:
         self.rollout_prompts.prefetch(self.data, requests)
 
-    def _store(self, uid: int, example: Example, prompt: Prompt, completions: Completions) -> None:
+    def _store(self, uid: int, example: Example, prompt: TokenizedPrompt, completions: GroupCompletions) -> None:
         """Keeps a complete group and hands it to the scorer."""
         ids = [torch.tensor(response.ids, dtype=torch.int64) for response in completions.responses]
-        group = Group(prompt.ids, ids, prompt.pixel_values, prompt.image_grid_thw)
+        group = TokenizedGroup(prompt.ids, ids, prompt.pixel_values, prompt.image_grid_thw)
         log_probs = [response.log_probs for response in completions.responses]
         self.groups[uid] = StoredGroup(group, log_probs, sample_id=example.sample_id)
         self.scoring.submit(PendingGroup(uid, example, len(prompt.ids), completions))
@@ -89,19 +89,19 @@ class Worker(WorkerBase):
         return drawn
 
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
-        stored = self._own(uids)
+        stored = self._stored(uids)
         groups = [each.group for each in stored]
         with self.enter_training("reference", wait_for_scores=False) as metrics:
             if self.reference is not None:
                 for each, values in zip(stored, self.reference.log_probs(groups)):
-                    each.reference = values
+                    each.ref_log_probs = values
             if old:
                 for each, values in zip(stored, self.actor.log_probs(groups)):
-                    each.old = values
+                    each.old_log_probs = values
         return metrics
 
     def compute_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
-        groups = [each.group for each in self._own(uids)]
+        groups = [each.group for each in self._stored(uids)]
         with self.enter_training("certainty"):
             values = self.actor.log_probs(groups, certainty=True)
         own = [uid for uid in uids if uid in self.groups]
@@ -111,11 +111,11 @@ class Worker(WorkerBase):
         stored = [self.groups[each.uid] for each in advantages]
         with self.enter_training("update") as memory:
             metrics = self.actor.update(stored, [each.advantages for each in advantages])
-        self._name_bad(metrics, [each.sample_id for each in stored])
+        self._record_bad_samples(metrics, [each.sample_id for each in stored])
         self.weights_stale = True
         return metrics | memory
 
-    def _name_bad(self, metrics: Metrics, samples: Sequence[str]) -> None:
+    def _record_bad_samples(self, metrics: Metrics, samples: Sequence[str]) -> None:
         """Keeps the names of an update's samples that made it not finite; where no loss tells, of all of them."""
         if metrics["actor/skipped_updates"]:
             self.bad_samples = [samples[i] for i in self.actor.bad_groups] or list(samples)
@@ -129,7 +129,7 @@ class Worker(WorkerBase):
             self.groups.pop(uid, None)
         self.scoring.drop(uids)
 
-    def _own(self, uids: Sequence[int]) -> list[StoredGroup]:
+    def _stored(self, uids: Sequence[int]) -> list[StoredGroup]:
         return [self.groups[uid] for uid in uids if uid in self.groups]
 
     # -- supervised fine-tuning
@@ -143,7 +143,7 @@ class Worker(WorkerBase):
                 metrics = self.actor.fine_tune_packed(self.processes.take(tuple(requests)))
             else:
                 metrics = self.actor.fine_tune(self.loader.take(tuple(requests)), step=True)
-        self._name_bad(metrics, [self.data.sample_id(request.index) for request in requests])
+        self._record_bad_samples(metrics, [self.data.sample_id(request.index) for request in requests])
         self.weights_stale = True
         return metrics | memory
 
@@ -151,7 +151,7 @@ class Worker(WorkerBase):
         with self.enter_training("evaluation") as memory:
             loading = [self.loader.submit(self.validation, request) for request in requests]
             timeout = self.config.trainer.phase_timeout
-            groups = [wait_named(*each, timeout) for each in zip(loading, repeat(self.validation), requests)]
+            groups = [wait_for_sample(*each, timeout) for each in zip(loading, repeat(self.validation), requests)]
             metrics = self.actor.fine_tune(groups, step=False)
         return metrics | memory
 

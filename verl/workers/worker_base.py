@@ -18,28 +18,28 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
+from verl.atomic_files import FileChecksums, compute_checksum, write_text_atomically
 from verl.config import Config, override
 from verl.config.worker_sections import FSDPConfig
-from verl.files import Files, read_record, write_text
-from verl.metric_types import Metrics, Seconds
+from verl.metric_types import Metrics, TimeMetric
 from verl.models.families import load_family
-from verl.models.hub import MODEL_PATH, TOKENIZER_PATH, local_folder
+from verl.models.hub_download import MODEL_PATH_KEY, TOKENIZER_PATH_KEY, local_model_folder
 from verl.models.lora import adapter_weights, merged_weights
 from verl.models.packing import padding_multiple
 from verl.protocol import Task
 from verl.single_controller.rendezvous import open_store
 from verl.workers.actor import Actor, lora_options
-from verl.workers.checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
-from verl.workers.generation import PromptLoader
-from verl.workers.groups import StoredGroup
-from verl.workers.memory import PeakMeter, explain_shortage, measure_bytes
+from verl.workers.group_rollout import PromptLoader
+from verl.workers.memory import PeakMemoryMeter, explain_out_of_memory, measure_bytes
+from verl.workers.micro_batches import StoredGroup
 from verl.workers.prefetch import LoaderSpec, ProcessPrefetcher, ThreadPrefetcher
-from verl.workers.prompts import PromptBuilder
+from verl.workers.prompt_builder import PromptBuilder
 from verl.workers.random_state import seed_everything
-from verl.workers.reference import Reference
-from verl.workers.rollout import RolloutEngine
-from verl.workers.scoring import ScoringThread
+from verl.workers.reference_policy import ReferencePolicy
+from verl.workers.rollout_engine import RolloutEngine
+from verl.workers.scoring_thread import ScoringThread
 from verl.workers.sharding import DTYPES, make_gather, sharding_mesh
+from verl.workers.worker_checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
 
 LOADER_THREADS = 8  # they read and process images while others wait for the disk
 
@@ -65,7 +65,7 @@ class WorkerBase:
             dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world)
         self.groups: dict[int, StoredGroup] = {}
         self.bad_samples: list[str] = []
-        self.peak = PeakMeter(self.device)
+        self.peak = PeakMemoryMeter(self.device)
 
     def setup(self) -> Metrics:
         """Builds everything; returns each part's measured bytes on this rank, for the memory plan, and seconds."""
@@ -106,10 +106,10 @@ class WorkerBase:
             dtype = DTYPES[actor.fsdp.mp_param_dtype] if self.cuda else torch.float32
             spec = LoaderSpec(self.task.data, make_prompts, limit, actor, padding_multiple(), dtype)
             self.processes = ProcessPrefetcher(spec, config.sft.num_workers, self.threads, self.cuda, timeout)
-        self.reference: Reference | None = None
+        self.reference: ReferencePolicy | None = None
         if self.task.scorer is not None and actor.use_kl_loss and actor.kl_loss_coef != 0:
             with measure_bytes(self.device, sizes, "reference"):
-                self.reference = Reference(self.actor, config.worker.ref, self._mesh(config.worker.ref.fsdp))
+                self.reference = ReferencePolicy(self.actor, config.worker.ref, self._mesh(config.worker.ref.fsdp))
         seed_everything(config.data.seed + self.rank)  # vLLM has set the generators too
         self.weights_stale = True  # the rollout engine does not hold the actor's weights yet
         return sizes | self.actor.training_bytes()
@@ -119,7 +119,7 @@ class WorkerBase:
         return torch.cuda.get_device_name(self.device) if self.cuda else "CPU"
 
     def counts(self) -> dict[str, tuple[int, int]]:
-        """Groups of this rank that are done, and how many there are, per stage; asked from another thread."""
+        """Groups of this rank that are done, and how many there are, per phase; asked from another thread."""
         return self.scoring.counts() if hasattr(self, "scoring") else {}  # made by `setup`, where there is a scorer
 
     # -- phases: what holds the GPU's memory
@@ -130,12 +130,12 @@ class WorkerBase:
         metrics that get the block's peak memory and seconds.
         """
         start = time.perf_counter()
-        with explain_shortage("rollout"), self.peak.watch("rollout") as metrics:
+        with explain_out_of_memory("rollout"), self.peak.watch("rollout") as metrics:
             self._sync_weights()
             awake = time.perf_counter()
             yield metrics
-            metrics["seconds/rollout/weight_sync"] = Seconds(awake - start)
-            metrics["seconds/rollout/generate"] = Seconds(time.perf_counter() - awake)
+            metrics["seconds/rollout/weight_sync"] = TimeMetric(awake - start)
+            metrics["seconds/rollout/generate"] = TimeMetric(time.perf_counter() - awake)
 
     @contextmanager
     def enter_training(self, phase: str, wait_for_scores: bool = True) -> Iterator[Metrics]:
@@ -146,7 +146,7 @@ class WorkerBase:
             if wait_for_scores:
                 self.scoring.wait()
             self.rollout_engine.sleep()
-        with explain_shortage(phase), self.peak.watch(phase) as metrics:
+        with explain_out_of_memory(phase), self.peak.watch(phase) as metrics:
             yield metrics
 
     def _sync_weights(self) -> None:
@@ -178,7 +178,7 @@ class WorkerBase:
             error = str(reason)
         return socket.gethostname(), error
 
-    def save(self, folder: str) -> Files:
+    def save(self, folder: str) -> FileChecksums:
         trainer, merge = self.config.trainer, self.config.worker.actor.model.lora_merge
         dtype = DTYPES[trainer.save_dtype] if trainer.save_dtype else None
         options = SaveOptions(merge, dtype, state=not trainer.save_weights_only)
@@ -196,14 +196,14 @@ class WorkerBase:
         dist.barrier()
         return {f"actor/{name}": record for name, record in files.items()}
 
-    def _write_task_files(self, folder: Path) -> Files:
+    def _write_task_files(self, folder: Path) -> FileChecksums:
         """Writes what the task wants beside the weights."""
-        files: Files = {}
+        files: FileChecksums = {}
         for name, content in self.task.checkpoint_files.items():
             path = folder / "huggingface" / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps(content, indent=1) + "\n")
-            files[f"huggingface/{name}"] = read_record(path)
+            write_text_atomically(path, json.dumps(content, indent=1) + "\n")
+            files[f"huggingface/{name}"] = compute_checksum(path)
         return files
 
     def load(self, folder: str) -> None:
@@ -231,5 +231,5 @@ class WorkerBase:
 def localize(config: Config) -> Config:
     """A copy whose model and tokenizer are folders on this host."""
     model = config.worker.actor.model
-    given = {MODEL_PATH: model.model_path, TOKENIZER_PATH: model.tokenizer_path}
-    return override(config, {key: path and local_folder(path) for key, path in given.items()})
+    given = {MODEL_PATH_KEY: model.model_path, TOKENIZER_PATH_KEY: model.tokenizer_path}
+    return override(config, {key: path and local_model_folder(path) for key, path in given.items()})

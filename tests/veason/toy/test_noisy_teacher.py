@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from grpo_reward.reward_score import score_answer
+from tests.score_answer import score_answer
 from veason.answers import parse_answer
 from veason.toy.noisy_teacher import COMPARISON, NO_ANSWER_EVIDENCE, noisy_query
 from veason.toy.online_data import OnlineToyData, sample_video

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from grpo_reward.reward_score import score_answer
+from tests.score_answer import score_answer
 from training_data_construction.teacher_checks import check_answer
 from veason.answers import read_fields
 from veason.toy.online_data import OnlineToyData, sample_video
@@ -17,7 +17,7 @@ from veason.toy.render import draw_frames, object_crops, render, scene_batch
 from veason.toy.scene import SHAPES, random_scene
 from veason.toy.tiny_policy import write_policy
 from veason.toy.tiny_policy_config import PolicySize
-from verl.workers.prompts import PromptBuilder
+from verl.workers.prompt_builder import PromptBuilder
 
 
 def toy_data(still_ratio):

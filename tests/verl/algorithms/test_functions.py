@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from verl.algorithms.advantages import ADVANTAGES, estimate, grpo, required_inputs
+from verl.algorithms.advantages import ADVANTAGE_ESTIMATORS, compute_advantages, grpo, required_inputs
 from verl.algorithms.aggregation import aggregate
-from verl.algorithms.dapo import informative, overlong_penalty
+from verl.algorithms.dapo import is_informative, overlong_penalty
 from verl.algorithms.losses import POLICY_LOSSES, truncated_importance_weights, vanilla
-from verl.registry import resolve
+from verl.registry import load_by_name
 
 MASK = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
 REWARDS = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
@@ -19,7 +19,9 @@ INDEX = torch.tensor([7, 7])
 
 
 def test_certainty_adds_its_own_normalised_advantage() -> None:
-    found, _ = estimate("grpo_certainty", REWARDS, MASK, {"index": INDEX, "certainty": torch.tensor([5.0, 1.0])})
+    found, _ = compute_advantages(
+        "grpo_certainty", REWARDS, MASK, {"index": INDEX, "certainty": torch.tensor([5.0, 1.0])}
+    )
     unit = 1 / math.sqrt(
         2
     )  # two scores differ by 2: unbiased std sqrt(2), so +-1/sqrt(2); certainties differ by 4: the same
@@ -29,19 +31,19 @@ def test_certainty_adds_its_own_normalised_advantage() -> None:
 
 def test_an_estimator_of_ones_own() -> None:
     path = "verl.algorithms.advantages:grpo"
-    assert resolve(path, ADVANTAGES, "advantage estimator") is grpo
-    assert torch.equal(estimate(path, REWARDS, MASK, {"index": INDEX})[0], grpo(REWARDS, MASK, INDEX)[0])
+    assert load_by_name(path, ADVANTAGE_ESTIMATORS, "advantage estimator") is grpo
+    assert torch.equal(compute_advantages(path, REWARDS, MASK, {"index": INDEX})[0], grpo(REWARDS, MASK, INDEX)[0])
 
 
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(ValueError, match="asks for baselines"):
-        estimate("remax", REWARDS, MASK, {"index": INDEX, "baselines": None})
+        compute_advantages("remax", REWARDS, MASK, {"index": INDEX, "baselines": None})
     with pytest.raises(ValueError, match="did you mean grpo"):
-        estimate("gprpo", REWARDS, MASK, {"index": INDEX})
+        compute_advantages("gprpo", REWARDS, MASK, {"index": INDEX})
     with pytest.raises(ValueError, match="unknown loss aggregation 'mean'"):
         aggregate(REWARDS, MASK, "mean")
     with pytest.raises(ValueError, match="more than one"):
-        estimate("reinforce_plus_plus", REWARDS, torch.tensor([[1.0, 0, 0], [0, 0, 0]]), {})
+        compute_advantages("reinforce_plus_plus", REWARDS, torch.tensor([[1.0, 0, 0], [0, 0, 0]]), {})
 
 
 def test_parts_of_a_batch_add_up() -> None:
@@ -76,9 +78,9 @@ def test_importance_weights_are_cut_above_and_scale_the_loss() -> None:
 
 
 def test_groups_that_teach() -> None:
-    assert informative([0.0, 0.0, 1.0])
-    assert not informative([2.5, 2.5, 2.5])
-    assert not informative([1.0, math.nan])
+    assert is_informative([0.0, 0.0, 1.0])
+    assert not is_informative([2.5, 2.5, 2.5])
+    assert not is_informative([1.0, math.nan])
 
 
 def test_overlong_penalty_falls_in_the_buffer() -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from verl.algorithms.advantages import estimate
+from verl.algorithms.advantages import compute_advantages
 from verl.algorithms.aggregation import aggregate, masked_mean
 from verl.algorithms.kl import KL_PENALTIES
 from verl.algorithms.losses import POLICY_LOSSES
@@ -81,7 +81,7 @@ def test_advantages(case: dict[str, Any]) -> None:
 
     def run() -> tuple[Tensor, Tensor]:
         at_hand = {"index": given.get("index"), "baselines": given.get("reward_baselines")}
-        return estimate(name, given["token_level_rewards"], given["mask"], at_hand, **options)
+        return compute_advantages(name, given["token_level_rewards"], given["mask"], at_hand, **options)
 
     if case["raises"]:
         with pytest.raises(ValueError, match="above 1"):

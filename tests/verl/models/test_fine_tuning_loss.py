@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tests.verl.models.tiny_qwen import IMAGE, LORA_LANGUAGE_AND_VISION, random_group, tiny_model
 from verl.models.lora import ADAPTER, LoraLinear, LoraOptions, adapter_weights, add_lora
 from verl.models.packing import first_fit_decreasing, pack_groups
-from verl.models.policy import Policy
+from verl.models.policy_model import PolicyModel
 
 EXAMPLES = [
     random_group([9], [(1, 8, 8)], 1),
@@ -53,7 +53,7 @@ def padded() -> tuple[dict[str, Tensor], float, dict[str, Tensor]]:
 @pytest.mark.parametrize("budget", [1, 90, 10_000])
 def test_loss_and_gradient(padded: tuple[dict[str, Tensor], float, dict[str, Tensor]], budget: int) -> None:
     adapter, expected, gradient = padded
-    policy = Policy(tiny_model())
+    policy = PolicyModel(tiny_model())
     add_lora(policy.model, OPTIONS)
     parameters = {
         f"base_model.model.{n}".replace(".default", ""): p for n, p in policy.model.named_parameters() if "lora_" in n

@@ -11,7 +11,7 @@ from tests.verl.models.tiny_qwen import FAMILY, random_group
 from verl.models import flash_attention
 from verl.models.attention import block_mask, packed_attention, packed_mask
 from verl.models.flash_attention import SharedPrefixLayout, shared_prefix_attention
-from verl.models.packing import PackedBatch, Span, pack_groups
+from verl.models.packing import PackedBatch, Segment, pack_groups
 
 HEADS = (4, 2, 2)  # of query, key, value
 
@@ -72,9 +72,9 @@ def test_two_passes_equal_the_dense_mask(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(flash_attention, "_backward", plain_backward)
     torch.manual_seed(0)
     batch = ragged_batch()
-    tensors = [torch.randn(len(batch.segments), heads, 16, requires_grad=True) for heads in HEADS]
+    tensors = [torch.randn(len(batch.segment_ids), heads, 16, requires_grad=True) for heads in HEADS]
     expected = dense_attention(*tensors, batch)
-    found = shared_prefix_attention(*tensors, SharedPrefixLayout.of(batch.spans))
+    found = shared_prefix_attention(*tensors, SharedPrefixLayout.of(batch.segments))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     direction = torch.randn_like(expected)
     gradients = [torch.autograd.grad((output * direction).sum(), tensors) for output in (found, expected)]
@@ -82,25 +82,25 @@ def test_two_passes_equal_the_dense_mask(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_layout_of_prompts_and_responses() -> None:
-    spans = [
-        Span(0, 4, 0, 0),
-        Span(4, 7, 4, 4),
-        Span(7, 9, 0, 4),
-        Span(9, 12, 0, 4),
-        Span(12, 17, 4, 7),
-        Span(17, 20, 17, 17),
+    segments = [
+        Segment(0, 4, 0, 0),
+        Segment(4, 7, 4, 4),
+        Segment(7, 9, 0, 4),
+        Segment(9, 12, 0, 4),
+        Segment(12, 17, 4, 7),
+        Segment(17, 20, 17, 17),
     ]
-    layout = SharedPrefixLayout.of(spans)
+    layout = SharedPrefixLayout.of(segments)
     assert layout.segments.tolist() == [0, 4, 7, 9, 12, 17, 20]
     assert layout.prompts.tolist() == [0, 4, 7] and layout.responses.tolist() == [0, 5, 10]
     assert layout.sizes.tolist() == [5, 5, 4, 7, 10]
     with pytest.raises(ValueError, match="prompts first"):
-        SharedPrefixLayout.of([Span(0, 4, 0, 0), Span(4, 7, 0, 4), Span(7, 9, 7, 7), Span(9, 12, 7, 9)])
+        SharedPrefixLayout.of([Segment(0, 4, 0, 0), Segment(4, 7, 0, 4), Segment(7, 9, 7, 7), Segment(9, 12, 7, 9)])
 
 
 def test_what_cannot_be_used_is_refused() -> None:
     batch = ragged_batch()
-    assert packed_mask(batch, torch.bfloat16) == batch.spans
+    assert packed_mask(batch, torch.bfloat16) == batch.segments
     with pytest.raises(ValueError, match="flash_attention_4 needs"):
         packed_mask(batch, torch.bfloat16, "flash_attention_4")
 
@@ -113,14 +113,14 @@ def test_flash_attention_equals_flex_attention() -> None:
     torch.manual_seed(0)
     batch = ragged_batch(128)
     moved = batch.to("cuda")
-    exact = [torch.randn(len(batch.segments), heads, 128, device="cuda", requires_grad=True) for heads in (16, 2, 2)]
-    segments = packed_attention(*exact, batch.spans)
+    exact = [torch.randn(len(batch.segment_ids), heads, 128, device="cuda", requires_grad=True) for heads in (16, 2, 2)]
+    segments = packed_attention(*exact, batch.segments)
     direction = torch.randn_like(segments)
     expected = [segments, *torch.autograd.grad((segments * direction).sum(), exact)]
     errors = []
     for mask in (
         packed_mask(moved, torch.bfloat16, "flash_attention_4"),
-        block_mask(batch.spans, moved.segments, moved.prompt_segments),
+        block_mask(batch.segments, moved.segment_ids, moved.prompt_segment_ids),
     ):
         half = [each.detach().bfloat16().requires_grad_() for each in exact]
         output = packed_attention(*half, mask)

@@ -24,11 +24,11 @@ from tests.verl.models.tiny_qwen import (
 from verl.models import attention
 from verl.models.attention import block_mask, count_pairs, packed_mask
 from verl.models.families import load_family
-from verl.models.fused import GatedMLP, padded_gated_mlp
+from verl.models.fused_kernels import GatedMLP, padded_gated_mlp
 from verl.models.log_probs import token_log_probs
 from verl.models.lora import LoraOptions, adapter_weights, add_lora, merged_weights
-from verl.models.packing import Group, PackedBatch, first_fit_decreasing, pack_groups
-from verl.models.policy import Policy, load_policy
+from verl.models.packing import PackedBatch, TokenizedGroup, first_fit_decreasing, pack_groups
+from verl.models.policy_model import PolicyModel, load_policy
 
 CONFIG = tiny_config()
 GRIDS = [(1, 8, 8), (2, 6, 10), (1, 2, 14), (1, 8, 4)]
@@ -50,8 +50,8 @@ def test_vision_tower_equals_transformers() -> None:
     model = tiny_model()
     with torch.no_grad():
         expected = torch.cat(model.model.get_image_features(group.pixel_values, group.image_grid_thw).pooler_output)
-        policy = Policy(model)
-        found, levels = policy.family.encode_images(policy.model, group.pixel_values, FAMILY.plan_vision(GRIDS))
+        policy = PolicyModel(model)
+        found, levels = policy.family.encode_images(policy.model, group.pixel_values, FAMILY.make_vision_layout(GRIDS))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert levels == []
 
@@ -72,8 +72,10 @@ def test_zero_channels_change_nothing() -> None:
 
 def dense_mask(batch: PackedBatch) -> torch.Tensor:
     """By definition, bool [L, L]: a token (row) sees its own segment up to itself, and its group's prompt."""
-    causal = torch.ones(len(batch.segments), len(batch.segments), dtype=torch.bool).tril()
-    return causal & ((batch.segments[:, None] == batch.segments) | (batch.prompt_segments[:, None] == batch.segments))
+    causal = torch.ones(len(batch.segment_ids), len(batch.segment_ids), dtype=torch.bool).tril()
+    return causal & (
+        (batch.segment_ids[:, None] == batch.segment_ids) | (batch.prompt_segment_ids[:, None] == batch.segment_ids)
+    )
 
 
 def tensors_of(value: object) -> list[torch.Tensor]:
@@ -82,10 +84,11 @@ def tensors_of(value: object) -> list[torch.Tensor]:
 
 def test_every_tensor_of_a_packed_batch_is_taken_along() -> None:
     batch = pack_groups([random_group([3, 5], GRIDS, 2)], FAMILY)
-    assert batch.vision.windows.padding is not None and len(tensors_of(batch)) == 19
+    assert batch.vision_layout.windows.padding is not None and len(tensors_of(batch)) == 19
     other = pytree.tree_map_only(torch.Tensor, lambda tensor: tensor + 1, batch)
     assert all(torch.equal(a + 1, b) for a, b in zip(tensors_of(batch), tensors_of(other), strict=True))
-    assert (other.spans, other.lengths) == (batch.spans, batch.lengths) and type(other.spans[0]) is type(batch.spans[0])
+    assert (other.segments, other.lengths) == (batch.segments, batch.lengths)
+    assert type(other.segments[0]) is type(batch.segments[0])
 
 
 @pytest.mark.gpu
@@ -104,14 +107,14 @@ def test_block_mask_equals_the_dense_mask(multiple: int) -> None:
     groups = [random_group([200, 1, 300, 0, 90], [(1, 16, 16)], 2, text=60), random_group([140], [], 3, text=300)]
     batch = pack_groups(groups, FAMILY, multiple=multiple)
     dense = dense_mask(batch)
-    length = len(batch.segments)
+    length = len(batch.segment_ids)
 
     blocks = -(-length // 128)
     padded = torch.zeros(blocks * 128, blocks * 128, dtype=torch.bool)
     padded[:length, :length] = dense
-    assert torch.equal(count_pairs(batch.spans, length), padded.view(blocks, 128, blocks, 128).sum(dim=(1, 3)))
+    assert torch.equal(count_pairs(batch.segments, length), padded.view(blocks, 128, blocks, 128).sum(dim=(1, 3)))
 
-    mask = block_mask(batch.spans, batch.segments, batch.prompt_segments)
+    mask = block_mask(batch.segments, batch.segment_ids, batch.prompt_segment_ids)
     reference = create_block_mask(mask.mask_mod, None, None, length, length, device="cpu")
     assert torch.equal(mask.to_dense(), reference.to_dense())
     for ours, theirs in (
@@ -132,7 +135,7 @@ def test_attention_by_segments_and_flex_attention_equal_the_dense_mask(monkeypat
     monkeypatch.setattr(attention, "compiled", lambda function, **_: function)
     groups = [random_group([70, 1, 0, 130], [(1, 8, 8)], 2, text=60), random_group([40], [], 3)]
     batch = pack_groups(groups, FAMILY, multiple=128)
-    tensors = [torch.randn(len(batch.segments), heads, 32, requires_grad=True) for heads in (4, 2, 2)]
+    tensors = [torch.randn(len(batch.segment_ids), heads, 32, requires_grad=True) for heads in (4, 2, 2)]
     expected = dense_attention(*tensors, batch)
     direction = torch.randn_like(expected)
     segments = attention.packed_attention(*tensors, packed_mask(batch, torch.float32))
@@ -140,7 +143,9 @@ def test_attention_by_segments_and_flex_attention_equal_the_dense_mask(monkeypat
     gradients = [torch.autograd.grad((output * direction).sum(), tensors) for output in (segments, expected)]
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
     detached = (tensor.detach() for tensor in tensors)  # the CPU has no backward pass of it
-    flex = attention.packed_attention(*detached, block_mask(batch.spans, batch.segments, batch.prompt_segments))
+    flex = attention.packed_attention(
+        *detached, block_mask(batch.segments, batch.segment_ids, batch.prompt_segment_ids)
+    )
     torch.testing.assert_close(flex, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -153,13 +158,13 @@ def test_attention_with_norms_of_queries_and_keys() -> None:
     }
     plain = SimpleNamespace(**layers, o_proj=torch.nn.Identity(), head_dim=8)
     hidden, unturned = torch.randn(1, 5, 24), (torch.ones(1, 5, 8), torch.zeros(1, 5, 8))
-    span = (attention.Span(0, 5, 0, 0),)
+    segment = (attention.Segment(0, 5, 0, 0),)
     query, key, value = (layer(hidden).unflatten(-1, (4, 8)) for layer in layers.values())
     query, key = (F.rms_norm(x, (8,), norms[name].weight, 1e-6) for x, name in ((query, "q_norm"), (key, "k_norm")))
     expected = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (query, key, value)), is_causal=True)
-    found, _ = attention.PackedAttention(SimpleNamespace(**vars(plain), **norms))(hidden, unturned, span)
+    found, _ = attention.PackedAttention(SimpleNamespace(**vars(plain), **norms))(hidden, unturned, segment)
     torch.testing.assert_close(found, expected.transpose(1, 2).flatten(2))
-    assert not torch.allclose(found, attention.PackedAttention(plain)(hidden, unturned, span)[0])
+    assert not torch.allclose(found, attention.PackedAttention(plain)(hidden, unturned, segment)[0])
 
 
 def test_pixels_of_a_visual_token() -> None:
@@ -185,8 +190,8 @@ def test_log_probs_and_entropy_by_chunks(temperature: float) -> None:
 
 def test_predictors_and_labels() -> None:
     groups = [
-        Group(torch.tensor([5, 6, 7]), [torch.tensor([1, 2]), torch.tensor([3])]),
-        Group(torch.tensor([8]), [torch.tensor([4, 9])]),
+        TokenizedGroup(torch.tensor([5, 6, 7]), [torch.tensor([1, 2]), torch.tensor([3])]),
+        TokenizedGroup(torch.tensor([8]), [torch.tensor([4, 9])]),
     ]
     batch = pack_groups(groups, FAMILY, multiple=8)
     assert batch.input_ids.tolist() == [[5, 6, 7, 8, 1, 2, 3, 4, 9, 0, 0, 0, 0, 0, 0, 0]]
@@ -214,13 +219,13 @@ def test_prompts_that_do_not_match_their_images(
     prompt: list[int], grids: list[tuple[int, int, int]], message: str
 ) -> None:
     pixels = torch.zeros(sum(t * h * w for t, h, w in grids), 96) if grids else None
-    group = Group(torch.tensor(prompt), [torch.tensor([1])], pixels, torch.tensor(grids) if grids else None)
+    group = TokenizedGroup(torch.tensor(prompt), [torch.tensor([1])], pixels, torch.tensor(grids) if grids else None)
     with pytest.raises(ValueError, match=message):
         pack_groups([group], FAMILY)
 
 
 def test_merged_adapter_is_the_adapted_policy() -> None:
-    policy = Policy(tiny_model())
+    policy = PolicyModel(tiny_model())
     add_lora(policy.model, LoraOptions(rank=4, alpha=8, target=LORA_LANGUAGE_AND_VISION))
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
@@ -259,6 +264,6 @@ def test_checkpoint_folder(tmp_path: Path) -> None:
 
 
 def test_shapes_without_memory() -> None:
-    policy = Policy.from_config(CONFIG, device="meta")
+    policy = PolicyModel.from_config(CONFIG, device="meta")
     assert all(parameter.is_meta for parameter in policy.parameters())
     assert len(policy.blocks()) == CONFIG.vision_config.depth + CONFIG.text_config.num_hidden_layers

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.verl.models.tiny_qwen import IMAGE, alone, random_group, tiny_model
-from verl.models.packing import Group, first_fit_decreasing, pack_groups
-from verl.models.policy import Policy
+from verl.models.packing import TokenizedGroup, first_fit_decreasing, pack_groups
+from verl.models.policy_model import PolicyModel
 from verl.models.qwen2_5_vl import Qwen2_5VL
 
 SQUARE, WIDE, TALL = (1, 8, 8), (1, 6, 10), (1, 10, 4)
@@ -27,10 +27,10 @@ CASES = {
 }
 
 
-def compare(groups: list[Group], device: str, model: Any = None, compiled: str | None = None) -> None:
+def compare(groups: list[TokenizedGroup], device: str, model: Any = None, compiled: str | None = None) -> None:
     plain = (model or tiny_model()).to(device)
-    policy = Policy(copy.deepcopy(plain))
-    policy.checkpoint_activations()
+    policy = PolicyModel(copy.deepcopy(plain))
+    policy.enable_gradient_checkpointing()
     if compiled is not None:
         policy.compile_layers(compiled)
     policy.train()
@@ -78,7 +78,7 @@ def test_packed_sequence_equals_single_sequences_on_cuda(case: str, compiled: st
 @pytest.mark.parametrize("budget", [1, 150, 10_000])
 def test_any_packing_gives_the_same(budget: int) -> None:
     groups = [random_group([4, 9], [SQUARE], 3), random_group([3, 3, 8], [WIDE], 4), random_group([11], [TALL], 5)]
-    policy = Policy(tiny_model())
+    policy = PolicyModel(tiny_model())
     with torch.no_grad():
         whole = policy(pack_groups(groups, policy.family)).log_probs.split([13, 14, 11])
         for members in first_fit_decreasing([group.tokens for group in groups], budget):
@@ -91,20 +91,20 @@ def test_any_packing_gives_the_same(budget: int) -> None:
 def test_an_image_token_in_a_response_is_text() -> None:
     group = random_group([6], [SQUARE], 2)
     group.response_ids[0][3] = IMAGE
-    policy = Policy(tiny_model())
+    policy = PolicyModel(tiny_model())
     with torch.no_grad():
         assert policy(pack_groups([group], policy.family)).log_probs.isfinite().all()
 
 
 def test_checkpointing_reaches_every_block() -> None:
-    policy = Policy(tiny_model())
-    policy.checkpoint_activations()
+    policy = PolicyModel(tiny_model())
+    policy.enable_gradient_checkpointing()
     assert all(block.gradient_checkpointing for block in policy.blocks())
 
 
 def test_a_batch_without_responses_joins_the_pass() -> None:
-    policy = Policy(tiny_model())
-    scores = policy(pack_groups([Group(torch.tensor([1]), [])], policy.family), entropy=True)
+    policy = PolicyModel(tiny_model())
+    scores = policy(pack_groups([TokenizedGroup(torch.tensor([1]), [])], policy.family), entropy=True)
     (scores.log_probs.sum() + scores.entropy.sum()).backward()
     assert scores.log_probs.shape == (0,)
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in policy.parameters())
@@ -121,10 +121,10 @@ class Deepstack(Qwen2_5VL):
 
 
 def test_a_family_may_add_to_its_visual_tokens_between_language_layers() -> None:
-    policy, plain = Policy(tiny_model()), Policy(tiny_model())
+    policy, plain = PolicyModel(tiny_model()), PolicyModel(tiny_model())
     policy.family = Deepstack(policy.config)
     batch = pack_groups([random_group([4, 9], [SQUARE, TALL], 3), random_group([3], [], 4)], policy.family)
-    tokens, _ = plain.family.encode_images(plain.model, batch.pixel_values, batch.vision)
+    tokens, _ = plain.family.encode_images(plain.model, batch.pixel_values, batch.vision_layout)
     layer = plain.family.language_model(plain.model).layers[0]
     before = plain(batch).log_probs
     layer.register_forward_hook(lambda _, __, hidden: hidden.index_add(1, batch.image_positions, 0.5 * tokens[None]))
@@ -139,9 +139,9 @@ def test_half_precision_on_cuda() -> None:
     """The kernels of a real run: FlexAttention, variable-length vision attention, fp32 sums of bf16 logits; lengths
     that change.
     """
-    exact = Policy(tiny_model()).cuda()
-    policy = Policy(tiny_model()).to("cuda", torch.bfloat16)
-    policy.checkpoint_activations()
+    exact = PolicyModel(tiny_model()).cuda()
+    policy = PolicyModel(tiny_model()).to("cuda", torch.bfloat16)
+    policy.enable_gradient_checkpointing()
     policy.train()
     for groups in CASES.values():
         batch = pack_groups(groups, policy.family).to("cuda")

@@ -13,13 +13,13 @@ from transformers import Qwen3VLConfig
 
 from tests.verl.models.test_packed_policy import CASES, SQUARE, TALL, WIDE, compare
 from tests.verl.models.tiny_qwen import IMAGE, random_group
-from tests.verl.models.tiny_qwen3 import tiny_config, tiny_model
+from tests.verl.models.tiny_qwen3 import LORA_VISION, tiny_config, tiny_model
 from verl.models.families import load_family
 from verl.models.lora import LoraOptions, add_lora, merged_weights
-from verl.models.packing import Group, pack_groups
-from verl.models.policy import Policy
+from verl.models.packing import TokenizedGroup, pack_groups
+from verl.models.policy_model import PolicyModel
 from verl.models.qwen3_vl import Qwen3VL
-from verl.models.qwen3_vl.vision import plan_vision
+from verl.models.qwen3_vl.vision_tower import make_vision_layout
 
 MIXED = [random_group([4, 9], [SQUARE, TALL, WIDE], 3), random_group([3, 3, 8], [], 4)]
 
@@ -52,8 +52,8 @@ def test_half_precision_on_cuda() -> None:
     config = tiny_config()
     config.vision_config.hidden_size = 144
     torch.manual_seed(0)
-    exact = Policy.from_config(config).cuda()
-    half = Policy.from_config(config, torch.bfloat16).cuda()
+    exact = PolicyModel.from_config(config).cuda()
+    half = PolicyModel.from_config(config, torch.bfloat16).cuda()
     half.load_state_dict(exact.state_dict())
     batch = pack_groups(MIXED, exact.family).to("cuda")
     with torch.no_grad():
@@ -63,7 +63,7 @@ def test_half_precision_on_cuda() -> None:
 @pytest.mark.parametrize("part", ["deepstack", "learned positions", "query norm"])
 def test_every_part_of_the_architecture_matters(part: str) -> None:
     """Without it the tests above would fail by far."""
-    policy = Policy(tiny_model())
+    policy = PolicyModel(tiny_model())
     batch = pack_groups(MIXED, policy.family)
     with torch.no_grad():
         before = policy(batch).log_probs
@@ -82,7 +82,7 @@ class _WithoutDeepstack(Qwen3VL):
 
 
 def test_text_alone_reaches_every_parameter() -> None:
-    policy = Policy(tiny_model())
+    policy = PolicyModel(tiny_model())
     policy(pack_groups([random_group([4], [], 6)], policy.family)).log_probs.sum().backward()
     assert all(parameter.grad is not None for parameter in policy.parameters())  # FSDP2 waits for all of them
 
@@ -90,12 +90,12 @@ def test_text_alone_reaches_every_parameter() -> None:
 def test_learned_positions_of_an_image() -> None:
     """An image of the grid's own size takes its entries; corners coincide; weights are those of a bilinear resize."""
     vision = tiny_config().vision_config
-    plan = plan_vision([(1, 6, 6)], vision)
+    plan = make_vision_layout([(1, 6, 6)], vision)
     grid = torch.randn(36, 5)
     interpolated = (grid[plan.corners] * plan.weights[..., None]).sum(1)
     at = plan.rows_columns[:, 0] * 6 + plan.rows_columns[:, 1]
     torch.testing.assert_close(interpolated, grid[at], atol=1e-5, rtol=0)
-    plan = plan_vision([(1, 8, 4), (1, 2, 2)], vision)
+    plan = make_vision_layout([(1, 8, 4), (1, 2, 2)], vision)
     interpolated = (grid[plan.corners] * plan.weights[..., None]).sum(1)[:32]
     resized = nn.functional.interpolate(grid.T.view(1, 5, 6, 6), (8, 4), mode="bilinear", align_corners=True)[0]
     rows, columns = plan.rows_columns[:32].T
@@ -118,12 +118,12 @@ def test_configs_that_are_not_computed_are_refused(changes: dict[str, dict[str, 
         for name, value in values.items():
             setattr(getattr(config, section), name, value)
     with pytest.raises(ValueError, match=message):
-        Policy.from_config(config, device="meta")
+        PolicyModel.from_config(config, device="meta")
 
 
 def test_an_image_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="1x7x4 patches does not divide"):
-        plan_vision([(1, 7, 4)], tiny_config().vision_config)
+        make_vision_layout([(1, 7, 4)], tiny_config().vision_config)
 
 
 def test_positions_and_vision_tower_equal_transformers() -> None:
@@ -138,16 +138,16 @@ def test_positions_and_vision_tower_equal_transformers() -> None:
     assert torch.equal(found, expected[:, 0]) and following == len(group.prompt_ids) + delta.item()
     with torch.no_grad():
         images = model.model.get_image_features(group.pixel_values, group.image_grid_thw)
-        policy = Policy(model)
-        tokens, levels = family.encode_images(policy.model, group.pixel_values, family.plan_vision(grids))
+        policy = PolicyModel(model)
+        tokens, levels = family.encode_images(policy.model, group.pixel_values, family.make_vision_layout(grids))
     torch.testing.assert_close(tokens, torch.cat(images.pooler_output), atol=1e-5, rtol=1e-5)
     for level, theirs in zip(levels, images.deepstack_features, strict=True):
         torch.testing.assert_close(level, torch.cat(theirs), atol=1e-5, rtol=1e-5)
 
 
 def test_merged_adapter_is_the_adapted_policy() -> None:
-    policy, merged = Policy(tiny_model()), tiny_model()
-    target = f"{policy.family.lora_language}|{policy.family.lora_vision}"
+    policy, merged = PolicyModel(tiny_model()), tiny_model()
+    target = f"{policy.family.lora_language}|{LORA_VISION}"
     add_lora(policy.model, LoraOptions(rank=4, alpha=8, target=target))
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
@@ -155,16 +155,18 @@ def test_merged_adapter_is_the_adapted_policy() -> None:
                 parameter.normal_(std=0.1)
         merged.load_state_dict(dict(merged_weights(policy.model)), strict=False)
         batch = pack_groups(MIXED, policy.family)
-        adapted, expected, base = (each(batch).log_probs for each in (policy, Policy(merged), Policy(tiny_model())))
+        adapted, expected, base = (
+            each(batch).log_probs for each in (policy, PolicyModel(merged), PolicyModel(tiny_model()))
+        )
     torch.testing.assert_close(adapted, expected, atol=1e-5, rtol=0.0)
     assert (adapted - base).abs().max() > 1e-2
 
 
 def test_lora_reaches_the_layers_of_both_parts() -> None:
-    policy = Policy(tiny_model())
+    policy = PolicyModel(tiny_model())
     linear = [name for name, module in policy.model.named_modules() if isinstance(module, nn.Linear)]
     language = [name for name in linear if re.fullmatch(policy.family.lora_language, name)]
-    vision = [name for name in linear if re.fullmatch(policy.family.lora_vision, name)]
+    vision = [name for name in linear if re.fullmatch(LORA_VISION, name)]
     assert len(language) == 3 * 7 and len(vision) == 3 * 4
     left = {name.split(".")[-3] for name in linear if name not in language + vision and name != "lm_head"}
     assert left <= {"model", "visual", "deepstack_merger_list"}
@@ -178,19 +180,19 @@ def test_flops_are_those_of_the_weights() -> None:
     vision |= {"deepstack_visual_indexes": [5, 11, 17]}
     config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
     flops = load_family(config).flops()
-    policy = Policy.from_config(config, device="meta")
+    policy = PolicyModel.from_config(config, device="meta")
     layers = policy.family.language_model(policy.model).layers
     weights = sum(parameter.numel() for parameter in layers.parameters() if parameter.ndim == 2)
-    assert flops.token == 2.0 * weights
-    assert flops.pair == 4.0 * 36 * 4096 and flops.head == 2.0 * 2560 * 151936
+    assert flops.per_token == 2.0 * weights
+    assert flops.per_pair == 4.0 * 36 * 4096 and flops.per_label == 2.0 * 2560 * 151936
     tower = policy.family.vision_tower(policy.model)
     per_patch = sum(parameter.numel() for parameter in tower.blocks.parameters() if parameter.ndim == 2)
     mergers = [*tower.merger.parameters(), *tower.deepstack_merger_list.parameters()]
     per_unit = sum(parameter.numel() for parameter in mergers if parameter.ndim == 2)
-    assert flops.patch == 2.0 * (per_patch + per_unit / 4)
-    assert (flops.patch_size, flops.patch_pair) == (16, 4.0 * 24 * 1024)
+    assert flops.per_patch == 2.0 * (per_patch + per_unit / 4)
+    assert (flops.patch_size, flops.per_patch_pair) == (16, 4.0 * 24 * 1024)
     # frames of 576 x 576: attention inside a frame is 0.16 of what a patch costs beside it
-    assert 0.1 < flops.patch_pair * 36**2 / flops.patch < 0.3
+    assert 0.1 < flops.per_patch_pair * 36**2 / flops.per_patch < 0.3
 
 
 def test_waking_up_zeroes_the_deepstack_buffers() -> None:
@@ -206,6 +208,6 @@ def test_waking_up_zeroes_the_deepstack_buffers() -> None:
 
 
 def test_a_batch_without_responses_joins_the_pass() -> None:
-    policy = Policy(tiny_model())
-    scores = policy(pack_groups([Group(torch.tensor([1]), [])], policy.family))
+    policy = PolicyModel(tiny_model())
+    scores = policy(pack_groups([TokenizedGroup(torch.tensor([1]), [])], policy.family))
     assert scores.log_probs.shape == (0,)

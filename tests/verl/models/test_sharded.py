@@ -14,7 +14,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from tests.verl.models.tiny_qwen import LORA_LANGUAGE_AND_VISION, random_group, tiny_model
 from verl.models.lora import LoraOptions, add_lora, disable_adapter
 from verl.models.packing import pack_groups
-from verl.models.policy import Policy
+from verl.models.policy_model import PolicyModel
 
 GROUPS = [random_group([4, 9], [(1, 8, 8), (1, 6, 10)], 3), random_group([5], [(1, 10, 4)], 4)]
 
@@ -27,7 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def shard(policy: Policy, dtype: torch.dtype | None) -> Policy:
+def shard(policy: PolicyModel, dtype: torch.dtype | None) -> PolicyModel:
     mixed = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
     for block in policy.blocks():
@@ -36,7 +36,7 @@ def shard(policy: Policy, dtype: torch.dtype | None) -> Policy:
     return policy
 
 
-def loss_of(policy: Policy) -> torch.Tensor:
+def loss_of(policy: PolicyModel) -> torch.Tensor:
     scores = policy(pack_groups(GROUPS, policy.family), entropy=True)
     assert scores.log_probs.dtype == torch.float32
     return scores.log_probs.mean() - 0.1 * scores.entropy.mean()
@@ -44,9 +44,9 @@ def loss_of(policy: Policy) -> torch.Tensor:
 
 @pytest.mark.usefixtures("world")
 def test_sharded_equals_plain() -> None:
-    plain = Policy(tiny_model())
-    sharded = Policy(copy.deepcopy(tiny_model()))
-    sharded.checkpoint_activations()
+    plain = PolicyModel(tiny_model())
+    sharded = PolicyModel(copy.deepcopy(tiny_model()))
+    sharded.enable_gradient_checkpointing()
     sharded = shard(sharded.train(), None)
     for policy in (plain, sharded):
         loss_of(policy).backward()
@@ -56,8 +56,8 @@ def test_sharded_equals_plain() -> None:
 
 @pytest.mark.usefixtures("world")
 def test_half_precision_compute_over_full_precision_weights() -> None:
-    plain, sharded = Policy(tiny_model()), Policy(tiny_model())
-    sharded.checkpoint_activations()
+    plain, sharded = PolicyModel(tiny_model()), PolicyModel(tiny_model())
+    sharded.enable_gradient_checkpointing()
     sharded = shard(sharded.train(), torch.bfloat16)
     loss, expected = loss_of(sharded), loss_of(plain)
     loss.backward()
@@ -70,8 +70,8 @@ def test_half_precision_compute_over_full_precision_weights() -> None:
 
 @pytest.mark.usefixtures("world")
 def test_reference_pass_first_leaves_the_adapter_trainable() -> None:
-    base = Policy(tiny_model())
-    policy = Policy(tiny_model())
+    base = PolicyModel(tiny_model())
+    policy = PolicyModel(tiny_model())
     add_lora(policy.model, LoraOptions(rank=4, alpha=32, target=LORA_LANGUAGE_AND_VISION))
     with torch.no_grad():
         for name, parameter in policy.named_parameters():

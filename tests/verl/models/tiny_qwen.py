@@ -7,7 +7,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
 
 from verl.models.families import load_family
-from verl.models.packing import Group
+from verl.models.packing import TokenizedGroup
 
 IMAGE, VIDEO, START, END = 250, 251, 252, 253
 PATCH_DIM = 3 * 2 * 4 * 4
@@ -47,7 +47,8 @@ def tiny_config(tied: bool = True) -> Qwen2_5_VLConfig:
 
 
 FAMILY = load_family(tiny_config())
-LORA_LANGUAGE_AND_VISION = f"{FAMILY.lora_language}|{FAMILY.lora_vision}"
+LORA_VISION = r"model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(gate|up|down)_proj)"
+LORA_LANGUAGE_AND_VISION = f"{FAMILY.lora_language}|{LORA_VISION}"
 
 
 def tiny_model(seed: int = 0, tied: bool = True) -> Qwen2_5_VLForConditionalGeneration:
@@ -65,7 +66,7 @@ def tiny_model(seed: int = 0, tied: bool = True) -> Qwen2_5_VLForConditionalGene
     return model
 
 
-def random_group(responses: list[int], grids: list[tuple[int, int, int]], seed: int, text: int = 5) -> Group:
+def random_group(responses: list[int], grids: list[tuple[int, int, int]], seed: int, text: int = 5) -> TokenizedGroup:
     """A prompt of `text` words before, between and after its images, and responses of these lengths."""
     draw = torch.Generator().manual_seed(seed)
 
@@ -76,7 +77,7 @@ def random_group(responses: list[int], grids: list[tuple[int, int, int]], seed: 
     for t, h, w in grids:
         prompt += [START, *[IMAGE] * (t * h * w // 4), END, *words(text)]
     patches = sum(t * h * w for t, h, w in grids)
-    return Group(
+    return TokenizedGroup(
         torch.tensor(prompt),
         [torch.tensor(words(length), dtype=torch.int64) for length in responses],
         torch.randn(patches, PATCH_DIM, generator=draw) if grids else None,
@@ -84,7 +85,7 @@ def random_group(responses: list[int], grids: list[tuple[int, int, int]], seed: 
     )
 
 
-def alone(model: Qwen2_5_VLForConditionalGeneration, group: Group, pad_to: int) -> list[torch.Tensor]:
+def alone(model: Qwen2_5_VLForConditionalGeneration, group: TokenizedGroup, pad_to: int) -> list[torch.Tensor]:
     """Log-probabilities of each response by transformers: one sequence at a time, right-padded to `pad_to`."""
     scores = []
     device = model.device

@@ -7,6 +7,8 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from tests.verl.models.tiny_qwen import END, IMAGE, START, VIDEO
 
+LORA_VISION = r"model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.linear_fc[12])"
+
 
 def tiny_config(tied: bool = True) -> Qwen3VLConfig:
     """Three language layers whose heads are wider than hidden_size / heads, as in the 4B model; three vision blocks

@@ -15,7 +15,7 @@ import ray
 
 from verl.single_controller import ClusterError, cluster, watch_driver
 from verl.single_controller.cluster import connect_ray, ended_process, forwarded_environment, network_environment
-from verl.single_controller.watch_driver import VARIABLE
+from verl.single_controller.watch_driver import MARK_VARIABLE
 
 
 def test_variables_that_matter_reach_the_other_hosts_and_keys_do_not() -> None:
@@ -72,19 +72,19 @@ def test_a_cluster_that_refuses_names_what_to_set(
 def test_a_cluster_of_its_own_is_watched(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str | None] = []
     monkeypatch.setattr(cluster, "watch_driver", lambda: "mark")
-    monkeypatch.setattr(ray, "init", lambda **_: seen.append(os.environ.get(VARIABLE)))
+    monkeypatch.setattr(ray, "init", lambda **_: seen.append(os.environ.get(MARK_VARIABLE)))
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeManagerAddress": "10.0.0.9", "Alive": True}])
     monkeypatch.setenv("RAY_ADDRESS", address) if address else monkeypatch.delenv("RAY_ADDRESS", raising=False)
     connect_ray(2)
-    assert seen == [None if address else "mark"] and VARIABLE not in os.environ
+    assert seen == [None if address else "mark"] and MARK_VARIABLE not in os.environ
 
 
 DRIVER = """
 import os, subprocess, sys
-from verl.single_controller.watch_driver import VARIABLE, watch_driver
+from verl.single_controller.watch_driver import MARK_VARIABLE, watch_driver
 mark = watch_driver()
 assert watch_driver() == mark
-marked = {**os.environ, VARIABLE: mark}
+marked = {**os.environ, MARK_VARIABLE: mark}
 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
 pids = [subprocess.Popen(["sleep", "60"], env=env, **quiet).pid for env in (marked, os.environ)]
 print(mark, *pids, flush=True)
@@ -100,7 +100,7 @@ def test_what_is_left_after_the_driver_is_ended(end: str) -> None:
         assert driver.stdin and driver.stdout
         mark, left, other = driver.stdout.readline().split()
         (watch,) = [each for each in psutil.Process(driver.pid).children() if mark in each.cmdline()]
-        assert watch_driver.marked(mark) == [int(left)] and watch.is_running()
+        assert watch_driver.marked_processes(mark) == [int(left)] and watch.is_running()
         driver.kill() if end == "killed" else driver.communicate("\n")
         driver.wait()
         start = time.monotonic()

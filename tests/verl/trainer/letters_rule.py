@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grpo_reward.parsing import ParsedResponse
 from grpo_reward.parts import RewardContext
-from grpo_reward.rules import Rule
+from grpo_reward.rules import RewardRule
 
 
 def parse(text: str) -> ParsedResponse:
@@ -19,4 +19,4 @@ def vowels(context: RewardContext) -> float:
     return context.parsed.well_formed
 
 
-RULE = Rule(parse, {"vowels": vowels})
+RULE = RewardRule(parse, {"vowels": vowels})

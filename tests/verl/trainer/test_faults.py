@@ -20,7 +20,7 @@ import pytest
 from real_run import GRPO, SFT, RealRun, segments
 from safetensors.torch import load_file
 
-from verl.trainer.checkpoint_folders import find_damage, saved_checkpoints
+from verl.trainer.checkpoint_folders import find_damaged_file, saved_checkpoints
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), pytest.mark.usefixtures("shared_memory")]
 MOMENTS = int(os.environ.get("SOAK_MOMENTS", "20"))
@@ -135,7 +135,7 @@ def test_without_restarts_a_kill_names_its_cause_and_how_to_resume(
             assert named in run.text or "rank 1 died in `" in run.text
     text = f"ended after {ended:.1f} s, all processes after {gone:.1f} s"
     record_property("reliability", f"{whole['name']} kill -9 {kind}, no restarts: {text}")
-    assert saved_checkpoints(run.folder) and find_damage(max(saved_checkpoints(run.folder).items())[1]) is None
+    assert saved_checkpoints(run.folder) and find_damaged_file(max(saved_checkpoints(run.folder).items())[1]) is None
 
 
 def test_a_full_disk_names_itself_and_the_run_goes_on_after_it(toy: Path, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_full_disk_names_itself_and_the_run_goes_on_after_it(toy: Path, tmp_pa
             assert run.process.wait(WHOLE) == 1
             assert "No space left on device" in run.text and "Traceback" not in run.text, run.text
         whole = saved_checkpoints(run.folder)
-        assert whole and not list(run.folder.glob(".global*")) and find_damage(max(whole.items())[1]) is None
+        assert whole and not list(run.folder.glob(".global*")) and find_damaged_file(max(whole.items())[1]) is None
         subprocess.run(["mount", "-o", "remount,size=400m", str(disk)], check=True)
         more = ("trainer.max_steps=8", "worker.actor.model.lora_rank=0", "trainer.resume=auto")
         with RealRun(SFT, toy, disk / "run", *more) as run:

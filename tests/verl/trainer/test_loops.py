@@ -9,48 +9,54 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from recording_engine import ListData, RecordingEngine, count_words
+from recording_backend import ListData, RecordingBackend, count_words
 
 from verl.config import Config, override
 from verl.errors import TrainingError
 from verl.metric_info import find_metric
-from verl.metric_types import Count
+from verl.metric_types import CountMetric
 from verl.trainer.checkpoint_folders import saved_checkpoints
 from verl.trainer.data_order import DataOrder, validation_requests
 from verl.trainer.grpo import GRPO
-from verl.trainer.loop import Loop
-from verl.trainer.plan import make_plan
-from verl.trainer.prompt_data import Prompts
+from verl.trainer.prompt_data import PromptData
 from verl.trainer.prompt_lengths import PromptLengths, PromptTooLong, ResponseTooLong
 from verl.trainer.run_log import RunLog, read_metrics
+from verl.trainer.run_plan import make_run_plan
 from verl.trainer.sft import SFT
+from verl.trainer.training_loop import TrainingLoop
 
 
 def loop_of(
-    kind: type[Loop], config: Config, engine: RecordingEngine, validated: int = 0, data: ListData | None = None
-) -> Loop:
+    kind: type[TrainingLoop],
+    config: Config,
+    backend: RecordingBackend,
+    validated: int = 0,
+    data: ListData | None = None,
+) -> TrainingLoop:
     data = data or ListData()
     lengths = PromptLengths(data, count_words, config.data.max_prompt_length)
     order = DataOrder(range(len(data)), config.data.seed)
-    plan = make_plan(config, len(data))
+    plan = make_run_plan(config, len(data))
     log = RunLog(config, plan, kind.__name__)
-    return kind(config, plan, engine, Prompts(order, lengths, validation_requests(range(validated), 0), lengths), log)
+    return kind(
+        config, plan, backend, PromptData(order, lengths, validation_requests(range(validated), 0), lengths), log
+    )
 
 
 def test_every_step_runs_and_every_prompt_is_seen_once_an_episode(config: Config) -> None:
-    engine = RecordingEngine()
-    loop_of(GRPO, config, engine).fit()
-    assert len(engine.updates()) == 6
-    assert sorted(uid for update in engine.updates() for uid in update) == list(range(24))
-    assert not engine.stored
+    backend = RecordingBackend()
+    loop_of(GRPO, config, backend).fit()
+    assert len(backend.updates()) == 6
+    assert sorted(uid for update in backend.updates() for uid in update) == list(range(24))
+    assert not backend.stored
     assert [row["step"] for row in read_metrics(config.trainer.save_checkpoint_path)] == [1, 2, 3, 4, 5, 6]
     assert list(saved_checkpoints(config.trainer.save_checkpoint_path)) == [6]
 
 
 @pytest.mark.parametrize("kind", [GRPO, SFT])
-def test_resumed_equals_uninterrupted(kind: type[Loop], config: Config, tmp_path: Path) -> None:
+def test_resumed_equals_uninterrupted(kind: type[TrainingLoop], config: Config, tmp_path: Path) -> None:
     config = override(config, {"trainer.save_freq": 2})
-    whole = RecordingEngine()
+    whole = RecordingBackend()
     loop_of(kind, config, whole).fit()
     config = override(
         config,
@@ -59,7 +65,7 @@ def test_resumed_equals_uninterrupted(kind: type[Loop], config: Config, tmp_path
             "trainer.save_checkpoint_path": str(tmp_path / "resumed"),
         },
     )
-    resumed = RecordingEngine()
+    resumed = RecordingBackend()
     loop_of(kind, config, resumed).fit()
     assert resumed.weight == whole.weight != 0
     done, expected = ([call for call in each.calls if call[0] != "prefetch"] for each in (resumed, whole))
@@ -70,7 +76,7 @@ def test_resumed_equals_uninterrupted(kind: type[Loop], config: Config, tmp_path
 def test_going_on_in_place_rewrites_the_lost_steps(config: Config) -> None:
     config = override(config, {"trainer.save_freq": 2})
 
-    class Dies(RecordingEngine):
+    class Dies(RecordingBackend):
         def update(self, advantages):
             if len(self.updates()) == 3:
                 raise RuntimeError("rank 1 died")
@@ -81,14 +87,14 @@ def test_going_on_in_place_rewrites_the_lost_steps(config: Config) -> None:
     folder = config.trainer.save_checkpoint_path
     assert list(saved_checkpoints(folder)) == [2] and [row["step"] for row in read_metrics(folder)] == [1, 2, 3]
     config = override(config, {"trainer.load_checkpoint_path": "latest"})
-    loop_of(GRPO, config, RecordingEngine()).fit()
+    loop_of(GRPO, config, RecordingBackend()).fit()
     assert [row["step"] for row in read_metrics(folder)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_one_update_needs_no_old_log_probabilities_and_several_do(config: Config) -> None:
-    engine = RecordingEngine()
-    loop_of(GRPO, config, engine).fit()
-    assert all(not old for name, value in engine.calls if name == "compute_log_probs" for old in value[1:])
+    backend = RecordingBackend()
+    loop_of(GRPO, config, backend).fit()
+    assert all(not old for name, value in backend.calls if name == "compute_log_probs" for old in value[1:])
 
     folder = f"{config.trainer.save_checkpoint_path}_several"
     changes = {
@@ -97,97 +103,97 @@ def test_one_update_needs_no_old_log_probabilities_and_several_do(config: Config
         "trainer.save_checkpoint_path": folder,
     }
     config = override(config, changes)
-    engine = RecordingEngine()
-    loop = loop_of(GRPO, config, engine)
+    backend = RecordingBackend()
+    loop = loop_of(GRPO, config, backend)
     assert loop.plan.updates_per_step == 4 and loop.plan.updates == 24
     loop.step()
-    assert engine.updates() == [[0, 1], [2, 3], [0, 1], [2, 3]]
-    assert ("compute_log_probs", ([0, 1, 2, 3], True)) in engine.calls
-    batches = next(value for name, value in engine.calls if name == "rollout")
+    assert backend.updates() == [[0, 1], [2, 3], [0, 1], [2, 3]]
+    assert ("compute_log_probs", ([0, 1, 2, 3], True)) in backend.calls
+    batches = next(value for name, value in backend.calls if name == "rollout")
     # each minibatch is spread over the replicas
     assert all(len([uid for uid in batch if uid < 2]) == 1 for batch in batches)
 
 
 def test_without_a_kl_term_there_is_no_pass_of_the_reference_model(config: Config) -> None:
     config = override(config, {"worker.actor.use_kl_loss": False})
-    engine = RecordingEngine()
-    loop_of(GRPO, config, engine).step()
-    assert "compute_log_probs" not in [name for name, _ in engine.calls]
+    backend = RecordingBackend()
+    loop_of(GRPO, config, backend).step()
+    assert "compute_log_probs" not in [name for name, _ in backend.calls]
 
 
 def test_log_probs_are_computed_while_the_last_groups_are_scored(config: Config) -> None:
     """Unless dynamic sampling may drop some groups: then only those that are trained on have their pass."""
-    engine = RecordingEngine()
-    loop_of(GRPO, config, engine).step()
-    names = [name for name, _ in engine.calls]
+    backend = RecordingBackend()
+    loop_of(GRPO, config, backend).step()
+    names = [name for name, _ in backend.calls]
     assert names.index("compute_log_probs") < names.index("collect_scores")
-    engine = RecordingEngine()
-    loop_of(GRPO, override(config, {"algorithm.dynamic_sampling": True}), engine).step()
-    names = [name for name, _ in engine.calls]
+    backend = RecordingBackend()
+    loop_of(GRPO, override(config, {"algorithm.dynamic_sampling": True}), backend).step()
+    names = [name for name, _ in backend.calls]
     assert names.index("compute_log_probs") > names.index("collect_scores")
 
 
 def test_the_next_prompts_are_prefetched_before_an_update_and_not_beyond_the_end(config: Config) -> None:
-    engine = RecordingEngine()
-    loop_of(GRPO, override(config, {"trainer.max_steps": 3}), engine).fit()
-    rollouts = [batches for name, batches in engine.calls if name == "rollout"]
-    prefetched = [batches for name, batches in engine.calls if name == "prefetch_prompts"]
+    backend = RecordingBackend()
+    loop_of(GRPO, override(config, {"trainer.max_steps": 3}), backend).fit()
+    rollouts = [batches for name, batches in backend.calls if name == "rollout"]
+    prefetched = [batches for name, batches in backend.calls if name == "prefetch_prompts"]
     assert len(rollouts) == 3 and prefetched == rollouts[1:]
-    names = [name for name, _ in engine.calls if name in ("rollout", "prefetch_prompts", "update")]
+    names = [name for name, _ in backend.calls if name in ("rollout", "prefetch_prompts", "update")]
     assert names == ["rollout", "prefetch_prompts", "update"] * 2 + ["rollout", "update"]
 
 
 def test_a_group_without_a_score_is_left_out_and_counted(config: Config) -> None:
-    engine = RecordingEngine(uncomputed=[0, 1, 2])
-    loop = loop_of(GRPO, config, engine)
+    backend = RecordingBackend(uncomputed=[0, 1, 2])
+    loop = loop_of(GRPO, config, backend)
     metrics = [loop.step() for _ in range(3)]
-    assert sum(len(update) for update in engine.updates()) == 9 and not engine.stored
+    assert sum(len(update) for update in backend.updates()) == 9 and not backend.stored
     assert sum(row["reward/uncomputed"] for row in metrics) == pytest.approx(3 / 4)
     assert all(math.isfinite(value) for row in metrics for value in row.values())
 
 
 def test_a_step_with_too_few_scores_ends_the_run(config: Config) -> None:
     config = override(config, {"algorithm.max_uncomputed_share": 0.25})
-    engine = RecordingEngine(uncomputed=range(12))
+    backend = RecordingBackend(uncomputed=range(12))
     message = r"4 of 4 groups have no score.*video/\d.*algorithm\.max_uncomputed_share=0.25"
     with pytest.raises(TrainingError, match=message):
-        loop_of(GRPO, config, engine).step()
-    assert engine.updates() == []
+        loop_of(GRPO, config, backend).step()
+    assert backend.updates() == []
 
 
 def test_what_is_left_of_a_batch_is_divided_evenly_among_its_updates(config: Config) -> None:
     config = override(config, {"data.rollout_batch_size": 12, "worker.actor.global_batch_size": 6})
-    engine = RecordingEngine(uncomputed=[0, 1, 2, 3, 4])
-    loop_of(GRPO, config, engine).step()
-    assert [len(update) for update in engine.updates()] == [4, 3]  # not 6 and 1
+    backend = RecordingBackend(uncomputed=[0, 1, 2, 3, 4])
+    loop_of(GRPO, config, backend).step()
+    assert [len(update) for update in backend.updates()] == [4, 3]  # not 6 and 1
 
 
 def test_a_step_without_any_score_updates_nothing(config: Config) -> None:
-    engine = RecordingEngine(uncomputed=range(12))
-    metrics = loop_of(GRPO, config, engine).step()
-    assert engine.updates() == [] and metrics["reward/uncomputed"] == 1 and "reward/mean" not in metrics
+    backend = RecordingBackend(uncomputed=range(12))
+    metrics = loop_of(GRPO, config, backend).step()
+    assert backend.updates() == [] and metrics["reward/uncomputed"] == 1 and "reward/mean" not in metrics
 
 
 def test_dynamic_sampling_replaces_groups_without_a_signal(config: Config) -> None:
     config = override(config, {"algorithm.dynamic_sampling": True})
-    engine = RecordingEngine(equal=range(6))
-    loop = loop_of(GRPO, config, engine)
+    backend = RecordingBackend(equal=range(6))
+    loop = loop_of(GRPO, config, backend)
     metrics = loop.step()
-    (trained,) = engine.updates()
+    (trained,) = backend.updates()
     assert len(trained) == 4 and all(loop.prompts.order.request(uid).index >= 6 for uid in trained)
-    assert metrics["reward/all_equal"] > 0 and not engine.stored
+    assert metrics["reward/all_equal"] > 0 and not backend.stored
 
     folder = f"{config.trainer.save_checkpoint_path}_none"
     config = override(config, {"algorithm.max_sampling_rounds": 2, "trainer.save_checkpoint_path": folder})
-    engine = RecordingEngine(equal=range(12))
-    loop_of(GRPO, config, engine).step()
-    assert engine.updates() == [] and sum(name == "rollout" for name, _ in engine.calls) == 2
+    backend = RecordingBackend(equal=range(12))
+    loop_of(GRPO, config, backend).step()
+    assert backend.updates() == [] and sum(name == "rollout" for name, _ in backend.calls) == 2
 
 
 def test_validation_is_scored_at_its_steps_and_after_the_last(config: Config) -> None:
     changes = {"test_freq": 4, "val_before_train": True, "val_generations_to_log_to_wandb": 2}
     config = override(config, {f"trainer.{key}": value for key, value in changes.items()})
-    loop_of(GRPO, config, RecordingEngine(), validated=5).fit()
+    loop_of(GRPO, config, RecordingBackend(), validated=5).fit()
     rows = read_metrics(config.trainer.save_checkpoint_path)
     assert [row["step"] for row in rows if "val/reward/mean" in row] == [0, 4, 6]
     logged = [
@@ -199,11 +205,11 @@ def test_validation_is_scored_at_its_steps_and_after_the_last(config: Config) ->
 
 def test_metrics_of_a_step(config: Config) -> None:
     config = override(config, {"trainer.max_steps": 1})
-    loop_of(GRPO, config, RecordingEngine()).fit()
+    loop_of(GRPO, config, RecordingBackend()).fit()
     (row,) = read_metrics(config.trainer.save_checkpoint_path)
-    stages = {name for name in row if name.startswith("seconds/")}
-    assert stages == {
-        f"seconds/{stage}" for stage in ("rollout", "score", "reference", "advantage", "update", "save", "step")
+    phases = {name for name in row if name.startswith("seconds/")}
+    assert phases == {
+        f"seconds/{phase}" for phase in ("rollout", "score", "reference", "advantage", "update", "save", "step")
     }
     for name in (
         "reward/mean",
@@ -229,35 +235,35 @@ def test_metrics_of_a_step(config: Config) -> None:
 
 def test_fine_tuning_validates_on_what_it_does_not_train_on(config: Config) -> None:
     config = override(config, {"trainer.test_freq": 3, "sft.generate": 2})
-    engine = RecordingEngine()
-    loop_of(SFT, config, engine, validated=4).fit()
+    backend = RecordingBackend()
+    loop_of(SFT, config, backend, validated=4).fit()
     rows = read_metrics(config.trainer.save_checkpoint_path)
     assert (
         [row["step"] for row in rows if "val/loss" in row]
         == [3, 6]
         == [row["step"] for row in rows if "val/reward/mean" in row]
     )
-    assert sum(name == "fine_tune" for name, _ in engine.calls) == 6 and not engine.stored
+    assert sum(name == "fine_tune" for name, _ in backend.calls) == 6 and not backend.stored
 
 
 def test_fine_tuning_prefetches_one_step_and_not_beyond_the_end(config: Config) -> None:
     config = override(config, {"trainer.max_steps": 3})
-    engine = RecordingEngine()
-    loop_of(SFT, config, engine).fit()
+    backend = RecordingBackend()
+    loop_of(SFT, config, backend).fit()
 
     def asked(kind: str) -> list[list[int]]:
-        return [sorted(uid for batch in batches for uid in batch) for name, batches in engine.calls if name == kind]
+        return [sorted(uid for batch in batches for uid in batch) for name, batches in backend.calls if name == kind]
 
     loaded, trained = asked("prefetch"), asked("fine_tune")
     assert trained == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     assert loaded == trained
-    order = [name for name, _ in engine.calls if name in ("prefetch", "fine_tune")]
+    order = [name for name, _ in backend.calls if name in ("prefetch", "fine_tune")]
     assert order == ["prefetch", "prefetch", "fine_tune", "prefetch", "fine_tune", "fine_tune"]
 
 
 def test_fine_tuning_goes_on_with_smaller_steps(config: Config, tmp_path: Path) -> None:
     config = override(config, {"trainer.save_freq": 2, "trainer.max_steps": 5})
-    loop_of(SFT, config, RecordingEngine()).fit()
+    loop_of(SFT, config, RecordingBackend()).fit()
     config = override(
         config,
         {
@@ -268,15 +274,15 @@ def test_fine_tuning_goes_on_with_smaller_steps(config: Config, tmp_path: Path) 
             "trainer.max_steps": 9,
         },
     )
-    engine = RecordingEngine()
-    loop_of(SFT, config, engine).fit()
-    assert [name for name, _ in engine.calls].count("fine_tune") == 5
+    backend = RecordingBackend()
+    loop_of(SFT, config, backend).fit()
+    assert [name for name, _ in backend.calls].count("fine_tune") == 5
     assert [row["step"] for row in read_metrics(tmp_path / "more")] == [5, 6, 7, 8, 9]
 
 
 def test_skipped_samples_are_counted_and_named(config: Config) -> None:
     config = override(config, {"data.on_bad_sample": "skip"})
-    loop = loop_of(SFT, config, RecordingEngine())
+    loop = loop_of(SFT, config, RecordingBackend())
     loop.fit()
     assert {row["data/skipped"] for row in read_metrics(config.trainer.save_checkpoint_path)} == {1.0}
     assert loop.run_log.skipped == {"video/3": "no frame 7"}
@@ -286,15 +292,15 @@ def test_skipped_samples_are_counted_and_named(config: Config) -> None:
 def test_too_long_a_prompt_is_refused_by_name(config: Config) -> None:
     lengths = PromptLengths(ListData(60), count_words, config.data.max_prompt_length)
     with pytest.raises(PromptTooLong, match=r"video/\d+: the prompt has \d+ tokens, data.max_prompt_length is 64"):
-        lengths.check(DataOrder(range(60), 0).preview(60))
-    assert lengths.check(DataOrder(range(12), 0).preview(12)) == 26 + 11
+        lengths.longest(DataOrder(range(60), 0).preview(60))
+    assert lengths.longest(DataOrder(range(12), 0).preview(12)) == 26 + 11
 
 
 def test_a_checkpoint_of_other_data_is_refused(config: Config, tmp_path: Path) -> None:
-    loop_of(GRPO, config, RecordingEngine()).fit()
+    loop_of(GRPO, config, RecordingBackend()).fit()
     config = override(config, {"trainer.load_checkpoint_path": str(tmp_path / "run")})
     with pytest.raises(ValueError, match=r"samples 12 -> 16"):
-        loop_of(GRPO, config, RecordingEngine(), data=ListData(16)).fit()
+        loop_of(GRPO, config, RecordingBackend(), data=ListData(16)).fit()
 
 
 def test_a_response_that_is_too_long_is_found_before_the_run() -> None:
@@ -308,7 +314,7 @@ def test_a_response_that_is_too_long_is_found_before_the_run() -> None:
 def test_a_crash_between_save_and_metrics_loses_no_row(config: Config) -> None:
     config = override(config, {"trainer.save_freq": 2})
     folder = Path(config.trainer.save_checkpoint_path)
-    loop = loop_of(GRPO, config, RecordingEngine())
+    loop = loop_of(GRPO, config, RecordingBackend())
     write = loop.run_log.metrics
 
     def crash(step: int, metrics: Any) -> None:
@@ -320,13 +326,13 @@ def test_a_crash_between_save_and_metrics_loses_no_row(config: Config) -> None:
     with pytest.raises(KeyboardInterrupt):
         loop.fit()
     assert [row["step"] for row in read_metrics(folder)] == [1, 2, 3]
-    loop_of(GRPO, override(config, {"trainer.resume": "auto"}), RecordingEngine()).fit()
+    loop_of(GRPO, override(config, {"trainer.resume": "auto"}), RecordingBackend()).fit()
     rows = read_metrics(folder)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[3].keys() >= rows[2].keys() - {"seconds/save"}
 
 
-class BadUpdates(RecordingEngine):
+class BadUpdates(RecordingBackend):
     """Skips these of its updates, counted from 0."""
 
     def __init__(self, *bad: int) -> None:
@@ -336,7 +342,7 @@ class BadUpdates(RecordingEngine):
     def update(self, advantages: Any) -> Any:
         number = len(self.updates())
         metrics = super().update(advantages)
-        return metrics | {"actor/skipped_updates": Count(number in self.bad), "actor/grad_norm": math.inf}
+        return metrics | {"actor/skipped_updates": CountMetric(number in self.bad), "actor/grad_norm": math.inf}
 
 
 def test_updates_that_are_not_finite_are_counted_named_and_end_the_run(
@@ -355,7 +361,7 @@ def test_updates_that_are_not_finite_are_counted_named_and_end_the_run(
 
 def test_a_collapse_is_warned_of_once_with_numbers(config: Config, caplog: pytest.LogCaptureFixture) -> None:
     config = override(config, {"algorithm.collapse_steps": 2, "trainer.save_freq": 3})
-    loop_of(GRPO, config, RecordingEngine(equal=range(12))).fit()
+    loop_of(GRPO, config, RecordingBackend(equal=range(12))).fit()
     folder = Path(config.trainer.save_checkpoint_path)
     rows = read_metrics(folder)
     assert [row["collapse/equal_steps"] for row in rows] == [1, 2, 3, 4, 5, 6]
@@ -367,5 +373,5 @@ def test_a_collapse_is_warned_of_once_with_numbers(config: Config, caplog: pytes
     ]
     changes = {"load_checkpoint_path": str(folder / "global_step_3"), "save_checkpoint_path": f"{folder}_resumed"}
     config = override(config, {f"trainer.{key}": value for key, value in changes.items()})
-    loop_of(GRPO, config, RecordingEngine(equal=range(12))).fit()
+    loop_of(GRPO, config, RecordingBackend(equal=range(12))).fit()
     assert [row["collapse/equal_steps"] for row in read_metrics(f"{folder}_resumed")] == [4, 5, 6]

@@ -24,18 +24,18 @@ from verl.protocol import Task
 from verl.single_controller import ClusterError, WorkerError
 from verl.trainer import sft
 from verl.trainer.main import (
-    adopt_box_side,
-    adopt_settings,
-    check_frames,
+    build_task,
+    check_frame_side,
     check_reward,
-    compose,
+    checkpoint_settings,
     prepare_environment,
     run,
-    settings_to_write,
+    use_checkpoint_box_side,
+    use_checkpoint_template,
 )
-from verl.trainer.plan import make_plan
 from verl.trainer.prompt_data import check_validation, open_prompts
-from verl.trainer.stop import Stopped
+from verl.trainer.run_plan import make_run_plan
+from verl.trainer.stop_signals import StoppedBySignal
 
 GRPO, SFT = "verl.trainer.main", "verl.trainer.sft"
 ROOT = Path(__file__).parents[3]
@@ -129,14 +129,14 @@ def test_factories_travel_and_find_their_module(config: Config) -> None:
 
     files = {"data.val_files": "/val", "data.val_meta_file": "meta_expressions_valid_.json"}
     config = override(config, files | {"data.options": {"extra": 1}})
-    task = pickle.loads(pickle.dumps(compose(config)))
+    task = pickle.loads(pickle.dumps(build_task(config)))
     assert task.data.keywords["options"] == {"extra": 1}
     assert (
         task.validation.keywords["train_files"] == "/val"
         and task.validation.keywords["meta_file"] == "meta_expressions_valid_.json"
     )
     plain = override(config, {"worker.reward.compute_score": "no_sam2"})
-    assert compose(plain).scorer("cpu").tracker is None and compose(plain, generates=False).scorer is None
+    assert build_task(plain).scorer("cpu").tracker is None and build_task(plain, generates=False).scorer is None
 
 
 PIPELINES = {"run_toy_sft.sh", "run_toy_experiments.sh"}  # draw their videos before anything is trained
@@ -178,22 +178,22 @@ def test_a_step_of_fine_tuning_is_one_update_whatever_the_published_keys_say(mon
     monkeypatch.setattr("verl.trainer.main.run_loop", lambda config, *_, **__: seen.append(config))
     batches = {"worker.actor.global_batch_size": 16, "worker.actor.ppo_epochs": 2}
     sft.train(override(Config(), batches | {"data.rollout_batch_size": 64}))
-    plan = make_plan(seen[0], samples=640)
+    plan = make_run_plan(seen[0], samples=640)
     assert (plan.updates_per_step, plan.updates) == (1, 10)
 
 
 def test_frames_fit_the_visual_tokens_of_the_policy(config: Config) -> None:
-    check_frames(config)
+    check_frame_side(config)
     with pytest.raises(ConfigError, match=r"data\.keyframe_resize=500 is not a multiple of 28, .*; nearest: 504"):
-        check_frames(override(config, {"data.keyframe_resize": 500}))
+        check_frame_side(override(config, {"data.keyframe_resize": 500}))
 
 
 def test_settings_travel_with_the_weights(config: Config, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A training asks as its checkpoint wants to be asked, and writes how its own are to be asked."""
     folder = Path(config.worker.actor.model.model_path or "")
     given = override(config, {"data.prompt_template": None, "data.keyframe_resize": 112})
-    assert adopt_settings(given) is given  # the checkpoint has none
-    written = settings_to_write(given)
+    assert use_checkpoint_template(given) is given  # the checkpoint has none
+    written = checkpoint_settings(given)
     assert written["prompt_template"] == DEFAULT_TEMPLATE and written["keyframe_resize"] == 112
     assert {"torch", "transformers"} <= set(written["versions"]) and written["sampled_frames"] == 8
     own = tmp_path / "policy"
@@ -202,17 +202,17 @@ def test_settings_travel_with_the_weights(config: Config, capsys: pytest.Capture
     earlier = {"prompt_template": "Where is {expression}?", "keyframe_resize": 224, "sampled_frames": 5}
     (own / "veason.json").write_text(json.dumps(earlier))
     given = override(given, {"worker.actor.model.model_path": str(own)})
-    asked = adopt_settings(given)
+    asked = use_checkpoint_template(given)
     assert asked.data.prompt_template == "Where is {expression}?"
     assert "data.keyframe_resize=112, the checkpoint's veason.json says 224" in capsys.readouterr().out
-    again = settings_to_write(asked)
+    again = checkpoint_settings(asked)
     assert (again["prompt_template"], again["sampled_frames"]) == ("Where is {expression}?", 5)
     other = override(given, {"data.prompt_template": "Find {expression}."})
-    assert adopt_settings(other) is other
+    assert use_checkpoint_template(other) is other
     assert "prompt_template='Find {expression}.', the checkpoint's" in capsys.readouterr().out
     (own / "veason.json").write_text('{"size": 3}')
     with pytest.raises(DataError, match=r"veason\.json: unknown key size"):
-        adopt_settings(given)
+        use_checkpoint_template(given)
 
 
 def test_a_data_set_that_lacks_a_method_is_named(config: Config) -> None:
@@ -245,25 +245,25 @@ def test_another_tracker_takes_the_place_of_sam2_in_the_published_recipe(monkeyp
 
 
 def test_boxes_are_asked_for_as_the_checkpoint_writes_them(config: Config, tmp_path: Path) -> None:
-    assert adopt_box_side(config, may_change=False).data.box_side is None  # Qwen2.5-VL: pixels
+    assert use_checkpoint_box_side(config, may_change=False).data.box_side is None  # Qwen2.5-VL: pixels
     folder = tmp_path / "qwen3"
     Qwen3VLConfig().save_pretrained(folder)
     config = override(config, {"worker.actor.model.model_path": str(folder)})
-    assert adopt_box_side(config, may_change=False).data.box_side == 1000
+    assert use_checkpoint_box_side(config, may_change=False).data.box_side == 1000
     pixels = override(config, {"data.box_side": config.data.keyframe_resize})
-    assert adopt_box_side(pixels, may_change=False) == pixels  # nothing but its pre-training says otherwise
+    assert use_checkpoint_box_side(pixels, may_change=False) == pixels  # nothing but its pre-training says otherwise
     (folder / "veason.json").write_text('{"box_side": 1000}')
     with pytest.raises(
         ConfigError, match=r"data\.box_side=560, but .*veason\.json says that its boxes are in a square"
     ):
-        adopt_box_side(pixels, may_change=False)
-    assert adopt_box_side(pixels, may_change=True) == pixels  # fine-tuning teaches it anew
+        use_checkpoint_box_side(pixels, may_change=False)
+    assert use_checkpoint_box_side(pixels, may_change=True) == pixels  # fine-tuning teaches it anew
     (folder / "veason.json").write_text('{"box_side": 1000, "keyframe_resize": 448}')
-    written = settings_to_write(pixels)
+    written = checkpoint_settings(pixels)
     assert (written["box_side"], written["keyframe_resize"]) == (560, pixels.data.keyframe_resize)
     (folder / "veason.json").write_text('{"box_side": null}')
-    assert adopt_box_side(pixels, may_change=False) == pixels  # the same square
-    assert adopt_box_side(config, may_change=False).data.box_side is None
+    assert use_checkpoint_box_side(pixels, may_change=False) == pixels  # the same square
+    assert use_checkpoint_box_side(config, may_change=False).data.box_side is None
     with pytest.raises(ConfigError, match=r"data\.box_side"):
         check_config(override(config, {"data.box_side": 0}))
 
@@ -281,7 +281,7 @@ def test_boxes_are_asked_for_as_the_checkpoint_writes_them(config: Config, tmp_p
         ),
         (WorkerError("rank 0 failed in `update`: OSError"), 1, ["error: rank 0 failed in `update`: OSError"]),
         (ClusterError("no Ray cluster runs here"), 1, ["error: no Ray cluster runs here"]),
-        (Stopped(signal.SIGTERM, "step 3 is saved"), 143, ["SIGTERM: step 3 is saved"]),
+        (StoppedBySignal(signal.SIGTERM, "step 3 is saved"), 143, ["SIGTERM: step 3 is saved"]),
         (KeyboardInterrupt(), 130, ["SIGINT: ended before the first step"]),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",

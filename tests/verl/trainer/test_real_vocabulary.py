@@ -23,7 +23,7 @@ from veason.toy.tiny_policy import write_policy
 from veason.toy.tiny_policy_config import PolicySize
 from veason.toy.world import make_world
 from verl.trainer.run_log import read_metrics
-from verl.workers.prompts import PromptBuilder
+from verl.workers.prompt_builder import PromptBuilder
 
 ROOT = Path(__file__).parents[3]
 IMAGE_PAD = 151655

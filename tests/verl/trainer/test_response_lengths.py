@@ -11,7 +11,7 @@ from veason.toy.tiny_policy import write_policy
 from veason.toy.tiny_policy_config import PolicySize
 from veason.toy.world import make_world
 from verl.config import load_config, override
-from verl.trainer.main import compose
+from verl.trainer.main import build_task
 from verl.trainer.prompt_data import open_prompts
 from verl.trainer.prompt_lengths import ResponseTooLong
 
@@ -32,8 +32,8 @@ def test_too_long_a_response_is_refused_before_the_workers_start(tmp_path: Path)
             "data.keyframe_resize=112",
         ]
     )
-    prompts = open_prompts(config, compose(config, generates=False), targets=True)
+    prompts = open_prompts(config, build_task(config, generates=False), targets=True)
     assert len(prompts.order) == len(prompts.lengths.data)
     limit = override(config, {"data.max_response_length": 30})
     with pytest.raises(ResponseTooLong, match=r": its response has \d+ tokens, data\.max_response_length is 30"):
-        open_prompts(limit, compose(limit, generates=False), targets=True)
+        open_prompts(limit, build_task(limit, generates=False), targets=True)

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recording_engine import ListData, RecordingEngine
+from recording_backend import ListData, RecordingBackend
 from test_loops import loop_of
 
 from verl.config import Config, ConfigError, override
 from verl.config.name_checks import LOGGERS
-from verl.registry import resolve
+from verl.registry import load_by_name
 from verl.trainer.grpo import GRPO
 from verl.trainer.run_info import RunInfo
 from verl.trainer.run_log import read_metrics
@@ -34,8 +34,8 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 def test_rollouts_are_kept_every_so_many_steps_and_at_validations(config: Config) -> None:
     config = override(config, LOGGED)
-    engine = RecordingEngine()
-    loop_of(GRPO, config, engine, validated=5).fit()
+    backend = RecordingBackend()
+    loop_of(GRPO, config, backend, validated=5).fit()
     folder = folder_of(config) / "rollouts"
     files = {path.name: rows_of(path) for path in folder.glob("*.jsonl")}
     phases = {name: {row["phase"] for row in rows} for name, rows in files.items()}
@@ -60,13 +60,13 @@ def test_a_prompt_that_was_logged_is_logged_when_it_comes_again(config: Config) 
     """In two episodes of three steps: as many different prompts as one episode logs."""
     config = override(config, {"trainer.log_rollouts_freq": 1, "trainer.log_rollouts_groups": 1})
     config = override(config, {"data.rollout_batch_size": 12, "worker.actor.global_batch_size": 12})
-    loop_of(GRPO, config, RecordingEngine()).fit()
+    loop_of(GRPO, config, RecordingBackend()).fit()
     rows = [rows_of(path) for path in (folder_of(config) / "rollouts").glob("*.jsonl")]
     assert len(rows) == 2 and len({row["sample_id"] for step in rows for row in step}) == 1
 
 
 def test_logging_rollouts_changes_nothing_else(config: Config, tmp_path: Path) -> None:
-    plain, logged = RecordingEngine(), RecordingEngine()
+    plain, logged = RecordingBackend(), RecordingBackend()
     loop_of(GRPO, config, plain).fit()
     other = override(
         config, LOGGED | {"trainer.save_checkpoint_path": str(tmp_path / "logged"), "trainer.test_freq": -1}
@@ -82,7 +82,7 @@ def test_logging_rollouts_changes_nothing_else(config: Config, tmp_path: Path) -
 
 
 def test_histograms_of_every_step(config: Config) -> None:
-    loop_of(GRPO, config, RecordingEngine(uncomputed=[0])).fit()
+    loop_of(GRPO, config, RecordingBackend(uncomputed=[0])).fit()
     rows = rows_of(folder_of(config) / "histograms.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert sum(sum(row["reward"]["counts"]) for row in rows) == 2 * 11 * 4  # twice every prompt that has a score
@@ -94,7 +94,7 @@ def test_histograms_of_every_step(config: Config) -> None:
 def test_a_resumed_run_keeps_its_id_and_drops_what_it_computes_again(config: Config) -> None:
     config = override(config, LOGGED | {"trainer.save_freq": 2, "trainer.max_steps": 5})
 
-    class Dies(RecordingEngine):
+    class Dies(RecordingBackend):
         def update(self, advantages):
             if len(self.updates()) == 4:
                 raise RuntimeError("rank 1 died")
@@ -106,7 +106,7 @@ def test_a_resumed_run_keeps_its_id_and_drops_what_it_computes_again(config: Con
     first = RunInfo.read(folder)
     assert first.start == 0 and first.program == "GRPO" and (folder / "rollouts/step_5.jsonl").is_file()
     config = override(config, {"trainer.load_checkpoint_path": "latest"})
-    loop_of(GRPO, config, RecordingEngine()).fit()
+    loop_of(GRPO, config, RecordingBackend()).fit()
     again = RunInfo.read(folder)
     assert (again.id, again.started, again.start) == (first.id, first.started, 4)
     assert not (folder / "rollouts/step_5.jsonl").exists() and not (folder / "rollouts/step_5").exists()
@@ -114,14 +114,14 @@ def test_a_resumed_run_keeps_its_id_and_drops_what_it_computes_again(config: Con
     loop_of(
         GRPO,
         override(config, {"trainer.load_checkpoint_path": None, "trainer.save_checkpoint_path": f"{folder}2"}),
-        RecordingEngine(),
+        RecordingBackend(),
     )
     assert RunInfo.read(f"{folder}2").id != first.id
 
 
 def test_answers_of_fine_tuning_are_kept_with_pictures(config: Config) -> None:
     config = override(config, {"trainer.test_freq": 3, "sft.generate": 2, "trainer.log_rollouts_freq": 1})
-    loop_of(SFT, config, RecordingEngine(), validated=4).fit()
+    loop_of(SFT, config, RecordingBackend(), validated=4).fit()
     rows = rows_of(folder_of(config) / "rollouts/step_3.jsonl")
     assert (
         len(rows) == 2
@@ -132,7 +132,7 @@ def test_answers_of_fine_tuning_are_kept_with_pictures(config: Config) -> None:
 
 def fit_with(config: Config, *loggers: str, **changes: Any) -> None:
     changed = LOGGED | {"trainer.logger": list(loggers)} | {f"trainer.{key}": value for key, value in changes.items()}
-    loop = loop_of(GRPO, override(config, changed), RecordingEngine(), validated=3, data=ListData())
+    loop = loop_of(GRPO, override(config, changed), RecordingBackend(), validated=3, data=ListData())
     with loop.run_log:
         loop.fit()
 
@@ -210,7 +210,7 @@ def test_mlflow_is_resumed_under_the_id_that_it_gave(config: Config, monkeypatch
 def test_a_package_that_is_missing_is_named(name: str, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("swanlab", "mlflow", "torch.utils.tensorboard"):
         monkeypatch.setitem(sys.modules, module, None)
-    kind = resolve(name, LOGGERS, "logger")
+    kind = load_by_name(name, LOGGERS, "logger")
     with pytest.raises(ConfigError, match=f"trainer.logger names {name}, which is not installed: pip install {name}"):
         kind(folder_of(config), config, 6)
 

@@ -60,7 +60,7 @@ def test_every_value_has_its_source(world, capsys):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_recipe_has_a_plan_on_a_machine_without_its_files(path, monkeypatch, capsys):
-    monkeypatch.setattr("verl.workers.engine.RayEngine.__init__", None)
+    monkeypatch.setattr("verl.workers.ray_backend.RayBackend.__init__", None)
     monkeypatch.setenv("TOY_WORLD", "/nowhere")
     monkeypatch.setenv("MODEL_PATH", f"/weights/sft-{'7b' if '7b' in path.stem else '3b'}")
     fine_tunes = path.stem.startswith(("sft", "pretrain"))

@@ -13,13 +13,13 @@ import pytest
 from transformers import Qwen2_5_VLConfig
 
 from verl.config import Config, ConfigError, load_config, override
-from verl.metric_types import Mean, Peak, Seconds, reduce_over_ranks, reduce_over_step
+from verl.metric_types import MeanMetric, PeakMetric, TimeMetric, reduce_over_ranks, reduce_over_step
 from verl.models.families import load_family
 from verl.models.flops import ModelFlops
 from verl.protocol import GroupResult
 from verl.trainer.loggers import Logger
 from verl.trainer.run_log import RunLog, read_metrics
-from verl.trainer.step_metrics import StageTimer, group_metrics
+from verl.trainer.step_metrics import PhaseTimer, group_metrics
 from verl.trainer.throughput import device_peak, throughput_metrics
 
 PLAN: Any = SimpleNamespace(start=0, steps=3)
@@ -58,7 +58,7 @@ def test_scores_parts_failures_and_lengths() -> None:
 
 
 def test_the_timer_adds_up_and_starts_again() -> None:
-    timer = StageTimer()
+    timer = PhaseTimer()
     for _ in range(2):
         with timer("rollout"):
             pass
@@ -69,21 +69,27 @@ def test_the_timer_adds_up_and_starts_again() -> None:
 
 def test_the_parts_of_a_step_give_means_peaks_and_sums() -> None:
     calls = [
-        {"actor/kl": 1.0, "memory/update_gib": Peak(5.0), "seconds/rollout/generate": Seconds(1.0)},
-        {"actor/kl": 3.0, "memory/update_gib": Peak(4.0), "seconds/rollout/generate": Seconds(0.5), "actor/entropy": 2},
+        {"actor/kl": 1.0, "memory/update_gib": PeakMetric(5.0), "seconds/rollout/generate": TimeMetric(1.0)},
+        {
+            "actor/kl": 3.0,
+            "memory/update_gib": PeakMetric(4.0),
+            "seconds/rollout/generate": TimeMetric(0.5),
+            "actor/entropy": 2,
+        },
     ]
     reduced = reduce_over_step(calls)
     assert reduced == {"actor/kl": 2, "memory/update_gib": 5, "seconds/rollout/generate": 1.5, "actor/entropy": 2}
-    assert [type(value) for value in reduced.values()] == [Mean, Peak, Seconds, Mean]
+    assert [type(value) for value in reduced.values()] == [MeanMetric, PeakMetric, TimeMetric, MeanMetric]
     assert reduce_over_step([]) == {}
 
 
 def test_the_slowest_worker_is_the_time_of_all() -> None:
     ranks = [
-        {"loss": Mean(2), "memory": Peak(rank), "seconds": pickle.loads(pickle.dumps(Seconds(rank)))} for rank in (1, 2)
+        {"loss": MeanMetric(2), "memory": PeakMetric(rank), "seconds": pickle.loads(pickle.dumps(TimeMetric(rank)))}
+        for rank in (1, 2)
     ]
     assert reduce_over_ranks(ranks) == {"loss": 2, "memory": 2, "seconds": 2}
-    assert type(reduce_over_ranks(ranks)["seconds"]) is Seconds
+    assert type(reduce_over_ranks(ranks)["seconds"]) is TimeMetric
 
 
 def test_flops_of_the_3b_model_are_near_six_per_weight_and_token() -> None:
@@ -96,20 +102,20 @@ def test_flops_of_the_3b_model_are_near_six_per_weight_and_token() -> None:
     }
     vision = {"hidden_size": 1280, "depth": 32, "intermediate_size": 3420, "out_hidden_size": 2048}
     flops = load_family(Qwen2_5_VLConfig(text_config=text | {"vocab_size": 151936}, vision_config=vision)).flops()
-    assert flops.token == pytest.approx(2 * 2.775e9, rel=0.02)  # 3.09e9 weights, less the embeddings
-    assert flops.head == 2 * 2048 * 151936
-    assert flops.patch == pytest.approx(2 * 0.67e9, rel=0.1)
+    assert flops.per_token == pytest.approx(2 * 2.775e9, rel=0.02)  # 3.09e9 weights, less the embeddings
+    assert flops.per_label == 2 * 2048 * 151936
+    assert flops.per_patch == pytest.approx(2 * 0.67e9, rel=0.1)
     lora = flops.with_backward(adapter=True, vision=False)
-    assert (lora.token, lora.pair, lora.patch) == (2 * flops.token, 3 * flops.pair, flops.patch)
+    assert (lora.per_token, lora.per_pair, lora.per_patch) == (2 * flops.per_token, 3 * flops.per_pair, flops.per_patch)
     frames = [(560, 560)] * 5  # 8,000 patches
-    packed = flops.group(2000, [500] * 8, frames)
-    padded = 8 * flops.group(2000, [500], frames)
+    packed = flops.group_flops(2000, [500] * 8, frames)
+    padded = 8 * flops.group_flops(2000, [500], frames)
     assert 2.5 < padded / packed < 5
 
 
 def test_rates() -> None:
     result = group([1.0, 0.0], [{}, {}], [None, None])
-    flops = ModelFlops(token=1.0, pair=0.0, head=0.0, patch=0.0)
+    flops = ModelFlops(per_token=1.0, per_pair=0.0, per_label=0.0, per_patch=0.0)
     seconds = {"rollout": 2.0, "update": 1.0, "score": 0.5, "reference": 0.5}
     update, passes = flops.with_backward(adapter=False, vision=True), {"reference": 1, "update": 1}
     metrics = throughput_metrics([result], [result], {0: [(112, 112)]}, seconds, passes, flops, update, peak=1000.0)
@@ -150,7 +156,7 @@ def test_the_console_says_how_much_time_is_left(tmp_path: Path, capsys: pytest.C
     with RunLog(run_config(tmp_path, "console"), PLAN) as log:
         log.begin("CPU", 2)
         for step in (1, 2, 3):
-            log.stages({"generation": (1, 2)})
+            log.show_progress({"generation": (1, 2)})
             log.metrics(step, {"reward/mean": 1.0})
     first, second, last = capsys.readouterr().out.splitlines()
     assert first.endswith("left 0:00:00") and "left" in second and "left" not in last
@@ -182,7 +188,7 @@ def test_a_logger_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     from test_step_metrics import Counting as Chosen  # as the path leads to it
 
     with RunLog(run_config(tmp_path, "test_step_metrics:Counting"), PLAN) as log:
-        log.metrics(1, {"reward/mean": Mean(1.0)})
+        log.metrics(1, {"reward/mean": MeanMetric(1.0)})
     assert Chosen.seen == [(1, {"reward/mean": 1.0})]
     with pytest.raises(ConfigError, match=r"trainer.logger 'test_step_metrics:Counted' cannot be imported"):
         run_config(tmp_path, "test_step_metrics:Counted")

@@ -13,9 +13,9 @@ import torch.multiprocessing as mp
 from tests.verl.workers.toy_groups import ROLLOUT, stored_groups
 from verl.config.worker_sections import ActorConfig
 from verl.workers.actor import Actor
-from verl.workers.checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
-from verl.workers.prompts import PromptBuilder
+from verl.workers.prompt_builder import PromptBuilder
 from verl.workers.sharding import sharding_mesh
+from verl.workers.worker_checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
 
 
 def train(actor_config: ActorConfig, source: Path | None, target: Path | None, steps: int, options: SaveOptions):

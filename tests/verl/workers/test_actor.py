@@ -18,15 +18,15 @@ from tests.verl.workers.toy_groups import ROLLOUT, config, rank_main, stored_gro
 from verl.config.worker_sections import FSDPConfig, ModelConfig, RefConfig
 from verl.models.families import load_family
 from verl.models.lora import LoraOptions
-from verl.models.packing import Group, pack_groups
-from verl.models.policy import load_policy
+from verl.models.packing import TokenizedGroup, pack_groups
+from verl.models.policy_model import load_policy
 from verl.workers.actor import Actor, lora_options
-from verl.workers.checkpoint import SaveOptions, load_weights, save_weights
 from verl.workers.objective import loss_options
-from verl.workers.optimizer import clipped_step, rate_factor
-from verl.workers.prompts import PromptBuilder
-from verl.workers.reference import Reference
+from verl.workers.optimizer import clip_and_step, learning_rate_factor
+from verl.workers.prompt_builder import PromptBuilder
+from verl.workers.reference_policy import ReferencePolicy
 from verl.workers.sharding import sharding_mesh, unsharded_parameters
+from verl.workers.worker_checkpoint import SaveOptions, load_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("lone_rank")
 LEARNING_RATE = 1e-2  # of toy_groups.config
@@ -125,7 +125,7 @@ def test_the_loss_is_the_mean_over_responses_of_their_token_means(policy_folder)
             alone = pack_groups([replace(stored.group, response_ids=[ids])], policy.family)
             with torch.no_grad():
                 scores = policy(alone, entropy=True)
-            ratio = stored.reference[number] - scores.log_probs
+            ratio = stored.ref_log_probs[number] - scores.log_probs
             kl = (ratio.exp() - ratio - 1).clamp(max=10)
             gain = torch.from_numpy(advantages[number])
             losses.append((-gain + 0.1 * kl - 0.01 * scores.entropy).mean().item())
@@ -146,7 +146,7 @@ def test_old_log_probs_of_the_actor_change_nothing_at_the_first_update(policy_fo
     for computed in (False, True):
         actor = Actor(config(policy_folder, kl_loss_coef=0.0, entropy_coeff=0.0), ROLLOUT, mesh)
         for each, values in zip(stored, actor.log_probs([each.group for each in stored])):
-            each.old = values if computed else None
+            each.old_log_probs = values if computed else None
         results.append(actor.update(stored, advantages))
     assert results[0].keys() == results[1].keys() and "actor/entropy" not in results[0] and "actor/kl" not in results[0]
     for name, value in results[0].items():
@@ -165,7 +165,7 @@ def test_fine_tuning_is_the_token_mean_and_learns(policy_folder):
     mesh = init_device_mesh("cpu", (1,))
     actor = Actor(config(policy_folder), ROLLOUT, mesh)
     groups = [
-        Group(s.group.prompt_ids, s.group.response_ids[:1], s.group.pixel_values, s.group.image_grid_thw)
+        TokenizedGroup(s.group.prompt_ids, s.group.response_ids[:1], s.group.pixel_values, s.group.image_grid_thw)
         for s, _ in stored_groups(policy_folder)
     ]
     log_probs = [values for group in actor.log_probs(groups) for values in group]
@@ -203,7 +203,7 @@ def test_no_clipping_leaves_the_gradient_as_it_is():
         seen = []
         optimizer.register_step_pre_hook(lambda *_, p=parameter, seen=seen: seen.append(p.grad.tolist()))
         parameter.grad = torch.tensor([3.0, 0.0, -4.0])
-        assert clipped_step(optimizer, schedule, norm)["actor/grad_norm"] == pytest.approx(5.0)
+        assert clip_and_step(optimizer, schedule, norm)["actor/grad_norm"] == pytest.approx(5.0)
         gradients[norm] = seen[0]
     assert gradients[None] == gradients[0] == gradients[1e9] == [3.0, 0.0, -4.0]
     assert gradients[1e-3] == pytest.approx([6e-4, 0.0, -8e-4], rel=1e-4)
@@ -216,19 +216,19 @@ def test_gspo_has_its_own_clip_range(policy_folder):
     actor = Actor(config(policy_folder, policy_loss="gspo", kl_loss_coef=0.0, entropy_coeff=0.0), ROLLOUT, mesh)
     stored, advantages = [each for each, _ in pairs], [each for _, each in pairs]
     for each, values in zip(stored, actor.log_probs([each.group for each in stored])):
-        each.old = values
+        each.old_log_probs = values
     assert [actor.update(stored, advantages)["actor/pg_clipfrac"] > 0 for _ in range(2)] == [False, True]
 
 
 def test_learning_rate_schedules(policy_folder):
     options = config(policy_folder).optim
-    assert [rate_factor(update, options) for update in (0, 5, 10**6)] == [1.0, 1.0, 1.0]
+    assert [learning_rate_factor(update, options) for update in (0, 5, 10**6)] == [1.0, 1.0, 1.0]
     warm = replace(options, lr_warmup_steps_ratio=0.3, training_steps=10, lr_scheduler_type="linear", min_lr_ratio=0.1)
-    assert [round(rate_factor(update, warm), 4) for update in (0, 2, 3, 10)] == [0.25, 0.75, 1.0, 0.1]
+    assert [round(learning_rate_factor(update, warm), 4) for update in (0, 2, 3, 10)] == [0.25, 0.75, 1.0, 0.1]
     cosine = replace(warm, lr_scheduler_type="cosine", lr_warmup_steps_ratio=0.0, min_lr_ratio=0.0)
-    assert rate_factor(5, cosine) == pytest.approx(0.5)
+    assert learning_rate_factor(5, cosine) == pytest.approx(0.5)
     with pytest.raises(ValueError, match="training_steps"):
-        rate_factor(0, replace(cosine, training_steps=-1))
+        learning_rate_factor(0, replace(cosine, training_steps=-1))
 
 
 def test_a_run_of_five_updates_is_the_recorded_one(policy_folder):
@@ -265,7 +265,7 @@ def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_fold
     mesh = init_device_mesh("cpu", (1,))
     torch.manual_seed(0)
     actor = Actor(config(policy_folder, model=model), ROLLOUT, mesh)
-    reference = Reference(actor, RefConfig(), mesh)
+    reference = ReferencePolicy(actor, RefConfig(), mesh)
     pairs = stored_groups(policy_folder)
     groups = [stored.group for stored, _ in pairs]
     start = reference.log_probs(groups)

@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from tests.verl.workers.toy_task import ToyData, make_scorer
 from verl.config import Config, override
 from verl.protocol import GroupAdvantages, GroupRequest, Task
-from verl.workers.sharded_state import local_part
+from verl.workers.sharded_state import local_rows
 from verl.workers.worker import Worker
 
 pytestmark = pytest.mark.gpu
@@ -94,7 +94,7 @@ def steps_main(_, folder, tmp_path, port, lora):
     worker.load(str(tmp_path))
     worker.actor.reload()
     assert all(
-        torch.equal(local_part(one), local_part(other))
+        torch.equal(local_rows(one), local_rows(other))
         for one, other in zip(before, worker.actor.policy.parameters(), strict=True)
     )
     torch.distributed.destroy_process_group()

@@ -15,9 +15,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from tests.verl.workers.elastic_ranks import on_ranks, train
 from tests.verl.workers.toy_groups import ROLLOUT, config
 from verl.config.worker_sections import FSDPConfig, ModelConfig, OptimConfig
-from verl.models.policy import load_policy
+from verl.models.policy_model import load_policy
 from verl.workers.actor import Actor
-from verl.workers.checkpoint import SaveOptions, load_state, load_weights
+from verl.workers.worker_checkpoint import SaveOptions, load_state, load_weights
 
 pytestmark = [pytest.mark.usefixtures("lone_rank"), pytest.mark.timeout(600)]
 OPTIM = OptimConfig(lr=1e-3, lr_scheduler_type="linear", training_steps=8)
@@ -119,8 +119,8 @@ def test_bf16_weights_are_half_the_size_and_resume_to_the_bit(actor_config, save
 
 
 def test_ruined_weights_are_not_saved(actor_config, tmp_path):
-    from verl.workers.checkpoint import save_weights
-    from verl.workers.prompts import PromptBuilder
+    from verl.workers.prompt_builder import PromptBuilder
+    from verl.workers.worker_checkpoint import save_weights
 
     actor = Actor(actor_config, ROLLOUT, init_device_mesh("cpu", (1,)))
     with torch.no_grad():
@@ -134,8 +134,8 @@ def test_a_merged_model_keeps_changes_that_bf16_weights_would_lose(policy_folder
     from safetensors.torch import load_file
 
     from verl.models.lora import lora_layers
-    from verl.workers.checkpoint import save_weights
-    from verl.workers.prompts import PromptBuilder
+    from verl.workers.prompt_builder import PromptBuilder
+    from verl.workers.worker_checkpoint import save_weights
 
     model = ModelConfig(model_path=policy_folder, lora_rank=64, lora_alpha=128.0)
     actor_config = config(policy_folder, model=model, fsdp=FSDPConfig(torch_dtype="bf16"))

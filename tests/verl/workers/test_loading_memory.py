@@ -19,9 +19,9 @@ from tests.verl.workers.toy_groups import ROLLOUT, config
 from veason.toy.tiny_policy import write_policy
 from veason.toy.tiny_policy_config import PolicySize
 from verl.workers.actor import Actor
-from verl.workers.checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
-from verl.workers.prompts import PromptBuilder
+from verl.workers.prompt_builder import PromptBuilder
 from verl.workers.sharding import local_bytes, sharding_mesh
+from verl.workers.worker_checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
 
 pytestmark = pytest.mark.timeout(600)
 BAR = 1.3  # times the data that a rank holds

@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
-from tests.verl.workers.test_rollout import generated
+from tests.verl.workers.test_rollout_engine import generated
 from tests.verl.workers.toy_task import ToyData
 
 pytestmark = pytest.mark.timeout(600)
@@ -33,12 +33,12 @@ def bf16_folder(request, tmp_path_factory):
 
 def scored(policy, prompt, completions):
     """fp32 log-probabilities of the completions, one after the other."""
-    from verl.models.packing import Group, pack_groups
+    from verl.models.packing import TokenizedGroup, pack_groups
 
     ids = [torch.tensor(each.ids) for each in completions]
     with torch.no_grad():
         return policy(
-            pack_groups([Group(prompt.ids, ids, prompt.pixel_values, prompt.image_grid_thw)], policy.family)
+            pack_groups([TokenizedGroup(prompt.ids, ids, prompt.pixel_values, prompt.image_grid_thw)], policy.family)
         ).log_probs
 
 
@@ -60,11 +60,11 @@ def rollout_main(_, folder, port, modules):
     dist.init_process_group("gloo", rank=0, world_size=1)
     from verl.config.worker_sections import ModelConfig, RolloutConfig
     from verl.models.lora import adapter_weights, disable_adapter, lora_layers, merged_weights
-    from verl.models.policy import load_policy
+    from verl.models.policy_model import load_policy
     from verl.workers.actor import lora_options
-    from verl.workers.adapter import MEMORY, PREFIX
-    from verl.workers.prompts import PromptBuilder
-    from verl.workers.rollout import RolloutEngine, Sampling
+    from verl.workers.prompt_builder import PromptBuilder
+    from verl.workers.rollout_engine import RequestSampling, RolloutEngine
+    from verl.workers.vllm_adapter import MEMORY, PREFIX
 
     stale = MEMORY / f"{PREFIX}{2**30}_left"  # of a process that was killed
     stale.mkdir(exist_ok=True)
@@ -80,7 +80,7 @@ def rollout_main(_, folder, port, modules):
     def rollout():
         engine.load_adapter(adapter_weights(policy.model))
         engine.wake_kv_cache()
-        (drawn,) = generated(engine, prompt, Sampling(8, 1.0, 7))
+        (drawn,) = generated(engine, prompt, RequestSampling(8, 1.0, 7))
         with disable_adapter(policy.model):
             base = scored(policy, prompt, drawn)
         vllm = torch.cat([each.log_probs for each in drawn])

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from verl.workers.memory import GIB, MemoryShortage, explain_shortage, memory_plan
+from verl.workers.memory import GIB, OutOfMemory, explain_out_of_memory, memory_plan
 from verl.workers.offload import CPUOffloader
 
 
@@ -40,15 +40,11 @@ def test_the_plan_names_what_is_resident_when():
         "engine": 20 * GIB,
         "scorer": 2 * GIB,
     }
-    lines = memory_plan(sizes, {"optimizer": True, "reference": True, "engine": True}, "GPU")
+    lines = memory_plan(sizes, {"optimizer", "reference", "engine"}, "GPU")
     assert [line.split()[-3:] for line in lines if " optimizer " in line] == [["-", "-", "-"]]
     assert lines[-1].split("(")[0].split() == ["sum", "34.00", "20.00", "26.00"]
-    assert memory_plan(sizes, {}, "worker")[-1].split("(")[0].split() == [
-        "sum",
-        "64.00",
-        "64.00",
-        "76.00",
-    ]  # nothing leaves
+    stays = memory_plan(sizes, set(), "worker")  # nothing leaves
+    assert stays[-1].split("(")[0].split() == ["sum", "64.00", "64.00", "76.00"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +57,7 @@ def test_the_plan_names_what_is_resident_when():
     ],
 )
 def test_out_of_memory_names_the_phase_and_the_keys_to_change(phase, keys):
-    with pytest.raises(MemoryShortage) as caught, explain_shortage(phase):
+    with pytest.raises(OutOfMemory) as caught, explain_out_of_memory(phase):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
     text = str(caught.value)
     assert f"out of memory in the phase {phase}: " in text and all(key in text for key in keys) and "\n" not in text
@@ -70,13 +66,13 @@ def test_out_of_memory_names_the_phase_and_the_keys_to_change(phase, keys):
 
 def test_out_of_memory_ends_the_run_with_the_memory_plan():
     from verl.single_controller import WorkerError
-    from verl.workers.engine import RayEngine
+    from verl.workers.ray_backend import RayBackend
 
-    engine = object.__new__(RayEngine)
-    engine._memory_plan, engine.workers = ["memory on each GPU", "weights 5.75"], SimpleNamespace(stop=lambda: None)
-    with pytest.raises(WorkerError) as caught, engine:
-        raise WorkerError("rank 0 failed in `update`", "Traceback", "MemoryShortage")
+    backend = object.__new__(RayBackend)
+    backend._memory_plan, backend.workers = ["memory on each GPU", "weights 5.75"], SimpleNamespace(stop=lambda: None)
+    with pytest.raises(WorkerError) as caught, backend:
+        raise WorkerError("rank 0 failed in `update`", "Traceback", "OutOfMemory")
     assert caught.value.trace == "memory on each GPU\nweights 5.75\n"
-    with pytest.raises(WorkerError) as caught, engine:
+    with pytest.raises(WorkerError) as caught, backend:
         raise WorkerError("rank 0 failed in `update`", "Traceback", "ValueError")
     assert caught.value.trace == "Traceback"

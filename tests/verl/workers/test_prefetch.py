@@ -10,10 +10,18 @@ from toy_task import ToyData
 from verl.config.worker_sections import ActorConfig
 from verl.models.packing import pack_groups
 from verl.protocol import GroupRequest
-from verl.workers.prefetch import LoaderSpec, ProcessPrefetcher, ThreadPrefetcher, load_target
-from verl.workers.prompts import PromptBuilder
+from verl.workers.prefetch import LoaderSpec, ProcessPrefetcher, ThreadPrefetcher, load_sft_group
+from verl.workers.prompt_builder import PromptBuilder
 
-COMPARED = ("input_ids", "position_ids", "segments", "prompt_segments", "image_positions", "logit_positions", "labels")
+COMPARED = (
+    "input_ids",
+    "position_ids",
+    "segment_ids",
+    "prompt_segment_ids",
+    "image_positions",
+    "logit_positions",
+    "labels",
+)
 
 
 def test_processes_load_and_pack_what_threads_load_and_their_errors_come_back(policy_folder):
@@ -35,13 +43,13 @@ def test_processes_load_and_pack_what_threads_load_and_their_errors_come_back(po
         expected = pack_groups(members, prompts.family, 8)
         for name in COMPARED:
             assert getattr(batch, name).equal(getattr(expected, name)), name
-        assert (batch.spans, batch.lengths) == (expected.spans, expected.lengths)
-        assert batch.vision.order.equal(expected.vision.order)
+        assert (batch.segments, batch.lengths) == (expected.segments, expected.lengths)
+        assert batch.vision_layout.order.equal(expected.vision_layout.order)
         assert batch.pixel_values.dtype == torch.bfloat16
         assert batch.pixel_values.equal(expected.pixel_values.bfloat16())
     too_long = rf"toy/11: its response has \d+ tokens, data.max_response_length is {longest}"
     with pytest.raises(ValueError, match=too_long):
         processes.take((GroupRequest(uid=4, index=11, seed=5),))  # a longer number in it
     with pytest.raises(ValueError, match="toy/1 has no response to learn"):
-        load_target(ToyData(), prompts, requests[1], 60)
+        load_sft_group(ToyData(), prompts, requests[1], 60)
     processes.pool.shutdown()

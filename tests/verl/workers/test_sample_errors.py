@@ -10,7 +10,7 @@ import pytest
 
 from tests.verl.workers.toy_task import ToyData
 from verl.protocol import GroupRequest
-from verl.workers.sample_errors import load_named, wait_named
+from verl.workers.sample_errors import load_sample, wait_for_sample
 
 REQUEST = GroupRequest(uid=5, index=3, seed=0)
 
@@ -23,7 +23,7 @@ def test_whatever_the_data_raises_names_the_sample(error: BaseException) -> None
         raise error
 
     with pytest.raises(RuntimeError, match=rf"toy/3: the sample could not be loaded: {type(error).__name__}"):
-        load_named(ToyData(), REQUEST, load)
+        load_sample(ToyData(), REQUEST, load)
 
 
 def test_an_error_that_names_the_sample_comes_as_it_is() -> None:
@@ -31,7 +31,7 @@ def test_an_error_that_names_the_sample_comes_as_it_is() -> None:
         raise OSError("toy/3: frame 7 is cut short")
 
     with pytest.raises(OSError, match=r"^toy/3: frame 7 is cut short$"):
-        load_named(ToyData(), REQUEST, load)
+        load_sample(ToyData(), REQUEST, load)
 
 
 def test_data_that_hangs_is_named_within_its_time_with_stacks(capfd: pytest.CaptureFixture[str]) -> None:
@@ -39,10 +39,10 @@ def test_data_that_hangs_is_named_within_its_time_with_stacks(capfd: pytest.Capt
     with ThreadPoolExecutor(1) as threads:
         start = time.monotonic()
         with pytest.raises(TimeoutError, match=r"toy/3: the sample was not loaded within trainer\.phase_timeout=0 s"):
-            wait_named(threads.submit(release.wait, 60), ToyData(), REQUEST, 0.3)
+            wait_for_sample(threads.submit(release.wait, 60), ToyData(), REQUEST, 0.3)
         assert time.monotonic() - start < 5
         release.set()
     assert "Thread 0x" in capfd.readouterr().err
     own = ThreadPoolExecutor(1).submit(lambda: (_ for _ in ()).throw(TimeoutError("the server's own")))
     with pytest.raises(TimeoutError, match=r"^the server's own$"):
-        wait_named(own, ToyData(), REQUEST, 10)
+        wait_for_sample(own, ToyData(), REQUEST, 10)

@@ -7,9 +7,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from tests.verl.workers.toy_groups import ROLLOUT, config, stored_groups
 from verl.config.worker_sections import FSDPConfig, ModelConfig, OptimConfig
 from verl.workers.actor import Actor
-from verl.workers.checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
-from verl.workers.prompts import PromptBuilder
+from verl.workers.prompt_builder import PromptBuilder
 from verl.workers.sharding import make_gather
+from verl.workers.worker_checkpoint import SaveOptions, load_state, load_weights, save_state, save_weights
 
 pytestmark = pytest.mark.usefixtures("lone_rank")
 

@@ -12,10 +12,10 @@ import torch.distributed as dist
 from tests.verl.workers.toy_task import ToyData
 from verl.config.worker_sections import ActorConfig, ModelConfig, OptimConfig, RolloutConfig
 from verl.models.lora import merged_weights
-from verl.models.packing import Group
+from verl.models.packing import TokenizedGroup
 from verl.workers.actor import Actor
-from verl.workers.groups import StoredGroup
-from verl.workers.prompts import PromptBuilder
+from verl.workers.micro_batches import StoredGroup
+from verl.workers.prompt_builder import PromptBuilder
 from verl.workers.sharding import make_gather, sharding_mesh
 
 ROLLOUT = RolloutConfig(prompt_length=600, response_length=16)
@@ -40,10 +40,10 @@ def stored_groups(folder: str, count: int = 4, responses: int = 3) -> list[tuple
     for index in range(count):
         prompt = builder.build(data.example(index, 1))
         ids = [torch.from_numpy(rng.integers(0, 256, int(rng.integers(1, 16)))) for _ in range(responses)]
-        group = Group(prompt.ids, ids, prompt.pixel_values, prompt.image_grid_thw)
+        group = TokenizedGroup(prompt.ids, ids, prompt.pixel_values, prompt.image_grid_thw)
         others = [[torch.from_numpy(rng.normal(-6, 0.5, len(x)).astype(np.float32)) for x in ids] for _ in range(2)]
         advantages = [np.full(len(x), rng.normal(), np.float32) for x in ids]
-        result.append((StoredGroup(group, others[0], reference=others[1]), advantages))
+        result.append((StoredGroup(group, others[0], ref_log_probs=others[1]), advantages))
     return result
 
 

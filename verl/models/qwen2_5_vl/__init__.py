@@ -10,15 +10,13 @@ from torch import Tensor
 from verl.models.attention import replace_language_layers
 from verl.models.families import ModelFamily
 from verl.models.flops import ModelFlops
-from verl.models.fused import GatedMLP, fused_rms_norm
-from verl.models.qwen2_5_vl.vision import VisionPlan, encode_images, plan_vision
-from verl.models.vision import VisionAttention
+from verl.models.fused_kernels import GatedMLP, fused_rms_norm
+from verl.models.qwen2_5_vl.vision_tower import VisionLayout, encode_images, make_vision_layout
+from verl.models.vision_attention import VisionAttention
 
 
 class Qwen2_5VL(ModelFamily):
     """Windowed vision tower, gated by silu like the language model, which has no q and k norms."""
-
-    lora_vision = r"model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(gate|up|down)_proj)"
 
     def replace_modules(self, model: Any) -> None:
         visual, language = self.vision_tower(model), self.language_model(model)
@@ -32,11 +30,11 @@ class Qwen2_5VL(ModelFamily):
         visual.merger.ln_q = fused_rms_norm(visual.merger.ln_q)
         replace_language_layers(language)
 
-    def plan_vision(self, grids: Sequence[tuple[int, int, int]]) -> VisionPlan:
-        return plan_vision(grids, self.config.vision_config)
+    def make_vision_layout(self, grids: Sequence[tuple[int, int, int]]) -> VisionLayout:
+        return make_vision_layout(grids, self.config.vision_config)
 
-    def encode_images(self, model: Any, pixel_values: Tensor, plan: VisionPlan) -> tuple[Tensor, list[Tensor]]:
-        return encode_images(self.vision_tower(model), pixel_values, plan), []
+    def encode_images(self, model: Any, pixel_values: Tensor, layout: VisionLayout) -> tuple[Tensor, list[Tensor]]:
+        return encode_images(self.vision_tower(model), pixel_values, layout), []
 
     def flops(self) -> ModelFlops:
         text, tower = self.config.text_config, self.config.vision_config
@@ -49,10 +47,10 @@ class Qwen2_5VL(ModelFamily):
         merger = (side * merged) ** 2 + side * merged * tower.out_hidden_size
         window = (tower.window_size // tower.patch_size) ** 2
         return ModelFlops(
-            token=2.0 * layers * weights,
-            pair=4.0 * layers * width,
-            head=2.0 * width * text.vocab_size,
-            patch=2.0 * (tower.depth * block + merger / merged) + 4.0 * tower.depth * side * window,
+            per_token=2.0 * layers * weights,
+            per_pair=4.0 * layers * width,
+            per_label=2.0 * width * text.vocab_size,
+            per_patch=2.0 * (tower.depth * block + merger / merged) + 4.0 * tower.depth * side * window,
             patch_size=tower.patch_size,
         )
 

@@ -11,16 +11,14 @@ from torch import Tensor
 from verl.models.attention import replace_language_layers
 from verl.models.families import ModelFamily
 from verl.models.flops import ModelFlops
-from verl.models.qwen3_vl.vision import VisionPlan, encode_images, plan_vision
-from verl.models.vision import VisionAttention
+from verl.models.qwen3_vl.vision_tower import VisionLayout, encode_images, make_vision_layout
+from verl.models.vision_attention import VisionAttention
 
 
 class Qwen3VL(ModelFamily):
     """A vision tower without windows, whose inner layers are added to the first language layers (deepstack); queries
     and keys of the language model are normalized per head.
     """
-
-    lora_vision = r"model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.linear_fc[12])"
 
     def replace_modules(self, model: Any) -> None:
         visual, language = self.vision_tower(model), self.language_model(model)
@@ -38,11 +36,11 @@ class Qwen3VL(ModelFamily):
             block.attn = VisionAttention(block.attn)
         replace_language_layers(language)
 
-    def plan_vision(self, grids: Sequence[tuple[int, int, int]]) -> VisionPlan:
-        return plan_vision(grids, self.config.vision_config)
+    def make_vision_layout(self, grids: Sequence[tuple[int, int, int]]) -> VisionLayout:
+        return make_vision_layout(grids, self.config.vision_config)
 
-    def encode_images(self, model: Any, pixel_values: Tensor, plan: VisionPlan) -> tuple[Tensor, list[Tensor]]:
-        return encode_images(self.vision_tower(model), pixel_values, plan)
+    def encode_images(self, model: Any, pixel_values: Tensor, layout: VisionLayout) -> tuple[Tensor, list[Tensor]]:
+        return encode_images(self.vision_tower(model), pixel_values, layout)
 
     def flops(self) -> ModelFlops:
         text, tower = self.config.text_config, self.config.vision_config
@@ -54,11 +52,11 @@ class Qwen3VL(ModelFamily):
         merger = (side * merged) ** 2 + side * merged * tower.out_hidden_size
         mergers = 1 + len(tower.deepstack_visual_indexes)
         return ModelFlops(
-            token=2.0 * layers * weights,
-            pair=4.0 * layers * heads,
-            head=2.0 * width * text.vocab_size,
-            patch=2.0 * (tower.depth * block + mergers * merger / merged),
-            patch_pair=4.0 * tower.depth * side,
+            per_token=2.0 * layers * weights,
+            per_pair=4.0 * layers * heads,
+            per_label=2.0 * width * text.vocab_size,
+            per_patch=2.0 * (tower.depth * block + mergers * merger / merged),
+            per_patch_pair=4.0 * tower.depth * side,
             patch_size=tower.patch_size,
         )
 

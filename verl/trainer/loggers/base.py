@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from verl.config import Config
-from verl.trainer.progress import ProgressBars, StageCounts
+from verl.config import Config, ConfigError
+from verl.metric_types import ProgressCounts
+from verl.trainer.progress_bars import ProgressBars
 from verl.trainer.run_info import RunInfo
 
 # What the console shows of a step, and how; the files hold everything.
-CONSOLE = {
+COLUMNS = {
     "reward/mean": ("reward", "{:.3f}"),
     "loss": ("loss", "{:.4f}"),
     "val/loss": ("val loss", "{:.4f}"),
@@ -58,11 +60,20 @@ class Logger:
     def rollouts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Takes rows of rollouts/step_N.jsonl, one a response; `pictures` has name -> path, absolute here."""
 
-    def stages(self, counts: StageCounts) -> None:
-        """Takes how far the stages under way are, about once a second."""
+    def show_progress(self, counts: ProgressCounts) -> None:
+        """Takes how far the phases under way are, about once a second."""
 
     def close(self) -> None:
         """Flushes."""
+
+
+def import_service(logger: str, module: str) -> Any:
+    """The package of a logger. Raises ConfigError where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        install = f"which is not installed: pip install {logger}"
+        raise ConfigError(f"trainer.logger names {logger}, {install}") from error
 
 
 def quartiles(values: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -85,15 +96,15 @@ class ConsoleLogger(Logger):
         self.progress.begin()
 
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        shown = [f"{label} {form.format(metrics[name])}" for name, (label, form) in CONSOLE.items() if name in metrics]
+        shown = [f"{label} {form.format(metrics[name])}" for name, (label, form) in COLUMNS.items() if name in metrics]
         self.progress.step(step)
         if left := self.progress.time_left:
             shown.append(f"left {left}")
         tqdm.write(f"step {step}/{self.steps}  " + "  ".join(shown), file=sys.stdout)
         sys.stdout.flush()
 
-    def stages(self, counts: StageCounts) -> None:
-        self.progress.stages(counts)
+    def show_progress(self, counts: ProgressCounts) -> None:
+        self.progress.show_progress(counts)
 
     def close(self) -> None:
         self.progress.close()

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from verl.config import Config, ConfigError
-from verl.trainer.loggers.base import Logger, quartiles
+from verl.config import Config
+from verl.trainer.loggers.base import Logger, import_service, quartiles
 from verl.trainer.run_info import RunInfo
 
 PARAMS_PER_CALL, PARAM_LENGTH = 100, 6000  # MLflow's limits
@@ -24,12 +24,7 @@ class MLflowLogger(Logger):
     """
 
     def __init__(self, folder: Path, config: Config, steps: int) -> None:
-        try:
-            import mlflow
-        except ImportError as error:
-            install = "which is not installed: pip install mlflow"
-            raise ConfigError(f"trainer.logger names mlflow, {install}") from error
-        self.mlflow: Any = mlflow
+        self.mlflow = mlflow = import_service("mlflow", "mlflow")
         self.folder = folder
         info = RunInfo.read(folder)
         if "MLFLOW_TRACKING_URI" not in os.environ:

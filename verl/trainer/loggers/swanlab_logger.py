@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from verl.config import Config, ConfigError
-from verl.trainer.loggers.base import Logger, quartiles
+from verl.config import Config
+from verl.trainer.loggers.base import Logger, import_service, quartiles
 from verl.trainer.run_info import RunInfo
 
 
@@ -20,12 +20,7 @@ class SwanLabLogger(Logger):
     """
 
     def __init__(self, folder: Path, config: Config, steps: int) -> None:
-        try:
-            import swanlab
-        except ImportError as error:
-            install = "which is not installed: pip install swanlab"
-            raise ConfigError(f"trainer.logger names swanlab, {install}") from error
-        self.swanlab: Any = swanlab
+        self.swanlab = swanlab = import_service("swanlab", "swanlab")
         info = RunInfo.read(folder)
         mode = os.environ.get("SWANLAB_MODE") or ("online" if os.environ.get("SWANLAB_API_KEY") else "offline")
         resumed = {"id": info.id, "resume": "allow"} if mode == "online" else {}

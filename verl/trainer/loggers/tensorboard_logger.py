@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from verl.config import Config, ConfigError
-from verl.trainer.loggers.base import Logger
+from verl.config import Config
+from verl.trainer.loggers.base import Logger, import_service
 from verl.trainer.run_info import RunInfo
 
 
@@ -18,12 +18,8 @@ class TensorBoardLogger(Logger):
     """Resumed runs go on in the same folder: steps after the checkpoint are purged."""
 
     def __init__(self, folder: Path, config: Config, steps: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            install = "which is not installed: pip install tensorboard"
-            raise ConfigError(f"trainer.logger names tensorboard, {install}") from error
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=RunInfo.read(folder).start + 1)
+        tensorboard = import_service("tensorboard", "torch.utils.tensorboard")
+        self.writer = tensorboard.SummaryWriter(str(folder / "tensorboard"), purge_step=RunInfo.read(folder).start + 1)
 
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():

@@ -1,0 +1,160 @@
+"""The workers of `benchmarks.grpo_step`: the real ones, which can also follow the published code's schedule and
+time vLLM by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.grpo_job import NoReward, WellFormedAnswers, plain_tracker
+from grpo_reward.scorer import RewardScorer
+from verl.config import Config, override
+from verl.metric_types import Metrics
+from verl.protocol import Example, GroupAdvantages, GroupRequest, Task
+from verl.trainer.grpo import GRPO
+from verl.trainer.prompt_data import open_prompts
+from verl.trainer.run_log import RunLog
+from verl.trainer.run_plan import make_run_plan
+from verl.workers.group_rollout import request_sampling
+from verl.workers.micro_batches import StoredGroup
+from verl.workers.prompt_builder import TokenizedPrompt
+from verl.workers.ray_backend import RayBackend
+from verl.workers.scoring_thread import GroupCompletions
+from verl.workers.worker import Worker
+
+SINGLE_UIDS = 10_000_000  # uids of responses that are groups of their own begin here
+
+
+class BenchWorker(Worker):
+    """A worker that can also do what the comparisons need."""
+
+    schedule = "ours"
+    fixed = False  # responses are a function of the sample
+
+    def setup(self) -> Metrics:
+        sizes = super().setup()
+        self.original = self.scoring.scorer, self.actor.config
+        return sizes
+
+    def configure(self, schedule: str, rollouts: int, tokens: int) -> None:
+        """Chooses what the next steps do.
+
+        Args:
+            schedule: "ours"; "no_reward", ours with rewards that cost nothing; "published": every response is a
+                sequence of its own, with old log-probabilities, and SAM 2 sees one response at a time, in fp32.
+            rollouts, tokens: of each prompt and of each response.
+        """
+        sizes = {"worker.rollout.n": rollouts, "worker.rollout.response_length": tokens}
+        self.config = override(self.config, sizes)
+        self.rollout_engine.config = self.actor.rollout = self.config.worker.rollout  # type: ignore[union-attr]
+        self.scoring.scorer, self.actor.config = self.original
+        self.schedule = schedule
+        if schedule == "no_reward":
+            self.scoring.scorer = NoReward()
+        elif schedule == "published":
+            real = self.scoring.scorer
+            assert isinstance(real, WellFormedAnswers)
+            options = self.config.worker.reward.tracker_options
+            tracker = plain_tracker(options["sam2_config"], self.device, torch.float32)
+            self.scoring.scorer = WellFormedAnswers(RewardScorer(real.scorer.rule, tracker), alone=True)
+            single = {"max_tokens_per_micro_batch": None, "micro_batch_size_per_device_for_update": 1}
+            self.actor.config = override(self.actor.config, single)
+
+    def fix_responses(self) -> None:
+        """Makes the groups hold made-up responses, the same for any number of GPUs; vLLM generates all the same."""
+        self.fixed = True
+
+    def generate_bare(self, requests: Sequence[GroupRequest]) -> float:
+        """Seconds of `LLM.generate` on requests ready in memory, with the rollout's weights and sampling parameters."""
+        engine = self.rollout_engine
+        assert engine is not None
+        with self.enter_rollout():
+            examples = [self.data.example(request.index, request.seed) for request in requests]
+            prompts: Any = [
+                {
+                    "prompt_token_ids": self.prompts.raw_prompt_ids(example),
+                    "multi_modal_data": {"image": example.images},
+                }
+                for example in examples
+            ]
+            config = self.config.worker.rollout
+            sampling = [engine.sampling_params(request_sampling(request, config, False)) for request in requests]
+            start = time.perf_counter()
+            outputs = engine.llm.generate(prompts, sampling, use_tqdm=False)
+            seconds = time.perf_counter() - start
+        assert all(len(each.token_ids) == config.response_length for output in outputs for each in output.outputs)
+        engine.sleep()
+        self.weights_stale = True  # the next step synchronizes weights, as any step does
+        return seconds
+
+    def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
+        if self.schedule != "published":
+            return super().compute_log_probs(uids, old)
+        singles = [single for uid in uids if uid in self.groups for single in self._split(uid)]
+        self.groups |= dict(singles)
+        return super().compute_log_probs([uid for uid, _ in singles], old=True)
+
+    def update(self, advantages: Sequence[GroupAdvantages]) -> Metrics:
+        if self.schedule == "published":
+            advantages = [
+                GroupAdvantages(_single(each.uid, number), [values])
+                for each in advantages
+                for number, values in enumerate(each.advantages)
+            ]
+        return super().update(advantages)
+
+    def drop(self, uids: Sequence[int]) -> None:
+        singles = (uid for uid in self.groups if uid >= SINGLE_UIDS)
+        super().drop([*uids, *(single for single in singles if (single - SINGLE_UIDS) // 1000 in uids)])
+
+    def _split(self, uid: int) -> list[tuple[int, StoredGroup]]:
+        """Every response of a group as a group of its own."""
+        stored = self.groups[uid]
+        responses = zip(stored.group.response_ids, stored.rollout_log_probs)
+        return [
+            (_single(uid, number), StoredGroup(replace(stored.group, response_ids=[ids]), [log_probs]))
+            for number, (ids, log_probs) in enumerate(responses)
+        ]
+
+    def _store(self, uid: int, example: Example, prompt: TokenizedPrompt, completions: GroupCompletions) -> None:
+        if self.fixed:
+            draw = torch.Generator().manual_seed(uid)
+            responses = [
+                replace(each, ids=torch.randint(0, 1000, (len(each.ids),), generator=draw).tolist())
+                for each in completions.responses
+            ]
+            completions = replace(completions, responses=responses)
+        super()._store(uid, example, prompt, completions)
+
+
+def _single(uid: int, number: int) -> int:
+    return SINGLE_UIDS + 1000 * uid + number
+
+
+class BenchBackend(RayBackend):
+    """The backend with such workers."""
+
+    worker_class = BenchWorker
+
+    def configure(self, schedule: str, rollouts: int, tokens: int) -> None:
+        self.workers.call("configure", schedule, rollouts, tokens)
+
+    def fix_responses(self) -> None:
+        self.workers.call("fix_responses")
+
+    def generate_bare(self, requests: Sequence[GroupRequest]) -> float:
+        return max(self.workers.call("generate_bare", list(requests)))
+
+
+def open_loop(config: Config, task: Task, backend: BenchBackend, folder: Path) -> GRPO:
+    """The trainer's own loop over these workers; its records go to `folder`."""
+    config = override(config, {"trainer.save_checkpoint_path": str(folder)})
+    prompts = open_prompts(config, task)
+    plan = make_run_plan(config, len(prompts.order))
+    return GRPO(config, plan, backend, prompts, RunLog(config, plan))

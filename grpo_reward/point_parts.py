@@ -1,0 +1,130 @@
+"""The rule for answers with points and several keyframes of an object, `veason_points`.
+
+The parts are the corrected ones (`grpo_reward/strict_parts.py`) with every keyframe of the answer in the place of the
+one:
+
+| part | range | what |
+| --- | --- | --- |
+| format | 0-2 | the layout of the tags, and the share of well-formed entries |
+| keyframe | 0-1 | mean over the keyframes named of the target's area there over its largest area |
+| spatial | 0-1 | entries matched to the true objects of their frame: sum of their scores over the larger count |
+| consistency | 0-1 | IoU of the masks tracked from all entries with the true masks, over all sampled frames |
+
+An entry's score against a true object is the mean of what it has: the IoU of the boxes, the share of its points that
+are on the target and in the object's box, the share of its negative points that are off the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from grpo_reward.parsing import ParsedResponse
+from grpo_reward.parts import RewardContext, box_ious, clip01
+from grpo_reward.strict_parts import refusal_score, target_is_present
+from veason.answers import MAX_BOXES, AnswerEntry, Point, has_layout
+from veason.point_answers import parse_point_answer
+from veason.tracking.prompts import FramePrompt, ObjectsPrompt
+
+
+def parse_points(text: str) -> ParsedResponse:
+    """Parse as inference does with `reading=points`."""
+    answer = parse_point_answer(text)
+    if answer.failure and not answer.num_listed:
+        return ParsedResponse(has_layout(text), 0.0, None, None, 0, answer.failure)
+    listed = min(answer.num_listed, MAX_BOXES)
+    usable = sum(map(len, answer.objects))
+    boxes = np.array(answer.boxes, dtype=np.float64).reshape(-1, 4)
+    share = usable / listed if listed else 1.0
+    return ParsedResponse(has_layout(text), share, answer.keyframe, boxes, listed, answer.failure, answer.objects)
+
+
+def points_keyframe_part(context: RewardContext) -> float:
+    """0 to 1: mean over the keyframes named of the target's area over its largest area, 0 for one that was not shown.
+
+    For a target in no frame 1 when the answer names no object.
+    """
+    if not target_is_present(context):
+        return refusal_score(context)
+    areas = context.truth.masks.astype(bool).sum((1, 2))
+    times = entries_by_time(context)
+    shown = [context.truth.frame_ids.index(time) for time in times if time in context.truth.frame_ids]
+    return float(areas[shown].sum() / areas.max() / len(times)) if times else 0.0
+
+
+def points_spatial_part(context: RewardContext) -> float:
+    """0 to 1: sum over the keyframes named of the matched entries' scores, over the larger of both counts.
+
+    Entries that cannot be used, and those on frames that were not shown, count as predicted. For a target in no frame 1
+    when the answer names no object.
+    """
+    if not target_is_present(context):
+        return refusal_score(context)
+    times, frame_ids = entries_by_time(context), context.truth.frame_ids
+    found, count = 0.0, context.parsed.num_predicted - sum(map(len, times.values()))
+    for time, entries in times.items():
+        if time not in frame_ids:
+            count += len(entries)
+            continue
+        position = frame_ids.index(time)
+        true = np.array([box for box in context.truth.boxes[position] if np.any(box)], dtype=np.float64)[:MAX_BOXES]
+        count += max(len(entries), len(true))
+        if len(true):
+            scores = np.stack([entry_scores(each, true, context.truth.masks[position]) for each in entries])
+            rows, columns = linear_sum_assignment(-scores)
+            found += float(scores[rows, columns].sum())
+    return clip01(found / count) if count else 0.0
+
+
+def entry_scores(entry: AnswerEntry, true: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Scores [N] of an entry against the true boxes [N, 4] of its frame, whose target is `mask` [H, W]."""
+    scores = []
+    if entry.box is not None:
+        ious = box_ious(np.array([entry.box], dtype=np.float64), true)[0]
+        scores.append(np.nan_to_num(ious, nan=0.0, posinf=0.0, neginf=0.0))
+    if entry.points:
+        points = np.array(entry.points, dtype=np.float64)[:, None]
+        inside = ((points >= true[None, :, :2]) & (points <= true[None, :, 2:] + 1)).all(-1)  # corners are pixels
+        scores.append((inside & points_on_mask(entry.points, mask)[:, None]).mean(0))
+    if entry.negative_points:
+        beside = np.full(len(true), 1 - points_on_mask(entry.negative_points, mask).mean())
+        scores.append(beside)
+    return np.mean(scores, axis=0)
+
+
+def points_on_mask(points: Sequence[Point], mask: np.ndarray) -> np.ndarray:
+    """bool [P]: whether each point is in a pixel of the mask [H, W]."""
+    height, width = mask.shape
+    return np.array([0 <= x < width and 0 <= y < height and bool(mask[int(y), int(x)]) for x, y in points])
+
+
+def points_tracker_prompt(context: RewardContext) -> ObjectsPrompt | None:
+    """What is tracked: every entry on a frame that was shown, as at inference; nothing for a target in no frame."""
+    if not target_is_present(context):
+        return None
+    frame_ids, objects = context.truth.frame_ids, []
+    for item in context.parsed.objects:
+        frames = [frame_prompt(each, frame_ids.index(each.time)) for each in item if each.time in frame_ids]
+        if frames:
+            objects.append(tuple(frames))
+    return ObjectsPrompt(tuple(objects)) if objects else None
+
+
+def frame_prompt(entry: AnswerEntry, frame: int, factors: tuple[float, float] = (1.0, 1.0)) -> FramePrompt:
+    """An entry for the tracker: on the frame of this index, its coordinates times the factors of x and y."""
+    given = [*entry.points, *entry.negative_points]
+    labels = np.array([1] * len(entry.points) + [0] * len(entry.negative_points), dtype=int)
+    box = None if entry.box is None else np.array(entry.box, dtype=np.float64)
+    prompt = FramePrompt(frame, box, np.array(given, dtype=np.float64).reshape(-1, 2), labels)
+    return prompt.scaled(np.array(factors, dtype=np.float64))
+
+
+def entries_by_time(context: RewardContext) -> dict[int, list[AnswerEntry]]:
+    """The answer's entries by the time of their keyframe."""
+    found: dict[int, list[AnswerEntry]] = {}
+    for item in context.parsed.objects:
+        for each in item:
+            found.setdefault(each.time, []).append(each)
+    return found

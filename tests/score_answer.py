@@ -1,0 +1,53 @@
+"""Scores one response by a rule, with a function in the tracker's place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from grpo_reward.parts import MaskArray, RewardContext
+from grpo_reward.reward_score import DEFAULT_RULE, RewardScore, score_context
+from grpo_reward.rules import RewardRule, find_rule
+from veason.data.examples import GroundTruth
+from veason.tracking.prompts import ObjectsPrompt
+
+# (boxes float64 [K, 4], the keyframe's position among the sampled frames) -> masks [T, H, W], or None
+TrackBoxes = Callable[[np.ndarray, int], MaskArray | None]
+TrackObjects = Callable[[ObjectsPrompt], MaskArray | None]  # keyframes are positions among the sampled frames
+
+
+def score_answer(
+    response: str,
+    truth: GroundTruth,
+    track_boxes: TrackBoxes | None,
+    rule: str | RewardRule = DEFAULT_RULE,
+    sample_id: str = "",
+    expression: str = "",
+    track_objects: TrackObjects | None = None,
+) -> RewardScore:
+    """Score one response.
+
+    Args:
+        response: the whole text that the policy wrote.
+        truth: what it is compared with.
+        track_boxes: called at most once, when the rule compares masks and the answer names boxes on a frame that was
+            shown.
+        rule: a name in `grpo_reward.rules.RULES`, `package.module:name`, or a `RewardRule`.
+        sample_id, expression: handed to the parts.
+        track_objects: called instead of `track_boxes` by a rule for answers with points.
+    """
+    rule = rule if isinstance(rule, RewardRule) else find_rule(rule)
+    context = RewardContext(response, rule.parse(response), truth, None, sample_id, expression)
+    prompt = rule.tracker_prompt(context)
+    if prompt is None:
+        return score_context(rule, context)
+    if (track_objects if isinstance(prompt, ObjectsPrompt) else track_boxes) is None:
+        raise ValueError("this rule compares tracked masks and was given no tracker")
+    if isinstance(prompt, ObjectsPrompt):
+        masks = track_objects(prompt) if track_objects else None
+    else:
+        masks = track_boxes(prompt.boxes, prompt.keyframe) if track_boxes else None
+    context = replace(context, masks=masks)
+    return score_context(rule, context)
