@@ -8,10 +8,10 @@ sets have more per video: ReasonVOS about 5 expressions, MeViS valid_u 16, ReVOS
 generate the same fixed number of tokens and then track the same boxes from the same keyframe, from JPEG to PNG files.
 
 The published loop: one sample after the other, transformers `generate`, then sam2's own video predictor from the clip's
-folder, object by object, under bf16 autocast; its data loader prepares the next prompts meanwhile. Ours: `eval.worker`,
-as `eval.evaluate` runs it. Loading and the first samples of each, which compile, are not counted. Where flash-attn is
-absent, transformers' vision tower loops over attention windows; `of generate: the prompt` bounds what that costs. vLLM
-runs without CUDA graphs here unless asked, to our disadvantage.
+folder, object by object, under bf16 autocast; its data loader prepares the next prompts meanwhile. Ours:
+`eval.evaluation_worker`, as `eval.evaluate` runs it. Loading and the first samples of each, which compile, are not
+counted. Where flash-attn is absent, transformers' vision tower loops over attention windows; `of generate: the prompt`
+bounds what that costs. vLLM runs without CUDA graphs here unless asked, to our disadvantage.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ import torch
 from benchmarks.evaluation_job import expected_answer, prepare, write_clips, write_policy_folder
 from benchmarks.evaluation_published import build_published, published_loop
 from benchmarks.packing import synchronize
-from eval.options import EvaluateConfig
-from eval.run_folder import JOURNAL
-from eval.scores import read_predictions
-from eval.worker import EvaluationWorker
+from eval.evaluation_folder import JOURNAL
+from eval.evaluation_options import EvaluateConfig
+from eval.evaluation_worker import EvaluationWorker
+from eval.mask_scoring import read_predictions
 from veason.command_line import HelpFormatter
+from veason.inference.segmenter import Segmenter
+from veason.inference.vllm_policy import ChatPrompt, SamplingOptions, VLLMPolicy
 from veason.metrics.vos_metrics import jaccard
-from veason.pipeline import Segmenter
-from veason.policy import Question, SamplingOptions, VLLMPolicy
 from veason.tracking.sam2.tracker import Sam2Tracker
 
 TARGET = 8.0  # times the published loop's samples per second
@@ -50,12 +50,12 @@ class ScriptedPolicy(VLLMPolicy):
 
     keyframe = 0
 
-    def generate(self, questions: Sequence[Question]) -> list[str]:
-        super().generate(questions)
-        return [expected_answer(question.name, self.keyframe) for question in questions]
+    def generate(self, prompts: Sequence[ChatPrompt]) -> list[str]:
+        super().generate(prompts)
+        return [expected_answer(prompt.name, self.keyframe) for prompt in prompts]
 
-    def _sampling_params(self, question: Question) -> Any:
-        parameters = super()._sampling_params(question)
+    def _sampling_params(self, prompt: ChatPrompt) -> Any:
+        parameters = super()._sampling_params(prompt)
         parameters.detokenize = False  # the toy tokenizer has no text for most of the 151,936 ids
         return parameters
 
@@ -64,7 +64,7 @@ def build_ours(options: argparse.Namespace, worker: EvaluationWorker) -> None:
     sampling = SamplingOptions(max_tokens=options.tokens, ignore_eos=True)
     eager = not options.graphs
     policy = ScriptedPolicy(
-        options.policy, sampling, memory=0.5, enforce_eager=eager, load_format="dummy", max_images=8
+        options.policy, sampling, gpu_memory_utilization=0.5, enforce_eager=eager, load_format="dummy", max_images=8
     )
     policy.keyframe = options.frames // 2
     tracker = Sam2Tracker.from_files(options.sam2_config, options.sam2_weights, options.device, max_frames=64)

@@ -15,24 +15,24 @@ from PIL import Image
 from benchmarks.evaluation_job import BOXES
 from benchmarks.packing import synchronize
 from benchmarks.reward_job import PublishedSchedule, propagate
-from eval.worker import EvaluationWorker
-from veason.policy import Question
-from veason.video import open_folder
+from eval.evaluation_worker import EvaluationWorker
+from veason.inference.vllm_policy import ChatPrompt
+from veason.video.sources import open_folder
 
 
 class PromptDataset(torch.utils.data.Dataset):
     """The processor's tensors of one sample, as the published data loader prepares them."""
 
-    def __init__(self, questions: Sequence[Any], processor: Any) -> None:
-        self.questions, self.processor = questions, processor
+    def __init__(self, prompts: Sequence[Any], processor: Any) -> None:
+        self.prompts, self.processor = prompts, processor
 
     def __len__(self) -> int:
-        return len(self.questions)
+        return len(self.prompts)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        question: Question = self.questions[index]()
-        text = self.processor.apply_chat_template(question.messages, tokenize=False, add_generation_prompt=True)
-        return dict(self.processor(text=[text], images=question.images, return_tensors="pt"))
+        prompt: ChatPrompt = self.prompts[index]()
+        text = self.processor.apply_chat_template(prompt.messages, tokenize=False, add_generation_prompt=True)
+        return dict(self.processor(text=[text], images=prompt.images, return_tensors="pt"))
 
 
 def published_loop(
@@ -41,12 +41,12 @@ def published_loop(
     """Seconds of each part, and `total`, over samples one after the other."""
     device = options.device
     samples = [worker.benchmark.samples[index] for index in indices]
-    questions = [
-        lambda sample=sample: worker.segmenter.questions(open_folder(sample.frame_dir), [sample.expression])[0]
+    prompts = [
+        lambda sample=sample: worker.segmenter.build_prompts(open_folder(sample.frame_dir), [sample.expression])[0]
         for sample in samples
     ]
     loader = torch.utils.data.DataLoader(
-        PromptDataset(questions, options.processor), batch_size=None, num_workers=0 if options.smoke else 8
+        PromptDataset(prompts, options.processor), batch_size=None, num_workers=0 if options.smoke else 8
     )
     seconds = {"generate": 0.0, "track": 0.0, "write": 0.0}
     started = time.perf_counter()

@@ -24,14 +24,14 @@ import torch
 
 from veason.answers import format_answer
 from veason.command_line import HelpFormatter
-from veason.pipeline import Segmenter
-from veason.policy import Question
-from veason.predict import predict
-from veason.prediction.clips import ClipRequest
-from veason.pretrained import MAX_FRAMES
+from veason.inference.model_options import MAX_FRAMES
+from veason.inference.segmenter import Segmenter
+from veason.inference.vllm_policy import ChatPrompt
+from veason.predict.clips import ClipRequest
+from veason.predict.command import predict_clip
 from veason.toy import tiny_tracker
 from veason.tracking.sam2.tracker import Sam2Tracker
-from veason.video import open_video
+from veason.video.sources import open_video
 
 
 class ScriptedPolicy:
@@ -40,9 +40,9 @@ class ScriptedPolicy:
     def __init__(self, frames: int) -> None:
         self.keyframes = (frames // 10, frames - frames // 10)
 
-    def generate(self, questions: Sequence[Question]) -> list[str]:
+    def generate(self, prompts: Sequence[ChatPrompt]) -> list[str]:
         boxes = [[100, 100, 300, 300], [320, 80, 500, 400]]
-        return [format_answer("It is there.", keyframe, boxes) for keyframe, _ in zip(self.keyframes, questions)]
+        return [format_answer("It is there.", keyframe, boxes) for keyframe, _ in zip(self.keyframes, prompts)]
 
 
 def write_video(path: Path, frames: int, height: int, width: int) -> None:
@@ -97,7 +97,7 @@ def main() -> None:
         monitor.start()
         clip = ClipRequest(str(folder / "clip.mp4"), ("the first thing", "the second thing"))
         segmenter = Segmenter(ScriptedPolicy(options.frames), tracker)
-        predict(segmenter, open_video(clip.video), clip, folder / "out")
+        predict_clip(segmenter, open_video(clip.video), clip, folder / "out")
         seconds = time.perf_counter() - started
         monitor.stopped.set()
         masks = sum(1 for _ in (folder / "out").glob("*/masks/*.png"))

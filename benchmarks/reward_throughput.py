@@ -28,10 +28,10 @@ from grpo_reward.reward_score import DEFAULT_RULE
 from grpo_reward.rules import find_rule
 from grpo_reward.scorer import RewardScorer
 from veason.command_line import HelpFormatter
-from veason.tracking.base import BoxPrompt
 from veason.tracking.sam2.compilation import CompileOptions
 from veason.tracking.sam2.loading import load_model
 from veason.tracking.sam2.tracker import Sam2Tracker
+from veason.tracking.tracker_prompts import BoxPrompt
 
 TARGETS = {1: 25.0, 3: 15.0}  # boxes per rollout -> how many times faster than the published schedule
 GROUPS_PER_STEP = 16

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from veason.command_line import parse_arguments
-from veason.tracking.base import BoxPrompt
 from veason.tracking.sam2.tracker import Sam2Tracker
+from veason.tracking.tracker_prompts import BoxPrompt
 
 SIZES = {"t": "tiny", "s": "small", "b+": "base plus", "l": "large"}
 FRAME = (480, 854)  # height, width

@@ -5,18 +5,14 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from eval.scores import prediction_folder
+from eval.mask_scoring import prediction_folder
 from veason.data import BENCHMARKS, Benchmark, find_benchmark
 from veason.errors import DataError
 from veason.files import atomic_path
 
 
 def write_archive(benchmark: Benchmark, predictions: Path, target: Path) -> int:
-    """Write a server's archive: every sample's PNGs. Returns how many files it holds.
-
-    Raises:
-        DataError: a PNG is missing (a server refuses the whole archive then), or the benchmark has no server.
-    """
+    """Write a server's archive of every sample's PNGs; returns how many. Raises DataError where one is missing."""
     prefix = benchmark.archive_prefix
     if prefix is None:
         served = [name for name in BENCHMARKS if find_benchmark(name).archive_prefix is not None]

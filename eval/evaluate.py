@@ -27,12 +27,20 @@ import torch
 from ray.exceptions import RayActorError, RayTaskError
 from tqdm import tqdm
 
+from eval.evaluation_folder import EvaluationFolder
+from eval.evaluation_options import (
+    MIN_BATCH,
+    EvaluateConfig,
+    apply_checkpoint_settings,
+    check_frames,
+    parse_overrides,
+    print_help_if_asked,
+)
 from eval.evaluation_plan import show_evaluation_plan
-from eval.metrics import MetricsConfig, complete, score
-from eval.options import MIN_BATCH, EvaluateConfig, check_frames, fill_in, parse_overrides, show_help
-from eval.records import PredictionRecord
+from eval.metrics import MetricsConfig, complete_from_run, score
+from eval.prediction_record import PredictionRecord
 from eval.remote_worker import RemoteEvaluationWorker
-from eval.run_folder import RunFolder
+from veason.answer_parsers import POINTS
 from veason.checkpoints import resolve_model
 from veason.data import open_benchmark
 from veason.data.selection import LEFT_OUT, SampleSelection, read_exclusions, select_samples, write_left_out
@@ -41,7 +49,6 @@ from veason.files import file_hash, folder_hash
 from veason.frames import check_side
 from veason.model_info import read_model_info
 from veason.prompts import load_template
-from veason.readings import POINTS
 from veason.tracking import check_takes_points, check_tracker
 from verl.config import ConfigError
 from verl.process_output import driver_log_path, redirect_library_messages
@@ -49,8 +56,15 @@ from verl.single_controller import ClusterError, connect_ray
 from verl.trainer.run_info import PACKAGES, installed_versions
 
 # Options that do not change the results, and those that the header records in another form.
-EXECUTION = ("workers", "batch_size", "tracker_frames", "gpu_memory_utilization", "kv_cache_gib", "enforce_eager")
-NOT_RECORDED = (*EXECUTION, "score", "output_path", "prompt_template", "settings", "idx", "num_parts")
+EXECUTION_OPTIONS = (
+    "workers",
+    "batch_size",
+    "tracker_frames",
+    "gpu_memory_utilization",
+    "kv_cache_gib",
+    "enforce_eager",
+)
+NOT_RECORDED = (*EXECUTION_OPTIONS, "score", "output_path", "prompt_template", "settings", "idx", "num_parts")
 PLAN = "--plan"
 SWITCHES = """\
 --plan    show the options, samples, memory, time and disk, and exit
@@ -68,11 +82,11 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
             that holds another run or in which one is at work.
         RuntimeError: a worker died; what is done stays done.
     """
-    config, lines = fill_in(config)
+    config, lines = apply_checkpoint_settings(config)
     for line in lines:
         print(line, flush=True)
     model = None if config.model_path is None else resolve_model(config.model_path)
-    for check in checks(replace(config, model_path=model)):
+    for check in option_checks(replace(config, model_path=model)):
         check()
     benchmark = open_benchmark(config.benchmark, config.data_path, config.split, check=False)
     selection = select_samples(
@@ -80,7 +94,7 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
     )
     samples = {index: benchmark.samples[index].sample_id for index in selection.indices}
     check_frames(replace(config, model_path=model), max(len(benchmark.samples[index].frames) for index in samples))
-    folder = RunFolder(config.output_path)
+    folder = EvaluationFolder(config.output_path)
     with folder.locked():
         done = folder.begin(make_header(config, benchmark.split, selection, model))
         write_left_out(folder.path, selection)
@@ -96,8 +110,8 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
     return records
 
 
-def checks(config: EvaluateConfig) -> list[Callable[[], Any]]:
-    """What is checked before anything is loaded, beside `fill_in`; each raises DataError."""
+def option_checks(config: EvaluateConfig) -> list[Callable[[], Any]]:
+    """What is checked before anything is loaded, beside `apply_checkpoint_settings`; each raises DataError."""
     return [
         partial(check_tracker, config.tracker, config.all_tracker_options),
         partial(check_frame_size, config),
@@ -203,17 +217,17 @@ def make_header(config: EvaluateConfig, split: str, selection: SampleSelection, 
 
 
 def main(arguments: Sequence[str]) -> int:
-    if show_help(EvaluateConfig, __doc__, arguments, SWITCHES):
+    if print_help_if_asked(EvaluateConfig, __doc__, arguments, SWITCHES):
         return 0
     try:
         words = [word for word in arguments if word != PLAN]
         config = parse_overrides(EvaluateConfig, words)
         if PLAN in arguments:
-            return show_evaluation_plan(config, words, checks)
+            return show_evaluation_plan(config, words, option_checks)
         with redirect_library_messages(driver_log_path(config.output_path)):
             evaluate(config)
         if config.score and open_benchmark(config.benchmark, config.data_path, config.split, check=False).has_truth:
-            print(score(complete(MetricsConfig(config.output_path, config.data_path))))
+            print(score(complete_from_run(MetricsConfig(config.output_path, config.data_path))))
     except (ConfigError, DataError, ClusterError) as error:
         print(f"eval.evaluate: {error}", file=sys.stderr)
         return 2

@@ -8,11 +8,17 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from eval.options import FROM_SETTINGS, EvaluateConfig, check_frames, fill_in, given_keys
+from eval.evaluation_options import (
+    CHECKPOINT_SETTINGS,
+    EvaluateConfig,
+    apply_checkpoint_settings,
+    check_frames,
+    given_keys,
+)
 from veason.data import Benchmark, find_benchmark, open_benchmark
 from veason.data.selection import read_exclusions, select_samples
 from veason.errors import DataError, OptionError
-from veason.resolve import resolve
+from veason.registry import load_by_name
 from veason.tracking import TRACKERS, own_options
 from verl.config import ConfigError
 from verl.config.key_reference import as_yaml
@@ -21,7 +27,7 @@ from verl.trainer.measured_runs import MeasuredRun, find_measured_run
 INCOMPLETE = 3  # exit status: the options are sound, and something that the run needs is not on this machine
 GIB = float(1 << 30)
 TRACKER_FRAME_BYTES = 16e6  # of a frame's features, see EvaluateConfig.tracker_frames
-LARGE, LARGE_GIB = ("sam2_hiera_l", "sam2.1_hiera_l"), 1.4  # SAM 2 large, measured (docs/performance.md)
+LARGE_SAM2, LARGE_SAM2_GIB = ("sam2_hiera_l", "sam2.1_hiera_l"), 1.4  # SAM 2 large, measured (docs/performance.md)
 MASK_BYTES = 4e3  # of a PNG of one object at 480 x 854, about
 CLIP_FRAMES = 60  # of the measured clips
 
@@ -41,18 +47,18 @@ def show_evaluation_plan(
         DataError: the benchmark, the tracker or one of its options is unknown.
     """
     find_benchmark(config.benchmark)
-    resolve(config.tracker, TRACKERS, "tracker")
+    load_by_name(config.tracker, TRACKERS, "tracker")
     given, missing = given_keys(EvaluateConfig, arguments), list[str]()
     lines: list[str] = []
     try:
-        config, lines = fill_in(config, download=False)
+        config, lines = apply_checkpoint_settings(config, download=False)
     except DataError as error:
         missing.append(str(error))
     print("options:")
     for item in fields(EvaluateConfig):
         default = item.default if isinstance(item.default, str) else ""
         variable = f"${default.split(':')[1].split(',')[0]}" if default.startswith("${oc.env:") else "default"
-        variable = "checkpoint's settings, or default" if item.name in FROM_SETTINGS else variable
+        variable = "checkpoint's settings, or default" if item.name in CHECKPOINT_SETTINGS else variable
         source = "command line" if item.name in given else variable
         print(f"  {f'{item.name}={as_yaml(getattr(config, item.name))}':70}  {source}")
     print("\n".join(lines))
@@ -73,23 +79,17 @@ def show_evaluation_plan(
         print("samples: not known, since the data is not here")
     else:
         print("\n".join(work_lines(config, benchmark, selection.indices)))
-        missing += frame_lines(config, max(len(benchmark.samples[index].frames) for index in selection.indices))
+        longest = max(len(benchmark.samples[index].frames) for index in selection.indices)
+        if Path(config.model_path or "nowhere").is_dir():
+            try:
+                check_frames(config, longest)
+            except DataError as error:
+                missing.append(str(error))
     print("\n".join(memory_lines(config)))
     if missing:
         print("\nnot on this machine, so the run would not start here:")
         print("\n".join(f"  {line}" for line in missing))
     return INCOMPLETE if missing else 0
-
-
-def frame_lines(config: EvaluateConfig, longest: int) -> list[str]:
-    """What a prompt has no room for; `longest` is the number of frames of the longest video."""
-    if not Path(config.model_path or "nowhere").is_dir():
-        return []
-    try:
-        check_frames(config, longest)
-    except DataError as error:
-        return [str(error)]
-    return []
 
 
 def work_lines(config: EvaluateConfig, benchmark: Benchmark, indices: Sequence[int]) -> list[str]:
@@ -139,8 +139,8 @@ def tracker_line(config: EvaluateConfig) -> str:
     options = own_options(config.tracker, config.all_tracker_options)
     checkpoint, model = options.get("checkpoint"), Path(str(options.get("config"))).stem
     frames = f"frames of one video up to {config.tracker_frames * TRACKER_FRAME_BYTES / GIB:.1f} GiB at 1024 pixels"
-    if config.tracker == "sam2" and model in LARGE:
-        return f"tracker sam2 ({model}): {LARGE_GIB} GiB, {frames}"
+    if config.tracker == "sam2" and model in LARGE_SAM2:
+        return f"tracker sam2 ({model}): {LARGE_SAM2_GIB} GiB, {frames}"
     weights = "weights not known"
     if checkpoint and Path(checkpoint).exists():
         weights = f"weights {weights_gib(checkpoint):.2f} GiB on the disk"

@@ -19,10 +19,10 @@ from typing import Any
 from omegaconf import MISSING
 
 from eval.archive import write_archive
-from eval.options import check_choice, check_limit, parse_overrides, show_help
-from eval.run_folder import PREDICTIONS, read_run
-from eval.scores import as_json, open_truth, score_selection
-from eval.tables import Value, markdown, partial_split, summarize
+from eval.evaluation_folder import PREDICTIONS, read_run
+from eval.evaluation_options import check_choice, check_limit, parse_overrides, print_help_if_asked
+from eval.mask_scoring import open_scored_split, score_selection, scores_to_json
+from eval.score_table import ScoreInterval, markdown_table, partial_split, summarize
 from veason.data import detect_benchmark, open_benchmark
 from veason.data.selection import ON_MISSING, SampleSelection, read_exclusions, read_left_out, select_samples
 from veason.errors import DataError
@@ -55,10 +55,10 @@ class MetricsConfig:
 
 
 def main(arguments: Sequence[str]) -> int:
-    if show_help(MetricsConfig, __doc__, arguments):
+    if print_help_if_asked(MetricsConfig, __doc__, arguments):
         return 0
     try:
-        config = complete(parse_overrides(MetricsConfig, arguments, ("predictions", "data")))
+        config = complete_from_run(parse_overrides(MetricsConfig, arguments, ("predictions", "data")))
         if config.archive:
             if config.limit:
                 raise ConfigError(
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def complete(config: MetricsConfig) -> MetricsConfig:
+def complete_from_run(config: MetricsConfig) -> MetricsConfig:
     """Fill in what the run's header, or else the data's files, tell. Raises DataError when the benchmark stays open."""
     if (Path(config.predictions) / PREDICTIONS).is_file():
         header = read_run(config.predictions)[0]
@@ -96,7 +96,7 @@ def score(config: MetricsConfig) -> str:
         raise DataError(f"no predictions at {predictions}")
     name = str(config.benchmark)
     earlier = read_left_out(predictions)
-    opened = open_truth(name, config.data, config.split)
+    opened = open_scored_split(name, config.data, config.split)
     exclude = set(earlier) | read_exclusions(config.exclude)
     selection = select_samples(opened, exclude, config.limit, config.on_missing, frames=False)
     selection.left_out.update((sample, earlier[sample]) for sample in selection.left_out.keys() & earlier.keys())
@@ -105,8 +105,8 @@ def score(config: MetricsConfig) -> str:
     target = Path(config.output) if config.output else predictions / "metrics.json"
     part = partial_split(type(opened), opened.split, scores, selection.left_out)
     table = {"benchmark": name, "split": config.split, "part": part, "table": _finite(values)}
-    write_json(target, table | {"left_out": selection.left_out, "samples": as_json(scores)})
-    lines = [markdown(type(opened), opened.split, values, config.name, part), "", *_missing(scores)]
+    write_json(target, table | {"left_out": selection.left_out, "samples": scores_to_json(scores)})
+    lines = [markdown_table(type(opened), opened.split, values, config.name, part), "", *_missing(scores)]
     return "\n".join([*lines, *_left_out(selection), f"written to {target}"])
 
 
@@ -127,7 +127,7 @@ def _missing(scores: Sequence[SampleScore]) -> list[str]:
     return [f"missing, counted as 0: {len(missing)} of {len(scores)} expressions: {named}{more}"]
 
 
-def _finite(values: dict[str, Value]) -> dict[str, dict[str, Any]]:
+def _finite(values: dict[str, ScoreInterval]) -> dict[str, dict[str, Any]]:
     """NaN is no JSON."""
     parts = {title: {"value": value.value, "low": value.low, "high": value.high} for title, value in values.items()}
     return {

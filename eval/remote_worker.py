@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eval.options import EvaluateConfig
+from eval.evaluation_options import EvaluateConfig
 from verl.process_output import redirect_output, route_library_loggers, worker_log_path
 
 
@@ -15,7 +15,7 @@ class RemoteEvaluationWorker:
 
     def __init__(self, config: EvaluateConfig, rank: int) -> None:
         redirect_output(worker_log_path(config.output_path, rank))
-        from eval.worker import EvaluationWorker
+        from eval.evaluation_worker import EvaluationWorker
 
         self.worker = EvaluationWorker(config, rank)
         route_library_loggers()  # of those that were imported since

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from grpo_reward.parsing import ParsedResponse
-from veason.answers import AnswerEntry
+from veason.answers import ObjectKeyframe
 from veason.data.examples import GroundTruth
 
 
@@ -29,7 +29,7 @@ def scale_boxes(parsed: ParsedResponse, box_side: int | None, truth: GroundTruth
     return replace(parsed, boxes=np.nan_to_num(boxes, nan=np.nan), objects=objects)
 
 
-def scale_entry(entry: AnswerEntry, factors: np.ndarray) -> AnswerEntry:
+def scale_entry(entry: ObjectKeyframe, factors: np.ndarray) -> ObjectKeyframe:
     """The entry in another grid; a coordinate too large for a float stays finite."""
 
     def scaled(values: Sequence[float]) -> tuple[float, ...]:

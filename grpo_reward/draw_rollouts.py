@@ -9,8 +9,8 @@ import torch
 
 from grpo_reward.parts import RewardContext, keyframe_position
 from grpo_reward.scorer import RewardScorer
-from veason.comparison import keyframe_picture, mask_picture
 from veason.data.examples import TrainingExample
+from veason.visualization.comparison import keyframe_picture, mask_picture
 
 MAX_DRAWN = 1e4  # pixels; a box that reaches farther is drawn up to there
 

@@ -14,11 +14,11 @@ from veason.answers import (
     BOXES_KEY,
     KEYFRAME_KEY,
     MAX_BOXES,
-    AnswerEntry,
+    ObjectKeyframe,
     has_layout,
-    load_json,
     parse_answer,
-    read_fields,
+    parse_json,
+    parse_json_answer,
 )
 
 _OPENING = re.compile(r"<answer>\s*+\{")
@@ -45,7 +45,7 @@ class ParsedResponse:
     boxes: np.ndarray | None
     num_predicted: int
     failure: str | None
-    objects: tuple[tuple[AnswerEntry, ...], ...] = ()
+    objects: tuple[tuple[ObjectKeyframe, ...], ...] = ()
 
 
 def parse_published(text: str) -> ParsedResponse:
@@ -55,7 +55,7 @@ def parse_published(text: str) -> ParsedResponse:
     other parts take the first closed block and any time that `int()` takes: 3.9, "3", true. Boxes of anything but 4
     numbers make the whole list unusable.
     """
-    fields, failure = read_fields(text)
+    fields, failure = parse_json_answer(text)
     time = _to_int(fields.get(KEYFRAME_KEY, -1)) if failure is None else None
     boxes = _to_array(fields.get(BOXES_KEY)) if failure is None else None
     if failure is None:
@@ -90,7 +90,7 @@ def _published_share(text: str) -> float:
     closing = _CLOSING.search(text, opening.end()) if opening else None
     if opening is None or closing is None:
         return 0.0
-    fields = load_json(text[opening.end() - 1 : closing.start() + 1])
+    fields = parse_json(text[opening.end() - 1 : closing.start() + 1])
     if (
         not isinstance(fields, dict)
         or not isinstance(fields.get(KEYFRAME_KEY), int)

@@ -24,9 +24,9 @@ from scipy.optimize import linear_sum_assignment
 from grpo_reward.parsing import ParsedResponse
 from grpo_reward.parts import RewardContext, box_ious, clip01
 from grpo_reward.strict_parts import refusal_score, target_is_present
-from veason.answers import MAX_BOXES, AnswerEntry, Point, has_layout
+from veason.answers import MAX_BOXES, ObjectKeyframe, Point, has_layout
 from veason.point_answers import parse_point_answer
-from veason.tracking.prompts import FramePrompt, ObjectsPrompt
+from veason.tracking.tracker_prompts import FramePrompt, MultiObjectPrompt
 
 
 def parse_points(text: str) -> ParsedResponse:
@@ -78,7 +78,7 @@ def points_spatial_part(context: RewardContext) -> float:
     return clip01(found / count) if count else 0.0
 
 
-def entry_scores(entry: AnswerEntry, true: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def entry_scores(entry: ObjectKeyframe, true: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Scores [N] of an entry against the true boxes [N, 4] of its frame, whose target is `mask` [H, W]."""
     scores = []
     if entry.box is not None:
@@ -100,7 +100,7 @@ def points_on_mask(points: Sequence[Point], mask: np.ndarray) -> np.ndarray:
     return np.array([0 <= x < width and 0 <= y < height and bool(mask[int(y), int(x)]) for x, y in points])
 
 
-def points_tracker_prompt(context: RewardContext) -> ObjectsPrompt | None:
+def points_tracker_prompt(context: RewardContext) -> MultiObjectPrompt | None:
     """What is tracked: every entry on a frame that was shown, as at inference; nothing for a target in no frame."""
     if not target_is_present(context):
         return None
@@ -109,10 +109,10 @@ def points_tracker_prompt(context: RewardContext) -> ObjectsPrompt | None:
         frames = [frame_prompt(each, frame_ids.index(each.time)) for each in item if each.time in frame_ids]
         if frames:
             objects.append(tuple(frames))
-    return ObjectsPrompt(tuple(objects)) if objects else None
+    return MultiObjectPrompt(tuple(objects)) if objects else None
 
 
-def frame_prompt(entry: AnswerEntry, frame: int, factors: tuple[float, float] = (1.0, 1.0)) -> FramePrompt:
+def frame_prompt(entry: ObjectKeyframe, frame: int, factors: tuple[float, float] = (1.0, 1.0)) -> FramePrompt:
     """An entry for the tracker: on the frame of this index, its coordinates times the factors of x and y."""
     given = [*entry.points, *entry.negative_points]
     labels = np.array([1] * len(entry.points) + [0] * len(entry.negative_points), dtype=int)
@@ -121,9 +121,9 @@ def frame_prompt(entry: AnswerEntry, frame: int, factors: tuple[float, float] = 
     return prompt.scaled(np.array(factors, dtype=np.float64))
 
 
-def entries_by_time(context: RewardContext) -> dict[int, list[AnswerEntry]]:
+def entries_by_time(context: RewardContext) -> dict[int, list[ObjectKeyframe]]:
     """The answer's entries by the time of their keyframe."""
-    found: dict[int, list[AnswerEntry]] = {}
+    found: dict[int, list[ObjectKeyframe]] = {}
     for item in context.parsed.objects:
         for each in item:
             found.setdefault(each.time, []).append(each)

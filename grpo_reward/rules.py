@@ -31,14 +31,14 @@ from grpo_reward.parts import (
 )
 from grpo_reward.point_parts import parse_points, points_keyframe_part, points_spatial_part, points_tracker_prompt
 from grpo_reward.strict_parts import strict_boxes, strict_consistency_part, strict_keyframe_part, strict_spatial_part
+from veason.answer_parsers import POINTS, STRICT
 from veason.errors import DataError
-from veason.readings import POINTS, STRICT
-from veason.resolve import check_arguments, nearest, resolve
-from veason.tracking.base import BoxPrompt, ObjectsPrompt
+from veason.registry import check_arguments, load_by_name, suggest
+from veason.tracking.tracker_prompts import BoxPrompt, MultiObjectPrompt
 
 RewardPart = Callable[[RewardContext], float]
 SelectBoxes = Callable[[RewardContext], np.ndarray | None]
-SelectObjects = Callable[[RewardContext], ObjectsPrompt | None]
+SelectObjects = Callable[[RewardContext], MultiObjectPrompt | None]
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class RewardRule:
         weights: part -> its factor in the sum; 1 for a part that is not named.
         select_objects: in the place of `select_boxes`, what the tracker is given with points and on several frames,
             which are positions among the sampled ones.
-        reading: how inference reads such answers, a name of `veason.readings.READINGS`; with "points" the default
-            prompt asks for them.
+        reading: how inference reads such answers, a name of `veason.answer_parsers.ANSWER_PARSERS`; with "points"
+            the default prompt asks for them.
     """
 
     parse: Callable[[str], ParsedResponse]
@@ -69,7 +69,7 @@ class RewardRule:
         """Whether it compares masks, and needs a tracker."""
         return self.select_boxes is not None or self.select_objects is not None
 
-    def tracker_prompt(self, context: RewardContext) -> BoxPrompt | ObjectsPrompt | None:
+    def tracker_prompt(self, context: RewardContext) -> BoxPrompt | MultiObjectPrompt | None:
         """What the tracker is asked for, or None where nothing is to be tracked."""
         if self.select_objects is not None:
             return self.select_objects(context)
@@ -87,7 +87,7 @@ class RewardRule:
         """
         for name, weight in weights.items():
             if name not in self.parts:
-                raise DataError(f"worker.reward.weights: no part is named {name!r}{nearest(name, self.parts)}")
+                raise DataError(f"worker.reward.weights: no part is named {name!r}{suggest(name, self.parts)}")
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
                 raise DataError(f"worker.reward.weights.{name} is {weight!r}; a weight is a finite number")
         return replace(self, weights={**self.weights, **weights}) if weights else self
@@ -157,7 +157,7 @@ def find_rule(name: str, /, **options: Any) -> RewardRule:
     Raises:
         DataError: there is no such rule, the path leads to something else, or an option is not taken.
     """
-    found = resolve(name, RULES, RULE_KEY)
+    found = load_by_name(name, RULES, RULE_KEY)
     if isinstance(found, RewardRule):
         if options:
             raise DataError(f"worker.reward.options: {name} takes none, got {', '.join(options)}")

@@ -17,9 +17,10 @@ from grpo_reward.reward_score import DEFAULT_RULE, RewardScore, score_context
 from grpo_reward.rules import RewardRule, find_rule
 from veason.data.examples import TrainingExample
 from veason.errors import DataError
-from veason.resolve import nearest
+from veason.registry import suggest
 from veason.tracking import DEFAULT, PACKAGES, build_tracker, check_takes_boxes, check_takes_points, check_tracker
-from veason.tracking.base import BoxPrompt, ObjectsPrompt, Tracker
+from veason.tracking.base import Tracker
+from veason.tracking.tracker_prompts import BoxPrompt, MultiObjectPrompt
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class ParsedGroup:
     example: TrainingExample
     frames: Sequence[np.ndarray]
     contexts: list[RewardContext]
-    tracker_prompts: list[BoxPrompt | ObjectsPrompt | None]
+    tracker_prompts: list[BoxPrompt | MultiObjectPrompt | None]
 
     @classmethod
     def parse(
@@ -180,7 +181,7 @@ class ParsedGroup:
         return self.example.sample_id
 
     @property
-    def present_prompts(self) -> list[BoxPrompt | ObjectsPrompt]:
+    def present_prompts(self) -> list[BoxPrompt | MultiObjectPrompt]:
         """The tracker's prompts, of the responses that have one."""
         return [prompt for prompt in self.tracker_prompts if prompt is not None]
 
@@ -209,7 +210,7 @@ def rgb_frames(example: TrainingExample) -> list[np.ndarray]:
 
 def check_on_tracker_error(value: str) -> None:
     if value not in TRACKER_ERRORS:
-        raise DataError(f"worker.reward.on_tracker_error is {value!r}{nearest(value, TRACKER_ERRORS)}")
+        raise DataError(f"worker.reward.on_tracker_error is {value!r}{suggest(value, TRACKER_ERRORS)}")
 
 
 def check_reward(

@@ -11,11 +11,11 @@ from grpo_reward.parts import MaskArray, RewardContext
 from grpo_reward.reward_score import DEFAULT_RULE, RewardScore, score_context
 from grpo_reward.rules import RewardRule, find_rule
 from veason.data.examples import GroundTruth
-from veason.tracking.prompts import ObjectsPrompt
+from veason.tracking.tracker_prompts import MultiObjectPrompt
 
 # (boxes float64 [K, 4], the keyframe's position among the sampled frames) -> masks [T, H, W], or None
 TrackBoxes = Callable[[np.ndarray, int], MaskArray | None]
-TrackObjects = Callable[[ObjectsPrompt], MaskArray | None]  # keyframes are positions among the sampled frames
+TrackObjects = Callable[[MultiObjectPrompt], MaskArray | None]  # keyframes are positions among the sampled frames
 
 
 def score_answer(
@@ -43,9 +43,9 @@ def score_answer(
     prompt = rule.tracker_prompt(context)
     if prompt is None:
         return score_context(rule, context)
-    if (track_objects if isinstance(prompt, ObjectsPrompt) else track_boxes) is None:
+    if (track_objects if isinstance(prompt, MultiObjectPrompt) else track_boxes) is None:
         raise ValueError("this rule compares tracked masks and was given no tracker")
-    if isinstance(prompt, ObjectsPrompt):
+    if isinstance(prompt, MultiObjectPrompt):
         masks = track_objects(prompt) if track_objects else None
     else:
         masks = track_boxes(prompt.boxes, prompt.keyframe) if track_boxes else None

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from eval.evaluation_options import EvaluateConfig
 from eval.metrics import MetricsConfig
-from eval.options import EvaluateConfig
 from eval.report import ReportConfig
 from tests.programs import run_program
 from verl.config import Config, read_key_groups

@@ -45,7 +45,7 @@ from veason.data.sample import read_json
 from veason.data.selection import read_exclusions
 from veason.errors import DataError, describe
 from veason.files import write_json
-from veason.hub.data_card import CARD, write_card
+from veason.hub.data_card import CARD_FILE, write_card
 from veason.importing.import_summary import next_command
 
 AUTHOR = "written_by"  # key of an expression that a teacher wrote: the teacher's model
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if state.rejected
         ]
         write_json(folder / "rejected.json", rejected, ensure_ascii=False)
-        if (args.data / CARD).is_file():
+        if (args.data / CARD_FILE).is_file():
             write_card(args.data)
         return summarize(args.data, splits, collector, states, added)
     except (DataError, TeacherError, JournalError, OSError) as error:

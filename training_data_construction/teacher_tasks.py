@@ -17,7 +17,7 @@ from veason import masks
 from veason.data import Benchmark, VideoSample
 from veason.errors import DataError
 from veason.frames import ANCHORS, FRAME_INDICES, anchored_frames, read_frame, shown_times
-from veason.pictures import draw_boxes, picture_url
+from veason.visualization.drawing import draw_boxes, picture_url
 
 TEACHER_FRAMES = 8  # N of the training rule
 MAX_PER_VIDEO = 10  # expressions

@@ -19,7 +19,7 @@ import openai
 from training_data_construction.completion import MAX_BYTES, Completion, InvalidCompletion, clean_text, parse_completion
 from training_data_construction.reasoning_prompts import build_reasoning_content
 from training_data_construction.teacher_tasks import TeacherTask, annotated_frame_urls
-from veason.resolve import resolve
+from veason.registry import load_by_name
 
 FATAL_STATUS = {401, 402, 403, 404, 405}  # wrong key, account or address: no request can succeed
 REQUEST_STATUS = {400, 413, 415, 422, 451}  # this request is invalid; ends the run if no request has succeeded yet
@@ -247,5 +247,5 @@ def load_teacher(
         if not model:
             raise TeacherError("--model is missing: the model's name at the server")
         return OpenAITeacher(model, base_url, key, options, timeout)
-    build = resolve(name, {"openai": "", "toy": "veason.toy.teacher:ToyTeacher"}, "--teacher")
+    build = load_by_name(name, {"openai": "", "toy": "veason.toy.teacher:ToyTeacher"}, "--teacher")
     return LocalTeacher(build(data_root, size=size, box_side=box_side) if name == "toy" else build(data_root))

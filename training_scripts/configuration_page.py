@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from eval.evaluation_options import EvaluateConfig
 from eval.metrics import MetricsConfig
-from eval.options import EvaluateConfig
 from eval.report import ReportConfig
 from veason.command_line import HelpFormatter, parse_arguments
 from verl.config import Config, read_key_groups

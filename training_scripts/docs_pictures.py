@@ -28,11 +28,11 @@ from grpo_reward.rules import find_rule
 from veason.answers import format_answer
 from veason.command_line import parse_arguments
 from veason.data.examples import TrainingExample
-from veason.pictures import save_picture, strip
-from veason.pipeline import Segmenter
+from veason.inference.segmenter import Segmenter
 from veason.toy.online_data import OnlineToyData
 from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION, toy_tracker_options
 from veason.tracking import build_tracker
+from veason.visualization.drawing import frame_strip, save_picture
 from verl.models.packing import TokenizedGroup, make_segment_ids, make_segments
 
 SEED, SIZE, KEYFRAME = 7, 240, 11  # a toy video with two targets whose visible area changes
@@ -204,7 +204,7 @@ def result_picture(segmenter: Segmenter) -> np.ndarray:
         raise SystemExit(f"docs_pictures: the toy models found nothing: {result.prediction.outcome}")
     shown = [overlay[time] for time in (keyframe, len(overlay) // 2, len(overlay) - 2)]
     gap = np.full((len(shown[0]), 8, 3), 255, np.uint8)
-    return strip([part for picture in shown for part in (picture, gap)][:-1], height=RESULT_HEIGHT)
+    return frame_strip([part for picture in shown for part in (picture, gap)][:-1], height=RESULT_HEIGHT)
 
 
 def write_pictures(output: Path) -> list[Path]:

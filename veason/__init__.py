@@ -5,7 +5,11 @@ from veason import Segmenter, VLLMPolicy, build_tracker
 
 from typing import Any
 
-_MODULES = {"Segmenter": "veason.pipeline", "VLLMPolicy": "veason.policy", "build_tracker": "veason.tracking"}
+_MODULES = {
+    "Segmenter": "veason.inference.segmenter",
+    "VLLMPolicy": "veason.inference.vllm_policy",
+    "build_tracker": "veason.tracking",
+}
 __all__ = ["Segmenter", "VLLMPolicy", "build_tracker"]
 
 

@@ -34,20 +34,13 @@ _BETWEEN_TAGS = re.compile(r"</think>\s*+<answer>")
 
 
 @dataclass(frozen=True)
-class AnswerEntry:
-    """What an answer with points gives of one object on one frame; coordinates as in `Answer`.
+class ObjectKeyframe:
+    """What an answer with points gives of one object on one frame; coordinates as in `Answer`."""
 
-    Attributes:
-        time: the frame's, among those shown.
-        box: None: points alone.
-        points: on the object.
-        negative_points: beside it.
-    """
-
-    time: int
-    box: Box | None = None
-    points: tuple[Point, ...] = ()
-    negative_points: tuple[Point, ...] = ()
+    time: int  # the frame's, among those shown
+    box: Box | None = None  # None: points alone
+    points: tuple[Point, ...] = ()  # on the object
+    negative_points: tuple[Point, ...] = ()  # beside it
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class Answer:
     boxes: tuple[Box, ...]
     failure: str | None
     num_listed: int = 0
-    objects: tuple[tuple[AnswerEntry, ...], ...] = ()
+    objects: tuple[tuple[ObjectKeyframe, ...], ...] = ()
 
 
 def parse_answer(text: str) -> Answer:
@@ -80,8 +73,8 @@ def parse_answer(text: str) -> Answer:
     Entries that are no box are dropped, and a list of nothing but such entries is a failure. Two lists say that the
     target is absent, which is no failure: an empty one, and one of zero boxes only.
     """
-    thinking = between(text, *THINK_TAGS) or ""
-    fields, failure = read_fields(text)
+    thinking = text_between(text, *THINK_TAGS) or ""
+    fields, failure = parse_json_answer(text)
     if failure:
         return Answer(thinking, None, (), failure)
     keyframe, listed = fields.get(KEYFRAME_KEY), fields.get(BOXES_KEY)
@@ -91,7 +84,7 @@ def parse_answer(text: str) -> Answer:
         return Answer(thinking, int(keyframe), (), BAD_BOXES)
     if all(map(_is_zero_box, listed)):
         return Answer(thinking, int(keyframe), (), None)
-    boxes = tuple(box for box in map(read_box, listed[:MAX_BOXES]) if box is not None)
+    boxes = tuple(box for box in map(parse_box, listed[:MAX_BOXES]) if box is not None)
     return Answer(thinking, int(keyframe), boxes, None if boxes else BAD_BOXES, len(listed))
 
 
@@ -105,10 +98,10 @@ def parse_published_answer(text: str) -> Answer:
     """
     thought = _THOUGHT.search(text)
     thinking = thought[1] if thought else ""
-    block = between(text, "<answer>", "</answer>")
+    block = text_between(text, "<answer>", "</answer>")
     if block is None:
         return Answer(thinking, None, (), NO_ANSWER)
-    fields = load_json(block.strip().replace("'", '"'))
+    fields = parse_json(block.strip().replace("'", '"'))
     if not isinstance(fields, dict):
         return Answer(thinking, None, (), BAD_JSON)
     try:
@@ -140,16 +133,16 @@ def has_layout(text: str) -> bool:
     return middle is not None and middle.end() <= len(text) - len(tail)
 
 
-def read_fields(text: str) -> tuple[dict[str, Any], str | None]:
+def parse_json_answer(text: str) -> tuple[dict[str, Any], str | None]:
     """The JSON object in the first closed `<answer>` block and None, or an empty one and the cause of failure."""
-    block = between(text, "<answer>", "</answer>")
+    block = text_between(text, "<answer>", "</answer>")
     if block is None:
         return {}, NO_ANSWER
-    value = load_json(block.strip())
+    value = parse_json(block.strip())
     return (value, None) if isinstance(value, dict) else ({}, BAD_JSON)
 
 
-def load_json(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """Parse JSON; None for text that is no JSON, nests too deeply or holds an integer of thousands of digits."""
     try:
         return json.loads(text)
@@ -162,7 +155,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def between(text: str, start: str, end: str) -> str | None:
+def text_between(text: str, start: str, end: str) -> str | None:
     """The text between the first `start` and the next `end`; None where there is none."""
     first = text.find(start)
     if first < 0:
@@ -172,7 +165,7 @@ def between(text: str, start: str, end: str) -> str | None:
     return None if last < 0 else text[first:last]
 
 
-def read_box(entry: Any) -> Box | None:
+def parse_box(entry: Any) -> Box | None:
     """A box of four finite, ordered numbers; None for anything else, and for [0, 0, 0, 0]."""
     if not _is_four_numbers(entry) or _is_zero_box(entry):
         return None

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from veason.resolve import nearest
+from veason.registry import suggest
 
 # command -> (`module:function` that takes the arguments and returns the exit status or None, what it does)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "predict": ("veason.predict:main", "segment your own videos: masks, overlay, and a page"),
+    "predict": ("veason.predict.command:main", "segment your own videos: masks, overlay, and a page"),
     "app": ("veason.app.command:main", "the same on a web page: watch, correct, track again, download"),
     "data": ("veason.importing.data_command:main", "import your own data, and have expressions written for its masks"),
     "audit": ("veason.audit.command:main", "check a data set before it is trained on"),
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name = words[0]
     if name not in COMMANDS:
-        print(f"veason: {name!r} is no command{nearest(name, COMMANDS)}", file=sys.stderr)
+        print(f"veason: {name!r} is no command{suggest(name, COMMANDS)}", file=sys.stderr)
         return 2
     module, _, function = COMMANDS[name][0].partition(":")
     return getattr(importlib.import_module(module), function)(words[1:]) or 0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from veason.errors import DataError
-from veason.resolve import nearest
+from veason.registry import suggest
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -18,7 +18,7 @@ class OneLineParser(argparse.ArgumentParser):
         unknown = message.removeprefix("unrecognized arguments: ").split(" ")[0]
         if unknown != message and unknown.startswith("-"):
             known = [name for name in self._option_string_actions if name.startswith("--")]
-            message = f"{unknown.partition('=')[0]} is no option{nearest(unknown.partition('=')[0], known)}"
+            message = f"{unknown.partition('=')[0]} is no option{suggest(unknown.partition('=')[0], known)}"
         raise DataError(f"{message.removeprefix('argument ')} (--help lists the options)")
 
 

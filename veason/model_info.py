@@ -10,7 +10,7 @@ from typing import Any
 
 from veason.errors import DataError
 
-SETTINGS = "veason.json"  # beside config.json: what a training has fixed
+SETTINGS_FILE = "veason.json"  # beside config.json: what a training has fixed
 # model_type -> side of the square that the model writes boxes in; None: pixels of the frame as it is shown.
 # A `box_side` in veason.json, or else in config.json, takes precedence. Sources: the Qwen2.5-VL report (absolute
 # coordinates), the Qwen3-VL cookbooks (relative, 0 to 1000).
@@ -22,19 +22,12 @@ _OPENS_THINKING = re.compile(r"add_generation_prompt.{0,80}?<\|im_start\|>assist
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Facts about a checkpoint.
+    """Facts about a checkpoint."""
 
-    Attributes:
-        model_type: as in config.json.
-        pixel_multiple: the sides of a frame have to be multiples of it, in pixels: patch size times merge size.
-        box_side: side of the square that boxes are given in; None: pixels of the frame as it is shown.
-        trained: whether a training has fixed `box_side`: veason.json names it.
-    """
-
-    model_type: str
-    pixel_multiple: int
-    box_side: int | None
-    trained: bool = False
+    model_type: str  # as in config.json
+    pixel_multiple: int  # the sides of a frame have to be multiples of it, in pixels: patch size times merge size
+    box_side: int | None  # side of the square that boxes are given in; None: pixels of the frame as it is shown
+    trained: bool = False  # whether a training has fixed `box_side`: veason.json names it
 
 
 def read_model_info(path: str | Path) -> ModelInfo:
@@ -75,7 +68,7 @@ def opens_thinking(folder: Path) -> bool:
     return any(_OPENS_THINKING.search(text) for text in texts)
 
 
-def read_settings_file(folder: str | Path, name: str = SETTINGS) -> dict[str, Any]:
+def read_settings_file(folder: str | Path, name: str = SETTINGS_FILE) -> dict[str, Any]:
     """The content of a checkpoint's veason.json; empty where it has none. Raises DataError for a broken one."""
     path = Path(folder) / name
     try:

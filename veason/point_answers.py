@@ -22,12 +22,12 @@ from veason.answers import (
     MAX_BOXES,
     THINK_TAGS,
     Answer,
-    AnswerEntry,
+    ObjectKeyframe,
     Point,
-    between,
     is_number,
-    read_box,
-    read_fields,
+    parse_box,
+    parse_json_answer,
+    text_between,
 )
 
 OBJECTS_KEY, ID_KEY, BOX_KEY = "objects", "id", "bbox_2d"
@@ -41,8 +41,8 @@ def parse_point_answer(text: str) -> Answer:
     Entries that cannot be used are dropped, and a list of nothing but such entries is a failure. An empty list says
     that the target is absent.
     """
-    thinking = between(text, *THINK_TAGS) or ""
-    fields, failure = read_fields(text)
+    thinking = text_between(text, *THINK_TAGS) or ""
+    fields, failure = parse_json_answer(text)
     if failure:
         return Answer(thinking, None, (), failure)
     listed = fields.get(OBJECTS_KEY)
@@ -50,7 +50,7 @@ def parse_point_answer(text: str) -> Answer:
         return Answer(thinking, None, (), BAD_BOXES)
     if not listed:
         return Answer(thinking, None, (), None)
-    objects: dict[int, dict[int, AnswerEntry]] = {}
+    objects: dict[int, dict[int, ObjectKeyframe]] = {}
     for number, given in enumerate(listed[:MAX_BOXES]):
         entry = _read_entry(given)
         if entry is not None:
@@ -66,7 +66,7 @@ def parse_point_answer(text: str) -> Answer:
     return Answer(thinking, keyframe, boxes, None, len(listed), found)
 
 
-def format_point_answer(thinking: str, objects: Sequence[Sequence[AnswerEntry]]) -> str:
+def format_point_answer(thinking: str, objects: Sequence[Sequence[ObjectKeyframe]]) -> str:
     """An answer in the layout above."""
     listed = []
     for number, item in enumerate(objects, start=1):
@@ -77,19 +77,19 @@ def format_point_answer(thinking: str, objects: Sequence[Sequence[AnswerEntry]])
     return f"<think>{thinking}</think>\n<answer>{json.dumps({OBJECTS_KEY: listed})}</answer>"
 
 
-def _read_entry(given: Any) -> AnswerEntry | None:
+def _read_entry(given: Any) -> ObjectKeyframe | None:
     if not isinstance(given, dict):
         return None
     time, identity = _read_time(given), given.get(ID_KEY, 0)
     if time is None or isinstance(identity, bool) or not isinstance(identity, int) or identity < 0:
         return None
     box = None
-    if given.get(BOX_KEY) is not None and (box := read_box(given[BOX_KEY])) is None:
+    if given.get(BOX_KEY) is not None and (box := parse_box(given[BOX_KEY])) is None:
         return None
     points, negative = _read_points(given.get(POINTS_KEY)), _read_points(given.get(NEGATIVE_KEY))
     if points is None or negative is None or (box is None and not points):
         return None
-    return AnswerEntry(time, box, points, negative)
+    return ObjectKeyframe(time, box, points, negative)
 
 
 def _read_time(given: dict[str, Any]) -> int | None:

@@ -23,13 +23,14 @@ from typing import Any
 from veason.command_line import parse_arguments
 from veason.errors import DataError, describe
 from veason.files import write_json
+from veason.inference_settings import InferenceSettings, parse_settings
+from veason.model_info import SETTINGS_FILE
 from veason.prompts import SYSTEM_PROMPT
-from veason.settings import FILE, Settings, parse_settings
-from veason.weights_list import cached_models, table
+from veason.weights_list import cached_models, weights_table
 
-DATA_SET = "batch_eval_keyframe_sft_dataset_.py"  # of the published evaluation
-TRAINING = "verl/utils/revos_keyframe_sft_dataset_mod.py"  # of the published GRPO
-EVALUATION = "multi_gpu_eval_keyframe_sft_mod_reason_vos.py"
+DATA_SET_FILE = "batch_eval_keyframe_sft_dataset_.py"  # of the published evaluation
+TRAINING_FILE = "verl/utils/revos_keyframe_sft_dataset_mod.py"  # of the published GRPO
+EVALUATION_FILE = "multi_gpu_eval_keyframe_sft_mod_reason_vos.py"
 PLACEHOLDERS = {"num": "{count}", "Question": "{expression}"}  # the published names -> ours
 FRAMES_TAG = "<video> \n"  # where the published code puts the frames, as `build_messages` does
 ADVICE = (
@@ -41,24 +42,22 @@ ADVICE = (
 REPETITION_PENALTY = 1.05  # generation_config.json of Qwen/Qwen2.5-VL-3B-Instruct and 7B, which `generate` reads
 
 
-def read_released(repository: Path) -> Settings:
-    """The settings of the released weights.
-
-    Raises:
-        DataError: the folder is no clone of the original repository, or its code has another form than is known.
-    """
-    parsed = parse_file(repository / DATA_SET)
-    if not (repository / EVALUATION).is_file():
-        raise DataError(f"{repository} is no clone of the original repository: {EVALUATION} is missing")
-    prompt = read_prompt(parsed, repository / DATA_SET)
-    trained = read_prompt(parse_file(repository / TRAINING), repository / TRAINING)
+def read_released(repository: Path) -> InferenceSettings:
+    """The settings of the released weights. Raises DataError: no clone of the original repository, or other code."""
+    parsed = parse_python_file(repository / DATA_SET_FILE)
+    if not (repository / EVALUATION_FILE).is_file():
+        raise DataError(f"{repository} is no clone of the original repository: {EVALUATION_FILE} is missing")
+    prompt = read_prompt(parsed, repository / DATA_SET_FILE)
+    trained = read_prompt(parse_python_file(repository / TRAINING_FILE), repository / TRAINING_FILE)
     if prompt != trained:
-        raise DataError(f"{repository}: {DATA_SET} and {TRAINING} differ in their prompts: which one is meant is open")
-    frames = read_default(parsed, "num_sampled_frames", repository / DATA_SET)
-    size = read_default(parsed, "reference_image_resize", repository / DATA_SET)
-    system = set(_keywords(parse_file(repository / EVALUATION), "system_prompt"))
+        raise DataError(
+            f"{repository}: {DATA_SET_FILE} and {TRAINING_FILE} differ in their prompts: which one is meant is open"
+        )
+    frames = read_argument_default(parsed, "num_sampled_frames", repository / DATA_SET_FILE)
+    size = read_argument_default(parsed, "reference_image_resize", repository / DATA_SET_FILE)
+    system = set(_keywords(parse_python_file(repository / EVALUATION_FILE), "system_prompt"))
     if system - {SYSTEM_PROMPT}:
-        raise DataError(f"{repository / EVALUATION}: another system prompt than {SYSTEM_PROMPT!r}")
+        raise DataError(f"{repository / EVALUATION_FILE}: another system prompt than {SYSTEM_PROMPT!r}")
     content = {
         "prompt_template": prompt,
         "keyframe_resize": size,
@@ -67,10 +66,10 @@ def read_released(repository: Path) -> Settings:
         "reading": "published",
         "source": "read from a clone of github.com/SitongGong/Veason-R1 by veason.released",
     }
-    return parse_settings(content, str(repository / DATA_SET))
+    return parse_settings(content, str(repository / DATA_SET_FILE))
 
 
-def parse_file(path: Path) -> ast.Module:
+def parse_python_file(path: Path) -> ast.Module:
     """The syntax tree of a Python file. Raises DataError."""
     try:
         return ast.parse(path.read_text(encoding="utf-8"))
@@ -89,10 +88,10 @@ def read_prompt(tree: ast.Module, path: Path) -> str:
     text = texts[-1]
     if not text.startswith(FRAMES_TAG):
         raise DataError(f"{path}: the prompt does not begin with {FRAMES_TAG!r}, in whose place the frames stand")
-    return convert(text.removeprefix(FRAMES_TAG), path)
+    return convert_placeholders(text.removeprefix(FRAMES_TAG), path)
 
 
-def convert(text: str, path: Path) -> str:
+def convert_placeholders(text: str, path: Path) -> str:
     """A text for `str.format` with the published placeholders as one with ours, whose other braces stay as they are."""
     parts = []
     try:
@@ -108,7 +107,7 @@ def convert(text: str, path: Path) -> str:
     return "".join(parts)
 
 
-def read_default(tree: ast.Module, name: str, path: Path) -> int:
+def read_argument_default(tree: ast.Module, name: str, path: Path) -> int:
     """The default of an argument of the data set's constructor."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
@@ -149,11 +148,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="the file to write, or a checkpoint's folder")
     options = parse_arguments(parser, arguments)
     if options.repository is None and options.output is None:
-        print("\n".join([*table(cached_models()), *ADVICE]))
+        print("\n".join([*weights_table(cached_models()), *ADVICE]))
         return 0
     if options.repository is None or options.output is None:
         parser.error("--repository and --output belong together; without both the weights are listed")
-    target = options.output / FILE if options.output.is_dir() else options.output
+    target = options.output / SETTINGS_FILE if options.output.is_dir() else options.output
     try:
         settings = read_released(options.repository)
         write_json(target, settings.to_json(), ensure_ascii=False)

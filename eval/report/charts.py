@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from veason.curves import COLOURS, new_figure, running_mean
-from veason.pictures import data_url
+from veason.visualization.curves import COLOURS, new_figure, running_mean
+from veason.visualization.drawing import data_url
 from verl.metric_info import find_metric
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ BINS = 24  # of a heat map
 
 
 @dataclass(frozen=True)
-class Panel:
+class ChartPanel:
     """A chart: its title and the metrics that it shows, as regular expressions of whole names."""
 
     title: str
@@ -34,23 +34,23 @@ class Panel:
 
 
 PANELS = (
-    Panel("Reward", ("reward/mean", "val/reward/mean")),
-    Panel("Reward parts", (r"part/\w+_mean",)),
-    Panel("Reward parts, validation", (r"val/part/\w+_mean",)),
-    Panel("Fine-tuning loss", ("loss", "val/loss")),
-    Panel("KL to the reference", ("actor/kl",)),
-    Panel("Entropy", ("actor/entropy",)),
-    Panel("Response length", ("response/mean", "response/max", "val/response/mean")),
-    Panel("Failures and truncation", ("failure/any", "val/failure/any", "response/truncated")),
-    Panel("Signal within groups", ("reward/group_std", "reward/all_equal")),
-    Panel("Clip share", ("actor/pg_clipfrac", "actor/pg_clipfrac_lower")),
-    Panel("Log-probability gap", ("rollout/log_prob_gap",)),
-    Panel("Gradient norm", ("actor/grad_norm",)),
-    Panel("Learning rate", ("actor/lr",)),
-    Panel("Speed", ("perf/tokens_per_second", "perf/generated_per_second", "perf/updated_per_second")),
-    Panel("Share of the GPUs' peak", (r"perf/mfu(_\w+)?",)),
-    Panel("Time of a step", ("seconds/step", r"seconds/(rollout|score|reference|update)")),
-    Panel("Peak memory", (r"memory/\w+_gib",)),
+    ChartPanel("Reward", ("reward/mean", "val/reward/mean")),
+    ChartPanel("Reward parts", (r"part/\w+_mean",)),
+    ChartPanel("Reward parts, validation", (r"val/part/\w+_mean",)),
+    ChartPanel("Fine-tuning loss", ("loss", "val/loss")),
+    ChartPanel("KL to the reference", ("actor/kl",)),
+    ChartPanel("Entropy", ("actor/entropy",)),
+    ChartPanel("Response length", ("response/mean", "response/max", "val/response/mean")),
+    ChartPanel("Failures and truncation", ("failure/any", "val/failure/any", "response/truncated")),
+    ChartPanel("Signal within groups", ("reward/group_std", "reward/all_equal")),
+    ChartPanel("Clip share", ("actor/pg_clipfrac", "actor/pg_clipfrac_lower")),
+    ChartPanel("Log-probability gap", ("rollout/log_prob_gap",)),
+    ChartPanel("Gradient norm", ("actor/grad_norm",)),
+    ChartPanel("Learning rate", ("actor/lr",)),
+    ChartPanel("Speed", ("perf/tokens_per_second", "perf/generated_per_second", "perf/updated_per_second")),
+    ChartPanel("Share of the GPUs' peak", (r"perf/mfu(_\w+)?",)),
+    ChartPanel("Time of a step", ("seconds/step", r"seconds/(rollout|score|reference|update)")),
+    ChartPanel("Peak memory", (r"memory/\w+_gib",)),
 )
 DISTRIBUTIONS = {"reward": "Rewards", "response": "Response lengths, tokens", "advantage": "Advantages"}
 
@@ -72,19 +72,21 @@ def curve_charts(runs: Mapping[str, Rows]) -> list[dict[str, Any]]:
         if names:
             url = svg_url(draw_panel(panel.title, names, runs))
             first = next(iter(runs.values()))
-            charts.append({"title": panel.title, "url": url, "metrics": [describe(name, first) for name in names]})
+            charts.append(
+                {"title": panel.title, "url": url, "metrics": [describe_metric(name, first) for name in names]}
+            )
     return charts
 
 
-def points(rows: Rows, name: str) -> tuple[list[float], list[float]]:
+def metric_series(rows: Rows, name: str) -> tuple[list[float], list[float]]:
     """Steps and values of a metric."""
     found = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
     return [float(step) for step, _ in found], [float(value) for _, value in found]
 
 
-def describe(name: str, rows: Rows) -> dict[str, str]:
+def describe_metric(name: str, rows: Rows) -> dict[str, str]:
     """A metric's numbers in a run, and what docs/metrics.md says of it."""
-    _, values = points(rows, name)
+    _, values = metric_series(rows, name)
     info = find_metric(name)
     numbers = {"first": f"{values[0]:.4g}", "last": f"{values[-1]:.4g}"} if values else {"first": "-", "last": "-"}
     numbers |= {"low": f"{min(values):.4g}", "high": f"{max(values):.4g}"} if values else {"low": "-", "high": "-"}
@@ -101,7 +103,7 @@ def draw_panel(title: str, names: Sequence[str], runs: Mapping[str, Rows]) -> Fi
     drawn = 0
     for run_number, (run, rows) in enumerate(runs.items()):
         for number, name in enumerate(names):
-            steps, values = points(rows, name)
+            steps, values = metric_series(rows, name)
             if not values:
                 continue
             drawn += 1
@@ -115,7 +117,7 @@ def draw_panel(title: str, names: Sequence[str], runs: Mapping[str, Rows]) -> Fi
                 axes.plot(steps, values, color=colour, alpha=0.3, linewidth=0.7)
     if drawn > 1:
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9.5, labelcolor=TEXT)
-    if all(value == 0 for rows in runs.values() for name in names for value in points(rows, name)[1]):
+    if all(value == 0 for rows in runs.values() for name in names for value in metric_series(rows, name)[1]):
         axes.set_ylim(-0.05, 1.0)
     return figure
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from eval.options import parse_overrides, show_help
-from eval.run_folder import PREDICTIONS
+from eval.evaluation_folder import PREDICTIONS
+from eval.evaluation_options import parse_overrides, print_help_if_asked
 from veason.errors import DataError
 from verl.config import ConfigError
 
@@ -38,7 +38,7 @@ class ReportConfig:
 
 def main(arguments: Sequence[str]) -> int:
     """`veason report`, also `python -m eval.report`; returns the exit status."""
-    if show_help(ReportConfig, __doc__, arguments):
+    if print_help_if_asked(ReportConfig, __doc__, arguments):
         return 0
     try:
         target = write_report(parse_overrides(ReportConfig, arguments, ("run",)))
@@ -50,18 +50,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def write_report(config: ReportConfig) -> Path:
-    """Writes the page and returns its path.
-
-    Raises:
-        DataError: there is no run in a folder, or two runs are of different kinds, or a data set is missing.
-    """
-    from eval.report.evaluation import evaluation_page
-    from eval.report.training import training_page
+    """Writes the page and returns its path. Raises DataError: no run, two kinds of runs, or no data set."""
+    from eval.report.evaluation_page import evaluation_page
+    from eval.report.training_page import training_page
 
     run = Path(config.run)
     target = Path(config.output) if config.output else run / "report.html"
-    kind, against = kind_of(run), Path(config.against) if config.against else None
-    if against is not None and (other := kind_of(against)) != kind:
+    kind, against = run_kind(run), Path(config.against) if config.against else None
+    if against is not None and (other := run_kind(against)) != kind:
         raise DataError(f"{run} is {kind} and {against} is {other}: compare runs of one kind")
     if kind == "an evaluation":
         page = evaluation_page(run, config.data, config.pictures, against)
@@ -73,7 +69,7 @@ def write_report(config: ReportConfig) -> Path:
     return target
 
 
-def kind_of(run: Path) -> str:
+def run_kind(run: Path) -> str:
     """ "a training run" or "an evaluation", by the files of its folder. Raises DataError where it is neither."""
     if (run / PREDICTIONS).is_file():
         return "an evaluation"

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.options import EvaluateConfig
-from eval.run_folder import RunFolder
-from eval.scores import as_json
-from eval.tables import summarize
-from eval.worker import EvaluationWorker
+from eval.evaluation_folder import EvaluationFolder
+from eval.evaluation_options import EvaluateConfig
+from eval.evaluation_worker import EvaluationWorker
+from eval.mask_scoring import scores_to_json
+from eval.score_table import summarize
 from tests.scoring import score_benchmark
 from tests.veason.scripted_parts import BoxTracker
 from training_data_construction import data_sampling, seed_cot_generation
@@ -29,7 +29,7 @@ from veason.data import find_benchmark, open_benchmark
 from veason.data.examples import TrainingExample
 from veason.data.training import build_training_data
 from veason.errors import DataError
-from veason.pipeline import Segmenter
+from veason.inference.segmenter import Segmenter
 
 # What training and the teacher read: an annotation file or a split.
 TRAINED = {
@@ -202,7 +202,7 @@ def evaluate(layout: str, root: Path, output: Path) -> Outcome:
         try:
             samples = open_benchmark(layout, root).samples
             segmenter = Segmenter(BoxPolicy(), BoxTracker(), size=SIDE)  # type: ignore[arg-type]
-            folder, worker = RunFolder(output), EvaluationWorker(config, 0, segmenter)
+            folder, worker = EvaluationFolder(output), EvaluationWorker(config, 0, segmenter)
             folder.begin({"benchmark": layout})
             worker.run(range(len(samples)))
             folder.finish(sample.sample_id for sample in samples)
@@ -211,7 +211,7 @@ def evaluate(layout: str, root: Path, output: Path) -> Outcome:
         except DataError as error:
             outcome.error = str(error)
             return outcome
-    for score in as_json(scores):
+    for score in scores_to_json(scores):
         outcome.truths[score["sample_id"]] = {"": digest(score["J"], score["F"])}
         outcome.results[score["sample_id"]] = digest(score["type_id"])
     return outcome

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from eval.evaluation_options import EvaluateConfig, parse_overrides
 from eval.metrics import MetricsConfig
-from eval.options import EvaluateConfig, parse_overrides
 from eval.report.command import ReportConfig
 from tests.docs.command_blocks import (
     BLOCK,

@@ -24,18 +24,18 @@ from transformers import (
 
 import verl.models
 from eval import metrics
-from eval.options import EvaluateConfig, parse_overrides
-from eval.run_folder import RunFolder
-from eval.worker import EvaluationWorker
+from eval.evaluation_folder import EvaluationFolder
+from eval.evaluation_options import EvaluateConfig, parse_overrides
+from eval.evaluation_worker import EvaluationWorker
 from grpo_reward.scorer import build_scorer
 from veason.answers import format_answer
 from veason.audit.command import main as audit_main
 from veason.data.examples import GroundTruth, TrainingExample
 from veason.data.training import build_training_data
-from veason.pipeline import Segmenter
+from veason.inference.segmenter import Segmenter
 from veason.toy.tiny_policy import write_policy
 from veason.tracking import build_tracker
-from veason.tracking.base import BoxPrompt
+from veason.tracking.tracker_prompts import BoxPrompt
 from verl.algorithms.advantages import ADVANTAGE_ESTIMATORS, compute_advantages
 from verl.algorithms.losses import POLICY_LOSSES
 from verl.config import load_config
@@ -158,7 +158,10 @@ def test_a_data_set_and_columns_of_its_own(videos: Path, tmp_path: Path, capsys)
     path = "my_project.reported:ReportedVideos"
     config = EvaluateConfig("none", str(videos), str(tmp_path / "run"), benchmark=path)
     tracker = build_tracker("my_project.trackers:StandStill")
-    folder, worker = RunFolder(config.output_path), EvaluationWorker(config, 0, Segmenter(FixedPolicy(), tracker))
+    folder, worker = (
+        EvaluationFolder(config.output_path),
+        EvaluationWorker(config, 0, Segmenter(FixedPolicy(), tracker)),
+    )
     folder.begin({"benchmark": "my_project.videos:MyVideos", "split": "all", "limit": None})
     worker.run(range(2))
     folder.finish(["day/0", "night/1"])

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.docs.command_blocks import ROOT, make_checkout
 from tests.real_clips import read_clip
-from veason.predictions import REASONS
+from veason.inference.prediction import FAILURE_MESSAGES
 
 PAGE = (ROOT / "docs" / "own_video.md").read_text(encoding="utf-8")
 pytestmark = pytest.mark.timeout(900)  # a policy is loaded twice
@@ -75,7 +75,7 @@ def test_real_frames_go_through_the_whole_pipeline(names: dict[str, Any], clip: 
     segmenter = names["segmenter"]
     answered = segmenter.segment(frames, "who or what stands out")
     assert answered.masks.shape == (len(frames), *frames[0].shape[:2])
-    assert answered.prediction.failure is None or answered.prediction.outcome in REASONS.values()
+    assert answered.prediction.failure is None or answered.prediction.outcome in FAILURE_MESSAGES.values()
     prompt = names["FramePrompt"](0, np.array(box, float))
     result = names["track_again"](segmenter.tracker, answered, [prompt])
     assert result.masks.shape == answered.masks.shape and result.prediction.boxes == (box,)

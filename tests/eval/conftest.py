@@ -4,7 +4,7 @@ import pytest
 
 from tests.veason.scripted_parts import BoxTracker
 from veason.answers import format_answer
-from veason.pipeline import Segmenter
+from veason.inference.segmenter import Segmenter
 from veason.toy import world
 
 

@@ -8,12 +8,12 @@ import pytest
 import ray
 
 from eval import evaluate
-from eval.options import EvaluateConfig
-from eval.run_folder import read_run
-from eval.worker import EvaluationWorker
+from eval.evaluation_folder import read_run
+from eval.evaluation_options import EvaluateConfig
+from eval.evaluation_worker import EvaluationWorker
 from veason.answers import format_answer
 from veason.errors import DataError
-from veason.pipeline import Segmenter
+from veason.inference.segmenter import Segmenter
 from veason.toy import tiny_policy, tiny_tracker
 from veason.toy.world import make_world
 from veason.tracking.sam2.tracker import Sam2Tracker

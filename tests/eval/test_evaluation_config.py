@@ -2,8 +2,8 @@
 
 import pytest
 
+from eval.evaluation_options import EvaluateConfig, parse_overrides
 from eval.metrics import MetricsConfig
-from eval.options import EvaluateConfig, parse_overrides
 from verl.config import ConfigError
 
 NEEDED = ["model_path=m", "data_path=d", "output_path=o"]

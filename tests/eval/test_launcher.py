@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.options import EvaluateConfig, parse_overrides
+from eval.evaluation_options import EvaluateConfig, parse_overrides
 from tests.official_folders import FOLDERS
 
 ROOT = Path(__file__).parents[2]

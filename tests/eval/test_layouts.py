@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.options import EvaluateConfig
-from eval.run_folder import RunFolder
-from eval.tables import summarize
-from eval.worker import EvaluationWorker
+from eval.evaluation_folder import EvaluationFolder
+from eval.evaluation_options import EvaluateConfig
+from eval.evaluation_worker import EvaluationWorker
+from eval.score_table import summarize
 from tests.scoring import score_benchmark
 from veason.data import BENCHMARKS, find_benchmark, open_benchmark
 from veason.masks import encode
@@ -182,7 +182,7 @@ def test_every_benchmark_is_segmented_and_scored(layout, tmp_path, scripted):
     name, root, split = layout
     output = tmp_path / "run"
     config = EvaluateConfig("none", str(root), str(output), benchmark=name, split=split)
-    folder, worker = RunFolder(output), EvaluationWorker(config, 0, scripted())
+    folder, worker = EvaluationFolder(output), EvaluationWorker(config, 0, scripted())
     folder.begin({"benchmark": name})
     samples = worker.benchmark.samples
     worker.run(range(len(samples)))

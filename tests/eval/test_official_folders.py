@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from eval import metrics
-from eval.options import EvaluateConfig
-from eval.run_folder import RunFolder
-from eval.tables import summarize
-from eval.worker import EvaluationWorker
+from eval.evaluation_folder import EvaluationFolder
+from eval.evaluation_options import EvaluateConfig
+from eval.evaluation_worker import EvaluationWorker
+from eval.score_table import summarize
 from tests.official_folders import FOLDERS, HEIGHT, WIDTH
 from tests.scoring import score_benchmark
 from tests.veason.scripted_parts import BoxTracker
@@ -22,7 +22,7 @@ from veason.data import detect_benchmark, find_benchmark, open_benchmark
 from veason.data.selection import select_samples, write_left_out
 from veason.data.training import build_training_data
 from veason.errors import DataError
-from veason.pipeline import Segmenter
+from veason.inference.segmenter import Segmenter
 
 
 @pytest.fixture(params=[*FOLDERS])
@@ -51,7 +51,7 @@ def test_it_is_opened_audited_evaluated_and_scored(official, tmp_path, capsys):
 
     output = tmp_path / "run"
     config = EvaluateConfig("none", str(root), str(output), benchmark=name, split=split)
-    folder, worker = RunFolder(output), EvaluationWorker(config, 0, Segmenter(BoxPolicy(), BoxTracker()))
+    folder, worker = EvaluationFolder(output), EvaluationWorker(config, 0, Segmenter(BoxPolicy(), BoxTracker()))
     folder.begin({"benchmark": name, "split": split})
     worker.run(range(len(opened.samples)))
     folder.finish(sample.sample_id for sample in opened.samples)

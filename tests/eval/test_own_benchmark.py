@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from eval import metrics
-from eval.options import EvaluateConfig
-from eval.run_folder import RunFolder
-from eval.worker import EvaluationWorker
+from eval.evaluation_folder import EvaluationFolder
+from eval.evaluation_options import EvaluateConfig
+from eval.evaluation_worker import EvaluationWorker
 from veason.audit.command import main as audit_main
 from veason.data import Benchmark, VideoSample
 from veason.data.selection import select_samples
@@ -125,7 +125,7 @@ def test_a_target_without_a_mask_is_named_when_it_is_read(squares):
 
 def test_it_is_evaluated(squares, tmp_path, scripted, capsys):
     config = EvaluateConfig("none", str(squares), str(tmp_path / "run"), benchmark=PATH)
-    folder, worker = RunFolder(config.output_path), EvaluationWorker(config, 0, scripted())
+    folder, worker = EvaluationFolder(config.output_path), EvaluationWorker(config, 0, scripted())
     folder.begin({"benchmark": PATH, "split": "all", "limit": None})
     worker.run(range(2))
     folder.finish(["a/0", "b/0"])

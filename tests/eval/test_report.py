@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from eval import metrics, report
-from eval.options import EvaluateConfig
-from eval.report.evaluation import TEMPLATES, model_title, read_scores, tiles
-from eval.run_folder import RunFolder, read_run
-from eval.worker import EvaluationWorker
+from eval.evaluation_folder import EvaluationFolder, read_run
+from eval.evaluation_options import EvaluateConfig
+from eval.evaluation_worker import EvaluationWorker
+from eval.report.evaluation_page import TEMPLATES, model_title, read_scores, tiles
 from veason.answers import format_answer
 
 EVIL = '</p></article><script>alert(1)</script><img src=x onerror="alert(2)">\' onload=\'x" \ud800 & </title><!--'
@@ -65,7 +65,7 @@ def run(toy_world, tmp_path, scripted):
 
     segmenter.policy.generate = answers
     worker = EvaluationWorker(config, 0, segmenter)
-    folder = RunFolder(config.output_path)
+    folder = EvaluationFolder(config.output_path)
     header = {
         "benchmark": "revos",
         "split": None,
@@ -156,7 +156,7 @@ def test_partial_and_outdated_scores_are_computed_again(run):
     assert len(content["samples"]) == whole
     content["table"] = {}
     path.write_text(json.dumps(content))
-    records = [record.to_json() for record in read_run(folder)[1]]
+    _, records = read_run(folder)
     assert read_scores(folder, benchmark, records)["table"] == {}  # newer than the predictions: used as they are
     os.utime(path, ns=(0, 0))
     assert read_scores(folder, benchmark, records)["table"]

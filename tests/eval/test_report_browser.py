@@ -3,9 +3,9 @@
 import pytest
 
 from eval import report
-from eval.options import EvaluateConfig
-from eval.run_folder import RunFolder
-from eval.worker import EvaluationWorker
+from eval.evaluation_folder import EvaluationFolder
+from eval.evaluation_options import EvaluateConfig
+from eval.evaluation_worker import EvaluationWorker
 from tests.eval.browser import WIDTHS, check_page, check_viewer, needs_chromium, open_page
 from veason.answers import format_answer
 
@@ -31,7 +31,7 @@ def run(toy_world, tmp_path_factory, scripted):
     worker.benchmark.samples = [
         sample._replace(expression=sample.expression + EVIL) for sample in worker.benchmark.samples
     ]
-    run = RunFolder(folder)
+    run = EvaluationFolder(folder)
     run.begin(
         {
             "benchmark": "revos",

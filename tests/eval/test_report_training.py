@@ -14,11 +14,11 @@ import pytest
 
 from eval import report
 from eval.report.charts import PANELS, draw_panel, heat_maps
-from eval.report.gallery import read_gallery
-from eval.report.training import CHECKS, TrainingRun, notes
+from eval.report.rollout_history import read_prompt_histories
+from eval.report.training_page import CHECKS, TrainingRun, notes
 from tests.eval.browser import WIDTHS, check_page, check_viewer, needs_chromium, open_page
-from veason.comparison import mask_picture
-from veason.pictures import save_picture
+from veason.visualization.comparison import mask_picture
+from veason.visualization.drawing import save_picture
 from verl.config import Config, override
 from verl.metric_info import METRICS, find_metric
 from verl.trainer.rollout_rows import histogram
@@ -157,7 +157,7 @@ def test_every_panel_shows_metrics_that_exist() -> None:
 
 
 def test_the_gallery_shows_how_answers_changed(runs: tuple[Path, Path]) -> None:
-    prompts = read_gallery(runs[0], 200)
+    prompts = read_prompt_histories(runs[0], 200)
     assert [(prompt.sample_id, prompt.phase) for prompt in prompts] == [
         ("video/0", "validation"),
         ("video/1", "train"),
@@ -165,7 +165,7 @@ def test_the_gallery_shows_how_answers_changed(runs: tuple[Path, Path]) -> None:
     assert [entry.step for entry in prompts[1].history] == [4, 8, 12] and prompts[1].change == 2.0
     best, worst = prompts[1].history[0].shown
     assert (best["number"], worst["number"]) == (3, 0) and len(prompts[1].history[0].others) == 4
-    few = read_gallery(runs[0], 2)
+    few = read_prompt_histories(runs[0], 2)
     embedded = [len(each["pictures"]) for prompt in few for entry in prompt.history for each in entry.shown]
     assert len(few) == 1 and embedded == [1, 1, 0]  # no picture is left; the text is still there
 

@@ -7,7 +7,7 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from eval import evaluate
-from eval.options import EvaluateConfig
+from eval.evaluation_options import EvaluateConfig
 from veason.errors import DataError
 from verl.single_controller import ClusterError
 

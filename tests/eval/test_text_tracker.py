@@ -8,14 +8,14 @@ import pytest
 import ray
 
 from eval import evaluate
+from eval.evaluation_folder import read_run
 from eval.report.command import main as report_main
-from eval.run_folder import read_run
 from tests.veason.videos import write_folder
-from veason import predict
-from veason.pipeline import Segmenter
-from veason.policy import VLLMPolicy
+from veason.inference.segmenter import Segmenter
+from veason.inference.vllm_policy import VLLMPolicy
+from veason.predict import command as predict
 from veason.tracking import build_tracker
-from veason.tracking.text import TextTracker
+from veason.tracking.text_tracker import TextTracker
 
 NAME = "tests.eval.test_text_tracker:Words"
 FRESH = "TEXT_TRACKER_IN_A_PROCESS_OF_ITS_OWN"  # other tests of this process may have imported vLLM

@@ -6,12 +6,11 @@ from types import SimpleNamespace
 import pytest
 from safetensors.torch import save_file
 
-from eval import evaluate
-from eval import worker as worker_module
-from eval.options import EvaluateConfig
+from eval import evaluate, evaluation_worker
+from eval.evaluation_options import EvaluateConfig
 from tests.veason.scripted_parts import BoxTracker
-from veason import predict
-from veason.pretrained import Pretrained
+from veason.inference.model_options import ModelOptions
+from veason.predict import command as predict
 
 BOX_TRACKER = "tests.veason.scripted_parts:BoxTracker"
 
@@ -29,21 +28,21 @@ def model(tmp_path):
 
 
 def test_the_evaluation_builds_the_tracker_that_it_is_given(monkeypatch):
-    monkeypatch.setattr(worker_module, "VLLMPolicy", lambda *_, **__: SimpleNamespace())
+    monkeypatch.setattr(evaluation_worker, "VLLMPolicy", lambda *_, **__: SimpleNamespace())
     config = EvaluateConfig("model", "data", "out", tracker=BOX_TRACKER, tracker_frames=12)
-    tracker = worker_module.build_segmenter(config).tracker
+    tracker = evaluation_worker.build_segmenter(config).tracker
     assert isinstance(tracker, BoxTracker) and tracker.max_frames == 12
 
 
 def test_the_prediction_builds_the_tracker_that_it_is_given():
     options = predict.read_options(["video=a.mp4", "--expression", "x=y", "--out=o", f"tracker={BOX_TRACKER}"])
     assert (options.video, options.expression, options.out) == (["a.mp4"], ["x=y"], "o")
-    assert isinstance(predict.read_pretrained(options).load_tracker(), BoxTracker)
+    assert isinstance(predict.read_model_options(options).load_tracker(), BoxTracker)
 
 
 def test_a_wrong_tracker_is_refused_before_anything_is_loaded(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(evaluate, "run_workers", lambda *_: pytest.fail("started"))
-    monkeypatch.setattr(Pretrained, "load_policy", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(ModelOptions, "load_policy", lambda *_: pytest.fail("loaded"))
     arguments = [f"model_path={model}", f"data_path={tmp_path}", f"output_path={tmp_path / 'run'}"]
     for tracker, says in (
         (["tracker=samm2"], "tracker: 'samm2' is unknown; did you mean sam2?"),

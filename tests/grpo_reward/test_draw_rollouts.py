@@ -12,7 +12,7 @@ from grpo_reward.scorer import RewardScorer, TrackerError
 from tests.veason.scripted_parts import BoxTracker
 from veason.answers import format_answer
 from veason.data.examples import GroundTruth, TrainingExample
-from veason.pictures import PREDICTED, TRUE
+from veason.visualization.drawing import PREDICTED_COLOUR, TRUE_COLOUR
 
 SIDE, TIMES = 64, [0, 4, 8]
 
@@ -45,15 +45,15 @@ def test_boxes_and_masks_are_drawn(size: int) -> None:
     ]
     for pictures in drawn:
         for picture in pictures.values():
-            assert picture.dtype == np.uint8 and picture.ndim == 3 and near(picture, TRUE)
-    assert near(drawn[0]["keyframe"], PREDICTED) and near(drawn[0]["masks"], PREDICTED)
-    assert not near(drawn[1]["masks"], PREDICTED) and not near(drawn[2]["keyframe"], PREDICTED)
+            assert picture.dtype == np.uint8 and picture.ndim == 3 and near(picture, TRUE_COLOUR)
+    assert near(drawn[0]["keyframe"], PREDICTED_COLOUR) and near(drawn[0]["masks"], PREDICTED_COLOUR)
+    assert not near(drawn[1]["masks"], PREDICTED_COLOUR) and not near(drawn[2]["keyframe"], PREDICTED_COLOUR)
 
 
 def test_a_rule_without_a_tracker_draws_boxes_alone() -> None:
     scorer = RewardScorer(find_rule("no_sam2"), None)
     (drawn,) = draw_rollouts(scorer, example(), [format_answer("there", 4, [[2, 2, 30, 30]])])
-    assert near(drawn["keyframe"], PREDICTED) and not near(drawn["masks"], PREDICTED)
+    assert near(drawn["keyframe"], PREDICTED_COLOUR) and not near(drawn["masks"], PREDICTED_COLOUR)
 
 
 def test_a_tracker_that_fails_ends_the_run_or_leaves_the_masks_out() -> None:
@@ -65,4 +65,4 @@ def test_a_tracker_that_fails_ends_the_run_or_leaves_the_masks_out() -> None:
     with pytest.raises(TrackerError, match="failed twice on video/0"):
         draw_rollouts(RewardScorer(rule, Broken()), example(), [answer])
     (drawn,) = draw_rollouts(RewardScorer(rule, Broken(), "skip"), example(), [answer])
-    assert near(drawn["keyframe"], PREDICTED) and not near(drawn["masks"], PREDICTED)
+    assert near(drawn["keyframe"], PREDICTED_COLOUR) and not near(drawn["masks"], PREDICTED_COLOUR)

@@ -11,12 +11,12 @@ from PIL import Image
 from grpo_reward.rules import RULES, find_rule
 from grpo_reward.scorer import RewardScorer, check_reward
 from tests.score_answer import score_answer
-from veason.answers import AnswerEntry, format_answer
+from veason.answers import ObjectKeyframe, format_answer
 from veason.data.examples import GroundTruth, TrainingExample
 from veason.errors import DataError
 from veason.point_answers import format_point_answer
 from veason.prompts import POINTS_TEMPLATE, load_template
-from veason.tracking.base import ObjectsPrompt
+from veason.tracking.tracker_prompts import MultiObjectPrompt
 from verl.config import Config, ConfigError, load_config, override
 from verl.trainer.build_task import checkpoint_settings, use_points_template
 
@@ -47,23 +47,31 @@ LEFT, RIGHT = (0.0, 0.0, 9.0, 9.0), (20.0, 20.0, 29.0, 29.0)
 @pytest.mark.parametrize(
     ("objects", "keyframe", "spatial"),
     [
-        ([[AnswerEntry(4, LEFT)], [AnswerEntry(4, RIGHT)]], 1.0, 1.0),
-        ([[AnswerEntry(4, RIGHT)], [AnswerEntry(4, LEFT)]], 1.0, 1.0),  # in any order
-        ([[AnswerEntry(4, LEFT)]], 1.0, 0.5),  # one of two is missing
+        ([[ObjectKeyframe(4, LEFT)], [ObjectKeyframe(4, RIGHT)]], 1.0, 1.0),
+        ([[ObjectKeyframe(4, RIGHT)], [ObjectKeyframe(4, LEFT)]], 1.0, 1.0),  # in any order
+        ([[ObjectKeyframe(4, LEFT)]], 1.0, 0.5),  # one of two is missing
         (
-            [[AnswerEntry(4, LEFT), AnswerEntry(8, LEFT)], [AnswerEntry(4, RIGHT)]],
+            [[ObjectKeyframe(4, LEFT), ObjectKeyframe(8, LEFT)], [ObjectKeyframe(4, RIGHT)]],
             0.75,
             1.0,
         ),  # half the area on frame 8
-        ([[AnswerEntry(4, LEFT)], [AnswerEntry(4, RIGHT)], [AnswerEntry(4, RIGHT)]], 1.0, 2 / 3),
-        ([[AnswerEntry(4, LEFT)], [AnswerEntry(4, RIGHT)], [AnswerEntry(5, RIGHT)]], 0.5, 2 / 3),  # 5 was not shown
-        ([[AnswerEntry(8, (0.0, 0.0, 9.0, 4.0))]], 0.5, 0.5),  # half of the box
-        ([[AnswerEntry(8, None, ((3.5, 3.5), (30.0, 3.0)))]], 0.5, 0.5),  # one of two points is on the object
-        ([[AnswerEntry(8, None, ((3.5, 3.5),), ((30.0, 3.0), (1.0, 1.0)))]], 0.5, 0.75),  # one negative point is, too
-        ([[AnswerEntry(8, (0.0, 0.0, 9.0, 4.0), ((9.9, 9.9),), ((99.0, -3.0),))]], 0.5, (0.5 + 1 + 1) / 3),
-        ([[AnswerEntry(4, None, ((25.0, 25.0),))], [AnswerEntry(4, None, ((5.0, 5.0),))]], 1.0, 1.0),
-        ([[AnswerEntry(4, None, ((25.0, 25.0), (5.0, 5.0)))]], 1.0, 0.25),  # each object has half of the points
-        ([[AnswerEntry(0, LEFT)]], 0.0, 0.0),  # the target is not there
+        ([[ObjectKeyframe(4, LEFT)], [ObjectKeyframe(4, RIGHT)], [ObjectKeyframe(4, RIGHT)]], 1.0, 2 / 3),
+        (
+            [[ObjectKeyframe(4, LEFT)], [ObjectKeyframe(4, RIGHT)], [ObjectKeyframe(5, RIGHT)]],
+            0.5,
+            2 / 3,
+        ),  # 5 was not shown
+        ([[ObjectKeyframe(8, (0.0, 0.0, 9.0, 4.0))]], 0.5, 0.5),  # half of the box
+        ([[ObjectKeyframe(8, None, ((3.5, 3.5), (30.0, 3.0)))]], 0.5, 0.5),  # one of two points is on the object
+        (
+            [[ObjectKeyframe(8, None, ((3.5, 3.5),), ((30.0, 3.0), (1.0, 1.0)))]],
+            0.5,
+            0.75,
+        ),  # one negative point is, too
+        ([[ObjectKeyframe(8, (0.0, 0.0, 9.0, 4.0), ((9.9, 9.9),), ((99.0, -3.0),))]], 0.5, (0.5 + 1 + 1) / 3),
+        ([[ObjectKeyframe(4, None, ((25.0, 25.0),))], [ObjectKeyframe(4, None, ((5.0, 5.0),))]], 1.0, 1.0),
+        ([[ObjectKeyframe(4, None, ((25.0, 25.0), (5.0, 5.0)))]], 1.0, 0.25),  # each object has half of the points
+        ([[ObjectKeyframe(0, LEFT)]], 0.0, 0.0),  # the target is not there
     ],
 )
 def test_parts_by_hand(objects, keyframe, spatial):
@@ -81,14 +89,14 @@ def test_entries_that_cannot_be_used_cost_format_and_spatial():
     wrong = score_answer(format_answer("", 4, [LEFT]), make_truth(), None, RULE)  # the published format
     assert (wrong.total, wrong.parts["format"], wrong.failure) == (1.0, 1.0, "bad_boxes")
     boxes = find_rule("veason_strict")
-    assert score_answer(format_point_answer("", [[AnswerEntry(4, LEFT)]]), make_truth(), None, boxes).total == 1.0
+    assert score_answer(format_point_answer("", [[ObjectKeyframe(4, LEFT)]]), make_truth(), None, boxes).total == 1.0
     assert RULES["video_match_keyframe_sft_sam_mod"].select_objects is None  # the default stays
 
 
 def test_refusing_is_rewarded_where_the_target_is_absent():
     truth = replace(make_truth(), masks=np.zeros((3, 40, 40), np.uint8), boxes=[[[0.0] * 4]] * 3)
     assert score([], truth).total == 5.0
-    assert score([[AnswerEntry(4, LEFT)]], truth).total == 2.0
+    assert score([[ObjectKeyframe(4, LEFT)]], truth).total == 2.0
     assert score([]).parts == {"format": 2.0, "keyframe": 0.0, "spatial": 0.0, "consistency": 0.0}
 
 
@@ -109,12 +117,15 @@ class PointTracker:
 def test_the_tracker_is_given_all_entries_on_frames_that_were_shown():
     """Positions among the sampled frames; positive points have label 1; coordinates are scaled to the masks once."""
     example = TrainingExample("bear/7", [], [Image.new("RGB", (40, 40))] * 3, make_truth(), box_side=1000)
-    entry = AnswerEntry(8, (0.0, 0.0, 225.0, 225.0), ((50.0, 100.0),), ((500.0, 25.0),))
-    texts = [format_point_answer("", [[AnswerEntry(4, None, ((25.0, 25.0),)), entry], [AnswerEntry(5, LEFT)]]), "no"]
+    entry = ObjectKeyframe(8, (0.0, 0.0, 225.0, 225.0), ((50.0, 100.0),), ((500.0, 25.0),))
+    texts = [
+        format_point_answer("", [[ObjectKeyframe(4, None, ((25.0, 25.0),)), entry], [ObjectKeyframe(5, LEFT)]]),
+        "no",
+    ]
     tracker = PointTracker()
     scores = RewardScorer(find_rule(RULE), tracker).score(example, texts)
     (prompt,) = tracker.given
-    assert isinstance(prompt, ObjectsPrompt) and len(prompt.objects) == 1
+    assert isinstance(prompt, MultiObjectPrompt) and len(prompt.objects) == 1
     first, second = prompt.objects[0]
     assert (first.frame, first.box, second.frame) == (1, None, 2)
     np.testing.assert_allclose(second.box, [0, 0, 9, 9])
@@ -134,7 +145,7 @@ def test_a_tracker_without_points_and_a_missing_tracker_are_refused():
     with pytest.raises(ValueError, match="needs a tracker"):
         RewardScorer(find_rule(RULE), None)
     with pytest.raises(ValueError, match="was given no tracker"):
-        score_answer(format_point_answer("", [[AnswerEntry(4, LEFT)]]), make_truth(), lambda *_: None, RULE)
+        score_answer(format_point_answer("", [[ObjectKeyframe(4, LEFT)]]), make_truth(), lambda *_: None, RULE)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from grpo_reward.rules import find_rule
 from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
 from training_scripts.docs_pictures import result_picture, scored_answer, write_pictures
 from veason.answers import format_answer
-from veason.pictures import PALETTE
-from veason.pipeline import Segmenter
+from veason.inference.segmenter import Segmenter
+from veason.visualization.drawing import PALETTE
 
 ROOT = Path(__file__).parents[2]
 

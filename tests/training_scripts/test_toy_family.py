@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.run_folder import read_run
+from eval.evaluation_folder import read_run
 from veason.model_info import read_model_info
 from verl.trainer.run_log import read_metrics
 

@@ -9,7 +9,7 @@ import pytest
 
 from training_scripts.toy.policy_card import EvaluationFramesData, benchmark_metrics, reward_metrics, write_card
 from veason.answers import format_answer
-from veason.predictions import NO_TARGET
+from veason.inference.prediction import NO_TARGET
 from veason.toy.layout_writers import write_revos
 from veason.toy.tiny_policy import write_policy
 from veason.toy.tiny_policy_config import PolicySize

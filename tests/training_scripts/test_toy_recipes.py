@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.options import EvaluateConfig, parse_overrides
+from eval.evaluation_options import EvaluateConfig, parse_overrides
 from grpo_reward.rules import find_rule
 from training_scripts.toy.experiments import (
     ExperimentRun,

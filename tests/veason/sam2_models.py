@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from veason.toy.tiny_tracker import TrackerSize, tracker_config
-from veason.tracking.prompts import BoxPrompt, FramePrompt, ObjectsPrompt, usable_objects
 from veason.tracking.sam2.feature_window import FeatureWindow
 from veason.tracking.sam2.loading import POSTPROCESSING, load_model
 from veason.tracking.sam2.object_batch import BatchObject, ObjectBatch
 from veason.tracking.sam2.preprocessing import preprocess_frames
 from veason.tracking.sam2.tracker import Sam2Tracker
+from veason.tracking.tracker_prompts import BoxPrompt, FramePrompt, MultiObjectPrompt, usable_objects
 
 CPU = torch.device("cpu")
 SIZES = {128: TrackerSize(), 192: TrackerSize(image_size=192, hidden_size=64, memory_size=32, memory_frames=4)}
@@ -107,7 +107,7 @@ def run_our_objects(tracker, frames, objects, size=None):
     """The same of objects with any keyframes, [T, K, H, W]."""
     height, width = frames[0].shape[:2]
     size, scale = size or (height, width), tracker.network.size / np.array([width, height])
-    scaled = usable_objects(ObjectsPrompt(tuple(objects)), len(frames), scale)
+    scaled = usable_objects(MultiObjectPrompt(tuple(objects)), len(frames), scale)
     window = FeatureWindow(tracker.network, frames.__getitem__, range(len(frames)), len(frames))
     batch = ObjectBatch(tracker.network, [BatchObject.make(each) for each in scaled], len(frames))
     logits = torch.zeros(len(frames), len(objects), *size)

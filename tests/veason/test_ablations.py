@@ -16,8 +16,8 @@ from veason.data.training import build_training_data
 from veason.data.training_split import open_training_split
 from veason.errors import DataError
 from veason.frames import anchored_frames, shown_times
-from veason.pipeline import Segmenter
-from veason.predictions import KEYFRAME_OUTSIDE
+from veason.inference.prediction import KEYFRAME_OUTSIDE
+from veason.inference.segmenter import Segmenter
 from veason.prompts import NO_REASONING_TEMPLATE, load_template
 
 
@@ -47,9 +47,9 @@ def test_relative_frame_indices_at_inference():
     policy = ScriptedPolicy(format_answer("x", 2, [[0, 0, 280, 280]]), format_answer("x", 5, [[0, 0, 280, 280]]))
     segmenter = Segmenter(policy, BoxTracker(), 5, 560, None, "strict", "relative")
     arrays = [np.asarray(frame) for frame in frames]
-    (question,) = segmenter.questions(arrays, ["x"])
+    (question,) = segmenter.build_prompts(arrays, ["x"])
     assert texts(question.messages)[:3] == ["(0s)", ", (1s)", ", (2s)"]
-    first, second = (segmenter.parse(policy.generate([None])[0], (20, 48, 80)) for _ in range(2))
+    first, second = (segmenter.parse_answer(policy.generate([None])[0], (20, 48, 80)) for _ in range(2))
     assert first.keyframe == 9 and first.failure is None  # the third of frames 0, 4, 9, 14, 19
     assert second.failure == KEYFRAME_OUTSIDE
 

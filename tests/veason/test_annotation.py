@@ -8,7 +8,7 @@ from tests.official_folders import FOLDERS
 from veason.data import open_benchmark
 from veason.data.annotation import as_name
 from veason.errors import DataError
-from veason.natural_order import natural_key
+from veason.video.natural_order import natural_key
 
 
 def opened(tmp_path, name, file, change):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from veason.answer_parsers import ANSWER_PARSERS
 from veason.answers import (
     BAD_BOXES,
     BAD_JSON,
@@ -19,7 +20,6 @@ from veason.answers import (
     parse_answer,
     parse_published_answer,
 )
-from veason.readings import READINGS
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -127,6 +127,6 @@ def test_the_published_reading_is_that_of_the_published_evaluation():
 )
 def test_the_times_of_the_published_reading(time, keyframe):
     text = f'<think>x</think><answer>{{"keyframe_timestamp": {time}, "bbox_2d_list": [[1, 2, 3, 4]]}}</answer>'
-    answer = READINGS["published"](text)
+    answer = ANSWER_PARSERS["published"](text)
     assert answer.keyframe == keyframe and (answer.failure is None) == (keyframe is not None)
-    assert (READINGS["strict"](text).failure is None) == (time == "12")
+    assert (ANSWER_PARSERS["strict"](text).failure is None) == (time == "12")

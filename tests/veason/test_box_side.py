@@ -19,8 +19,8 @@ from veason.data.cot import CoTData
 from veason.data.training import KeyframeTrainingData, build_training_data
 from veason.data.training_split import open_training_split
 from veason.errors import DataError
+from veason.inference.segmenter import Segmenter
 from veason.model_info import ModelInfo, read_model_info
-from veason.pipeline import Segmenter
 from veason.prompts import build_messages
 from veason.toy.online_data import OnlineToyData
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
-from veason.correction import track_again
 from veason.errors import DataError
-from veason.pipeline import Segmenter
-from veason.tracking.prompts import FramePrompt
+from veason.inference.correction import track_again
+from veason.inference.segmenter import Segmenter
+from veason.tracking.tracker_prompts import FramePrompt
 
 FRAMES = np.zeros((6, 40, 60, 3), np.uint8)
 

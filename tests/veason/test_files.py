@@ -6,7 +6,7 @@ import pytest
 
 from veason.errors import DataError
 from veason.files import atomic_path, write_json, write_text
-from veason.resolve import resolve
+from veason.registry import load_by_name
 
 
 def test_a_failed_write_leaves_the_earlier_file(tmp_path):
@@ -29,8 +29,8 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path):
 
 def test_names_and_paths_lead_to_objects():
     table = {"read": "veason.files:write_text", "three": 3}
-    assert resolve("read", table, "key") is write_text and resolve("three", table, "key") == 3
-    assert resolve("veason.tracking.base:BaseTracker.track", {}, "key").__name__ == "track"
+    assert load_by_name("read", table, "key") is write_text and load_by_name("three", table, "key") == 3
+    assert load_by_name("veason.tracking.base:BaseTracker.track", {}, "key").__name__ == "track"
 
 
 @pytest.mark.parametrize(
@@ -44,5 +44,5 @@ def test_names_and_paths_lead_to_objects():
 )
 def test_what_leads_nowhere_is_answered_in_one_line(name, says):
     with pytest.raises(DataError) as error:
-        resolve(name, {"read": "veason.files:write_text"}, "key")
+        load_by_name(name, {"read": "veason.files:write_text"}, "key")
     assert says in str(error.value) and "\n" not in str(error.value)

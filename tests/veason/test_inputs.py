@@ -11,8 +11,8 @@ from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
 from tests.veason.videos import moving, write_folder, write_video
 from veason.answers import format_answer
 from veason.errors import DataError
-from veason.inputs import as_frames
-from veason.pipeline import Segmenter
+from veason.inference.segmenter import Segmenter
+from veason.video.sources import as_frames
 
 ARRAY = np.random.default_rng(0).integers(0, 255, (5, 20, 30, 3), dtype=np.uint8)
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from small_official import WRITERS, write_json, write_predictions
 
-from eval.tables import summarize
+from eval.score_table import summarize
 from tests.scoring import score_benchmark
 from veason.audit.command import main as audit
 from veason.data import detect_benchmark, find_benchmark, open_benchmark

@@ -14,7 +14,7 @@ from transformers_models import sam3_tracker
 
 from veason.errors import DataError
 from veason.tracking import build_tracker
-from veason.tracking.sam2.fit import weight_shapes
+from veason.tracking.sam2.config_matching import weight_shapes
 from veason.tracking.sam2.loading import _load_weights
 
 

@@ -7,26 +7,27 @@ import pytest
 
 from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
 from tests.veason.videos import write_folder
-from veason import predict
-from veason.answers import BAD_BOXES, BAD_JSON, BAD_KEYFRAME, NO_ANSWER, AnswerEntry, parse_answer
-from veason.correction import track_again
+from veason.answers import BAD_BOXES, BAD_JSON, BAD_KEYFRAME, NO_ANSWER, ObjectKeyframe, parse_answer
 from veason.errors import DataError
-from veason.pipeline import Segmenter
+from veason.inference.correction import track_again
+from veason.inference.model_options import ModelOptions
+from veason.inference.segmenter import Segmenter
+from veason.inference_settings import parse_settings
 from veason.point_answers import format_point_answer, parse_point_answer
-from veason.prediction.clips import ClipRequest
-from veason.pretrained import Pretrained
+from veason.predict import command as predict
+from veason.predict.clips import ClipRequest
 from veason.prompts import DEFAULT_TEMPLATE, POINTS_TEMPLATE, build_messages
-from veason.settings import parse_settings
 from veason.tracking import check_takes_points
-from veason.tracking.base import BaseTracker, FramePrompt, ObjectsPrompt
-from veason.video import open_folder
+from veason.tracking.base import BaseTracker
+from veason.tracking.tracker_prompts import FramePrompt, MultiObjectPrompt
+from veason.video.sources import open_folder
 
 OBJECTS = (
     (
-        AnswerEntry(3, (56.0, 56.0, 280.0, 280.0), ((100.0, 100.0),), ((300.0, 20.0),)),
-        AnswerEntry(0, None, ((70.0, 70.0),)),
+        ObjectKeyframe(3, (56.0, 56.0, 280.0, 280.0), ((100.0, 100.0),), ((300.0, 20.0),)),
+        ObjectKeyframe(0, None, ((70.0, 70.0),)),
     ),
-    (AnswerEntry(3, (300.0, 300.0, 500.0, 500.0)),),
+    (ObjectKeyframe(3, (300.0, 300.0, 500.0, 500.0)),),
 )
 TEXT = format_point_answer("Two of them.", OBJECTS)
 
@@ -70,7 +71,7 @@ def test_the_prompt_asks_for_points():
     example = asked[asked.index("<think>your") :].replace(": time", ": 4")
     for name, value in (("x1", 1), ("y1", 2), ("x2", 3), ("y2", 4), ("x,", "5,"), (" y]", " 6]")):
         example = example.replace(name, str(value))
-    assert parse_point_answer(example).objects == ((AnswerEntry(4, (1, 2, 3, 4), ((5, 6),), ((5, 6),)),),)
+    assert parse_point_answer(example).objects == ((ObjectKeyframe(4, (1, 2, 3, 4), ((5, 6),), ((5, 6),)),),)
 
 
 def test_what_is_written_is_read():
@@ -110,7 +111,7 @@ GOOD = {"id": 1, "keyframe_timestamp": 4, "bbox_2d": [1, 2, 3, 4]}
 def test_entries_that_cannot_be_used_are_dropped(changed):
     bad = {**GOOD, **changed}
     answer = parse_point_answer(answer_of(bad, GOOD, 7))
-    assert answer.objects == ((AnswerEntry(4, (1, 2, 3, 4)),),) and answer.num_listed == 3
+    assert answer.objects == ((ObjectKeyframe(4, (1, 2, 3, 4)),),) and answer.num_listed == 3
     assert parse_point_answer(answer_of(bad)).failure in (BAD_BOXES, BAD_KEYFRAME)
 
 
@@ -165,12 +166,12 @@ def test_boxes_and_points_reach_the_tracker_in_pixels_of_the_video():
 
 
 def test_relative_frames_and_coordinates_outside_the_video():
-    far = (AnswerEntry(99, (1.0, 1.0, 9.0, 9.0)),), (AnswerEntry(1, None, ((600.0, 5.0),)),)
+    far = (ObjectKeyframe(99, (1.0, 1.0, 9.0, 9.0)),), (ObjectKeyframe(1, None, ((600.0, 5.0),)),)
     assert segment(format_point_answer("", far))[1].prediction.failure == "no_target"
     assert segment(format_point_answer("", far[:1]))[1].prediction.failure == "keyframe_outside"
     tracker, result = segment(format_point_answer("", (*far, *OBJECTS[1:])))
     assert len(tracker.given) == len(result.prediction.boxes) == 1
-    relative = format_point_answer("", [[AnswerEntry(1, None, ((56.0, 28.0),))]])
+    relative = format_point_answer("", [[ObjectKeyframe(1, None, ((56.0, 28.0),))]])
     tracker, result = segment(relative, frame_index="relative", sampled_frames=3)  # of 6 frames 0, 2 and 5
     assert tracker.given[0][0].frame == result.prediction.keyframe == 2
     assert result.prediction.boxes == ((12, 3, 13, 4),) and result.prediction.outcome == "1 object, keyframe 2"
@@ -185,7 +186,7 @@ def test_a_tracker_without_points_is_refused_by_name():
     check_takes_points("sam2", "reading=points")
     with pytest.raises(DataError, match=r"scripted_parts:BoxTracker takes boxes on one keyframe and no points: here"):
         check_takes_points("tests.veason.scripted_parts:BoxTracker", "here")
-    pretrained = Pretrained(None, "tests.veason.scripted_parts:BoxTracker", reading="points")
+    pretrained = ModelOptions(None, "tests.veason.scripted_parts:BoxTracker", reading="points")
     with pytest.raises(DataError, match="no points: reading=points"):
         pretrained.check()
 
@@ -193,7 +194,7 @@ def test_a_tracker_without_points_is_refused_by_name():
 def test_the_result_and_its_page_show_points(tmp_path):
     frames = open_folder(write_folder(tmp_path / "in", 6, (60, 120)))
     segmenter = Segmenter(ScriptedPolicy(TEXT), PointTracker(), reading="points")
-    predict.predict(segmenter, frames, ClipRequest(str(tmp_path / "in"), ("the ducks",)), tmp_path / "out")
+    predict.predict_clip(segmenter, frames, ClipRequest(str(tmp_path / "in"), ("the ducks",)), tmp_path / "out")
     page = (tmp_path / "out" / "00" / "index.html").read_text()
     assert (
         "box and 2 points on frame 3" in page and "1 point on frame 0" in page and "2 objects, keyframes 0, 3" in page
@@ -215,7 +216,7 @@ def test_a_correction_replaces_the_points():
     tracker, result = segment(TEXT)
     again = track_again(tracker, result, [FramePrompt(1, np.array([0.0, 0, 10, 10]))])
     assert again.prediction.objects == () and again.prediction.outcome == "1 object, keyframe 1"
-    assert isinstance(result.prediction.prompt, ObjectsPrompt)
+    assert isinstance(result.prediction.prompt, MultiObjectPrompt)
 
 
 def test_a_checkpoint_says_that_it_answers_with_points():

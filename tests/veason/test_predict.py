@@ -20,17 +20,17 @@ from pycocotools import mask as coco
 
 from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
 from tests.veason.videos import moving, write_folder, write_video
-from veason import predict
 from veason.answers import format_answer
 from veason.errors import DataError
-from veason.pipeline import Segmenter
-from veason.prediction.clips import ClipRequest, output_folders, read_clips
-from veason.predictions import REASONS
-from veason.pretrained import Pretrained
+from veason.inference.model_options import ModelOptions
+from veason.inference.prediction import FAILURE_MESSAGES
+from veason.inference.segmenter import Segmenter
+from veason.predict import command as predict
+from veason.predict.clips import ClipRequest, output_folders, read_clips
 from veason.toy import tiny_tracker
 from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION
 from veason.tracking.sam2.tracker import Sam2Tracker
-from veason.video import open_folder
+from veason.video.sources import open_folder
 
 TOTAL, SIZE = 12, (57, 91)  # odd sides: the overlay has even ones
 TEXTS = [format_answer("the \ud800 one", 5, [[56, 56, 280, 280], [300, 300, 500, 500]]), "no idea"]
@@ -41,7 +41,7 @@ def written(tmp_path):
     frames = open_folder(write_folder(tmp_path / "in", TOTAL, SIZE))
     segmenter = Segmenter(ScriptedPolicy(*TEXTS), BoxTracker())
     clip = ClipRequest(str(tmp_path / "in"), ("the <b>ducks</b>", "the pond"))
-    return tmp_path / "out", predict.predict(segmenter, frames, clip, tmp_path / "out")
+    return tmp_path / "out", predict.predict_clip(segmenter, frames, clip, tmp_path / "out")
 
 
 def test_everything_is_written(written):
@@ -50,7 +50,7 @@ def test_everything_is_written(written):
     assert pages[0][1] == (
         "'the <b>ducks</b>': 2 objects, keyframe 5; in view on 12 of 12 frames, at most 29 % of the picture"
     )
-    assert pages[1][1] == f"'the pond': {REASONS['no_answer']}"
+    assert pages[1][1] == f"'the pond': {FAILURE_MESSAGES['no_answer']}"
     first, second = (json.loads((out / name / "result.json").read_text()) for name in ("00", "01"))
     assert (first["expression"], first["keyframe"], first["thinking"], first["failure"]) == (
         "the <b>ducks</b>",
@@ -96,9 +96,11 @@ def test_the_results_of_an_earlier_call_stay(tmp_path):
     good = format_answer("here", 1, [[56, 56, 280, 280], [0, 0, 60, 60]])
     frames, shorter = (open_folder(write_folder(tmp_path / name, count)) for name, count in (("in", 4), ("short", 3)))
     out = tmp_path / "out"
-    predict.predict(Segmenter(ScriptedPolicy(good, good), BoxTracker()), frames, ClipRequest("in", ("one", "two")), out)
+    predict.predict_clip(
+        Segmenter(ScriptedPolicy(good, good), BoxTracker()), frames, ClipRequest("in", ("one", "two")), out
+    )
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    ((page, _),) = predict.predict(
+    ((page, _),) = predict.predict_clip(
         Segmenter(ScriptedPolicy("no idea"), BoxTracker()), shorter, ClipRequest("short", ("one",)), out
     )
     assert page == out / "02" / "index.html" and len(list((out / "02" / "masks").iterdir())) == 3
@@ -120,7 +122,7 @@ def test_masks_that_are_empty_or_nearly_so_are_no_success(tmp_path):
 
         frames = open_folder(write_folder(tmp_path / "in" / name, TOTAL, (100, 100)))
         segmenter = Segmenter(ScriptedPolicy(format_answer("", 11, [[56, 56, 280, 280]])), Tracker(), notice="Toys.")
-        ((page, said),) = predict.predict(segmenter, frames, ClipRequest("in", ("it",)), tmp_path / name)
+        ((page, said),) = predict.predict_clip(segmenter, frames, ClipRequest("in", ("it",)), tmp_path / name)
         shown, content = page.read_text(), json.loads(page.with_name("result.json").read_text())
         if drawn:
             assert "1 object, keyframe 11; in view on 1 of 12 frames, at most 0.06 % of the picture. The masks" in said
@@ -139,7 +141,7 @@ def test_the_page_says_what_seconds_and_boxes_of_the_reasoning_are(written):
     assert "keyframe: frame 5, 0.5 s of the video" in shown and "pixels of the video" in shown
     relative = Segmenter(ScriptedPolicy(), BoxTracker(), frame_index="relative")
     relative.box_side = 1000
-    assert "a position among the frames" in relative.reading_notes and "parts of 1000" in relative.reading_notes
+    assert "a position among the frames" in relative.unit_notes and "parts of 1000" in relative.unit_notes
 
 
 def test_memory_does_not_grow_with_the_video():
@@ -177,18 +179,18 @@ def test_the_command_line_from_files_to_pages(tmp_path, monkeypatch, capfd):
         warnings.warn("deprecated", stacklevel=1)
         return ScriptedPolicy(*script)
 
-    monkeypatch.setattr(Pretrained, "load_policy", load_policy)
-    monkeypatch.setattr(Pretrained, "load_tracker", lambda _: BoxTracker())
+    monkeypatch.setattr(ModelOptions, "load_policy", load_policy)
+    monkeypatch.setattr(ModelOptions, "load_tracker", lambda _: BoxTracker())
     out = tmp_path / "out"
     assert predict.main(["--clips", str(listed), "--out", str(out), "--fps", "4"]) == 0
     captured = capfd.readouterr()
     assert "noise" not in captured.out + captured.err and "deprecated" not in captured.err
-    assert "noise of a C library" in (out / predict.LOG).read_text()
+    assert "noise of a C library" in (out / predict.LIBRARY_LOG).read_text()
     lines = captured.err.splitlines()
     found = "1 object, keyframe 0; in view on 5 of 5 frames, at most"
     assert any(line.startswith(f"{out}/one/00/index.html: 'the bar': {found}") for line in lines)
-    assert f"{out}/one/01/index.html: 'the rest': {REASONS['no_target']}" in lines
-    assert f"{out}/two/00/index.html: 'x': {REASONS['no_answer']}" in lines
+    assert f"{out}/one/01/index.html: 'the rest': {FAILURE_MESSAGES['no_target']}" in lines
+    assert f"{out}/two/00/index.html: 'x': {FAILURE_MESSAGES['no_answer']}" in lines
     for stage in ("decoding: 9 of 9", "loading the models: ", "tracking: 5 of 5", "drawing: 5 of 5"):
         assert any(line.startswith(stage) for line in lines), stage
     result = json.loads((out / "one" / "00" / "result.json").read_text())
@@ -203,13 +205,13 @@ def test_an_error_of_a_model_is_not_hidden(tmp_path, monkeypatch, capfd):
     def fail(_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(Pretrained, "load_policy", fail)
+    monkeypatch.setattr(ModelOptions, "load_policy", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         predict.main([str(path), "the bar", "--out", str(tmp_path / "out")])
     print("the console is back")
     captured = capfd.readouterr()
     assert "the console is back" in captured.out
-    assert f"what the libraries printed is in {tmp_path / 'out' / predict.LOG}" in captured.err
+    assert f"what the libraries printed is in {tmp_path / 'out' / predict.LIBRARY_LOG}" in captured.err
 
 
 def test_which_clips_are_meant(tmp_path):
@@ -248,7 +250,7 @@ def test_what_is_missing_is_said_before_anything_is_decoded_or_made(tmp_path, mo
 
 
 def test_the_toy_clip_of_an_installed_package_is_missed(monkeypatch):
-    monkeypatch.setattr("veason.prediction.clips.TOY_CLIP", Path("/nowhere/toy_clip.mp4"))
+    monkeypatch.setattr("veason.predict.clips.TOY_CLIP", Path("/nowhere/toy_clip.mp4"))
     with pytest.raises(DataError, match=r"toy_clip\.mp4 is missing: a clone of the repository has it"):
         read_clips([], [], None)
 

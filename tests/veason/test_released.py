@@ -8,9 +8,9 @@ import json
 import pytest
 
 from veason.errors import DataError
+from veason.inference_settings import read_settings
 from veason.prompts import build_messages
 from veason.released import main, read_released
-from veason.settings import read_settings
 
 DATA_SET = """
 import a_package_that_is_not_installed

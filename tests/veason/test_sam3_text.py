@@ -12,13 +12,13 @@ from transformers_models import SIDE, sam3_text, sam3_tokenizer, sam3_tracker_co
 
 from grpo_reward.scorer import build_scorer, check_reward
 from veason.errors import DataError
-from veason.pipeline import Segmenter
+from veason.inference.segmenter import Segmenter
 from veason.tracking import build_tracker, check_takes_boxes, check_tracker, takes_text
-from veason.tracking.base import BoxPrompt, TextPrompt
 from veason.tracking.sam2.preprocessing import preprocess_frames
 from veason.tracking.sam3_text.mask_operations import MaskOperations
-from veason.tracking.sam3_text.session import CurrentFrame, TextSession
+from veason.tracking.sam3_text.text_session import CurrentFrame, TextSession
 from veason.tracking.sam3_text.tracker import Sam3TextTracker
+from veason.tracking.tracker_prompts import BoxPrompt, TextPrompt
 from veason.tracking.transformers.loading import SAM3_PIXELS
 
 # thresholds at which random weights find objects, lose them, and take some back

@@ -11,9 +11,9 @@ import pytest
 from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
 from veason.answers import BAD_BOXES, BAD_JSON, BAD_KEYFRAME, NO_ANSWER, format_answer
 from veason.errors import DataError
-from veason.pipeline import Segmenter
-from veason.prediction import page
-from veason.predictions import KEYFRAME_OUTSIDE, NO_TARGET, REASONS
+from veason.inference.prediction import FAILURE_MESSAGES, KEYFRAME_OUTSIDE, NO_TARGET
+from veason.inference.segmenter import Segmenter
+from veason.results import result_page
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (6, 60, 80, 3), dtype=np.uint8)
 ATTACK = "<script>alert(1)</script>"
@@ -39,12 +39,12 @@ def test_masks_of_objects_and_their_union(two):
 def test_a_result_is_described_in_a_line(two):
     found = "2 objects, keyframe 2; in view on 6 of 6 frames, at most 50 % of the picture"
     assert repr(two) == f"Segmentation('the ducks': {found}; 6 x 60 x 80)"
-    assert repr(segment("?")) == f"Segmentation('the ducks': {REASONS[NO_ANSWER]}; 6 x 60 x 80)"
+    assert repr(segment("?")) == f"Segmentation('the ducks': {FAILURE_MESSAGES[NO_ANSWER]}; 6 x 60 x 80)"
 
 
 @pytest.mark.parametrize("failure", [NO_ANSWER, BAD_JSON, BAD_KEYFRAME, BAD_BOXES, KEYFRAME_OUTSIDE, NO_TARGET])
 def test_every_failure_has_plain_words(failure):
-    assert failure in REASONS and "_" not in REASONS[failure]
+    assert failure in FAILURE_MESSAGES and "_" not in FAILURE_MESSAGES[failure]
 
 
 def test_the_page_says_why_nothing_was_found(tmp_path):
@@ -78,7 +78,7 @@ def test_downloads_are_the_files(two, tmp_path):
 
 
 def test_what_is_large_is_linked(two, tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "MAX_EMBEDDED", 2000)
+    monkeypatch.setattr(result_page, "MAX_EMBEDDED", 2000)
     shown = two.save(tmp_path).read_text()
     assert 'src="overlay.mp4"' in shown and 'href="overlay.mp4"' in shown and "data:video" not in shown
 

@@ -20,7 +20,6 @@ from sam2_models import (
 )
 
 from veason.errors import DataError
-from veason.tracking.base import BoxPrompt
 from veason.tracking.sam2.compilation import CompileOptions
 from veason.tracking.sam2.feature_window import FeatureWindow
 from veason.tracking.sam2.loading import find_config, load_model
@@ -28,6 +27,7 @@ from veason.tracking.sam2.object_batch import BatchObject, ObjectBatch
 from veason.tracking.sam2.preprocessing import MEAN, STD, preprocess_frames
 from veason.tracking.sam2.propagation import MemoryConfig, plan_track_steps
 from veason.tracking.sam2.tracker import Sam2Tracker
+from veason.tracking.tracker_prompts import BoxPrompt
 
 
 @pytest.fixture(

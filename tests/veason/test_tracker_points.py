@@ -14,9 +14,10 @@ from sam2_models import (
 )
 
 from veason.errors import DataError
-from veason.tracking.base import BaseTracker, BoxPrompt, FramePrompt, ObjectsPrompt
+from veason.tracking.base import BaseTracker
 from veason.tracking.sam2.propagation import MemoryConfig, plan_track_steps, propagation_order
 from veason.tracking.sam2.tracker import Sam2Tracker
+from veason.tracking.tracker_prompts import BoxPrompt, FramePrompt, MultiObjectPrompt
 
 CLOSE = 1e-5  # logits of these random weights are about 0.05
 
@@ -83,7 +84,7 @@ def test_objects_of_one_batch_do_not_meet(pair):
 def test_a_prompt_is_the_union_of_its_objects_held_and_streamed(pair):
     tracker, _ = pair
     frames, objects = make_clip(8, 48, 64), mixed_objects()
-    prompt = ObjectsPrompt(tuple(objects))
+    prompt = MultiObjectPrompt(tuple(objects))
     union = (run_our_objects(tracker, frames, objects) > 0).any(1).numpy()
     bounded = Sam2Tracker(tracker.network.model, max_objects=2, max_frames=3)
     streamed = dict(bounded.track_video(frames.__getitem__, 8, prompt))
@@ -100,7 +101,7 @@ def test_boxes_are_the_same_in_either_form(pair):
     tracker, _ = pair
     frames = make_clip(5, 48, 64)
     item = make_object((2,), 48, 64)
-    boxes, objects = tracker.track_group(frames, [BoxPrompt(2, item[0].box[None]), ObjectsPrompt((item,))])
+    boxes, objects = tracker.track_group(frames, [BoxPrompt(2, item[0].box[None]), MultiObjectPrompt((item,))])
     assert np.array_equal(boxes, objects) and boxes.any()
 
 
@@ -113,7 +114,7 @@ def test_what_cannot_be_tracked_is_left_out(pair, broken):
     tracker, _ = pair
     frames, good = make_clip(3, 32, 32), make_object((0,), 32, 32)
     alone, beside, both, nothing = tracker.track_group(
-        frames, [ObjectsPrompt(each) for each in ((good,), (good, (broken,)), ((*good, broken),), ((broken,),))]
+        frames, [MultiObjectPrompt(each) for each in ((good,), (good, (broken,)), ((*good, broken),), ((broken,),))]
     )
     assert np.array_equal(alone, beside) and np.array_equal(alone, both) and alone.any() and not nothing.any()
 
@@ -122,9 +123,9 @@ def test_prompts_that_the_code_got_wrong_are_refused(pair):
     tracker, frames = pair[0], make_clip(3, 32, 32)
     twice = make_object((1,), 32, 32) * 2
     with pytest.raises(ValueError, match="two prompts on one frame"):
-        tracker.track_group(frames, [ObjectsPrompt((twice,))])
+        tracker.track_group(frames, [MultiObjectPrompt((twice,))])
     with pytest.raises(ValueError, match="keyframe 3 is outside a clip of 3 frames"):
-        tracker.track_group(frames, [ObjectsPrompt((make_object((0, 3), 32, 32),))])
+        tracker.track_group(frames, [MultiObjectPrompt((make_object((0, 3), 32, 32),))])
 
 
 class Boxes(BaseTracker):
@@ -139,13 +140,13 @@ class Boxes(BaseTracker):
 def test_a_tracker_of_one_method_takes_boxes_on_several_frames_and_refuses_points():
     frames = make_clip(4, 20, 30)
     objects = (FramePrompt(0, np.array([0, 0, 5, 5])),), (FramePrompt(2, np.array([10, 10, 20, 15])),)
-    (masks,) = Boxes().track_group(frames, [ObjectsPrompt(objects)])
+    (masks,) = Boxes().track_group(frames, [MultiObjectPrompt(objects)])
     assert masks[:, :5, :5].all() and masks[2:, 10:15, 10:20].all() and not masks[:2, 10:15].any()
     assert not Boxes.takes_points and Sam2Tracker.takes_points
     with pytest.raises(DataError, match="Boxes takes boxes on one keyframe"):
-        Boxes().track_group(frames, [ObjectsPrompt((make_object((0,), 20, 30, 1),))])
+        Boxes().track_group(frames, [MultiObjectPrompt((make_object((0,), 20, 30, 1),))])
     with pytest.raises(DataError, match="Boxes takes boxes on one keyframe"):
-        Boxes().track_group(frames, [ObjectsPrompt((make_object((0, 1), 20, 30),))])
+        Boxes().track_group(frames, [MultiObjectPrompt((make_object((0, 1), 20, 30),))])
 
 
 def test_the_order_of_several_keyframes():

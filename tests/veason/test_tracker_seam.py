@@ -6,7 +6,8 @@ import torch
 
 from veason.errors import DataError
 from veason.tracking import build_tracker, check_tracker
-from veason.tracking.base import BaseTracker, BoxPrompt, Tracker
+from veason.tracking.base import BaseTracker, Tracker
+from veason.tracking.tracker_prompts import BoxPrompt
 
 
 class Moving(BaseTracker):

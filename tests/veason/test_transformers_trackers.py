@@ -12,14 +12,14 @@ from veason.errors import DataError
 from veason.toy.tracker_eval import find_tracked_objects
 from veason.toy.world import make_video
 from veason.tracking import build_tracker, check_tracker
-from veason.tracking.base import BoxPrompt, ObjectsPrompt
 from veason.tracking.sam2.loading import load_model
 from veason.tracking.sam2.preprocessing import preprocess_frames
 from veason.tracking.sam2.tracker import Sam2Tracker
-from veason.tracking.sam3.loading import convert
+from veason.tracking.sam3.loading import to_sam2_base
 from veason.tracking.sam3.tracker import Sam3Tracker
+from veason.tracking.tracker_prompts import BoxPrompt, MultiObjectPrompt
 from veason.tracking.transformers.loading import SAM3_PIXELS
-from veason.tracking.transformers.session import FrameFeatures, ObjectSession
+from veason.tracking.transformers.object_session import ClipFeatures, ObjectSession
 from veason.tracking.transformers.tracker import TransformersTracker
 
 TOY = Path(__file__).parents[2] / "weights" / "toy_tracker"
@@ -84,7 +84,7 @@ def test_our_sam3_and_transformers_compute_the_same(sam3, total, seed):
         make_object((0,), 48, 64, 1, box=False, seed=4),
     ]
     expected = own_sessions(sam3, frames, objects)
-    found = run_our_objects(Sam3Tracker(convert(sam3)), frames, objects)
+    found = run_our_objects(Sam3Tracker(to_sam2_base(sam3)), frames, objects)
     there = expected > -1000
     assert torch.equal(there, found > -1000) and there.float().mean() > 0.2
     assert (found - expected)[there].abs().max() < 2e-3 and expected[there].std() > 0.1
@@ -97,12 +97,12 @@ def test_the_adapter_is_transformers_own_sessions(make):
     model = make()
     frames, objects = make_clip(9, 48, 64), mixed_objects()
     expected = (own_sessions(model, frames, objects) > 0).numpy()
-    prompts = [ObjectsPrompt((item,)) for item in objects]
+    prompts = [MultiObjectPrompt((item,)) for item in objects]
     bounded = TransformersTracker(model, max_objects=1, max_frames=4)
     for tracker in (TransformersTracker(model), bounded):
         for number, found in enumerate(tracker.track_group(frames, prompts)):
             assert iou(found, expected[:, number]) > 0.998 and found.any()
-    union = dict(bounded.track_video(frames.__getitem__, 9, ObjectsPrompt(tuple(objects))))
+    union = dict(bounded.track_video(frames.__getitem__, 9, MultiObjectPrompt(tuple(objects))))
     assert iou(np.stack([union[frame] for frame in range(9)]), expected.any(1)) > 0.998
 
 
@@ -128,7 +128,7 @@ def test_memory_does_not_grow_with_the_video(sam3):
     def read_pixels(wanted):
         return preprocess_frames([frames[frame % 4] for frame in wanted], SIDE, CPU)
 
-    features = FrameFeatures(sam3, read_pixels, order, capacity=4, batch=2)
+    features = ClipFeatures(sam3, read_pixels, order, capacity=4, batch=2)
     objects = [tuple(each.scaled(np.full(2, SIDE / 32)) for each in make_object((30,), 32, 32))]
     session, held = ObjectSession(sam3, objects, total, features), []
     for frame in order:
@@ -148,9 +148,9 @@ def test_a_broken_model_is_an_error_and_no_empty_mask():
 
 
 def test_bf16_is_close(sam3):
-    frames, prompts = make_clip(4, 48, 64), [ObjectsPrompt((make_object((1,), 48, 64, 2),))]
+    frames, prompts = make_clip(4, 48, 64), [MultiObjectPrompt((make_object((1,), 48, 64, 2),))]
     exact = TransformersTracker(sam3).track_group(frames, prompts)[0]
-    half = Sam3Tracker(convert(sam3_tracker()), torch.bfloat16).track_group(frames, prompts)[0]
+    half = Sam3Tracker(to_sam2_base(sam3_tracker()), torch.bfloat16).track_group(frames, prompts)[0]
     theirs = TransformersTracker(sam3_tracker().to(torch.bfloat16)).track_group(frames, prompts)[0]
     # random weights magnify roundings from frame to frame; chance would be 0.5
     assert np.mean(half == exact) > 0.75 and np.mean(theirs == exact) > 0.75
@@ -177,7 +177,7 @@ def folders(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["tracker", "whole"])
 def test_checkpoints_of_sam3_are_loaded_by_both(folders, kind):
-    frames, prompts = make_clip(3, 32, 32), [ObjectsPrompt((make_object((1,), 32, 32),))]
+    frames, prompts = make_clip(3, 32, 32), [MultiObjectPrompt((make_object((1,), 32, 32),))]
     masks = [
         build_tracker(name, "cpu", checkpoint=folders / kind).track_group(frames, prompts)[0]
         for name in ("sam3", "transformers")
@@ -216,7 +216,7 @@ def test_another_architecture_than_sam2s_modules_have_is_refused():
     model = sam3_tracker()
     model.config.mask_decoder_config.num_attention_heads = 4
     with pytest.raises(DataError, match=r"num_attention_heads is 4, and sam2's modules have 8"):
-        convert(model)
+        to_sam2_base(model)
 
 
 @pytest.mark.parametrize(

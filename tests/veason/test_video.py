@@ -14,8 +14,8 @@ from PIL import Image
 
 from tests.veason.videos import FPS, brighter, moving, read_all, write_folder, write_video
 from veason.errors import DataError
-from veason.video import open_folder, open_video
-from veason.video_file import VideoFile
+from veason.video.sources import open_folder, open_video
+from veason.video.video_file import VideoFile
 
 TOTAL = 24
 

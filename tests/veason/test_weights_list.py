@@ -12,10 +12,10 @@ from safetensors import safe_open
 from tests.hub_cache import write_hub_cache
 from veason.cli import main
 from veason.toy_assets import TOY_POLICY, TOY_TRACKER
-from veason.weights_list import KNOWN, cached_models, table
+from veason.weights_list import KNOWN_WEIGHTS, cached_models, weights_table
 
 MODELS_PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
-BY_NAME = {each.name: each for each in KNOWN}
+BY_NAME = {each.name: each for each in KNOWN_WEIGHTS}
 
 
 def test_the_list_says_what_is_here(tmp_path, monkeypatch, capsys):
@@ -30,7 +30,7 @@ def test_the_list_says_what_is_here(tmp_path, monkeypatch, capsys):
 
 def test_an_empty_cache_is_no_error(tmp_path):
     assert cached_models(tmp_path / "none") == {}
-    assert sum(line.rstrip().endswith("yes") for line in table({}, KNOWN[-4:])) == 0
+    assert sum(line.rstrip().endswith("yes") for line in weights_table({}, KNOWN_WEIGHTS[-4:])) == 0
 
 
 @pytest.mark.parametrize("size", ["t", "s", "b+", "l"])

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from tests.veason.videos import brighter, moving, write_folder, write_video
-from veason import predict
-from veason.pretrained import Pretrained
+from veason.inference.model_options import ModelOptions
+from veason.predict import command as predict
 from veason.toy_assets import TOY_POLICY, TOY_TRACKER, toy_tracker_options
 
 TOY_WEIGHTS = toy_tracker_options()["checkpoint"]
@@ -177,7 +177,7 @@ def fill(text, root):
 @pytest.fixture
 def no_models(monkeypatch):
     for name in ("load_policy", "load_tracker"):
-        monkeypatch.setattr(Pretrained, name, lambda _: pytest.fail("a model is loaded"))
+        monkeypatch.setattr(ModelOptions, name, lambda _: pytest.fail("a model is loaded"))
 
 
 @pytest.mark.usefixtures("no_models")
@@ -211,7 +211,7 @@ def test_a_folder_without_rights_is_noticed(files, tmp_path, capsys, monkeypatch
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", "out")
 
-    monkeypatch.setattr(f"veason.prediction.clips.{call}", refuse)
+    monkeypatch.setattr(f"veason.predict.clips.{call}", refuse)
     assert predict.main([str(files / "good.mp4"), "x", "--out", str(tmp_path / "out")]) == 2
     assert "cannot be written: Permission denied" in capsys.readouterr().err
 
@@ -224,7 +224,7 @@ def test_what_is_right_is_not_refused(files, tmp_path, monkeypatch):
         reached.append(self)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Pretrained, "load_policy", stop)
+    monkeypatch.setattr(ModelOptions, "load_policy", stop)
     out = str(tmp_path / "out")
     for words in (
         ["{good.mp4}", "x"],

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from tests.verl.shipped_configs import CONFIGS, ROOT, VARIABLES
 from veason.data.training import TRAINING_DATA
-from veason.resolve import resolve
+from veason.registry import load_by_name
 from verl.config import Config, ConfigError, load_config, override
 from verl.config.published_keys import NO_EFFECT
 from verl.trainer.main import check_reward
@@ -148,7 +148,7 @@ def test_the_original_s_own_yaml_loads_unchanged(name: str, score: str, tmp_path
             check_reward(config)
     weights = override(config, {"worker.reward.tracker_options": {"sam2_checkpoint": "random"}})
     assert set(check_reward(weights)) == ({"sam2"} if score.startswith("video") else set())
-    assert resolve(name, TRAINING_DATA, "data.name").name == "revos"
+    assert load_by_name(name, TRAINING_DATA, "data.name").name == "revos"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from veason.command_line import HelpFormatter, parse_arguments
 from veason.data.base import VideoSample
 from veason.data.training import KeyframeTrainingData
 from veason.frames import evaluation_frames
-from veason.predictions import NO_TARGET
+from veason.inference.prediction import NO_TARGET
 from verl.trainer.run_log import read_metrics
 
 MAX_SHARD_SIZE = "14MB"

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from training_scripts.toy.recipes import BASELINE, EXPERIMENTS
 from training_scripts.toy.runs import ToyRun, read_runs
 from veason.command_line import HelpFormatter, parse_arguments
-from veason.curves import COLOURS
+from veason.visualization.curves import COLOURS
 
 RunsByExperiment = Mapping[str, Sequence[ToyRun]]  # by experiment, in the order of EXPERIMENTS
 

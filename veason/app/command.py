@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from veason.command_line import HelpFormatter, OneLineParser, parse_arguments
 from veason.errors import DataError
-from veason.pipeline import Segmenter
-from veason.predict import add_model_options, read_pretrained
+from veason.inference.segmenter import Segmenter
+from veason.predict.command import add_model_options, read_model_options
 from veason.toy_assets import TOY_NOTICE
 from veason.tracking import check_takes_boxes
 
 if TYPE_CHECKING:
-    from veason.app.page import Limits
+    from veason.app.page import UsageLimits
 
 PROGRAM = "veason app"
 MISSING = "Gradio is not installed: pip install --no-deps -r requirements-app.lock, or pip install -e .[app]"
@@ -74,29 +74,29 @@ def run(options: argparse.Namespace) -> None:
         raise DataError(MISSING)
     check_address(options.host, options.port)
     check_takes_boxes(options.tracker, "the page shows and corrects a policy's boxes")
-    pretrained = read_pretrained(options, PROGRAM)
+    model_options = read_model_options(options, PROGRAM)
     if options.model is None:
         print(f"{PROGRAM}: {TOY_NOTICE}", file=sys.stderr, flush=True)
     if options.host not in LOOPBACK:
         print(f"{PROGRAM}: {options.host} is reached from other machines, without a password", file=sys.stderr)
-    from veason.app.page import Limits
+    from veason.app.page import UsageLimits
 
     warnings.filterwarnings("ignore", category=FutureWarning)  # of the libraries, once for every question
-    segmenter = Segmenter(pretrained.load_policy(), pretrained.load_tracker(), **pretrained.segmenter_options)
-    limits = Limits(options.max_frames, options.max_upload_mb, options.max_waiting)
+    segmenter = Segmenter(model_options.load_policy(), model_options.load_tracker(), **model_options.segmenter_options)
+    limits = UsageLimits(options.max_frames, options.max_upload_mb, options.max_waiting)
     with tempfile.TemporaryDirectory(prefix="veason_app_") as root:
         serve(segmenter, limits, Path(root), options.host, options.port, TOY_LINE if options.model is None else "")
 
 
 def serve(
-    segmenter: Segmenter, limits: Limits, root: Path, host: str, port: int, notice: str = "", wait: bool = True
+    segmenter: Segmenter, limits: UsageLimits, root: Path, host: str, port: int, notice: str = "", wait: bool = True
 ) -> Any:
     """Serve the page; returns the Gradio application, at once where `wait` is false."""
     import gradio as gr
 
-    from veason.app.page import CSS, Page
+    from veason.app.page import CSS, AppPage
 
-    page = Page(segmenter, limits, root, notice).build()
+    page = AppPage(segmenter, limits, root, notice).build()
     page.queue(max_size=limits.max_waiting, api_open=False)
     fonts = ["system-ui", "sans-serif"]  # nothing is loaded from other hosts
     page.launch(

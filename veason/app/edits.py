@@ -11,27 +11,22 @@ import cv2
 import numpy as np
 
 from veason.errors import DataError
-from veason.labels import write_label
-from veason.pictures import draw_boxes
-from veason.prediction.overlay import object_colour
-from veason.predictions import Box
-from veason.segmentation import Segmentation
-from veason.tracking.prompts import FramePrompt
+from veason.inference.prediction import Box
+from veason.results.overlay import object_colour
+from veason.results.segmentation import Segmentation
+from veason.tracking.tracker_prompts import FramePrompt
+from veason.visualization.drawing import draw_boxes
+from veason.visualization.text import write_label
 
-ON_OBJECT, BESIDE = "point on the object", "point beside it"
-KINDS = (ON_OBJECT, BESIDE)
-NEW = "a new object"
+ON_OBJECT, BESIDE_OBJECT = "point on the object", "point beside it"
+POINT_KINDS = (ON_OBJECT, BESIDE_OBJECT)
+NEW_OBJECT = "a new object"
 Point = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class EditedObject:
-    """One object on the frame that is edited, in pixels of the video.
-
-    Attributes:
-        box: x1, y1, x2, y2.
-        points: ((x, y), whether it is on the object).
-    """
+    """One object on the frame that is edited, in pixels of the video; a point is ((x, y), is on the object)."""
 
     box: Box | None = None
     points: tuple[tuple[Point, bool], ...] = ()
@@ -47,18 +42,14 @@ class EditedObject:
 
 
 @dataclass(frozen=True)
-class Edits:
-    """The objects on one frame.
-
-    Attributes:
-        frame: the frame's index.
-    """
+class FrameEdits:
+    """The objects on one frame, which is given by its index."""
 
     frame: int
     objects: tuple[EditedObject, ...] = ()
 
     @classmethod
-    def of(cls, result: Segmentation) -> Edits:
+    def of(cls, result: Segmentation) -> FrameEdits:
         """The boxes of a result on its keyframe; the first frame without any where it found nothing."""
         prediction = result.prediction
         if prediction.failure is not None or prediction.keyframe is None:
@@ -68,17 +59,17 @@ class Edits:
     @property
     def names(self) -> list[str]:
         """What a box or a point can belong to: a new object, or each that is there."""
-        return [NEW, *map(name_of, range(len(self.objects)))]
+        return [NEW_OBJECT, *map(object_name, range(len(self.objects)))]
 
-    def add_box(self, box: Box, target: str) -> Edits:
+    def add_box(self, box: Box, target: str) -> FrameEdits:
         """The box of an object; it replaces the one that the object has. A name that is not there is a new object."""
         return self._with(target, box=box)
 
-    def add_point(self, point: Point, kind: str, target: str) -> tuple[Edits, str]:
+    def add_point(self, point: Point, kind: str, target: str) -> tuple[FrameEdits, str]:
         """Another point of an object.
 
         Args:
-            kind: of `KINDS`.
+            kind: of `POINT_KINDS`.
             target: of `names`; a name that is not there is a new object.
 
         Returns:
@@ -86,24 +77,24 @@ class Edits:
         """
         number = self._number(target)
         points = self.objects[number].points if number < len(self.objects) else ()
-        return self._with(target, points=(*points, (point, kind == ON_OBJECT))), name_of(number)
+        return self._with(target, points=(*points, (point, kind == ON_OBJECT))), object_name(number)
 
     def _number(self, target: str) -> int:
         names = self.names[1:]
         return names.index(target) if target in names else len(names)
 
-    def _with(self, target: str, **changed: Any) -> Edits:
+    def _with(self, target: str, **changed: Any) -> FrameEdits:
         number = self._number(target)
         edited = self.objects[number] if number < len(self.objects) else EditedObject()
         objects = (*self.objects[:number], replace(edited, **changed), *self.objects[number + 1 :])
         return replace(self, objects=objects)
 
-    def remove(self, target: str) -> Edits:
+    def remove(self, target: str) -> FrameEdits:
         """Without an object; a name that is not there removes all."""
         number = self._number(target)
         if number == len(self.objects):
-            return Edits(self.frame)
-        return Edits(self.frame, (*self.objects[:number], *self.objects[number + 1 :]))
+            return FrameEdits(self.frame)
+        return FrameEdits(self.frame, (*self.objects[:number], *self.objects[number + 1 :]))
 
     def prompts(self) -> list[FramePrompt]:
         return [edited.prompt(self.frame) for edited in self.objects]
@@ -125,7 +116,7 @@ class Edits:
         return out
 
 
-def name_of(number: int) -> str:
+def object_name(number: int) -> str:
     """The name of an object, which is counted from 1."""
     return f"object {number + 1}"
 

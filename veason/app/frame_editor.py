@@ -13,7 +13,7 @@ FILES = Path(__file__).parent
 def frame_editor(**options: Any) -> gr.HTML:
     """A picture with boxes that are drawn, changed and moved with the pointer, or with a finger.
 
-    Its value is what `Session.edited_frame` gives, or None. It has two events, whose data are fractions of the
+    Its value is what `UserSession.edited_frame` gives, or None. It has two events, whose data are fractions of the
     picture's width and height:
         box: `box`, x1, y1, x2, y2, and `object`, the number of the object whose box was changed, or None for a new box.
         point: `place`, x, y.

@@ -11,13 +11,13 @@ from typing import Any
 
 import gradio as gr
 
-from veason.app.edits import KINDS, NEW, ON_OBJECT, name_of
+from veason.app.edits import NEW_OBJECT, ON_OBJECT, POINT_KINDS, object_name
 from veason.app.frame_editor import frame_editor
-from veason.app.session import Session, finish, open_limited, stream_answer
+from veason.app.user_session import UserSession, create_session, open_upload, stream_answer
 from veason.errors import DataError
-from veason.pipeline import Segmenter
-from veason.progress import Item
-from veason.segmentation import printable
+from veason.inference.segmenter import Segmenter
+from veason.progress_bar import T
+from veason.results.result_page import replace_surrogates
 from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION
 
 TITLE = "Open Veason-R1"
@@ -32,14 +32,8 @@ NOTHING = "Drop a video, write what to find, and press Find."
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one user may ask for.
-
-    Attributes:
-        max_frames: of a video.
-        max_upload_mb: of a file.
-        max_waiting: users in the queue.
-    """
+class UsageLimits:
+    """What one user may ask for: frames of a video, megabytes of a file, users in the queue."""
 
     max_frames: int = 600
     max_upload_mb: int = 200
@@ -47,12 +41,12 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class PageProgress:
+class GradioProgress:
     """Shows a stage's progress over the parts that wait for it."""
 
     shown: Any
 
-    def __call__(self, items: Iterable[Item], stage: str, total: int | None = None) -> Iterator[Item]:
+    def __call__(self, items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:
         for number, item in enumerate(items):
             self.shown((number, total), desc=stage)
             yield item
@@ -67,7 +61,7 @@ def errors_shown() -> Iterator[None]:
         raise gr.Error(str(error), duration=None, print_exception=False) from error
 
 
-class Page:
+class AppPage:
     """The page's functions, with the models that they share.
 
     Args:
@@ -77,23 +71,25 @@ class Page:
         notice: a line about the models.
     """
 
-    def __init__(self, segmenter: Segmenter, limits: Limits, root: Path, notice: str = "") -> None:
+    def __init__(self, segmenter: Segmenter, limits: UsageLimits, root: Path, notice: str = "") -> None:
         self.segmenter, self.limits, self.root, self.notice = segmenter, limits, root, notice
 
     def build(self) -> gr.Blocks:
         """The page."""
+        limits = f"up to {self.limits.max_frames} frames and {self.limits.max_upload_mb} MB"
         with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=SWEEP) as page:
             session = gr.State(None, time_to_live=KEEP_SECONDS, delete_callback=lambda held: held and held.remove())
             gr.Markdown(f"# {TITLE}\nSay what to find in a video, and get its mask on every frame. {self.notice}")
             with gr.Row():
                 with gr.Column(min_width=320):
-                    video = gr.Video(label=f"Video, {self._limits}", sources=["upload"], height=300, elem_id="video")
+                    video = gr.Video(label=f"Video, {limits}", sources=["upload"], height=300, elem_id="video")
                     find = gr.Textbox(label="What to find", placeholder="the dog that is chased", elem_id="find")
                     with gr.Row():
                         start = gr.Button("Find", variant="primary", elem_id="start", min_width=100)
                         stop = gr.Button("Stop", elem_id="stop", min_width=100)
                     if TOY_CLIP.is_file():
-                        self._build_example([video, find])
+                        clip, label = [str(TOY_CLIP), TOY_EXPRESSION], f"the toy clip: {TOY_EXPRESSION}"
+                        gr.Examples([clip], [video, find], label="Example", example_labels=[label], elem_id="toy")
                 with gr.Column(min_width=320):
                     thinking = gr.Textbox(
                         label="Reasoning, as it is written",
@@ -123,14 +119,6 @@ class Page:
                 edit[name].click(function, session, shown, concurrency_id=MODELS)
         return page
 
-    def _build_example(self, inputs: list[Any]) -> None:
-        label = f"the toy clip: {TOY_EXPRESSION}"
-        gr.Examples([[str(TOY_CLIP), TOY_EXPRESSION]], inputs, label="Example", example_labels=[label], elem_id="toy")
-
-    @property
-    def _limits(self) -> str:
-        return f"up to {self.limits.max_frames} frames and {self.limits.max_upload_mb} MB"
-
     def _build_editor(self, session: gr.State) -> dict[str, Any]:
         """The edited frame and what is beside it; its parts by name, `shown` are those that a result sets."""
         gr.Markdown("### Keyframe\nWrong? Drag a box or click a point, and track again, on this frame or another.")
@@ -142,8 +130,10 @@ class Page:
                 gr.Markdown(
                     "Drag over the object to draw a box. Drag a corner, a side or the middle of a box to change it."
                 )
-                kind = gr.Radio(KINDS, value=ON_OBJECT, label="A click is a", elem_id="kind")
-                target = gr.Dropdown([NEW], value=NEW, label="A new box or point belongs to", elem_id="target")
+                kind = gr.Radio(POINT_KINDS, value=ON_OBJECT, label="A click is a", elem_id="kind")
+                target = gr.Dropdown(
+                    [NEW_OBJECT], value=NEW_OBJECT, label="A new box or point belongs to", elem_id="target"
+                )
                 remove = gr.Button("Remove the object, or all", elem_id="remove")
                 track = gr.Button("Track again", variant="primary", elem_id="track")
                 reset = gr.Button("Back to the answer", elem_id="reset")
@@ -159,71 +149,71 @@ class Page:
         self,
         video: str | None,
         expression: str,
-        session: Session | None,
+        session: UserSession | None,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> Iterator[dict | tuple]:
         """Answer and track; yields the reasoning while it is written, and the result at the end."""
         with errors_shown():
             if session is not None:
                 session.remove()
-            shown = PageProgress(progress)
-            frames = open_limited(video, self.limits.max_frames, shown)
+            shown = GradioProgress(progress)
+            frames = open_upload(video, self.limits.max_frames, shown)
             answer, started = "", time.perf_counter()
             for answer in stream_answer(self.segmenter, frames, expression):
-                yield printable(answer), None, "Thinking ...", gr.update(visible=False), *[gr.skip()] * 5
+                yield replace_surrogates(answer), None, "Thinking ...", gr.update(visible=False), *[gr.skip()] * 5
             seconds = time.perf_counter() - started
-            yield printable(answer), None, "Tracking ...", *[gr.skip()] * 6
-            new = finish(self.segmenter, frames, expression, answer, seconds, self.root, shown)
-        yield printable(answer), *self._shown(new)
+            yield replace_surrogates(answer), None, "Tracking ...", *[gr.skip()] * 6
+            new = create_session(self.segmenter, frames, expression, answer, seconds, self.root, shown)
+        yield replace_surrogates(answer), *self._shown(new)
 
-    def track(self, session: Session | None, progress: Any = gr.Progress()) -> tuple:  # noqa: B008
+    def track(self, session: UserSession | None, progress: Any = gr.Progress()) -> tuple:  # noqa: B008
         """Track what was drawn."""
         with errors_shown():
             held = _held(session)
-            held.track(self.segmenter, PageProgress(progress))
+            held.track(self.segmenter, GradioProgress(progress))
         return self._shown(held)
 
-    def reset(self, session: Session | None, progress: Any = gr.Progress()) -> tuple:  # noqa: B008
+    def reset(self, session: UserSession | None, progress: Any = gr.Progress()) -> tuple:  # noqa: B008
         """Go back to the answer's boxes."""
         with errors_shown():
             held = _held(session)
-            held.reset(PageProgress(progress))
+            held.reset(GradioProgress(progress))
         return self._shown(held)
 
-    def box(self, session: Session | None, target: str, event: gr.EventData) -> tuple:
+    def box(self, session: UserSession | None, target: str, event: gr.EventData) -> tuple:
         """A box that was dragged: a new one, or that of an object whose box was taken hold of."""
         with errors_shown():
             held = _held(session)
             number = event._data.get("object")
             changed = isinstance(number, int)
-            held.add_box(event._data.get("box"), name_of(number) if changed else target)
-        return self._drawn(held, target if changed else NEW)
+            held.add_box(event._data.get("box"), object_name(number) if changed else target)
+        return self._drawn(held, target if changed else NEW_OBJECT)
 
-    def point(self, session: Session | None, kind: str, target: str, event: gr.EventData) -> tuple:
+    def point(self, session: UserSession | None, kind: str, target: str, event: gr.EventData) -> tuple:
         """A point that was clicked."""
         with errors_shown():
             held = _held(session)
             following = held.add_point(event._data.get("place"), kind, target)
         return self._drawn(held, following)
 
-    def remove(self, session: Session | None, target: str) -> tuple:
+    def remove(self, session: UserSession | None, target: str) -> tuple:
         with errors_shown():
             held = _held(session)
         held.edits = held.edits.remove(target)
-        return self._drawn(held, NEW)
+        return self._drawn(held, NEW_OBJECT)
 
-    def show_frame(self, session: Session | None, frame: float) -> tuple:
+    def show_frame(self, session: UserSession | None, frame: float) -> tuple:
         with errors_shown():
             held = _held(session)
         held.show(int(frame))
         return held, held.edited_frame()
 
     @staticmethod
-    def _drawn(session: Session, following: str) -> tuple:
+    def _drawn(session: UserSession, following: str) -> tuple:
         """The values of `drawn` in `_build_editor`; `following` is what the next box or point belongs to."""
         return session, session.edited_frame(), gr.update(choices=session.edits.names, value=following)
 
-    def _shown(self, session: Session) -> tuple:
+    def _shown(self, session: UserSession) -> tuple:
         """The values of `shown` in `build`."""
         found, warning = session.result.outcome, session.result.warning
         return (
@@ -234,11 +224,11 @@ class Page:
             session.files,
             session.edited_frame(),
             gr.update(maximum=max(1, len(session.result.frames) - 1), value=session.edits.frame),
-            gr.update(choices=session.edits.names, value=NEW),
+            gr.update(choices=session.edits.names, value=NEW_OBJECT),
         )
 
 
-def _held(session: Session | None) -> Session:
+def _held(session: UserSession | None) -> UserSession:
     if session is None:
         raise DataError("there is no result to correct: find something first")
     return session

@@ -30,7 +30,7 @@ from veason.data.selection import format_exclusion
 from veason.errors import DataError, MissingFileError, describe
 from veason.files import write_text
 from veason.frames import read_frame
-from veason.pictures import overlay_masks, save_picture, strip
+from veason.visualization.drawing import frame_strip, overlay_masks, save_picture
 
 
 def open_splits(name: str, root: Path) -> list[Benchmark]:
@@ -125,7 +125,7 @@ def _draw(
             continue
         counts[finding.kind] += 1
         name = f"{finding.kind}-{counts[finding.kind]:02d}-{finding.video.replace('/', '_')}.jpg"
-        picture = strip(cells, [sample.frames[t] for t in shown])
+        picture = frame_strip(cells, [sample.frames[t] for t in shown])
         yield finding, save_picture(folder / name, picture)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from veason.data.base import Benchmark, VideoSample
 from veason.data.selection import select_samples
 from veason.errors import DataError
-from veason.resolve import resolve
+from veason.registry import load_by_name
 
 BENCHMARKS = {
     "revos": "veason.data.revos:ReVOS",
@@ -33,7 +33,7 @@ def find_benchmark(name: str) -> type[Benchmark]:
     Raises:
         DataError: there is none; the nearest known name is given.
     """
-    found = resolve(name, BENCHMARKS, "benchmark")
+    found = load_by_name(name, BENCHMARKS, "benchmark")
     if not (isinstance(found, type) and issubclass(found, Benchmark)):
         raise DataError(f"benchmark: {name} is no subclass of veason.data.Benchmark")
     return found

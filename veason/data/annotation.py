@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from veason.data.sample import VideoSample
 from veason.errors import DataError
 from veason.frames import MAX_PIXELS, MAX_SIDE
-from veason.natural_order import natural_key
 from veason.prompts import clean_expression
+from veason.video.natural_order import natural_key
 
 MAX_EXPRESSION = 4000  # characters of an expression; those of the benchmarks have a few hundred at most
 MAX_NAME_BYTES = 250  # bytes of a file's name; file systems take 255, and a suffix is added

@@ -10,7 +10,7 @@ from typing import Any
 from veason.data.sample import MIX_SEPARATOR
 from veason.data.selection import read_exclusions
 from veason.errors import DataError
-from veason.resolve import nearest
+from veason.registry import suggest
 
 
 class MixedTrainingData:
@@ -118,7 +118,7 @@ def build_mixture(mix: Mapping[str, Any], build: Callable[..., Any], section: Ma
             raise DataError(f"data.mix.{label} is {member!r}: give its keys, such as data.mix.{label}.train_files=...")
         if unknown := set(member) - {*section, "name", "weight"}:
             odd = sorted(unknown)[0]
-            raise DataError(f"data.mix.{label}.{odd} is unknown{nearest(odd, [*section, 'name', 'weight'])}")
+            raise DataError(f"data.mix.{label}.{odd} is unknown{suggest(odd, [*section, 'name', 'weight'])}")
     weights, labels = read_weights(mix), list(mix)
     members = {}
     for label, member in mix.items():

@@ -28,7 +28,7 @@ from veason.frames import MAX_SIDE, frame_size
 from veason.masks import Rle
 from veason.metrics.image_iou import IGNORED, image_iou, total_iou
 from veason.metrics.scores import Column, PaperRows, SampleScore, every_sample, of_category, paper_table
-from veason.natural_order import natural_key
+from veason.video.natural_order import natural_key
 
 LENGTHS = {"Short": of_category("short"), "Long": of_category("long")}  # of the queries, as the paper splits them
 

@@ -25,7 +25,7 @@ from veason.data.training_split import open_training_split, training_notes
 from veason.errors import DataError
 from veason.frames import ANCHORS, FRAME_INDICES, open_frame, resize_frame, shown_times, training_frames
 from veason.prompts import Message, build_messages, load_template
-from veason.resolve import check_arguments, resolve
+from veason.registry import check_arguments, load_by_name
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -270,7 +270,7 @@ def check_training_options(
 
 def _choose(name: str, options: Mapping[str, Any], section: Mapping[str, Any]) -> Callable[..., Any]:
     """What makes the training data of a folder, with the options and the section's keys that it takes."""
-    build = resolve(name, TRAINING_DATA, "data.name")
+    build = load_by_name(name, TRAINING_DATA, "data.name")
     if isinstance(build, type) and issubclass(build, Benchmark):
         build = partial(KeyframeTrainingData, benchmark=build)
     if not callable(build):

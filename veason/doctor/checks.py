@@ -23,17 +23,11 @@ FREE_GPU = 0.5  # share of a GPU's memory
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a check found.
+    """What a check found."""
 
-    Attributes:
-        subject: what was looked at.
-        text: what is there, or what is wrong with it.
-        fix: what to type or to do; None where nothing is wrong.
-    """
-
-    subject: str
-    text: str
-    fix: str | None = None
+    subject: str  # what was looked at
+    text: str  # what is there, or what is wrong with it
+    fix: str | None = None  # what to type or to do; None where nothing is wrong
 
 
 def check_python(machine: Machine) -> Iterator[Diagnosis]:

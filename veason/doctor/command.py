@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from veason.audit.command import open_splits
-from veason.checkpoint_files import check_whole
-from veason.checkpoints import resolve_model
+from veason.checkpoints import check_complete, resolve_model
 from veason.command_line import HelpFormatter, parse_arguments
 from veason.data import BENCHMARKS, Benchmark, detect_benchmark
 from veason.data.selection import select_samples
@@ -35,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         *(check_model(name) for name in options.model),
     ):
         wrong += finding.fix is not None
-        print(line(finding), flush=True)
+        print(format_diagnosis(finding), flush=True)
     print("nothing is wrong" if not wrong else f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
     return 1 if wrong else 0
 
@@ -54,7 +53,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parse_arguments(parser, arguments)
 
 
-def line(finding: Diagnosis) -> str:
+def format_diagnosis(finding: Diagnosis) -> str:
     """A finding in one line."""
     text = f"{'ok   ' if finding.fix is None else 'wrong'}  {finding.subject}: {finding.text}"
     return printable(text if finding.fix is None else f"{text} -> {finding.fix}")
@@ -93,7 +92,7 @@ def check_model(name: str) -> Diagnosis:
     subject = f"model {name}"
     try:
         folder = resolve_model(name, download=False)
-        check_whole(folder)
+        check_complete(folder)
     except (DataError, OSError) as error:
         return Diagnosis(
             subject, describe(error), "copy or download it again: hf download OWNER/NAME --local-dir FOLDER"

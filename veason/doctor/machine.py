@@ -35,51 +35,32 @@ class Gpu:
 
 @dataclass(frozen=True)
 class TorchInfo:
-    """What PyTorch says.
+    """What PyTorch says."""
 
-    Attributes:
-        cuda: the CUDA version that it was built for; None for a CPU build.
-        gpus: how many it can use.
-        nccl: NCCL's version; None where it was built without.
-        error: why it cannot be imported; then the rest is empty.
-    """
-
-    cuda: str | None = None
-    gpus: int = 0
-    nccl: str | None = None
-    error: str | None = None
+    cuda: str | None = None  # the CUDA version that it was built for; None for a CPU build
+    gpus: int = 0  # how many it can use
+    nccl: str | None = None  # NCCL's version; None where it was built without
+    error: str | None = None  # why it cannot be imported; then the rest is empty
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine.
-
-    Attributes:
-        python: version.
-        versions: canonical name -> version of each installed package.
-        declared: the requirements of this project, with ranges.
-        gpus: as nvidia-smi lists them; `driver` is its version. Without nvidia-smi there are none, and no `driver`.
-        smi_error: what nvidia-smi says when it fails.
-        torch: what PyTorch says.
-        free: folder -> bytes that are free, of the working folder, the folder of temporary files and /dev/shm.
-        decoders: names of video codecs -> whether PyAV decodes them; empty where PyAV cannot be imported.
-        ffmpeg: whether the program is on the path; nothing here needs it.
-        cached: models in the hub's cache -> bytes.
-        environment: the variables that matter.
-    """
+    """A machine; without nvidia-smi it has no `gpus` and no `driver`."""
 
     python: tuple[int, int]
-    versions: Mapping[str, str]
-    declared: Sequence[Requirement]
-    driver: str | None = None
-    gpus: Sequence[Gpu] = ()
-    smi_error: str | None = None
+    versions: Mapping[str, str]  # canonical name -> version of each installed package
+    declared: Sequence[Requirement]  # of this project, with ranges
+    driver: str | None = None  # its version
+    gpus: Sequence[Gpu] = ()  # as nvidia-smi lists them
+    smi_error: str | None = None  # what nvidia-smi says when it fails
     torch: TorchInfo = TorchInfo()
+    # folder -> bytes that are free, of the working folder, the folder of temporary files and /dev/shm
     free: Mapping[str, int] = field(default_factory=dict)
+    # names of video codecs -> whether PyAV decodes them; empty where PyAV cannot be imported
     decoders: Mapping[str, bool] = field(default_factory=dict)
-    ffmpeg: bool = False
-    cached: Mapping[str, int] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
+    ffmpeg: bool = False  # whether the program is on the path; nothing here needs it
+    cached: Mapping[str, int] = field(default_factory=dict)  # models in the hub's cache -> bytes
+    environment: Mapping[str, str] = field(default_factory=dict)  # the variables that matter
 
 
 def read_machine() -> Machine:
@@ -116,11 +97,11 @@ def read_declared(setup: Path = SETUP) -> list[Requirement]:
             texts = requires("open-veason-r1") or []
         except PackageNotFoundError:
             texts = []
-    listed = [each for each in map(Requirement, texts) if needed(each)]
+    listed = [each for each in map(Requirement, texts) if is_needed(each)]
     return list({canonicalize_name(each.name): each for each in listed}.values())  # torch is in two extras
 
 
-def needed(requirement: Requirement) -> bool:
+def is_needed(requirement: Requirement) -> bool:
     """Whether a requirement is one of every installation, or of the extras gpu and cpu."""
     marker = requirement.marker
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", "gpu", "cpu"))

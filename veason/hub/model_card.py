@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from veason.hub.checkpoint import Checkpoint, Evaluation
+from veason.hub.trained_checkpoint import CheckpointEvaluation, TrainedCheckpoint
 
 # Identifiers that the Hub knows; another licence is `other` with a name of its own.
 HUB_LICENSES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "cc-by-nc-sa-4.0")
@@ -52,7 +52,11 @@ CVPR 2026.
 
 
 def model_card(
-    checkpoint: Checkpoint, repo_id: str, base_model: str, license: str, evaluations: Sequence[Evaluation] = ()
+    checkpoint: TrainedCheckpoint,
+    repo_id: str,
+    base_model: str,
+    license: str,
+    evaluations: Sequence[CheckpointEvaluation] = (),
 ) -> str:
     """The text of README.md.
 
@@ -98,7 +102,7 @@ def model_card(
     return f"---\n{data.to_yaml()}\n---\n{body}"
 
 
-def training_text(checkpoint: Checkpoint) -> str:
+def training_text(checkpoint: TrainedCheckpoint) -> str:
     """The recipe as a table."""
     if not checkpoint.recipe:
         return "The checkpoint's folder does not say how it was trained."
@@ -107,7 +111,7 @@ def training_text(checkpoint: Checkpoint) -> str:
     return steps + "\n".join(["| key | value |", "| --- | --- |", *rows])
 
 
-def evaluation_text(evaluation: Evaluation) -> str:
+def evaluation_text(evaluation: CheckpointEvaluation) -> str:
     """One evaluation as a table."""
     settings = ", ".join(
         f"{key} {evaluation.settings[key]}" for key in SHOWN_SETTINGS if evaluation.settings.get(key) is not None

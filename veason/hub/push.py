@@ -28,30 +28,23 @@ MAX_LISTED = 20  # files; a data set has thousands
 
 @dataclass(frozen=True)
 class Upload:
-    """What is sent.
+    """What is sent."""
 
-    Attributes:
-        kind: `model` or `dataset`.
-        folder: the names on the Hub are relative to it.
-        files: in that folder; the card comes on top.
-        card: the text of README.md.
-    """
-
-    kind: str
-    folder: Path
-    files: list[Path]
-    card: str
+    kind: str  # `model` or `dataset`
+    folder: Path  # the names on the Hub are relative to it
+    files: list[Path]  # in that folder; the card comes on top
+    card: str  # the text of README.md
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     try:
         options = read_options(arguments)
-        upload = prepare(options)
+        upload = prepare_upload(options)
         if options.dry_run:
-            print("\n".join([*listing(upload), "", "README.md:", "", upload.card]))
+            print("\n".join([*file_listing(upload), "", "README.md:", "", upload.card]))
         else:
-            print(send(upload, options.repo_id, options.private, options.message))
+            print(send_upload(upload, options.repo_id, options.private, options.message))
     except DataError as error:
         print(f"veason push: {error}", file=sys.stderr)
         return 2
@@ -88,17 +81,18 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def prepare(options: argparse.Namespace) -> Upload:
+def prepare_upload(options: argparse.Namespace) -> Upload:
     """Reads and checks everything that is sent. Raises DataError."""
-    from veason.hub.checkpoint import read_checkpoint, read_evaluation
     from veason.hub.data_card import data_card, data_files, is_data_set
     from veason.hub.model_card import model_card
+    from veason.hub.trained_checkpoint import read_checkpoint, read_evaluation
 
     source = Path(options.source).expanduser()
     if not source.is_dir():
         raise DataError(f"{source} is no folder")
     if is_data_set(source):
-        return Upload("dataset", source, data_files(source), own_card(options) or data_card(source, *named(options)))
+        card = own_card(options) or data_card(source, options.repo_id, options.license)
+        return Upload("dataset", source, data_files(source), card)
     checkpoint = read_checkpoint(source)
     base_model = options.base_model or checkpoint.start
     if not base_model or not REPO_ID.fullmatch(base_model) or Path(base_model).exists():
@@ -107,10 +101,6 @@ def prepare(options: argparse.Namespace) -> Upload:
     evaluations = [read_evaluation(folder, checkpoint) for folder in options.evaluation]
     card = own_card(options) or model_card(checkpoint, options.repo_id, base_model, options.license, evaluations)
     return Upload("model", checkpoint.folder, checkpoint.files, card)
-
-
-def named(options: argparse.Namespace) -> tuple[str, str]:
-    return options.repo_id, options.license
 
 
 def own_card(options: argparse.Namespace) -> str | None:
@@ -123,7 +113,7 @@ def own_card(options: argparse.Namespace) -> str | None:
         raise DataError(f"--card: {describe(error)}") from error
 
 
-def listing(upload: Upload) -> list[str]:
+def file_listing(upload: Upload) -> list[str]:
     """The files with their sizes."""
     sizes = [file.stat().st_size for file in upload.files]
     lines = [f"{upload.kind}: {len(sizes)} files, {sum(sizes) / 1e6:,.1f} MB, from {upload.folder}"]
@@ -134,12 +124,8 @@ def listing(upload: Upload) -> list[str]:
     return lines + ([f"  and {len(sizes) - MAX_LISTED} more"] if len(sizes) > MAX_LISTED else [])
 
 
-def send(upload: Upload, repo_id: str, private: bool, message: str) -> str:
-    """Makes the repository where it does not exist and sends files and card as one commit; returns its address.
-
-    Raises:
-        DataError: no network, no token, or the Hub's own message.
-    """
+def send_upload(upload: Upload, repo_id: str, private: bool, message: str) -> str:
+    """Sends files and card as one commit, making the repository; returns its address. Raises DataError."""
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 

@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from veason.resolve import nearest
+from veason.registry import suggest
 
 COMMANDS = {
     "import": "veason.importing.import_command:main",
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__doc__.strip())
         return 0
     if words[0] not in COMMANDS:
-        print(f"veason data: {words[0]!r} is no command{nearest(words[0], COMMANDS)}", file=sys.stderr)
+        print(f"veason data: {words[0]!r} is no command{suggest(words[0], COMMANDS)}", file=sys.stderr)
         return 2
     module, _, function = COMMANDS[words[0]].partition(":")
     return getattr(importlib.import_module(module), function)(words[1:])

@@ -30,7 +30,7 @@ from veason.data.revos_objects import ReVOSObjects
 from veason.data.sample import read_json
 from veason.errors import DataError, describe
 from veason.files import write_json
-from veason.hub.data_card import CARD, write_card
+from veason.hub.data_card import CARD_FILE, write_card
 from veason.importing import coco_format, png_format
 from veason.importing.annotations import AnnotatedVideo, SourceFiles
 from veason.importing.captions import read_captions
@@ -80,7 +80,7 @@ def run_import(args: argparse.Namespace) -> None:
     excluded = run_audit(args.output, splits, texts)
     written = write_card(args.output)
     print("\n".join(summary_lines(args.output, imported, texts, splits)))
-    print(f"data card: {args.output / CARD}" + ("" if written else " is your own, and stays as it is"))
+    print(f"data card: {args.output / CARD_FILE}" + ("" if written else " is your own, and stays as it is"))
     if (args.output / "describe" / "journal.jsonl").is_file():
         print("the expressions of `veason data describe` are no longer in: run it again, no request is repeated")
     print(next_command(args.output, sum(map(len, texts.values())), excluded))

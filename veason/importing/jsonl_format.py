@@ -32,8 +32,8 @@ from veason.importing.annotations import (
 )
 from veason.importing.captions import make_expression
 from veason.importing.source_clips import SourceClip, find_clips
-from veason.natural_order import natural_key
-from veason.resolve import nearest
+from veason.registry import suggest
+from veason.video.natural_order import natural_key
 
 KEYS = ("video", "expression", "type", "masks", "boxes", "object", "objects")
 
@@ -88,7 +88,7 @@ def _read_line(line: str, where: str, clips: Mapping[str, SourceClip], found: di
     if not isinstance(entry, dict):
         raise DataError(f"{where} is no JSON object")
     if unknown := sorted(set(entry) - set(KEYS)):
-        raise DataError(f"{where}: {unknown[0]} is unknown{nearest(unknown[0], KEYS)}")
+        raise DataError(f"{where}: {unknown[0]} is unknown{suggest(unknown[0], KEYS)}")
     path = str(entry.get("video", "")).strip("/").removeprefix("./")
     if path not in clips:
         raise DataError(f"{where}: there is no video {path!r} (the first is {next(iter(clips))!r})")

@@ -11,8 +11,9 @@ import numpy as np
 from veason import masks
 from veason.errors import DataError
 from veason.importing.annotations import BoxXYXY
-from veason.tracking.base import BoxPrompt, Tracker
-from veason.video import open_folder
+from veason.tracking.base import Tracker
+from veason.tracking.tracker_prompts import BoxPrompt
+from veason.video.sources import open_folder
 
 LOW_AGREEMENT = 0.5  # mean IoU of tracked and given boxes below which an object is named in the summary
 

@@ -17,7 +17,7 @@ from veason.errors import DataError
 from veason.importing.annotations import AnnotatedObject, AnnotatedVideo, SourceFiles
 from veason.importing.picture_files import read_object_numbers
 from veason.importing.source_clips import SourceClip, find_clips, natural_file_key
-from veason.natural_order import natural_key
+from veason.video.natural_order import natural_key
 
 VOID = 255
 FRAMES, MASKS = ("JPEGImages", "videos", "frames"), ("Annotations", "masks")

@@ -14,8 +14,8 @@ import numpy as np
 
 from veason.errors import DataError
 from veason.importing.kept_frames import frames_at_rate
-from veason.natural_order import natural_key
-from veason.video import PICTURES
+from veason.video.natural_order import natural_key
+from veason.video.sources import PICTURES
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ogv", ".wmv", ".gif")
 

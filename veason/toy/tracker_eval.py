@@ -11,8 +11,8 @@ import numpy as np
 
 from veason.toy.toy_video import JPEG_QUALITY, ToyVideo
 from veason.toy.world import make_videos
-from veason.tracking.base import BoxPrompt
 from veason.tracking.sam2.tracker import Sam2Tracker
+from veason.tracking.tracker_prompts import BoxPrompt
 
 MAX_DISTANCE = 5  # frames before and after the prompted one that are evaluated
 

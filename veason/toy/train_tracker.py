@@ -29,12 +29,12 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from veason.command_line import HelpFormatter, parse_arguments
-from veason.curves import save_curves
 from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker_config
 from veason.toy.tracker_eval import evaluate_tracker, held_out_videos
 from veason.toy.tracker_loss import DecoderHook, TrackerLoss, clip_loss, track_clips
 from veason.toy.training_clips import random_clips
 from veason.tracking.sam2.tracker import Sam2Tracker
+from veason.visualization.curves import save_curves
 
 
 @dataclass(frozen=True)

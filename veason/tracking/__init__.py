@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from veason.errors import DataError
-from veason.resolve import check_arguments, resolve
+from veason.registry import check_arguments, load_by_name
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ def build_tracker(
         DataError: no such tracker, or options that it refuses.
     """
     check_tracker(name, options)
-    found = resolve(name, TRACKERS, "tracker")
+    found = load_by_name(name, TRACKERS, "tracker")
     tracker = getattr(found, "from_options", found)(device, **own_options(name, options))
     if max_frames is not None:
         tracker.max_frames = max_frames
@@ -50,12 +50,8 @@ def build_tracker(
 
 
 def check_tracker(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse an unknown tracker, or options that it does not take, before anything is loaded.
-
-    Raises:
-        DataError: in one line.
-    """
-    found = resolve(name, TRACKERS, "tracker")
+    """Refuse an unknown tracker, or options that it does not take, before anything is loaded. Raises DataError."""
+    found = load_by_name(name, TRACKERS, "tracker")
     own = own_options(name, options)
     if hasattr(found, "check_options"):
         found.check_options(**own)
@@ -65,7 +61,7 @@ def check_tracker(name: str, options: Mapping[str, Any]) -> None:
 
 def takes_text(name: str) -> bool:
     """Whether a tracker finds what the expression names by itself, without a policy. Raises DataError: no such one."""
-    return bool(getattr(resolve(name, TRACKERS, "tracker"), "takes_text", False))
+    return bool(getattr(load_by_name(name, TRACKERS, "tracker"), "takes_text", False))
 
 
 def check_takes_boxes(name: str, what: str) -> None:
@@ -76,7 +72,7 @@ def check_takes_boxes(name: str, what: str) -> None:
 
 def check_takes_points(name: str, what: str) -> None:
     """Refuse a tracker class that takes no points. Raises DataError, which names `what` needs them."""
-    found = resolve(name, TRACKERS, "tracker")
+    found = load_by_name(name, TRACKERS, "tracker")
     if isinstance(found, type) and not getattr(found, "takes_points", False):
         raise DataError(f"tracker: {name} takes boxes on one keyframe and no points: {what}")
 

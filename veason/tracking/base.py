@@ -25,37 +25,22 @@ from torch import Tensor
 
 from veason.errors import DataError
 from veason.masks import decode, encode
-from veason.resolve import check_arguments
-from veason.tracking.prompts import (
+from veason.registry import check_arguments
+from veason.tracking.tracker_prompts import (
     BoxPrompt,
-    FramePrompt,
+    MultiObjectPrompt,
     ObjectPrompt,
-    ObjectsPrompt,
     Prompt,
-    TextPrompt,
     box_objects,
+    group_by,
+    keyframes_of,
     usable_objects,
 )
 
-__all__ = [
-    "BaseTracker",
-    "BoxPrompt",
-    "ClipPrompts",
-    "FramePrompt",
-    "ObjectPrompt",
-    "ObjectsPrompt",
-    "Prompt",
-    "ReadFrame",
-    "TextPrompt",
-    "TrackedFrame",
-    "Tracker",
-]
-
 ReadFrame = Callable[[int], np.ndarray]  # frame index -> uint8 [H, W, 3] RGB
 TrackedFrame = tuple[int, np.ndarray]  # frame index, bool mask [H, W]
-ClipPrompts = tuple[
-    Sequence[np.ndarray], Sequence[Prompt]
-]  # frames, uint8 [H, W, 3] RGB each, and what is tracked in them
+# frames, uint8 [H, W, 3] RGB each, and what is tracked in them
+ClipPrompts = tuple[Sequence[np.ndarray], Sequence[Prompt]]
 
 
 class Tracker(Protocol):
@@ -64,7 +49,7 @@ class Tracker(Protocol):
     Attributes:
         max_frames: longest clip that `track_group` and `track_groups_on_device` are to be given; the evaluation and the
             prediction stream longer videos through `track_video`.
-        takes_points: whether it takes an `ObjectsPrompt` with points or several keyframes of one object.
+        takes_points: whether it takes a `MultiObjectPrompt` with points or several keyframes of one object.
         takes_text: whether it takes a `TextPrompt`, and nothing else: it finds the objects itself, without a policy.
     """
 
@@ -190,11 +175,30 @@ class BaseTracker(ABC):
             key = prompt_key(objects)
             if key not in tracked:
                 masks = torch.zeros(len(frames), height, width, dtype=torch.bool)
-                for index, mask in self.track_video(frames.__getitem__, len(frames), ObjectsPrompt(tuple(objects))):
+                for index, mask in self.track_video(frames.__getitem__, len(frames), MultiObjectPrompt(tuple(objects))):
                     masks[index] = torch.from_numpy(mask)
                 tracked[key] = resize_masks(masks, size).to(self.device)
             found.append(tracked[key])
         return found
+
+
+class PointTracker(BaseTracker):
+    """A tracker that takes points and several keyframes of one object: out of one pass per set of keyframes."""
+
+    takes_points: ClassVar[bool] = True
+
+    @abstractmethod
+    def track_pass(self, read_frame: ReadFrame, total: int, objects: Sequence[ObjectPrompt]) -> Iterator[TrackedFrame]:
+        """The union of objects that have the same keyframes, on every frame of a video."""
+
+    def track(self, read_frame: ReadFrame, total: int, keyframe: int, boxes: np.ndarray) -> Iterator[TrackedFrame]:
+        return self.track_objects(read_frame, total, BoxPrompt(keyframe, boxes).objects)
+
+    def track_objects(
+        self, read_frame: ReadFrame, total: int, objects: Sequence[ObjectPrompt]
+    ) -> Iterator[TrackedFrame]:
+        passes = group_by(objects, keyframes_of).values()
+        return union_of_passes([self.track_pass(read_frame, total, together) for together in passes])
 
 
 def prompt_key(objects: Sequence[ObjectPrompt]) -> Hashable:

@@ -103,8 +103,8 @@ def use_checkpoint_template(config: Config) -> Config:
     """A copy that asks in the wording of the checkpoint's veason.json where data.prompt_template is not set; says in
     one line what else differs from it.
     """
+    from veason.inference_settings import read_settings
     from veason.prompts import load_template
-    from veason.settings import read_settings
 
     data, settings = config.data, read_settings(config.worker.actor.model.model_path or "")
     if settings is None:
@@ -127,9 +127,9 @@ def use_points_template(config: Config, fine_tuning: bool) -> Config:
     Raises:
         ConfigError: the checkpoint answers in another format than the rule or the targets, or without reasoning.
     """
+    from veason.answer_parsers import POINTS
+    from veason.inference_settings import read_settings
     from veason.prompts import POINTS_TEMPLATE
-    from veason.readings import POINTS
-    from veason.settings import read_settings
 
     data, path = config.data, config.worker.actor.model.model_path or ""
     if data.prompt_template is not None:
@@ -151,7 +151,7 @@ def use_points_template(config: Config, fine_tuning: bool) -> Config:
 
 def _reads_points(config: Config, fine_tuning: bool) -> bool:
     from grpo_reward.rules import find_rule
-    from veason.readings import POINTS
+    from veason.answer_parsers import POINTS
 
     reward = config.worker.reward
     return not fine_tuning and find_rule(reward.compute_score, **reward.options).reading == POINTS
@@ -182,9 +182,9 @@ def use_checkpoint_box_side(config: Config, may_change: bool) -> Config:
 
 def checkpoint_settings(config: Config, fine_tuning: bool = False) -> dict[str, Any]:
     """The content of veason.json for the checkpoints of this run."""
+    from veason.answer_parsers import POINTS
+    from veason.inference_settings import read_settings, settings_of_training
     from veason.prompts import load_template
-    from veason.readings import POINTS
-    from veason.settings import read_settings, settings_of_training
 
     path, reward = config.worker.actor.model.model_path or "", config.worker.reward
     data, tracker = config.data, {"name": reward.tracker, **reward.tracker_options}

@@ -143,7 +143,7 @@ def print_plan(config: Config, sources: Mapping[str, str], program: str, expecte
         ConfigError: the data, the rule or the tracker is unknown, or does not take an option.
     """
     from grpo_reward.rules import find_rule
-    from veason.resolve import resolve
+    from veason.registry import load_by_name
     from veason.tracking import TRACKERS
     from verl.config.derived_values import sft_config
     from verl.trainer.machine_checks import check_packages, resolve_device, resolve_model
@@ -160,7 +160,7 @@ def print_plan(config: Config, sources: Mapping[str, str], program: str, expecte
     ]
     if generates:
         find_rule(reward.compute_score, **reward.options).with_weights(reward.weights)
-        resolve(reward.tracker, TRACKERS, "worker.reward.tracker")
+        load_by_name(reward.tracker, TRACKERS, "worker.reward.tracker")
         checks += [lambda _: check_packages({"vllm": "rollout"}), lambda config: check_packages(check_reward(config))]
     held_out = config.sft.val_ratio if fine_tuning else 0.0
     if Path(config.worker.actor.model.model_path or "").is_dir():

@@ -55,11 +55,13 @@ def test_missing_gradio_is_named(monkeypatch, capsys):
 @pytest.mark.usefixtures("with_gradio")
 def test_without_a_model_the_toy_models_are_served_to_this_machine(monkeypatch, capsys):
     served = []
-    monkeypatch.setattr("veason.pretrained.Pretrained.load_policy", lambda self: SimpleNamespace(toy=self.is_toy))
-    monkeypatch.setattr("veason.pretrained.Pretrained.load_tracker", lambda _: None)
+    monkeypatch.setattr(
+        "veason.inference.model_options.ModelOptions.load_policy", lambda self: SimpleNamespace(toy=self.is_toy)
+    )
+    monkeypatch.setattr("veason.inference.model_options.ModelOptions.load_tracker", lambda _: None)
     monkeypatch.setattr(command, "serve", lambda *arguments: served.append(arguments))
     monkeypatch.setattr(command, "check_address", lambda *_: None)
-    monkeypatch.setitem(sys.modules, "veason.app.page", SimpleNamespace(Limits=lambda *each: each))
+    monkeypatch.setitem(sys.modules, "veason.app.page", SimpleNamespace(UsageLimits=lambda *each: each))
     assert command.main(["--max_frames", "50"]) == 0
     ((segmenter, limits, root, host, port, notice),) = served
     assert segmenter.policy.toy and notice == command.TOY_LINE and (host, port) == ("127.0.0.1", 7860)

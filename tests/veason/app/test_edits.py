@@ -10,10 +10,10 @@ import pytest
 from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
 from tests.veason.videos import moving, write_video
 from veason.answers import format_answer
-from veason.app.edits import BESIDE, NEW, ON_OBJECT, EditedObject, Edits, box_at, pixel_at
-from veason.app.session import Session, finish, open_limited, stream_answer
+from veason.app.edits import BESIDE_OBJECT, NEW_OBJECT, ON_OBJECT, EditedObject, FrameEdits, box_at, pixel_at
+from veason.app.user_session import UserSession, create_session, open_upload, stream_answer
 from veason.errors import DataError
-from veason.pipeline import Segmenter
+from veason.inference.segmenter import Segmenter
 
 FRAMES = np.zeros((6, 40, 60, 3), np.uint8)
 ANSWER = format_answer("it is there", 3, [[56, 56, 280, 280]])
@@ -27,12 +27,12 @@ def segmenter():
 @pytest.fixture
 def session(segmenter, tmp_path):
     (answer,) = stream_answer(segmenter, FRAMES, "the duck")
-    return finish(segmenter, FRAMES, "the duck", answer, 1.5, tmp_path)
+    return create_session(segmenter, FRAMES, "the duck", answer, 1.5, tmp_path)
 
 
 def test_a_box_is_a_new_object_or_replaces_that_of_one():
-    edits = Edits(2).add_box((4, 5, 21, 10), NEW)
-    assert edits == Edits(2, (EditedObject((4, 5, 21, 10)),))
+    edits = FrameEdits(2).add_box((4, 5, 21, 10), NEW_OBJECT)
+    assert edits == FrameEdits(2, (EditedObject((4, 5, 21, 10)),))
     edits, name = edits.add_point((7, 8), ON_OBJECT, "object 1")
     edits = edits.add_box((1, 1, 3, 3), name).add_box((0, 0, 9, 9), "object 7")
     assert edits.objects == (EditedObject((1, 1, 3, 3), (((7, 8), True),)), EditedObject((0, 0, 9, 9)))
@@ -64,42 +64,42 @@ def test_a_click_is_a_pixel_of_the_frame():
 @pytest.mark.parametrize("place", [None, "ab", [0.5], [0.5, None], [0.5, math.nan], [0.5, "0.5"], {"x": 1}])
 def test_what_is_no_place_is_refused(place, session):
     with pytest.raises(DataError, match="2 numbers are needed"):
-        session.add_point(place, ON_OBJECT, NEW)
+        session.add_point(place, ON_OBJECT, NEW_OBJECT)
     with pytest.raises(DataError, match="4 numbers are needed"):
-        session.add_box(place, NEW)
-    assert session.edits == Edits(3, (EditedObject((6, 4, 30, 20)),))
+        session.add_box(place, NEW_OBJECT)
+    assert session.edits == FrameEdits(3, (EditedObject((6, 4, 30, 20)),))
 
 
 def test_points_belong_to_the_object_that_is_chosen():
-    edits, following = Edits(0).add_point((3, 4), ON_OBJECT, NEW)
+    edits, following = FrameEdits(0).add_point((3, 4), ON_OBJECT, NEW_OBJECT)
     assert following == "object 1"
-    edits, _ = edits.add_point((7, 8), BESIDE, following)
-    edits, _ = edits.add_point((9, 9), ON_OBJECT, NEW)
-    assert edits.names == [NEW, "object 1", "object 2"]
+    edits, _ = edits.add_point((7, 8), BESIDE_OBJECT, following)
+    edits, _ = edits.add_point((9, 9), ON_OBJECT, NEW_OBJECT)
+    assert edits.names == [NEW_OBJECT, "object 1", "object 2"]
     first, second = edits.prompts()
     assert first.box is None and first.points.tolist() == [[3, 4], [7, 8]] and first.labels.tolist() == [1, 0]
     assert second.points.tolist() == [[9, 9]] and second.frame == 0
     assert edits.remove("object 1").prompts()[0].points.tolist() == [[9, 9]]
-    assert edits.remove(NEW) == Edits(0)
+    assert edits.remove(NEW_OBJECT) == FrameEdits(0)
 
 
 def test_a_box_and_points_are_drawn():
-    edits = Edits(0, (EditedObject((10, 10, 30, 30)), EditedObject(None, (((50, 20), True), ((5, 5), False)))))
+    edits = FrameEdits(0, (EditedObject((10, 10, 30, 30)), EditedObject(None, (((50, 20), True), ((5, 5), False)))))
     plain = np.zeros((80, 120, 3), np.uint8)
     drawn = edits.draw(plain, 2)
     assert not plain.any() and drawn[20, 40].any() and drawn[41, 101].any()
 
 
 def test_a_session_holds_the_answer_and_its_corrections(session, segmenter):
-    assert session.edits == Edits(3, (EditedObject((6, 4, 30, 20)),)) and session.scale == 12
+    assert session.edits == FrameEdits(3, (EditedObject((6, 4, 30, 20)),)) and session.scale == 12
     before = session.edited_frame()
     assert before["boxes"] == [{"object": 0, "box": [0.1, 0.1, 0.5, 0.5]}] and (before["width"], before["height"]) == (
         60,
         40,
     )
     session.add_box([1 / 60, 2 / 40, 11 / 60, 12 / 40], "object 1")
-    assert session.add_point([0.1, 0.1], ON_OBJECT, NEW) == "object 2"
-    assert session.edits == Edits(3, (EditedObject((1, 2, 11, 12)), EditedObject(None, (((6, 4), True),))))
+    assert session.add_point([0.1, 0.1], ON_OBJECT, NEW_OBJECT) == "object 2"
+    assert session.edits == FrameEdits(3, (EditedObject((1, 2, 11, 12)), EditedObject(None, (((6, 4), True),))))
     after = session.edited_frame()
     assert after["picture"] != before["picture"] and [each["object"] for each in after["boxes"]] == [0]
     session.edits = session.edits.remove("object 2")
@@ -115,7 +115,7 @@ def test_a_session_holds_the_answer_and_its_corrections(session, segmenter):
 
 
 def test_nothing_that_was_drawn_keeps_the_result(session, segmenter):
-    session.edits = Edits(0)
+    session.edits = FrameEdits(0)
     with pytest.raises(DataError, match="no object to track"):
         session.track(segmenter)
     assert session.result is session.answered
@@ -123,20 +123,20 @@ def test_nothing_that_was_drawn_keeps_the_result(session, segmenter):
 
 def test_an_answer_without_boxes_can_be_corrected(tmp_path):
     segmenter = Segmenter(ScriptedPolicy("no idea"), BoxTracker())
-    session: Session = finish(segmenter, FRAMES, "the duck", "no idea", 0.0, tmp_path)
-    assert session.edits == Edits(0) and session.result.prediction.failure == "no_answer"
-    session.edits = Edits(0, (EditedObject((1, 2, 11, 12)),))
+    session: UserSession = create_session(segmenter, FRAMES, "the duck", "no idea", 0.0, tmp_path)
+    assert session.edits == FrameEdits(0) and session.result.prediction.failure == "no_answer"
+    session.edits = FrameEdits(0, (EditedObject((1, 2, 11, 12)),))
     session.track(segmenter)
     assert session.result.prediction.failure is None and session.result.masks.any()
 
 
 def test_a_long_video_and_none_are_refused(tmp_path):
     path = write_video(tmp_path / "clip.mp4", moving(12))
-    assert len(open_limited(str(path), 12)) == 12
+    assert len(open_upload(str(path), 12)) == 12
     with pytest.raises(DataError, match="more than 11 frames"):
-        open_limited(str(path), 11)
+        open_upload(str(path), 11)
     with pytest.raises(DataError, match="no video yet"):
-        open_limited(None, 11)
+        open_upload(None, 11)
 
 
 def test_an_empty_expression_is_refused_before_the_policy_is_asked(segmenter):

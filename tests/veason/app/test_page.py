@@ -19,18 +19,18 @@ import pytest
 if not os.environ.get("REQUIRE_APP"):
     pytest.importorskip("gradio", reason="Gradio, the extra `app`, is not installed")
 
-from playwright.sync_api import Page as BrowserPage
+from playwright.sync_api import AppPage as BrowserPage
 from playwright.sync_api import expect
 
 from tests.eval.browser import WIDTHS, needs_chromium, open_page
 from tests.veason.videos import moving, write_video
 from veason.answers import format_answer
 from veason.app.command import serve
-from veason.app.page import Limits
-from veason.pipeline import Segmenter
-from veason.pretrained import Pretrained
+from veason.app.page import UsageLimits
+from veason.inference.model_options import ModelOptions
+from veason.inference.segmenter import Segmenter
 from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION
-from veason.video import open_video
+from veason.video.sources import open_video
 
 REASONING = "Every shape but one leaves the picture <b>at some time</b>. The one that stays is the target."
 MAX_FRAMES, SECOND = 30, 1000
@@ -66,14 +66,14 @@ def shape_box(size: int) -> tuple[list[int], tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pretrained = Pretrained()
-    pretrained.check()
-    policy = SlowPolicy(shape_box(pretrained.size)[0])
-    segmenter = Segmenter(policy, pretrained.load_tracker(), **pretrained.segmenter_options)  # type: ignore[arg-type]
+    model_options = ModelOptions()
+    model_options.check()
+    policy = SlowPolicy(shape_box(model_options.size)[0])
+    segmenter = Segmenter(policy, model_options.load_tracker(), **model_options.segmenter_options)  # type: ignore[arg-type]
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     root = tmp_path_factory.mktemp("app")
-    page = serve(segmenter, Limits(MAX_FRAMES, max_upload_mb=1), root, "127.0.0.1", port, wait=False)
+    page = serve(segmenter, UsageLimits(MAX_FRAMES, max_upload_mb=1), root, "127.0.0.1", port, wait=False)
     yield f"http://127.0.0.1:{port}"
     page.close()
 

@@ -18,7 +18,7 @@ from tests.veason.importing.drawn import (
 )
 from tests.veason.importing.test_import_boxes import TRACKER, write_boxes
 from veason.cli import main
-from veason.hub.data_card import BEGIN, END, UNFILLED
+from veason.hub.data_card import BEGIN, END, MISSING_LICENSE
 
 
 def rows(card: str) -> dict[str, str]:
@@ -53,7 +53,7 @@ def test_the_card_says_what_was_imported_and_leaves_the_licence_open(imported):
         "masks": "4 objects annotated in the source",
         "expressions": "6 of the source",
     }
-    assert UNFILLED in text and "tracker" not in text and str(imported) not in text
+    assert MISSING_LICENSE in text and "tracker" not in text and str(imported) not in text
 
 
 def test_frame_rate_and_left_out_frames_are_said(tmp_path):
@@ -85,7 +85,7 @@ def test_masks_of_a_tracker_are_marked_the_doubtful_ones_first(tmp_path):
 def test_what_people_wrote_stays_and_the_rest_is_made_anew(imported, tmp_path, capsys):
     path = imported / "README.md"
     first = path.read_text(encoding="utf-8")
-    edited = first.replace("license: unknown", "license: mit").replace(UNFILLED, "Licence: MIT. Filmed by us.")
+    edited = first.replace("license: unknown", "license: mit").replace(MISSING_LICENSE, "Licence: MIT. Filmed by us.")
     path.write_text(edited.replace("| train |", "| an old row |"), encoding="utf-8")
     again = [tmp_path / "in", "--output", imported, "--captions", tmp_path / "in" / "captions.json"]
     assert run(*again, "--val_ratio", 0.5) == 0
@@ -104,7 +104,7 @@ def test_the_card_goes_to_the_hub_with_its_licence(imported, capsys):
     assert main([*push, "CC-BY-4.0"]) == 0
     shown = capsys.readouterr().out.partition("README.md:\n\n")[2]
     assert DatasetCard(shown).data.license == "cc-by-4.0"
-    assert "Licence: CC-BY-4.0.\n\nFilmed by us." in shown and UNFILLED not in shown
+    assert "Licence: CC-BY-4.0.\n\nFilmed by us." in shown and MISSING_LICENSE not in shown
     assert "hf download somebody/clips --repo-type dataset" in shown and "4 objects annotated in the source" in shown
     assert main([*push, "our own"]) == 0
     metadata = DatasetCard(capsys.readouterr().out.partition("README.md:\n\n")[2]).data

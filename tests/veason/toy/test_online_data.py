@@ -11,7 +11,7 @@ import torch
 
 from tests.score_answer import score_answer
 from training_data_construction.teacher_checks import check_answer
-from veason.answers import read_fields
+from veason.answers import parse_json_answer
 from veason.toy.online_data import OnlineToyData, sample_video
 from veason.toy.render import draw_frames, object_crops, render, scene_batch
 from veason.toy.scene import SHAPES, random_scene
@@ -46,7 +46,7 @@ def test_the_answer_is_consistent_with_the_frames(still_ratio):
         assert check_answer(thinking, video.keyframe, video.query.text) is None
         assert len(example.images) == len(video.times) == len(example.truth.frame_ids) and video.keyframe in video.times
         frames.add(len(video.times))
-        fields, failure = read_fields(example.response)
+        fields, failure = parse_json_answer(example.response)
         assert failure is None and fields["keyframe_timestamp"] == video.keyframe
         assert all(str(box) in thinking for box in fields["bbox_2d_list"]) and fields["bbox_2d_list"]
         score = score_answer(example.response, example.truth, None, "no_sam2")

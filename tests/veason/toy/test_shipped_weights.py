@@ -10,8 +10,8 @@ import pytest
 
 from veason.toy.tracker_eval import find_tracked_objects
 from veason.toy.world import make_video
-from veason.tracking.base import BoxPrompt
 from veason.tracking.sam2.tracker import Sam2Tracker
+from veason.tracking.tracker_prompts import BoxPrompt
 
 WEIGHTS = Path(__file__).parents[3] / "weights"
 

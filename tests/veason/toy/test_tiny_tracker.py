@@ -22,8 +22,8 @@ from veason.toy.train_tracker import (
     learning_rate,
 )
 from veason.toy.training_clips import random_clips
-from veason.tracking.base import BoxPrompt
 from veason.tracking.sam2.tracker import Sam2Tracker
+from veason.tracking.tracker_prompts import BoxPrompt
 
 SMALL = TrackerSize(image_size=64, hidden_size=64, memory_size=32, trunk_size=8)
 

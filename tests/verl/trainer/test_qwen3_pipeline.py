@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.run_folder import read_run
+from eval.evaluation_folder import read_run
 from training_data_construction.seed_cot_generation import main as teach
 from veason.model_info import ModelInfo, read_model_info
 from veason.toy.tiny_policy import write_policy

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.run_folder import read_run
+from eval.evaluation_folder import read_run
 from tests.qwen_vocabulary import qwen_tokenizer, ranks
 from training_data_construction.seed_cot_generation import main as teach
 from veason.data.training import build_training_data
-from veason.pipeline import Segmenter
-from veason.policy import VLLMPolicy
+from veason.inference.segmenter import Segmenter
+from veason.inference.vllm_policy import VLLMPolicy
 from veason.prompts import build_messages
 from veason.toy.tiny_policy import write_policy
 from veason.toy.tiny_policy_config import PolicySize
@@ -83,7 +83,7 @@ def test_prompt_ids_are_equal_in_every_stage(root: Path) -> None:
     policy = object.__new__(VLLMPolicy)  # without its engine
     policy.processor, policy.max_prompt_tokens = builder.processor, 7100
     frames = np.zeros((4, 48, 80, 3), np.uint8)
-    (question,) = Segmenter(policy, None, 4, 112).questions(frames, [expression])
+    (question,) = Segmenter(policy, None, 4, 112).build_prompts(frames, [expression])
     evaluated = builder.tokenizer(policy._prompt(question)["prompt"]).input_ids
     pictures = [Image.new("RGB", (112, 112))] * 4
     messages = build_messages(expression, [0, 1, 2, 3], None, (112, 112))

@@ -15,12 +15,7 @@ MIN_COMPILED_SIZE = 512  # pixels; a smaller model runs faster than it compiles
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """What is compiled. docs/performance.md has the time that each part saves.
-
-    Attributes:
-        image_encoder: the image encoder, block by block.
-        steps: memory attention, mask decoder and memory encoder.
-    """
+    """What is compiled: the image encoder by blocks, and the steps of memory and decoder (docs/performance.md)."""
 
     image_encoder: bool = True
     steps: bool = True
@@ -32,7 +27,7 @@ class CompileOptions:
         return cls(image_encoder=worthwhile, steps=worthwhile)
 
 
-def compiled(call: Callable) -> Callable:
+def compile_dynamic(call: Callable) -> Callable:
     """`torch.compile` of a function whose tensors change their leading size: one compilation for all sizes above 1."""
     inner = torch.compile(call)
 
@@ -51,4 +46,4 @@ def compile_blocks(blocks: Any) -> None:
     # Hiera-large has eight shapes of block, each for several frames and for one; beyond the limit blocks stay eager.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for block in blocks:
-        block.forward = compiled(block.forward)
+        block.forward = compile_dynamic(block.forward)

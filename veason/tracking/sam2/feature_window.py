@@ -7,13 +7,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from veason.tracking.sam2.network import ImageFeatures, Network, concat_features, to_device
+from veason.tracking.sam2.network import ImageFeatures, Sam2Network, concat_features, to_device
 from veason.tracking.sam2.preprocessing import preprocess_frames
 
 ENCODER_BATCH = 8  # frames of 1024 pixels encoded at once: what fills a GPU; more only takes memory
 
 
-def encode_frames(network: Network, frames: Sequence[np.ndarray]) -> ImageFeatures:
+def encode_frames(network: Sam2Network, frames: Sequence[np.ndarray]) -> ImageFeatures:
     """The features of uint8 [H, W, 3] RGB frames, a row each."""
     size = ENCODER_BATCH * network.batch_scale
     chunks = (frames[first : first + size] for first in range(0, len(frames), size))
@@ -43,7 +43,9 @@ class FeatureWindow:
         order: all frames, in the order in which they will be asked for.
     """
 
-    def __init__(self, network: Network, read_frame: Callable[[int], np.ndarray], order: Sequence[int], capacity: int):
+    def __init__(
+        self, network: Sam2Network, read_frame: Callable[[int], np.ndarray], order: Sequence[int], capacity: int
+    ):
         self.network, self.read_frame, self.order = network, read_frame, list(order)
         self.capacity = max(1, min(capacity, len(self.order)))
         self.position = {frame: number for number, frame in enumerate(self.order)}

@@ -102,7 +102,7 @@ def _load_weights(model: Any, path: Path, config: str | os.PathLike) -> None:
         raise DataError(f"{path} does not hold the weights of sam2_config={config}: {reason[:300]}") from error
 
 
-def store_in(model: Any, dtype: torch.dtype) -> None:
+def cast_matrix_weights(model: Any, dtype: torch.dtype) -> None:
     """Store the weights of matrix products and convolutions in `dtype`, which autocast would convert at every call."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):

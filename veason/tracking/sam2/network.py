@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from veason.tracking.sam2.attention import MemoryAttention, memory_rotary_table
-from veason.tracking.sam2.compilation import CompileOptions, compile_blocks, compiled
-from veason.tracking.sam2.loading import store_in
+from veason.tracking.sam2.compilation import CompileOptions, compile_blocks, compile_dynamic
+from veason.tracking.sam2.loading import cast_matrix_weights
 from veason.tracking.sam2.preprocessing import SAM2_PIXELS, PixelFormat
 from veason.tracking.sam2.propagation import MemoryConfig
 
@@ -58,7 +58,7 @@ def concat_features(batches: Iterable[ImageFeatures], total: int) -> ImageFeatur
     return ImageFeatures(embedding, tuple(high_res), tokens, queries)
 
 
-class Network:
+class Sam2Network:
     """The steps of a loaded model.
 
     Args:
@@ -83,7 +83,7 @@ class Network:
         self.mask_sides = list(dict.fromkeys((self.size, 16 * self.side)))
         self.batch_scale = max(1, (1024 // self.size) ** 2)  # its frames that cost as much as one of 1024 pixels
         if dtype != torch.float32:
-            store_in(model, dtype)
+            cast_matrix_weights(model, dtype)
         pointers = model.max_obj_ptrs_in_encoder if model.use_obj_ptrs_in_encoder else 0
         self.memory_config = MemoryConfig(
             model.num_maskmem,
@@ -102,8 +102,14 @@ class Network:
         if compile_options.image_encoder:
             compile_blocks(model.image_encoder.trunk.blocks)
         if compile_options.steps:
-            self.self_attend, self.attend_memory = compiled(self.self_attend), compiled(self.attend_memory)
-            self.decode_masks, self.encode_memory = compiled(self.decode_masks), compiled(self.encode_memory)
+            self.self_attend, self.attend_memory = (
+                compile_dynamic(self.self_attend),
+                compile_dynamic(self.attend_memory),
+            )
+            self.decode_masks, self.encode_memory = (
+                compile_dynamic(self.decode_masks),
+                compile_dynamic(self.encode_memory),
+            )
 
     def _spatial_encoding(self, encoding: Any, channels: int) -> Tensor:
         """sam2's sine encoding of a map's positions, [L, C]."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from veason.tracking.prompts import ObjectPrompt
-from veason.tracking.sam2.network import ImageFeatures, Network, to_device
+from veason.tracking.sam2.network import ImageFeatures, Sam2Network, to_device
 from veason.tracking.sam2.propagation import TrackStep, last_uses, plan_track_steps
+from veason.tracking.tracker_prompts import ObjectPrompt
 
 # The features of some frames, one row each, in the order asked for.
 FeatureLookup = Callable[[Sequence[int]], ImageFeatures]
@@ -20,19 +20,12 @@ FeatureLookup = Callable[[Sequence[int]], ImageFeatures]
 
 @dataclass(frozen=True)
 class BatchObject:
-    """One object of a batch.
+    """One object of a batch; points and labels are per keyframe, a box is two points, its corners."""
 
-    Attributes:
-        keyframes: the frames it is prompted on, in order.
-        points: per keyframe float32 [Q, 2] in pixels of the network's frame; a box is its two corners.
-        labels: per keyframe the Q labels, as sam2 numbers them: 0, 1, and 2 and 3 of a box's corners.
-        start: where its clip begins in a row of clips.
-    """
-
-    keyframes: tuple[int, ...]
-    points: tuple[np.ndarray, ...]
-    labels: tuple[tuple[int, ...], ...]
-    start: int = 0
+    keyframes: tuple[int, ...]  # the frames it is prompted on, in order
+    points: tuple[np.ndarray, ...]  # float32 [Q, 2] in pixels of the network's frame
+    labels: tuple[tuple[int, ...], ...]  # [Q], as sam2 numbers them: 0, 1, and 2 and 3 of a box's corners
+    start: int = 0  # where its clip begins in a row of clips
 
     @classmethod
     def make(cls, prompt: ObjectPrompt, start: int = 0) -> BatchObject:
@@ -61,7 +54,7 @@ class ObjectBatch:
         total: frames of the clip; of each clip where there are several in a row.
     """
 
-    def __init__(self, network: Network, objects: Sequence[BatchObject], total: int):
+    def __init__(self, network: Sam2Network, objects: Sequence[BatchObject], total: int):
         self.network, self.objects, self.total = network, objects, total
         distinct = {item.keyframes for item in objects}
         plans = {keyframes: plan_track_steps(keyframes, total, network.memory_config) for keyframes in distinct}

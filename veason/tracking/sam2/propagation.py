@@ -16,23 +16,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MemoryConfig:
-    """The size of a model's memory bank, from its YAML.
+    """The size of a model's memory bank; in brackets the keys of its YAML."""
 
-    Attributes:
-        num_maskmem: mask memories that a frame attends to, the keyframe's included.
-        temporal_stride: frames between two memories (`memory_temporal_stride_for_eval`).
-        max_pointers: object pointers that a frame attends to (`max_obj_ptrs_in_encoder`); 0: the model uses none.
-        max_keyframes: nearest keyframes that a frame attends to (`max_cond_frames_in_attn`); -1: all.
-        past_pointers: whether pointers of later keyframes are left out (`only_obj_ptrs_in_the_past_for_eval`).
-        signed_pointers: whether a pointer's distance has a sign (`use_signed_tpos_enc_to_obj_ptrs`).
-    """
-
-    num_maskmem: int
-    temporal_stride: int
-    max_pointers: int
-    max_keyframes: int = -1
-    past_pointers: bool = True
-    signed_pointers: bool = True
+    num_maskmem: int  # mask memories that a frame attends to, the keyframe's included
+    temporal_stride: int  # frames between two memories (memory_temporal_stride_for_eval)
+    max_pointers: int  # object pointers that a frame attends to (max_obj_ptrs_in_encoder); 0: the model uses none
+    max_keyframes: int = -1  # nearest keyframes that a frame attends to (max_cond_frames_in_attn); -1: all
+    past_pointers: bool = True  # pointers of later keyframes are left out (only_obj_ptrs_in_the_past_for_eval)
+    signed_pointers: bool = True  # a pointer's distance has a sign (use_signed_tpos_enc_to_obj_ptrs)
 
 
 @dataclass(frozen=True)

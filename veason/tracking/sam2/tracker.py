@@ -21,31 +21,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from veason.errors import DataError
-from veason.resolve import check_arguments
-from veason.tracking.base import (
-    BaseTracker,
-    BoxPrompt,
-    ClipPrompts,
-    ObjectsPrompt,
-    ReadFrame,
-    TrackedFrame,
-    compute_dtype,
-    union_of_passes,
-)
-from veason.tracking.prompts import ObjectPrompt, Prompt, group_by, keyframes_of, usable_objects
+from veason.registry import check_arguments
+from veason.tracking.base import ClipPrompts, PointTracker, ReadFrame, TrackedFrame, compute_dtype
 from veason.tracking.sam2.compilation import CompileOptions
+from veason.tracking.sam2.config_matching import check_weights_match
 from veason.tracking.sam2.feature_window import EncodedClip, FeatureWindow, encode_frames
-from veason.tracking.sam2.fit import check_fit
 from veason.tracking.sam2.loading import DEFAULT_CONFIG, RANDOM, check_files, load_model
-from veason.tracking.sam2.network import Network, concat_features, to_device
+from veason.tracking.sam2.network import Sam2Network, concat_features, to_device
 from veason.tracking.sam2.object_batch import BatchObject, FeatureLookup, ObjectBatch
 from veason.tracking.sam2.preprocessing import SAM2_PIXELS, PixelFormat
 from veason.tracking.sam2.propagation import propagation_order
+from veason.tracking.tracker_prompts import (
+    MultiObjectPrompt,
+    ObjectPrompt,
+    Prompt,
+    group_by,
+    keyframes_of,
+    usable_objects,
+)
 
 STREAM_CHUNK = 32  # frames of a streamed video that are read together; tracking starts when the first chunk is there
 
 
-class Sam2Tracker(BaseTracker):
+class Sam2Tracker(PointTracker):
     """A SAM 2 model on one device.
 
     Args:
@@ -56,7 +54,6 @@ class Sam2Tracker(BaseTracker):
         compile_options: what runs under torch.compile; decided by the model when None.
     """
 
-    takes_points: ClassVar[bool] = True
     pixels: ClassVar[PixelFormat] = SAM2_PIXELS
 
     def __init__(
@@ -68,7 +65,7 @@ class Sam2Tracker(BaseTracker):
         compile_options: CompileOptions | None = None,
     ):
         super().__init__(next(model.parameters()).device)
-        self.network = Network(model, dtype, compile_options or CompileOptions.for_model(model), self.pixels)
+        self.network = Sam2Network(model, dtype, compile_options or CompileOptions.for_model(model), self.pixels)
         self.max_objects, self.max_frames = max_objects or 32 * self.network.batch_scale, max_frames
 
     @classmethod
@@ -90,8 +87,7 @@ class Sam2Tracker(BaseTracker):
             options: the constructor's.
         """
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        dtype = compute_dtype(chosen, dtype)
-        return cls(load_model(config, checkpoint, chosen), dtype, **options)
+        return cls(load_model(config, checkpoint, chosen), compute_dtype(chosen, dtype), **options)
 
     @classmethod
     def from_options(cls, device: str | torch.device, **options: Any) -> Sam2Tracker:
@@ -110,7 +106,7 @@ class Sam2Tracker(BaseTracker):
         check_package("sam2")
         check_files(config, checkpoint)
         if checkpoint != RANDOM:
-            check_fit(str(config), str(checkpoint))
+            check_weights_match(str(config), str(checkpoint))
 
     def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Encode the frames of a clip that is short enough to be held as a whole."""
@@ -130,28 +126,17 @@ class Sam2Tracker(BaseTracker):
             found |= zip(members, self._track_clips([groups[number] for number in members], size), strict=True)
         return [found[number] for number in range(len(groups))]
 
-    def track(self, read_frame: ReadFrame, total: int, keyframe: int, boxes: np.ndarray) -> Iterator[TrackedFrame]:
-        """`track_objects` of boxes on one frame."""
-        return self.track_objects(read_frame, total, BoxPrompt(keyframe, boxes).objects)
+    def track_pass(self, read_frame: ReadFrame, total: int, objects: Sequence[ObjectPrompt]) -> Iterator[TrackedFrame]:
+        """The keyframes, then from the first one to the end and backward from it to the start.
 
-    def track_objects(
-        self, read_frame: ReadFrame, total: int, objects: Sequence[ObjectPrompt]
-    ) -> Iterator[TrackedFrame]:
-        """Per object the keyframes, then from the first one to the end and backward from it to the start.
-
-        `read_frame` is called in a thread of its own, which prefetches frames; once for each set of keyframes.
+        `read_frame` is called in a thread of its own, which prefetches frames.
 
         Raises:
             RuntimeError: the model computed something that is not finite.
         """
-        passes = group_by(objects, keyframes_of).values()
-        return union_of_passes([self._stream(read_frame, total, together) for together in passes])
-
-    def _stream(self, read_frame: ReadFrame, total: int, objects: Sequence[ObjectPrompt]) -> Iterator[TrackedFrame]:
-        """Objects with the same keyframes, as a stream."""
         order = propagation_order(keyframes_of(objects[0]), total)
         size = read_frame(order[0]).shape[:2]
-        found = self._objects([ObjectsPrompt(tuple(objects))], total, size)
+        found = self._objects([MultiObjectPrompt(tuple(objects))], total, size)
         # One window for all batches, which are on the same frame.
         window = FeatureWindow(self.network, read_frame, order, min(self.max_frames, STREAM_CHUNK))
         batches = [

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from veason.errors import DataError
 
-MARK = "mask_decoder.iou_token.weight"  # in a checkpoint of transformers and in no other
+TRANSFORMERS_KEY = "mask_decoder.iou_token.weight"  # in a checkpoint of transformers and in no other
 POSITIONS = "prompt_encoder.shared_embedding.positional_embedding"
 
 # Patterns and what replaces them, in this order; each applies to the result of those before.
@@ -49,7 +49,7 @@ RENAMES = (
 
 def is_transformers(state: Mapping[str, Tensor]) -> bool:
     """Whether a state dict has transformers' names."""
-    return MARK in state
+    return TRANSFORMERS_KEY in state
 
 
 def to_sam2_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -18,9 +18,9 @@ from veason.errors import DataError
 from veason.tracking.sam2.loading import POSTPROCESSING
 from veason.tracking.sam2.memory_settings import memory_attention, memory_encoder, sine_positions
 from veason.tracking.sam2.transformers_names import to_sam2_names
-from veason.tracking.transformers.loading import MODELS, load_model
+from veason.tracking.transformers.loading import TRACKER_MODEL_CLASSES, load_model
 
-KINDS = {kind: MODELS[kind] for kind in ("sam3_video", "sam3_tracker_video")}
+MODEL_CLASSES = {kind: TRACKER_MODEL_CLASSES[kind] for kind in ("sam3_video", "sam3_tracker_video")}
 # What sam2 builds in and transformers leaves to the configuration.
 FIXED = {
     "mask_decoder_config.num_hidden_layers": 2,
@@ -36,17 +36,12 @@ FIXED = {
 
 
 class ImageEncoder(nn.Module):
-    """transformers' image encoder with the interface of sam2's: three levels [n, C, h, w], the coarsest last.
-
-    Args:
-        encoder: `Sam3VisionModel`.
-        positions: sam2's sine encoding.
-    """
+    """transformers' `Sam3VisionModel` with the interface of sam2's encoder: levels [n, C, h, w], the coarsest last."""
 
     def __init__(self, encoder: Any, channels: int, positions: nn.Module):
         super().__init__()
         self.encoder = encoder
-        # not submodules of their own: what sam2's code and `Network` ask an image encoder for
+        # not submodules of their own: what sam2's code and `Sam2Network` ask an image encoder for
         self.neck = SimpleNamespace(d_model=channels, position_encoding=positions)
         self.trunk = SimpleNamespace(blocks=encoder.backbone.layers)
 
@@ -65,10 +60,10 @@ def load_sam3(checkpoint: str | os.PathLike | None, config: str | os.PathLike | 
     Raises:
         DataError: there is no such checkpoint, or it is not of this network.
     """
-    return convert(load_model(checkpoint, config, torch.device("cpu"), torch.float32, KINDS)).to(device)
+    return to_sam2_base(load_model(checkpoint, config, torch.device("cpu"), torch.float32, MODEL_CLASSES)).to(device)
 
 
-def convert(tracker: Any) -> Any:
+def to_sam2_base(tracker: Any) -> Any:
     """A `Sam3TrackerVideoModel` as a `SAM2Base` that shares its image encoder and has copies of its other weights."""
     from hydra.utils import instantiate
 
@@ -78,7 +73,7 @@ def convert(tracker: Any) -> Any:
             found = getattr(found, name)
         if found != value:
             raise DataError(f"tracker=sam3: the checkpoint's {key} is {found!r}, and sam2's modules have {value!r}")
-    settings = model_settings(tracker.config)
+    settings = sam2_base_settings(tracker.config)
     positions = instantiate(sine_positions(settings["d_model"]))
     encoder = ImageEncoder(tracker.vision_encoder, settings.pop("d_model"), positions)
     model = instantiate(settings, image_encoder=encoder, _recursive_=True)
@@ -92,14 +87,23 @@ def convert(tracker: Any) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def model_settings(config: Any) -> dict[str, Any]:
+def sam2_base_settings(config: Any) -> dict[str, Any]:
     """The arguments of `SAM2Base` for hydra's `instantiate`, all but the image encoder; `d_model` besides."""
     side = config.image_size // config.vision_config.backbone_config.patch_size
     width, memory = config.vision_config.fpn_hidden_size, config.memory_encoder_output_channels
     return {
         "_target_": "sam2.modeling.sam2_base.SAM2Base",
         "d_model": width,
-        "memory_attention": _memory_attention(config, side),
+        "memory_attention": memory_attention(
+            config.memory_attention_hidden_size,
+            memory,
+            side,
+            config.memory_attention_num_layers,
+            config.memory_attention_feed_forward_hidden_size,
+            config.memory_attention_num_attention_heads,
+            config.memory_attention_downsample_rate,
+            config.rope_parameters["rope_theta"],
+        ),
         "memory_encoder": _memory_encoder(config, width, memory),
         "image_size": config.image_size,
         "backbone_stride": config.vision_config.backbone_config.patch_size,
@@ -135,19 +139,6 @@ def model_settings(config: Any) -> dict[str, Any]:
         "use_multimask_token_for_obj_ptr": True,
         "use_mlp_for_obj_ptr_proj": True,
     }
-
-
-def _memory_attention(config: Any, side: int) -> dict[str, Any]:
-    return memory_attention(
-        config.memory_attention_hidden_size,
-        config.memory_encoder_output_channels,
-        side,
-        config.memory_attention_num_layers,
-        config.memory_attention_feed_forward_hidden_size,
-        config.memory_attention_num_attention_heads,
-        config.memory_attention_downsample_rate,
-        config.rope_parameters["rope_theta"],
-    )
 
 
 def _memory_encoder(config: Any, width: int, memory: int) -> dict[str, Any]:

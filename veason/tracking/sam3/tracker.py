@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from veason.resolve import check_arguments
+from veason.registry import check_arguments
 from veason.tracking.base import compute_dtype
 from veason.tracking.sam2.preprocessing import PixelFormat
 from veason.tracking.sam2.tracker import Sam2Tracker, check_package
-from veason.tracking.sam3.loading import KINDS, load_sam3
-from veason.tracking.transformers.loading import SAM3_PIXELS, check_source
+from veason.tracking.sam3.loading import MODEL_CLASSES, load_sam3
+from veason.tracking.transformers.loading import SAM3_PIXELS, check_checkpoint_source
 
 
 class Sam3Tracker(Sam2Tracker):
@@ -33,17 +33,9 @@ class Sam3Tracker(Sam2Tracker):
         dtype: torch.dtype | str | None = None,
         **options: Any,
     ) -> Sam3Tracker:
-        """Load a model.
-
-        Args:
-            checkpoint: a folder of transformers, such as facebook/sam3 downloaded from the hub; or "random".
-            config: for random weights: a config.json, a folder with one, or sam3_tracker_video.
-            dtype: a torch dtype or its name; bf16 on a GPU and fp32 on the CPU when None.
-            options: the constructor's.
-        """
+        """Load a model, such as a folder of facebook/sam3; arguments as in `TransformersTracker.from_options`."""
         device = torch.device(device)
-        dtype = compute_dtype(device, dtype)
-        return cls(load_sam3(checkpoint, config, device), dtype, **options)
+        return cls(load_sam3(checkpoint, config, device), compute_dtype(device, dtype), **options)
 
     @classmethod
     def check_options(
@@ -52,4 +44,4 @@ class Sam3Tracker(Sam2Tracker):
         """Refuse a checkpoint that is not there or of another kind, and unknown options."""
         check_arguments(cls, options, "tracker_options", given=("model",), also=("checkpoint", "config"))
         check_package("sam3")
-        check_source(checkpoint, config, tuple(KINDS))
+        check_checkpoint_source(checkpoint, config, tuple(MODEL_CLASSES))

@@ -18,17 +18,17 @@ import torch
 from torch import Tensor
 
 from veason.errors import DataError
-from veason.resolve import check_arguments
+from veason.registry import check_arguments
 from veason.tracking.base import ReadFrame, compute_dtype
 from veason.tracking.sam2.preprocessing import preprocess_frames
 from veason.tracking.sam3_text.mask_operations import MaskOperations
-from veason.tracking.sam3_text.session import CurrentFrame, TextSession, union_of
-from veason.tracking.text import TextTracker
-from veason.tracking.transformers.loading import RANDOM, SAM3_PIXELS, check_source, load_model
+from veason.tracking.sam3_text.text_session import CurrentFrame, TextSession, union_of
+from veason.tracking.text_tracker import TextTracker
+from veason.tracking.transformers.loading import RANDOM, SAM3_PIXELS, check_checkpoint_source, load_model
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-KINDS = {"sam3_video": "Sam3VideoModel"}
+MODEL_CLASSES = {"sam3_video": "Sam3VideoModel"}
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 TEXT_TOKENS = 32  # of a prompt, begin and end included; the length that the processor pads to
 
@@ -50,7 +50,7 @@ class Sam3TextTracker(TextTracker):
         self.model, self.tokenizer = model, tokenizer
         if max_objects is not None:
             model.max_num_objects = max_objects
-        self.features = FrameFeatures(model.detector_model)
+        self.features = CachedImageFeatures(model.detector_model)
         for part, names in (
             (model.detector_model, ("pred_logits", "presence_logits", "pred_masks")),
             (model.tracker_model, ("pred_masks", "object_score_logits")),
@@ -77,7 +77,7 @@ class Sam3TextTracker(TextTracker):
         from transformers import AutoTokenizer
 
         device = torch.device(device)
-        model = load_model(checkpoint, config, device, compute_dtype(device, dtype), KINDS)
+        model = load_model(checkpoint, config, device, compute_dtype(device, dtype), MODEL_CLASSES)
         folder = tokenizer_folder(checkpoint, config)
         return cls(model, AutoTokenizer.from_pretrained(folder, local_files_only=True), **options)
 
@@ -93,7 +93,7 @@ class Sam3TextTracker(TextTracker):
         check_arguments(
             cls, options, "tracker_options", given=("model", "tokenizer"), also=("checkpoint", "config", "dtype")
         )
-        check_source(checkpoint, config, tuple(KINDS))
+        check_checkpoint_source(checkpoint, config, tuple(MODEL_CLASSES))
         tokenizer_folder(checkpoint, config)
 
     @torch.inference_mode()
@@ -118,14 +118,14 @@ class Sam3TextTracker(TextTracker):
     def _tokens(self, text: str) -> tuple[Tensor, Tensor]:
         """int64 [1, L] each: the text's tokens, and which of them are no padding."""
         if len(self.tokenizer(text).input_ids) > TEXT_TOKENS:
-            log.warning("SAM 3 takes %d tokens, the end is cut off: %r", TEXT_TOKENS, text)
+            logger.warning("SAM 3 takes %d tokens, the end is cut off: %r", TEXT_TOKENS, text)
         found = self.tokenizer(
             text, return_tensors="pt", padding="max_length", max_length=TEXT_TOKENS, truncation=True
         ).to(self.device)
         return found.input_ids, found.attention_mask
 
 
-class FrameFeatures:
+class CachedImageFeatures:
     """The detector's image features of one frame, computed once for all sessions; in the place of its own function."""
 
     def __init__(self, detector: Any) -> None:
@@ -142,11 +142,7 @@ class FrameFeatures:
 
 
 class FiniteCheck:
-    """A forward hook: NaN > threshold is false, and a broken model would pass for one that finds nothing.
-
-    Args:
-        names: of the outputs that are looked at.
-    """
+    """A forward hook on the outputs `names`: NaN > threshold is false, so a broken model would seem to find nothing."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names

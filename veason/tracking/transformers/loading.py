@@ -17,7 +17,7 @@ from veason.tracking.sam2.preprocessing import PixelFormat
 RANDOM = "random"  # in place of a checkpoint: random weights of the architecture that `config` names, for a test
 
 # model_type in config.json -> the class that tracks boxes and points; a sam3_video checkpoint holds SAM 3's tracker too
-MODELS = {
+TRACKER_MODEL_CLASSES = {
     "sam2_video": "Sam2VideoModel",
     "sam3_tracker_video": "Sam3TrackerVideoModel",
     "sam3_video": "Sam3TrackerVideoModel",
@@ -46,8 +46,10 @@ def read_model_type(folder: str | os.PathLike) -> str:
         raise DataError(f"{path} is no configuration of a transformers model") from error
 
 
-def check_source(
-    checkpoint: str | os.PathLike | None, config: str | os.PathLike | None, kinds: Sequence[str] = tuple(MODELS)
+def check_checkpoint_source(
+    checkpoint: str | os.PathLike | None,
+    config: str | os.PathLike | None,
+    kinds: Sequence[str] = tuple(TRACKER_MODEL_CLASSES),
 ) -> None:
     """Refuse a checkpoint that is not there or not of one of the model types `kinds`. Raises DataError."""
     if not checkpoint:  # random masks would be scored, and nothing would show it
@@ -72,7 +74,7 @@ def load_model(
     config: str | os.PathLike | None,
     device: torch.device,
     dtype: torch.dtype,
-    classes: dict[str, str] = MODELS,
+    classes: dict[str, str] = TRACKER_MODEL_CLASSES,
 ) -> Any:
     """The model of a checkpoint folder, or of random weights, on `device`.
 
@@ -81,11 +83,11 @@ def load_model(
         classes: model type -> class of the transformers package.
 
     Raises:
-        DataError: as `check_source`, or weights are missing in the checkpoint, or a package that the model needs.
+        DataError: as `check_checkpoint_source`, or weights are missing, or a package that the model needs.
     """
     import transformers
 
-    check_source(checkpoint, config, tuple(classes))
+    check_checkpoint_source(checkpoint, config, tuple(classes))
     try:
         if checkpoint == RANDOM:
             model = _random_model(config, classes)

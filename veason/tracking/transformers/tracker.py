@@ -8,34 +8,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from veason.resolve import check_arguments
-from veason.tracking.base import (
-    BaseTracker,
-    BoxPrompt,
-    ClipPrompts,
-    ReadFrame,
-    TrackedFrame,
-    compute_dtype,
-    prompt_key,
-    union_of_passes,
-)
-from veason.tracking.prompts import ObjectPrompt, group_by, keyframes_of, usable_objects
+from veason.registry import check_arguments
+from veason.tracking.base import ClipPrompts, PointTracker, ReadFrame, TrackedFrame, compute_dtype, prompt_key
 from veason.tracking.sam2.preprocessing import preprocess_frames
 from veason.tracking.sam2.propagation import propagation_order
-from veason.tracking.transformers.loading import PIXELS, check_source, load_model
-from veason.tracking.transformers.session import FrameFeatures, ObjectSession
+from veason.tracking.tracker_prompts import ObjectPrompt, group_by, keyframes_of, usable_objects
+from veason.tracking.transformers.loading import PIXELS, check_checkpoint_source, load_model
+from veason.tracking.transformers.object_session import ClipFeatures, ObjectSession
 
 ENCODER_BATCH = 8  # frames of 1024 pixels
 
 
-class TransformersTracker(BaseTracker):
+class TransformersTracker(PointTracker):
     """A tracker of transformers on one device.
 
     Args:
@@ -43,8 +34,6 @@ class TransformersTracker(BaseTracker):
         max_objects: objects tracked in one session; a session holds about 6 MiB an object and frame at 1024 pixels.
         max_frames: frames of a clip whose features are held at once (about 16 MB each at 1024 pixels).
     """
-
-    takes_points: ClassVar[bool] = True
 
     def __init__(self, model: Any, max_objects: int = 32, max_frames: int = 16):
         super().__init__(model.device)
@@ -69,8 +58,7 @@ class TransformersTracker(BaseTracker):
             options: the constructor's.
         """
         device = torch.device(device)
-        dtype = compute_dtype(device, dtype)
-        return cls(load_model(checkpoint, config, device, dtype), **options)
+        return cls(load_model(checkpoint, config, device, compute_dtype(device, dtype)), **options)
 
     @classmethod
     def check_options(
@@ -81,16 +69,7 @@ class TransformersTracker(BaseTracker):
     ) -> None:
         """Refuse a checkpoint that is not there or of another kind, and unknown options."""
         check_arguments(cls, options, "tracker_options", given=("model",), also=("checkpoint", "config", "dtype"))
-        check_source(checkpoint, config)
-
-    def track(self, read_frame: ReadFrame, total: int, keyframe: int, boxes: np.ndarray) -> Iterator[TrackedFrame]:
-        return self.track_objects(read_frame, total, BoxPrompt(keyframe, boxes).objects)
-
-    def track_objects(
-        self, read_frame: ReadFrame, total: int, objects: Sequence[ObjectPrompt]
-    ) -> Iterator[TrackedFrame]:
-        passes = group_by(objects, keyframes_of).values()
-        return union_of_passes([self._stream(read_frame, total, together) for together in passes])
+        check_checkpoint_source(checkpoint, config)
 
     def track_groups_on_device(self, groups: Sequence[ClipPrompts], size: tuple[int, int]) -> list[list[Tensor]]:
         """As the protocol says; a clip of up to `max_frames` frames is encoded once, and equal objects tracked once.
@@ -122,7 +101,7 @@ class TransformersTracker(BaseTracker):
                             masks[number, frame] |= mask
         return list(masks)
 
-    def _stream(self, read_frame: ReadFrame, total: int, objects: Sequence[ObjectPrompt]) -> Iterator[TrackedFrame]:
+    def track_pass(self, read_frame: ReadFrame, total: int, objects: Sequence[ObjectPrompt]) -> Iterator[TrackedFrame]:
         """Objects with the same keyframes, in pixels of the frames, as a stream."""
         order = propagation_order(keyframes_of(objects[0]), total)
         size = read_frame(order[0]).shape[:2]
@@ -137,7 +116,7 @@ class TransformersTracker(BaseTracker):
             union = [_resize(session.track(frame), size).any(0) for session in sessions]
             yield frame, torch.stack(union).any(0).cpu().numpy()
 
-    def _features(self, read_frame: ReadFrame, order: Sequence[int]) -> FrameFeatures:
+    def _features(self, read_frame: ReadFrame, order: Sequence[int]) -> ClipFeatures:
         pixels = PIXELS[type(self.model).__name__]
 
         def read_pixels(frames: Sequence[int]) -> Tensor:
@@ -145,7 +124,7 @@ class TransformersTracker(BaseTracker):
             return preprocess_frames(found, self.size, self.device, pixels).to(self.model.dtype)
 
         batch = ENCODER_BATCH * max(1, (1024 // self.size) ** 2)
-        return FrameFeatures(self.model, read_pixels, order, self.max_frames, batch)
+        return ClipFeatures(self.model, read_pixels, order, self.max_frames, batch)
 
 
 def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:

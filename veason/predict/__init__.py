@@ -1,0 +1,1 @@
+"""`veason predict`: segments your own videos."""

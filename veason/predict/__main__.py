@@ -1,0 +1,5 @@
+import sys
+
+from veason.predict.command import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The result for one expression, and the files it is written as."""

@@ -1,0 +1,1 @@
+"""A video as a sequence of frames, whatever it is given as."""
