@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from collections import Counter
 import pytest
 from fake_teacher import EXPRESSIONS, VIDEOS, Failure, good_answer, read_journal
 
+from tests.ports import free_port
 from training_data_construction.seed_cot_generation import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -38,9 +38,7 @@ def vllm_url(tmp_path_factory):
         env=environment,
         check=True,
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable,
         "-m",

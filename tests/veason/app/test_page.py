@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from playwright.sync_api import Page as BrowserPage
 from playwright.sync_api import expect
 
 from tests.eval.browser import WIDTHS, needs_chromium, open_page
+from tests.ports import free_port
 from tests.veason.videos import moving, write_video
 from veason.answers import format_answer
 from veason.app.command import serve
@@ -70,8 +70,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pretrained.check()
     policy = SlowPolicy(shape_box(pretrained.size)[0])
     segmenter = Segmenter(policy, pretrained.load_tracker(), **pretrained.segmenter_options)  # type: ignore[arg-type]
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     root = tmp_path_factory.mktemp("app")
     page = serve(segmenter, Limits(MAX_FRAMES, max_upload_mb=1), root, "127.0.0.1", port, wait=False)
     yield f"http://127.0.0.1:{port}"

@@ -3,7 +3,6 @@ last place of bf16 weights.
 """
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
+from tests.ports import free_port
 from tests.verl.workers.test_rollout_engine import generated
 from tests.verl.workers.toy_task import ToyData
 
@@ -106,14 +106,12 @@ def rollout_main(_, folder, port, modules):
             share = surviving(scored(rounded, prompt, drawn) - base, wanted)
             print(f"merged into bf16: {share:.4f}")
             assert share < 0.5
-    assert not list(MEMORY.glob(f"{PREFIX}*"))
+    assert not stale.exists() and not list(MEMORY.glob(f"{PREFIX}{os.getpid()}_*"))
     dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("modules", ["all-linear", "q_proj, v_proj, down_proj, qkv"], ids=["language", "tower"])
 def test_small_changes_of_an_adapter_reach_vllm(bf16_folder, modules):
     assert Path(bf16_folder).is_dir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     mp.start_processes(rollout_main, args=(bf16_folder, port, modules), nprocs=1, start_method="spawn")

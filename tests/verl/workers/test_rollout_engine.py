@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import socket
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from tests.ports import free_port
 from tests.verl.workers.toy_task import ToyData
 
 pytestmark = pytest.mark.timeout(600)
@@ -104,9 +104,7 @@ def engine_main(_, folder, port, plain):
     ids=["reload", "recorded", "qwen3_vl"],
 )
 def test_forbidden_tokens_seeds_and_new_weights(request, checkpoint, plain):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     mp.start_processes(
         engine_main, args=(request.getfixturevalue(checkpoint), port, plain), nprocs=1, start_method="spawn"
     )
