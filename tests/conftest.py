@@ -22,6 +22,15 @@ def no_process_group_is_left():
         dist.destroy_process_group()
 
 
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for the tests of a file. Not of a session: asyncio.run fails while Playwright is in use."""
+    from tests.eval.browser import launch_chromium
+
+    with launch_chromium() as browser:
+        yield browser
+
+
 def pytest_terminal_summary(terminalreporter):
     """The table of `make soak`: what each test of a fault has measured."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
