@@ -14,7 +14,7 @@ from collections import Counter
 import pytest
 from fake_teacher import EXPRESSIONS, VIDEOS, Failure, good_answer, read_journal
 
-from tests.ports import free_port
+from tests.processes import free_port
 from training_data_construction.seed_cot_generation import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

@@ -9,11 +9,10 @@ import warnings
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from tests.ports import free_port
+from tests.processes import free_port, run_ranks
 from veason.toy.tiny_policy import write_policy
 from veason.toy.tiny_policy_config import PolicySize
 from verl.merge_shards import ShardError, find_shards, load_shard, main, merge_checkpoint
@@ -50,7 +49,7 @@ def checkpoint(tmp_path_factory):
     write_policy(folder / "policy", PolicySize(layers=1, vision_depth=1))
     actor = folder / "global_step_625" / "actor"
     (actor / "huggingface").mkdir(parents=True)
-    mp.spawn(save_shards, (str(folder / "policy"), str(actor), free_port()), nprocs=WORLD)
+    run_ranks(save_shards, (str(folder / "policy"), str(actor), free_port()), WORLD)
     return folder / "policy", actor
 
 

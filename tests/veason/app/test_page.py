@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, expect
 from playwright.sync_api import Page as BrowserPage
 
 from tests.eval.browser import PATIENCE, WIDTHS, needs_chromium, open_page
-from tests.ports import free_port
+from tests.processes import free_port
 from tests.veason.videos import moving, write_video
 from veason.answers import format_answer
 from veason.app.command import serve

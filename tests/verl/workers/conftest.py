@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from tests.ports import free_port
+from tests.processes import free_port
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 

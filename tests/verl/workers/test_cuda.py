@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from tests.ports import free_port
+from tests.processes import free_port
 from tests.verl.workers.toy_task import ToyData, make_scorer
 from verl.config import Config, override
 from verl.protocol import GroupAdvantages, GroupRequest, Task

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from tests.ports import free_port
+from tests.processes import free_port
 from tests.verl.workers.toy_groups import ROLLOUT, config
 from veason.toy.tiny_policy import write_policy
 from veason.toy.tiny_policy_config import PolicySize

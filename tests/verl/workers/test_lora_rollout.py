@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
-from tests.ports import free_port
+from tests.processes import free_port, run_ranks
 from tests.verl.workers.test_rollout_engine import generated
 from tests.verl.workers.toy_task import ToyData
 
@@ -113,5 +112,4 @@ def rollout_main(_, folder, port, modules):
 @pytest.mark.parametrize("modules", ["all-linear", "q_proj, v_proj, down_proj, qkv"], ids=["language", "tower"])
 def test_small_changes_of_an_adapter_reach_vllm(bf16_folder, modules):
     assert Path(bf16_folder).is_dir()
-    port = free_port()
-    mp.start_processes(rollout_main, args=(bf16_folder, port, modules), nprocs=1, start_method="spawn")
+    run_ranks(rollout_main, (bf16_folder, free_port(), modules))
