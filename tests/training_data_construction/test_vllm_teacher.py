@@ -16,6 +16,7 @@ from fake_teacher import EXPRESSIONS, VIDEOS, Failure, good_answer, read_journal
 
 from tests.processes import free_port
 from training_data_construction.seed_cot_generation import main
+from veason.toy.tiny_policy import write_policy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 KEY = "sk-of-this-test"
@@ -33,11 +34,7 @@ def vllm_url(tmp_path_factory):
         "HF_HUB_OFFLINE": "1",
         "VLLM_API_KEY": KEY,
     }
-    subprocess.run(
-        [sys.executable, "-m", "veason.toy.tiny_policy", "--output", str(folder / "policy")],
-        env=environment,
-        check=True,
-    )
+    write_policy(folder / "policy")
     port = free_port()
     command = [
         sys.executable,

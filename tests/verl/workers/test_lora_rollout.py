@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(600)
 STEP = 1e-5  # one of Adam's, at the usual learning rate
 
 
-@pytest.fixture(scope="module", params=["policy_folder", "qwen3_folder"], ids=["qwen2_5_vl", "qwen3_vl"])
+@pytest.fixture
 def bf16_folder(request, tmp_path_factory):
     """A checkpoint of each family whose weights are bf16 numbers, as on a GPU."""
     import shutil
@@ -109,7 +109,20 @@ def rollout_main(_, folder, port, modules):
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("modules", ["all-linear", "q_proj, v_proj, down_proj, qkv"], ids=["language", "tower"])
+LANGUAGE, TOWER = "all-linear", "q_proj, v_proj, down_proj, qkv"
+
+
+@pytest.mark.parametrize(
+    ("bf16_folder", "modules"),
+    [
+        pytest.param("policy_folder", LANGUAGE, id="qwen2_5_vl-language"),
+        pytest.param("qwen3_folder", TOWER, id="qwen3_vl-tower"),
+        # each family and each choice of layers is above; a case takes a minute
+        pytest.param("policy_folder", TOWER, id="qwen2_5_vl-tower", marks=pytest.mark.soak),
+        pytest.param("qwen3_folder", LANGUAGE, id="qwen3_vl-language", marks=pytest.mark.soak),
+    ],
+    indirect=["bf16_folder"],
+)
 def test_small_changes_of_an_adapter_reach_vllm(bf16_folder, modules):
     assert Path(bf16_folder).is_dir()
     run_ranks(rollout_main, (bf16_folder, free_port(), modules))
