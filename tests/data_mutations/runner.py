@@ -38,8 +38,9 @@ def run_mutation(name: str | None, layout: str) -> Report:
     context = fork_context()
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_consume, args=(there, name, layout))
-    report, running, end = Report(), "mutation", time.monotonic() + TIME_LIMIT
-    process.start()
+    report, running = Report(), "mutation"
+    process.start()  # returns once it is forked, the first time after the server's imports
+    end = time.monotonic() + TIME_LIMIT
     there.close()
     try:
         while here.poll(max(0.0, end - time.monotonic())):
