@@ -36,7 +36,7 @@ $(APP): requirements-app.lock | venv
 # With `make -j 2` ruff and mypy run beside the installation of Gradio.
 # A file of tests runs in one of the processes, each of which has a core for itself. tests/conftest.py orders the files.
 test: lint $(APP)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=25
+	MAKEFLAGS= OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=25
 
 test-gpu: venv
 	$(PY) -m pytest -m gpu
