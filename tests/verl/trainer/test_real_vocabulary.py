@@ -18,7 +18,7 @@ from veason.prompts import build_messages
 from veason.toy.tiny_policy import write_policy
 from veason.toy.tiny_policy_config import PolicySize
 from veason.toy.world import make_world
-from verl.workers.prompts import PromptBuilder
+from verl.workers.prompt_builder import PromptBuilder
 
 ROOT = Path(__file__).parents[3]
 IMAGE_PAD = 151655

@@ -171,12 +171,12 @@ def test_tensor_parallel_engine_with_lora_and_a_scorer_that_fails(policy_folder)
     """
     parallel = {"worker.rollout.tensor_parallel_size": 2, "worker.actor.model.lora_rank": 4}
     config = override(toy_config(policy_folder), parallel)
-    with RayEngine(config, Task(ToyData, scorer=partial(make_scorer, fail_at=9))) as engine:
-        assert engine.replicas == 1
+    with RayBackend(config, Task(ToyData, scorer=partial(make_scorer, fail_at=9))) as backend:
+        assert backend.replicas == 1
         mapped = shared_memory_of_workers()
         named = {name for name in mapped if not name.endswith(" (deleted)")}
         assert mapped and not [name for name in named if name.startswith("psm_") or "cpushm" in name]
-        metrics = [step(engine, number)[1] for number in range(2)]
+        metrics = [step(backend, number)[1] for number in range(2)]
         assert max(each["rollout/log_prob_gap"] for each in metrics) < 1e-3
         assert metrics[0]["actor/kl"] == pytest.approx(0.0, abs=1e-6) and metrics[1]["actor/kl"] > 1e-7
         backend.rollout([[GroupRequest(100, 8, 0), GroupRequest(101, 9, 0)]])
