@@ -33,9 +33,10 @@ $(APP): requirements-app.lock | venv
 		-r requirements-app.lock >> .venv/pip.log 2>&1 || { tail -n 30 .venv/pip.log >&2; exit 1; }
 	@touch $@
 
-# A file of tests runs in one of the processes, each of which has a core for itself.
+# With `make -j 2` ruff and mypy run beside the installation of Gradio.
+# A file of tests runs in one of the processes, each of which has a core for itself. tests/conftest.py orders the files.
 test: lint $(APP)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations=25
+	MAKEFLAGS= OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=25
 
 test-gpu: venv
 	$(PY) -m pytest -m gpu

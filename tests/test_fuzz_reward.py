@@ -88,17 +88,20 @@ LONG = {
 
 @pytest.mark.parametrize("kind", LONG)
 def test_time_is_linear(kind):
-    def seconds(length):
-        text, best = LONG[kind](length), float("inf")
-        for _ in range(5):
-            start = time.perf_counter()
-            for rule in RULES:
-                score_answer(text, TRUTH, lambda *_: TRUTH.masks, rule)
-            best = min(best, time.perf_counter() - start)
-        return best
+    def within(limit, length):
+        """Whether one of some attempts is: of the others the machine may have been busy."""
+        text = LONG[kind](length)
+        return any(seconds(text) < limit for _ in range(50))
 
-    assert seconds(10_000) < 2 * 5e-3  # two rules
-    assert seconds(100_000) < 30 * max(seconds(10_000), 1e-3)
+    def seconds(text):
+        start = time.thread_time()
+        for rule in RULES:
+            score_answer(text, TRUTH, lambda *_: TRUTH.masks, rule)
+        return time.thread_time() - start
+
+    assert within(2 * 5e-3, 10_000)  # two rules
+    best = min(seconds(LONG[kind](10_000)) for _ in range(5))
+    assert within(30 * max(best, 1e-3), 100_000)
 
 
 def test_a_hundred_thousand_boxes():

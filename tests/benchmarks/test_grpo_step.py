@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -178,14 +177,19 @@ def test_examples_are_a_function_of_their_index():
 
 
 def run_as_trl(monkeypatch, policy, times, ending, limit=60):
-    """What is made of a TRL process that writes these events and then runs `ending`."""
+    """What is made of a TRL process that has written these events and then runs `ending`; on a clock at 100 s."""
     events = [
         {"event": "ready" if number == 0 else "step", "time": at, "what": "TRL"} for number, at in enumerate(times)
     ]
     text = "".join(json.dumps(each) + "\n" for each in events)
-    script = f"import sys, time; open(sys.argv[sys.argv.index('--events') + 1], 'w').write({text!r}); {ending}"
+
+    def command(arguments):
+        Path(arguments[arguments.index("--events") + 1]).write_text(text)
+        return [sys.executable, "-c", f"import time; {ending}"]
+
     monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: True)
-    monkeypatch.setattr(grpo_trl, "command", lambda arguments: [sys.executable, "-c", script, *arguments])
+    monkeypatch.setattr(grpo_trl, "time", SimpleNamespace(time=lambda: 100.0))
+    monkeypatch.setattr(grpo_trl, "command", command)
     return grpo_trl.measure(policy, grpo_trl.TRLSizes(4, 8, 256, 1, 560), limit, vllm=True)
 
 
@@ -197,10 +201,9 @@ def test_what_trl_did_is_read_from_its_events(monkeypatch, policy):
 
 
 def test_trl_that_does_not_end_is_ended(monkeypatch, policy):
-    now = time.time()
-    metrics, about = run_as_trl(monkeypatch, policy, [now - 9, now], "time.sleep(60)", limit=1)
-    assert metrics["seconds/over"] == pytest.approx(1.0, abs=0.5) and "ended after 1 s" in about
-    metrics, about = run_as_trl(monkeypatch, policy, [], "time.sleep(60)", limit=1)
+    metrics, about = run_as_trl(monkeypatch, policy, [91.0, 100.0], "time.sleep(600)", limit=1)
+    assert metrics == {"seconds/over": 1.0} and "ended after 1 s" in about
+    metrics, about = run_as_trl(monkeypatch, policy, [], "time.sleep(600)", limit=1)
     assert metrics == {} and about.startswith("it did not start; ended after 1 s")  # its start is no step
     monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: None)
     assert grpo_trl.measure(policy, grpo_trl.TRLSizes(4, 8, 256, 1, 560), 1, vllm=True) == (

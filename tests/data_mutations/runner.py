@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
 import shutil
@@ -15,9 +14,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 
+from tests.processes import fork_context
+
 TIME_LIMIT = float(os.environ.get("MUT_LIMIT", "60"))  # seconds for all consumers together; they take about one
 MEMORY_LIMIT = 2 << 30  # bytes beyond what the process begins with
-PRELOADED = ["tests.data_mutations.consumers", "tests.data_mutations.catalogue", "tests.data_mutations.sets"]
 
 
 @dataclass
@@ -35,12 +35,12 @@ class Report:
 
 def run_mutation(name: str | None, layout: str) -> Report:
     """Mutate a small set in a fresh folder and run every consumer of its layout; None leaves the set whole."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context = fork_context()
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_consume, args=(there, name, layout))
-    report, running, end = Report(), "mutation", time.monotonic() + TIME_LIMIT
-    process.start()
+    report, running = Report(), "mutation"
+    process.start()  # returns once it is forked, the first time after the server's imports
+    end = time.monotonic() + TIME_LIMIT
     there.close()
     try:
         while here.poll(max(0.0, end - time.monotonic())):

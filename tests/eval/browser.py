@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = (1280, 420)  # of a desk and of a telephone, in pixels
+PATIENCE = 180_000  # milliseconds for whatever a page has to do: more than a busy machine takes
 
 # where REQUIRE_CHROMIUM is set (.ci/run) a missing browser is a failure, not a skip
 needs_chromium = pytest.mark.skipif(
@@ -22,24 +23,34 @@ needs_chromium = pytest.mark.skipif(
 
 
 @contextmanager
-def open_page(target: Path | str, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
-    """A file or an address in a browser.
+def launch_chromium() -> Iterator[Browser]:
+    """A browser; see the fixture `chromium`."""
+    assert CHROMIUM is not None, "Chromium is required (REQUIRE_CHROMIUM) and not installed"
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=PATIENCE)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def open_page(browser: Browser, target: Path | str, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
+    """A file or an address in a browser, without what other pages have left in it.
 
     `page.messages` and `page.requested` collect errors of the page and the URLs that it loads.
     """
-    assert CHROMIUM is not None, "Chromium is required (REQUIRE_CHROMIUM) and not installed"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page: Any = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page.messages, page.requested = [], []
-        page.on("console", lambda message: page.messages.append(message.text))
-        page.on("pageerror", lambda error: page.messages.append(str(error)))
-        page.on("request", lambda request: page.requested.append(request.url))
-        page.goto(target if isinstance(target, str) else target.resolve().as_uri())
-        try:
-            yield page
-        finally:
-            browser.close()
+    page: Any = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.set_default_timeout(PATIENCE)
+    page.messages, page.requested = [], []
+    page.on("console", lambda message: page.messages.append(message.text))
+    page.on("pageerror", lambda error: page.messages.append(str(error)))
+    page.on("request", lambda request: page.requested.append(request.url))
+    page.goto(target if isinstance(target, str) else target.resolve().as_uri())
+    try:
+        yield page
+    finally:
+        page.close()
 
 
 def check_page(page: Page) -> None:

@@ -43,11 +43,12 @@ def local_ray(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_one_command_from_frames_to_the_table(toy_world, tmp_path, checkpoints, capsys):
+def test_one_command_from_64_frames_to_the_table(tmp_path, checkpoints, capsys):
     policy, tracker, weights = checkpoints
+    make_world(tmp_path / "world", train_videos=1, valid_videos=1, reasonvos_videos=1, frames=70)
     words = {
         "benchmark": "revos",
-        "data_path": toy_world / "ReVOS",
+        "data_path": tmp_path / "world" / "ReVOS",
         "output_path": tmp_path / "run",
         "model_path": policy,
     }
@@ -58,34 +59,24 @@ def test_one_command_from_frames_to_the_table(toy_world, tmp_path, checkpoints, 
         "keyframe_resize": 112,
         "limit": 3,
         "workers": 1,
+        "sampled_frames": 64,
     }
     line = [f"{key}={value}" for key, value in words.items()]
+    assert evaluate.main([*line, "max_prompt_length=1024"]) == 2
+    assert "64 frames of 112 x 112 pixels are 1024 tokens, before any text" in capsys.readouterr().err
+    line.append("max_prompt_length=2048")
     assert evaluate.main(line) == 0
     printed = capsys.readouterr().out
     assert "empty masks: 3 no_answer" in printed  # its weights are random
     assert "| this run |" in printed and "3 expressions, no prediction is missing" in printed
     header, records = read_run(tmp_path / "run")
+    assert all(len(record.shown) == len(set(record.shown)) == 64 < record.frames for record in records)
     assert len(records) == header["samples"] == 3 and header["split"] == "valid"
     assert {"temperature", "seed", "prompt", "model_sha256", "sam2_sha256", "versions"} <= set(header)
     assert len(json.loads((tmp_path / "run" / "metrics.json").read_text())["samples"]) == 3
     assert evaluate.main([*line, "temperature=0.5"]) == 2  # not the run that lies there
     assert evaluate.main(line) == 0  # nothing left to do
     assert "3 done before" in capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_64_frames_are_shown(tmp_path, checkpoints, capsys):
-    policy, tracker, weights = checkpoints
-    make_world(tmp_path / "world", train_videos=1, valid_videos=1, reasonvos_videos=1, frames=70)
-    line = f"""benchmark=revos data_path={tmp_path}/world/ReVOS output_path={tmp_path}/run model_path={policy}
-        sam2_config={tracker} sam2_checkpoint={weights} max_response_length=16 keyframe_resize=112 limit=1 workers=1
-        sampled_frames=64""".split()
-    assert evaluate.main([*line, "max_prompt_length=1024"]) == 2
-    assert "64 frames of 112 x 112 pixels are 1024 tokens, before any text" in capsys.readouterr().err
-    assert evaluate.main([*line, "max_prompt_length=2048"]) == 0
-    (record,) = read_run(tmp_path / "run")[1]
-    assert len(record.shown) == len(set(record.shown)) == 64 < record.frames
-    assert "no prediction is missing" in capsys.readouterr().out
 
 
 class OneAnswer:

@@ -49,8 +49,8 @@ def run(toy_world, tmp_path_factory, scripted):
 
 
 @pytest.fixture(scope="module")
-def page(run):
-    with open_page(run[0]) as page:
+def page(run, chromium):
+    with open_page(chromium, run[0]) as page:
         yield page
 
 
@@ -66,10 +66,10 @@ def choose(page, **values):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_and_loads_nothing(run, width, scheme, tmp_path):
+def test_the_page_fits_and_loads_nothing(run, chromium, width, scheme, tmp_path):
     import cv2
 
-    with open_page(run[0], width, scheme) as page:
+    with open_page(chromium, run[0], width, scheme) as page:
         check_page(page)
         check_viewer(page)
         page.evaluate("window.scrollTo(0, 0)")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.sync_api import Browser
 
 from eval import report
 from eval.report.charts import PANELS, draw_panel, heat_maps
@@ -210,8 +211,8 @@ def test_what_cannot_be_reported_is_one_line(
 @needs_chromium
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_in_a_browser(page: Path, width: int, scheme: str) -> None:
-    with open_page(page, width, scheme) as shown:
+def test_the_page_in_a_browser(page: Path, chromium: Browser, width: int, scheme: str) -> None:
+    with open_page(chromium, page, width, scheme) as shown:
         check_page(shown)
         check_viewer(shown)
         assert shown.evaluate("window.run") is None
@@ -224,9 +225,9 @@ def test_the_page_in_a_browser(page: Path, width: int, scheme: str) -> None:
 
 
 @needs_chromium
-def test_the_gallery_is_filtered_and_sorted(page: Path) -> None:
+def test_the_gallery_is_filtered_and_sorted(page: Path, chromium: Browser) -> None:
     shown_ids = "[...document.querySelectorAll('article')].filter(a => !a.hidden).map(a => a.dataset.id)"
-    with open_page(page) as shown:
+    with open_page(chromium, page) as shown:
         assert shown.evaluate(shown_ids) == ["video/0", "video/1"]
         shown.select_option("#phase", "train")
         assert shown.evaluate(shown_ids) == ["video/1"] and shown.text_content("#count") == "1 of 2"

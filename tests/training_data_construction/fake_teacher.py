@@ -22,6 +22,7 @@ VIDEOS, FRAMES, HEIGHT, WIDTH = 4, 12, 48, 64
 EXPRESSIONS = 4  # per video: one object, the other, both, and an absent target
 PRESENT = VIDEOS * (EXPRESSIONS - 1)  # expressions with a target
 KEY = "sk-secret-0123456789"
+TIMEOUT = 3  # seconds: what answers at once does so in time, on a busy machine too
 
 
 def arguments(revos: Path, output: Path, server: TeacherServer | str, *more: object) -> list[str]:
@@ -29,6 +30,13 @@ def arguments(revos: Path, output: Path, server: TeacherServer | str, *more: obj
     url = server if isinstance(server, str) else server.url
     fixed = ["--model", "teacher", "--keyframe_resize", "56", "--first_delay", "0.01", "--workers", "4"]
     return ["--data_root", str(revos), "--output", str(output), "--base_url", url, *fixed, *map(str, more)]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def read_journal(output: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Which answers of the teacher pass the checks, and the reasons for those that do not."""
 
+import time
+
 import pytest
 
 from training_data_construction.reasoning_prompts import ABSENT_EXAMPLES, WORKED_EXAMPLES
@@ -124,17 +126,16 @@ def test_a_reasoning_models_think_block_is_removed():
     assert strip_thinking(f"<think>hm, the red box</think>\n\n{GOOD}\n") == GOOD
 
 
-@pytest.mark.timeout(5)
-def test_hostile_text_takes_linear_time():
-    for piece in (
-        "Step 1 ",
-        "step 1:\n",
-        "frame at ",
-        "keyframe is at the frame ",
-        "<think>",
-        "red ",
-        " \t\n",
-        "#*>-_ ",
-    ):
-        check_answer(piece * 20_000, 12, "the dog", max_words=10**9)
-        check_answer(GOOD + piece * 20_000, 12, "the dog", max_words=10**9)
+@pytest.mark.parametrize("start", ["", GOOD], ids=["alone", "after an answer"])
+@pytest.mark.parametrize(
+    "piece",
+    ["Step 1 ", "step 1:\n", "frame at ", "keyframe is at the frame ", "<think>", "red ", " \t\n", "#*>-_ "],
+)
+def test_hostile_text_takes_linear_time(piece, start):
+    def seconds(count):
+        begun = time.thread_time()  # of this thread alone: other work on the machine does not count
+        check_answer(start + piece * count, 12, "the dog", max_words=10**9)
+        return time.thread_time() - begun
+
+    # 4 times in linear time, 16 times in square; the clock of a busy core may be wrong once
+    assert any(seconds(20_000) < 8 * max(seconds(5_000), 0.02) for _ in range(3))

@@ -5,6 +5,7 @@ whose answers are all rejected.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from fake_teacher import (
     KEY,
     PRESENT,
+    TIMEOUT,
     Failure,
     arguments,
     completion,
@@ -180,23 +182,28 @@ def test_one_accepted_answer_keeps_the_run_going(revos, tmp_path, server):
 
 
 def test_a_server_that_drips_is_left_at_the_deadline(revos, tmp_path, server):
+    left = threading.Event()
+
     def drip(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.send_header("Content-Length", "100000")
         request.end_headers()
-        for _ in range(200):
-            request.wfile.write(b" ")
-            request.wfile.flush()
-            time.sleep(0.05)
+        request.close_connection = True
+        try:
+            for _ in range(1200):
+                request.wfile.write(b" ")
+                request.wfile.flush()
+                time.sleep(0.05)
+        except OSError:  # the other side has closed the connection
+            left.set()
 
     number = iter(range(1000))
     whole = server.handle
     server.handle = lambda request: drip(request) if next(number) == 2 else whole(request)
-    begun = time.monotonic()
-    assert main(arguments(revos, tmp_path, server, "--timeout", 0.5)) == 0
-    assert time.monotonic() - begun < 8
+    assert main(arguments(revos, tmp_path, server, "--timeout", TIMEOUT)) == 0
+    assert left.wait(30)
     assert [entry["lost"] for entry in read_journal(tmp_path) if "lost" in entry] == [
-        "the server did not answer within 0.5 s"
+        f"the server did not answer within {TIMEOUT} s"
     ]
     assert len(read_records(tmp_path)) == PRESENT
 
@@ -204,8 +211,20 @@ def test_a_server_that_drips_is_left_at_the_deadline(revos, tmp_path, server):
 def test_long_waits_are_shown(revos, tmp_path, server, capsys, monkeypatch):
     monkeypatch.setattr("training_data_construction.budget.LONG_WAIT", 0.2)
     monkeypatch.setattr(teacher_run, "SILENCE", 0.3)
+    say, silence = teacher_run._say, threading.Event()
+
+    def told(line):
+        say(line)
+        if line.startswith("no reply"):
+            silence.set()
+
+    monkeypatch.setattr(teacher_run, "_say", told)
     server.misbehave = lambda number, _: (
-        Failure(429, {"Retry-After": "0.5"}, b"slow down") if number == 1 else time.sleep(2 if number == 5 else 0)
+        Failure(429, {"Retry-After": "0.5"}, b"slow down")
+        if number == 1
+        else silence.wait(60) and None
+        if number == 5
+        else None
     )
     assert main(arguments(revos, tmp_path, server)) == 0
     said = capsys.readouterr().err

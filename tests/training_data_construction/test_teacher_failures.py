@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import Counter
 
 import pytest
-from fake_teacher import PRESENT, VIDEOS, Failure, arguments, read_journal, read_records
+from fake_teacher import PRESENT, TIMEOUT, VIDEOS, Failure, arguments, read_journal, read_records, wait_until
 
+from training_data_construction.budget import RateLimiter
 from training_data_construction.seed_cot_generation import main
 from training_data_construction.teachers import MAX_RETRY_AFTER, read_retry_after
 
@@ -57,25 +59,38 @@ def test_retry_after_is_bounded(value, seconds):
     assert read_retry_after(value) == seconds
 
 
-def test_retry_after_delays_all_requests(revos, tmp_path, server):
-    times = []
+def test_retry_after_delays_all_requests(revos, tmp_path, server, monkeypatch):
+    """Those of the other workers too, whose requests are in flight as the answer 429 comes."""
+    back_off, begun, refused, times = RateLimiter.back_off, [], threading.Event(), []
+
+    async def told(*arguments):
+        begun.append(time.monotonic())
+        refused.set()  # the others' answers are read after this step of the loop
+        await back_off(*arguments)
 
     def busy(number, _question):
         times.append(time.monotonic())
-        return Failure(429, {"retry-after": "0.4"}) if number == 1 else None
+        if number == 1:
+            wait_until(lambda: len(times) == 1 + 4)  # the first request alone, then one of each worker
+            return Failure(429, {"retry-after": "0.4"})
+        return None if number == 0 or refused.wait(60) else Failure(500)
 
-    server.misbehave, server.delay = busy, 0.05
+    monkeypatch.setattr(RateLimiter, "back_off", told)
+    server.misbehave = busy
     assert main(arguments(revos, tmp_path, server)) == 0
-    pause = times[1] + 0.05  # the answer 429 leaves
-    in_the_pause = [at for at in times if pause + 0.1 < at < pause + 0.35]
-    assert not in_the_pause
+    assert len(begun) == 1 and len(times) == PRESENT + 1
+    assert min(times[5:]) >= begun[0] + 0.4
 
 
 def test_slow_answers_are_lost_and_asked_again(revos, tmp_path, server):
-    server.misbehave = lambda number, _: time.sleep(1.0) if number == 2 else None
-    assert main(arguments(revos, tmp_path, server, "--timeout", 0.4)) == 0
+    left = threading.Event()
+    server.misbehave = lambda number, _: left.wait(60) and None if number == 2 else None
+    try:
+        assert main(arguments(revos, tmp_path, server, "--timeout", TIMEOUT)) == 0
+    finally:
+        left.set()
     assert [entry["lost"] for entry in read_journal(tmp_path) if "lost" in entry] == [
-        "the server did not answer within 0.4 s"
+        f"the server did not answer within {TIMEOUT} s"
     ]
     assert len(read_records(tmp_path)) == PRESENT
 

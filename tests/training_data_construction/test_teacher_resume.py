@@ -102,9 +102,12 @@ def test_killed_and_resumed(revos, tmp_path, server):
 
 def test_interrupted(revos, tmp_path, server):
     """One SIGINT: requests in flight finish and are journaled, and no more are sent."""
-    server.delay = 0.3
+    noticed = threading.Event()
+    server.misbehave = lambda number, _: noticed.wait(120) and None if number else None
     process = start(revos, tmp_path, server)
-    wait_for(lambda: len(server.questions) >= 4, process)
+    wait_for(lambda: len(server.questions) == 1 + 4, process)  # the first alone, then one of each worker
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 3, (tmp_path / "stderr.txt").read_text()
-    assert len(read_journal(tmp_path)) == len(server.questions) < PRESENT
+    wait_for(lambda: "waiting for the requests in flight" in (tmp_path / "stderr.txt").read_text(), process)
+    noticed.set()
+    assert process.wait(120) == 3, (tmp_path / "stderr.txt").read_text()
+    assert len(read_journal(tmp_path)) == len(server.questions) == 1 + 4 < PRESENT

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,9 @@ from collections import Counter
 import pytest
 from fake_teacher import EXPRESSIONS, VIDEOS, Failure, good_answer, read_journal
 
+from tests.processes import free_port
 from training_data_construction.seed_cot_generation import main
+from veason.toy.tiny_policy import write_policy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 KEY = "sk-of-this-test"
@@ -33,14 +34,8 @@ def vllm_url(tmp_path_factory):
         "HF_HUB_OFFLINE": "1",
         "VLLM_API_KEY": KEY,
     }
-    subprocess.run(
-        [sys.executable, "-m", "veason.toy.tiny_policy", "--output", str(folder / "policy")],
-        env=environment,
-        check=True,
-    )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    write_policy(folder / "policy")
+    port = free_port()
     command = [
         sys.executable,
         "-m",

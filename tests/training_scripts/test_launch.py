@@ -30,8 +30,14 @@ PYTHON = r"""#!/bin/bash
 echo "python $* RAY_ADDRESS=$RAY_ADDRESS RAY_AUTH_MODE=$RAY_AUTH_MODE RAY_PORT=$RAY_PORT" >> "FOLDER/calls"
 case "$*" in
 *scripts\ start*) # runs until it is stopped
-    for ((tries = 0; tries < 200; tries++)); do [ -e "FOLDER/stopped" ] && exit 0; sleep 0.1; done ;;
+    for ((tries = 0; tries < 2000; tries++)); do [ -e "FOLDER/stopped" ] && exit 0; sleep 0.1; done ;;
 *scripts\ stop*) touch "FOLDER/stopped" ;;
+*wait_for_hosts*) # until each of the processes that it is given has started Ray
+    for ((tries = 0; tries < 2000; tries++)); do
+        [ "$(grep -c "^python -m ray.scripts.scripts start" "FOLDER/calls")" -ge $(($# - 3)) ] && exit 0
+        sleep 0.05
+    done
+    exit 1 ;;
 esac
 """
 # What follows the options is run here, as on another host: in a folder and an environment of its own.
@@ -64,23 +70,17 @@ def programs(tmp_path: Path) -> Path:
 
 
 def launch(programs: Path, script: str, *arguments: str, **variables: str) -> tuple[int, list[str], str]:
-    """Exit status, the recorded calls, and the error output of a launcher."""
+    """Exit status, the recorded calls, and the error output of a launcher; ends what it has left, as Slurm does."""
     home = programs.parent
-    result = subprocess.run(
-        ["bash", f"training_scripts/{script}", *arguments],
-        cwd=ROOT,
-        env={
-            "PATH": f"{programs}:{os.environ['PATH']}",
-            "PYTHON": str(programs / "python"),
-            "HOME": str(home),
-            **variables,
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    calls = home / "calls"
-    return result.returncode, calls.read_text().splitlines() if calls.exists() else [], result.stderr
+    own = {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHON": str(programs / "python"), "HOME": str(home)}
+    errors, calls = home / "errors", home / "calls"
+    with errors.open("w") as file:  # not a pipe, which those that are left would keep open
+        command = ["bash", f"training_scripts/{script}", *arguments]
+        status = subprocess.run(
+            command, cwd=ROOT, env=own | variables, stdout=file, stderr=file, timeout=300
+        ).returncode
+    (home / "stopped").touch()
+    return status, calls.read_text().splitlines() if calls.exists() else [], errors.read_text()
 
 
 def ray_starts(calls: list[str]) -> list[str]:
@@ -144,7 +144,7 @@ def test_slurm_hands_the_signal_to_the_run_alone_and_waits_for_it(programs, tmp_
     launcher = tmp_path / "run.sh"
     launcher.write_text(
         f"trap 'sleep 1; echo saved > {tmp_path}/saved; exit 143' TERM\nkill -TERM $PPID\n"
-        "for ((tries = 0; tries < 100; tries++)); do sleep 0.1; done\n"
+        "for ((tries = 0; tries < 2000; tries++)); do sleep 0.1; done\n"
     )
     status, calls, _ = launch(programs, "launch_slurm.sh", str(launcher), **SLURM)
     assert status == 143 and (tmp_path / "saved").exists() and len(ray_starts(calls)) == 2

@@ -4,16 +4,15 @@ of github.com/SitongGong/Veason-R1 and EasyR1) become one checkpoint that transf
 
 import os
 import pickle
-import socket
 import warnings
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from tests.processes import free_port, run_ranks
 from veason.toy.tiny_policy import write_policy
 from veason.toy.tiny_policy_config import PolicySize
 from verl.merge_shards import ShardError, find_shards, load_shard, main, merge_checkpoint
@@ -50,10 +49,7 @@ def checkpoint(tmp_path_factory):
     write_policy(folder / "policy", PolicySize(layers=1, vision_depth=1))
     actor = folder / "global_step_625" / "actor"
     (actor / "huggingface").mkdir(parents=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(save_shards, (str(folder / "policy"), str(actor), port), nprocs=WORLD)
+    run_ranks(save_shards, (str(folder / "policy"), str(actor), free_port()), WORLD)
     return folder / "policy", actor
 
 

@@ -39,6 +39,7 @@ pip() {
         return 1
     }
 }
+export PIP_NO_COMPILE=1 # at the end, on all cores at once
 pip install --quiet --upgrade pip
 
 # The CUDA extension only fills small holes in masks; the tracker uses it where it is built.
@@ -69,4 +70,7 @@ else
     fi
 fi
 pip install --quiet --no-deps --no-build-isolation --editable .
+# a few files of packages are templates or of another version of Python, which pip passes over in silence, too
+.venv/bin/python -m compileall -q -j 0 "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+    >> "$log" 2>&1 || true
 echo "$wanted" > "$stamp"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +19,11 @@ import pytest
 if not os.environ.get("REQUIRE_APP"):
     pytest.importorskip("gradio", reason="Gradio, the extra `app`, is not installed")
 
-from playwright.sync_api import AppPage as BrowserPage
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
+from playwright.sync_api import Page as BrowserPage
 
-from tests.eval.browser import WIDTHS, needs_chromium, open_page
+from tests.eval.browser import PATIENCE, WIDTHS, needs_chromium, open_page
+from tests.processes import free_port
 from tests.veason.videos import moving, write_video
 from veason.answers import format_answer
 from veason.app.command import serve
@@ -33,19 +34,22 @@ from veason.toy_assets import TOY_CLIP, TOY_EXPRESSION
 from veason.video.sources import open_video
 
 REASONING = "Every shape but one leaves the picture <b>at some time</b>. The one that stays is the target."
-MAX_FRAMES, SECOND = 30, 1000
+MAX_FRAMES, MIDDLE = 30, 8
 
 
 class SlowPolicy:
-    """Writes one answer, a word at a time."""
+    """Writes one answer, a word at a time, and in its middle waits for `go_on`."""
 
     def __init__(self, box: list[int]) -> None:
         self.words = format_answer(REASONING, 0, [box]).split(" ")
+        self.go_on = threading.Event()
 
     def stream(self, questions):
         assert len(questions) == 1
         for number in range(1, len(self.words) + 1):
-            time.sleep(0.05)
+            if number == MIDDLE:
+                assert self.go_on.wait(300)
+            time.sleep(0.01)
             yield [" ".join(self.words[:number])]
 
 
@@ -65,13 +69,29 @@ def shape_box(size: int) -> tuple[list[int], tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    model_options = ModelOptions()
-    model_options.check()
-    policy = SlowPolicy(shape_box(model_options.size)[0])
-    segmenter = Segmenter(policy, model_options.load_tracker(), **model_options.segmenter_options)  # type: ignore[arg-type]
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+def model_options() -> ModelOptions:
+    options = ModelOptions()
+    options.check()
+    return options
+
+
+@pytest.fixture(scope="module")
+def slow_policy(model_options: ModelOptions) -> SlowPolicy:
+    return SlowPolicy(shape_box(model_options.size)[0])
+
+
+@pytest.fixture
+def policy(slow_policy: SlowPolicy) -> SlowPolicy:
+    slow_policy.go_on.clear()
+    return slow_policy
+
+
+@pytest.fixture(scope="module")
+def address(
+    model_options: ModelOptions, slow_policy: SlowPolicy, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    segmenter = Segmenter(slow_policy, model_options.load_tracker(), **model_options.segmenter_options)  # type: ignore[arg-type]
+    port = free_port()
     root = tmp_path_factory.mktemp("app")
     page = serve(segmenter, UsageLimits(MAX_FRAMES, max_upload_mb=1), root, "127.0.0.1", port, wait=False)
     yield f"http://127.0.0.1:{port}"
@@ -80,7 +100,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def drop(page: BrowserPage, clip: Path, expression: str) -> None:
     page.locator("#video input[type=file]").set_input_files(clip)
-    expect(page.locator("#video video")).to_be_visible(timeout=30 * SECOND)
+    expect(page.locator("#video video")).to_be_visible()
     page.locator("#find textarea, #find input").first.fill(expression)
 
 
@@ -133,7 +153,7 @@ class EditedFrame:
 
     def boxes(self, count: int) -> None:
         """Wait for the boxes, each of which has five grips."""
-        expect(self.page.locator("#edited .grip")).to_have_count(5 * count, timeout=30 * SECOND)
+        expect(self.page.locator("#edited .grip")).to_have_count(5 * count)
         expect(self.page.locator("#edited .band")).to_be_hidden()
 
     def changed(self, before: str | None) -> None:
@@ -143,24 +163,27 @@ class EditedFrame:
 
 @needs_chromium
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_video_is_found_corrected_and_downloaded(address: str, width: int, tmp_path: Path) -> None:
-    with open_page(address, width) as page:
-        expect(page.locator("#start")).to_be_visible(timeout=60 * SECOND)
+def test_a_video_is_found_corrected_and_downloaded(
+    address: str, chromium: Browser, policy: SlowPolicy, width: int, tmp_path: Path
+) -> None:
+    with open_page(chromium, address, width) as page:
+        expect(page.locator("#start")).to_be_visible()
         page.screenshot(path=tmp_path / "start.png", full_page=True)
         check_layout(page)
         drop(page, TOY_CLIP, TOY_EXPRESSION)
         page.locator("#start").click()
         text = page.locator("#thinking textarea")
-        page.wait_for_function("document.querySelector('#thinking textarea').value.length > 5", timeout=60 * SECOND)
+        page.wait_for_function("document.querySelector('#thinking textarea').value.length > 5")
         assert len(text.input_value()) < len(REASONING)  # it is seen while it is written
         page.screenshot(path=tmp_path / "thinking.png", full_page=True)
         left, right = (page.locator(name).bounding_box() for name in ("#video", "#thinking"))
         assert left and right and (right["x"] > left["x"] + 100) == (width > 1000)  # side by side on a desk
-        expect(page.locator("#outcome")).to_contain_text("1 object, keyframe 0; in view on", timeout=90 * SECOND)
+        policy.go_on.set()
+        expect(page.locator("#outcome")).to_contain_text("1 object, keyframe 0; in view on")
         assert REASONING in text.input_value()
-        expect(page.locator("#edited img")).to_be_visible(timeout=30 * SECOND)
-        expect(page.locator("#overlay video")).to_be_visible(timeout=30 * SECOND)
-        page.wait_for_function("document.querySelector('#overlay video').readyState >= 2", timeout=30 * SECOND)
+        expect(page.locator("#edited img")).to_be_visible()
+        expect(page.locator("#overlay video")).to_be_visible()
+        page.wait_for_function("document.querySelector('#overlay video').readyState >= 2")
         page.screenshot(path=tmp_path / "found.png", full_page=True)
         check_layout(page)
         draw_and_remove(page, tmp_path)
@@ -215,10 +238,10 @@ def correct(page: BrowserPage, tmp_path: Path) -> None:
         frame.changed(before)
         frame.boxes(2)
     frame.click(80, 100)
-    expect(page.locator("#target input")).to_have_value("object 3", timeout=30 * SECOND)
+    expect(page.locator("#target input")).to_have_value("object 3")
     page.screenshot(path=tmp_path / "edited.png", full_page=True)
     page.locator("#track").click()
-    expect(page.locator("#outcome")).to_contain_text("3 objects, keyframe 0; in view on", timeout=90 * SECOND)
+    expect(page.locator("#outcome")).to_contain_text("3 objects, keyframe 0; in view on")
 
 
 def download(page: BrowserPage, tmp_path: Path) -> dict:
@@ -226,42 +249,44 @@ def download(page: BrowserPage, tmp_path: Path) -> dict:
     names = page.locator("#files").inner_text()
     for name in ("index", "overlay", "masks", "result"):
         assert name in names
-    with page.expect_download(timeout=30 * SECOND) as found:
+    with page.expect_download() as found:
         page.locator("#files a[download='result.json']").first.click()
     found.value.save_as(tmp_path / "result.json")
     return json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
 
 
 @needs_chromium
-def test_a_second_user_waits_for_the_first(address: str) -> None:
-    with open_page(address) as first:
-        assert first.context.browser is not None
-        second = first.context.browser.new_page()
+def test_a_second_user_waits_for_the_first(address: str, chromium: Browser, policy: SlowPolicy) -> None:
+    with open_page(chromium, address) as first:
+        second = chromium.new_page()
+        second.set_default_timeout(PATIENCE)
         second.goto(address)
         for page in (first, second):
             drop(page, TOY_CLIP, TOY_EXPRESSION)
-        for page in (first, second):
-            page.locator("#start").click()
-        first.wait_for_function("document.querySelector('#thinking textarea').value.length > 5", timeout=60 * SECOND)
+        first.locator("#start").click()
+        first.wait_for_function("document.querySelector('#thinking textarea').value.length > 5")
+        second.locator("#start").click()
+        expect(second.get_by_text("queue: 1/1").first).to_be_visible()
         assert second.locator("#thinking textarea").input_value() == ""
+        policy.go_on.set()
         for page in (first, second):
-            expect(page.locator("#outcome")).to_contain_text("1 object, keyframe 0; in view on", timeout=90 * SECOND)
+            expect(page.locator("#outcome")).to_contain_text("1 object, keyframe 0; in view on")
 
 
 @needs_chromium
-def test_what_is_refused_is_said(address: str, tmp_path: Path) -> None:
-    with open_page(address) as page:
-        expect(page.locator("#start")).to_be_visible(timeout=60 * SECOND)
+def test_what_is_refused_is_said(address: str, chromium: Browser, tmp_path: Path) -> None:
+    with open_page(chromium, address) as page:
+        expect(page.locator("#start")).to_be_visible()
         page.locator("#start").click()
         message = page.get_by_text("there is no video yet: drop one")
-        expect(message.first).to_be_visible(timeout=30 * SECOND)
+        expect(message.first).to_be_visible()
         drop(page, write_video(tmp_path / "long.mp4", moving(MAX_FRAMES + 1)), "the bar")
         page.locator("#start").click()
         refused = page.get_by_text(f"the video has more than {MAX_FRAMES} frames")
-        expect(refused.first).to_be_visible(timeout=30 * SECOND)
+        expect(refused.first).to_be_visible()
     large = tmp_path / "large.mp4"
     large.write_bytes(bytes(2 << 20))
-    with open_page(address) as page:
+    with open_page(chromium, address) as page:
         page.locator("#video input[type=file]").set_input_files(large)
-        expect(page.locator("#video")).to_contain_text("Error", timeout=30 * SECOND)
+        expect(page.locator("#video")).to_contain_text("Error")
         assert page.locator("#video video").count() == 0

@@ -1,5 +1,5 @@
-"""A tiny Qwen3-VL through the whole pipeline on the CPU, with the commands of a real run: records with relative boxes,
-fine-tuning, GRPO from its weights, evaluation.
+"""A tiny Qwen3-VL with the family's own vocabulary through the whole pipeline on the CPU, with the commands of a real
+run: records with relative boxes, fine-tuning, GRPO from its weights, evaluation and its report; no key is written.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from eval.evaluation_folder import read_run
+from tests.qwen_vocabulary import qwen_tokenizer
 from training_data_construction.seed_cot_generation import main as teach
 from veason.model_info import ModelInfo, read_model_info
 from veason.toy.tiny_policy import write_policy
@@ -23,29 +24,34 @@ from verl.trainer.run_log import read_metrics
 
 ROOT = Path(__file__).parents[3]
 SIDE, SIZE = 1000, 128
+KEYS = {name: f"planted-{name.lower()}-0123456789" for name in ("OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY")}
 
 pytestmark = pytest.mark.timeout(900)  # a training of each kind and an evaluation, each of which starts its workers
 
 
 def command(root: Path, *words: object, **variables: str) -> str:
-    """Runs `python -m WORDS`; gives what it prints."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DEMO_ROOT": str(root), **variables}
+    """Runs `python -m WORDS` with keys in the environment; gives what it prints."""
+    env = os.environ | KEYS | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DEMO_ROOT": str(root), **variables}
+    env |= {"WANDB_MODE": "offline", "WANDB_DIR": str(root)}
     line = [sys.executable, "-m", *map(str, words)]
     result = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=env, timeout=600, check=False)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+    assert not [name for name, key in KEYS.items() if key in result.stdout + result.stderr]
     return result.stdout
 
 
 def test_records_fine_tuning_grpo_and_evaluation(tmp_path: Path) -> None:
     data, policy = tmp_path / "world" / "ReVOS", tmp_path / "policy"
     make_world(tmp_path / "world", train_videos=3, valid_videos=1, reasonvos_videos=1)
-    write_policy(policy, PolicySize(vision_depth=3), model_type="qwen3_vl")
+    size = PolicySize(hidden_size=64, heads=2, kv_heads=1, intermediate_size=64, vision_depth=3)
+    write_policy(policy, size, tokenizer=qwen_tokenizer(), model_type="qwen3_vl")
     write_tracker(tmp_path / "tracker")
     records = f"--data_root {data} --input_json meta_expressions_train_.json --output {tmp_path / 'cot'} --teacher toy"
     assert teach([*records.split(), "--keyframe_resize", str(SIZE), "--box_side", str(SIDE)]) == 0
 
     shared = [f"data.keyframe_resize={SIZE}", "trainer.n_gpus_per_node=1", "data.rollout_batch_size=2"]
     shared += ["worker.actor.global_batch_size=2", "trainer.test_freq=-1", "data.val_files=null"]
+    shared += ["trainer.logger=[console,wandb]"]
     sft = ["config=configs/toy/sft_demo.yaml", "trainer.max_steps=3", f"worker.actor.model.model_path={policy}"]
     command(tmp_path, "verl.trainer.sft", *shared, *sft, "worker.actor.model.lora_rank=4")
     losses = [row["loss"] for row in read_metrics(tmp_path / "sft")]
@@ -69,3 +75,14 @@ def test_records_fine_tuning_grpo_and_evaluation(tmp_path: Path) -> None:
     header, found = read_run(tmp_path / "eval")
     assert len(found) == 2 and header["box_side"] == SIDE and f"from 0 to {SIDE}" not in header["prompt"]
     assert "| this run |" in printed
+    command(tmp_path, "eval.report", tmp_path / "eval")
+    assert_no_key_in(tmp_path)
+
+
+def assert_no_key_in(root: Path) -> None:
+    """In checkpoints, metrics, wandb's files, records and the report."""
+    files = [path for path in root.rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"trainer.json", "metrics.jsonl", "predictions.jsonl", "report.html"}
+    assert any(path.suffix == ".wandb" for path in files) and any(path.suffix == ".safetensors" for path in files)
+    for name, key in KEYS.items():
+        assert [path for path in files if key.encode() in path.read_bytes()] == [], name

@@ -1,10 +1,7 @@
-"""With Qwen2.5's own vocabulary: prompt ids, digits and lengths, and a run of every stage, which writes no key."""
+"""With Qwen2.5's own vocabulary: prompt ids, digits and lengths. test_qwen3_pipeline.py runs every stage with it."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.evaluation_folder import read_run
 from tests.qwen_vocabulary import qwen_tokenizer, ranks
 from training_data_construction.seed_cot_generation import main as teach
 from veason.data.training import build_training_data
@@ -22,18 +18,14 @@ from veason.prompts import build_messages
 from veason.toy.tiny_policy import write_policy
 from veason.toy.tiny_policy_config import PolicySize
 from veason.toy.world import make_world
-from verl.trainer.run_log import read_metrics
 from verl.workers.prompt_builder import PromptBuilder
 
 ROOT = Path(__file__).parents[3]
 IMAGE_PAD = 151655
-KEYS = {name: f"planted-{name.lower()}-0123456789" for name in ("OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY")}
 TEXTS = (
     '<think>Step 1: the dog runs 120 m.</think>\n<answer>{"keyframe_timestamp": 12, "bbox_2d_list": []}</answer>',
     "Überholt — 你好, it's  two  spaces\n\n\tend",
 )
-
-pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
@@ -97,47 +89,3 @@ def test_length_of_a_prompt_at_560(root: Path, frames: int, tokens: int) -> None
     times = [10 * (number + 1) for number in range(frames)]
     messages = build_messages("the dog that is chased by the other one", times, None, (560, 560))
     assert builder.length(messages, [(560, 560)] * frames) == tokens
-
-
-@pytest.fixture(scope="module")
-def stages(root: Path) -> str:
-    """Two steps of SFT and of GRPO, an evaluation and its report, with keys in the environment; what they printed."""
-    small = ["trainer.max_steps=2", "trainer.save_freq=2", "trainer.test_freq=-1", "trainer.n_gpus_per_node=1"]
-    small += ["data.rollout_batch_size=2", "worker.actor.global_batch_size=2", "trainer.logger=[console,wandb]"]
-    data, world = ["data.val_files=null", "data.max_response_length=12"], f"data_path={root / 'world' / 'ReVOS'}"
-    tuned, trained = root / "sft" / "huggingface", root / "grpo" / "huggingface"
-    said = run(root, "verl.trainer.sft", "config=configs/toy/sft_demo.yaml", "sft.generate=0", *small)
-    reward = ["worker.reward.compute_score=no_sam2", "worker.reward.sam2_config=null", "worker.rollout.n=2"]
-    model = f"worker.actor.model.model_path={tuned}"
-    said += run(root, "verl.trainer.main", "config=configs/toy/demo.yaml", model, *reward, *small, *data)
-    evaluated = ["benchmark=revos", "limit=2", "workers=1", "max_response_length=12", world]
-    tracker = "tracker=tests.veason.scripted_parts:BoxTracker"
-    said += run(root, "eval.evaluate", f"model_path={trained}", f"output_path={root / 'run'}", tracker, *evaluated)
-    return said + run(root, "eval.report", str(root / "run"))
-
-
-def run(root: Path, *command: str) -> str:
-    environment = os.environ | KEYS | {"OMP_NUM_THREADS": "1", "DEMO_ROOT": str(root)}
-    environment |= {"WANDB_MODE": "offline", "WANDB_DIR": str(root)}
-    done = subprocess.run(
-        [sys.executable, "-m", *command], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return done.stdout + done.stderr
-
-
-@pytest.mark.usefixtures("stages")
-def test_two_steps_of_each_training_and_an_evaluation(root: Path) -> None:
-    assert [len(read_metrics(root / name)) for name in ("sft", "grpo")] == [2, 2]
-    _, records = read_run(root / "run")
-    assert len(records) == 2
-
-
-def test_no_key_is_written(root: Path, stages: str) -> None:
-    """In checkpoints, metrics, wandb's files, records and the report; what a run prints is its log."""
-    files = [path for path in root.rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= {"trainer.json", "metrics.jsonl", "predictions.jsonl", "report.html"}
-    assert any(path.suffix == ".wandb" for path in files) and any(path.suffix == ".safetensors" for path in files)
-    for name, key in KEYS.items():
-        assert key not in stages, name
-        assert [path for path in files if key.encode() in path.read_bytes()] == [], name

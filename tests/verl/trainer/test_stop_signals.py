@@ -96,7 +96,7 @@ if todo == "kill":
 if todo == "stop":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.kill(os.getppid(), signal.SIGTERM)
-    time.sleep(30)
+    time.sleep(300)
 sys.exit(todo)
 """
 
@@ -123,4 +123,4 @@ def test_a_run_that_died_is_started_again(
     first, again = ["trainer.max_steps=3"], ["trainer.max_steps=3", "trainer.resume=auto"]
     assert json.loads(record.read_text()) == [first, *[again] * (runs - 1)]
     assert capfd.readouterr().err.count("restart ") == runs - 1
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 120  # what a run has left would go on for longer

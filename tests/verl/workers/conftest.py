@@ -1,8 +1,9 @@
 import os
-import socket
 
 import pytest
 import torch
+
+from tests.processes import free_port
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
@@ -32,16 +33,10 @@ def qwen3_folder(tmp_path_factory):
 def lone_rank():
     """This process as the only rank of a group over gloo, as a worker of its own."""
     torch.set_num_threads(1)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ |= {
-        "RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    torch.distributed.init_process_group("gloo", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
+    group = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    with pytest.MonkeyPatch.context() as patched:  # the processes of other files' tests inherit none of it
+        for name, value in (group | {"MASTER_PORT": str(free_port())}).items():
+            patched.setenv(name, value)
+        torch.distributed.init_process_group("gloo", rank=0, world_size=1)
+        yield
+        torch.distributed.destroy_process_group()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
+from tests.processes import free_port, run_ranks
 from tests.verl.workers.toy_groups import ROLLOUT, stored_groups
 from verl.config.worker_sections import ActorConfig
 from verl.workers.actor import Actor
@@ -47,8 +46,5 @@ def rank_main(rank: int, world: int, port: int, output: str, *args: object) -> N
 
 def on_ranks(world: int, output: Path, *args: object) -> list[float]:
     """`train(*args)` on so many ranks; rank 0's losses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.start_processes(rank_main, args=(world, port, str(output), *args), nprocs=world, start_method="spawn")
+    run_ranks(rank_main, (world, free_port(), str(output), *args), world)
     return torch.load(output)

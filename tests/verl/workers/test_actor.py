@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
+from tests.processes import free_port, run_ranks
 from tests.verl.workers.toy_groups import ROLLOUT, config, rank_main, stored_groups, updated
 from verl.config.worker_sections import FSDPConfig, ModelConfig, RefConfig
 from verl.models.families import load_family
@@ -66,10 +65,7 @@ def test_micro_batches_and_budgets_give_the_same_update(policy_folder, whole, cu
 
 
 def on_ranks(count, configs, output):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.start_processes(rank_main, args=(count, port, configs, str(output)), nprocs=count, start_method="spawn")
+    run_ranks(rank_main, (count, free_port(), configs, str(output)), count)
     return torch.load(output)
 
 

@@ -3,13 +3,13 @@ in memory.
 """
 
 import os
-import socket
 
 import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
 
+from tests.processes import free_port
 from tests.verl.workers.toy_task import ToyData, make_scorer
 from verl.config import Config, override
 from verl.protocol import GroupAdvantages, GroupRequest, Task
@@ -23,9 +23,7 @@ pytestmark = pytest.mark.gpu
 @pytest.mark.parametrize("checkpoint", ["policy_folder", "qwen3_folder"])
 def test_five_steps_with_everything_offloaded(request, checkpoint, lora, tmp_path):
     """In a process each: vLLM's pools of memory are of one engine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     mp.start_processes(
         steps_main, args=(request.getfixturevalue(checkpoint), tmp_path, port, lora), nprocs=1, start_method="spawn"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from tests.processes import free_port
 from tests.verl.workers.toy_groups import ROLLOUT, config
 from veason.toy.tiny_policy import write_policy
 from veason.toy.tiny_policy_config import PolicySize
@@ -87,8 +87,6 @@ def measure_main(rank: int, world: int, port: int, small: str, large: str, targe
 
 def test_loading_saving_and_resuming_hold_a_rank_s_own_shard(policy_folder: str, tmp_path: Path) -> None:
     write_policy(tmp_path / "large", SIZE, seed=0)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     args = (2, port, policy_folder, str(tmp_path / "large"), str(tmp_path / "saved"))
     mp.start_processes(measure_main, args=args, nprocs=2, start_method="spawn")

@@ -3,15 +3,14 @@ last place of bf16 weights.
 """
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
+from tests.processes import free_port, run_ranks
 from tests.verl.workers.test_rollout_engine import generated
 from tests.verl.workers.toy_task import ToyData
 
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.timeout(600)
 STEP = 1e-5  # one of Adam's, at the usual learning rate
 
 
-@pytest.fixture(scope="module", params=["policy_folder", "qwen3_folder"], ids=["qwen2_5_vl", "qwen3_vl"])
+@pytest.fixture
 def bf16_folder(request, tmp_path_factory):
     """A checkpoint of each family whose weights are bf16 numbers, as on a GPU."""
     import shutil
@@ -106,14 +105,24 @@ def rollout_main(_, folder, port, modules):
             share = surviving(scored(rounded, prompt, drawn) - base, wanted)
             print(f"merged into bf16: {share:.4f}")
             assert share < 0.5
-    assert not list(MEMORY.glob(f"{PREFIX}*"))
+    assert not stale.exists() and not list(MEMORY.glob(f"{PREFIX}{os.getpid()}_*"))
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("modules", ["all-linear", "q_proj, v_proj, down_proj, qkv"], ids=["language", "tower"])
+LANGUAGE, TOWER = "all-linear", "q_proj, v_proj, down_proj, qkv"
+
+
+@pytest.mark.parametrize(
+    ("bf16_folder", "modules"),
+    [
+        pytest.param("policy_folder", LANGUAGE, id="qwen2_5_vl-language"),
+        pytest.param("qwen3_folder", TOWER, id="qwen3_vl-tower"),
+        # each family and each choice of layers is above; a case takes a minute
+        pytest.param("policy_folder", TOWER, id="qwen2_5_vl-tower", marks=pytest.mark.soak),
+        pytest.param("qwen3_folder", LANGUAGE, id="qwen3_vl-language", marks=pytest.mark.soak),
+    ],
+    indirect=["bf16_folder"],
+)
 def test_small_changes_of_an_adapter_reach_vllm(bf16_folder, modules):
     assert Path(bf16_folder).is_dir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.start_processes(rollout_main, args=(bf16_folder, port, modules), nprocs=1, start_method="spawn")
+    run_ranks(rollout_main, (bf16_folder, free_port(), modules))

@@ -1,10 +1,12 @@
 """Two Ray workers with everything real: rollout, score, reference, update, weight sync, checkpoint, exact resume."""
 
+import contextlib
 import json
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import ray
 import torch
@@ -152,18 +154,28 @@ def test_a_checkpoint_loads_with_transformers(run, policy_folder):
     assert PromptBuilder(str(folder)).forbidden_tokens
 
 
+def shared_memory_of_workers() -> set[str]:
+    """What the processes below this one have mapped of /dev/shm; of what has no name any more, with " (deleted)"."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(OSError):  # it has ended
+            lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+            found |= {line.partition("/dev/shm/")[2] for line in lines if "/dev/shm/" in line}
+    return found
+
+
 def test_tensor_parallel_engine_with_lora_and_a_scorer_that_fails(policy_folder):
     """Both workers in one engine, each with half of the groups; the adapter handed to vLLM; an error with
     sample and rank. The workers are killed at the end: no shared memory of theirs may stand in the way of the next
     engine.
     """
-    segments = {path.name for path in Path("/dev/shm").iterdir()}
     parallel = {"worker.rollout.tensor_parallel_size": 2, "worker.actor.model.lora_rank": 4}
     config = override(toy_config(policy_folder), parallel)
     with RayBackend(config, Task(ToyData, scorer=partial(make_scorer, fail_at=9))) as backend:
         assert backend.replicas == 1
-        named = {path.name for path in Path("/dev/shm").iterdir()} - segments
-        assert not [name for name in named if name.startswith("psm_") or "cpushm" in name]
+        mapped = shared_memory_of_workers()
+        named = {name for name in mapped if not name.endswith(" (deleted)")}
+        assert mapped and not [name for name in named if name.startswith("psm_") or "cpushm" in name]
         metrics = [step(backend, number)[1] for number in range(2)]
         assert max(each["rollout/log_prob_gap"] for each in metrics) < 1e-3
         assert metrics[0]["actor/kl"] == pytest.approx(0.0, abs=1e-6) and metrics[1]["actor/kl"] > 1e-7

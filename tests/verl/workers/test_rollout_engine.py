@@ -2,14 +2,13 @@
 
 import importlib
 import os
-import socket
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
+from tests.processes import free_port, run_ranks
 from tests.verl.workers.toy_task import ToyData
 
 pytestmark = pytest.mark.timeout(600)
@@ -104,12 +103,7 @@ def engine_main(_, folder, port, plain):
     ids=["reload", "recorded", "qwen3_vl"],
 )
 def test_forbidden_tokens_seeds_and_new_weights(request, checkpoint, plain):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.start_processes(
-        engine_main, args=(request.getfixturevalue(checkpoint), port, plain), nprocs=1, start_method="spawn"
-    )
+    run_ranks(engine_main, (request.getfixturevalue(checkpoint), free_port(), plain))
 
 
 def test_an_engine_on_a_shared_gpu_measures_and_frees_nothing():
