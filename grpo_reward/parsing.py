@@ -31,7 +31,7 @@ class ParsedResponse:
 
     Attributes:
         has_layout: the whole response is `<think>..</think>` then `<answer>..</answer>`.
-        well_formed: share of the listed boxes that are boxes, 0 to 1.
+        well_formed_share: share of the listed boxes that are boxes, 0 to 1.
         time: the keyframe's time; None where there is none.
         boxes: float64 [M, 4], x1 y1 x2 y2; None where they cannot be compared with the truth.
         num_predicted: boxes that count as predicted: M, and those too malformed to be in `boxes`.
@@ -40,7 +40,7 @@ class ParsedResponse:
     """
 
     has_layout: bool
-    well_formed: float
+    well_formed_share: float
     time: int | None
     boxes: np.ndarray | None
     num_predicted: int

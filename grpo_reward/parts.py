@@ -45,7 +45,7 @@ class RewardContext:
 
 def format_part(context: RewardContext) -> float:
     """0 to 2: one point for the layout of the tags, one for the share of well-formed boxes."""
-    return float(context.parsed.has_layout) + context.parsed.well_formed
+    return float(context.parsed.has_layout) + context.parsed.well_formed_share
 
 
 def keyframe_part(context: RewardContext) -> float:

@@ -201,7 +201,7 @@ class TrainingBackend(Protocol):
     def drop(self, uids: Sequence[int]) -> None:
         """Forgets groups."""
 
-    def prefetch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+    def prefetch_examples(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
         """Begins to load examples for later calls of `fine_tune`, and returns at once; none is loaded twice."""
 
     def fine_tune(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:

@@ -16,19 +16,19 @@ class PolicyLoss:
 
     Attributes:
         values: the loss, differentiable in the log-probabilities.
-        clipped_high: 1 where the clip range limits the loss.
-        clipped_low: 1 where the dual clip does.
-        kl: old minus new log-probability, whose mean estimates KL(old || new).
+        clipped: 1 where the clip range limits the loss.
+        dual_clipped: 1 where the dual clip does.
+        ppo_kl: old minus new log-probability, whose mean estimates KL(old || new).
     """
 
     values: Tensor
-    clipped_high: Tensor
-    clipped_low: Tensor
-    kl: Tensor
+    clipped: Tensor
+    dual_clipped: Tensor
+    ppo_kl: Tensor
 
     def metrics(self) -> dict[str, Tensor]:
         """What to log: the mean of each over all tokens of the batch."""
-        return {"pg_clipfrac": self.clipped_high, "pg_clipfrac_lower": self.clipped_low, "ppo_kl": self.kl}
+        return {"pg_clipfrac": self.clipped, "pg_clipfrac_lower": self.dual_clipped, "ppo_kl": self.ppo_kl}
 
 
 def vanilla(
@@ -120,7 +120,7 @@ def _sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 def _clipped(
     log_ratio: Tensor,
-    kl: Tensor,
+    ppo_kl: Tensor,
     advantages: Tensor,
     low: float,
     high: float,
@@ -131,15 +131,15 @@ def _clipped(
     unclipped = -advantages * ratio
     clipped = -advantages * ratio.clamp(1.0 - low, 1.0 + high)
     values = torch.maximum(unclipped, clipped)
-    clipped_high = (clipped > unclipped).to(values.dtype)
-    clipped_low = torch.zeros_like(clipped_high)
+    clipped = (clipped > unclipped).to(values.dtype)
+    dual_clipped = torch.zeros_like(clipped)
     if dual is not None:
         ceiling = -advantages * dual
-        clipped_low = ((values > ceiling) & (advantages < 0)).to(values.dtype)
+        dual_clipped = ((values > ceiling) & (advantages < 0)).to(values.dtype)
         values = torch.where(advantages < 0, torch.minimum(values, ceiling), values)
     if weights is not None:
         values = values * weights
-    return PolicyLoss(values, clipped_high, clipped_low, kl)
+    return PolicyLoss(values, clipped, dual_clipped, ppo_kl)
 
 
 def truncated_importance_weights(old_log_probs: Tensor, rollout_log_probs: Tensor, cap: float = 2.0) -> Tensor:

@@ -1,4 +1,4 @@
-"""ProgressCounts that workers publish while a call is under way, for progress bars.
+"""Counts that workers publish while a call is under way, for progress bars.
 
 An actor answers one call at a time, so the driver cannot ask it: a thread of each worker writes its counts into the
 key-value store of the Ray cluster (as Ray's own libraries do), a few bytes a second.

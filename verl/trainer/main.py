@@ -32,7 +32,7 @@ from verl.trainer.build_task import (
     use_checkpoint_template,
     use_points_template,
 )
-from verl.trainer.restarts import EXIT_WORKERS_DIED, SUPERVISED, supervise
+from verl.trainer.restarts import EXIT_WORKERS_DIED, RESTARTS_HANDLED, run_with_restarts
 
 if TYPE_CHECKING:
     from verl.protocol import Task
@@ -147,7 +147,7 @@ def print_plan(config: Config, sources: Mapping[str, str], program: str, expecte
     from veason.tracking import TRACKERS
     from verl.config.derived_values import sft_config
     from verl.trainer.machine_checks import check_packages, resolve_device, resolve_model
-    from verl.trainer.show_plan import PlannedRun, has_config, show_plan
+    from verl.trainer.show_plan import PlanInputs, has_config, show_plan
 
     fine_tuning = program == "verl.trainer.sft"
     config = sft_config(config) if fine_tuning else config
@@ -167,7 +167,7 @@ def print_plan(config: Config, sources: Mapping[str, str], program: str, expecte
         # its wording decides the length of prompts
         config = use_checkpoint_template(use_points_template(config, fine_tuning))
     task = build_task(config, generates)
-    return show_plan(PlannedRun(program, config, task, checks, generates, held_out, fine_tuning, expected), sources)
+    return show_plan(PlanInputs(program, config, task, checks, generates, held_out, fine_tuning, expected), sources)
 
 
 def run(overrides: Sequence[str], program: str) -> int:
@@ -187,8 +187,8 @@ def run(overrides: Sequence[str], program: str) -> int:
         config = load_config([word for word in overrides if word != PLAN], sources)
     except ConfigError as error:
         return _refuse(error)
-    if config.trainer.max_restarts > 0 and SUPERVISED not in os.environ:
-        return supervise([sys.executable, "-m", program, *overrides], config.trainer.max_restarts)
+    if config.trainer.max_restarts > 0 and RESTARTS_HANDLED not in os.environ:
+        return run_with_restarts([sys.executable, "-m", program, *overrides], config.trainer.max_restarts)
     from veason.errors import DataError
     from verl.errors import TrainingError
     from verl.single_controller import ClusterError, WorkerError

@@ -88,7 +88,7 @@ def find_model(config: Config) -> tuple[ModelSize, str] | None:
 
 
 def measure_model(family: ModelFamily, config: Config) -> ModelSize:
-    """ProgressCounts parameters of a model without weights."""
+    """Counts the parameters of a model without weights."""
     options = config.worker.actor.model
     with torch.device("meta"):
         model = family.from_config(torch.bfloat16)

@@ -15,11 +15,11 @@ import psutil
 EXIT_WORKERS_DIED = (
     75  # exit status of a run whose workers or Ray cluster died or hang, EX_TEMPFAIL: it can be started again
 )
-SUPERVISED = "VERL_SUPERVISED"  # set for the run that is watched
+RESTARTS_HANDLED = "VERL_RESTARTS_HANDLED"  # set for the run that is watched
 PAUSE = 2.0  # seconds in which what belongs to a dead run ends by itself
 
 
-def supervise(command: Sequence[str], restarts: int) -> int:
+def run_with_restarts(command: Sequence[str], restarts: int) -> int:
     """Runs the command, and again with trainer.resume=auto after each death; returns its last exit status.
 
     The run is in a session of its own, so that Ctrl-C reaches it alone and not Ray's processes: signals are handed on.
@@ -43,7 +43,7 @@ def supervise(command: Sequence[str], restarts: int) -> int:
 def _run(command: Sequence[str]) -> tuple[int, bool]:
     """The exit status, negative for a signal, and whether the run was asked to stop."""
     stopped = []
-    environment = os.environ | {SUPERVISED: "1"}
+    environment = os.environ | {RESTARTS_HANDLED: "1"}
     process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_end_with_parent)
 
     def forward(number: int, _: object) -> None:

@@ -52,7 +52,7 @@ class RunPlan:
 
 
 def make_run_plan(config: Config, samples: int) -> RunPlan:
-    """ProgressCounts steps and finds the checkpoint to resume.
+    """Counts steps and finds the checkpoint to resume.
 
     Args:
         samples: training samples per episode.

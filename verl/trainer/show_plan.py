@@ -35,7 +35,7 @@ INCOMPLETE = 3  # exit status: the configuration is sound, and something that it
 
 
 @dataclass
-class PlannedRun:
+class PlanInputs:
     """What is planned.
 
     Attributes:
@@ -61,7 +61,7 @@ class PlannedRun:
     missing: list[str] = field(default_factory=list)
 
 
-def show_plan(run: PlannedRun, sources: Mapping[str, str]) -> int:
+def show_plan(run: PlanInputs, sources: Mapping[str, str]) -> int:
     """Prints the plan. Returns 0, or `INCOMPLETE` where something that the run needs is not on this machine."""
     written = list(configuration_lines(run.config, sources))  # as it was given
     run.config = check_machine(run)
@@ -93,7 +93,7 @@ def configuration_lines(config: Config, sources: Mapping[str, str]) -> Iterator[
         yield f"  {f'{key}={shown[key]}':{width}}  {sources.get(key, 'default')}"
 
 
-def check_machine(run: PlannedRun) -> Config:
+def check_machine(run: PlanInputs) -> Config:
     """The configuration resolved on this machine as far as it can be; what is missing goes to `run.missing`.
 
     Raises:
@@ -112,7 +112,7 @@ def check_machine(run: PlannedRun) -> Config:
     return config
 
 
-def open_data(run: PlannedRun) -> tuple[RunPlan | None, list[str], tuple[float, int] | None]:
+def open_data(run: PlanInputs) -> tuple[RunPlan | None, list[str], tuple[float, int] | None]:
     """The steps, None where the data is not here; lines about them; mean and maximum of the prompts' tokens, None
     where the model's tokenizer is not here.
     """
@@ -156,7 +156,7 @@ def step_lines(config: Config, plan: RunPlan, trained: int, held_out: int) -> It
     yield f"checkpoints: {sum(map(plan.saves, left))}; validations: {validations}"
 
 
-def token_lines(run: PlannedRun, tokens: StepTokens, lengths: tuple[float, int] | None) -> Iterator[str]:
+def token_lines(run: PlanInputs, tokens: StepTokens, lengths: tuple[float, int] | None) -> Iterator[str]:
     """Tokens of a prompt, a response and a step."""
     origin = f"mean of the data, {lengths[1]} at most" if lengths else _estimated_from(tokens)
     response = "assumed for" if run.trains_on_targets else "at most"
@@ -172,7 +172,7 @@ def _estimated_from(tokens: StepTokens) -> str:
     return f"estimated from {len(tokens.images)} frame{'s' * (len(tokens.images) > 1)} of {', '.join(sides)}"
 
 
-def memory_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens) -> Iterator[str]:
+def memory_lines(run: PlanInputs, size: ModelSize, tokens: StepTokens) -> Iterator[str]:
     """Memory of one GPU by part and phase."""
     config = run.config
     total = _gpu_bytes()
@@ -203,7 +203,7 @@ def _gpu_bytes() -> float | None:
     return float(torch.cuda.mem_get_info(0)[1]) if torch.cuda.is_available() else None
 
 
-def time_lines(run: PlannedRun, size: ModelSize, tokens: StepTokens, plan: RunPlan | None) -> Iterator[str]:
+def time_lines(run: PlanInputs, size: ModelSize, tokens: StepTokens, plan: RunPlan | None) -> Iterator[str]:
     """Seconds of a step by phase, estimated from a measured run."""
     trainer, worker = run.config.trainer, run.config.worker
     gpus, lora = trainer.nnodes * trainer.n_gpus_per_node, worker.actor.model.lora_rank > 0

@@ -69,7 +69,7 @@ class TrainingLoop(ABC):
             stop: a signal ends the run after the step that it comes in, which is saved.
 
         Raises:
-            Stopped: after such a step, unless it was the last.
+            StoppedBySignal: after such a step, unless it was the last.
         """
         trainer, start, stop = self.config.trainer, 0, stop or StopSignals()
         if self.plan.checkpoint is not None:

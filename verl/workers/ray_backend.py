@@ -115,8 +115,8 @@ class RayBackend:
             self._owner.pop(uid, None)
         self.workers.call("drop", list(uids))
 
-    def prefetch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
-        self.workers.scatter("prefetch", self._per_worker(batches))
+    def prefetch_examples(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        self.workers.scatter("prefetch_examples", self._per_worker(batches))
 
     def fine_tune(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:
         return reduce_over_ranks(self.workers.scatter("fine_tune", self._per_worker(batches)))

@@ -134,7 +134,7 @@ class Worker(WorkerBase):
 
     # -- supervised fine-tuning
 
-    def prefetch(self, requests: Sequence[GroupRequest]) -> None:
+    def prefetch_examples(self, requests: Sequence[GroupRequest]) -> None:
         (self.processes or self.loader).prefetch(tuple(requests))
 
     def fine_tune(self, requests: Sequence[GroupRequest]) -> Metrics:

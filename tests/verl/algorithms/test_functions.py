@@ -65,8 +65,8 @@ def test_at_the_old_policy_a_loss_is_the_policy_gradient(name: str) -> None:
     torch.testing.assert_close(loss.values * MASK, -advantages)
     (loss.values * MASK).sum().backward()
     torch.testing.assert_close(log_probs.grad, -advantages)
-    assert not loss.clipped_high.any()
-    assert not loss.clipped_low.any()
+    assert not loss.clipped.any()
+    assert not loss.dual_clipped.any()
 
 
 def test_importance_weights_are_cut_above_and_scale_the_loss() -> None:

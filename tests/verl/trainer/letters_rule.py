@@ -8,15 +8,17 @@ from grpo_reward.rules import RewardRule
 
 
 def parse(text: str) -> ParsedResponse:
-    """`well_formed` is the share of vowels."""
+    """`well_formed_share` is the share of vowels."""
     share = sum(letter in "aeiou" for letter in text) / max(1, len(text))
     failure = None if share else "no vowel"
-    return ParsedResponse(has_layout=False, well_formed=share, time=None, boxes=None, num_predicted=0, failure=failure)
+    return ParsedResponse(
+        has_layout=False, well_formed_share=share, time=None, boxes=None, num_predicted=0, failure=failure
+    )
 
 
 def vowels(context: RewardContext) -> float:
     """The part, 0 to 1."""
-    return context.parsed.well_formed
+    return context.parsed.well_formed_share
 
 
 RULE = RewardRule(parse, {"vowels": vowels})

@@ -103,8 +103,8 @@ class RecordingBackend:
     def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
         self.calls.append(("prefetch_prompts", [[request.uid for request in batch] for batch in batches]))
 
-    def prefetch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
-        self.calls.append(("prefetch", [[request.uid for request in batch] for batch in batches]))
+    def prefetch_examples(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        self.calls.append(("prefetch_examples", [[request.uid for request in batch] for batch in batches]))
 
     def skipped(self) -> dict[str, str]:
         return {"video/3": "no frame 7"}

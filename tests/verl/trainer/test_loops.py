@@ -68,7 +68,7 @@ def test_resumed_equals_uninterrupted(kind: type[TrainingLoop], config: Config, 
     resumed = RecordingBackend()
     loop_of(kind, config, resumed).fit()
     assert resumed.weight == whole.weight != 0
-    done, expected = ([call for call in each.calls if call[0] != "prefetch"] for each in (resumed, whole))
+    done, expected = ([call for call in each.calls if call[0] != "prefetch_examples"] for each in (resumed, whole))
     assert done == expected[-len(done) :]
     assert [row["step"] for row in read_metrics(tmp_path / "resumed")] == [3, 4, 5, 6]
 
@@ -254,11 +254,18 @@ def test_fine_tuning_prefetches_one_step_and_not_beyond_the_end(config: Config) 
     def asked(kind: str) -> list[list[int]]:
         return [sorted(uid for batch in batches for uid in batch) for name, batches in backend.calls if name == kind]
 
-    loaded, trained = asked("prefetch"), asked("fine_tune")
+    loaded, trained = asked("prefetch_examples"), asked("fine_tune")
     assert trained == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     assert loaded == trained
-    order = [name for name, _ in backend.calls if name in ("prefetch", "fine_tune")]
-    assert order == ["prefetch", "prefetch", "fine_tune", "prefetch", "fine_tune", "fine_tune"]
+    order = [name for name, _ in backend.calls if name in ("prefetch_examples", "fine_tune")]
+    assert order == [
+        "prefetch_examples",
+        "prefetch_examples",
+        "fine_tune",
+        "prefetch_examples",
+        "fine_tune",
+        "fine_tune",
+    ]
 
 
 def test_fine_tuning_goes_on_with_smaller_steps(config: Config, tmp_path: Path) -> None:

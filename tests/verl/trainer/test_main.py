@@ -303,9 +303,9 @@ def test_however_a_run_ends_it_says_so_and_how_to_go_on(
 
 def test_restarts_are_led_by_a_process_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr("verl.trainer.main.supervise", lambda *given: seen.append(given) or 7)
+    monkeypatch.setattr("verl.trainer.main.run_with_restarts", lambda *given: seen.append(given) or 7)
     monkeypatch.setitem(sys.modules, "ending", SimpleNamespace(train=lambda _: None))
     assert run(["trainer.max_restarts=2"], "ending") == 7
     assert seen == [([sys.executable, "-m", "ending", "trainer.max_restarts=2"], 2)]
-    monkeypatch.setenv("VERL_SUPERVISED", "1")
+    monkeypatch.setenv("VERL_RESTARTS_HANDLED", "1")
     assert run(["trainer.max_restarts=2"], "ending") == 0 and len(seen) == 1

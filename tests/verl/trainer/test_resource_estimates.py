@@ -84,7 +84,7 @@ def tokens_of(run):
 
 def planned_run(config, run):
     fine_tunes = run.program == "verl.trainer.sft"
-    return show_plan.PlannedRun(run.program, config, None, [], not fine_tunes, 0.0, fine_tunes, ())
+    return show_plan.PlanInputs(run.program, config, None, [], not fine_tunes, 0.0, fine_tunes, ())
 
 
 @pytest.mark.parametrize("recipe", ["grpo_3b_one_gpu", TWO_GPUS])

@@ -17,7 +17,7 @@ from test_loops import loop_of
 from verl.config import Config, override
 from verl.trainer.checkpoint_folders import saved_checkpoints
 from verl.trainer.grpo import GRPO
-from verl.trainer.restarts import EXIT_WORKERS_DIED, supervise
+from verl.trainer.restarts import EXIT_WORKERS_DIED, run_with_restarts
 from verl.trainer.run_log import read_metrics
 from verl.trainer.sft import SFT
 from verl.trainer.stop_signals import StoppedBySignal, StopSignals
@@ -119,7 +119,7 @@ def test_a_run_that_died_is_started_again(
     record = tmp_path / "runs.json"
     start = time.monotonic()
     command = [sys.executable, "-c", PROGRAM, str(record), json.dumps(plan), "trainer.max_steps=3"]
-    assert supervise(command, restarts) == status
+    assert run_with_restarts(command, restarts) == status
     first, again = ["trainer.max_steps=3"], ["trainer.max_steps=3", "trainer.resume=auto"]
     assert json.loads(record.read_text()) == [first, *[again] * (runs - 1)]
     assert capfd.readouterr().err.count("restart ") == runs - 1
