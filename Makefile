@@ -26,7 +26,7 @@ lint: venv
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-# Gradio for the tests of `veason app`, in a folder of its own: .venv stays as its lock has it. tests/veason/app finds it.
+# Gradio for the tests of `veason app`, in its own folder: .venv stays as its lock has it. tests/veason/app finds it.
 $(APP): requirements-app.lock | venv
 	@rm -rf .venv-app
 	@$(PY) -m pip --disable-pip-version-check install --quiet --no-deps --target .venv-app \

@@ -128,7 +128,7 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--repeats", type=int, default=7, help="timed repetitions")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights and clips")
-    parser.add_argument("--variants", action="store_true", help="also ours with one optimisation changed at a time")
+    parser.add_argument("--variants", action="store_true", help="also ours with one optimization changed at a time")
     parser.add_argument("--attention", action="store_true", help="also the kernels for memory attention at its shapes")
     parser.add_argument(
         "--profile", action="store_true", help="also the seconds of each stage and the heaviest kernels"

@@ -5,7 +5,7 @@
 #       --reasoning_model_path CHECKPOINT --data_path ReasonVOS --output_path outputs/reasonvos
 #
 # Variables: GPU_IDS ("0 1"; all GPUs by default), SAM2_CHECKPOINT, SAM2_CONFIG, and REASONING_MODEL_PATH, DATA_PATH and
-# OUTPUT_PATH in place of the three flags. Any option of eval.evaluate may follow, such as benchmark=revos temperature=0.7.
+# OUTPUT_PATH in place of the three flags. Options of eval.evaluate may follow, such as benchmark=revos temperature=0.7.
 source "$(dirname "$(readlink -f "$0")")/../training_scripts/common.sh"
 
 if [ -n "${GPU_IDS:-}" ]; then export CUDA_VISIBLE_DEVICES=${GPU_IDS// /,}; fi

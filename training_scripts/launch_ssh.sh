@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A launcher on several hosts that are reached by SSH, this one and those of HOSTS ("node2 node3"). The repository and its
+# A launcher on several hosts reached by SSH, this one and those of HOSTS ("node2 node3"). The repository and its
 # .venv lie under the same path on each, or on a shared disk.
 #   ray get-auth-token --generate   # once; ~/.ray/auth_token of each host has to be the same
 #   HOSTS=node2 GPUS=8 bash training_scripts/launch_ssh.sh \
 #       training_scripts/run_qwen2_5_7b_revos_keyframe_sam_sft_mod.sh worker.rollout.tensor_parallel_size=1
-# ADDRESS is this host's address as the others see it, RAY_PORT (6379) its port; RAY_AUTH_MODE=disabled asks for no token.
+# ADDRESS is this host's address as the others see it, RAY_PORT (6379) its port; RAY_AUTH_MODE=disabled needs no token.
 # --plan among the arguments shows the plan instead, without SSH.
 source "$(dirname "$0")/common.sh"
 

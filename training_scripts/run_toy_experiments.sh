@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The toy experiment for a model family: a policy from random weights (run_toy_sft.sh), GRPO and its control from it with
-# three seeds, evaluations, and the rows of docs/toy_results.md.
+# The toy experiment for a model family: a policy from random weights (run_toy_sft.sh), GRPO and its control from it
+# with three seeds, evaluations, and the rows of docs/toy_results.md.
 #   MODEL_TYPE=qwen3_vl bash training_scripts/run_toy_experiments.sh
-# Works in TOY_ROOT (outputs/toy_MODEL_TYPE); what is there already is not made again, so the same command resumes. Meant
-# for one GPU: JOBS (6) trainings share it. A small run for two cores:
+# Works in TOY_ROOT (outputs/toy_MODEL_TYPE); what is there already is not made again, so the same command resumes.
+# Meant for one GPU: JOBS (6) trainings share it. A small run for two cores:
 #   MODEL_TYPE=qwen3_vl TOY_ROOT=outputs/small PAGE=page.md STEPS=2 SFT_STEPS=1 GRPO_STEPS=1 VALID_VIDEOS=2 \
 #       TRAIN_VIDEOS=2 RUNS=grpo SEEDS=0 LIMIT=2 JOBS=1 bash training_scripts/run_toy_experiments.sh
-# PAGE is the page that is written; it needs the blocks "MODEL_TYPE scores" and so on. Arguments override every training.
+# PAGE is the page that is written; it needs the blocks "MODEL_TYPE scores" and so on. Arguments override all trainings.
 source "$(dirname "$0")/common.sh"
 
 export MODEL_TYPE=${MODEL_TYPE:?give the model family, such as qwen3_vl}

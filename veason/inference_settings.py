@@ -39,7 +39,7 @@ FIELD_TYPES: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """What an inference has to know of weights besides their config.json; the defaults are the paper's."""
+    """What inference has to know of weights besides their config.json; the defaults are the paper's."""
 
     prompt_template: str = DEFAULT_TEMPLATE  # the wording, with {expression} (see `veason.prompts`)
     keyframe_resize: int = 560  # side of the square frames in pixels

@@ -24,7 +24,7 @@ def test_a_run_is_compared_with_the_latest_of_its_job(baseline):
     assert find_same_job(baseline, other) is None
 
 
-def test_every_stage_has_a_row_with_its_ratio(baseline):
+def test_every_phase_has_a_row_with_its_ratio(baseline):
     run = replace(baseline, seconds=baseline.seconds | {"update": baseline.seconds["update"] / 2, "new": 1.0})
     rows = comparison_table(run, baseline).splitlines()
     update, new = (next(row for row in rows if row.startswith(f"| {name} ")) for name in ("update", "new"))

@@ -80,7 +80,7 @@ def test_targets(capsys):
     assert all(cells[-1] == "met |" for cells in rows) and "did not end" in rows[-1][0]
 
 
-def test_stages_without_limits_and_with(capsys):
+def test_phases_without_limits_and_with(capsys):
     phase_table("ours", OURS, HardwareLimits(prompts=1.0, decode=2.0, forward=1.2))
     assert "| reference | 3.00 | 40% |" in (printed := capsys.readouterr().out)
     assert "| update | 12.00 | 30% |" in printed and "| rollout/generate | 8.32 | 36% |" in printed

@@ -157,7 +157,7 @@ def test_every_panel_shows_metrics_that_exist() -> None:
     assert all(find_metric(name) for name in CHECKS)
 
 
-def test_the_gallery_shows_how_answers_changed(runs: tuple[Path, Path]) -> None:
+def test_the_rollout_history_shows_how_answers_changed(runs: tuple[Path, Path]) -> None:
     prompts = read_prompt_histories(runs[0], 200)
     assert [(prompt.sample_id, prompt.phase) for prompt in prompts] == [
         ("video/0", "validation"),
@@ -225,7 +225,7 @@ def test_the_page_in_a_browser(page: Path, chromium: Browser, width: int, scheme
 
 
 @needs_chromium
-def test_the_gallery_is_filtered_and_sorted(page: Path, chromium: Browser) -> None:
+def test_the_rollout_history_is_filtered_and_sorted(page: Path, chromium: Browser) -> None:
     shown_ids = "[...document.querySelectorAll('article')].filter(a => !a.hidden).map(a => a.dataset.id)"
     with open_page(chromium, page) as shown:
         assert shown.evaluate(shown_ids) == ["video/0", "video/1"]

@@ -130,7 +130,7 @@ def test_no_server_at_the_address(revos, tmp_path, capsys):
     assert not read_journal(tmp_path)
 
 
-def test_one_question_refused(revos, tmp_path, server):
+def test_one_request_refused(revos, tmp_path, server):
     def refuse(_number, question):
         return (
             Failure(400, body=b'{"error": {"message": "content policy"}}')
@@ -146,7 +146,7 @@ def test_one_question_refused(revos, tmp_path, server):
     assert len(server.questions) == PRESENT
 
 
-def test_a_resumed_run_may_start_with_a_refused_question(revos, tmp_path, server):
+def test_a_resumed_run_may_start_with_a_refused_request(revos, tmp_path, server):
     """The first request of a first run has to be answered; later the journal tells that the model is served."""
     assert main(arguments(revos, tmp_path, server, "--max_requests", 1)) == 3
     server.misbehave = lambda number, _: Failure(400, body=b"no") if number == 1 else None

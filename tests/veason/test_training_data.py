@@ -73,7 +73,7 @@ def test_images_and_messages_belong_together(revos):
         assert abs(int(np.asarray(image).mean()) - time * 10) <= 2
 
 
-def test_outline_tells_what_example_gives_without_reading_pixels(revos, monkeypatch):
+def test_messages_and_sizes_tell_what_example_gives_without_reading_pixels(revos, monkeypatch):
     data = KeyframeTrainingData(revos)
     examples = [data.example(index, seed) for index in range(len(data)) for seed in range(3)]
     monkeypatch.setattr("veason.data.training.open_frame", None)

@@ -111,7 +111,7 @@ class VLLMPolicy:
         return [output.outputs[0].text for output in outputs]
 
     def stream(self, prompts: Sequence[ChatPrompt]) -> Iterator[list[str]]:
-        """The texts so far of all prompts, after each step of the engine; the last ones are those of `generate`.
+        """The answers so far to all prompts, after each step of the engine; the last ones are those of `generate`.
 
         An iterator that is closed early ends the generation.
 
@@ -147,9 +147,7 @@ class VLLMPolicy:
             self._visual_tokens(image) - 1 for image in prompt.images
         )
         if length > self.max_prompt_tokens:
-            raise DataError(
-                f"{prompt.name}: the prompt has {length} tokens, over max_prompt_tokens={self.max_prompt_tokens}"
-            )
+            raise DataError(f"{prompt.name}: the prompt has {length} tokens, the limit is {self.max_prompt_tokens}")
         return {"prompt": text, "multi_modal_data": {"image": list(prompt.images)}}
 
     def _visual_tokens(self, image: Image) -> int:

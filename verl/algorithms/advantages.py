@@ -27,7 +27,7 @@ def grpo(rewards: Tensor, mask: Tensor, index: Tensor, epsilon: float = 1e-6) ->
     Source: Shao et al., DeepSeekMath (arXiv 2402.03300), section 4.1.2; SitongGong/Veason-R1 verl/trainer/core_algos.py
     compute_grpo_outcome_advantage, and verl's function of that name.
     """
-    return _per_token(normalise_by_group(rewards.sum(-1), index, epsilon), mask)
+    return _per_token(normalize_by_group(rewards.sum(-1), index, epsilon), mask)
 
 
 def dr_grpo(rewards: Tensor, mask: Tensor, index: Tensor) -> Advantages:
@@ -36,7 +36,7 @@ def dr_grpo(rewards: Tensor, mask: Tensor, index: Tensor) -> Advantages:
     Source: Liu et al., Understanding R1-Zero-Like Training (arXiv 2503.20783), section 3.1; volcengine/verl
     verl/trainer/ppo/core_algos.py compute_grpo_outcome_advantage with norm_adv_by_std_in_grpo=False.
     """
-    return _per_token(normalise_by_group(rewards.sum(-1), index, None), mask)
+    return _per_token(normalize_by_group(rewards.sum(-1), index, None), mask)
 
 
 def rloo(rewards: Tensor, mask: Tensor, index: Tensor, refuse_single: bool = False) -> Advantages:
@@ -96,7 +96,7 @@ def remax(rewards: Tensor, mask: Tensor, baselines: Tensor) -> Advantages:
 def grpo_certainty(
     rewards: Tensor, mask: Tensor, index: Tensor, certainty: Tensor, epsilon: float = 1e-6
 ) -> Advantages:
-    """The group-normalised score plus the group-normalised certainty of the response.
+    """The group-normalized score plus the group-normalized certainty of the response.
 
     `certainty` is the mean over a response's tokens (Veason-R1: of its reasoning alone, where that is found) of
     log-sum-exp minus mean logit. Up to a constant that is the divergence of the uniform distribution from the policy's:
@@ -104,11 +104,11 @@ def grpo_certainty(
 
     Source: SitongGong/Veason-R1 verl/trainer/ray_trainer.py compute_advantage, branch "grpo_certainty".
     """
-    scores, certain = (normalise_by_group(each, index, epsilon) for each in (rewards.sum(-1), certainty))
+    scores, certain = (normalize_by_group(each, index, epsilon) for each in (rewards.sum(-1), certainty))
     return _per_token(scores + certain, mask)
 
 
-def normalise_by_group(scores: Tensor, index: Tensor, epsilon: float | None) -> Tensor:
+def normalize_by_group(scores: Tensor, index: Tensor, epsilon: float | None) -> Tensor:
     """Scores [batch] minus their group's mean, over its unbiased std + epsilon unless None; a group of one stays."""
     groups = _Groups(index, scores)
     single = groups.sizes == 1

@@ -103,6 +103,11 @@ class ActorConfig:
     fsdp: FSDPConfig = field(default_factory=FSDPConfig)
     offload: OffloadConfig = field(default_factory=OffloadConfig)
 
+    @property
+    def with_reference(self) -> bool:
+        """Whether the loss has a KL term, which needs the log-probabilities of the reference model."""
+        return self.use_kl_loss and self.kl_loss_coef != 0
+
 
 @dataclass(frozen=True)
 class RefConfig:

@@ -67,19 +67,19 @@ def _scaled_logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor
 @compile_on_cuda
 def _log_softmax_at(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Log-sum-exp of each row, and the log-probability of its label."""
-    normalisers = logits.logsumexp(-1)
-    return normalisers, logits.gather(-1, labels[:, None])[:, 0] - normalisers
+    normalizers = logits.logsumexp(-1)
+    return normalizers, logits.gather(-1, labels[:, None])[:, 0] - normalizers
 
 
 @compile_on_cuda
-def _entropy(logits: Tensor, normalisers: Tensor) -> Tensor:
-    return torch.special.entr((logits - normalisers[:, None]).exp()).sum(-1)
+def _entropy(logits: Tensor, normalizers: Tensor) -> Tensor:
+    return torch.special.entr((logits - normalizers[:, None]).exp()).sum(-1)
 
 
 @compile_on_cuda
 def _logits_gradient(
     logits: Tensor,
-    normalisers: Tensor,
+    normalizers: Tensor,
     labels: Tensor,
     grad_log_probs: Tensor,
     entropies: Tensor | None,
@@ -88,7 +88,7 @@ def _logits_gradient(
     dtype: torch.dtype,
 ) -> Tensor:
     """d log p_y = onehot_y - p;  d entropy = -p (log p + entropy); both over the temperature, in one pass."""
-    log_p = logits - normalisers[:, None]
+    log_p = logits - normalizers[:, None]
     factor = -grad_log_probs[:, None]
     if entropies is not None and grad_entropies is not None:
         factor = factor - grad_entropies[:, None] * (log_p + entropies[:, None])
@@ -110,18 +110,18 @@ class _ChunkedLogProbs(torch.autograd.Function):
         chunk: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         log_probs = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
-        normalisers = torch.empty_like(log_probs)
+        normalizers = torch.empty_like(log_probs)
         entropies = torch.empty_like(log_probs) if entropy else log_probs.new_empty(0)
         certainties = torch.empty_like(log_probs) if certainty else log_probs.new_empty(0)
         for start in range(0, len(labels), chunk):
             rows = slice(start, start + chunk)
             logits = _scaled_logits(hidden[rows], weight, temperature)
-            normalisers[rows], log_probs[rows] = _log_softmax_at(logits, labels[rows])
+            normalizers[rows], log_probs[rows] = _log_softmax_at(logits, labels[rows])
             if certainty:
-                certainties[rows] = normalisers[rows] - logits.mean(-1)
+                certainties[rows] = normalizers[rows] - logits.mean(-1)
             if entropy:
-                entropies[rows] = _entropy(logits, normalisers[rows])
-        ctx.save_for_backward(hidden, weight, labels, normalisers, entropies)
+                entropies[rows] = _entropy(logits, normalizers[rows])
+        ctx.save_for_backward(hidden, weight, labels, normalizers, entropies)
         ctx.temperature, ctx.entropy, ctx.chunk = temperature, entropy, chunk
         ctx.mark_non_differentiable(certainties)
         return log_probs, entropies, certainties
@@ -129,7 +129,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_log_probs, grad_entropies, _ = grads
-        hidden, weight, labels, normalisers, entropies = ctx.saved_tensors
+        hidden, weight, labels, normalizers, entropies = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         for start in range(0, len(labels), ctx.chunk):
@@ -137,7 +137,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
             logits = _scaled_logits(hidden[rows], weight, ctx.temperature)
             of_entropy = (entropies[rows], grad_entropies[rows]) if ctx.entropy else (None, None)
             chosen = (labels[rows], grad_log_probs[rows])
-            grad = _logits_gradient(logits, normalisers[rows], *chosen, *of_entropy, ctx.temperature, hidden.dtype)
+            grad = _logits_gradient(logits, normalizers[rows], *chosen, *of_entropy, ctx.temperature, hidden.dtype)
             if grad_hidden is not None:
                 grad_hidden[rows] = grad @ weight
             if grad_weight is not None and grad.dtype in HALF and grad.is_cuda:

@@ -83,6 +83,6 @@ def histogram_values(groups: Sequence[GroupResult], advantages: Sequence[GroupAd
 
 
 def histogram(values: np.ndarray) -> dict[str, Any]:
-    """HISTOGRAM_BINS equal bins from the smallest to the largest value: `low`, `high`, `counts`."""
+    """`HISTOGRAM_BINS` equal bins from the smallest to the largest value: `low`, `high`, `counts`."""
     counts, edges = np.histogram(values, bins=HISTOGRAM_BINS)
     return {"low": float(edges[0]), "high": float(edges[-1]), "counts": counts.tolist()}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from verl.config import Config, ConfigError
 from verl.trainer.checkpoint_folders import find_checkpoint
 from verl.trainer.checkpoint_io import read_state
+from verl.trainer.initial_model import check_initial_model, identify_model
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class RunPlan:
             several updates) and "update" (forward and backward).
         checkpoint: what the run resumes; None starts afresh.
         start: steps that the checkpoint already has.
+        initial_model: the weights that the run starts from (`identify_model`).
         test_freq, save_freq, log_rollouts_freq: every so many steps; -1 is never.
     """
 
@@ -32,6 +35,7 @@ class RunPlan:
     test_freq: int
     save_freq: int
     log_rollouts_freq: int = -1
+    initial_model: dict[str, Any] = field(default_factory=dict)
 
     @property
     def updates(self) -> int:
@@ -58,7 +62,7 @@ def make_run_plan(config: Config, samples: int) -> RunPlan:
         samples: training samples per episode.
 
     Raises:
-        ConfigError: the data gives no whole batch. CheckpointError: see `find_checkpoint`.
+        ConfigError: the data gives no whole batch. CheckpointError: see `find_checkpoint` and `check_initial_model`.
     """
     data, trainer, actor = config.data, config.trainer, config.worker.actor
     prompts = trainer.total_episodes * samples
@@ -71,15 +75,18 @@ def make_run_plan(config: Config, samples: int) -> RunPlan:
     if trainer.max_steps is not None:
         steps = min(steps, trainer.max_steps)
     updates = actor.ppo_epochs * (data.rollout_batch_size // actor.global_batch_size)
-    with_reference = actor.use_kl_loss and actor.kl_loss_coef != 0
     checkpoint = find_checkpoint(trainer.load_checkpoint_path, trainer.save_checkpoint_path or "", trainer.resume)
+    state: dict[str, Any] = {"step": 0} if checkpoint is None else read_state(checkpoint)
+    initial_model = identify_model(actor.model.model_path)
+    check_initial_model(config, state.get("initial_model"), initial_model)
     return RunPlan(
         steps=steps,
         updates_per_step=updates,
-        passes={"reference": int(with_reference) + int(updates > 1), "update": actor.ppo_epochs},
+        passes={"reference": int(actor.with_reference) + int(updates > 1), "update": actor.ppo_epochs},
         checkpoint=checkpoint,
-        start=read_state(checkpoint)["step"] if checkpoint is not None else 0,
+        start=state["step"],
         test_freq=trainer.test_freq,
         save_freq=trainer.save_freq,
         log_rollouts_freq=trainer.log_rollouts_freq,
+        initial_model=initial_model,
     )

@@ -44,7 +44,7 @@ REMEDIES = {
 
 @contextmanager
 def explain_out_of_memory(phase: str) -> Iterator[None]:
-    """Turns CUDA's out-of-memory error into a OutOfMemory that says what to change."""
+    """Turns CUDA's out-of-memory error into an OutOfMemory that says what to change."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -107,7 +107,7 @@ class WorkerBase:
             spec = LoaderSpec(self.task.data, make_prompts, limit, actor, padding_multiple(), dtype)
             self.processes = ProcessPrefetcher(spec, config.sft.num_workers, self.threads, self.cuda, timeout)
         self.reference: ReferencePolicy | None = None
-        if self.task.scorer is not None and actor.use_kl_loss and actor.kl_loss_coef != 0:
+        if self.task.scorer is not None and actor.with_reference:
             with measure_bytes(self.device, sizes, "reference"):
                 self.reference = ReferencePolicy(self.actor, config.worker.ref, self._mesh(config.worker.ref.fsdp))
         seed_everything(config.data.seed + self.rank)  # vLLM has set the generators too

@@ -18,7 +18,7 @@ REWARDS = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
 INDEX = torch.tensor([7, 7])
 
 
-def test_certainty_adds_its_own_normalised_advantage() -> None:
+def test_certainty_adds_its_own_normalized_advantage() -> None:
     found, _ = compute_advantages(
         "grpo_certainty", REWARDS, MASK, {"index": INDEX, "certainty": torch.tensor([5.0, 1.0])}
     )

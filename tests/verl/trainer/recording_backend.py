@@ -1,4 +1,4 @@
-"""A small data set in memory, and an backend in this process that follows the protocol without a model."""
+"""A small data set in memory, and a backend in this process that follows the protocol without a model."""
 
 from __future__ import annotations
 

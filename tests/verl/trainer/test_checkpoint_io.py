@@ -21,7 +21,7 @@ from verl.trainer.run_lock import RunLock
 
 
 class OneFile:
-    """An backend whose state is one number."""
+    """A backend whose state is one number."""
 
     def __init__(self, value: int = 0, fails: bool = False) -> None:
         self.value, self.fails = value, fails

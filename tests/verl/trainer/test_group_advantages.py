@@ -21,7 +21,7 @@ def group(uid: int, totals: list[float], tokens: list[int], baseline: float | No
     )
 
 
-def test_grpo_normalises_within_each_group_of_ragged_responses() -> None:
+def test_grpo_normalizes_within_each_group_of_ragged_responses() -> None:
     first, second = group(3, [1.0, 3.0], [2, 4]), group(5, [0.0, 1.0, 2.0], [1, 3, 2])
     result = compute_group_advantages([first, second], AlgorithmConfig(), limit=8)
     assert [each.uid for each in result] == [3, 5]
@@ -52,7 +52,7 @@ def test_reinforce_plus_plus_discounts_towards_the_first_token() -> None:
     assert result.advantages[0] == pytest.approx((returns - returns.mean()) / returns.std(ddof=1), rel=1e-5)
 
 
-def test_certainty_adds_its_own_normalised_part() -> None:
+def test_certainty_adds_its_own_normalized_part() -> None:
     config = AlgorithmConfig(adv_estimator="grpo_certainty")
     (result,) = compute_group_advantages([group(7, [1.0, 3.0], [1, 1])], config, limit=8, certainty={7: [9.0, 5.0]})
     assert [values.item() for values in result.advantages] == pytest.approx([0.0, 0.0], abs=1e-5)

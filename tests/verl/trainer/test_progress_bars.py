@@ -9,7 +9,7 @@ import pytest
 from verl.trainer.progress_bars import ProgressBars, duration
 
 
-def test_bars_of_steps_and_stages(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bars_of_steps_and_phases(capsys: pytest.CaptureFixture[str]) -> None:
     progress = ProgressBars(10, 2, shown=True)
     progress.begin()
     progress.show_progress({"generation": (1, 8), "scoring": (0, 8)})

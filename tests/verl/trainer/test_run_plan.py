@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from verl.atomic_files import fsync_file
 from verl.config import Config, ConfigError, override
 from verl.models.hub_download import MODEL_PATH_KEY
 from verl.trainer.checkpoint_folders import CheckpointError
+from verl.trainer.initial_model import identify_model
 from verl.trainer.machine_checks import resolve_on_machine
 from verl.trainer.run_plan import make_run_plan
 
@@ -108,3 +111,50 @@ def test_the_step_to_go_on_from_is_the_checkpoints_own(config: Config, tmp_path:
 def test_a_wrong_checkpoint_to_go_on_from(config: Config) -> None:
     with pytest.raises(CheckpointError, match="/nowhere/global_step_3 does not exist"):
         make_run_plan(override(config, {"trainer.load_checkpoint_path": "/nowhere/global_step_3"}), samples=13)
+
+
+@pytest.fixture
+def started(config: Config, tmp_path: Path) -> tuple[Config, Path]:
+    """A run that was started from a link to the first of two states of one model, as fine-tuning leaves it."""
+    for step, fill in ((1, b"\x01"), (2, b"\x02")):
+        folder = tmp_path / f"sft/global_step_{step}"
+        folder.mkdir(parents=True)
+        # only the last layers differ, as under a frozen vision tower
+        (folder / "model.safetensors").write_bytes(bytes(30 << 20) + fill * (10 << 20))
+    link = tmp_path / "sft/huggingface"
+    link.symlink_to("global_step_1")
+    config = override(config, {MODEL_PATH_KEY: str(link), "trainer.resume": "auto"})
+    plan = make_run_plan(config, samples=13)
+    folder = Path(config.trainer.save_checkpoint_path or "") / "global_step_4"
+    folder.mkdir(parents=True)
+    (folder / "trainer.json").write_text(json.dumps({"step": 4, "initial_model": plan.initial_model}))
+    (folder / "files.json").write_text(json.dumps({"trainer.json": fsync_file(folder / "trainer.json")}))
+    return config, link
+
+
+def test_a_resumed_run_with_another_reference_model_is_refused(started: tuple[Config, Path]) -> None:
+    config, link = started
+    assert make_run_plan(config, samples=13).start == 4
+    link.unlink()
+    link.symlink_to("global_step_2")
+    text = f"model_path={link} is not the reference model that the run was started with: model.safetensors differs; "
+    with pytest.raises(
+        CheckpointError, match=re.escape(text + f"the run was started from {link.parent}/global_step_1")
+    ):
+        make_run_plan(config, samples=13)
+    lora = override(config, {"worker.actor.model.lora_rank": 8, "worker.actor.use_kl_loss": False})
+    with pytest.raises(CheckpointError, match="is not the base of the adapter"):
+        make_run_plan(lora, samples=13)
+    free = override(config, {"worker.actor.use_kl_loss": False})
+    assert make_run_plan(free, samples=13).start == 4  # all weights are in the checkpoint
+
+
+def test_a_copy_of_the_initial_model_is_the_same_and_a_missing_one_is_for_others_to_name(
+    started: tuple[Config, Path], tmp_path: Path
+) -> None:
+    config, link = started
+    shutil.copytree(link, tmp_path / "copy")
+    for path in (tmp_path / "copy", tmp_path / "nowhere"):
+        assert make_run_plan(override(config, {MODEL_PATH_KEY: str(path)}), samples=13).start == 4
+    assert identify_model("nobody/nothing") == {"folder": "nobody/nothing", "files": {}}
+    assert identify_model(None)["files"] == {}

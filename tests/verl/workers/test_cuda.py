@@ -73,13 +73,13 @@ def steps_main(_, folder, tmp_path, port, lora):
         }
         worker.compute_log_probs([group.uid for group in groups], old=False)
         assert worker.rollout_engine.asleep
-        normalised = [
+        normalized = [
             (np.array(group.totals) - np.mean(group.totals)) / (np.std(group.totals, ddof=1) + 1e-6) for group in groups
         ]
         metrics = worker.update(
             [
                 GroupAdvantages(g.uid, [np.full(n, value, np.float32) for n, value in zip(g.response_tokens, each)])
-                for g, each in zip(groups, normalised)
+                for g, each in zip(groups, normalized)
             ]
         )
         worker.drop([group.uid for group in groups])

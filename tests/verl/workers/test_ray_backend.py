@@ -65,10 +65,10 @@ def step(backend, number):
     metrics |= backend.compute_log_probs([group.uid for group in used], old=False)
     advantages = []
     for group in used:
-        normalised = (np.array(group.totals) - np.mean(group.totals)) / (np.std(group.totals, ddof=1) + 1e-6)
+        normalized = (np.array(group.totals) - np.mean(group.totals)) / (np.std(group.totals, ddof=1) + 1e-6)
         advantages.append(
             GroupAdvantages(
-                group.uid, [np.full(n, value, np.float32) for n, value in zip(group.response_tokens, normalised)]
+                group.uid, [np.full(n, value, np.float32) for n, value in zip(group.response_tokens, normalized)]
             )
         )
     metrics |= backend.update(advantages)

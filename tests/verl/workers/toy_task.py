@@ -1,4 +1,4 @@
-"""A task small enough for the engine's tests: noisy pictures, a question about them, and a score that any text gets."""
+"""A task small enough for tests of the backend: noisy pictures, a question about them, a score for any text."""
 
 from __future__ import annotations
 
