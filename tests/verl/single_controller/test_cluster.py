@@ -100,7 +100,7 @@ def test_what_is_left_after_the_driver_is_ended(end: str) -> None:
         assert driver.stdin and driver.stdout
         mark, left, other = driver.stdout.readline().split()
         (watch,) = [each for each in psutil.Process(driver.pid).children() if mark in each.cmdline()]
-        assert watch_driver.marked_processes(mark) == [int(left)] and watch.is_running()
+        assert list(watch_driver.find_processes(mark, {})) == [int(left)] and watch.is_running()
         driver.kill() if end == "killed" else driver.communicate("\n")
         driver.wait()
         start = time.monotonic()
@@ -109,6 +109,25 @@ def test_what_is_left_after_the_driver_is_ended(end: str) -> None:
             time.sleep(0.1)
         assert psutil.Process(int(other)).is_running()
         psutil.Process(int(other)).kill()
+
+
+def test_a_process_without_the_mark_is_known_by_what_has_started_it() -> None:
+    """As the raylet's agents, which write over their environment and stay when the raylet is killed."""
+    marked = os.environ | {MARK_VARIABLE: "a mark of this test"}
+    start = ["sh", "-c", "env -i sleep 300 & echo $!; wait"]
+    with subprocess.Popen(start, stdout=PIPE, env=marked, text=True) as parent:
+        assert parent.stdout
+        child = psutil.Process(int(parent.stdout.readline()))
+        while "sleep" not in child.name():  # env has started it, without the mark
+            time.sleep(0.01)
+        known = watch_driver.find_processes("a mark of this test", {})
+        assert set(known) == {parent.pid, child.pid}
+        parent.kill()
+        parent.wait()
+        assert watch_driver.find_processes("a mark of this test", {}) == {}
+        assert set(watch_driver.find_processes("a mark of this test", known)) == {child.pid}
+        assert watch_driver.find_processes("a mark of this test", {child.pid: "another start"}) == {}  # its pid again
+        child.kill()
 
 
 def test_a_process_of_the_cluster_that_is_gone_is_named() -> None:
