@@ -38,7 +38,7 @@ def test_the_workflow_runs_ci_and_builds_the_documentation() -> None:
 
 def test_ci_installs_a_browser_and_names_a_missing_make() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert "apt-get install make" in script and script.rstrip().endswith("make test")
+    assert "apt-get install make" in script and script.rstrip().endswith("make -j 2 test")
     assert "export REQUIRE_CHROMIUM=1 REQUIRE_APP=1" in script
 
 
