@@ -41,6 +41,9 @@ KILL_TIMEOUT = 5.0  # seconds
 # Where it is 0, Ray takes 127.0.0.1 for this machine's address, and its processes listen there alone: its default on
 # the systems that are in the name. On Linux it else turns 127.0.0.1 into the address of a network interface.
 NETWORK = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+# Where it is 0, the raylet starts no workers ahead of time: actors with variables of their own cannot use them, and Ray
+# ends them at once, in which one has crashed on a busy machine.
+PRESTART = "RAY_prestart_worker_first_driver"
 # Which network torch.distributed and vLLM use, where nobody has said so.
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
 
@@ -68,7 +71,7 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
         # logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker
         options |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
         # inherited by Ray's processes and what they start
-        os.environ |= {MARK_VARIABLE: watch_driver(), NETWORK: "0"}
+        os.environ |= {MARK_VARIABLE: watch_driver(), NETWORK: "0", PRESTART: "0"}
     options = {"configure_logging": False} | options  # its messages go where the driver sends those of libraries
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -76,7 +79,7 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
     except Exception as error:
         raise ClusterError(_refusal(address, error)) from error
     finally:
-        for name in (MARK_VARIABLE, NETWORK):
+        for name in (MARK_VARIABLE, NETWORK, PRESTART):
             os.environ.pop(name, None)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray puts in its own

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
 import sys
+import time
 
 import psutil
 import pytest
@@ -51,11 +53,24 @@ def listeners() -> dict[str, str]:
     return found
 
 
+def idle_workers(seconds: float = 1.5) -> list[list[str]]:
+    """Command lines of Ray's workers some time after the cluster was started, before any actor."""
+    time.sleep(seconds)
+    commands = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            commands.append(process.cmdline())
+    return [
+        each for each in commands if any(word == "ray::IDLE" or word.endswith("default_worker.py") for word in each)
+    ]
+
+
 def test_all_of_a_run_on_one_machine_listens_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     before = listeners()  # of other tests
     connect_ray(2)
     try:
+        assert idle_workers() == []  # none is started that nobody uses
         with WorkerGroup(Summer, WorkerSpec(count=2, device="cpu", threads=1)) as group:
             assert group.scatter("total", [1, 10]) == [(11, True), (11, False)]
             found = {address: name for address, name in listeners().items() if address not in before}
