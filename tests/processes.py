@@ -35,11 +35,16 @@ def run_ranks(main: Callable[..., None], args: tuple, count: int = 1) -> None:
     mp.start_processes(main, args=args, nprocs=count, start_method="forkserver")
 
 
+def lone_rank(port: int) -> dict[str, str]:
+    """The environment of the only rank of a process group, at this port."""
+    return {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
 def free_port() -> int:
     """A free port of this machine below those that the kernel gives to connections and to port 0: until the ranks have
     been started, nothing else on the machine is given it.
     """
-    last = int(PORT_RANGE.read_text().split()[0])
+    last = max(int(PORT_RANGE.read_text().split()[0]), FIRST_PORT + 10_000)  # the kernel's may begin at 1024
     draw = random.SystemRandom()  # not the seeded generator, which two processes of tests may share
     while True:
         port = draw.randrange(FIRST_PORT, last)

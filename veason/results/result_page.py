@@ -43,9 +43,9 @@ def result_page(result: Segmentation, overlay: Overlay, folder: Path) -> str:
     return render_page(
         TEMPLATES,
         "prediction.html",
+        title=replace_surrogates(result.expression),
         media_sources="data: 'self'",
         result=result,
-        expression=replace_surrogates(result.expression),
         thinking=replace_surrogates(prediction.thinking).strip(),
         answer=None if prediction.text_prompt is not None else replace_surrogates(prediction.text),
         outcome=result.outcome[0].upper() + result.outcome[1:] + ".",

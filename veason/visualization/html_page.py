@@ -10,16 +10,18 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+SHARED_TEMPLATES = Path(__file__).parent / "templates"  # document.html: the page around a template's block `body`
 
-def render_page(templates: Path, name: str, media_sources: str = "'none'", **context: Any) -> str:
-    """Renders a template; everything in the context is escaped.
+
+def render_page(templates: Path, name: str, title: str, media_sources: str = "'none'", **context: Any) -> str:
+    """Renders a template, which extends `document.html`; everything in the context is escaped.
 
     Args:
         templates: the folder, which also has the style `page.css` and the script `page.js`.
         media_sources: where videos may come from, as the content security policy says it.
     """
     environment = Environment(
-        loader=FileSystemLoader(templates),
+        loader=FileSystemLoader([templates, SHARED_TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -31,5 +33,5 @@ def render_page(templates: Path, name: str, media_sources: str = "'none'", **con
         f"default-src 'none'; img-src data:; media-src {media_sources}; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'"
     )
-    context |= {"security_policy": policy, "style": Markup(style), "script": Markup(script)}
+    context |= {"title": title, "security_policy": policy, "style": Markup(style), "script": Markup(script)}
     return environment.get_template(name).render(context)

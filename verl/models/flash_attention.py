@@ -69,16 +69,14 @@ class SharedPrefixLayout:
         """
         written: dict[int, int] = {}  # start of a prompt -> tokens of its responses
         for segment in segments:
-            if segment.prompt_end > segment.prompt_start:
-                written[segment.prompt_start] = written.get(segment.prompt_start, 0) + segment.end - segment.start
-        prompts = [
-            segment for segment in segments if segment.start in written and segment.prompt_start == segment.prompt_end
-        ]
-        if [segment.start for segment in prompts] != _starts([segment.end - segment.start for segment in prompts])[:-1]:
+            if not segment.is_prompt:
+                written[segment.prompt_start] = written.get(segment.prompt_start, 0) + segment.length
+        prompts = [segment for segment in segments if segment.is_prompt and segment.start in written]
+        if [segment.start for segment in prompts] != _starts([segment.length for segment in prompts])[:-1]:
             raise ValueError("a packed sequence holds the prompts first, then the responses")
         counts = (
-            [segment.end - segment.start for segment in segments],
-            [segment.end - segment.start for segment in prompts],
+            [segment.length for segment in segments],
+            [segment.length for segment in prompts],
             [written[segment.start] for segment in prompts],
         )
         longest = [max(lengths, default=0) for lengths in (counts[0], counts[2], counts[1])]

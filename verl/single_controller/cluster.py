@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psutil
@@ -41,8 +41,8 @@ KILL_TIMEOUT = 5.0  # seconds
 # Where it is 0, Ray takes 127.0.0.1 for this machine's address, and its processes listen there alone: its default on
 # the systems that are in the name. On Linux it else turns 127.0.0.1 into the address of a network interface.
 NETWORK = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-# Where it is 0, the raylet starts no workers ahead of time: actors with variables of their own cannot use them, and Ray
-# ends them at once, in which one has crashed on a busy machine.
+# Where it is 0, the raylet starts no workers ahead of time. Actors with variables of their own cannot use them, and Ray
+# ends them at once; on a busy machine one crashed while it was ended.
 PRESTART = "RAY_prestart_worker_first_driver"
 # Which network torch.distributed and vLLM use, where nobody has said so.
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
@@ -67,20 +67,19 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
         return
     address = os.environ.get("RAY_ADDRESS") or ("auto" if nodes > 1 else "local")
     ray_constants.ENABLE_RAY_CLUSTER = address != "local"  # NETWORK for this process, which has imported Ray already
+    inherited: dict[str, str] = {}  # by Ray's processes and what they start
     if address == "local":  # whatever else runs here, or has left its session behind
         # logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker
         options |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
-        # inherited by Ray's processes and what they start
-        os.environ |= {MARK_VARIABLE: watch_driver(), NETWORK: "0", PRESTART: "0"}
+        inherited = {MARK_VARIABLE: watch_driver(), NETWORK: "0", PRESTART: "0"}
     options = {"configure_logging": False} | options  # its messages go where the driver sends those of libraries
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, **options)
+        with _environment(inherited):
+            ray.init(address=address, **options)
     except Exception as error:
         raise ClusterError(_refusal(address, error)) from error
     finally:
-        for name in (MARK_VARIABLE, NETWORK, PRESTART):
-            os.environ.pop(name, None)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray puts in its own
     hosts = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
@@ -89,6 +88,20 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
         head = ray.get_runtime_context().gcs_address
         ray.shutdown()
         raise ClusterError(f"{joined}: run `ray start --address={head}` on the others, and start the run again")
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables of this process for the block; what somebody has set before comes back."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ |= variables
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _refusal(address: str, error: Exception) -> str:

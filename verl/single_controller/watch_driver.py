@@ -41,8 +41,8 @@ def watch_driver() -> str:
 
 
 def wait_and_clean(driver: int, mark: str, grace: float = GRACE) -> None:
-    """Waits for the end of the driver, this process's parent, and kills what is left of its cluster `grace` seconds
-    later.
+    """Waits for the end of the driver, this process's parent, and `grace` seconds later kills the remaining processes
+    of its cluster.
     """
     known: dict[int, str] = {}
     searched = -SEARCH_PERIOD

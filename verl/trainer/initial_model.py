@@ -40,14 +40,16 @@ def check_initial_model(config: Config, saved: dict[str, Any] | None, found: dic
     """Refuses to resume with other frozen weights: the reference model of the KL term, or the base of an adapter.
 
     Args:
-        saved: what `identify_model` gave when the run was started; None in a checkpoint that does not say.
+        saved: what `identify_model` gave when the run was started; empty or None in a checkpoint that does not say.
         found: what it gives now.
 
     Raises:
         CheckpointError: a weight file differs.
     """
     actor = config.worker.actor
-    if saved is None or not found["files"] or not (actor.with_reference or actor.model.lora_rank):
+    if not saved or not saved["files"] or not found["files"]:  # one of them is not known
+        return
+    if not (actor.with_reference or actor.model.lora_rank):
         return
     names = sorted(saved["files"].keys() | found["files"].keys())
     other = next((name for name in names if saved["files"].get(name) != found["files"].get(name)), None)

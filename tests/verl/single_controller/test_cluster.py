@@ -75,8 +75,10 @@ def test_a_cluster_of_its_own_is_watched(address: str | None, monkeypatch: pytes
     monkeypatch.setattr(ray, "init", lambda **_: seen.append(os.environ.get(MARK_VARIABLE)))
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeManagerAddress": "10.0.0.9", "Alive": True}])
     monkeypatch.setenv("RAY_ADDRESS", address) if address else monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv(cluster.PRESTART, "1")  # somebody's own
     connect_ray(2)
     assert seen == [None if address else "mark"] and MARK_VARIABLE not in os.environ
+    assert os.environ[cluster.PRESTART] == "1"
 
 
 DRIVER = """

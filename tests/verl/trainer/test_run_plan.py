@@ -156,5 +156,10 @@ def test_a_copy_of_the_initial_model_is_the_same_and_a_missing_one_is_for_others
     shutil.copytree(link, tmp_path / "copy")
     for path in (tmp_path / "copy", tmp_path / "nowhere"):
         assert make_run_plan(override(config, {MODEL_PATH_KEY: str(path)}), samples=13).start == 4
+    unknown = {"step": 4, "initial_model": {"folder": "nobody/nothing", "files": {}}}  # it was in no cache here
+    checkpoint = Path(config.trainer.save_checkpoint_path or "") / "global_step_4"
+    (checkpoint / "trainer.json").write_text(json.dumps(unknown))
+    (checkpoint / "files.json").write_text(json.dumps({"trainer.json": fsync_file(checkpoint / "trainer.json")}))
+    assert make_run_plan(config, samples=13).start == 4
     assert identify_model("nobody/nothing") == {"folder": "nobody/nothing", "files": {}}
     assert identify_model(None)["files"] == {}

@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from tests.processes import free_port
+from tests import processes
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
@@ -33,9 +33,8 @@ def qwen3_folder(tmp_path_factory):
 def lone_rank():
     """This process as the only rank of a group over gloo, as a worker of its own."""
     torch.set_num_threads(1)
-    group = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     with pytest.MonkeyPatch.context() as patched:  # the processes of other files' tests inherit none of it
-        for name, value in (group | {"MASTER_PORT": str(free_port())}).items():
+        for name, value in processes.lone_rank(processes.free_port()).items():
             patched.setenv(name, value)
         torch.distributed.init_process_group("gloo", rank=0, world_size=1)
         yield

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from tests.processes import free_port
+from tests.processes import free_port, lone_rank
 from tests.verl.workers.toy_task import ToyData, make_scorer
 from verl.config import Config, override
 from verl.protocol import GroupAdvantages, GroupRequest, Task
@@ -33,8 +33,7 @@ def steps_main(_, folder, tmp_path, port, lora):
     """The engine sleeps between the steps. Qwen3-VL's deepstack buffers have to be zeros when it wakes up: what its
     memory held before is added to every token without an image.
     """
-    addresses = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"} | addresses
+    os.environ |= lone_rank(port)
     changes = {
         "trainer.device": "cuda",
         "data.max_response_length": 48,

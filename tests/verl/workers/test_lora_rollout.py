@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
-from tests.processes import free_port, run_ranks
+from tests.processes import free_port, lone_rank, run_ranks
 from tests.verl.workers.test_rollout_engine import generated
 from tests.verl.workers.toy_task import ToyData
 
@@ -48,13 +48,7 @@ def surviving(change, wanted):
 
 def rollout_main(_, folder, port, modules):
     """In a process of its own, for vLLM changes the one it lives in."""
-    os.environ |= {
-        "RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    os.environ |= lone_rank(port)
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=0, world_size=1)
     from verl.config.worker_sections import ModelConfig, RolloutConfig

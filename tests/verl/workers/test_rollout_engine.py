@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from tests.processes import free_port, run_ranks
+from tests.processes import free_port, lone_rank, run_ranks
 from tests.verl.workers.toy_task import ToyData
 
 pytestmark = pytest.mark.timeout(600)
@@ -39,13 +39,7 @@ def engine_main(_, folder, port, plain):
     """In a process of its own, for vLLM changes the one it lives in. `plain`: its layers keep their weights as they
     come, as on a GPU.
     """
-    os.environ |= {
-        "RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    os.environ |= lone_rank(port)
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=0, world_size=1)
     from verl.config.worker_sections import ModelConfig, RolloutConfig
