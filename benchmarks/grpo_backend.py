@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.grpo_job import NoReward, WellFormedAnswers, plain_tracker
+from benchmarks.grpo_job import GIB, NoReward, WellFormedAnswers, plain_tracker
+from benchmarks.grpo_lengths import force_lengths
 from grpo_reward.scorer import RewardScorer
 from verl.config import Config, override
 from verl.metric_types import Metrics
@@ -65,6 +66,17 @@ class BenchWorker(Worker):
             self.scoring.scorer = WellFormedAnswers(RewardScorer(real.scorer.rule, tracker), alone=True)
             single = {"max_tokens_per_micro_batch": None, "micro_batch_size_per_device_for_update": 1}
             self.actor.config = override(self.actor.config, single)
+
+    def limit_memory(self, gib: float) -> None:
+        """Limits PyTorch's allocator to that much of the GPU, as on a smaller card."""
+        torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(self.device).total_memory
+        torch.cuda.set_per_process_memory_fraction(gib * GIB / total, self.device)
+
+    def draw_lengths(self, mean: float, longest: int) -> None:
+        """Makes the responses of all further steps end after log-normal numbers of tokens."""
+        assert self.rollout_engine is not None
+        force_lengths(self.rollout_engine.llm.llm_engine, mean, longest)
 
     def fix_responses(self) -> None:
         """Makes the groups hold made-up responses, the same for any number of GPUs; vLLM generates all the same."""
@@ -144,6 +156,12 @@ class BenchBackend(RayBackend):
 
     def configure(self, schedule: str, rollouts: int, tokens: int) -> None:
         self.workers.call("configure", schedule, rollouts, tokens)
+
+    def limit_memory(self, gib: float) -> None:
+        self.workers.call("limit_memory", gib)
+
+    def draw_lengths(self, mean: float, longest: int) -> None:
+        self.workers.call("draw_lengths", mean, longest)
 
     def fix_responses(self) -> None:
         self.workers.call("fix_responses")

@@ -37,7 +37,8 @@ from verl.config import Config, load_config, override
 from verl.models.families import load_family
 from verl.protocol import Scorer, Task
 
-TIMES = [0, 7, 14, 21, 28, 35]
+FRAMES, GAP = 6, 7  # frames of a prompt, and the distance between two of them
+TIMES = [GAP * number for number in range(FRAMES)]
 POLICY_GIB = {"tiny": 1, "3b": 8, "7b": 16, "qwen3_2b": 5, "qwen3_4b": 9, "qwen3_8b": 18}  # on the disk
 GIB = 1 << 30
 
@@ -48,7 +49,8 @@ class GRPOJob:
 
     Attributes:
         prompts, rollouts: per step and per prompt; tokens: of every response.
-        side: of a frame, pixels; at 560 (640 with Qwen3-VL) a prompt has about 2,650 tokens.
+        side: of a frame, pixels; at 560 (640 with Qwen3-VL) a prompt of 6 frames has about 2,650 tokens.
+        frames: of a prompt.
         size: of the policy, one of `POLICY_GIB`; "tiny" is for a machine without a GPU.
         compile_tracker: compile SAM 2, as a real run does: two more minutes at the start, a second less a step.
     """
@@ -57,6 +59,7 @@ class GRPOJob:
     rollouts: int = 8
     tokens: int = 512
     side: int = 560
+    frames: int = FRAMES
     size: str = "3b"
     compile_tracker: bool = False
 
@@ -120,9 +123,14 @@ def fill_randomly(model: nn.Module, std: float) -> None:
 
 @dataclass
 class BenchData:
-    """4,096 prompts: 6 frames of noise and a question."""
+    """4,096 prompts: frames of noise and a question."""
 
     side: int = 560
+    frames: int = FRAMES
+
+    @property
+    def times(self) -> list[int]:
+        return [GAP * number for number in range(self.frames)]
 
     def __len__(self) -> int:
         return 4096
@@ -132,18 +140,18 @@ class BenchData:
 
     def messages_and_sizes(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
         size = (self.side, self.side)
-        return build_messages("the shape that leaves first", TIMES, size=size), [size] * len(TIMES)
+        return build_messages("the shape that leaves first", self.times, size=size), [size] * self.frames
 
     def example(self, index: int, seed: int) -> TrainingExample:
         rng = np.random.default_rng((index, seed))
-        frames = [Image.fromarray(rng.integers(0, 255, (self.side, self.side, 3), dtype=np.uint8)) for _ in TIMES]
+        frames = [Image.fromarray(rng.integers(0, 255, (self.side, self.side, 3), dtype=np.uint8)) for _ in self.times]
         corner = self.side // 4
-        masks = np.zeros((len(TIMES), self.side, self.side), np.uint8)
+        masks = np.zeros((self.frames, self.side, self.side), np.uint8)
         masks[:, corner : 2 * corner, corner : 2 * corner] = 1
         box = [float(corner), float(corner), 2.0 * corner, 2.0 * corner]
         messages, _ = self.messages_and_sizes(index, seed)
         return TrainingExample(
-            self.sample_id(index), messages, frames, GroundTruth(TIMES, [[box] for _ in TIMES], masks)
+            self.sample_id(index), messages, frames, GroundTruth(self.times, [[box] for _ in self.times], masks)
         )
 
 
@@ -183,7 +191,7 @@ class WellFormedAnswers:
         x1, y1, x2, y2 = example.truth.boxes[0][0]
         shifts = [[draw.randint(-20, 20) for _ in range(4)] for _ in range(count)]
         boxes = [[x1 + a, y1 + b, x2 + c, y2 + d] for a, b, c, d in shifts]
-        return [format_answer("It leaves first.", draw.choice(TIMES), [box]) for box in boxes]
+        return [format_answer("It leaves first.", draw.choice(example.truth.frame_ids), [box]) for box in boxes]
 
 
 class NoReward:
@@ -254,5 +262,5 @@ def make_config(
 
 
 def make_task(job: GRPOJob, config: Config) -> Task:
-    sam2_config = config.worker.reward.tracker_options["sam2_config"]
-    return Task(partial(BenchData, job.side), scorer=partial(tracking_scorer, sam2_config, job.compile_tracker))
+    sam2_config, data = config.worker.reward.tracker_options["sam2_config"], partial(BenchData, job.side, job.frames)
+    return Task(data, scorer=partial(tracking_scorer, sam2_config, job.compile_tracker))

@@ -15,12 +15,15 @@ runs is the trainer's own step on its own workers. Several counts of --gpus run 
 responses, the same for each count, and are compared with the first: the whole batch with the GPUs as one
 tensor-parallel group, or, with --weak, each GPU with an engine and a batch of its own.
 
---parts on one GPU, comma-separated, all but per_gpu by default; all but trl need ours:
+--memory_gib limits PyTorch's allocator, and says whether the whole step, engine included, stayed within.
+
+--parts on one GPU, comma-separated, all but per_gpu and lengths by default; all but trl need ours:
     ours       the step, mean of --steps after one that compiles
     bare       `LLM.generate` on the requests of each step: same engine, weights and sampling, prompts and images ready
                in memory; then a step whose rewards cost nothing, which tells what SAM 2 takes of the GPU while others
                are still being generated
     per_gpu    steps of a half, a quarter and an eighth of the prompts: what each of 2, 4 and 8 GPUs would do at least
+    lengths    --length_steps steps with responses of log-normal lengths, 400 tokens on average and up to 1,024
     published  the schedule of Veason-R1's code: every response is a sequence of its own in each pass (its prompt and
                images computed again), old log-probabilities in a pass of their own, SAM 2 in fp32, one response at a
                time. Its padding is left out, which flatters it. --published_prompts 4 takes a quarter of the prompts
@@ -38,6 +41,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
@@ -46,7 +50,6 @@ from benchmarks.compare import to_measured_run, write_runs
 from benchmarks.grpo_backend import BenchBackend, open_loop
 from benchmarks.grpo_job import (
     POLICY_GIB,
-    TIMES,
     GRPOJob,
     make_config,
     make_job,
@@ -54,7 +57,17 @@ from benchmarks.grpo_job import (
     scratch_folder,
     write_policy,
 )
-from benchmarks.grpo_table import HardwareLimits, ScalingRun, phase_table, print_per_gpu, print_scaling, print_table
+from benchmarks.grpo_lengths import LONGEST, MEAN, measure_lengths, peak_gib
+from benchmarks.grpo_table import (
+    HardwareLimits,
+    ScalingRun,
+    phase_table,
+    print_per_gpu,
+    print_rows,
+    print_scaling,
+    print_table,
+    table_row,
+)
 from benchmarks.grpo_trl import TRLSizes, measure
 from veason.command_line import HelpFormatter, parse_arguments
 from verl.config import override
@@ -73,6 +86,10 @@ def main() -> None:
     parser.add_argument("--weak", action="store_true", help="with several counts: the job's prompts on every GPU")
     parser.add_argument("--size", default="3b", choices=POLICY_GIB, help="tiny: a small job, for a CPU")
     parser.add_argument("--recipe", help="a file of configs/ without its ending; default: by size and number of GPUs")
+    parser.add_argument("--frames", type=int, help="of a prompt (6)")
+    parser.add_argument("--side", type=int, help="of a frame, pixels (560; 640 with Qwen3-VL)")
+    parser.add_argument("--memory_gib", type=float, help="of the GPU that may be used, on one GPU; default: all")
+    parser.add_argument("--length_steps", type=int, default=50, help="steps of the part lengths")
     parser.add_argument("--published_prompts", type=int, help="prompts of the published schedule's step; default: all")
     parser.add_argument("--trl_seconds", type=int, default=240, help="after which TRL's process is ended")
     parser.add_argument("--compile_tracker", action="store_true", help="two minutes at the start, a second less a step")
@@ -81,7 +98,8 @@ def main() -> None:
     args = parse_arguments(parser)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    job = replace(make_job(args.size), compile_tracker=args.compile_tracker)
+    sizes = {name: value for name in ("frames", "side") if (value := getattr(args, name)) is not None}
+    job = replace(make_job(args.size), compile_tracker=args.compile_tracker, **sizes)
     counts = [int(count) for count in args.gpus.split(",")]
     with scratch_folder(job.size) as name:
         folder = Path(name)
@@ -96,14 +114,20 @@ def main() -> None:
 def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[MeasuredRun]:
     """Every part on one GPU, then the table; returns the run of ours."""
     parts = args.parts.split(",")
-    if "ours" not in parts and {"bare", "per_gpu", "published"} & set(parts):
-        raise SystemExit("--parts: bare, per_gpu and published are compared with ours, name it too")
+    if "ours" not in parts and {"bare", "per_gpu", "lengths", "published"} & set(parts):
+        raise SystemExit("--parts: bare, per_gpu, lengths and published are compared with ours, name it too")
     # the job of the comparison with TRL
     small = job if job.size == "tiny" else replace(job, prompts=4, rollouts=8, tokens=256)
-    config = make_config(job, folder, folder / "policy", 1, args.overrides, args.recipe)
+    # the engine has to have room for the longest
+    room = [f"data.max_response_length={LONGEST * job.tokens}"] if "lengths" in parts else []
+    config = make_config(job, folder, folder / "policy", 1, [*room, *args.overrides], args.recipe)
     task = make_task(job, config)
     with BenchBackend(config, task) as backend:
         loop, device = open_loop(config, task, backend, folder / "log"), backend.device_name
+        if args.memory_gib:
+            backend.limit_memory(args.memory_gib)
+        if room:
+            backend.configure("ours", job.rollouts, job.tokens)
         found: dict[str, Metrics] = {}
         recorded: list[MeasuredRun] = []
         if "ours" in parts:
@@ -116,6 +140,15 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
             recorded.append(as_baseline(job, loop, device, found["ours"]))
             phase_table("ours", found["ours"], hardware_limits(loop, backend))
             print_table(found, device)
+            if args.memory_gib:
+                rows = [table_row("peak within the limit, GiB", peak_gib(found["ours"]), args.memory_gib, "at most")]
+                print_rows(rows, device)
+        if "lengths" in parts:
+            longest = LONGEST * job.tokens
+            backend.configure("ours", job.rollouts, longest)
+            backend.draw_lengths(MEAN * job.tokens, longest)
+            sequences = job.prompts * job.rollouts
+            measure_lengths(partial(step, loop), args.length_steps, sequences, found["ours"], device)
         if "per_gpu" in parts:
             counts = [gpus for gpus in (2, 4, 8) if gpus <= job.prompts]
             steps = {
@@ -230,7 +263,7 @@ def as_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> Meas
         "model": job.size,
         "device": device,
         "prompt_tokens": loop.prompts.lengths(loop.prompts.order.request(0)),
-        "frames": len(TIMES),
+        "frames": job.frames,
         "frame_side": job.side,
         "date": f"{date.today()}",
         "command": f"python -m benchmarks.grpo_step {shlex.join(sys.argv[1:])}",

@@ -33,7 +33,8 @@ class HardwareLimits:
 
     Attributes:
         prompts: forward pass over the prompts alone, images included, by the bf16 peak.
-        decode: reading weights and cache once per generated token, by the memory bandwidth.
+        decode: reading the weights, each prompt's cache once for its group, and each response's own cache once per
+            generated token, by the memory bandwidth.
         forward: one packed forward pass over all groups, by the bf16 peak.
     """
 
@@ -56,7 +57,8 @@ class HardwareLimits:
         cached = 2 * 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim  # bytes a token
         weights = flops.per_token + flops.per_label  # 2 FLOPs and 2 bytes a weight
         sequences = count * rollout.n
-        read = rollout.response_length * (weights + sequences * cached * (prompt + rollout.response_length / 2))
+        tokens = count * prompt + sequences * rollout.response_length / 2  # in the cache, on average
+        read = rollout.response_length * (weights + cached * tokens)
         responses = [rollout.response_length] * rollout.n
         return cls(
             prompts=count * flops.group_flops(prompt, [], images) / (peak * gpus),

@@ -1,9 +1,12 @@
 """The GRPO benchmark's own arithmetic: physical limits by hand, targets, what is scaled, and the data of the job."""
 
 import json
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean, stdev
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +15,7 @@ from transformers import AutoModelForImageTextToText
 
 from benchmarks import grpo_step, grpo_trl
 from benchmarks.grpo_job import TINY, BenchData, GRPOJob, make_config, make_job, write_policy
+from benchmarks.grpo_lengths import SPREAD, draw_length, measure_lengths
 from benchmarks.grpo_table import (
     HardwareLimits,
     ScalingRun,
@@ -58,7 +62,8 @@ def test_limits_by_hand(policy):
         2 * (2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 320)) / 2 + 2 * 256 * 151936
     )  # bytes in half precision
     weights += 2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 320)
-    cache = 16 * 8 * (100 + 256) * (2 * 2 * 128 * 2)  # keys and values of 2 layers with one head of 128
+    # keys and values of 2 layers with one head of 128; a prompt's are read once for its eight responses
+    cache = 16 * (100 + 8 * 256) * (2 * 2 * 128 * 2)
     assert limits.decode == pytest.approx(512 * (weights + cache) / (2 * 3.35e12))
     assert limits.forward == pytest.approx(16 * flops.group_flops(100, [512] * 8, images) / (2 * 989e12))
     assert 0 < limits.prompts < limits.forward
@@ -174,6 +179,8 @@ def test_examples_are_a_function_of_their_index():
     one, again, other = data.example(3, 7), data.example(3, 7), data.example(4, 7)
     assert one.images == again.images != other.images
     assert [image.size for image in one.images] == data.messages_and_sizes(3, 7)[1]
+    many = BenchData(side=28, frames=64).example(0, 0)
+    assert len(many.images) == len(many.truth.frame_ids) == len(many.truth.masks) == 64
 
 
 def run_as_trl(monkeypatch, policy, times, ending, limit=60):
@@ -222,7 +229,8 @@ def test_the_tiny_job_is_smaller_in_every_way():
 
 
 def test_the_tiny_job_runs_and_every_part_has_its_row():
-    arguments = ["--size", "tiny", "--steps", "1", "--parts", "ours,bare,per_gpu,published"]
+    parts = ["--parts", "ours,bare,per_gpu,lengths,published", "--length_steps", "2"]
+    arguments = ["--size", "tiny", "--steps", "1", *parts]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.grpo_step", *arguments],
         capture_output=True,
@@ -241,6 +249,37 @@ def test_the_tiny_job_runs_and_every_part_has_its_row():
     ):
         assert f"| {row_name}" in table
     assert "generation with no SAM 2 beside it" in done.stdout and "| 2 | 1 |" in done.stdout
+    # 2 x 2 responses of a step of its own end where their seeds say
+    lengths = [float(text) for text in re.findall(r"^    (\d+) tokens a response", done.stdout, re.MULTILINE)]
+    assert len(lengths) == 2 and all(1 <= each <= 2 * TINY.tokens for each in lengths) and set(lengths) != {TINY.tokens}
+    assert "free lengths, seconds per response token" in done.stdout
+
+
+def test_free_lengths_are_log_normal_cut_and_a_function_of_the_seed():
+    lengths = [draw_length(seed, 400, 1024) for seed in range(20_000)]
+    assert lengths == [draw_length(seed, 400, 1024) for seed in range(20_000)]
+    assert fmean(lengths) == pytest.approx(400, rel=0.03) and max(lengths) == 1024 and min(lengths) > 20
+    logs = [math.log(each) for each in lengths if each < 1024]
+    assert stdev(logs) == pytest.approx(SPREAD, rel=0.1)
+
+
+def test_free_lengths_are_compared_per_token(capsys):
+    steps = iter([99.0, 10.0, 14.0])
+
+    def step(name):
+        return {
+            "seconds/step": next(steps),
+            "seconds/rollout": 5.0,
+            "response/mean": 400.0,
+            "memory/update_gib": 70.0 if name.endswith("2") else 60.0,
+        }
+
+    fixed = {"seconds/step": 12.8, "response/mean": 512.0}
+    assert len(measure_lengths(step, 3, 128, fixed, "CPU")) == 3
+    printed = capsys.readouterr().out  # 12 s for 400 tokens, 12.8 for 512: 1.2 times as long
+    assert "over those of one length | 1.2 | at most 1.25 | met |" in printed
+    assert "mean of 2 steps, s | 12.00" in printed and "a second of the rollout | 10240" in printed
+    assert "peak of 3 steps, GiB | 70.0" in printed
 
 
 @pytest.mark.parametrize(("size", "billions"), [("qwen3_2b", 2.13), ("qwen3_4b", 4.44), ("qwen3_8b", 8.77)])
