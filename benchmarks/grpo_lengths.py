@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.grpo_table import MEMORY_METRICS, print_rows, table_row
 from verl.metric_types import Metrics
 
-SPREAD = 0.6  # standard deviation of the logarithm
+SPREAD = 0.5  # standard deviation of the logarithm
 MEAN, LONGEST = 400 / 512, 2  # times the tokens of the job's one length: 400 and 1,024
 MOST = 1.25  # target: the seconds per response token, over those of responses of one length
 

@@ -4,6 +4,7 @@ log-probabilities of a LoRA policy in bf16.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,14 @@ def test_a_worker_killed_in_each_phase_and_the_run_is_as_another(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As near to an undisturbed run as two of these are to each other."""
-    length = "trainer.max_steps=14"
-    first, second = (run(GRPO, toy, tmp_path / name, length).steps() for name in ("first", "second"))
-    marks = tmp_path / "marks"
+    length, marks = "trainer.max_steps=14", tmp_path / "marks"
     marks.mkdir()
     faults = [f"{phase}:{2 if phase == 'save' else 3}" for phase in PHASES]
-    monkeypatch.setenv("PHASE_FAULTS", ",".join([str(marks), *faults]))
-    disturbed = run(GRPO, toy, tmp_path / "disturbed", length, FAULTY, f"trainer.max_restarts={len(PHASES)}")
+    monkeypatch.setenv("PHASE_FAULTS", ",".join([str(marks), *faults]))  # read by `phase_faults` alone
+    with ThreadPoolExecutor() as threads:
+        whole = [threads.submit(run, GRPO, toy, tmp_path / name, length) for name in ("first", "second")]
+        disturbed = run(GRPO, toy, tmp_path / "disturbed", length, FAULTY, f"trainer.max_restarts={len(PHASES)}")
+    first, second = (each.result().steps() for each in whole)
     assert {path.name for path in marks.iterdir()} == set(PHASES)
     assert f"restart {len(PHASES)} of" in disturbed.text and disturbed.left() == []
     noise, difference = largest_difference(first, second), largest_difference(first, disturbed.steps())
@@ -61,12 +63,13 @@ def test_a_worker_killed_in_each_phase_and_the_run_is_as_another(
 
 
 def test_two_workers_one_and_two_again(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = run(SFT, toy, tmp_path / "whole", "trainer.max_steps=12").steps()
-    for workers, until in ((2, 4), (1, 8), (2, 12)):
-        options = (f"trainer.n_gpus_per_node={workers}", f"trainer.max_steps={until}", "trainer.resume=auto")
-        # the schedule is that of the whole run
-        elastic = run(SFT, toy, tmp_path / "elastic", *options, "worker.actor.optim.training_steps=12")
-    difference = largest_difference(whole, elastic.steps())
+    schedule = "worker.actor.optim.training_steps=12"  # that of the whole run
+    with ThreadPoolExecutor() as threads:
+        whole = threads.submit(run, SFT, toy, tmp_path / "whole", "trainer.max_steps=12", schedule)
+        for workers, until in ((2, 4), (1, 8), (2, 12)):
+            options = (f"trainer.n_gpus_per_node={workers}", f"trainer.max_steps={until}", "trainer.resume=auto")
+            elastic = run(SFT, toy, tmp_path / "elastic", *options, schedule)
+    difference = largest_difference(whole.result().steps(), elastic.steps())
     with capsys.disabled():
         print(f"\n2, 1 and 2 workers: metrics of twelve steps differ by {difference:.1e}")
     assert difference < 1e-4
@@ -115,10 +118,10 @@ def test_lora_in_bf16_agrees_as_well_as_full_fine_tuning(
     options += ["worker.ref.fsdp.mp_param_dtype=bf16", "worker.actor.optim.lr=1e-5", "trainer.max_steps=10"]
     options += ["data.max_response_length=48"]
     lora = ("worker.actor.model.lora_rank=64", "worker.actor.model.lora_alpha=128")
-    gaps = {
-        name: [row[GAP] for row in run(GRPO, toy, tmp_path / name, *options, *more).steps()]
-        for name, more in (("full", ()), ("lora", lora))
-    }
+    with ThreadPoolExecutor() as threads:
+        full = threads.submit(run, GRPO, toy, tmp_path / "full", *options)
+        runs = {"lora": run(GRPO, toy, tmp_path / "lora", *options, *lora), "full": full.result()}
+    gaps = {name: [row[GAP] for row in each.steps()] for name, each in runs.items()}
     with capsys.disabled():
         shown = "; ".join(f"{name} {', '.join(f'{gap:.2e}' for gap in each)}" for name, each in gaps.items())
         print(f"\n{model_type} in bf16, gaps of ten steps: {shown}")

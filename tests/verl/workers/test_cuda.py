@@ -53,6 +53,7 @@ def steps_main(_, folder, tmp_path, port, lora):
         "worker.rollout.prompt_length": 600,
         "worker.rollout.response_length": 48,
         "worker.rollout.gpu_memory_utilization": 0.2,
+        "worker.rollout.kv_cache_gib": 1,  # others may share the GPU
         "worker.rollout.enforce_eager": True,
     }
     worker = Worker(override(Config(), changes), Task(ToyData, scorer=make_scorer))
