@@ -20,9 +20,10 @@ CORES=${CORES:-$(nproc)}
 STEPS=${STEPS:-2250}
 PROMPT='Find "{expression}".' # data.prompt_template of configs/toy/pretrain.yaml
 MODEL_TYPE=${MODEL_TYPE:-qwen2_5_vl}
-case $MODEL_TYPE in # the side of a frame of 16 tokens, and what the families do not share
-qwen2_5_vl) SIDE=112 SIZES=(--intermediate_size 704 --vision_depth 4 --rope_sections 2 4 26) ;;
-qwen3_vl) SIDE=128 SIZES=(--intermediate_size 448 --vision_depth 3) ;; # its heads are twice as wide
+case $MODEL_TYPE in # the side of a frame of 16 tokens, the longest answers, and what the families do not share
+qwen2_5_vl) SIDE=112 TOKENS=384 SIZES=(--intermediate_size 704 --vision_depth 4 --rope_sections 2 4 26) ;;
+# its heads are twice as wide, and its coordinates have a digit more
+qwen3_vl) SIDE=128 TOKENS=512 SIZES=(--intermediate_size 448 --vision_depth 3) ;;
 *) echo "run_toy_sft.sh: MODEL_TYPE=$MODEL_TYPE is neither qwen2_5_vl nor qwen3_vl" >&2 && exit 2 ;;
 esac
 read -ra SFT_OVERRIDES <<<"${SFT_ARGUMENTS:-}"
@@ -48,12 +49,13 @@ stage "random weights"
 
 stage "pre-training"
 timeout "${PRETRAIN_SECONDS:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy/pretrain.yaml \
-    "trainer.max_steps=$STEPS" "data.keyframe_resize=$SIDE" ${START:+"worker.actor.model.model_path=$START"} "${DEVICE_OVERRIDES[@]}" "$@" ||
+    "trainer.max_steps=$STEPS" "data.keyframe_resize=$SIDE" "data.max_response_length=$TOKENS" \
+    ${START:+"worker.actor.model.model_path=$START"} "${DEVICE_OVERRIDES[@]}" "$@" ||
     [ $? = 124 ] # the time limit: continue with the last checkpoint
 
 stage "SFT"
 "$PYTHON" -m verl.trainer.sft config=configs/toy/sft.yaml "trainer.max_steps=${SFT_STEPS:-60}" \
-    "data.keyframe_resize=$SIDE" "${DEVICE_OVERRIDES[@]}" "${SFT_OVERRIDES[@]}"
+    "data.keyframe_resize=$SIDE" "data.max_response_length=$TOKENS" "${DEVICE_OVERRIDES[@]}" "${SFT_OVERRIDES[@]}"
 
 stage "export"
 "$PYTHON" -m training_scripts.toy.policy_card export --runs "$TOY_ROOT/sft" --output "$POLICY_OUT"
@@ -62,7 +64,7 @@ stage "evaluation"
 "$PYTHON" -m eval.evaluate benchmark=revos "data_path=$TOY_ROOT/world/ReVOS" "model_path=$POLICY_OUT" \
     "output_path=$TOY_ROOT/eval" "sam2_config=$TRACKER/sam2_tiny.yaml" \
     "sam2_checkpoint=$TRACKER/sam2_tiny.safetensors" "keyframe_resize=$SIDE" sampled_frames=5 \
-    max_prompt_length=512 max_response_length=384 "prompt_template=$PROMPT" kv_cache_gib=1 enforce_eager=true
+    max_prompt_length=512 "max_response_length=$TOKENS" "prompt_template=$PROMPT" kv_cache_gib=1 enforce_eager=true
 
 stage "model card"
 "$PYTHON" -m training_scripts.toy.policy_card card --runs "$TOY_ROOT/pretrain" "$TOY_ROOT/sft" --output "$POLICY_OUT" \

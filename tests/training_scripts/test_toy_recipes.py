@@ -143,6 +143,7 @@ def test_a_policy_of_another_family_sees_frames_of_as_many_tokens(name: str, pat
     train, evaluate = make_run(name, 0, 36, 300, [], paths).stages
     config = load_config([word for word in train.command if "=" in word])
     assert config.data.keyframe_resize == 128 and "keyframe_resize=128" in evaluate.command
+    assert config.data.max_response_length == 512 and "max_response_length=512" in evaluate.command
     write_config(paths.policy, "qwen2_5_vl", 14)
     train, evaluate = make_run(name, 0, 36, 300, [], paths).stages
     assert not any("keyframe_resize" in word for word in train.command) and "keyframe_resize=112" in evaluate.command

@@ -16,6 +16,7 @@ GRPO, SFT = "verl.trainer.main", "verl.trainer.sft"
 CONFIGS = {GRPO: "configs/toy/grpo.yaml", SFT: "configs/toy/sft.yaml"}
 BASELINE = "sft"  # evaluates the initial policy, without training
 FRAME_TOKENS = 4  # along a frame's side
+RELATIVE_TOKENS = 512  # of the longest answers with coordinates from 0 to 1000, a digit more than the recipe's
 EVALUATED_FRAMES = 5  # the most that training shows; the default of 8 has positions that a tiny policy has never seen
 
 
@@ -84,6 +85,12 @@ class ToyPaths:
         return FRAME_TOKENS * read_model_info(self.policy).pixel_multiple
 
     @property
+    def response_tokens(self) -> int:
+        """The length limit of answers, by the policy's coordinates."""
+        relative = read_model_info(self.policy).box_side is not None
+        return RELATIVE_TOKENS if relative else recipe().data.max_response_length
+
+    @property
     def random_policy(self) -> Path:
         return self.output / "random_policy"
 
@@ -123,7 +130,7 @@ def training_overrides(experiment: Experiment, seed: int, steps: int, paths: Toy
         samples = grpo.data.rollout_batch_size * grpo.worker.rollout.n
         overrides += [f"data.rollout_batch_size={samples}", f"worker.actor.global_batch_size={samples}"]
     if paths.side != recipe().data.keyframe_resize:  # a policy of another family
-        overrides += [f"data.keyframe_resize={paths.side}"]
+        overrides += [f"data.keyframe_resize={paths.side}", f"data.max_response_length={paths.response_tokens}"]
     return overrides + list(experiment.overrides)
 
 
@@ -141,7 +148,7 @@ def evaluation_overrides(policy: Path, output: Path, limit: int | None, paths: T
         "prompt_template": data.prompt_template,
         "sampled_frames": EVALUATED_FRAMES,
         "max_prompt_length": data.max_prompt_length,
-        "max_response_length": data.max_response_length,
+        "max_response_length": paths.response_tokens,
         "dtype": "float32",
         "batch_size": 256,
         "workers": 1,

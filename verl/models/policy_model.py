@@ -110,11 +110,15 @@ class PolicyModel(nn.Module):
     def compile_layers(self, backend: str = "inductor") -> None:
         """Makes each layer and each block of the tower one compiled function, hooks of sharding left outside. One
         compilation serves all layers; the first length that is met takes one, the second one that all others share.
-        For CUDA: elsewhere attention differs with every batch.
+        The tower's blocks are compiled for all lengths at once: blocks of windows and of whole images have different
+        ones, and a block that is recomputed must not find another compilation than it had. For CUDA: elsewhere
+        attention differs with every batch.
         """
         raise_recompile_limit()
+        tower = set(self.family.vision_tower(self.model).blocks)
         for block in self.blocks():
-            block.forward = torch.compile(block.forward, backend=backend, fullgraph=True)
+            dynamic = True if block in tower else None
+            block.forward = torch.compile(block.forward, backend=backend, fullgraph=True, dynamic=dynamic)
 
     @classmethod
     def from_config(

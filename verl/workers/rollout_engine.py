@@ -235,12 +235,13 @@ class RolloutEngine:
         from vllm.inputs.engine import mm_input, tokens_input
         from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems, PlaceholderRange
 
+        from verl.workers.vllm_patches import patch_field
+
         prompt, ids = request.prompt, request.prompt.ids.tolist()
         if prompt.image_grid_thw is None:
             return tokens_input(ids)
-        patches = prompt.image_grid_thw.prod(-1)
         fields = {
-            "pixel_values": MultiModalFieldConfig.flat_from_sizes("image", patches),
+            "pixel_values": patch_field(prompt.image_grid_thw.prod(-1)),
             "image_grid_thw": MultiModalFieldConfig.batched("image", keep_on_cpu=True),
         }
         images = {"pixel_values": prompt.pixel_values, "image_grid_thw": prompt.image_grid_thw}

@@ -43,7 +43,7 @@ class RealRun:
         paths = [f"worker.actor.model.model_path={toy / 'policy'}", f"trainer.save_checkpoint_path={folder}"]
         env = os.environ | {
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}",
+            "PYTHONPATH": os.pathsep.join([f"{ROOT}", f"{Path(__file__).parent}", os.environ.get("PYTHONPATH", "")]),
             "DEMO_ROOT": str(toy),
             "RAY_memory_monitor_refresh_ms": "0",
         }

@@ -63,12 +63,13 @@ def test_a_worker_killed_in_each_phase_and_the_run_is_as_another(
 
 
 def test_two_workers_one_and_two_again(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    schedule = "worker.actor.optim.training_steps=12"  # that of the whole run
+    # of no particular length
+    schedule = ("worker.actor.optim.lr_scheduler_type=constant", "worker.actor.optim.lr_warmup_steps_ratio=0")
     with ThreadPoolExecutor() as threads:
-        whole = threads.submit(run, SFT, toy, tmp_path / "whole", "trainer.max_steps=12", schedule)
+        whole = threads.submit(run, SFT, toy, tmp_path / "whole", "trainer.max_steps=12", *schedule)
         for workers, until in ((2, 4), (1, 8), (2, 12)):
             options = (f"trainer.n_gpus_per_node={workers}", f"trainer.max_steps={until}", "trainer.resume=auto")
-            elastic = run(SFT, toy, tmp_path / "elastic", *options, schedule)
+            elastic = run(SFT, toy, tmp_path / "elastic", *options, *schedule)
     difference = largest_difference(whole.result().steps(), elastic.steps())
     with capsys.disabled():
         print(f"\n2, 1 and 2 workers: metrics of twelve steps differ by {difference:.1e}")
