@@ -34,15 +34,14 @@ def force_lengths(engine: Any, mean: float, longest: int) -> None:
         engine: `vllm.LLM.llm_engine`, in this process. The responses of a prompt are requests of their own there, with
             consecutive seeds.
     """
-    add_request = engine.add_request
+    scheduler = engine.engine_core.engine_core.scheduler
+    add_request = scheduler.add_request
 
-    def add_with_lengths(*args: Any, **kwargs: Any) -> Any:
-        added = add_request(*args, **kwargs)
-        for request in engine.engine_core.engine_core.scheduler.requests.values():
-            request.max_tokens = draw_length(request.sampling_params.seed, mean, longest)
-        return added
+    def add_with_length(request: Any) -> None:
+        request.max_tokens = draw_length(request.sampling_params.seed, mean, longest)
+        add_request(request)
 
-    engine.add_request = add_with_lengths
+    scheduler.add_request = add_with_length
 
 
 def measure_lengths(
