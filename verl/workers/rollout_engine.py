@@ -133,6 +133,7 @@ class RolloutEngine:
             "limit_mm_per_prompt": {"video": 0},
             "enforce_eager": config.enforce_eager or not self.on_gpu,
             "disable_log_stats": True,
+            "scheduler_cls": "verl.workers.rollout_scheduler.RolloutScheduler",
         }
         if self.lora is not None:
             # names of layers select those of the vision tower too, unless it is frozen

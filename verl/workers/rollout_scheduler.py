@@ -1,0 +1,289 @@
+"""vLLM's scheduler with less Python per decoding step: on one GPU the interpreter, not the GPU, is what sets the pace.
+
+Two things change, and no token, log-probability, block or order of completions does:
+
+- The outputs of a response are kept here and handed on once, when it is complete. vLLM's output processing and its
+  aggregation of the n responses of a prompt then cost nothing in the steps between.
+- A step in which every running response decodes one token, and nothing can join, is scheduled and updated by two short
+  loops. Any other step is vLLM's own, as is whatever such a step cannot be: the first of a series is always vLLM's,
+  and its output is the template of those that follow.
+
+What it needs beyond vLLM's documented interface is checked at the start.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import CachedRequestData, SchedulerOutput
+from vllm.v1.core.sched.utils import check_stop, remove_all
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.kv_cache_interface import FullAttentionSpec
+from vllm.v1.outputs import LogprobsLists
+from vllm.v1.request import Request, RequestStatus
+from vllm.version import __version__
+
+# of a scheduler, used below; those of the second line have to be off
+USED = """
+    _free_request _get_new_block_ids_to_zero block_size current_step encoder_cache_manager
+    finish_requests finished_req_ids get_request_counts kv_cache_config kv_cache_manager max_model_len
+    max_num_running_reqs max_num_scheduled_tokens num_sampled_tokens_per_step pause_state prev_step_scheduled_req_ids
+    requests reset_preempted_req_ids running use_v2_model_runner
+""".split()
+UNUSED = """
+    connector ec_connector enable_kv_cache_events finished_req_ids_dict is_encoder_decoder log_stats num_spec_tokens
+    use_pp
+""".split()
+USED_OF_REQUEST = """
+    append_output_token_ids get_finished_reason is_finished is_prefill_chunk max_tokens num_computed_tokens
+    num_in_flight_tokens num_output_placeholders num_output_tokens num_prompt_tokens num_tokens resumable status
+    stop_reason
+""".split()
+REPLACED = """
+    finished_req_ids free_encoder_mm_hashes new_block_ids_to_zero num_scheduled_tokens preempted_req_ids
+    scheduled_cached_reqs total_num_scheduled_tokens
+""".split()
+
+
+class PendingResponse:
+    """What a response that is not complete has given so far.
+
+    Attributes:
+        output: its first output, which becomes the only one.
+        stops: tokens that may end it. length: tokens of prompt and response that certainly do.
+        scheduled_length: tokens of prompt and response at which `max_tokens` is reached.
+        simple: whether nothing but `stops` and `length` ends it.
+    """
+
+    def __init__(self, request: Request, output: EngineCoreOutput, max_model_len: int) -> None:
+        params = request.sampling_params
+        self.output = output
+        self.token_ids: list[int] = []
+        self.log_probs: list[float] = []
+        self.ranks: list[int] = []
+        self.scheduled_length = request.num_prompt_tokens + request.max_tokens
+        self.length = min(self.scheduled_length, max_model_len)
+        self.stops = {params.eos_token_id, *(params.stop_token_ids or ())}
+        self.simple = (
+            params.repetition_detection is None and request.structured_output_request is None and not request.resumable
+        )
+
+    def append(self, output: EngineCoreOutput) -> None:
+        self.token_ids += output.new_token_ids
+        if output.new_logprobs is not None:
+            self.log_probs += output.new_logprobs.logprobs[:, 0].tolist()
+            self.ranks += output.new_logprobs.sampled_token_ranks.tolist()
+
+    def finish(self, finish_reason: Any, stop_reason: int | str | None) -> EngineCoreOutput:
+        """The whole response as one output."""
+        output = self.output
+        output.new_token_ids, output.finish_reason, output.stop_reason = self.token_ids, finish_reason, stop_reason
+        if self.log_probs:
+            output.new_logprobs = LogprobsLists(
+                np.array(self.token_ids)[:, None],
+                np.array(self.log_probs, dtype=np.float32)[:, None],
+                np.array(self.ranks),
+            )
+        return output
+
+
+class RolloutScheduler(AsyncScheduler):
+    """For requests of which only the complete response is wanted (`RequestOutputKind.FINAL_ONLY`), with the
+    log-probability of each sampled token or none. Others are served as vLLM does.
+
+    It also fits an engine without asynchronous scheduling: there the output of a step is there before the next one.
+
+    Raises:
+        RuntimeError: this version of vLLM lacks a name that the class uses, or the engine was started with a feature
+            that it does not know (KV transfer, speculative or pipelined decoding, statistics).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_names(self)
+        self.pending_responses: dict[str, PendingResponse] = {}
+        groups = self.kv_cache_config.kv_cache_groups
+        # a cache of another kind frees blocks in every step, or has them in another size
+        self.plain_cache = (
+            len(groups) == 1
+            and type(groups[0].kv_cache_spec) is FullAttentionSpec
+            and groups[0].kv_cache_spec.block_size == self.block_size
+            and self.num_sampled_tokens_per_step == 1
+        )
+        self.template: SchedulerOutput | None = None
+        self.decoding_steps: deque[tuple[SchedulerOutput, list[Request]]] = deque()  # scheduled here, no output yet
+
+    def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
+        output = self._schedule_decoding() if self.template is not None else None
+        if output is None:
+            output = super().schedule(*args, **kwargs)
+            self.template = output if self.plain_cache and _only_decodes(output) else None
+        return output
+
+    def _schedule_decoding(self) -> SchedulerOutput | None:
+        """One token of each running response; None where that is not all that there is to do."""
+        running, waiting = self.get_request_counts()
+        if waiting and running < self.max_num_running_reqs or not 0 < running <= self.max_num_scheduled_tokens:
+            return None
+        if self.pause_state:
+            return None
+        requests, needing_block = [], []
+        for request in self.running:
+            pending = self.pending_responses.get(request.request_id)
+            if pending is None or not pending.simple:
+                return None
+            computed, unknown = request.num_computed_tokens, request.num_output_placeholders
+            if unknown and computed + 2 - unknown >= pending.scheduled_length:
+                continue  # the last of its tokens is being computed
+            if request.num_tokens + unknown - computed != 1 or computed + 1 >= self.max_model_len:
+                return None
+            requests.append(request)
+            if computed % self.block_size == 0:
+                needing_block.append(request)
+        ids = [request.request_id for request in requests]
+        manager = self.kv_cache_manager
+        if not requests or len(needing_block) > manager.block_pool.get_num_free_blocks():
+            return None
+        if not self.use_v2_model_runner and not self.prev_step_scheduled_req_ids.issuperset(ids):
+            return None
+
+        self.current_step += 1
+        manager.new_step_starts()
+        new_blocks = {each.request_id: manager.allocate_slots(each, 1).get_block_ids(True) for each in needing_block}
+        cached = CachedRequestData(
+            req_ids=ids,
+            resumed_req_ids=set(),
+            new_token_ids=[],
+            all_token_ids={},
+            new_block_ids=[new_blocks.get(each) for each in ids],
+            num_computed_tokens=[request.num_computed_tokens for request in requests],
+            num_output_tokens=[request.num_output_tokens + request.num_output_placeholders for request in requests],
+        )
+        assert self.template is not None
+        output = replace(
+            self.template,
+            scheduled_cached_reqs=cached,
+            num_scheduled_tokens=dict.fromkeys(ids, 1),
+            total_num_scheduled_tokens=len(ids),
+            preempted_req_ids=self.reset_preempted_req_ids,
+            finished_req_ids=self.finished_req_ids,
+            free_encoder_mm_hashes=self.encoder_cache_manager.get_freed_mm_hashes(),
+            new_block_ids_to_zero=self._get_new_block_ids_to_zero(),
+        )
+        for request in requests:
+            request.num_computed_tokens += 1
+            request.num_in_flight_tokens += 1
+            request.num_output_placeholders += 1
+        if not self.use_v2_model_runner:
+            self.prev_step_scheduled_req_ids = set(ids)
+        self.finished_req_ids, self.reset_preempted_req_ids = set(), set()
+        self.decoding_steps.append((output, requests))
+        return output
+
+    def update_from_output(self, scheduler_output: SchedulerOutput, model_runner_output: Any) -> dict[int, Any]:
+        if self.decoding_steps and self.decoding_steps[0][0] is scheduler_output:
+            _, requests = self.decoding_steps.popleft()
+            if all(request.status is RequestStatus.RUNNING or request.is_finished() for request in requests):
+                return self._update_decoded(requests, model_runner_output)
+        # not so if a response has lost its cache since: its token counts all the same
+        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        for each in outputs.values():
+            each.outputs = [output for output in map(self._keep, each.outputs) if output is not None]
+        return outputs
+
+    def _keep(self, output: EngineCoreOutput) -> EngineCoreOutput | None:
+        """Takes vLLM's output of one request in one step; returns the whole response when it is complete."""
+        pending = self.pending_responses.get(output.request_id)
+        if pending is None:
+            request = self.requests.get(output.request_id)
+            if request is None or request.is_finished() or not _wanted_at_once(request.sampling_params):
+                return output
+            pending = PendingResponse(request, output, self.max_model_len)
+            self.pending_responses[output.request_id] = pending
+        pending.append(output)
+        if output.finish_reason is None:
+            return None
+        del self.pending_responses[output.request_id]
+        return pending.finish(output.finish_reason, output.stop_reason)
+
+    def _update_decoded(self, requests: list[Request], model_runner_output: Any) -> dict[int, Any]:
+        """Appends one token to each response; returns those that are complete."""
+        rows, sampled = model_runner_output.req_id_to_index, model_runner_output.sampled_token_ids
+        log_probs = ranks = None
+        if model_runner_output.logprobs is not None:
+            log_probs = model_runner_output.logprobs.logprobs[:, 0].tolist()
+            ranks = model_runner_output.logprobs.sampled_token_ranks.tolist()
+            assert len(log_probs) == len(sampled)
+        complete: list[EngineCoreOutput] = []
+        stopped: set[Request] = set()
+        for request in requests:
+            request.num_in_flight_tokens -= 1
+            if request.is_finished():
+                continue  # by the token before, when this step was under way
+            row = rows[request.request_id]
+            (token,) = sampled[row]
+            pending = self.pending_responses[request.request_id]
+            pending.token_ids.append(token)
+            if log_probs is not None and ranks is not None:
+                pending.log_probs.append(log_probs[row])
+                pending.ranks.append(ranks[row])
+            request.append_output_token_ids(token)
+            request.num_output_placeholders -= 1
+            ended = token in pending.stops or request.num_tokens >= pending.length
+            ended = ended and check_stop(request, self.max_model_len)
+            computed = request.num_computed_tokens - request.num_output_placeholders
+            if computed % self.block_size == 0:
+                self.kv_cache_manager.cache_blocks(request, computed)
+            if ended:
+                complete.append(pending.finish(request.get_finished_reason(), request.stop_reason))
+                del self.pending_responses[request.request_id]
+                self._free_request(request)
+                stopped.add(request)
+        self.running = remove_all(self.running, stopped)
+        return {0: EngineCoreOutputs(outputs=complete)} if complete else {}
+
+    def finish_requests(self, request_ids: Any, finished_status: RequestStatus) -> list[Request]:
+        requests = super().finish_requests(request_ids, finished_status)
+        for request in requests:
+            self.pending_responses.pop(request.request_id, None)
+        return requests
+
+
+def check_names(scheduler: AsyncScheduler) -> None:
+    """That this version of vLLM has what the class uses, and that the engine does not use what the class leaves out.
+
+    Raises:
+        RuntimeError: it names vLLM's version and what is missing or in use.
+    """
+    request = Request("", [0], SamplingParams(max_tokens=1), None)
+    missing = [name for name in (*USED, *UNUSED) if not hasattr(scheduler, name)]
+    missing += [f"Request.{name}" for name in USED_OF_REQUEST if not hasattr(request, name)]
+    missing += [f"SchedulerOutput.{name}" for name in set(REPLACED) - {each.name for each in fields(SchedulerOutput)}]
+    if missing:
+        raise RuntimeError(f"RolloutScheduler does not fit vLLM {__version__}, which lacks {', '.join(missing)}")
+    in_use = [name for name in UNUSED if getattr(scheduler, name)]
+    if in_use:
+        raise RuntimeError(f"RolloutScheduler was written for engines without {', '.join(in_use)} (vLLM {__version__})")
+
+
+def _wanted_at_once(params: SamplingParams | None) -> bool:
+    return params is not None and params.output_kind is RequestOutputKind.FINAL_ONLY and params.logprobs in (None, 0)
+
+
+def _only_decodes(output: SchedulerOutput) -> bool:
+    """Whether a step computes one token of each of its requests, none of which is new to the worker."""
+    return (
+        output.total_num_scheduled_tokens == len(output.num_scheduled_tokens) > 0
+        and not output.scheduled_new_reqs
+        and not output.scheduled_cached_reqs.resumed_req_ids
+        and not output.scheduled_encoder_inputs
+        and not output.scheduled_spec_decode_tokens
+        and not output.has_structured_output_requests
+        and not output.kv_cache_block_copies
+    )
