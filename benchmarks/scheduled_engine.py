@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 from vllm.engine.arg_utils import EngineArgs
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor.abstract import Executor
@@ -24,11 +25,10 @@ from vllm.v1.outputs import LogprobsLists, ModelRunnerOutput
 
 from verl.config.worker_sections import RolloutConfig
 from verl.workers.prompt_builder import TokenizedPrompt
-from verl.workers.rollout_engine import RolloutEngine
+from verl.workers.rollout_engine import Completion, RequestSampling, RolloutEngine
 
 ROLLOUT_SCHEDULER = "verl.workers.rollout_scheduler.RolloutScheduler"
 BLOCK = 16  # tokens
-FAMILY = SimpleNamespace()
 
 
 @dataclass(frozen=True)
@@ -132,18 +132,38 @@ class FormulaExecutor(Executor):
         return future
 
 
-def open_engine(policy: Path, sizes: EngineSizes, scheduler: str | None, end: int) -> RolloutEngine:
+class PlainEngine(RolloutEngine):
+    """With vLLM's own scheduler, whose outputs have the log-probabilities."""
+
+    def _arguments(self, *args: Any) -> dict[str, Any]:
+        return super()._arguments(*args) | {"scheduler_cls": None}
+
+    def sampling_params(self, sampling: RequestSampling) -> Any:
+        params = super().sampling_params(sampling)
+        params.flat_logprobs = True  # as lists of numbers instead of an object per token
+        return params
+
+    def _completion(self, output: Any, name: str) -> Completion:
+        log_probs = [output.logprobs.logprobs[start] for start in output.logprobs.start_indices]
+        length = output.finish_reason == "length"
+        return Completion(list(output.token_ids), torch.tensor(log_probs, dtype=torch.float32), length)
+
+
+def open_engine(policy: Path, sizes: EngineSizes, plain: bool) -> RolloutEngine:
     """A rollout engine over vLLM's, without a model.
 
     Args:
         policy: folder of a checkpoint, of which only the configuration and the tokenizer are read.
-        scheduler: path of its class; None: vLLM's own.
-        end: the token that ends a response.
+        plain: with vLLM's own scheduler.
     """
+    end = AutoTokenizer.from_pretrained(policy).eos_token_id
 
     def token(name: str, position: int) -> int:
         value = hash((*map(ord, name), position))
-        return end if sizes.end_every and value % sizes.end_every == 0 else 300 + value % 900
+        if sizes.end_every and value % sizes.end_every == 0:
+            return end
+        other = 300 + value % 900
+        return other + (other == end)
 
     executor = type("SizedExecutor", (FormulaExecutor,), {"token": staticmethod(token), "blocks": sizes.blocks})
     arguments = EngineArgs(
@@ -158,17 +178,14 @@ def open_engine(policy: Path, sizes: EngineSizes, scheduler: str | None, end: in
         skip_mm_profiling=True,
         mm_processor_cache_gb=0,
         disable_log_stats=True,
-        scheduler_cls=scheduler,
+        scheduler_cls=None if plain else ROLLOUT_SCHEDULER,
     )
     config = arguments.create_engine_config()
     config.scheduler_config.async_scheduling = sizes.asynchronous  # which a CPU has turned off
-    engine: Any = object.__new__(RolloutEngine)
+    engine: Any = object.__new__(PlainEngine if plain else RolloutEngine)
     engine.config = RolloutConfig(response_length=sizes.response_length)
     engine.llm = SimpleNamespace(llm_engine=LLMEngine(config, executor, log_stats=False))
     engine.adapter, engine.forbidden, engine.asleep = None, {}, False
-    engine.scheduler = engine.llm.llm_engine.engine_core.engine_core.scheduler
-    if sizes.asynchronous and scheduler is None:
-        assert type(engine.scheduler).__name__ == "AsyncScheduler"
     engine.scheduler.use_v2_model_runner = sizes.v2_runner
     return engine
 

@@ -3,7 +3,8 @@
 Two things change, and no token, log-probability, block or order of completions does:
 
 - The outputs of a response are kept here and handed on once, when it is complete. vLLM's output processing and its
-  aggregation of the n responses of a prompt then cost nothing in the steps between.
+  aggregation of the n responses of a prompt then cost nothing in the steps between. Log-probabilities are not handed
+  on, for vLLM takes them over one by one: `RolloutScheduler.take_log_probs` has them.
 - A step in which every running response decodes one token, and nothing can join, is scheduled and updated by two short
   loops. Any other step is vLLM's own, as is whatever such a step cannot be: the first of a series is always vLLM's,
   and its output is the template of those that follow.
@@ -13,11 +14,9 @@ What it needs beyond vLLM's documented interface is checked at the start.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import fields, replace
 from typing import Any
 
-import numpy as np
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -25,13 +24,12 @@ from vllm.v1.core.sched.output import CachedRequestData, SchedulerOutput
 from vllm.v1.core.sched.utils import check_stop, remove_all
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.kv_cache_interface import FullAttentionSpec
-from vllm.v1.outputs import LogprobsLists
 from vllm.v1.request import Request, RequestStatus
 from vllm.version import __version__
 
 # of a scheduler, used below; those of the second line have to be off
 USED = """
-    _free_request _get_new_block_ids_to_zero block_size current_step encoder_cache_manager
+    _free_request _get_new_block_ids_to_zero add_request block_size current_step encoder_cache_manager
     finish_requests finished_req_ids get_request_counts kv_cache_config kv_cache_manager max_model_len
     max_num_running_reqs max_num_scheduled_tokens num_sampled_tokens_per_step pause_state prev_step_scheduled_req_ids
     requests reset_preempted_req_ids running use_v2_model_runner
@@ -55,18 +53,17 @@ class PendingResponse:
     """What a response that is not complete has given so far.
 
     Attributes:
-        output: its first output, which becomes the only one.
+        output: its first output, which becomes the only one; None before.
         stops: tokens that may end it. length: tokens of prompt and response that certainly do.
         scheduled_length: tokens of prompt and response at which `max_tokens` is reached.
         simple: whether nothing but `stops` and `length` ends it.
     """
 
-    def __init__(self, request: Request, output: EngineCoreOutput, max_model_len: int) -> None:
+    def __init__(self, request: Request, max_model_len: int) -> None:
         params = request.sampling_params
-        self.output = output
+        self.output: EngineCoreOutput | None = None
         self.token_ids: list[int] = []
         self.log_probs: list[float] = []
-        self.ranks: list[int] = []
         self.scheduled_length = request.num_prompt_tokens + request.max_tokens
         self.length = min(self.scheduled_length, max_model_len)
         self.stops = {params.eos_token_id, *(params.stop_token_ids or ())}
@@ -75,21 +72,18 @@ class PendingResponse:
         )
 
     def append(self, output: EngineCoreOutput) -> None:
+        """Appends what vLLM's own loop has put out."""
+        self.output = self.output or output
         self.token_ids += output.new_token_ids
         if output.new_logprobs is not None:
             self.log_probs += output.new_logprobs.logprobs[:, 0].tolist()
-            self.ranks += output.new_logprobs.sampled_token_ranks.tolist()
 
     def finish(self, finish_reason: Any, stop_reason: int | str | None) -> EngineCoreOutput:
-        """The whole response as one output."""
+        """The whole response as one output, without its log-probabilities."""
         output = self.output
-        output.new_token_ids, output.finish_reason, output.stop_reason = self.token_ids, finish_reason, stop_reason
-        if self.log_probs:
-            output.new_logprobs = LogprobsLists(
-                np.array(self.token_ids)[:, None],
-                np.array(self.log_probs, dtype=np.float32)[:, None],
-                np.array(self.ranks),
-            )
+        assert output is not None
+        output.new_token_ids, output.new_logprobs = self.token_ids, None
+        output.finish_reason, output.stop_reason = finish_reason, stop_reason
         return output
 
 
@@ -108,6 +102,7 @@ class RolloutScheduler(AsyncScheduler):
         super().__init__(*args, **kwargs)
         check_names(self)
         self.pending_responses: dict[str, PendingResponse] = {}
+        self.complete_log_probs: dict[str, list[float]] = {}
         groups = self.kv_cache_config.kv_cache_groups
         # a cache of another kind frees blocks in every step, or has them in another size
         self.plain_cache = (
@@ -117,7 +112,11 @@ class RolloutScheduler(AsyncScheduler):
             and self.num_sampled_tokens_per_step == 1
         )
         self.template: SchedulerOutput | None = None
-        self.decoding_steps: deque[tuple[SchedulerOutput, list[Request]]] = deque()  # scheduled here, no output yet
+
+    def add_request(self, request: Request) -> None:
+        super().add_request(request)
+        if _wanted_at_once(request.sampling_params):
+            self.pending_responses[request.request_id] = PendingResponse(request, self.max_model_len)
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
         output = self._schedule_decoding() if self.template is not None else None
@@ -136,7 +135,7 @@ class RolloutScheduler(AsyncScheduler):
         requests, needing_block = [], []
         for request in self.running:
             pending = self.pending_responses.get(request.request_id)
-            if pending is None or not pending.simple:
+            if pending is None or pending.output is None or not pending.simple:
                 return None
             computed, unknown = request.num_computed_tokens, request.num_output_placeholders
             if unknown and computed + 2 - unknown >= pending.scheduled_length:
@@ -183,15 +182,14 @@ class RolloutScheduler(AsyncScheduler):
         if not self.use_v2_model_runner:
             self.prev_step_scheduled_req_ids = set(ids)
         self.finished_req_ids, self.reset_preempted_req_ids = set(), set()
-        self.decoding_steps.append((output, requests))
+        output.decoding_requests = requests  # for `update_from_output`
         return output
 
     def update_from_output(self, scheduler_output: SchedulerOutput, model_runner_output: Any) -> dict[int, Any]:
-        if self.decoding_steps and self.decoding_steps[0][0] is scheduler_output:
-            _, requests = self.decoding_steps.popleft()
-            if all(request.status is RequestStatus.RUNNING or request.is_finished() for request in requests):
-                return self._update_decoded(requests, model_runner_output)
-        # not so if a response has lost its cache since: its token counts all the same
+        requests = getattr(scheduler_output, "decoding_requests", None)
+        # a response that has lost its cache since then is for vLLM to handle
+        if requests and all(each.status is RequestStatus.RUNNING or each.is_finished() for each in requests):
+            return self._update_decoded(requests, model_runner_output)
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         for each in outputs.values():
             each.outputs = [output for output in map(self._keep, each.outputs) if output is not None]
@@ -201,25 +199,22 @@ class RolloutScheduler(AsyncScheduler):
         """Takes vLLM's output of one request in one step; returns the whole response when it is complete."""
         pending = self.pending_responses.get(output.request_id)
         if pending is None:
-            request = self.requests.get(output.request_id)
-            if request is None or request.is_finished() or not _wanted_at_once(request.sampling_params):
-                return output
-            pending = PendingResponse(request, output, self.max_model_len)
-            self.pending_responses[output.request_id] = pending
+            return output
         pending.append(output)
-        if output.finish_reason is None:
-            return None
-        del self.pending_responses[output.request_id]
-        return pending.finish(output.finish_reason, output.stop_reason)
+        return self._complete(output.request_id, output.finish_reason, output.stop_reason) if output.finished else None
+
+    def _complete(self, name: str, finish_reason: Any, stop_reason: int | str | None) -> EngineCoreOutput:
+        pending = self.pending_responses.pop(name)
+        self.complete_log_probs[name] = pending.log_probs
+        return pending.finish(finish_reason, stop_reason)
 
     def _update_decoded(self, requests: list[Request], model_runner_output: Any) -> dict[int, Any]:
         """Appends one token to each response; returns those that are complete."""
         rows, sampled = model_runner_output.req_id_to_index, model_runner_output.sampled_token_ids
-        log_probs = ranks = None
+        log_probs: list[float] | None = None
         if model_runner_output.logprobs is not None:
             log_probs = model_runner_output.logprobs.logprobs[:, 0].tolist()
-            ranks = model_runner_output.logprobs.sampled_token_ranks.tolist()
-            assert len(log_probs) == len(sampled)
+            assert len(log_probs) == len(sampled)  # a row for each request
         complete: list[EngineCoreOutput] = []
         stopped: set[Request] = set()
         for request in requests:
@@ -230,9 +225,8 @@ class RolloutScheduler(AsyncScheduler):
             (token,) = sampled[row]
             pending = self.pending_responses[request.request_id]
             pending.token_ids.append(token)
-            if log_probs is not None and ranks is not None:
+            if log_probs is not None:
                 pending.log_probs.append(log_probs[row])
-                pending.ranks.append(ranks[row])
             request.append_output_token_ids(token)
             request.num_output_placeholders -= 1
             ended = token in pending.stops or request.num_tokens >= pending.length
@@ -241,12 +235,17 @@ class RolloutScheduler(AsyncScheduler):
             if computed % self.block_size == 0:
                 self.kv_cache_manager.cache_blocks(request, computed)
             if ended:
-                complete.append(pending.finish(request.get_finished_reason(), request.stop_reason))
-                del self.pending_responses[request.request_id]
+                complete.append(
+                    self._complete(request.request_id, request.get_finished_reason(), request.stop_reason)
+                )
                 self._free_request(request)
                 stopped.add(request)
         self.running = remove_all(self.running, stopped)
         return {0: EngineCoreOutputs(outputs=complete)} if complete else {}
+
+    def take_log_probs(self, name: str) -> list[float]:
+        """The log-probabilities of a complete response, once. A KeyError if vLLM knows no response of that name."""
+        return self.complete_log_probs.pop(name)
 
     def finish_requests(self, request_ids: Any, finished_status: RequestStatus) -> list[Request]:
         requests = super().finish_requests(request_ids, finished_status)
