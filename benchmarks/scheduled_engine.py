@@ -104,9 +104,7 @@ class FormulaExecutor(Executor):
         computed = dict(zip(cached.req_ids, cached.num_computed_tokens))
         computed |= {new.req_id: new.num_computed_tokens for new in scheduler_output.scheduled_new_reqs}
         names = sorted(scheduler_output.num_scheduled_tokens)  # an order of its own
-        tokens = [
-            self._sample(name, computed[name] + scheduler_output.num_scheduled_tokens[name]) for name in names
-        ]
+        tokens = [self._sample(name, computed[name] + scheduler_output.num_scheduled_tokens[name]) for name in names]
         flat = np.array([each[0] if each else 0 for each in tokens], dtype=np.int64)
         log_probs = LogprobsLists(flat[:, None], -(flat[:, None] % 97).astype(np.float32) / 31, flat % 5, None)
         rows = {name: row for row, name in enumerate(names)}

@@ -27,26 +27,27 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.request import Request, RequestStatus
 from vllm.version import __version__
 
-# of a scheduler, used below; those of the second line have to be off
-USED = """
-    _free_request _get_new_block_ids_to_zero add_request block_size current_step encoder_cache_manager
-    finish_requests finished_req_ids get_request_counts kv_cache_config kv_cache_manager max_model_len
-    max_num_running_reqs max_num_scheduled_tokens num_sampled_tokens_per_step pause_state prev_step_scheduled_req_ids
-    requests reset_preempted_req_ids running use_v2_model_runner
-""".split()
-UNUSED = """
-    connector ec_connector enable_kv_cache_events finished_req_ids_dict is_encoder_decoder log_stats num_spec_tokens
-    use_pp
-""".split()
-USED_OF_REQUEST = """
-    append_output_token_ids get_finished_reason is_finished is_prefill_chunk max_tokens num_computed_tokens
-    num_in_flight_tokens num_output_placeholders num_output_tokens num_prompt_tokens num_tokens resumable status
-    stop_reason
-""".split()
-REPLACED = """
+# names of vLLM's that are used below: of a scheduler, of a request, of SchedulerOutput
+SCHEDULER_NAMES = """
+    _free_request _get_new_block_ids_to_zero add_request block_size current_step encoder_cache_manager finish_requests
+    finished_req_ids get_request_counts kv_cache_config kv_cache_manager max_model_len max_num_running_reqs
+    max_num_scheduled_tokens num_sampled_tokens_per_step pause_state prev_step_scheduled_req_ids requests
+    reset_preempted_req_ids running use_v2_model_runner
+"""
+REQUEST_NAMES = """
+    append_output_token_ids get_finished_reason is_finished max_tokens num_computed_tokens num_in_flight_tokens
+    num_output_placeholders num_output_tokens num_prompt_tokens num_tokens resumable status stop_reason
+    structured_output_request
+"""
+STEP_NAMES = """
     finished_req_ids free_encoder_mm_hashes new_block_ids_to_zero num_scheduled_tokens preempted_req_ids
     scheduled_cached_reqs total_num_scheduled_tokens
-""".split()
+"""
+# what the short loops leave out
+UNUSED_FEATURES = """
+    connector ec_connector enable_kv_cache_events finished_req_ids_dict is_encoder_decoder log_stats num_spec_tokens
+    use_pp
+"""
 
 
 class PendingResponse:
@@ -119,20 +120,22 @@ class RolloutScheduler(AsyncScheduler):
             self.pending_responses[request.request_id] = PendingResponse(request, self.max_model_len)
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
-        output = self._schedule_decoding() if self.template is not None else None
-        if output is None:
-            output = super().schedule(*args, **kwargs)
-            self.template = output if self.plain_cache and _only_decodes(output) else None
+        requests = None if self.template is None else self._decoding_requests()
+        if requests:
+            return self._schedule_decoding(requests)
+        output = super().schedule(*args, **kwargs)
+        self.template = output if self.plain_cache and _only_decodes(output) else None
         return output
 
-    def _schedule_decoding(self) -> SchedulerOutput | None:
-        """One token of each running response; None where that is not all that there is to do."""
+    def _decoding_requests(self) -> list[Request] | None:
+        """The requests of a step that decodes one token of each and does nothing else; None where there is more to do,
+        or too little memory.
+        """
         running, waiting = self.get_request_counts()
-        if waiting and running < self.max_num_running_reqs or not 0 < running <= self.max_num_scheduled_tokens:
+        full = running >= self.max_num_running_reqs
+        if self.pause_state or (waiting and not full) or running > self.max_num_scheduled_tokens:
             return None
-        if self.pause_state:
-            return None
-        requests, needing_block = [], []
+        requests, blocks = [], 0
         for request in self.running:
             pending = self.pending_responses.get(request.request_id)
             if pending is None or pending.output is None or not pending.simple:
@@ -143,24 +146,25 @@ class RolloutScheduler(AsyncScheduler):
             if request.num_tokens + unknown - computed != 1 or computed + 1 >= self.max_model_len:
                 return None
             requests.append(request)
-            if computed % self.block_size == 0:
-                needing_block.append(request)
-        ids = [request.request_id for request in requests]
-        manager = self.kv_cache_manager
-        if not requests or len(needing_block) > manager.block_pool.get_num_free_blocks():
+            blocks += computed % self.block_size == 0
+        if blocks > self.kv_cache_manager.block_pool.get_num_free_blocks():
             return None
-        if not self.use_v2_model_runner and not self.prev_step_scheduled_req_ids.issuperset(ids):
-            return None
+        if not self.use_v2_model_runner and any(
+            each.request_id not in self.prev_step_scheduled_req_ids for each in requests
+        ):
+            return None  # the first runner wants all tokens of a request that has skipped a step
+        return requests
 
+    def _schedule_decoding(self, requests: list[Request]) -> SchedulerOutput:
+        ids = [request.request_id for request in requests]
         self.current_step += 1
-        manager.new_step_starts()
-        new_blocks = {each.request_id: manager.allocate_slots(each, 1).get_block_ids(True) for each in needing_block}
+        self.kv_cache_manager.new_step_starts()
         cached = CachedRequestData(
             req_ids=ids,
             resumed_req_ids=set(),
             new_token_ids=[],
             all_token_ids={},
-            new_block_ids=[new_blocks.get(each) for each in ids],
+            new_block_ids=[self._new_block_ids(request) for request in requests],
             num_computed_tokens=[request.num_computed_tokens for request in requests],
             num_output_tokens=[request.num_output_tokens + request.num_output_placeholders for request in requests],
         )
@@ -175,15 +179,22 @@ class RolloutScheduler(AsyncScheduler):
             free_encoder_mm_hashes=self.encoder_cache_manager.get_freed_mm_hashes(),
             new_block_ids_to_zero=self._get_new_block_ids_to_zero(),
         )
+        output.decoding_requests = requests  # for `update_from_output`
         for request in requests:
             request.num_computed_tokens += 1
             request.num_in_flight_tokens += 1
             request.num_output_placeholders += 1
         if not self.use_v2_model_runner:
-            self.prev_step_scheduled_req_ids = set(ids)
-        self.finished_req_ids, self.reset_preempted_req_ids = set(), set()
-        output.decoding_requests = requests  # for `update_from_output`
+            self.prev_step_scheduled_req_ids: set[str] = set(ids)
+        self.finished_req_ids: set[str] = set()
+        self.reset_preempted_req_ids: set[str] = set()
         return output
+
+    def _new_block_ids(self, request: Request) -> Any:
+        """Of the block that a request's next token begins; None where it begins none."""
+        if request.num_computed_tokens % self.block_size:
+            return None
+        return self.kv_cache_manager.allocate_slots(request, 1).get_block_ids(allow_none=True)
 
     def update_from_output(self, scheduler_output: SchedulerOutput, model_runner_output: Any) -> dict[int, Any]:
         requests = getattr(scheduler_output, "decoding_requests", None)
@@ -235,12 +246,10 @@ class RolloutScheduler(AsyncScheduler):
             if computed % self.block_size == 0:
                 self.kv_cache_manager.cache_blocks(request, computed)
             if ended:
-                complete.append(
-                    self._complete(request.request_id, request.get_finished_reason(), request.stop_reason)
-                )
+                complete.append(self._complete(request.request_id, request.get_finished_reason(), request.stop_reason))
                 self._free_request(request)
                 stopped.add(request)
-        self.running = remove_all(self.running, stopped)
+        self.running: list[Request] = remove_all(self.running, stopped)
         return {0: EngineCoreOutputs(outputs=complete)} if complete else {}
 
     def take_log_probs(self, name: str) -> list[float]:
@@ -261,12 +270,13 @@ def check_names(scheduler: AsyncScheduler) -> None:
         RuntimeError: it names vLLM's version and what is missing or in use.
     """
     request = Request("", [0], SamplingParams(max_tokens=1), None)
-    missing = [name for name in (*USED, *UNUSED) if not hasattr(scheduler, name)]
-    missing += [f"Request.{name}" for name in USED_OF_REQUEST if not hasattr(request, name)]
-    missing += [f"SchedulerOutput.{name}" for name in set(REPLACED) - {each.name for each in fields(SchedulerOutput)}]
+    of_step = {each.name for each in fields(SchedulerOutput)}
+    missing = [name for name in f"{SCHEDULER_NAMES} {UNUSED_FEATURES}".split() if not hasattr(scheduler, name)]
+    missing += [f"Request.{name}" for name in REQUEST_NAMES.split() if not hasattr(request, name)]
+    missing += [f"SchedulerOutput.{name}" for name in STEP_NAMES.split() if name not in of_step]
     if missing:
         raise RuntimeError(f"RolloutScheduler does not fit vLLM {__version__}, which lacks {', '.join(missing)}")
-    in_use = [name for name in UNUSED if getattr(scheduler, name)]
+    in_use = [name for name in UNUSED_FEATURES.split() if getattr(scheduler, name)]
     if in_use:
         raise RuntimeError(f"RolloutScheduler was written for engines without {', '.join(in_use)} (vLLM {__version__})")
 
