@@ -133,6 +133,7 @@ class RolloutEngine:
             "limit_mm_per_prompt": {"video": 0},
             "enforce_eager": config.enforce_eager or not self.on_gpu,
             "disable_log_stats": True,
+            "scheduler_cls": "verl.workers.rollout_scheduler.RolloutScheduler",
         }
         if self.lora is not None:
             # names of layers select those of the vision tower too, unless it is frozen
@@ -181,6 +182,7 @@ class RolloutEngine:
             self.llm.wake_up(tags=["kv_cache"])
             self.asleep = False
         core = self.llm.llm_engine
+        self.scheduler.complete_log_probs.clear()  # of requests that did not go through `generate`
         core.reset_mm_cache()
         core.reset_encoder_cache()
         if not core.reset_prefix_cache():
@@ -204,12 +206,16 @@ class RolloutEngine:
         """
         engine = self.llm.llm_engine
         running: dict[str, GenerationRequest] = {}
+        inner_names: dict[str, str] = {}  # vLLM's own, of its requests
 
         def step() -> None:
             for output in engine.step() if engine.has_unfinished_requests() else ():
                 if output.finished:
+                    request, name = running.pop(output.request_id), inner_names.pop(output.request_id)
                     outputs = sorted(output.outputs, key=lambda each: each.index)
-                    on_finished(running.pop(output.request_id), [self._completion(each) for each in outputs])
+                    # how vLLM names the n responses of a request (vllm/v1/engine/parallel_sampling.py)
+                    names = [f"{each.index}_{name}" if request.sampling.n > 1 else name for each in outputs]
+                    on_finished(request, [self._completion(*each) for each in zip(outputs, names)])
 
         # vLLM looks for a shared prefix once, when it first schedules a request. Submitted all together, prompts whose
         # images find its encoder cache full would be computed up to their first image, and each response would then
@@ -225,7 +231,9 @@ class RolloutEngine:
                     submitted = 0
                 running[str(number)] = request
                 sampling = self.sampling_params(request.sampling)
-                engine.add_request(str(number), self.engine_input(request), sampling, lora_request=self.adapter)
+                inner_names[str(number)] = engine.add_request(
+                    str(number), self.engine_input(request), sampling, lora_request=self.adapter
+                )
                 submitted += tokens
             while engine.has_unfinished_requests():
                 step()
@@ -266,16 +274,20 @@ class RolloutEngine:
             max_tokens=self.config.response_length,
             ignore_eos=self.config.ignore_eos,
             logprobs=0,  # of the sampled token alone
-            flat_logprobs=True,  # as lists of numbers instead of an object per token
             logit_bias=self.forbidden,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    @staticmethod
-    def _completion(output: Any) -> Completion:
-        ids = list(output.token_ids)
-        log_probs = [output.logprobs.logprobs[start] for start in output.logprobs.start_indices]
+    @property
+    def scheduler(self) -> Any:
+        """vLLM's scheduler, a `RolloutScheduler`: the engine's core is in this process."""
+        return self.llm.llm_engine.engine_core.engine_core.scheduler
+
+    def _completion(self, output: Any, name: str) -> Completion:
+        ids, log_probs = list(output.token_ids), self.scheduler.take_log_probs(name)
+        if len(log_probs) != len(ids):
+            raise RuntimeError(f"vLLM gave {len(log_probs)} log-probabilities for {len(ids)} tokens (request {name})")
         return Completion(ids, torch.tensor(log_probs, dtype=torch.float32), output.finish_reason == "length")
 
 
