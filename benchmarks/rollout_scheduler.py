@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROUNDS = 3  # of which the first is left out
 
@@ -34,7 +35,7 @@ def main() -> None:
             print(f"{name:>16}: median {statistics.median(steps):.2f}, mean {statistics.fmean(steps):.2f}", flush=True)
 
 
-def measure(engine) -> list[float]:
+def measure(engine: Any) -> list[float]:
     """Milliseconds of each step of `ROUNDS` - 1 rollouts of 16 x 8 x 512 tokens."""
     from benchmarks.scheduled_engine import image_prompt
     from verl.workers.rollout_engine import GenerationRequest, RequestSampling
@@ -43,7 +44,7 @@ def measure(engine) -> list[float]:
     executor, step = type(vllm_engine.engine_core.engine_core.model_executor), vllm_engine.step
     steps: list[float] = []
 
-    def timed_step():
+    def timed_step() -> Any:
         before, elsewhere = time.process_time(), executor.seconds
         outputs = step()
         steps.append(1e3 * (time.process_time() - before - (executor.seconds - elsewhere)))

@@ -137,7 +137,12 @@ def model_main(_, folder, port, plain, file):
     policy, rounds, preempted = load_policy(folder, gradient_checkpointing=None).eval(), [], []
     scheduler = engine.scheduler
     inner = scheduler._preempt_request
-    scheduler._preempt_request = lambda request, *args: (preempted.append(request.request_id), inner(request, *args))[1]
+
+    def preempt(request, *args, **kwargs):
+        preempted.append(request.request_id)
+        inner(request, *args, **kwargs)
+
+    scheduler._preempt_request = preempt
     for number in range(2):
         with torch.no_grad():
             policy.model.lm_head.weight.mul_(1 + number)
