@@ -149,8 +149,9 @@ class RolloutScheduler(AsyncScheduler):
             blocks += computed % self.block_size == 0
         if blocks > self.kv_cache_manager.block_pool.get_num_free_blocks():
             return None
-        if not self.use_v2_model_runner and any(
-            each.request_id not in self.prev_step_scheduled_req_ids for each in requests
+        if (
+            not self.use_v2_model_runner
+            and not {each.request_id for each in requests} <= self.prev_step_scheduled_req_ids
         ):
             return None  # the first runner wants all tokens of a request that has skipped a step
         return requests
