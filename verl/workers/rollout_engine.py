@@ -182,7 +182,6 @@ class RolloutEngine:
             self.llm.wake_up(tags=["kv_cache"])
             self.asleep = False
         core = self.llm.llm_engine
-        self.scheduler.complete_log_probs.clear()  # of requests that did not go through `generate`
         core.reset_mm_cache()
         core.reset_encoder_cache()
         if not core.reset_prefix_cache():

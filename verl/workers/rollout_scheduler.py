@@ -32,7 +32,7 @@ SCHEDULER_NAMES = """
     _free_request _get_new_block_ids_to_zero add_request block_size current_step encoder_cache_manager finish_requests
     finished_req_ids get_request_counts kv_cache_config kv_cache_manager max_model_len max_num_running_reqs
     max_num_scheduled_tokens num_sampled_tokens_per_step pause_state prev_step_scheduled_req_ids requests
-    reset_preempted_req_ids running use_v2_model_runner
+    reset_preempted_req_ids reset_prefix_cache running use_v2_model_runner
 """
 REQUEST_NAMES = """
     append_output_token_ids get_finished_reason is_finished max_tokens num_computed_tokens num_in_flight_tokens
@@ -149,8 +149,9 @@ class RolloutScheduler(AsyncScheduler):
             blocks += computed % self.block_size == 0
         if blocks > self.kv_cache_manager.block_pool.get_num_free_blocks():
             return None
-        if not self.use_v2_model_runner and any(
-            each.request_id not in self.prev_step_scheduled_req_ids for each in requests
+        if (
+            not self.use_v2_model_runner
+            and not {each.request_id for each in requests} <= self.prev_step_scheduled_req_ids
         ):
             return None  # the first runner wants all tokens of a request that has skipped a step
         return requests
@@ -255,6 +256,10 @@ class RolloutScheduler(AsyncScheduler):
     def take_log_probs(self, name: str) -> list[float]:
         """The log-probabilities of a complete response, once. A KeyError if vLLM knows no response of that name."""
         return self.complete_log_probs.pop(name)
+
+    def reset_prefix_cache(self, *args: Any, **kwargs: Any) -> bool:
+        self.complete_log_probs.clear()  # those that nobody took: of requests through `LLM.generate`
+        return super().reset_prefix_cache(*args, **kwargs)
 
     def finish_requests(self, request_ids: Any, finished_status: RequestStatus) -> list[Request]:
         requests = super().finish_requests(request_ids, finished_status)

@@ -3,10 +3,14 @@
 import os
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from tests.processes import free_port, lone_rank, run_ranks
+from tests.verl.workers.toy_task import ToyData
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -109,6 +113,63 @@ def scenarios_main(_, policy, port):
 
 def test_steps_and_responses_are_those_of_vllms_own_scheduler(policy_folder):
     run_ranks(scenarios_main, (policy_folder, free_port()))
+
+
+def model_main(_, folder, port, plain, file):
+    """The responses of a real engine: two rollouts, new weights between them, a cache that is too short."""
+    os.environ |= lone_rank(port)
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=0, world_size=1)
+    from benchmarks.scheduled_engine import PlainEngine
+    from verl.config.worker_sections import ModelConfig, RolloutConfig
+    from verl.models.lora import merged_weights
+    from verl.models.policy_model import load_policy
+    from verl.workers.prompt_builder import PromptBuilder
+    from verl.workers.rollout_engine import GenerationRequest, RequestSampling, RolloutEngine
+
+    builder = PromptBuilder(folder)
+    config = RolloutConfig(prompt_length=600, response_length=150, max_num_seqs=16)
+    base: Any = PlainEngine if plain else RolloutEngine
+    blocks = {"num_gpu_blocks_override": 8}  # of 128 tokens
+    short = type("ShortEngine", (base,), {"_arguments": lambda *args: base._arguments(*args) | blocks})
+    engine = short(config, ModelConfig(model_path=folder), "cpu", builder)
+    engine.forbidden |= {builder.tokenizer.eos_token_id: 2.0}  # so that some responses end, and others do not
+    policy, rounds, preempted = load_policy(folder, gradient_checkpointing=None).eval(), [], []
+    scheduler = engine.scheduler
+    inner = scheduler._preempt_request
+
+    def preempt(request, *args, **kwargs):
+        preempted.append(request.request_id)
+        inner(request, *args, **kwargs)
+
+    scheduler._preempt_request = preempt
+    for number in range(2):
+        with torch.no_grad():
+            policy.model.lm_head.weight.mul_(1 + number)
+        engine.load_weights(merged_weights(policy.model))
+        engine.wake_kv_cache()
+        order = []
+        requests = [
+            GenerationRequest(uid, builder.build(ToyData().example(uid, 0)), RequestSampling(4, 1.0, 9 * uid + number))
+            for uid in range(3)
+        ]
+        engine.generate(requests, lambda request, completions, order=order: order.append((request.uid, completions)))
+        rounds.append(
+            [(uid, [(each.ids, each.log_probs.tolist(), each.truncated) for each in group]) for uid, group in order]
+        )
+    truncated = {each[2] for order in rounds for _, group in order for each in group}
+    assert truncated == {True, False} and preempted, (truncated, preempted)
+    assert rounds[0] != rounds[1]
+    torch.save(rounds, file)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("checkpoint", ["policy_folder", "qwen3_folder"])
+def test_a_models_responses_are_those_of_vllms_own_scheduler(request, checkpoint, tmp_path):
+    folder = request.getfixturevalue(checkpoint)
+    for plain in (True, False):
+        run_ranks(model_main, (folder, free_port(), plain, tmp_path / f"{plain}"))
+    assert torch.load(tmp_path / "True") == torch.load(tmp_path / "False")
 
 
 def misfits_main(_, policy, port):
