@@ -22,7 +22,7 @@ from verl.models.lora import LoraOptions
 from verl.workers.prompt_builder import PromptBuilder, TokenizedPrompt
 from verl.workers.sharding import DTYPES
 from verl.workers.shared_memory import unique_shared_memory_names, unlink_shared_memory
-from verl.workers.vllm_adapter import adapter_arguments, load_adapter, remove_stale_adapters
+from verl.workers.vllm_adapter import adapter_arguments, load_adapter, remove_stale_adapters, unmerged_adapter
 from verl.workers.weight_loader import RecordedWeightLoader
 
 GIB = 1 << 30
@@ -74,7 +74,8 @@ class RolloutEngine:
         config: worker.rollout. model: worker.actor.model.
         device: "cuda" or "cpu". On the CPU the engine computes in fp32 and has no sleep mode.
         prompts: for the tokens that are never sampled, at any temperature, and the image processor's options.
-        lora: the policy's adapter: the engine keeps the checkpoint's weights, and gets the adapter beside them.
+        lora: the policy's adapter: the engine keeps the checkpoint's weights, and gets the adapter beside them, but for
+            fp32 on CUDA, where it gets merged weights.
 
     Attributes:
         log_probs_exact: the reported log-probabilities are those of the whole softmax at the sampling temperature, as
@@ -93,9 +94,10 @@ class RolloutEngine:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine's core in this process, where the weights are
         from vllm import LLM
 
-        self.config, self.family, self.lora, self.on_gpu = config, prompts.family, lora, device == "cuda"
+        self.config, self.family, self.on_gpu = config, prompts.family, device == "cuda"
         self.can_sleep = self.on_gpu and config.sleep
         self.dtype = DTYPES[config.dtype] if self.on_gpu else torch.float32
+        self.lora = unmerged_adapter(lora, device, self.dtype)
         self.forbidden = {token: float("-inf") for token in prompts.forbidden_tokens}
         self.log_probs_exact = config.temperature == 1.0 and config.top_p == 1.0 and config.top_k <= 0
         with nullcontext() if self.on_gpu else unique_shared_memory_names():

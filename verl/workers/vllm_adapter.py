@@ -1,7 +1,7 @@
 """The policy's LoRA adapter in vLLM, beside the base model's weights instead of merged into them.
 
 Merged into bf16 weights, changes below half a unit in the last place vanish: with a rank of 64 and a learning rate of
-1e-5, 5 % of the change of log-probabilities survives the first step and 51 % a hundred.
+1e-5, 5 % of the change of log-probabilities survives the first step and 51 % a hundred. In fp32 nothing vanishes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM has kernels
 MEMORY = Path("/dev/shm")
 PREFIX = "verl_adapter_"
+
+
+def unmerged_adapter(lora: LoraOptions | None, device: str, dtype: torch.dtype) -> LoraOptions | None:
+    """The adapter that an engine computes with beside its weights; None if the policy has none, or has to merge it.
+
+    vLLM's LoRA kernels for CUDA take half precision alone (vllm/lora/ops/triton_ops/lora_shrink_op.py).
+    """
+    return None if device == "cuda" and dtype == torch.float32 else lora
 
 
 def adapter_arguments(lora: LoraOptions, tower: bool) -> dict[str, Any]:

@@ -158,7 +158,7 @@ class WorkerBase:
         if self.cuda:
             torch.cuda.empty_cache()  # vLLM cannot use what the update has left in PyTorch's cache
         policy = self.actor.policy
-        if policy.lora is None:
+        if engine.lora is None:
             engine.load_weights(merged_weights(policy.model, make_gather(self.device, engine.dtype)))
         else:
             engine.load_adapter(adapter_weights(policy.model, make_gather(self.device)))

@@ -120,3 +120,17 @@ LANGUAGE, TOWER = "all-linear", "q_proj, v_proj, down_proj, qkv"
 def test_small_changes_of_an_adapter_reach_vllm(bf16_folder, modules):
     assert Path(bf16_folder).is_dir()
     run_ranks(rollout_main, (bf16_folder, free_port(), modules))
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "unmerged"),
+    [("cuda", torch.bfloat16, True), ("cuda", torch.float32, False), ("cpu", torch.float32, True)],
+)
+def test_an_engine_in_fp32_on_cuda_gets_merged_weights(device, dtype, unmerged):
+    """In which nothing vanishes; vLLM's LoRA kernels refuse fp32."""
+    from verl.models.lora import LoraOptions
+    from verl.workers.vllm_adapter import unmerged_adapter
+
+    lora = LoraOptions(8, 16, "all-linear")
+    assert unmerged_adapter(lora, device, dtype) is (lora if unmerged else None)
+    assert unmerged_adapter(None, device, dtype) is None
