@@ -40,7 +40,7 @@ PHASES = {
     "weights to vLLM": "seconds/rollout/weight_sync",
     "generation": "seconds/rollout/generate",
     "reward": "seconds/score",
-    "reference": "seconds/reference",
+    "reference": "seconds/ref",
     "update": "seconds/update",
 }
 

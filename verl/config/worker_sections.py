@@ -104,7 +104,7 @@ class ActorConfig:
     offload: OffloadConfig = field(default_factory=OffloadConfig)
 
     @property
-    def with_reference(self) -> bool:
+    def with_ref(self) -> bool:
         """Whether the loss has a KL term, which needs the log-probabilities of the reference model."""
         return self.use_kl_loss and self.kl_loss_coef != 0
 

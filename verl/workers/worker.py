@@ -91,9 +91,9 @@ class Worker(WorkerBase):
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
         stored = self._stored(uids)
         groups = [each.group for each in stored]
-        with self.enter_training("reference", wait_for_scores=False) as metrics:
-            if self.reference is not None:
-                for each, values in zip(stored, self.reference.log_probs(groups)):
+        with self.enter_training("ref", wait_for_scores=False) as metrics:
+            if self.ref_policy is not None:
+                for each, values in zip(stored, self.ref_policy.log_probs(groups)):
                     each.ref_log_probs = values
             if old:
                 for each, values in zip(stored, self.actor.log_probs(groups)):

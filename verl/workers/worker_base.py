@@ -35,7 +35,7 @@ from verl.workers.micro_batches import StoredGroup
 from verl.workers.prefetch import LoaderSpec, ProcessPrefetcher, ThreadPrefetcher
 from verl.workers.prompt_builder import PromptBuilder
 from verl.workers.random_state import seed_everything
-from verl.workers.reference_policy import ReferencePolicy
+from verl.workers.ref_policy import RefPolicy
 from verl.workers.rollout_engine import RolloutEngine
 from verl.workers.scoring_thread import ScoringThread
 from verl.workers.sharding import DTYPES, make_gather, sharding_mesh
@@ -106,10 +106,10 @@ class WorkerBase:
             dtype = DTYPES[actor.fsdp.mp_param_dtype] if self.cuda else torch.float32
             spec = LoaderSpec(self.task.data, make_prompt_builder, limit, actor, padding_multiple(), dtype)
             self.process_prefetcher = ProcessPrefetcher(spec, config.sft.num_workers, self.threads, self.cuda, timeout)
-        self.reference: ReferencePolicy | None = None
-        if self.task.scorer is not None and actor.with_reference:
-            with measure_bytes(self.device, sizes, "reference"):
-                self.reference = ReferencePolicy(self.actor, config.worker.ref, self._mesh(config.worker.ref.fsdp))
+        self.ref_policy: RefPolicy | None = None
+        if self.task.scorer is not None and actor.with_ref:
+            with measure_bytes(self.device, sizes, "ref"):
+                self.ref_policy = RefPolicy(self.actor, config.worker.ref, self._mesh(config.worker.ref.fsdp))
         seed_everything(config.data.seed + self.rank)  # vLLM has set the generators too
         self.weights_stale = True  # the rollout engine does not hold the actor's weights yet
         return sizes | self.actor.training_bytes()
