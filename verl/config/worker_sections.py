@@ -60,16 +60,16 @@ class FSDPConfig:
     # sum gradients over ranks once an update instead of after each micro-batch: each rank holds all of them meanwhile.
     # Where one rank has all shards it is always so
     reduce_gradients_once: bool = False
-    # FSDP's own CPU offload, much slower than offload.param_offload: weights are fetched block by block in every pass
-    param_offload: bool = False
-    optimizer_offload: bool = False  # the actor's: as offload.optimizer_offload
+    # FSDP's own CPU offload, much slower than offload.param_offload: weights stay on the host, and every pass fetches
+    # them block by block
+    enable_cpu_offload: bool = False
 
 
 @dataclass(frozen=True)
 class OffloadConfig:
     """What is offloaded to the host while it is not used."""
 
-    param_offload: bool = False  # weights between phases
+    param_offload: bool = False  # weights, between the phases that use them
     optimizer_offload: bool = False  # the optimizer's moments; a step brings them to the GPU in chunks of 1 GiB
 
 
