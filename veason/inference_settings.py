@@ -42,8 +42,8 @@ class InferenceSettings:
     """What inference has to know of weights besides their config.json; the defaults are the paper's."""
 
     prompt_template: str = DEFAULT_TEMPLATE  # the wording, with {expression} (see `veason.prompts`)
-    keyframe_resize: int = 560  # side of the square frames in pixels
-    sampled_frames: int = 8  # evenly spaced frames that an evaluation shows
+    keyframe_resize: int = 560  # pixels: every frame shown, not the keyframe alone, is resized to a square of this side
+    sampled_frames: int = 8  # evenly spaced frames that inference shows; data.sampled_frames is another rule's N
     box_side: int | None = None  # side of the square that boxes are given in; None: pixels of the frame as it is shown
     repetition_penalty: float = 1.0  # of the sampling; 1 is off
     frame_index: str = "absolute"  # what stands for a frame's time, one of `veason.frames.FRAME_INDICES`

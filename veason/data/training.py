@@ -43,8 +43,8 @@ class KeyframeTrainingData:
 
     Args:
         root: the benchmark's folder, or an annotation file in it.
-        sampled_frames: N of `training_frames`.
-        keyframe_resize: side in pixels of the square frames and masks.
+        sampled_frames: N of `training_frames`, which shows at most N - 1 frames; the reward scores the same ones.
+        keyframe_resize: side in pixels of the square that every frame and mask is resized to.
         meta_file: annotation file in the folder, or the name of a split; by default the benchmark's `training_source`.
         include_absent: also show expressions without a target (type 2): one [0, 0, 0, 0] box, empty masks.
         exclude: sample ids (`video/exp_id`, or `video` for all of a video) or a file of them, as `veason audit` writes.

@@ -78,8 +78,10 @@ class ActorConfig:
     """The policy update."""
 
     global_batch_size: int = 16  # prompts (groups of rollout.n responses) per optimizer step
-    micro_batch_size_per_device_for_update: int = 1  # groups packed into one forward and backward pass
-    # groups packed into one pass that only computes log-probabilities
+    # counts groups of rollout.n responses, not responses as in EasyR1: how many are packed into one forward and
+    # backward pass
+    micro_batch_size_per_device_for_update: int = 1
+    # counts groups too: how many are packed into one pass that only computes log-probabilities
     micro_batch_size_per_device_for_experience: int = 1
     max_tokens_per_micro_batch: int | None = None  # token budget of a pass; set, it replaces the two counts above
     max_grad_norm: float | None = 1.0  # the gradient is scaled down to this norm; null or 0: it is not
