@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from training_data_construction.reasoning_prompts import WORKED_EXAMPLES
 from veason import masks
-from veason.data import Benchmark, VideoSample
+from veason.data import VideoBenchmark, VideoSample
 from veason.errors import DataError
 from veason.frames import ANCHORS, FRAME_INDICES, anchored_frames, read_frame, shown_times
 from veason.visualization.drawing import draw_boxes, picture_url
@@ -63,7 +63,7 @@ class TeacherTask:
 
 
 def plan_tasks(
-    benchmark: Benchmark,
+    benchmark: VideoBenchmark,
     seed: int,
     include_absent: bool = False,
     exclude: Iterable[str] = (),
@@ -116,7 +116,7 @@ def plan_tasks(
     return tasks, bad
 
 
-def _plan(benchmark: Benchmark, sample: VideoSample, seed: int, sampled_frames: int, anchor: str) -> TeacherTask:
+def _plan(benchmark: VideoBenchmark, sample: VideoSample, seed: int, sampled_frames: int, anchor: str) -> TeacherTask:
     if problems := benchmark.training_problems(sample):
         raise DataError(f"{sample.sample_id}: {problems[0]}")
     absent = sample.type_id == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 from eval.mask_scoring import read_predictions
 from eval.prediction_record import PredictionRecord
 from veason import masks as rle_masks
-from veason.data import Benchmark, VideoSample
+from veason.data import VideoBenchmark, VideoSample
 from veason.frames import evaluation_frames, read_frame
 from veason.visualization.comparison import keyframe_picture, mask_picture
 from veason.visualization.drawing import picture_url
@@ -46,7 +46,7 @@ class SampleCard:
         return not self.record.failure and self.type != TYPES[2]
 
 
-def draw_sample(run: Path, benchmark: Benchmark, sample: VideoSample, record: PredictionRecord) -> dict[str, str]:
+def draw_sample(run: Path, benchmark: VideoBenchmark, sample: VideoSample, record: PredictionRecord) -> dict[str, str]:
     """Data URLs of `masks` (predicted, with true outlines) and, where there is one, of the `keyframe` with boxes."""
     times = evaluation_frames(len(sample.frames), STRIP_FRAMES)
     predicted, _ = read_predictions(run, sample)

@@ -200,7 +200,7 @@ def test_a_mask_of_another_size_is_named(reasonvos):
 
 
 def test_wrong_names_are_answered(tmp_path, revos):
-    with pytest.raises(DataError, match=r"veason.data.sample:VideoSample is no subclass of veason.data.Benchmark"):
+    with pytest.raises(DataError, match=r"veason.data.sample:VideoSample is no subclass of veason.data.VideoBenchmark"):
         find_benchmark("veason.data.sample:VideoSample")
     with pytest.raises(DataError, match="did you mean reasonvos"):
         open_benchmark("reasonvoss", tmp_path)

@@ -27,7 +27,7 @@ from veason.data.annotation import (
     has_surrogate,
     shorten,
 )
-from veason.data.base import Benchmark
+from veason.data.base import VideoBenchmark
 from veason.data.examples import TrainingExample
 from veason.data.revos import ReVOS
 from veason.data.sample import VideoSample, read_json
@@ -86,7 +86,7 @@ class CoTData(KeyframeTrainingData):
         exclude: str | os.PathLike[str] | Iterable[str] | None = None,
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
-        benchmark: str | type[Benchmark] = ReVOS,
+        benchmark: str | type[VideoBenchmark] = ReVOS,
         frame_index: str = FRAME_INDICES[0],
         reasoning: bool = True,
         box_side: int | None = None,

@@ -16,7 +16,7 @@ import numpy as np
 from veason import masks
 from veason.data import BENCHMARKS
 from veason.data.annotation import Rejection
-from veason.data.base import Benchmark
+from veason.data.base import VideoBenchmark
 from veason.data.examples import GroundTruth, TrainingExample
 from veason.data.mixture import build_mixture
 from veason.data.sample import VideoSample, gc_paused
@@ -80,7 +80,7 @@ class KeyframeTrainingData:
         exclude: str | os.PathLike[str] | Iterable[str] | None = None,
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
-        benchmark: str | type[Benchmark] = "revos",
+        benchmark: str | type[VideoBenchmark] = "revos",
         frame_index: str = FRAME_INDICES[0],
         anchor: str = ANCHORS[0],
         reasoning: bool = True,
@@ -271,7 +271,7 @@ def check_training_options(
 def _choose(name: str, options: Mapping[str, Any], section: Mapping[str, Any]) -> Callable[..., Any]:
     """What makes the training data of a folder, with the options and the section's keys that it takes."""
     build = load_by_name(name, TRAINING_DATA, "data.name")
-    if isinstance(build, type) and issubclass(build, Benchmark):
+    if isinstance(build, type) and issubclass(build, VideoBenchmark):
         build = partial(KeyframeTrainingData, benchmark=build)
     if not callable(build):
         raise DataError(f"data.name: {name} is no class of training data")
