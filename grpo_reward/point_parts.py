@@ -30,7 +30,7 @@ from veason.tracking.tracker_prompts import FramePrompt, MultiObjectPrompt
 
 
 def parse_points(text: str) -> ParsedResponse:
-    """Parse as inference does with `reading=points`."""
+    """Parse as inference does with `answer_parser=points`."""
     answer = parse_point_answer(text)
     if answer.failure and not answer.num_listed:
         return ParsedResponse(has_layout(text), 0.0, None, None, 0, answer.failure)

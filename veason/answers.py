@@ -3,7 +3,7 @@
     <think>reasoning</think>
     <answer>{"keyframe_timestamp": 12, "bbox_2d_list": [[x1, y1, x2, y2], ...]}</answer>
 
-Parsing never raises and takes time linear in the length of the text, whatever the policy wrote. There are two readings:
+Parsing never raises and takes time linear in the length of the text, whatever the policy wrote. There are two parsers:
 "strict", our own, and "published", which accepts what the evaluation of the published release accepts. Answers with
 points have a format of their own, `veason.point_answers`.
 """
@@ -50,7 +50,7 @@ class Answer:
     Attributes:
         thinking: the text between the first `<think>` and its `</think>`; empty where there is none.
         keyframe: the time chosen among those shown; None where it could not be parsed.
-        boxes: (x1, y1, x2, y2) in pixels of the frames shown, finite; at most `MAX_BOXES`. In the strict reading
+        boxes: (x1, y1, x2, y2) in pixels of the frames shown, finite; at most `MAX_BOXES`. Parsed strictly,
             x1 <= x2 and y1 <= y2.
         failure: None where the answer could be parsed, else one of the causes above. Without a failure `boxes` may be
             empty: the target is absent.
@@ -68,7 +68,7 @@ class Answer:
 
 
 def parse_answer(text: str) -> Answer:
-    """The strict reading: JSON, a whole number as the time.
+    """Parses strictly: JSON, a whole number as the time.
 
     Entries that are no box are dropped, and a list of nothing but such entries is a failure. Two lists say that the
     target is absent, which is no failure: an empty one, and one of zero boxes only.
@@ -89,7 +89,7 @@ def parse_answer(text: str) -> Answer:
 
 
 def parse_published_answer(text: str) -> Answer:
-    """The published reading, as `extract_bbox_points_think` of github.com/SitongGong/Veason-R1
+    """Parses as `extract_bbox_points_think` of github.com/SitongGong/Veason-R1
     (multi_gpu_eval_keyframe_sft_mod_reason_vos.py) reads.
 
     Single quotes count as double ones, the time is what `int()` makes of it ("12", 12.5, true), an entry of the list is

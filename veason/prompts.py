@@ -24,7 +24,7 @@ If nothing in the video fits the expression, give an empty list of boxes.
 First reason inside <think> </think>, then answer inside <answer> </answer> with one JSON object:
 <think>your reasoning</think><answer>{"keyframe_timestamp": time, "bbox_2d_list": [[x1, y1, x2, y2]]}</answer>"""
 
-# For the rule veason_points and reading=points (`veason.point_answers`).
+# For the rule veason_points and answer_parser=points (`veason.point_answers`).
 POINTS_TEMPLATE = """\
 These are {count} frames of one video, in order; the time in seconds stands before each frame.
 Find every object that this expression refers to: "{expression}"

@@ -103,7 +103,7 @@ def test_layout(text, whole):
     assert has_layout(text) is whole
 
 
-def test_the_published_reading_is_that_of_the_published_evaluation():
+def test_the_published_parser_is_that_of_the_published_evaluation():
     """Golden strings of the reward and strings at the edges, read by `extract_bbox_points_think` of
     github.com/SitongGong/Veason-R1 (dde0d9b) with factors of 1, which rounds by int(x + 0.5); null where it raises.
     """
@@ -125,7 +125,7 @@ def test_the_published_reading_is_that_of_the_published_evaluation():
 @pytest.mark.parametrize(
     ("time", "keyframe"), [("12", 12), ('"12"', 12), ("12.5", 12), ("'7'", 7), ("true", 1), ('"12.5"', None)]
 )
-def test_the_times_of_the_published_reading(time, keyframe):
+def test_the_times_of_the_published_parser(time, keyframe):
     text = f'<think>x</think><answer>{{"keyframe_timestamp": {time}, "bbox_2d_list": [[1, 2, 3, 4]]}}</answer>'
     answer = ANSWER_PARSERS["published"](text)
     assert answer.keyframe == keyframe and (answer.failure is None) == (keyframe is not None)

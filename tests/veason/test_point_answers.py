@@ -145,7 +145,9 @@ def test_failures_have_names(text, failure):
 def segment(text, tracker=None, total=6, **options):
     frames = [np.zeros((60, 120, 3), np.uint8)] * total
     tracker = tracker or PointTracker()
-    return tracker, Segmenter(ScriptedPolicy(text), tracker, reading="points", **options).segment(frames, "the ducks")
+    return tracker, Segmenter(ScriptedPolicy(text), tracker, answer_parser="points", **options).segment(
+        frames, "the ducks"
+    )
 
 
 def test_boxes_and_points_reach_the_tracker_in_pixels_of_the_video():
@@ -160,7 +162,7 @@ def test_boxes_and_points_reach_the_tracker_in_pixels_of_the_video():
     assert prediction.outcome == "2 objects, keyframes 0, 3" and len(result.tracks) == 2
     assert result.masks[:, 6:30, 12:60].all() and result.masks[:, 32:54, 64:107].all() and result.masks[0, 7, 15]
     # the evaluation tracks the union as one prompt: the same mask
-    segmenter = Segmenter(ScriptedPolicy(), PointTracker(), reading="points")
+    segmenter = Segmenter(ScriptedPolicy(), PointTracker(), answer_parser="points")
     (masks,) = segmenter.track_all(result.frames, [prediction])
     assert np.array_equal(np.stack([mask for _, mask in masks]), result.masks)
 
@@ -183,17 +185,17 @@ def test_a_tracker_without_points_is_refused_by_name():
     assert segment(plain, BoxTracker())[1].masks[:, 32:54, 64:107].all()
     with pytest.raises(DataError, match="BoxTracker takes boxes on one keyframe, no points and no further keyframes"):
         segment(TEXT, BoxTracker())
-    check_takes_points("sam2", "reading=points")
+    check_takes_points("sam2", "answer_parser=points")
     with pytest.raises(DataError, match=r"scripted_parts:BoxTracker takes boxes on one keyframe and no points: here"):
         check_takes_points("tests.veason.scripted_parts:BoxTracker", "here")
-    pretrained = ModelOptions(None, "tests.veason.scripted_parts:BoxTracker", reading="points")
-    with pytest.raises(DataError, match="no points: reading=points"):
+    pretrained = ModelOptions(None, "tests.veason.scripted_parts:BoxTracker", answer_parser="points")
+    with pytest.raises(DataError, match="no points: answer_parser=points"):
         pretrained.check()
 
 
 def test_the_result_and_its_page_show_points(tmp_path):
     frames = open_folder(write_folder(tmp_path / "in", 6, (60, 120)))
-    segmenter = Segmenter(ScriptedPolicy(TEXT), PointTracker(), reading="points")
+    segmenter = Segmenter(ScriptedPolicy(TEXT), PointTracker(), answer_parser="points")
     predict.predict_clip(segmenter, frames, ClipRequest(str(tmp_path / "in"), ("the ducks",)), tmp_path / "out")
     page = (tmp_path / "out" / "00" / "index.html").read_text()
     assert (
@@ -220,5 +222,5 @@ def test_a_correction_replaces_the_points():
 
 
 def test_a_checkpoint_says_that_it_answers_with_points():
-    settings = parse_settings({"reading": "points", "prompt_template": POINTS_TEMPLATE}, "veason.json")
-    assert settings.reading == "points"
+    settings = parse_settings({"answer_parser": "points", "prompt_template": POINTS_TEMPLATE}, "veason.json")
+    assert settings.answer_parser == "points"

@@ -43,7 +43,7 @@ class Segmenter:
         sampled_frames: how many evenly spaced frames the policy sees.
         size: their side in pixels.
         prompt_template: another wording than the default (see `veason.prompts`).
-        reading: how answers are read, a name of `veason.answer_parsers.ANSWER_PARSERS`.
+        answer_parser: a name of `veason.answer_parsers.ANSWER_PARSERS`.
         frame_index: what stands for a frame's time (see `veason.frames.shown_times`).
         notice: a sentence about the models that the page of every result shows; "" for none.
 
@@ -60,7 +60,7 @@ class Segmenter:
         sampled_frames: int = 8,
         size: int = 560,
         prompt_template: str | None = None,
-        reading: str = "strict",
+        answer_parser: str = "strict",
         frame_index: str = FRAME_INDICES[0],
         notice: str = "",
     ) -> None:
@@ -73,7 +73,7 @@ class Segmenter:
             check_side(size, info.pixel_multiple)
         self.box_side: int | None = None if info is None else info.box_side
         self.sampled_frames, self.size, self.prompt_template = sampled_frames, size, prompt_template
-        self.answer_parser, self.frame_index, self.notice = ANSWER_PARSERS[reading], frame_index, notice
+        self.answer_parser, self.frame_index, self.notice = ANSWER_PARSERS[answer_parser], frame_index, notice
 
     @classmethod
     def from_pretrained(

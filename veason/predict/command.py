@@ -106,7 +106,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--prompt_template", help=f"question with {{expression}}, as text or as a path to a text file; {own} ours"
     )
     parser.add_argument("--frame_index", choices=FRAME_INDICES, help=f"what stands for a frame's time; {own} absolute")
-    parser.add_argument("--reading", choices=ANSWER_PARSERS, help=f"how answers are read; {own} strict")
+    parser.add_argument("--answer_parser", choices=ANSWER_PARSERS, help=f"the format of answers; {own} strict")
     parser.add_argument("--repetition_penalty", type=float, help=f"of the sampling; {own} 1.0")
     parser.add_argument("--temperature", type=float, default=0.0, help="of sampling; 0 is greedy")
     parser.add_argument("--max_tokens", type=int, help="of an answer (1024; the toy policy 384)")
@@ -136,7 +136,7 @@ def read_model_options(options: argparse.Namespace, program: str = "veason predi
         options.temperature,
         options.max_tokens,
         frame_index=options.frame_index,
-        reading=options.reading,
+        answer_parser=options.answer_parser,
         repetition_penalty=options.repetition_penalty,
         settings=options.settings,
     )
