@@ -37,7 +37,7 @@ from verl.config import Config, load_config, override
 from verl.models.families import load_family
 from verl.protocol import Scorer, Task
 
-TIMES = [0, 7, 14, 21, 28, 35]
+TIMESTAMPS = [0, 7, 14, 21, 28, 35]
 POLICY_GIB = {"tiny": 1, "3b": 8, "7b": 16, "qwen3_2b": 5, "qwen3_4b": 9, "qwen3_8b": 18}  # on the disk
 GIB = 1 << 30
 
@@ -132,18 +132,18 @@ class BenchData:
 
     def messages_and_sizes(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
         size = (self.side, self.side)
-        return build_messages("the shape that leaves first", TIMES, size=size), [size] * len(TIMES)
+        return build_messages("the shape that leaves first", TIMESTAMPS, size=size), [size] * len(TIMESTAMPS)
 
     def example(self, index: int, seed: int) -> TrainingExample:
         rng = np.random.default_rng((index, seed))
-        frames = [Image.fromarray(rng.integers(0, 255, (self.side, self.side, 3), dtype=np.uint8)) for _ in TIMES]
+        frames = [Image.fromarray(rng.integers(0, 255, (self.side, self.side, 3), dtype=np.uint8)) for _ in TIMESTAMPS]
         corner = self.side // 4
-        masks = np.zeros((len(TIMES), self.side, self.side), np.uint8)
+        masks = np.zeros((len(TIMESTAMPS), self.side, self.side), np.uint8)
         masks[:, corner : 2 * corner, corner : 2 * corner] = 1
         box = [float(corner), float(corner), 2.0 * corner, 2.0 * corner]
         messages, _ = self.messages_and_sizes(index, seed)
         return TrainingExample(
-            self.sample_id(index), messages, frames, GroundTruth(TIMES, [[box] for _ in TIMES], masks)
+            self.sample_id(index), messages, frames, GroundTruth(TIMESTAMPS, [[box] for _ in TIMESTAMPS], masks)
         )
 
 
@@ -183,7 +183,7 @@ class WellFormedAnswers:
         x1, y1, x2, y2 = example.truth.boxes[0][0]
         shifts = [[draw.randint(-20, 20) for _ in range(4)] for _ in range(count)]
         boxes = [[x1 + a, y1 + b, x2 + c, y2 + d] for a, b, c, d in shifts]
-        return [format_answer("It leaves first.", draw.choice(TIMES), [box]) for box in boxes]
+        return [format_answer("It leaves first.", draw.choice(TIMESTAMPS), [box]) for box in boxes]
 
 
 class NoReward:

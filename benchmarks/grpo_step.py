@@ -46,7 +46,7 @@ from benchmarks.compare import to_measured_run, write_runs
 from benchmarks.grpo_backend import BenchBackend, open_loop
 from benchmarks.grpo_job import (
     POLICY_GIB,
-    TIMES,
+    TIMESTAMPS,
     GRPOJob,
     make_config,
     make_job,
@@ -230,7 +230,7 @@ def as_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> Meas
         "model": job.size,
         "device": device,
         "prompt_tokens": loop.prompts.lengths(loop.prompts.order.request(0)),
-        "frames": len(TIMES),
+        "frames": len(TIMESTAMPS),
         "frame_side": job.side,
         "date": f"{date.today()}",
         "command": f"python -m benchmarks.grpo_step {shlex.join(sys.argv[1:])}",

@@ -58,7 +58,7 @@ class EvaluateConfig:
     sampled_frames: int | None = None  # frames that the policy sees, evenly spaced; not the N of data.sampled_frames
     keyframe_resize: int | None = None  # pixels: each of them is resized to a square of this side
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
-    frame_index: str | None = None  # what stands for a frame's time: its index in the video, or (relative) its position
+    frame_index: str | None = None  # what a frame's timestamp is: its index in the video, or (relative) its position
     repetition_penalty: float | None = None  # above 1: tokens that were written before become less likely
     answer_parser: str | None = None  # strict; published, as the published evaluation; points
     temperature: float = 0.0  # 0 is greedy

@@ -16,7 +16,7 @@ from training_data_construction.reasoning_prompts import WORKED_EXAMPLES
 from veason import masks
 from veason.data import VideoBenchmark, VideoSample
 from veason.errors import DataError
-from veason.frames import ANCHORS, FRAME_INDICES, anchored_frames, read_frame, shown_times
+from veason.frames import ANCHORS, FRAME_INDICES, anchored_frames, read_frame, shown_timestamps
 from veason.visualization.drawing import draw_boxes, picture_url
 
 TEACHER_FRAMES = 8  # N of the training rule
@@ -35,7 +35,7 @@ class TeacherTask:
         absent: the target is not in the video.
         paths: per shown frame its file.
         boxes: per shown frame and object the extreme pixels (left, top, right, bottom), None where it is not visible.
-        frame_index: what stands for a frame's time, see `veason.frames.shown_times`.
+        frame_index: what a frame's timestamp is, see `veason.frames.shown_timestamps`.
     """
 
     sample: VideoSample
@@ -48,13 +48,13 @@ class TeacherTask:
     frame_index: str = FRAME_INDICES[0]
 
     @property
-    def times(self) -> list[int]:
-        """The times of the shown frames, in seconds."""
-        return shown_times(self.frame_ids, self.frame_index)
+    def timestamps(self) -> list[int]:
+        """The timestamps of the shown frames, in seconds."""
+        return shown_timestamps(self.frame_ids, self.frame_index)
 
     @property
-    def keyframe_time(self) -> int:
-        return self.times[self.frame_ids.index(self.keyframe)]
+    def keyframe_timestamp(self) -> int:
+        return self.timestamps[self.frame_ids.index(self.keyframe)]
 
     @property
     def keyframe_boxes(self) -> list[masks.Box | None]:

@@ -46,7 +46,7 @@ class InferenceSettings:
     sampled_frames: int = 8  # evenly spaced frames that inference shows; data.sampled_frames is another rule's N
     box_side: int | None = None  # side of the square that boxes are given in; None: pixels of the frame as it is shown
     repetition_penalty: float = 1.0  # of the sampling; 1 is off
-    frame_index: str = "absolute"  # what stands for a frame's time, one of `veason.frames.FRAME_INDICES`
+    frame_index: str = "absolute"  # what a frame's timestamp is, one of `veason.frames.FRAME_INDICES`
     answer_parser: str = "strict"  # a name of `veason.answer_parsers.ANSWER_PARSERS`
     tracker: dict[str, Any] = field(default_factory=dict)  # the reward's tracker and its options, for the record
     versions: dict[str, str] = field(default_factory=dict)  # of the packages that wrote the weights

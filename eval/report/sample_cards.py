@@ -48,12 +48,12 @@ class SampleCard:
 
 def draw_sample(run: Path, benchmark: VideoBenchmark, sample: VideoSample, record: PredictionRecord) -> dict[str, str]:
     """Data URLs of `masks` (predicted, with true outlines) and, where there is one, of the `keyframe` with boxes."""
-    times = evaluation_frames(len(sample.frames), STRIP_FRAMES)
+    indices = evaluation_frames(len(sample.frames), STRIP_FRAMES)
     predicted, _ = read_predictions(run, sample)
-    frames = [read_frame(benchmark.frame_path(sample, time)) for time in times]
-    true = benchmark.masks(sample, times).max(axis=0, initial=0) if benchmark.has_truth else None
+    frames = [read_frame(benchmark.frame_path(sample, index)) for index in indices]
+    true = benchmark.masks(sample, indices).max(axis=0, initial=0) if benchmark.has_truth else None
     keyframe = record.keyframe
-    strip = mask_picture(frames, times, predicted[times], true, keyframe)
+    strip = mask_picture(frames, indices, predicted[indices], true, keyframe)
     pictures = {"masks": picture_url(strip, ".webp", QUALITY)}
     if keyframe is None or not 0 <= keyframe < len(sample.frames):
         return pictures

@@ -77,7 +77,7 @@ def test_the_prompt_asks_for_points():
 def test_what_is_written_is_read():
     answer = parse_point_answer(TEXT)
     assert (answer.objects, answer.thinking, answer.failure, answer.num_listed) == (OBJECTS, "Two of them.", None, 3)
-    assert answer.keyframe == 3 and answer.boxes == (OBJECTS[0][0].box, OBJECTS[1][0].box)
+    assert answer.keyframe_timestamp == 3 and answer.boxes == (OBJECTS[0][0].box, OBJECTS[1][0].box)
     assert parse_answer(TEXT).failure is not None  # the other format
 
 
@@ -120,7 +120,7 @@ def test_ids_join_entries_and_the_first_of_a_frame_counts():
     answer = parse_point_answer(
         answer_of(GOOD, {**GOOD, "keyframe_timestamp": 9}, {**GOOD, "bbox_2d": [9, 9, 10, 10]}, point)
     )
-    assert [[each.time for each in item] for item in answer.objects] == [[4, 9], [4]]
+    assert [[each.timestamp for each in item] for item in answer.objects] == [[4, 9], [4]]
     assert answer.objects[0][0].box == (1, 2, 3, 4) and answer.objects[1][0].points == ((1, 2),)
     many = parse_point_answer(answer_of(*[point] * 200, {**GOOD, "points_2d": [[1, 1]] * 50}))
     assert len(many.objects) == 120 and many.num_listed == 201

@@ -7,7 +7,7 @@ SOURCE is (a) a folder with videos and a COCO file, (b) a folder with PNG masks 
 Annotations/<video>/<frame>.png, or (c) a file of JSON lines {video, expression, masks or boxes}. The same command
 continues an import that was stopped, and imports what is new or has changed. docs/own_data.md has each form.
 
-A frame's position is its time in seconds, so video files need --fps. A frame without an annotation is not a frame
+A frame's index is its timestamp in seconds, so video files need --fps. A frame without an annotation is not a frame
 without the object: such frames are refused, or left out with --unannotated drop.
 """
 

@@ -22,7 +22,7 @@ USABLE_WEIGHTS = "fit is sam2.1_hiera_large.pt, from facebook/sam2.1-hiera-large
 MAX_TOKENS = 1024  # of an answer
 MAX_FRAMES = 64  # of a video that the tracker encodes once for all expressions; a longer one is streamed for each
 DEFAULT_PROMPT_TOKENS = 7100  # tokens; the published limit, as in training and evaluation
-TEXT_TOKENS, TOKENS_AROUND_FRAME = 1024, 12  # room for the question; for a frame's time and marks
+TEXT_TOKENS, TOKENS_AROUND_FRAME = 1024, 12  # room for the question; for a frame's timestamp and marks
 MAX_SAMPLED_FRAMES = 256  # frames that a policy can be shown
 
 

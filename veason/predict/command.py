@@ -105,7 +105,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt_template", help=f"question with {{expression}}, as text or as a path to a text file; {own} ours"
     )
-    parser.add_argument("--frame_index", choices=FRAME_INDICES, help=f"what stands for a frame's time; {own} absolute")
+    parser.add_argument("--frame_index", choices=FRAME_INDICES, help=f"what a frame's timestamp is; {own} absolute")
     parser.add_argument("--answer_parser", choices=ANSWER_PARSERS, help=f"the format of answers; {own} strict")
     parser.add_argument("--repetition_penalty", type=float, help=f"of the sampling; {own} 1.0")
     parser.add_argument("--temperature", type=float, default=0.0, help="of sampling; 0 is greedy")

@@ -22,7 +22,7 @@ class DataConfig:
     # N of the published frame rule, which shows at most N - 1 frames (1: the anchor alone); the reward scores the
     # frames that are shown. An evaluation's sampled_frames is the number of frames itself
     sampled_frames: int = 6
-    frame_index: str = "absolute"  # a frame's time is its index in the video; relative: its position in the prompt
+    frame_index: str = "absolute"  # a frame's timestamp is its index in the video; relative: its position in the prompt
     anchor: str = "largest"  # the frame that is always shown: one of the five with the largest target; first: fixed
     reasoning: bool = True  # false: neither prompt nor responses have any (with compute_score: no_reasoning)
     # pixels: every frame that is shown, not the keyframe alone, is resized to a square of this side, and so are the
