@@ -9,9 +9,9 @@ For each expression OUT/<number>/ holds index.html (a page that holds all of it)
 masks/<frame>.png (0 or 255), objects/<frame>.png (object numbers, where there are several), result.json (answer,
 reasoning, keyframe, boxes, masks as COCO RLE, coverage, and of a video file the number and time of each frame in it),
 masks_coco.json and masks.zip. Earlier results stay: the numbers go on. Frames are numbered from 0; the policy is
-given the frame's number as its time in seconds, as in training, so `--fps 1` shows a video at the rate of the training
-data. The masks of a folder's frames are named as the frames. Without --model the toy models of the repository are used,
-which know drawn shapes only.
+given the frame's index as its timestamp in seconds, as in training, so `--fps 1` shows a video at the rate of the
+training data. The masks of a folder's frames are named as the frames. Without --model the toy models of the repository
+are used, which know drawn shapes only.
 """
 
 from __future__ import annotations
