@@ -40,7 +40,7 @@ PHASES = {
     "weights to vLLM": "seconds/rollout/weight_sync",
     "generation": "seconds/rollout/generate",
     "reward": "seconds/score",
-    "reference": "seconds/reference",
+    "reference": "seconds/ref",
     "update": "seconds/update",
 }
 
@@ -96,7 +96,7 @@ def to_measured_run(config: Config, metrics: Metrics, about: dict[str, str | int
 
     Args:
         metrics: means over its steps.
-        about: model, device, prompt_tokens, frames, frame_side, date, command, versions.
+        about: model, device, prompt_tokens, response_tokens, frames, frame_side, date, command, versions.
     """
     memory = [float(value) for name, value in metrics.items() if name.startswith("memory/")]
     actor = config.worker.actor
@@ -106,7 +106,6 @@ def to_measured_run(config: Config, metrics: Metrics, about: dict[str, str | int
         tensor_parallel=config.worker.rollout.tensor_parallel_size,
         prompts=config.data.rollout_batch_size,
         rollouts=config.worker.rollout.n,
-        response_tokens=config.data.max_response_length,
         lora_rank=actor.model.lora_rank,
         micro_batch_tokens=actor.max_tokens_per_micro_batch or 0,
         seconds={name: round(metrics[key], 2) for name, key in PHASES.items() if key in metrics},

@@ -90,7 +90,7 @@ class BenchWorker(Worker):
             examples = [self.data.example(request.index, request.seed) for request in requests]
             prompts: Any = [
                 {
-                    "prompt_token_ids": self.prompts.raw_prompt_ids(example),
+                    "prompt_token_ids": self.prompt_builder.raw_prompt_ids(example),
                     "multi_modal_data": {"image": example.images},
                 }
                 for example in examples

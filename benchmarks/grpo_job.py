@@ -38,7 +38,7 @@ from verl.models.families import load_family
 from verl.protocol import Scorer, Task
 
 FRAMES, GAP = 6, 7  # frames of a prompt, and the distance between two of them
-TIMES = [GAP * number for number in range(FRAMES)]
+TIMESTAMPS = [GAP * number for number in range(FRAMES)]
 POLICY_GIB = {"tiny": 1, "3b": 8, "7b": 16, "qwen3_2b": 5, "qwen3_4b": 9, "qwen3_8b": 18}  # on the disk
 GIB = 1 << 30
 
@@ -129,7 +129,7 @@ class BenchData:
     frames: int = FRAMES
 
     @property
-    def times(self) -> list[int]:
+    def timestamps(self) -> list[int]:
         return [GAP * number for number in range(self.frames)]
 
     def __len__(self) -> int:
@@ -140,19 +140,19 @@ class BenchData:
 
     def messages_and_sizes(self, index: int, seed: int) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
         size = (self.side, self.side)
-        return build_messages("the shape that leaves first", self.times, size=size), [size] * self.frames
+        return build_messages("the shape that leaves first", self.timestamps, size=size), [size] * self.frames
 
     def example(self, index: int, seed: int) -> TrainingExample:
         rng = np.random.default_rng((index, seed))
-        frames = [Image.fromarray(rng.integers(0, 255, (self.side, self.side, 3), dtype=np.uint8)) for _ in self.times]
+        shape, shown = (self.side, self.side, 3), self.timestamps
+        frames = [Image.fromarray(rng.integers(0, 255, shape, dtype=np.uint8)) for _ in shown]
         corner = self.side // 4
         masks = np.zeros((self.frames, self.side, self.side), np.uint8)
         masks[:, corner : 2 * corner, corner : 2 * corner] = 1
         box = [float(corner), float(corner), 2.0 * corner, 2.0 * corner]
         messages, _ = self.messages_and_sizes(index, seed)
-        return TrainingExample(
-            self.sample_id(index), messages, frames, GroundTruth(self.times, [[box] for _ in self.times], masks)
-        )
+        truth = GroundTruth(shown, [[box] for _ in shown], masks)
+        return TrainingExample(self.sample_id(index), messages, frames, truth)
 
 
 class WellFormedAnswers:
@@ -191,7 +191,7 @@ class WellFormedAnswers:
         x1, y1, x2, y2 = example.truth.boxes[0][0]
         shifts = [[draw.randint(-20, 20) for _ in range(4)] for _ in range(count)]
         boxes = [[x1 + a, y1 + b, x2 + c, y2 + d] for a, b, c, d in shifts]
-        return [format_answer("It leaves first.", draw.choice(example.truth.frame_ids), [box]) for box in boxes]
+        return [format_answer("It leaves first.", draw.choice(example.truth.timestamps), [box]) for box in boxes]
 
 
 class NoReward:

@@ -210,7 +210,7 @@ def measure_published(loop: GRPO, job: GRPOJob, prompts: int, own: Metrics) -> M
     if prompts == job.prompts:
         return row
     share = prompts / job.prompts
-    phases = {f"seconds/{phase}": row[f"seconds/{phase}"] / share for phase in ("score", "reference", "update")}
+    phases = {f"seconds/{phase}": row[f"seconds/{phase}"] / share for phase in ("score", "ref", "update")}
     phases["seconds/rollout"] = own["seconds/rollout"]  # by the same engine on the same requests
     return row | phases | {"seconds/step": sum(phases.values()), "share": share}
 
@@ -220,7 +220,7 @@ def step(loop: GRPO, name: str) -> Metrics:
     since = time.perf_counter()
     metrics = loop.step()
     metrics = metrics | loop.timer.read() | {"seconds/step": time.perf_counter() - since}
-    shown = ("rollout", "score", "reference", "update")
+    shown = ("rollout", "score", "ref", "update")
     phases = ", ".join(f"{phase} {metrics[f'seconds/{phase}']:.2f}" for phase in shown)
     log(f"{name}: {metrics['seconds/step']:.2f} s ({phases})")
     return metrics
@@ -263,6 +263,7 @@ def as_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> Meas
         "model": job.size,
         "device": device,
         "prompt_tokens": loop.prompts.lengths(loop.prompts.order.request(0)),
+        "response_tokens": job.tokens,
         "frames": job.frames,
         "frame_side": job.side,
         "date": f"{date.today()}",

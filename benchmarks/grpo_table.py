@@ -16,8 +16,8 @@ from verl.trainer.throughput import device_peak
 
 # Memory bandwidth in bytes/s by a part of the device's name, from the vendors' data sheets; the first match counts.
 BANDWIDTHS = {"B200": 8.0e12, "H200": 4.8e12, "H100": 3.35e12, "H800": 3.35e12, "A100": 2.0e12}
-MEMORY_METRICS = ("memory/rollout_gib", "memory/reference_gib", "memory/update_gib")
-PHASES = ("rollout", "rollout/weight_sync", "rollout/generate", "score", "reference", "advantage", "update")
+MEMORY_METRICS = ("memory/rollout_gib", "memory/ref_gib", "memory/update_gib")
+PHASES = ("rollout", "rollout/weight_sync", "rollout/generate", "score", "ref", "advantage", "update")
 LARGE_CARD, SMALL_CARD = (12.5, 140.0), (14.0, 75.0)  # targets of a step of 3B: seconds, GiB
 TOLERANCES = {
     "actor/loss": 1e-3,
@@ -78,7 +78,7 @@ def phase_table(name: str, metrics: Metrics, limits: HardwareLimits = NO_LIMITS)
             limits.prompts + limits.decode,
             f"prompts {limits.prompts:.1f} s at the bf16 peak, decode {limits.decode:.1f} s",
         ),
-        "reference": (limits.forward, "one forward pass at the bf16 peak"),
+        "ref": (limits.forward, "one forward pass at the bf16 peak"),
         "update": (3 * limits.forward, "three at the bf16 peak"),
     }
     scaled = f" (measured on {share:.0%} of the prompts)" if share != 1.0 else ""
@@ -127,7 +127,7 @@ def print_per_gpu(ours: Metrics, parts: dict[int, Metrics], prompts: int) -> Non
     print("\n| GPUs | prompts of each | seconds of its step | rollout | reference | update | at best, times one GPU |")
     print("|" + " --- |" * 7)
     for gpus, metrics in {1: ours, **parts}.items():
-        shown = ("step", "rollout", "reference", "update")
+        shown = ("step", "rollout", "ref", "update")
         phases = " | ".join(f"{metrics[f'seconds/{phase}']:.2f}" for phase in shown)
         print(f"| {gpus} | {prompts // gpus} | {phases} | {ours['seconds/step'] / metrics['seconds/step']:.2f} |")
     print(flush=True)

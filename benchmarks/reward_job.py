@@ -36,7 +36,7 @@ def make_job(boxes: int, mixed: bool, options: argparse.Namespace) -> RewardJob:
     size, frames = options.frame_size, options.frames
     images = [Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)) for _ in range(frames)]
     truth = GroundTruth(
-        frame_ids=list(range(0, 4 * frames, 4)),
+        timestamps=list(range(0, 4 * frames, 4)),
         boxes=[_random_boxes(rng, boxes, size).tolist() for _ in range(frames)],
         masks=rng.integers(0, 2, (frames, size, size), dtype=np.uint8),
     )
@@ -44,7 +44,7 @@ def make_job(boxes: int, mixed: bool, options: argparse.Namespace) -> RewardJob:
     keyframes = [number % frames if mixed else middle for number in range(options.rollouts)]
     prompts = [(keyframe, _random_boxes(rng, boxes, size)) for keyframe in keyframes]
     responses = [
-        format_answer("It is there.", truth.frame_ids[keyframe], found.tolist()) for keyframe, found in prompts
+        format_answer("It is there.", truth.timestamps[keyframe], found.tolist()) for keyframe, found in prompts
     ]
     name = f"{boxes} box{'es' if boxes > 1 else ''}, {'mixed keyframes' if mixed else 'one keyframe'}"
     return RewardJob(name, boxes, TrainingExample("benchmark/0", [], images, truth), responses, prompts)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.grpo_job import TIMES, BenchData
+from benchmarks.grpo_job import TIMESTAMPS, BenchData
 from veason.data.examples import TrainingExample
 from veason.prompts import build_messages
 from verl.config import Config, load_config, override
@@ -29,7 +29,7 @@ class SFTData(BenchData):
         draw = random.Random(index)
         question = "the shape that leaves first " * draw.randint(1, 15)
         answer = f"<think>{PHRASE * round(self.phrases * draw.uniform(0.75, 1.25))}</think><answer>{{}}</answer>"
-        messages = build_messages(question, TIMES, size=(self.side, self.side))
+        messages = build_messages(question, TIMESTAMPS, size=(self.side, self.side))
         return replace(super().example(index, seed), messages=messages, response=answer)
 
 

@@ -114,7 +114,7 @@ def requests(job: SFTJob, step: int) -> list[GroupRequest]:
 
 def packed_batches(worker: Worker, job: SFTJob, step: int) -> list[PackedBatch]:
     """The micro-batches of a step, as the actor makes them."""
-    groups = worker.loader.take(tuple(requests(job, step)))
+    groups = worker.thread_prefetcher.take(tuple(requests(job, step)))
     micro_batches = split_micro_batches(groups, worker.actor.config, update=True)
     return [pack_groups([groups[i] for i in members], worker.actor.policy.family) for members in micro_batches]
 

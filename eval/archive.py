@@ -6,12 +6,12 @@ import zipfile
 from pathlib import Path
 
 from eval.mask_scoring import prediction_folder
-from veason.data import BENCHMARKS, Benchmark, find_benchmark
+from veason.data import BENCHMARKS, VideoBenchmark, find_benchmark
 from veason.errors import DataError
 from veason.files import atomic_path
 
 
-def write_archive(benchmark: Benchmark, predictions: Path, target: Path) -> int:
+def write_archive(benchmark: VideoBenchmark, predictions: Path, target: Path) -> int:
     """Write a server's archive of every sample's PNGs; returns how many. Raises DataError where one is missing."""
     prefix = benchmark.archive_prefix
     if prefix is None:

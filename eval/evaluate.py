@@ -128,8 +128,8 @@ def check_frame_size(config: EvaluateConfig) -> None:
 
 def check_points(config: EvaluateConfig) -> None:
     """Refuse a tracker that takes no points where answers have them."""
-    if config.reading == POINTS:
-        check_takes_points(config.tracker, f"reading={POINTS}")
+    if config.answer_parser == POINTS:
+        check_takes_points(config.tracker, f"answer_parser={POINTS}")
 
 
 def run_workers(config: EvaluateConfig, indices: Sequence[int]) -> None:

@@ -28,7 +28,7 @@ CHECKPOINT_SETTINGS = (
     "keyframe_resize",
     "frame_index",
     "repetition_penalty",
-    "reading",
+    "answer_parser",
     "prompt_template",
 )
 
@@ -55,12 +55,12 @@ class EvaluateConfig:
     sam2_checkpoint: str | None = "${oc.env:SAM2_CHECKPOINT,null}"  # weights of SAM 2; "random" for a test without
     # -- prompt and answer
     # The next six: null takes them from veason.json, or else 8, 560, our wording, absolute, 1.0 and strict
-    sampled_frames: int | None = None  # frames that the policy sees
-    keyframe_resize: int | None = None  # their side in pixels
+    sampled_frames: int | None = None  # frames that the policy sees, evenly spaced; not the N of data.sampled_frames
+    keyframe_resize: int | None = None  # pixels: each of them is resized to a square of this side
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
-    frame_index: str | None = None  # what stands for a frame's time: its index in the video, or (relative) its position
+    frame_index: str | None = None  # what a frame's timestamp is: its index in the video, or (relative) its position
     repetition_penalty: float | None = None  # above 1: tokens that were written before become less likely
-    reading: str | None = None  # of the answers: strict; published, as the published evaluation; points
+    answer_parser: str | None = None  # strict; published, as the published evaluation; points
     temperature: float = 0.0  # 0 is greedy
     top_p: float = 1.0  # nucleus sampling; 1 is off
     max_prompt_length: int = 7100  # tokens; a longer prompt is refused by name
@@ -81,7 +81,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         check_limit(self.limit)
         check_choice("on_missing", self.on_missing, ON_MISSING)
-        for key, valid in (("reading", ANSWER_PARSERS), ("frame_index", FRAME_INDICES)):
+        for key, valid in (("answer_parser", ANSWER_PARSERS), ("frame_index", FRAME_INDICES)):
             if (value := getattr(self, key)) is not None:
                 check_choice(key, value, valid)
 

@@ -15,7 +15,7 @@ from eval.evaluation_options import (
     check_frames,
     given_keys,
 )
-from veason.data import Benchmark, find_benchmark, open_benchmark
+from veason.data import VideoBenchmark, find_benchmark, open_benchmark
 from veason.data.selection import read_exclusions, select_samples
 from veason.errors import DataError, OptionError
 from veason.registry import load_by_name
@@ -92,7 +92,7 @@ def show_evaluation_plan(
     return INCOMPLETE if missing else 0
 
 
-def work_lines(config: EvaluateConfig, benchmark: Benchmark, indices: Sequence[int]) -> list[str]:
+def work_lines(config: EvaluateConfig, benchmark: VideoBenchmark, indices: Sequence[int]) -> list[str]:
     """Samples, time and disk."""
     samples = [benchmark.samples[index] for index in indices]
     videos, frames = len({sample.video for sample in samples}), sum(len(sample.frames) for sample in samples)

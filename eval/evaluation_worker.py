@@ -192,6 +192,6 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
         used.sampled_frames,
         used.keyframe_resize,
         used.prompt_template,
-        used.reading,
+        used.answer_parser,
         used.frame_index,
     )

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from veason.data import Benchmark, VideoSample, open_benchmark
+from veason.data import VideoBenchmark, VideoSample, open_benchmark
 from veason.data.selection import SampleSelection
 from veason.errors import DataError
 from veason.masks import read_mask
@@ -25,7 +25,7 @@ from veason.metrics.scores import SampleScore
 VIDEOS_PER_PROCESS = 4  # at least; a process takes a second or two to start
 
 
-def open_scored_split(benchmark: str, data: str | os.PathLike[str], split: str | None) -> Benchmark:
+def open_scored_split(benchmark: str, data: str | os.PathLike[str], split: str | None) -> VideoBenchmark:
     """A split that can be scored: it needs its annotation and masks, and no frame. Raises DataError."""
     opened = open_benchmark(benchmark, data, split, check=False)
     if not opened.has_truth:
@@ -38,7 +38,7 @@ def open_scored_split(benchmark: str, data: str | os.PathLike[str], split: str |
 
 
 def score_selection(
-    opened: Benchmark, name: str, selection: SampleSelection, predictions: Path, processes: int | None = None
+    opened: VideoBenchmark, name: str, selection: SampleSelection, predictions: Path, processes: int | None = None
 ) -> list[SampleScore]:
     """Score some samples of a benchmark, in their order.
 
@@ -59,7 +59,7 @@ def score_selection(
     return scores
 
 
-def score_video(benchmark: Benchmark, indices: Sequence[int], predictions: Path) -> list[SampleScore]:
+def score_video(benchmark: VideoBenchmark, indices: Sequence[int], predictions: Path) -> list[SampleScore]:
     """Scores of the samples of one video."""
     samples = [benchmark.samples[index] for index in indices]
     return benchmark.score_video(samples, partial(read_predictions, predictions))

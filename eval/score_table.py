@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from veason.data import Benchmark
+from veason.data import VideoBenchmark
 from veason.metrics.scores import Column, SampleScore
 
 RESAMPLES = 2000  # of the bootstrap, over videos: expressions of one video are not independent
@@ -22,7 +22,9 @@ class ScoreInterval:
     high: float = float("nan")
 
 
-def summarize(benchmark: type[Benchmark], scores: Sequence[SampleScore], seed: int = 0) -> dict[str, ScoreInterval]:
+def summarize(
+    benchmark: type[VideoBenchmark], scores: Sequence[SampleScore], seed: int = 0
+) -> dict[str, ScoreInterval]:
     """The benchmark's numbers, by column title, in percent."""
     videos = sorted({score.video for score in scores})
     draws = np.random.default_rng(seed).multinomial(len(videos), np.full(len(videos), 1 / len(videos)), size=RESAMPLES)
@@ -55,7 +57,7 @@ def _bootstrap(
 
 
 def partial_split(
-    benchmark: type[Benchmark], split: str, scores: Sequence[SampleScore], left_out: Collection[str] = ()
+    benchmark: type[VideoBenchmark], split: str, scores: Sequence[SampleScore], left_out: Collection[str] = ()
 ) -> str | None:
     """Why a table is not one of a whole official split, beside which the paper's rows may stand; None where it is."""
     if split in benchmark.official_size:
@@ -67,7 +69,7 @@ def partial_split(
 
 
 def markdown_table(
-    benchmark: type[Benchmark], split: str, values: dict[str, ScoreInterval], name: str, part: str | None = None
+    benchmark: type[VideoBenchmark], split: str, values: dict[str, ScoreInterval], name: str, part: str | None = None
 ) -> str:
     """Our row with its intervals, below those of the paper's table where all of the official split was scored.
 

@@ -18,7 +18,7 @@ MAX_DRAWN = 1e4  # pixels; a box that reaches farther is drawn up to there
 def draw_rollouts(
     scorer: RewardScorer, example: TrainingExample, responses: Sequence[str]
 ) -> list[dict[str, np.ndarray]]:
-    """Per response `keyframe` (where it names a time that was shown) and `masks`, uint8 [H, W, 3] RGB.
+    """Per response `keyframe` (where it names a timestamp that was shown) and `masks`, uint8 [H, W, 3] RGB.
 
     The clip is tracked anew, all responses together: the masks of the score are not kept.
 
@@ -37,10 +37,10 @@ def draw_rollouts(
 def _draw(frames: list[np.ndarray], context: RewardContext) -> dict[str, np.ndarray]:
     position, truth = keyframe_position(context), context.truth
     predicted = context.masks.cpu().numpy() if isinstance(context.masks, torch.Tensor) else context.masks
-    time = None if position is None else truth.frame_ids[position]
-    pictures = {"masks": mask_picture(frames, truth.frame_ids, predicted, truth.masks, time)}
-    if position is None or time is None:
+    timestamp = None if position is None else truth.timestamps[position]
+    pictures = {"masks": mask_picture(frames, truth.timestamps, predicted, truth.masks, timestamp)}
+    if position is None or timestamp is None:
         return pictures
     boxes = np.zeros((0, 4)) if context.parsed.boxes is None else context.parsed.boxes
     finite = boxes[np.isfinite(boxes).all(axis=1)].clip(-MAX_DRAWN, MAX_DRAWN)
-    return {"keyframe": keyframe_picture(frames[position], time, finite, truth.boxes[position]), **pictures}
+    return {"keyframe": keyframe_picture(frames[position], timestamp, finite, truth.boxes[position]), **pictures}

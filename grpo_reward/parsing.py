@@ -32,7 +32,7 @@ class ParsedResponse:
     Attributes:
         has_layout: the whole response is `<think>..</think>` then `<answer>..</answer>`.
         well_formed_share: share of the listed boxes that are boxes, 0 to 1.
-        time: the keyframe's time; None where there is none.
+        keyframe_timestamp: None where there is none.
         boxes: float64 [M, 4], x1 y1 x2 y2; None where they cannot be compared with the truth.
         num_predicted: boxes that count as predicted: M, and those too malformed to be in `boxes`.
         failure: why the answer could not be parsed (a cause of `veason.answers`), None if it could.
@@ -41,7 +41,7 @@ class ParsedResponse:
 
     has_layout: bool
     well_formed_share: float
-    time: int | None
+    keyframe_timestamp: int | None
     boxes: np.ndarray | None
     num_predicted: int
     failure: str | None
@@ -49,19 +49,20 @@ class ParsedResponse:
 
 
 def parse_published(text: str) -> ParsedResponse:
-    """Parse as the published reward does: lenient about the time, all or nothing about the boxes.
+    """Parse as the published reward does: lenient about the timestamp, all or nothing about the boxes.
 
-    Its format part wants an int time (a bool passes) and looks for an object that ends right before `</answer>`; its
-    other parts take the first closed block and any time that `int()` takes: 3.9, "3", true. Boxes of anything but 4
-    numbers make the whole list unusable.
+    Its format part wants an int timestamp (a bool passes) and looks for an object that ends right before `</answer>`;
+    its other parts take the first closed block and any timestamp that `int()` takes: 3.9, "3", true. Boxes of anything
+    but 4 numbers make the whole list unusable.
     """
     fields, failure = parse_json_answer(text)
-    time = _to_int(fields.get(KEYFRAME_KEY, -1)) if failure is None else None
+    timestamp = _to_int(fields.get(KEYFRAME_KEY, -1)) if failure is None else None
     boxes = _to_array(fields.get(BOXES_KEY)) if failure is None else None
     if failure is None:
-        failure = BAD_KEYFRAME if time is None or KEYFRAME_KEY not in fields else BAD_BOXES if boxes is None else None
+        given = timestamp is not None and KEYFRAME_KEY in fields
+        failure = BAD_KEYFRAME if not given else BAD_BOXES if boxes is None else None
     count = 0 if boxes is None else len(boxes)
-    return ParsedResponse(has_layout(text), _published_share(text), time, boxes, count, failure)
+    return ParsedResponse(has_layout(text), _published_share(text), timestamp, boxes, count, failure)
 
 
 def parse_without_reasoning(text: str) -> ParsedResponse:
@@ -72,17 +73,17 @@ def parse_without_reasoning(text: str) -> ParsedResponse:
 
 
 def parse_strict(text: str) -> ParsedResponse:
-    """Parse as inference does: a whole time, finite and ordered boxes.
+    """Parse as inference does: a whole timestamp, finite and ordered boxes.
 
     An empty list is well-formed and says that the target is absent.
     """
     answer = parse_answer(text)
     if answer.failure and not answer.num_listed:
-        return ParsedResponse(has_layout(text), 0.0, answer.keyframe, None, 0, answer.failure)
+        return ParsedResponse(has_layout(text), 0.0, answer.keyframe_timestamp, None, 0, answer.failure)
     considered = min(answer.num_listed, MAX_BOXES)
     share = len(answer.boxes) / considered if considered else 1.0
     boxes = np.array(answer.boxes, dtype=np.float64).reshape(-1, 4)
-    return ParsedResponse(has_layout(text), share, answer.keyframe, boxes, considered, answer.failure)
+    return ParsedResponse(has_layout(text), share, answer.keyframe_timestamp, boxes, considered, answer.failure)
 
 
 def _published_share(text: str) -> float:

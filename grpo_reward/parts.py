@@ -51,7 +51,7 @@ def format_part(context: RewardContext) -> float:
 def keyframe_part(context: RewardContext) -> float:
     """0 to 1: the target's area on the chosen frame over its largest area.
 
-    0 for a time that was not shown, or a target in no frame.
+    0 for a timestamp that was not shown, or a target in no frame.
     """
     position = keyframe_position(context)
     areas = [np.count_nonzero(mask) for mask in context.truth.masks]
@@ -73,9 +73,9 @@ def consistency_part(context: RewardContext) -> float:
 
 
 def keyframe_position(context: RewardContext) -> int | None:
-    """The position of the answer's time among the sampled frames."""
-    time, frame_ids = context.parsed.time, context.truth.frame_ids
-    return frame_ids.index(time) if time in frame_ids else None
+    """The position of the answer's timestamp among the sampled frames."""
+    timestamp, shown = context.parsed.keyframe_timestamp, context.truth.timestamps
+    return shown.index(timestamp) if timestamp in shown else None
 
 
 def match_boxes(context: RewardContext) -> tuple[np.ndarray, np.ndarray] | None:

@@ -30,7 +30,7 @@ from veason.tracking.tracker_prompts import FramePrompt, MultiObjectPrompt
 
 
 def parse_points(text: str) -> ParsedResponse:
-    """Parse as inference does with `reading=points`."""
+    """Parse as inference does with `answer_parser=points`."""
     answer = parse_point_answer(text)
     if answer.failure and not answer.num_listed:
         return ParsedResponse(has_layout(text), 0.0, None, None, 0, answer.failure)
@@ -38,7 +38,9 @@ def parse_points(text: str) -> ParsedResponse:
     usable = sum(map(len, answer.objects))
     boxes = np.array(answer.boxes, dtype=np.float64).reshape(-1, 4)
     share = usable / listed if listed else 1.0
-    return ParsedResponse(has_layout(text), share, answer.keyframe, boxes, listed, answer.failure, answer.objects)
+    return ParsedResponse(
+        has_layout(text), share, answer.keyframe_timestamp, boxes, listed, answer.failure, answer.objects
+    )
 
 
 def points_keyframe_part(context: RewardContext) -> float:
@@ -49,9 +51,9 @@ def points_keyframe_part(context: RewardContext) -> float:
     if not target_is_present(context):
         return refusal_score(context)
     areas = context.truth.masks.astype(bool).sum((1, 2))
-    times = entries_by_time(context)
-    shown = [context.truth.frame_ids.index(time) for time in times if time in context.truth.frame_ids]
-    return float(areas[shown].sum() / areas.max() / len(times)) if times else 0.0
+    named, shown = entries_by_timestamp(context), context.truth.timestamps
+    positions = [shown.index(timestamp) for timestamp in named if timestamp in shown]
+    return float(areas[positions].sum() / areas.max() / len(named)) if named else 0.0
 
 
 def points_spatial_part(context: RewardContext) -> float:
@@ -62,13 +64,13 @@ def points_spatial_part(context: RewardContext) -> float:
     """
     if not target_is_present(context):
         return refusal_score(context)
-    times, frame_ids = entries_by_time(context), context.truth.frame_ids
-    found, count = 0.0, context.parsed.num_predicted - sum(map(len, times.values()))
-    for time, entries in times.items():
-        if time not in frame_ids:
+    named, shown = entries_by_timestamp(context), context.truth.timestamps
+    found, count = 0.0, context.parsed.num_predicted - sum(map(len, named.values()))
+    for timestamp, entries in named.items():
+        if timestamp not in shown:
             count += len(entries)
             continue
-        position = frame_ids.index(time)
+        position = shown.index(timestamp)
         true = np.array([box for box in context.truth.boxes[position] if np.any(box)], dtype=np.float64)[:MAX_BOXES]
         count += max(len(entries), len(true))
         if len(true):
@@ -104,9 +106,9 @@ def points_tracker_prompt(context: RewardContext) -> MultiObjectPrompt | None:
     """What is tracked: every entry on a frame that was shown, as at inference; nothing for a target in no frame."""
     if not target_is_present(context):
         return None
-    frame_ids, objects = context.truth.frame_ids, []
+    shown, objects = context.truth.timestamps, []
     for item in context.parsed.objects:
-        frames = [frame_prompt(each, frame_ids.index(each.time)) for each in item if each.time in frame_ids]
+        frames = [frame_prompt(each, shown.index(each.timestamp)) for each in item if each.timestamp in shown]
         if frames:
             objects.append(tuple(frames))
     return MultiObjectPrompt(tuple(objects)) if objects else None
@@ -121,10 +123,10 @@ def frame_prompt(entry: ObjectKeyframe, frame: int, factors: tuple[float, float]
     return prompt.scaled(np.array(factors, dtype=np.float64))
 
 
-def entries_by_time(context: RewardContext) -> dict[int, list[ObjectKeyframe]]:
-    """The answer's entries by the time of their keyframe."""
+def entries_by_timestamp(context: RewardContext) -> dict[int, list[ObjectKeyframe]]:
+    """The answer's entries by the timestamp of their keyframe."""
     found: dict[int, list[ObjectKeyframe]] = {}
     for item in context.parsed.objects:
         for each in item:
-            found.setdefault(each.time, []).append(each)
+            found.setdefault(each.timestamp, []).append(each)
     return found

@@ -53,8 +53,8 @@ class RewardRule:
         weights: part -> its factor in the sum; 1 for a part that is not named.
         select_objects: in the place of `select_boxes`, what the tracker is given with points and on several frames,
             which are positions among the sampled ones.
-        reading: how inference reads such answers, a name of `veason.answer_parsers.ANSWER_PARSERS`; with "points"
-            the default prompt asks for them.
+        answer_parser: inference's, a name of `veason.answer_parsers.ANSWER_PARSERS`; with "points" the default
+            prompt asks for them.
     """
 
     parse: Callable[[str], ParsedResponse]
@@ -62,7 +62,7 @@ class RewardRule:
     select_boxes: SelectBoxes | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     select_objects: SelectObjects | None = None
-    reading: str = STRICT
+    answer_parser: str = STRICT
 
     @property
     def tracks(self) -> bool:
@@ -143,7 +143,7 @@ RULES: dict[str, RewardRule] = {
     # all predicted boxes are tracked, absent objects are absent, refusing is rewarded, boxes are finite and ordered
     "veason_strict": RewardRule(parse_strict, STRICT_PARTS, strict_boxes),
     # answers with points, and several keyframes of an object: a format of its own
-    "veason_points": RewardRule(parse_points, POINTS_PARTS, select_objects=points_tracker_prompt, reading=POINTS),
+    "veason_points": RewardRule(parse_points, POINTS_PARTS, select_objects=points_tracker_prompt, answer_parser=POINTS),
 }
 RULES["no_keyframe"] = RULES["ablation_no_keyframe_reward"]
 RULES["no_sam2"] = RULES["ablation_keyframe_sft_sam_mod_compute_score"]

@@ -205,7 +205,7 @@ def check(text: str, truth: GroundTruth) -> list[RewardScore]:
         AssertionError: something read from it, or its score, is not what it must be.
     """
     answer = parse_answer(text)
-    assert answer.keyframe is None or type(answer.keyframe) is int
+    assert answer.keyframe_timestamp is None or type(answer.keyframe_timestamp) is int
     assert len(answer.boxes) <= MAX_BOXES
     for x1, y1, x2, y2 in answer.boxes:
         assert math.isfinite(x1 + y1 + x2 + y2) or max(map(abs, (x1, y1, x2, y2))) > 1e307
@@ -213,12 +213,12 @@ def check(text: str, truth: GroundTruth) -> list[RewardScore]:
 
     def tracker(boxes, keyframe):
         assert boxes.dtype == np.float64 and boxes.ndim == 2 and boxes.shape[1] == 4 and 0 < len(boxes) <= MAX_BOXES
-        assert 0 <= keyframe < len(truth.frame_ids)
+        assert 0 <= keyframe < len(truth.timestamps)
         return truth.masks[::-1]
 
     def point_tracker(prompt):
         assert prompt.objects and all(
-            0 <= each.frame < len(truth.frame_ids) for item in prompt.objects for each in item
+            0 <= each.frame < len(truth.timestamps) for item in prompt.objects for each in item
         )
         return truth.masks[::-1]
 

@@ -50,7 +50,7 @@ def make_reasoning_request(task: TeacherTask, answers: int, reason: str | None) 
 
 def check_reasoning(task: TeacherTask, text: str, max_words: int) -> str | None:
     """`check_answer` of a task."""
-    return check_answer(text, task.keyframe_time, task.sample.expression, max_words)
+    return check_answer(text, task.keyframe_timestamp, task.sample.expression, max_words)
 
 
 @dataclass

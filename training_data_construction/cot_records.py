@@ -50,9 +50,9 @@ def build_record(
         for box in task.keyframe_boxes
         if box is not None or absent_objects == "zero"
     ]
-    answer = format_answer(thinking, task.keyframe_time, boxes)
+    answer = format_answer(thinking, task.keyframe_timestamp, boxes)
     chain, separator, solution = answer.partition(THINK_END)
-    messages = build_messages(sample.expression, task.times, template, (size, size), box_side)
+    messages = build_messages(sample.expression, task.timestamps, template, (size, size), box_side)
     return {
         "sample_id": sample.sample_id,
         "video": sample.video,

@@ -62,8 +62,8 @@ class ExpressionRequest(TeacherRequest):
 
     def content(self) -> list[dict[str, Any]]:
         pictures, asked = annotated_frame_urls(self.task), dict(self.expressions_per_object)
-        times = self.task.frame_ids
-        return build_expression_content(times, pictures, asked, self.category, self.reason, self.max_words)
+        timestamps = self.task.frame_ids
+        return build_expression_content(timestamps, pictures, asked, self.category, self.reason, self.max_words)
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -38,7 +38,7 @@ world ("who should be warned that the door is about to open")."""
 
 
 def build_expression_content(
-    times: Sequence[int],
+    timestamps: Sequence[int],
     pictures: Sequence[str],
     wanted: dict[str, int],
     category: str | None = None,
@@ -48,7 +48,7 @@ def build_expression_content(
     """The user turn of one request, as the `content` of an OpenAI chat message.
 
     Args:
-        times: the time of each frame in seconds.
+        timestamps: of the frames, in seconds.
         pictures: per frame an image URL, with the object outlined.
         wanted: referring and reasoning -> how many.
         category: of the object, where the annotation has one.
@@ -56,13 +56,13 @@ def build_expression_content(
         max_words: of one expression.
     """
     content: list[dict[str, Any]] = []
-    for time, picture in zip(times, pictures, strict=True):
-        content.append({"type": "text", "text": f"[{time} s]"})
+    for timestamp, picture in zip(timestamps, pictures, strict=True):
+        content.append({"type": "text", "text": f"[{timestamp} s]"})
         content.append({"type": "image_url", "image_url": {"url": picture}})
     asked = [text.format(count=wanted[kind]) for kind, text in zip(KINDS, (REFERRING, REASONING)) if wanted[kind]]
     form = ", ".join(f'"{kind}": [{wanted[kind]} texts]' for kind in KINDS if wanted[kind])
     text = PROMPT.format(
-        count=len(times),
+        count=len(timestamps),
         category=f" (its category: {category})" if category else "",
         wanted="\n".join(asked),
         max_words=max_words,

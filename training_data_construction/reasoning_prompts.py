@@ -127,8 +127,8 @@ REMINDER = (
 
 def build_reasoning_content(
     expression: str,
-    times: Sequence[int],
-    keyframe: int,
+    timestamps: Sequence[int],
+    keyframe_timestamp: int,
     pictures: Sequence[str],
     example: int,
     absent: bool = False,
@@ -138,18 +138,20 @@ def build_reasoning_content(
 
     Args:
         expression: the description of the target.
-        times: the time of each frame in seconds, as in the student's prompt.
-        keyframe: the time of the keyframe, one of `times`.
-        pictures: per frame an image URL (`data:image/jpeg;base64,...`), in the order of `times`.
+        timestamps: of the frames, in seconds, as in the student's prompt.
+        keyframe_timestamp: one of `timestamps`.
+        pictures: per frame an image URL (`data:image/jpeg;base64,...`), in the order of `timestamps`.
         example: index of the worked example, 0 to 2.
         absent: the target is not in the video.
         reason: why the previous answer was not accepted; None at the first request.
     """
     content: list[dict] = []
-    for time, picture in zip(times, pictures, strict=True):
-        content.append({"type": "text", "text": f"[{time} s]"})
+    for timestamp, picture in zip(timestamps, pictures, strict=True):
+        content.append({"type": "text", "text": f"[{timestamp} s]"})
         content.append({"type": "image_url", "image_url": {"url": picture}})
-    task = (ABSENT_PROMPT if absent else PROMPT).format(count=len(times), expression=expression, keyframe=keyframe)
+    task = (ABSENT_PROMPT if absent else PROMPT).format(
+        count=len(timestamps), expression=expression, keyframe=keyframe_timestamp
+    )
     text = task + "\n" + EXAMPLE_HEADING + (ABSENT_EXAMPLES if absent else WORKED_EXAMPLES)[example]
     if reason is not None:
         text += "\n" + REMINDER.format(reason=reason)

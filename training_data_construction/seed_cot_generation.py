@@ -73,7 +73,7 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
     add("--max_per_video", type=int, default=MAX_PER_VIDEO, help="most expressions per video (%(default)s)")
     add("--sampled_frames", type=int, default=TEACHER_FRAMES, help="N of the training frame rule (%(default)s)")
     add("--anchor", choices=ANCHORS, default=ANCHORS[0], help="how the keyframe is chosen (%(default)s)")
-    add("--frame_index", choices=FRAME_INDICES, default=FRAME_INDICES[0], help="what stands for a frame's time")
+    add("--frame_index", choices=FRAME_INDICES, default=FRAME_INDICES[0], help="what a frame's timestamp is")
     add("--include_absent", action="store_true", help="also expressions with absent targets")
     add("--exclude", help="text file of sample ids or videos to skip, as written by veason audit")
     add(

@@ -55,12 +55,12 @@ def strip_thinking(text: str) -> str:
     return THINK_BLOCK.sub("", text, count=1).strip()
 
 
-def check_answer(text: str, keyframe: int, expression: str, max_words: int = 500) -> str | None:
+def check_answer(text: str, keyframe_timestamp: int, expression: str, max_words: int = 500) -> str | None:
     """Why an answer is not usable, or None when it is.
 
     Args:
         text: the answer, see `strip_thinking`.
-        keyframe: the time of the given keyframe in seconds.
+        keyframe_timestamp: of the given keyframe, in seconds.
         expression: the description; phrases that it contains itself are allowed (the target may be a red box).
         max_words: the longest usable answer; the student has 1,024 tokens for reasoning and boxes.
     """
@@ -70,7 +70,9 @@ def check_answer(text: str, keyframe: int, expression: str, max_words: int = 500
         return f"it was longer than {max_words} words"
     if found := MARKUP.search(text):
         return f"it contained the markup {found.group()}"
-    return _check_steps(text) or _check_keyframe(text, keyframe) or check_annotation_mentions(text, expression)
+    return (
+        _check_steps(text) or _check_keyframe(text, keyframe_timestamp) or check_annotation_mentions(text, expression)
+    )
 
 
 def _check_steps(text: str) -> str | None:
@@ -86,14 +88,14 @@ def _check_steps(text: str) -> str | None:
     return None
 
 
-def _check_keyframe(text: str, keyframe: int) -> str | None:
+def _check_keyframe(text: str, keyframe_timestamp: int) -> str | None:
     reasons = text[list(STEP.finditer(text))[1].end() :]  # steps 2 and 3
-    if not re.search(rf"(?<![\d.,]){keyframe}(?![\d]|[.,]\d)", reasons):
-        return f"it did not name the given keyframe, {keyframe}"
+    if not re.search(rf"(?<![\d.,]){keyframe_timestamp}(?![\d]|[.,]\d)", reasons):
+        return f"it did not name the given keyframe, {keyframe_timestamp}"
     for pattern in (NAMED_BEFORE, NAMED_AFTER):
         for found in pattern.finditer(text):
-            if int(found.group(1)) != keyframe:
-                return f"it named {found.group(1)} as the keyframe instead of {keyframe}"
+            if int(found.group(1)) != keyframe_timestamp:
+                return f"it named {found.group(1)} as the keyframe instead of {keyframe_timestamp}"
     return None
 
 

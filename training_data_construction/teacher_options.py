@@ -13,7 +13,7 @@ def add_teacher_options(group: argparse._ArgumentGroup) -> None:
     add(
         "--teacher",
         default="openai",
-        help="openai, toy, or package.module:name of a class with reason(sample, keyframe, times)",
+        help="openai, toy, or package.module:name of a class with reason(sample, keyframe, indices)",
     )
     add("--base_url", help="an OpenAI-compatible server; default: OpenAI's own")
     add("--model", help="the model's name at the server")

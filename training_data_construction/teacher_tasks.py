@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from training_data_construction.reasoning_prompts import WORKED_EXAMPLES
 from veason import masks
-from veason.data import Benchmark, VideoSample
+from veason.data import VideoBenchmark, VideoSample
 from veason.errors import DataError
-from veason.frames import ANCHORS, FRAME_INDICES, anchored_frames, read_frame, shown_times
+from veason.frames import ANCHORS, FRAME_INDICES, anchored_frames, read_frame, shown_timestamps
 from veason.visualization.drawing import draw_boxes, picture_url
 
 TEACHER_FRAMES = 8  # N of the training rule
@@ -35,7 +35,7 @@ class TeacherTask:
         absent: the target is not in the video.
         paths: per shown frame its file.
         boxes: per shown frame and object the extreme pixels (left, top, right, bottom), None where it is not visible.
-        frame_index: what stands for a frame's time, see `veason.frames.shown_times`.
+        frame_index: what a frame's timestamp is, see `veason.frames.shown_timestamps`.
     """
 
     sample: VideoSample
@@ -48,13 +48,13 @@ class TeacherTask:
     frame_index: str = FRAME_INDICES[0]
 
     @property
-    def times(self) -> list[int]:
-        """The times of the shown frames, in seconds."""
-        return shown_times(self.frame_ids, self.frame_index)
+    def timestamps(self) -> list[int]:
+        """The timestamps of the shown frames, in seconds."""
+        return shown_timestamps(self.frame_ids, self.frame_index)
 
     @property
-    def keyframe_time(self) -> int:
-        return self.times[self.frame_ids.index(self.keyframe)]
+    def keyframe_timestamp(self) -> int:
+        return self.timestamps[self.frame_ids.index(self.keyframe)]
 
     @property
     def keyframe_boxes(self) -> list[masks.Box | None]:
@@ -63,7 +63,7 @@ class TeacherTask:
 
 
 def plan_tasks(
-    benchmark: Benchmark,
+    benchmark: VideoBenchmark,
     seed: int,
     include_absent: bool = False,
     exclude: Iterable[str] = (),
@@ -116,7 +116,7 @@ def plan_tasks(
     return tasks, bad
 
 
-def _plan(benchmark: Benchmark, sample: VideoSample, seed: int, sampled_frames: int, anchor: str) -> TeacherTask:
+def _plan(benchmark: VideoBenchmark, sample: VideoSample, seed: int, sampled_frames: int, anchor: str) -> TeacherTask:
     if problems := benchmark.training_problems(sample):
         raise DataError(f"{sample.sample_id}: {problems[0]}")
     absent = sample.type_id == 2

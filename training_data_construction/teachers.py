@@ -65,7 +65,13 @@ class TeacherRequest:
         task = self.task
         pictures = annotated_frame_urls(task)
         return build_reasoning_content(
-            task.sample.expression, task.times, task.keyframe_time, pictures, self.example, task.absent, self.reason
+            task.sample.expression,
+            task.timestamps,
+            task.keyframe_timestamp,
+            pictures,
+            self.example,
+            task.absent,
+            self.reason,
         )
 
 
@@ -190,7 +196,7 @@ def _unreadable(message: str) -> TemporaryError:
 
 
 class LocalTeacher:
-    """A reasoner in this process, with `reason(sample, keyframe, times) -> str`, run in a thread."""
+    """A reasoner in this process, with `reason(sample, keyframe, indices) -> str`, run in a thread."""
 
     model = "local"
 

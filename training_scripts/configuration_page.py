@@ -19,7 +19,7 @@ from eval.report import ReportConfig
 from veason.command_line import HelpFormatter, parse_arguments
 from verl.config import Config, read_key_groups
 from verl.config.key_reference import markdown_table
-from verl.config.published_keys import NO_EFFECT, RENAMED
+from verl.config.published_keys import NO_EFFECT, OFF_ONLY, RENAMED
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 HEAD = """\
@@ -50,6 +50,7 @@ def render_page() -> str:
     parts = [HEAD, markdown_table(read_key_groups(Config))]
     parts.append("## Published keys\n\nKeys of the published YAML files that have another name or no effect here.\n")
     rows = [f"| `{key}` | is `{name}` |" for key, name in RENAMED.items()]
+    rows += [f"| `{key}` | off is without effect; on is refused: use {switch} |" for key, switch in OFF_ONLY.items()]
     rows += [f"| `{key}` | no effect: {why} |" for key, why in NO_EFFECT.items()]
     parts.append("\n".join(["| key | here |", "| --- | --- |", *rows]) + "\n")
     for command, (schema, what) in EVALUATION.items():

@@ -48,7 +48,7 @@ def scored_answer() -> tuple[TrainingExample, RewardContext]:
     example = OnlineToyData("", 6, SIZE, still_ratio=0.0).example(0, SEED)
     truth = example.truth
     assert truth is not None
-    position = truth.frame_ids.index(KEYFRAME)
+    position = truth.timestamps.index(KEYFRAME)
     true_boxes = truth.boxes[position]
     boxes = [[round(side + by) for side, by in zip(box, shift)] for box, shift in zip(true_boxes, SHIFTS)]
     response = format_answer(f"At {KEYFRAME} s both are in view.", KEYFRAME, [*boxes, list(EXTRA)])
@@ -91,7 +91,7 @@ def format_picture(context: RewardContext, value: float) -> plt.Figure:
     lines = [
         ("<think> ... </think>", TRUE, "the tags, in this order"),
         ("<answer>", TRUE, ""),
-        (f'{{"keyframe_timestamp": {KEYFRAME},', INK, "one of the times that were shown"),
+        (f'{{"keyframe_timestamp": {KEYFRAME},', INK, "one of the timestamps that were shown"),
         (f' "bbox_2d_list": {boxes}}}', PREDICTED, "each of four numbers"),
         ("</answer>", TRUE, ""),
     ]
@@ -107,17 +107,17 @@ def format_picture(context: RewardContext, value: float) -> plt.Figure:
 def keyframe_picture(example: TrainingExample, context: RewardContext, value: float) -> plt.Figure:
     """The target's area on each shown frame; the chosen one over the largest."""
     truth = context.truth
-    figure, axes = plt.subplots(2, len(truth.frame_ids), figsize=(8.4, 3.9), height_ratios=(3, 1))
+    figure, axes = plt.subplots(2, len(truth.timestamps), figsize=(8.4, 3.9), height_ratios=(3, 1))
     areas = [int(np.count_nonzero(mask)) for mask in truth.masks]
-    for column, (image, mask, time, area) in enumerate(zip(example.images, truth.masks, truth.frame_ids, areas)):
-        chosen = time == KEYFRAME
-        show(axes[0, column], tint(np.asarray(image), mask, TRUE), f"{time} s{', chosen' if chosen else ''}")
+    for column, (image, mask, timestamp, area) in enumerate(zip(example.images, truth.masks, truth.timestamps, areas)):
+        chosen = timestamp == KEYFRAME
+        show(axes[0, column], tint(np.asarray(image), mask, TRUE), f"{timestamp} s{', chosen' if chosen else ''}")
         bar = axes[1, column]
         bar.barh([0], [area], color=PREDICTED if chosen else TRUE)
         bar.set(xlim=(0, max(areas)), yticks=[], xticks=[])
         bar.set_xlabel(f"{area} pixels", fontsize=9)
         bar.spines[:].set_visible(False)
-    chosen = areas[truth.frame_ids.index(KEYFRAME)]
+    chosen = areas[truth.timestamps.index(KEYFRAME)]
     figure.suptitle(
         f"keyframe: area on the chosen frame over the largest, {chosen} / {max(areas)} = {value:.2f}", fontsize=11
     )
@@ -126,7 +126,7 @@ def keyframe_picture(example: TrainingExample, context: RewardContext, value: fl
 
 def spatial_picture(example: TrainingExample, context: RewardContext, value: float) -> plt.Figure:
     """Predicted and true boxes on the chosen frame, matched one to one."""
-    position = context.truth.frame_ids.index(KEYFRAME)
+    position = context.truth.timestamps.index(KEYFRAME)
     predicted, true = context.parsed.boxes, context.truth.boxes[position]
     assert predicted is not None
     figure, axes = plt.subplots(figsize=(5.2, 4.4))
@@ -146,7 +146,7 @@ def consistency_picture(example: TrainingExample, context: RewardContext, value:
     """Masks tracked from the matched boxes, and the true ones, on every shown frame."""
     tracked = np.asarray(context.masks.cpu() if isinstance(context.masks, torch.Tensor) else context.masks) != 0
     truth = context.truth
-    figure, axes = plt.subplots(1, len(truth.frame_ids), figsize=(8.4, 2.8))
+    figure, axes = plt.subplots(1, len(truth.timestamps), figsize=(8.4, 2.8))
     for axis, image, mask, true, iou in zip(
         axes, example.images, tracked, truth.masks != 0, frame_ious(tracked, truth.masks)
     ):
@@ -202,7 +202,7 @@ def result_picture(segmenter: Segmenter) -> np.ndarray:
     overlay, keyframe = result.overlay(), result.prediction.keyframe
     if keyframe is None:
         raise SystemExit(f"docs_pictures: the toy models found nothing: {result.prediction.outcome}")
-    shown = [overlay[time] for time in (keyframe, len(overlay) // 2, len(overlay) - 2)]
+    shown = [overlay[index] for index in (keyframe, len(overlay) // 2, len(overlay) - 2)]
     gap = np.full((len(shown[0]), 8, 3), 255, np.uint8)
     return frame_strip([part for picture in shown for part in (picture, gap)][:-1], height=RESULT_HEIGHT)
 

@@ -1,4 +1,4 @@
-"""How answers are read, by name: `reading` of `veason.json`, of the evaluation and of the prediction."""
+"""Answer parsers by name: `answer_parser` of `veason.json`, of the evaluation and of the prediction."""
 
 from __future__ import annotations
 

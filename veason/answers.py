@@ -3,7 +3,7 @@
     <think>reasoning</think>
     <answer>{"keyframe_timestamp": 12, "bbox_2d_list": [[x1, y1, x2, y2], ...]}</answer>
 
-Parsing never raises and takes time linear in the length of the text, whatever the policy wrote. There are two readings:
+Parsing never raises and takes time linear in the length of the text, whatever the policy wrote. There are two parsers:
 "strict", our own, and "published", which accepts what the evaluation of the published release accepts. Answers with
 points have a format of their own, `veason.point_answers`.
 """
@@ -37,7 +37,7 @@ _BETWEEN_TAGS = re.compile(r"</think>\s*+<answer>")
 class ObjectKeyframe:
     """What an answer with points gives of one object on one frame; coordinates as in `Answer`."""
 
-    time: int  # the frame's, among those shown
+    timestamp: int  # of the frame, one of those shown
     box: Box | None = None  # None: points alone
     points: tuple[Point, ...] = ()  # on the object
     negative_points: tuple[Point, ...] = ()  # beside it
@@ -49,8 +49,8 @@ class Answer:
 
     Attributes:
         thinking: the text between the first `<think>` and its `</think>`; empty where there is none.
-        keyframe: the time chosen among those shown; None where it could not be parsed.
-        boxes: (x1, y1, x2, y2) in pixels of the frames shown, finite; at most `MAX_BOXES`. In the strict reading
+        keyframe_timestamp: the one chosen of the timestamps shown; None where it could not be parsed.
+        boxes: (x1, y1, x2, y2) in pixels of the frames shown, finite; at most `MAX_BOXES`. Parsed strictly,
             x1 <= x2 and y1 <= y2.
         failure: None where the answer could be parsed, else one of the causes above. Without a failure `boxes` may be
             empty: the target is absent.
@@ -60,7 +60,7 @@ class Answer:
     """
 
     thinking: str
-    keyframe: int | None
+    keyframe_timestamp: int | None
     boxes: tuple[Box, ...]
     failure: str | None
     num_listed: int = 0
@@ -68,7 +68,7 @@ class Answer:
 
 
 def parse_answer(text: str) -> Answer:
-    """The strict reading: JSON, a whole number as the time.
+    """Parses strictly: JSON, a whole number as the timestamp.
 
     Entries that are no box are dropped, and a list of nothing but such entries is a failure. Two lists say that the
     target is absent, which is no failure: an empty one, and one of zero boxes only.
@@ -77,24 +77,24 @@ def parse_answer(text: str) -> Answer:
     fields, failure = parse_json_answer(text)
     if failure:
         return Answer(thinking, None, (), failure)
-    keyframe, listed = fields.get(KEYFRAME_KEY), fields.get(BOXES_KEY)
-    if keyframe is None or not is_number(keyframe) or (isinstance(keyframe, float) and not keyframe.is_integer()):
+    timestamp, listed = fields.get(KEYFRAME_KEY), fields.get(BOXES_KEY)
+    if timestamp is None or not is_number(timestamp) or (isinstance(timestamp, float) and not timestamp.is_integer()):
         return Answer(thinking, None, (), BAD_KEYFRAME)
     if not isinstance(listed, list):
-        return Answer(thinking, int(keyframe), (), BAD_BOXES)
+        return Answer(thinking, int(timestamp), (), BAD_BOXES)
     if all(map(_is_zero_box, listed)):
-        return Answer(thinking, int(keyframe), (), None)
+        return Answer(thinking, int(timestamp), (), None)
     boxes = tuple(box for box in map(parse_box, listed[:MAX_BOXES]) if box is not None)
-    return Answer(thinking, int(keyframe), boxes, None if boxes else BAD_BOXES, len(listed))
+    return Answer(thinking, int(timestamp), boxes, None if boxes else BAD_BOXES, len(listed))
 
 
 def parse_published_answer(text: str) -> Answer:
-    """The published reading, as `extract_bbox_points_think` of github.com/SitongGong/Veason-R1
+    """Parses as `extract_bbox_points_think` of github.com/SitongGong/Veason-R1
     (multi_gpu_eval_keyframe_sft_mod_reason_vos.py) reads.
 
-    Single quotes count as double ones, the time is what `int()` makes of it ("12", 12.5, true), an entry of the list is
-    read by its first four numbers, and one that has none makes the whole answer unusable. Where the list is no list,
-    the single box `bbox_2d` is read.
+    Single quotes count as double ones, the timestamp is what `int()` makes of it ("12", 12.5, true), an entry of the
+    list is read by its first four numbers, and one that has none makes the whole answer unusable. Where the list is no
+    list, the single box `bbox_2d` is read.
     """
     thought = _THOUGHT.search(text)
     thinking = thought[1] if thought else ""
@@ -105,7 +105,7 @@ def parse_published_answer(text: str) -> Answer:
     if not isinstance(fields, dict):
         return Answer(thinking, None, (), BAD_JSON)
     try:
-        keyframe = int(fields.get(KEYFRAME_KEY, -1))
+        timestamp = int(fields.get(KEYFRAME_KEY, -1))
     except (TypeError, ValueError, OverflowError):
         return Answer(thinking, None, (), BAD_KEYFRAME)
     listed = fields.get(BOXES_KEY)
@@ -113,14 +113,14 @@ def parse_published_answer(text: str) -> Answer:
         listed = [fields.get(SINGLE_BOX_KEY)] if BOXES_KEY in fields else [None]
     boxes = [_first_four(entry) for entry in listed]
     if None in boxes:
-        return Answer(thinking, keyframe, (), BAD_BOXES, len(listed))
-    return Answer(thinking, keyframe, tuple(box for box in boxes[:MAX_BOXES] if box is not None), None, len(listed))
+        return Answer(thinking, timestamp, (), BAD_BOXES, len(listed))
+    return Answer(thinking, timestamp, tuple(box for box in boxes[:MAX_BOXES] if box is not None), None, len(listed))
 
 
-def format_answer(thinking: str, keyframe: int, boxes: Sequence[Sequence[float]]) -> str:
+def format_answer(thinking: str, keyframe_timestamp: int, boxes: Sequence[Sequence[float]]) -> str:
     """An answer in the layout above; whole coordinates are written as integers."""
     numbers = [[int(value) if float(value).is_integer() else float(value) for value in box] for box in boxes]
-    fields = json.dumps({KEYFRAME_KEY: int(keyframe), BOXES_KEY: numbers})
+    fields = json.dumps({KEYFRAME_KEY: int(keyframe_timestamp), BOXES_KEY: numbers})
     return f"<think>{thinking}</think>\n<answer>{fields}</answer>"
 
 

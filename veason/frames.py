@@ -16,7 +16,7 @@ from veason.files import check_file
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # of frames and masks; Pillow's other readers see nothing of a data set
 MAX_SIDE, MAX_PIXELS = 32_768, 1 << 26  # of a picture; a frame of 8K video has 33 million pixels
 ANCHORS = ("largest", "first")  # how the frame with the target is chosen that a prompt always shows
-FRAME_INDICES = ("absolute", "relative")  # what stands for a frame's time: its index in the video, or in the prompt
+FRAME_INDICES = ("absolute", "relative")  # a frame's timestamp: its index in the video, or its position in the prompt
 ANCHOR_CANDIDATES = 5  # the anchor is one of the frames with the largest target
 # transformers' Qwen2.5-VL image processor: at most 12,845,056 pixels, 128 x 128 multiples of 28
 MAX_SIDE_MULTIPLES = 128
@@ -59,8 +59,10 @@ def anchored_frames(
     return chosen, list(range(chosen % stride, total, stride))
 
 
-def shown_times(indices: Sequence[int], frame_index: str = FRAME_INDICES[0]) -> list[int]:
-    """The times that are shown for frames: their indices in the video, or (relative) their positions in the prompt."""
+def shown_timestamps(indices: Sequence[int], frame_index: str = FRAME_INDICES[0]) -> list[int]:
+    """The timestamps shown for frames, in seconds: their indices in the video, or (relative) their positions in the
+    prompt.
+    """
     return list(indices) if frame_index == FRAME_INDICES[0] else list(range(len(indices)))
 
 

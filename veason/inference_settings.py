@@ -1,7 +1,7 @@
 """How weights want to be asked: `veason.json` beside a checkpoint's config.json, written with every checkpoint.
 
     {"prompt_template": "...", "keyframe_resize": 560, "sampled_frames": 8, "box_side": null, "repetition_penalty": 1.0,
-     "reading": "strict", "tracker": {...}, "versions": {...}, "source": "..."}
+     "answer_parser": "strict", "tracker": {...}, "versions": {...}, "source": "..."}
 
 The evaluation and the prediction take what is not given from there, and say in one line what is given otherwise.
 Imports no torch.
@@ -30,7 +30,7 @@ FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "box_side": (int, type(None)),
     "repetition_penalty": (int, float),
     "frame_index": (str,),
-    "reading": (str,),
+    "answer_parser": (str,),
     "tracker": (dict,),
     "versions": (dict,),
     "source": (str,),
@@ -42,12 +42,12 @@ class InferenceSettings:
     """What inference has to know of weights besides their config.json; the defaults are the paper's."""
 
     prompt_template: str = DEFAULT_TEMPLATE  # the wording, with {expression} (see `veason.prompts`)
-    keyframe_resize: int = 560  # side of the square frames in pixels
-    sampled_frames: int = 8  # evenly spaced frames that an evaluation shows
+    keyframe_resize: int = 560  # pixels: every frame shown, not the keyframe alone, is resized to a square of this side
+    sampled_frames: int = 8  # evenly spaced frames that inference shows; data.sampled_frames is another rule's N
     box_side: int | None = None  # side of the square that boxes are given in; None: pixels of the frame as it is shown
     repetition_penalty: float = 1.0  # of the sampling; 1 is off
-    frame_index: str = "absolute"  # what stands for a frame's time, one of `veason.frames.FRAME_INDICES`
-    reading: str = "strict"  # how answers are read, a name of `veason.answer_parsers.ANSWER_PARSERS`
+    frame_index: str = "absolute"  # what a frame's timestamp is, one of `veason.frames.FRAME_INDICES`
+    answer_parser: str = "strict"  # a name of `veason.answer_parsers.ANSWER_PARSERS`
     tracker: dict[str, Any] = field(default_factory=dict)  # the reward's tracker and its options, for the record
     versions: dict[str, str] = field(default_factory=dict)  # of the packages that wrote the weights
     source: str = ""  # where the settings come from, for people
@@ -111,7 +111,7 @@ def parse_settings(content: Any, where: str) -> InferenceSettings:
     settings = InferenceSettings(**content)
     if "{expression}" not in settings.prompt_template:
         raise DataError(f"{where}: prompt_template has no {{expression}}")
-    for key, valid in (("reading", ANSWER_PARSERS), ("frame_index", FRAME_INDICES)):
+    for key, valid in (("answer_parser", ANSWER_PARSERS), ("frame_index", FRAME_INDICES)):
         if getattr(settings, key) not in valid:
             raise DataError(f"{where}: {key} is {getattr(settings, key)!r}{suggest(getattr(settings, key), valid)}")
     for key in ("keyframe_resize", "sampled_frames", "repetition_penalty"):
@@ -127,7 +127,7 @@ def settings_of_training(
     frame_index: str,
     box_side: int | None,
     tracker: Mapping[str, Any],
-    reading: str | None = None,
+    answer_parser: str | None = None,
 ) -> InferenceSettings:
     """The settings of a checkpoint that a training writes.
 
@@ -136,13 +136,13 @@ def settings_of_training(
         prompt_template, keyframe_resize, frame_index: of the training's data.
         box_side: of the training.
         tracker: `worker.reward.tracker` and its options.
-        reading: of answers of another format than boxes; None: boxes, read as before.
+        answer_parser: of answers of another format than boxes; None: boxes, read as before.
     """
     options = {key: _portable(value) for key, value in tracker.items()}
     earlier = earlier or InferenceSettings()
     return replace(
         earlier,
-        reading=reading or (STRICT if earlier.reading == POINTS else earlier.reading),
+        answer_parser=answer_parser or (STRICT if earlier.answer_parser == POINTS else earlier.answer_parser),
         prompt_template=prompt_template,
         keyframe_resize=keyframe_resize,
         frame_index=frame_index,

@@ -36,7 +36,7 @@ MAX_POINTS = 16  # of one entry and kind that are read
 
 
 def parse_point_answer(text: str) -> Answer:
-    """The answer with its objects; `keyframe` is the first entry's, `boxes` are those on it.
+    """The answer with its objects; `keyframe_timestamp` is the first entry's, `boxes` are those on it.
 
     Entries that cannot be used are dropped, and a list of nothing but such entries is a failure. An empty list says
     that the target is absent.
@@ -56,14 +56,14 @@ def parse_point_answer(text: str) -> Answer:
         if entry is not None:
             # without an id an entry is an object of its own; of two on one frame the first one counts
             identity = given[ID_KEY] if ID_KEY in given else -1 - number
-            objects.setdefault(identity, {}).setdefault(entry.time, entry)
+            objects.setdefault(identity, {}).setdefault(entry.timestamp, entry)
     found = tuple(tuple(entries.values()) for entries in objects.values())
     if not found:
-        without_time = not any(_read_time(given) is not None for given in listed if isinstance(given, dict))
-        return Answer(thinking, None, (), BAD_KEYFRAME if without_time else BAD_BOXES, len(listed))
-    keyframe = found[0][0].time
-    boxes = tuple(each.box for item in found for each in item if each.time == keyframe and each.box is not None)
-    return Answer(thinking, keyframe, boxes, None, len(listed), found)
+        without_timestamp = not any(_read_timestamp(given) is not None for given in listed if isinstance(given, dict))
+        return Answer(thinking, None, (), BAD_KEYFRAME if without_timestamp else BAD_BOXES, len(listed))
+    timestamp = found[0][0].timestamp
+    boxes = tuple(each.box for item in found for each in item if each.timestamp == timestamp and each.box is not None)
+    return Answer(thinking, timestamp, boxes, None, len(listed), found)
 
 
 def format_point_answer(thinking: str, objects: Sequence[Sequence[ObjectKeyframe]]) -> str:
@@ -71,7 +71,7 @@ def format_point_answer(thinking: str, objects: Sequence[Sequence[ObjectKeyframe
     listed = []
     for number, item in enumerate(objects, start=1):
         for each in item:
-            entry: dict[str, Any] = {ID_KEY: number, KEYFRAME_KEY: each.time}
+            entry: dict[str, Any] = {ID_KEY: number, KEYFRAME_KEY: each.timestamp}
             given = {BOX_KEY: each.box, POINTS_KEY: each.points, NEGATIVE_KEY: each.negative_points}
             listed.append(entry | {key: value for key, value in given.items() if value})
     return f"<think>{thinking}</think>\n<answer>{json.dumps({OBJECTS_KEY: listed})}</answer>"
@@ -80,8 +80,8 @@ def format_point_answer(thinking: str, objects: Sequence[Sequence[ObjectKeyframe
 def _read_entry(given: Any) -> ObjectKeyframe | None:
     if not isinstance(given, dict):
         return None
-    time, identity = _read_time(given), given.get(ID_KEY, 0)
-    if time is None or isinstance(identity, bool) or not isinstance(identity, int) or identity < 0:
+    timestamp, identity = _read_timestamp(given), given.get(ID_KEY, 0)
+    if timestamp is None or isinstance(identity, bool) or not isinstance(identity, int) or identity < 0:
         return None
     box = None
     if given.get(BOX_KEY) is not None and (box := parse_box(given[BOX_KEY])) is None:
@@ -89,14 +89,14 @@ def _read_entry(given: Any) -> ObjectKeyframe | None:
     points, negative = _read_points(given.get(POINTS_KEY)), _read_points(given.get(NEGATIVE_KEY))
     if points is None or negative is None or (box is None and not points):
         return None
-    return ObjectKeyframe(time, box, points, negative)
+    return ObjectKeyframe(timestamp, box, points, negative)
 
 
-def _read_time(given: dict[str, Any]) -> int | None:
-    time: Any = given.get(KEYFRAME_KEY)
-    if not is_number(time) or (isinstance(time, float) and not time.is_integer()):
+def _read_timestamp(given: dict[str, Any]) -> int | None:
+    timestamp: Any = given.get(KEYFRAME_KEY)
+    if not is_number(timestamp) or (isinstance(timestamp, float) and not timestamp.is_integer()):
         return None
-    return int(time)
+    return int(timestamp)
 
 
 def _read_points(given: Any) -> tuple[Point, ...] | None:

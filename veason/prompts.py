@@ -24,7 +24,7 @@ If nothing in the video fits the expression, give an empty list of boxes.
 First reason inside <think> </think>, then answer inside <answer> </answer> with one JSON object:
 <think>your reasoning</think><answer>{"keyframe_timestamp": time, "bbox_2d_list": [[x1, y1, x2, y2]]}</answer>"""
 
-# For the rule veason_points and reading=points (`veason.point_answers`).
+# For the rule veason_points and answer_parser=points (`veason.point_answers`).
 POINTS_TEMPLATE = """\
 These are {count} frames of one video, in order; the time in seconds stands before each frame.
 Find every object that this expression refers to: "{expression}"
@@ -74,16 +74,16 @@ def load_template(template: str | Path | None, reasoning: bool = True) -> str:
 
 def build_messages(
     expression: str,
-    times: Sequence[int],
+    timestamps: Sequence[int],
     template: str | None = None,
     size: tuple[int, int] = (560, 560),
     box_side: int | None = None,
 ) -> list[Message]:
-    """The chat of one question: a system turn, then one user turn with each frame after its time and the question last.
+    """The chat of one question: a system turn, then a user turn, each frame after its timestamp and the question last.
 
     Args:
         expression: as in the data set; it is normalized here.
-        times: the time of each frame in seconds (its index in the video), in the order of the images.
+        timestamps: of the frames, in seconds, in the order of the images (`veason.frames.shown_timestamps`).
         template: text or path, see `load_template`. Placeholders: {expression}, {count}, {coordinates} (what boxes are
             in, in words), {width} and {height} (of the square or frame that they are in); other braces stay as they
             are.
@@ -91,13 +91,13 @@ def build_messages(
         box_side: side of the square that boxes are given in; None: pixels of the frames.
 
     Returns:
-        Messages whose images are bare `{"type": "image"}` placeholders, one per time.
+        Messages whose images are bare `{"type": "image"}` placeholders, one per timestamp.
     """
     height, width = size if box_side is None else (box_side, box_side)
     pixels, relative = "pixels of the {width} x {height} frames", "coordinates from 0 to {width}, relative to the frame"
     question = load_template(template)
     for name, value in (
-        ("count", len(times)),
+        ("count", len(timestamps)),
         ("coordinates", pixels if box_side is None else relative),
         ("width", width),
         ("height", height),
@@ -106,8 +106,8 @@ def build_messages(
         question = question.replace(f"{{{name}}}", str(value))
 
     content: list[Message] = []
-    for position, time in enumerate(times):
-        content.append({"type": "text", "text": f"({time}s)" if position == 0 else f", ({time}s)"})
+    for position, timestamp in enumerate(timestamps):
+        content.append({"type": "text", "text": f"({timestamp}s)" if position == 0 else f", ({timestamp}s)"})
         content.append({"type": "image"})
     content.append({"type": "text", "text": f" \n{question}"})
     return [

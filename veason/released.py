@@ -63,7 +63,7 @@ def read_released(repository: Path) -> InferenceSettings:
         "keyframe_resize": size,
         "sampled_frames": frames,
         "repetition_penalty": REPETITION_PENALTY,
-        "reading": "published",
+        "answer_parser": "published",
         "source": "read from a clone of github.com/SitongGong/Veason-R1 by veason.released",
     }
     return parse_settings(content, str(repository / DATA_SET_FILE))
@@ -160,7 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"veason.released: {describe(error)}", file=sys.stderr)
         return 2
     shown = f"{settings.sampled_frames} frames of {settings.keyframe_resize} x {settings.keyframe_resize} pixels"
-    print(f"{target}: the authors' wording ({len(settings.prompt_template)} characters), {shown}, reading=published")
+    print(
+        f"{target}: the authors' wording ({len(settings.prompt_template)} characters), {shown}, answer_parser=published"
+    )
     return 0
 
 

@@ -49,7 +49,7 @@ PANELS = (
     ChartPanel("Learning rate", ("actor/lr",)),
     ChartPanel("Speed", ("perf/tokens_per_second", "perf/generated_per_second", "perf/updated_per_second")),
     ChartPanel("Share of the GPUs' peak", (r"perf/mfu(_\w+)?",)),
-    ChartPanel("Time of a step", ("seconds/step", r"seconds/(rollout|score|reference|update)")),
+    ChartPanel("Time of a step", ("seconds/step", r"seconds/(rollout|score|ref|update)")),
     ChartPanel("Peak memory", (r"memory/\w+_gib",)),
 )
 DISTRIBUTIONS = {"reward": "Rewards", "response": "Response lengths, tokens", "advantage": "Advantages"}

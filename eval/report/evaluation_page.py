@@ -19,7 +19,7 @@ from eval.evaluation_folder import PREDICTIONS, read_run
 from eval.prediction_record import PredictionRecord
 from eval.report.sample_cards import TYPES, SampleCard, draw_sample
 from eval.report.settings_diff import differing_settings, flatten, format_setting
-from veason.data import Benchmark, open_benchmark
+from veason.data import VideoBenchmark, open_benchmark
 from veason.errors import DataError
 from veason.visualization.html_page import render_page
 
@@ -93,7 +93,7 @@ def policy_title(header: dict[str, Any]) -> str:
     return model_title(header["model_path"]) if header["model_path"] else header["tracker"]
 
 
-def read_scores(run: Path, benchmark: Benchmark, records: list[PredictionRecord]) -> dict[str, Any]:
+def read_scores(run: Path, benchmark: VideoBenchmark, records: list[PredictionRecord]) -> dict[str, Any]:
     """The content of metrics.json: `table`, `samples`, and `part`, why the paper's rows do not compare; table and
     samples are empty where the split has no ground truth.
 
@@ -125,7 +125,9 @@ def read_table(run: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))["table"] if path.is_file() else {}
 
 
-def results_table(benchmark: Benchmark, content: dict[str, Any], other: dict[str, Any] | None = None) -> dict[str, Any]:
+def results_table(
+    benchmark: VideoBenchmark, content: dict[str, Any], other: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The run's scores with their confidence intervals in percent; the paper's rows where all of its split was scored;
     another run's scores and what they differ by.
     """

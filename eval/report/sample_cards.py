@@ -9,7 +9,7 @@ from pathlib import Path
 from eval.mask_scoring import read_predictions
 from eval.prediction_record import PredictionRecord
 from veason import masks as rle_masks
-from veason.data import Benchmark, VideoSample
+from veason.data import VideoBenchmark, VideoSample
 from veason.frames import evaluation_frames, read_frame
 from veason.visualization.comparison import keyframe_picture, mask_picture
 from veason.visualization.drawing import picture_url
@@ -46,14 +46,14 @@ class SampleCard:
         return not self.record.failure and self.type != TYPES[2]
 
 
-def draw_sample(run: Path, benchmark: Benchmark, sample: VideoSample, record: PredictionRecord) -> dict[str, str]:
+def draw_sample(run: Path, benchmark: VideoBenchmark, sample: VideoSample, record: PredictionRecord) -> dict[str, str]:
     """Data URLs of `masks` (predicted, with true outlines) and, where there is one, of the `keyframe` with boxes."""
-    times = evaluation_frames(len(sample.frames), STRIP_FRAMES)
+    indices = evaluation_frames(len(sample.frames), STRIP_FRAMES)
     predicted, _ = read_predictions(run, sample)
-    frames = [read_frame(benchmark.frame_path(sample, time)) for time in times]
-    true = benchmark.masks(sample, times).max(axis=0, initial=0) if benchmark.has_truth else None
+    frames = [read_frame(benchmark.frame_path(sample, index)) for index in indices]
+    true = benchmark.masks(sample, indices).max(axis=0, initial=0) if benchmark.has_truth else None
     keyframe = record.keyframe
-    strip = mask_picture(frames, times, predicted[times], true, keyframe)
+    strip = mask_picture(frames, indices, predicted[indices], true, keyframe)
     pictures = {"masks": picture_url(strip, ".webp", QUALITY)}
     if keyframe is None or not 0 <= keyframe < len(sample.frames):
         return pictures

@@ -42,7 +42,7 @@ OURS = {
 OURS |= {
     "ray/megabytes_per_prompt": 0.02,
     "rollout/log_prob_gap": 1e-3,
-    "seconds/reference": 3.0,
+    "seconds/ref": 3.0,
     "seconds/update": 12.0,
 }
 
@@ -87,10 +87,10 @@ def test_targets(capsys):
 
 def test_phases_without_limits_and_with(capsys):
     phase_table("ours", OURS, HardwareLimits(prompts=1.0, decode=2.0, forward=1.2))
-    assert "| reference | 3.00 | 40% |" in (printed := capsys.readouterr().out)
+    assert "| ref | 3.00 | 40% |" in (printed := capsys.readouterr().out)
     assert "| update | 12.00 | 30% |" in printed and "| rollout/generate | 8.32 | 36% |" in printed
     phase_table("the published schedule", OURS | {"share": 0.25})
-    assert "25% of the prompts" in (printed := capsys.readouterr().out) and "| reference | 3.00 |  |" in printed
+    assert "25% of the prompts" in (printed := capsys.readouterr().out) and "| ref | 3.00 |  |" in printed
 
 
 def test_throughput_of_two_gpus_leaves_the_first_step_out(capsys):
@@ -152,7 +152,7 @@ def test_only_what_is_proportional_to_the_prompts_is_scaled(monkeypatch):
     measured = {
         "seconds/rollout": 5.0,
         "seconds/score": 12.0,
-        "seconds/reference": 9.0,
+        "seconds/ref": 9.0,
         "seconds/update": 28.0,
         "seconds/step": 54.0,
     }

@@ -85,7 +85,7 @@ def digest(*parts: object) -> str:
 def truth_by_frame(example: TrainingExample) -> dict[int, str]:
     """Frame -> digest of its boxes and its mask: which frames a seed shows depends on the sample's number."""
     assert example.truth is not None
-    parts = zip(example.truth.frame_ids, example.truth.boxes, example.truth.masks, strict=True)
+    parts = zip(example.truth.timestamps, example.truth.boxes, example.truth.masks, strict=True)
     return {time: digest(boxes, mask.tobytes()) for time, boxes, mask in parts}
 
 
@@ -136,7 +136,7 @@ class Reasoner:
     def __init__(self, root: str) -> None:
         pass
 
-    def reason(self, sample: Any, keyframe: int, times: list[int]) -> str:
+    def reason(self, sample: Any, keyframe: int, indices: list[int]) -> str:
         return f"Step 1: It moves to the right.\nStep 2: At {keyframe} it is large.\nStep 3: It is in the upper half."
 
 

@@ -93,7 +93,7 @@ def test_it_is_trained_on(official):
     name, root, split = official
     data = build_training_data(name=name, train_files=root, meta_file=split, keyframe_resize=56, sampled_frames=3)
     example = data.example(0, 1)
-    assert example.truth.masks.any() and len(example.images) == len(example.truth.frame_ids)
+    assert example.truth.masks.any() and len(example.images) == len(example.truth.timestamps)
 
 
 def test_a_missing_frame_of_another_video_stops_nothing(tmp_path):

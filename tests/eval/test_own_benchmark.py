@@ -11,7 +11,7 @@ from eval.evaluation_folder import EvaluationFolder
 from eval.evaluation_options import EvaluateConfig
 from eval.evaluation_worker import EvaluationWorker
 from veason.audit.command import main as audit_main
-from veason.data import Benchmark, VideoSample
+from veason.data import VideoBenchmark, VideoSample
 from veason.data.selection import select_samples
 from veason.data.training import build_training_data
 from veason.errors import DataError
@@ -21,7 +21,7 @@ from veason.metrics.scores import Column, of_category
 PATH = f"{__name__}:Squares"
 
 
-class Squares(Benchmark):
+class Squares(VideoBenchmark):
     """What a user writes: clips/<video>/<frame>.jpg, and list.json with a text and a box per video."""
 
     name = "squares"

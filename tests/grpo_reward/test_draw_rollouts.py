@@ -14,13 +14,13 @@ from veason.answers import format_answer
 from veason.data.examples import GroundTruth, TrainingExample
 from veason.visualization.drawing import PREDICTED_COLOUR, TRUE_COLOUR
 
-SIDE, TIMES = 64, [0, 4, 8]
+SIDE, TIMESTAMPS = 64, [0, 4, 8]
 
 
 def example(size: int = SIDE) -> TrainingExample:
     masks = np.zeros((3, SIDE, SIDE), np.uint8)
     masks[:, 40:60, 40:60] = 1
-    truth = GroundTruth(TIMES, [[[40.0, 40.0, 59.0, 59.0]]] * 3, masks)
+    truth = GroundTruth(TIMESTAMPS, [[[40.0, 40.0, 59.0, 59.0]]] * 3, masks)
     return TrainingExample("video/0", [], [Image.new("RGB", (size, size), (90, 90, 90))] * 3, truth, expression="it")
 
 

@@ -143,7 +143,7 @@ def test_a_part_sees_the_response_the_expression_and_the_sample():
     assert score.parts["brevity"] == 0.25 and score.total == pytest.approx(3.75)
     (context,) = seen
     assert (context.response, context.sample_id, context.expression) == (text, "bear/7", "the bear")
-    assert context.truth is truth and context.parsed.time == 7 and context.masks is None
+    assert context.truth is truth and context.parsed.keyframe_timestamp == 7 and context.masks is None
 
 
 def test_weights_scale_the_sum_and_not_the_parts():

@@ -119,7 +119,7 @@ class Local:
     def __init__(self, root):
         self.root = root
 
-    def reason(self, sample, keyframe, times):
+    def reason(self, sample, keyframe, indices):
         return json.dumps({"referring": [f"{sample.expression} of {sample.video}"], "reasoning": []})
 
 

@@ -162,7 +162,7 @@ def test_a_custom_teacher_gets_the_data_root(revos, tmp_path, server, monkeypatc
         "class Own:\n"
         "    def __init__(self, root):\n"
         "        self.root = root\n"
-        "    def reason(self, sample, keyframe, times):\n"
+        "    def reason(self, sample, keyframe, indices):\n"
         "        return f'Step 1: It is in {self.root}.\\nStep 2: It is clear at {keyframe} seconds.\\nStep 3: It "
         "stands still.'\n"
     )

@@ -22,10 +22,10 @@ def test_a_correct_answer_and_malformed_ones(tmp_path, box_side):
     write_revos(world, {"valid": make_videos("v", 1, seed=0, frames=6, queries=4)})
     data = EvaluationFramesData(world, 3, 112, meta_file="meta_expressions_valid_.json")
     truth = data.example(0, 0).truth
-    best = max(range(len(truth.frame_ids)), key=lambda i: truth.masks[i].sum())
+    best = max(range(len(truth.timestamps)), key=lambda i: truth.masks[i].sum())
     answers = ["no answer"] * len(data)
     boxes = np.array(truth.boxes[best]) * ((box_side or 112) / 112)
-    answers[0] = format_answer("it is there", truth.frame_ids[best], boxes)
+    answers[0] = format_answer("it is there", truth.timestamps[best], boxes)
     failures = [None, NO_TARGET] + ["no_answer"] * (len(data) - 2)
     records = [{"sample_id": data.sample_id(i), "answer": answers[i], "failure": failures[i]} for i in range(len(data))]
     evaluation.mkdir()

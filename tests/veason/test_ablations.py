@@ -15,7 +15,7 @@ from veason.answers import format_answer
 from veason.data.training import build_training_data
 from veason.data.training_split import open_training_split
 from veason.errors import DataError
-from veason.frames import anchored_frames, shown_times
+from veason.frames import anchored_frames, shown_timestamps
 from veason.inference.prediction import KEYFRAME_OUTSIDE
 from veason.inference.segmenter import Segmenter
 from veason.prompts import NO_REASONING_TEMPLATE, load_template
@@ -32,14 +32,14 @@ def texts(messages):
 def test_relative_frame_indices(revos):
     absolute, relative = data(revos), data(revos, frame_index="relative")
     one, other = absolute.example(0, 3), relative.example(0, 3)
-    assert one.truth.frame_ids[-1] > 4 and other.truth.frame_ids == list(range(len(one.truth.frame_ids)))
+    assert one.truth.timestamps[-1] > 4 and other.truth.timestamps == list(range(len(one.truth.timestamps)))
     assert np.array_equal(one.truth.masks, other.truth.masks) and one.truth.boxes == other.truth.boxes
     assert [np.array(image).tolist() for image in one.images] == [np.array(image).tolist() for image in other.images]
     assert texts(other.messages)[:2] == ["(0s)", ", (1s)"]
     assert relative.messages_and_sizes(0, 3)[0] == other.messages
     answer = format_answer("x", 1, other.truth.boxes[1])
     assert score_answer(answer, other.truth, None, "no_sam2").parts["spatial"] == 1
-    assert shown_times([3, 7, 11]) == [3, 7, 11] and shown_times([3, 7, 11], "relative") == [0, 1, 2]
+    assert shown_timestamps([3, 7, 11]) == [3, 7, 11] and shown_timestamps([3, 7, 11], "relative") == [0, 1, 2]
 
 
 def test_relative_frame_indices_at_inference():
@@ -61,9 +61,9 @@ def test_a_fixed_keyframe(revos):
         assert anchored_frames(areas, 1, np.random.default_rng(seed), "first") == (2, [2])
         assert anchored_frames(areas, 4, np.random.default_rng(seed), "first") == (2, [2, 6])
     fixed = data(revos, anchor="first", sampled_frames=1)
-    assert {tuple(fixed.example(0, seed).truth.frame_ids) for seed in range(5)} == {(2,)}
+    assert {tuple(fixed.example(0, seed).truth.timestamps) for seed in range(5)} == {(2,)}
     free = data(revos, sampled_frames=1)
-    drawn = {tuple(free.example(0, seed).truth.frame_ids) for seed in range(20)}
+    drawn = {tuple(free.example(0, seed).truth.timestamps) for seed in range(20)}
     assert len(drawn) > 2 and drawn <= {(t,) for t in range(7, FRAMES)}  # one of the five with the largest target
 
 
@@ -71,7 +71,7 @@ def test_no_reasoning(revos):
     plain = data(revos, reasoning=False)
     example = plain.example(0, 1)
     assert "think" not in "".join(texts(example.messages)) and load_template(None, False) == NO_REASONING_TEMPLATE
-    bare = format_answer("x", example.truth.frame_ids[0], example.truth.boxes[0]).partition("</think>")[2].strip()
+    bare = format_answer("x", example.truth.timestamps[0], example.truth.boxes[0]).partition("</think>")[2].strip()
     scored = score_answer(bare, example.truth, lambda *_: example.truth.masks, "no_reasoning")
     assert scored.parts["format"] == 2 and scored.parts["spatial"] == scored.parts["consistency"] == 1
     with_thinking = f"<think>x</think>{bare}"
@@ -89,7 +89,7 @@ def records(revos, tmp_path):
         benchmark = open_training_split("revos", revos, "meta_expressions_train_.json")
         tasks, _ = plan_tasks(benchmark, seed=0, **options)
         path = tmp_path / "cot.json"
-        found = [build_record(task, f"Step 2: {task.keyframe_time}", 56) for task in tasks]
+        found = [build_record(task, f"Step 2: {task.keyframe_timestamp}", 56) for task in tasks]
         path.write_text(json.dumps(found))
         return path, tasks
 
@@ -98,12 +98,12 @@ def records(revos, tmp_path):
 
 def test_records_with_relative_times_and_a_fixed_keyframe(revos, records):
     path, tasks = records(frame_index="relative", anchor="first")
-    assert tasks[0].keyframe == 2 and tasks[0].keyframe_time == tasks[0].frame_ids.index(2)
+    assert tasks[0].keyframe == 2 and tasks[0].keyframe_timestamp == tasks[0].frame_ids.index(2)
     section = {"name": "cot", "meta_file": str(path)}
     example = data(revos, frame_index="relative", **section).example(0, 0)
-    assert example.truth.frame_ids == list(range(len(example.images)))
-    assert f'"keyframe_timestamp": {tasks[0].keyframe_time}' in example.response
-    with pytest.raises(DataError, match=r"a/0: the record's times are 'relative', data\.frame_index is absolute"):
+    assert example.truth.timestamps == list(range(len(example.images)))
+    assert f'"keyframe_timestamp": {tasks[0].keyframe_timestamp}' in example.response
+    with pytest.raises(DataError, match=r"a/0: the record's frame_index is 'relative', data\.frame_index is absolute"):
         data(revos, **section)
 
 

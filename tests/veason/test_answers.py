@@ -29,14 +29,14 @@ def test_what_is_written_is_read():
     answer = parse_answer(text)
     assert has_layout(text)
     assert answer.thinking == "Two dogs; the left one."
-    assert (answer.keyframe, answer.boxes, answer.failure) == (12, ((1, 2, 30.5, 40), (0, 0, 559, 559)), None)
+    assert (answer.keyframe_timestamp, answer.boxes, answer.failure) == (12, ((1, 2, 30.5, 40), (0, 0, 559, 559)), None)
     assert '"bbox_2d_list": [[1, 2, 30.5, 40], [0, 0, 559, 559]]' in text  # whole numbers stay whole
 
 
 @pytest.mark.parametrize("boxes", [[], [[0, 0, 0, 0]], [[0, 0, 0, 0], [0.0, 0, 0, 0]]])
 def test_no_box_and_only_zero_boxes_are_answers(boxes):
     answer = parse_answer(format_answer("It is not there.", 3, boxes))
-    assert answer.failure is None and answer.boxes == () and answer.keyframe == 3 and answer.num_listed == 0
+    assert answer.failure is None and answer.boxes == () and answer.keyframe_timestamp == 3 and answer.num_listed == 0
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,8 @@ def test_only_boxes_are_boxes():
     entries += '[0, 0, 1e999, 5], "x", null, [7, 7, 7, 7]'
     answer = parse_answer(f'<think></think><answer>{{"keyframe_timestamp": 3.0, "bbox_2d_list": [{entries}]}}</answer>')
     assert answer.boxes == ((3, 4, 5, 6), (7, 7, 7, 7))
-    assert answer.num_listed == 9 and answer.keyframe == 3 and type(answer.keyframe) is int and answer.failure is None
+    assert (answer.num_listed, answer.keyframe_timestamp, answer.failure) == (9, 3, None)
+    assert type(answer.keyframe_timestamp) is int
 
 
 def test_no_answer_asks_for_more_boxes_than_the_limit():
@@ -81,7 +82,7 @@ def test_numbers_beyond_floats_are_no_boxes():
     answer = parse_answer(
         f'<answer>{{"keyframe_timestamp": {huge}, "bbox_2d_list": [[0, 0, {huge}, 5], [1, 1, 2, 2]]}}</answer>'
     )
-    assert answer.boxes == ((1, 1, 2, 2),) and answer.keyframe == int(huge)
+    assert answer.boxes == ((1, 1, 2, 2),) and answer.keyframe_timestamp == int(huge)
     assert all(math.isfinite(value) for value in answer.boxes[0])
 
 
@@ -103,7 +104,7 @@ def test_layout(text, whole):
     assert has_layout(text) is whole
 
 
-def test_the_published_reading_is_that_of_the_published_evaluation():
+def test_the_published_parser_is_that_of_the_published_evaluation():
     """Golden strings of the reward and strings at the edges, read by `extract_bbox_points_think` of
     github.com/SitongGong/Veason-R1 (dde0d9b) with factors of 1, which rounds by int(x + 0.5); null where it raises.
     """
@@ -113,7 +114,7 @@ def test_the_published_reading_is_that_of_the_published_evaluation():
     for row in rows:
         answer = parse_published_answer(row["text"])
         boxes = [[int(value + 0.5) for value in box] for box in answer.boxes]
-        found = None if answer.failure else [answer.keyframe, boxes, answer.thinking]
+        found = None if answer.failure else [answer.keyframe_timestamp, boxes, answer.thinking]
         assert found == row["read"], row["text"]
     strict = [parse_answer(row["text"]).failure is None for row in rows]
     published = [row["read"] is not None for row in rows]
@@ -123,10 +124,10 @@ def test_the_published_reading_is_that_of_the_published_evaluation():
 
 
 @pytest.mark.parametrize(
-    ("time", "keyframe"), [("12", 12), ('"12"', 12), ("12.5", 12), ("'7'", 7), ("true", 1), ('"12.5"', None)]
+    ("given", "timestamp"), [("12", 12), ('"12"', 12), ("12.5", 12), ("'7'", 7), ("true", 1), ('"12.5"', None)]
 )
-def test_the_times_of_the_published_reading(time, keyframe):
-    text = f'<think>x</think><answer>{{"keyframe_timestamp": {time}, "bbox_2d_list": [[1, 2, 3, 4]]}}</answer>'
+def test_the_timestamps_of_the_published_parser(given, timestamp):
+    text = f'<think>x</think><answer>{{"keyframe_timestamp": {given}, "bbox_2d_list": [[1, 2, 3, 4]]}}</answer>'
     answer = ANSWER_PARSERS["published"](text)
-    assert answer.keyframe == keyframe and (answer.failure is None) == (keyframe is not None)
-    assert (ANSWER_PARSERS["strict"](text).failure is None) == (time == "12")
+    assert answer.keyframe_timestamp == timestamp and (answer.failure is None) == (timestamp is not None)
+    assert (ANSWER_PARSERS["strict"](text).failure is None) == (given == "12")

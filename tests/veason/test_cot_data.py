@@ -78,8 +78,8 @@ def test_example_with_answer_and_truth(root):
     assert sizes == [(SIZE, SIZE)] * 3 == [image.size for image in example.images]
     assert np.asarray(example.images[1]).mean() == pytest.approx(80, abs=1)
     answer = parse_answer(example.response)
-    assert (answer.keyframe, answer.boxes) == (2, ((1.5, 2.5, 30.0, 40.0),))
-    assert example.truth.frame_ids == [0, 2, 4]
+    assert (answer.keyframe_timestamp, answer.boxes) == (2, ((1.5, 2.5, 30.0, 40.0),))
+    assert example.truth.timestamps == [0, 2, 4]
     assert example.truth.masks.shape == (3, SIZE, SIZE)
     assert example.truth.masks.any(axis=(1, 2)).all()
     x, y = SIZE / WIDTH, SIZE / HEIGHT
@@ -164,5 +164,5 @@ def test_records_of_another_benchmark(reasonvos):
     data = build_training_data(name="cot", options={"benchmark": "reasonvos"}, **section)
     assert [data.sample_id(index) for index in range(len(data))] == ["burst_v_5/0"]  # the same exp_id as burst_v_3/0
     example = data.example(0, 0)
-    assert parse_answer(example.response).keyframe == tasks[1].keyframe
-    assert example.truth.frame_ids == tasks[1].frame_ids and example.truth.masks.any()
+    assert parse_answer(example.response).keyframe_timestamp == tasks[1].keyframe
+    assert example.truth.timestamps == tasks[1].frame_ids and example.truth.masks.any()

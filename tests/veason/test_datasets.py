@@ -139,8 +139,8 @@ def test_every_benchmark_with_masks_can_be_trained_on(name, split, request, monk
         sample = next(sample for sample in benchmark.samples if sample.sample_id == data.sample_id(index))
         messages, sizes = data.messages_and_sizes(index, seed=1)
         example = data.example(index, seed=1)
-        assert example.messages == messages and len(example.images) == len(sizes) == len(example.truth.frame_ids)
-        union = benchmark.masks(sample, example.truth.frame_ids).any(axis=0)
+        assert example.messages == messages and len(example.images) == len(sizes) == len(example.truth.timestamps)
+        union = benchmark.masks(sample, example.truth.timestamps).any(axis=0)
         assert np.array_equal(example.truth.masks, resize_nearest(union.astype(np.uint8), 56))
         assert [len(boxes) for boxes in example.truth.boxes] == [
             sample.num_objects if frame.any() else 1 for frame in union
@@ -200,7 +200,7 @@ def test_a_mask_of_another_size_is_named(reasonvos):
 
 
 def test_wrong_names_are_answered(tmp_path, revos):
-    with pytest.raises(DataError, match=r"veason.data.sample:VideoSample is no subclass of veason.data.Benchmark"):
+    with pytest.raises(DataError, match=r"veason.data.sample:VideoSample is no subclass of veason.data.VideoBenchmark"):
         find_benchmark("veason.data.sample:VideoSample")
     with pytest.raises(DataError, match="did you mean reasonvos"):
         open_benchmark("reasonvoss", tmp_path)

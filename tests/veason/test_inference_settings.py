@@ -43,7 +43,7 @@ def test_a_checkpoint_without_settings_has_none(tmp_path):
         ('{"keyframe_resize": "560"}', "keyframe_resize is '560'"),
         ('{"keyframe_resize": true}', "keyframe_resize is True"),
         ('{"sampled_frames": 0}', "sampled_frames is 0; it has to be above 0"),
-        ('{"reading": "lenient"}', "reading is 'lenient'"),
+        ('{"answer_parser": "lenient"}', "answer_parser is 'lenient'"),
     ],
 )
 def test_broken_settings_are_named(tmp_path, content, says):
@@ -67,13 +67,13 @@ def test_a_training_keeps_what_it_does_not_decide():
 def test_the_evaluation_asks_as_the_checkpoint_says():
     config, lines = apply_checkpoint_settings(EvaluateConfig(str(TOY), "data", "out"))
     assert (config.keyframe_resize, config.sampled_frames, config.prompt_template) == (112, 5, 'Find "{expression}".')
-    assert (config.repetition_penalty, config.reading, lines) == (1.0, "strict", [])
-    given = EvaluateConfig(str(TOY), "data", "out", keyframe_resize=56, sampled_frames=5, reading="published")
+    assert (config.repetition_penalty, config.answer_parser, lines) == (1.0, "strict", [])
+    given = EvaluateConfig(str(TOY), "data", "out", keyframe_resize=56, sampled_frames=5, answer_parser="published")
     config, lines = apply_checkpoint_settings(given)
-    assert (config.keyframe_resize, config.reading) == (56, "published")
+    assert (config.keyframe_resize, config.answer_parser) == (56, "published")
     assert lines == [
         "keyframe_resize=56, the checkpoint's veason.json says 112",
-        "reading='published', the checkpoint's veason.json says 'strict'",
+        "answer_parser='published', the checkpoint's veason.json says 'strict'",
     ]
 
 
@@ -94,7 +94,7 @@ def test_the_prediction_asks_as_the_checkpoint_says(capsys):
     words += ["--sam2", tracker["checkpoint"], "--sam2_config", tracker["config"]]
     found = predict.read_model_options(predict.read_options([*words, "--size", "56"]))
     assert (found.size, found.sampled_frames, found.prompt_template) == (56, 5, 'Find "{expression}".')
-    assert (found.frame_index, found.reading, found.repetition_penalty) == ("absolute", "strict", 1.0)
+    assert (found.frame_index, found.answer_parser, found.repetition_penalty) == ("absolute", "strict", 1.0)
     assert capsys.readouterr().err == "veason predict: keyframe_resize=56, the checkpoint's veason.json says 112\n"
 
 

@@ -201,7 +201,7 @@ def test_an_image_is_trained_on_as_a_clip_of_one_frame(reasonseg):
     data = build_training_data("reasonseg", reasonseg, keyframe_resize=56, sampled_frames=6)
     assert data.benchmark.split == "train" and len(data) == 6  # three images with a target, two texts each
     example = data.example(0, seed=1)
-    assert (len(example.images), example.truth.frame_ids, example.truth.masks.shape) == (1, [0], (1, 56, 56))
+    assert (len(example.images), example.truth.timestamps, example.truth.masks.shape) == (1, [0], (1, 56, 56))
     assert len(example.truth.boxes[0]) == 2 and example.truth.masks.any()
 
 

@@ -77,7 +77,7 @@ def test_the_prompt_asks_for_points():
 def test_what_is_written_is_read():
     answer = parse_point_answer(TEXT)
     assert (answer.objects, answer.thinking, answer.failure, answer.num_listed) == (OBJECTS, "Two of them.", None, 3)
-    assert answer.keyframe == 3 and answer.boxes == (OBJECTS[0][0].box, OBJECTS[1][0].box)
+    assert answer.keyframe_timestamp == 3 and answer.boxes == (OBJECTS[0][0].box, OBJECTS[1][0].box)
     assert parse_answer(TEXT).failure is not None  # the other format
 
 
@@ -120,7 +120,7 @@ def test_ids_join_entries_and_the_first_of_a_frame_counts():
     answer = parse_point_answer(
         answer_of(GOOD, {**GOOD, "keyframe_timestamp": 9}, {**GOOD, "bbox_2d": [9, 9, 10, 10]}, point)
     )
-    assert [[each.time for each in item] for item in answer.objects] == [[4, 9], [4]]
+    assert [[each.timestamp for each in item] for item in answer.objects] == [[4, 9], [4]]
     assert answer.objects[0][0].box == (1, 2, 3, 4) and answer.objects[1][0].points == ((1, 2),)
     many = parse_point_answer(answer_of(*[point] * 200, {**GOOD, "points_2d": [[1, 1]] * 50}))
     assert len(many.objects) == 120 and many.num_listed == 201
@@ -145,7 +145,9 @@ def test_failures_have_names(text, failure):
 def segment(text, tracker=None, total=6, **options):
     frames = [np.zeros((60, 120, 3), np.uint8)] * total
     tracker = tracker or PointTracker()
-    return tracker, Segmenter(ScriptedPolicy(text), tracker, reading="points", **options).segment(frames, "the ducks")
+    return tracker, Segmenter(ScriptedPolicy(text), tracker, answer_parser="points", **options).segment(
+        frames, "the ducks"
+    )
 
 
 def test_boxes_and_points_reach_the_tracker_in_pixels_of_the_video():
@@ -160,7 +162,7 @@ def test_boxes_and_points_reach_the_tracker_in_pixels_of_the_video():
     assert prediction.outcome == "2 objects, keyframes 0, 3" and len(result.tracks) == 2
     assert result.masks[:, 6:30, 12:60].all() and result.masks[:, 32:54, 64:107].all() and result.masks[0, 7, 15]
     # the evaluation tracks the union as one prompt: the same mask
-    segmenter = Segmenter(ScriptedPolicy(), PointTracker(), reading="points")
+    segmenter = Segmenter(ScriptedPolicy(), PointTracker(), answer_parser="points")
     (masks,) = segmenter.track_all(result.frames, [prediction])
     assert np.array_equal(np.stack([mask for _, mask in masks]), result.masks)
 
@@ -183,17 +185,17 @@ def test_a_tracker_without_points_is_refused_by_name():
     assert segment(plain, BoxTracker())[1].masks[:, 32:54, 64:107].all()
     with pytest.raises(DataError, match="BoxTracker takes boxes on one keyframe, no points and no further keyframes"):
         segment(TEXT, BoxTracker())
-    check_takes_points("sam2", "reading=points")
+    check_takes_points("sam2", "answer_parser=points")
     with pytest.raises(DataError, match=r"scripted_parts:BoxTracker takes boxes on one keyframe and no points: here"):
         check_takes_points("tests.veason.scripted_parts:BoxTracker", "here")
-    pretrained = ModelOptions(None, "tests.veason.scripted_parts:BoxTracker", reading="points")
-    with pytest.raises(DataError, match="no points: reading=points"):
+    pretrained = ModelOptions(None, "tests.veason.scripted_parts:BoxTracker", answer_parser="points")
+    with pytest.raises(DataError, match="no points: answer_parser=points"):
         pretrained.check()
 
 
 def test_the_result_and_its_page_show_points(tmp_path):
     frames = open_folder(write_folder(tmp_path / "in", 6, (60, 120)))
-    segmenter = Segmenter(ScriptedPolicy(TEXT), PointTracker(), reading="points")
+    segmenter = Segmenter(ScriptedPolicy(TEXT), PointTracker(), answer_parser="points")
     predict.predict_clip(segmenter, frames, ClipRequest(str(tmp_path / "in"), ("the ducks",)), tmp_path / "out")
     page = (tmp_path / "out" / "00" / "index.html").read_text()
     assert (
@@ -220,5 +222,5 @@ def test_a_correction_replaces_the_points():
 
 
 def test_a_checkpoint_says_that_it_answers_with_points():
-    settings = parse_settings({"reading": "points", "prompt_template": POINTS_TEMPLATE}, "veason.json")
-    assert settings.reading == "points"
+    settings = parse_settings({"answer_parser": "points", "prompt_template": POINTS_TEMPLATE}, "veason.json")
+    assert settings.answer_parser == "points"

@@ -46,7 +46,7 @@ def test_the_wording_is_read(clone, tmp_path, capsys):
     settings = read_settings(tmp_path / "veason.json")
     assert settings.prompt_template == "Here are {count} pictures.\nPoint at '{expression}' and answer as {\"a\": 1}."
     assert (settings.sampled_frames, settings.keyframe_resize) == (7, 448)
-    assert (settings.repetition_penalty, settings.reading) == (1.05, "published")
+    assert (settings.repetition_penalty, settings.answer_parser) == (1.05, "published")
     question = build_messages("The Dog.", [0, 3], settings.prompt_template)[1]["content"][-1]["text"]
     assert question == " \nHere are 2 pictures.\nPoint at 'the dog' and answer as {\"a\": 1}."
     assert not (tmp_path / "run").exists()  # nothing of the clone is run

@@ -362,10 +362,22 @@ def test_a_short_exponent_is_a_number() -> None:
     assert load_config([f"config={PUBLISHED}", "worker.actor.optim.lr=1e-6"]).worker.actor.optim.lr == 1e-6
 
 
-def test_the_published_offload_flags_of_either_place_are_one() -> None:
-    assert load_config(
-        [f"config={PUBLISHED}", "worker.actor.fsdp.optimizer_offload=true"]
-    ).worker.actor.offload.optimizer_offload
+@pytest.mark.parametrize(
+    ("published", "present"),
+    [
+        ("worker.actor.fsdp.param_offload", "worker.actor.offload.param_offload"),
+        ("worker.actor.fsdp.optimizer_offload", "worker.actor.offload.optimizer_offload"),
+        ("worker.ref.fsdp.param_offload", "worker.ref.offload.param_offload"),
+    ],
+)
+def test_of_two_published_offload_switches_one_is_refused_with_the_name_of_the_other(
+    published: str, present: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^{published}=True: set {present} instead$".replace(".", r"\.")):
+        load_config([f"config={PUBLISHED}", f"{published}=true"])
+    with caplog.at_level(logging.WARNING):
+        assert load_config([f"config={PUBLISHED}", f"{published}=false"]) == load_config([f"config={PUBLISHED}"])
+    assert not caplog.records
 
 
 def test_a_configuration_is_frozen_and_changes_are_copies() -> None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pycocotools import mask as coco
 
 from veason import masks
-from veason.data.base import Benchmark, UnknownObjectError, VideoSample
+from veason.data.base import UnknownObjectError, VideoBenchmark, VideoSample
 from veason.errors import DataError
 from veason.frames import FrameSizeError, check_frame
 from veason.masks import Rle
@@ -57,7 +57,7 @@ class AuditFinding:
     frames: tuple[int, ...] = field(default=())
 
 
-def check_annotation(benchmark: Benchmark) -> list[AuditFinding]:
+def check_annotation(benchmark: VideoBenchmark) -> list[AuditFinding]:
     """The entries of the annotation that cannot be used."""
     return [
         AuditFinding("invalid_entry", benchmark.split, entry.video, entry.reason, (entry.name,))
@@ -65,7 +65,7 @@ def check_annotation(benchmark: Benchmark) -> list[AuditFinding]:
     ]
 
 
-def check_video(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[AuditFinding]:
+def check_video(benchmark: VideoBenchmark, samples: Sequence[VideoSample]) -> list[AuditFinding]:
     """Everything that is wrong with one video and its expressions; every frame is decoded.
 
     Args:
@@ -98,7 +98,7 @@ def excluded_samples(findings: Iterable[AuditFinding]) -> dict[str, list[str]]:
     return reasons
 
 
-def _check_masks(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[AuditFinding]:
+def _check_masks(benchmark: VideoBenchmark, samples: Sequence[VideoSample]) -> list[AuditFinding]:
     found: list[AuditFinding] = []
     tracks: dict[str, list[Rle | None] | None] = {}
     for sample in samples:
@@ -125,7 +125,7 @@ def _check_masks(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[A
     return found
 
 
-def _check_frames(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[AuditFinding]:
+def _check_frames(benchmark: VideoBenchmark, samples: Sequence[VideoSample]) -> list[AuditFinding]:
     sample, everyone = samples[0], tuple(sample.sample_id for sample in samples)
     listed = {frame + benchmark.suffix for frame in sample.frames}
     try:
@@ -157,7 +157,7 @@ def _check_frames(benchmark: Benchmark, samples: Sequence[VideoSample]) -> list[
 
 
 def _check_object(
-    benchmark: Benchmark, sample: VideoSample, object_id: str, sample_ids: tuple[str, ...]
+    benchmark: VideoBenchmark, sample: VideoSample, object_id: str, sample_ids: tuple[str, ...]
 ) -> tuple[list[AuditFinding], list[Rle | None] | None]:
     """Findings about one object, and its masks where they can be used."""
     total = len(sample.frames)
@@ -179,7 +179,7 @@ def _check_object(
 
 
 def _check_track(
-    benchmark: Benchmark, sample: VideoSample, object_id: str, track: list[Rle | None], sample_ids: tuple[str, ...]
+    benchmark: VideoBenchmark, sample: VideoSample, object_id: str, track: list[Rle | None], sample_ids: tuple[str, ...]
 ) -> list[AuditFinding]:
     shown = {t: rle for t, rle in enumerate(track) if rle is not None}
     size = sample.height, sample.width
@@ -225,7 +225,7 @@ def mask_iou(one: Rle | None, other: Rle | None) -> float:
 
 
 def _make_finding(
-    benchmark: Benchmark,
+    benchmark: VideoBenchmark,
     kind: str,
     sample: VideoSample,
     detail: str,

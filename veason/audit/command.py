@@ -25,7 +25,7 @@ from tqdm import tqdm
 from veason import masks
 from veason.audit.checks import FINDING_KINDS, AuditFinding, check_annotation, check_video, excluded_samples
 from veason.command_line import HelpFormatter, parse_arguments
-from veason.data import BENCHMARKS, Benchmark, VideoSample, detect_benchmark, find_benchmark
+from veason.data import BENCHMARKS, VideoBenchmark, VideoSample, detect_benchmark, find_benchmark
 from veason.data.selection import format_exclusion
 from veason.errors import DataError, MissingFileError, describe
 from veason.files import write_text
@@ -33,7 +33,7 @@ from veason.frames import read_frame
 from veason.visualization.drawing import frame_strip, overlay_masks, save_picture
 
 
-def open_splits(name: str, root: Path) -> list[Benchmark]:
+def open_splits(name: str, root: Path) -> list[VideoBenchmark]:
     """Every split of a benchmark whose annotation is at hand."""
     opened, missing = [], []
     cls = find_benchmark(name)
@@ -47,7 +47,7 @@ def open_splits(name: str, root: Path) -> list[Benchmark]:
     return opened
 
 
-def audit(benchmark: Benchmark, workers: int = 1) -> list[AuditFinding]:
+def audit(benchmark: VideoBenchmark, workers: int = 1) -> list[AuditFinding]:
     """All findings about one split, video by video, by `workers` processes."""
     videos: dict[str, list[VideoSample]] = defaultdict(list)
     for sample in benchmark.samples:
@@ -63,7 +63,7 @@ def audit(benchmark: Benchmark, workers: int = 1) -> list[AuditFinding]:
 
 
 def write_report(
-    output: Path, benchmarks: Sequence[Benchmark], findings: Sequence[AuditFinding], pictures: int
+    output: Path, benchmarks: Sequence[VideoBenchmark], findings: Sequence[AuditFinding], pictures: int
 ) -> dict[str, list[str]]:
     """Write report.md, findings.jsonl, exclude.txt and the pictures; returns `excluded_samples(findings)`."""
     reasons = excluded_samples(findings)
@@ -78,7 +78,7 @@ def write_report(
 
 
 def _report(
-    benchmarks: Sequence[Benchmark],
+    benchmarks: Sequence[VideoBenchmark],
     findings: Sequence[AuditFinding],
     reasons: dict[str, list[str]],
     drawn: dict[AuditFinding, Path],
@@ -108,7 +108,7 @@ def _report(
 
 
 def _draw(
-    folder: Path, benchmarks: dict[str, Benchmark], findings: Iterable[AuditFinding], most: int
+    folder: Path, benchmarks: dict[str, VideoBenchmark], findings: Iterable[AuditFinding], most: int
 ) -> Iterator[tuple[AuditFinding, Path]]:
     """Overlay pictures of the first findings of each kind that can be drawn: the frame between its neighbours."""
     counts: Counter[str] = Counter()
@@ -129,7 +129,7 @@ def _draw(
         yield finding, save_picture(folder / name, picture)
 
 
-def _overlay(benchmark: Benchmark, sample: VideoSample, object_id: str, t: int) -> np.ndarray:
+def _overlay(benchmark: VideoBenchmark, sample: VideoSample, object_id: str, t: int) -> np.ndarray:
     """Frame t under the object's mask; a mask of another size lies at the upper left corner."""
     frame = read_frame(benchmark.frame_path(sample, t))
     track = benchmark.listed_track(sample, object_id)
@@ -140,10 +140,10 @@ def _overlay(benchmark: Benchmark, sample: VideoSample, object_id: str, t: int) 
     return overlay_masks(frame, shown)
 
 
-_opened: dict[str, Benchmark] = {}  # of a worker process
+_opened: dict[str, VideoBenchmark] = {}  # of a worker process
 
 
-def _init_worker(benchmark: Benchmark) -> None:
+def _init_worker(benchmark: VideoBenchmark) -> None:
     _opened["benchmark"] = benchmark
 
 

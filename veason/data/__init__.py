@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from veason.data.base import Benchmark, VideoSample
+from veason.data.base import VideoBenchmark, VideoSample
 from veason.data.selection import select_samples
 from veason.errors import DataError
 from veason.registry import load_by_name
@@ -24,18 +24,18 @@ BENCHMARKS = {
     "reasonseg": "veason.data.reasonseg:ReasonSeg",
 }
 
-__all__ = ["BENCHMARKS", "Benchmark", "VideoSample", "detect_benchmark", "find_benchmark", "open_benchmark"]
+__all__ = ["BENCHMARKS", "VideoBenchmark", "VideoSample", "detect_benchmark", "find_benchmark", "open_benchmark"]
 
 
-def find_benchmark(name: str) -> type[Benchmark]:
+def find_benchmark(name: str) -> type[VideoBenchmark]:
     """The class behind a name of `BENCHMARKS` or a `package.module:Class` path.
 
     Raises:
         DataError: there is none; the nearest known name is given.
     """
     found = load_by_name(name, BENCHMARKS, "benchmark")
-    if not (isinstance(found, type) and issubclass(found, Benchmark)):
-        raise DataError(f"benchmark: {name} is no subclass of veason.data.Benchmark")
+    if not (isinstance(found, type) and issubclass(found, VideoBenchmark)):
+        raise DataError(f"benchmark: {name} is no subclass of veason.data.VideoBenchmark")
     return found
 
 
@@ -54,7 +54,9 @@ def detect_benchmark(root: str | os.PathLike[str]) -> str:
     return found[0]
 
 
-def open_benchmark(name: str, root: str | os.PathLike[str], split: str | None = None, check: bool = True) -> Benchmark:
+def open_benchmark(
+    name: str, root: str | os.PathLike[str], split: str | None = None, check: bool = True
+) -> VideoBenchmark:
     """A benchmark, ready for evaluation.
 
     Args:

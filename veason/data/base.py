@@ -25,14 +25,14 @@ from veason.metrics.scores import Column, PaperRows, SampleScore, j_and_f
 if TYPE_CHECKING:
     from veason.data.mask_scores import ReadPrediction
 
-__all__ = ["Benchmark", "UnknownObjectError", "VideoSample"]
+__all__ = ["UnknownObjectError", "VideoBenchmark", "VideoSample"]
 
 
 class UnknownObjectError(DataError):
     """A benchmark has no masks for an object id."""
 
 
-class Benchmark(ABC):
+class VideoBenchmark(ABC):
     """The samples of one split. Subclasses set class attributes and give `read_samples`, and `tracks` where there is
     truth.
 

@@ -27,7 +27,7 @@ from veason.data.annotation import (
     has_surrogate,
     shorten,
 )
-from veason.data.base import Benchmark
+from veason.data.base import VideoBenchmark
 from veason.data.examples import TrainingExample
 from veason.data.revos import ReVOS
 from veason.data.sample import VideoSample, read_json
@@ -65,7 +65,7 @@ class CoTData(KeyframeTrainingData):
         box_side: side of the square that boxes are asked for in; None: pixels of the frames. The records' boxes have to
             be made for the same.
         exclude, prompt_template, on_bad_sample: as for `KeyframeTrainingData`.
-        frame_index: what is shown as a frame's time; the records have to be made for it.
+        frame_index: what is shown as a frame's timestamp; the records have to be made for it.
         reasoning: False leaves the reasoning out of the prompt and the responses, an ablation of the paper.
         benchmark: what the records were made from (`data.options.benchmark`); by default ReVOS.
 
@@ -86,7 +86,7 @@ class CoTData(KeyframeTrainingData):
         exclude: str | os.PathLike[str] | Iterable[str] | None = None,
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
-        benchmark: str | type[Benchmark] = ReVOS,
+        benchmark: str | type[VideoBenchmark] = ReVOS,
         frame_index: str = FRAME_INDICES[0],
         reasoning: bool = True,
         box_side: int | None = None,
@@ -142,7 +142,7 @@ def read_records(
 
     Args:
         side: of the square frames in pixels that the records' boxes have to be for; None: any.
-        frame_index: what the records' times have to be (`veason.frames.FRAME_INDICES`); None: any.
+        frame_index: what the records have to have (`veason.frames.FRAME_INDICES`); None: any.
         box_side: of the square that boxes have to be relative to; None: pixels of the frames. Checked with `side`.
 
     Raises:
@@ -164,9 +164,11 @@ def read_records(
                 raise DataError(f"{name}: another record of its video has other frames or another size")
             if side is not None:
                 _check_boxes(record, name, side, box_side)
-            times = record.get("frame_index", FRAME_INDICES[0])
-            if frame_index is not None and times != frame_index:
-                raise DataError(f"{name}: the record's times are {shorten(times)}, data.frame_index is {frame_index}")
+            made_for = record.get("frame_index", FRAME_INDICES[0])
+            if frame_index is not None and made_for != frame_index:
+                raise DataError(
+                    f"{name}: the record's frame_index is {shorten(made_for)}, data.frame_index is {frame_index}"
+                )
             found[name] = record
         except DataError as error:
             bad.append(Rejection(printable(name), printable(video), f"{path}: record {number}: {error}"))
@@ -198,11 +200,11 @@ def check_record(record: Mapping[str, Any]) -> None:
         raise DataError(f"its sample_id {record['sample_id']} is not of its exp_id {exp_id}")
     if "height" in record or "width" in record:
         as_size(record.get("height"), record.get("width"))
-    where, frames, times = f"{video}/{exp_id}", as_names(record["frames"], "frames"), record["frame_ids"]
-    if not all(type(time) is int for time in as_list(times, "frame_ids")) or sorted(set(times)) != times:
-        raise DataError(f"{where}: frame_ids {shorten(times)} that are no increasing times of frames")
-    if not 0 <= times[0] <= times[-1] < len(frames):
-        raise DataError(f"{where}: frame_ids {times[0]} to {times[-1]} of a video of {len(frames)} frames")
+    where, frames, indices = f"{video}/{exp_id}", as_names(record["frames"], "frames"), record["frame_ids"]
+    if not all(type(index) is int for index in as_list(indices, "frame_ids")) or sorted(set(indices)) != indices:
+        raise DataError(f"{where}: frame_ids {shorten(indices)} that are no increasing indices of frames")
+    if not 0 <= indices[0] <= indices[-1] < len(frames):
+        raise DataError(f"{where}: frame_ids {indices[0]} to {indices[-1]} of a video of {len(frames)} frames")
     turns = [as_mapping(turn, "a turn") for turn in as_list(record["conversation"], "its conversation")]
     if [turn.get("from") for turn in turns] != ["human", "gpt"]:
         raise DataError("its conversation is not one human turn and one gpt turn")

@@ -14,13 +14,12 @@ class GroundTruth:
     """The truth of one expression on its sampled frames.
 
     Attributes:
-        frame_ids: the times shown to the model, one per sampled frame (the frame's index in the video, read as
-            seconds).
+        timestamps: those shown to the model, one per sampled frame (`veason.frames.shown_timestamps`).
         boxes: per sampled frame a list of [x1, y1, x2, y2] in pixels of `masks`; an absent object is [0, 0, 0, 0].
         masks: uint8 [T, H, W], the union of the target masks, 0 or 1.
     """
 
-    frame_ids: list[int]
+    timestamps: list[int]
     boxes: list[list[list[float]]]
     masks: np.ndarray
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from veason import masks
 from veason.data.annotation import as_id, as_ids, as_mapping, as_name, as_names, as_size, check_type_id, pairs_by_id
-from veason.data.base import Benchmark, UnknownObjectError
+from veason.data.base import UnknownObjectError, VideoBenchmark
 from veason.data.mask_index import MaskIndex
 from veason.data.png_index import MaskFolder, PngIndex
 from veason.data.sample import VideoSample, read_json
@@ -24,7 +24,7 @@ from veason.masks import Rle
 Targets = tuple[int | None, tuple[str, ...]]  # the `type_id` and `object_ids` of an expression
 
 
-class ExpressionsBenchmark(Benchmark):
+class ExpressionsBenchmark(VideoBenchmark):
     """A benchmark listed in one file: {"videos": {video: {"frames": [...], "expressions": {exp_id: {"exp": ...}}}}}.
 
     Expressions may also be a list. Height and width are taken from the annotation, or else from the header of the first

@@ -19,7 +19,7 @@ import numpy as np
 
 from veason import masks
 from veason.data.annotation import as_list, as_mapping, shorten
-from veason.data.base import Benchmark
+from veason.data.base import VideoBenchmark
 from veason.data.mask_scores import score_masks
 from veason.data.sample import VideoSample
 from veason.errors import DataError, MissingFileError
@@ -33,7 +33,7 @@ from veason.video.natural_order import natural_key
 LENGTHS = {"Short": of_category("short"), "Long": of_category("long")}  # of the queries, as the paper splits them
 
 
-class ReasonSeg(Benchmark):
+class ReasonSeg(VideoBenchmark):
     name = "reasonseg"
     masks_validated = True
     lists_every_frame = False  # the images of a split share a folder

@@ -24,7 +24,7 @@ class VideoSample(NamedTuple):  # cheap to make: a training set has tens of thou
         sample_id: `<video>/<exp_id>`, unique in its benchmark, named in every error.
         expression: as in the annotation.
         frame_dir: the folder of the video's frames.
-        frames: names of the frames without suffix, in natural order; their position is their time.
+        frames: names of the frames without suffix, in natural order; their position is their index.
         height, width: of the frames, in pixels.
         type_id: 0 referring, 1 reasoning, 2 the target is not in the video; None where it is not given.
         object_ids: annotation ids of the targets; () when they are absent or not given.

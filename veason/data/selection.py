@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from veason.data.base import Benchmark
+from veason.data.base import VideoBenchmark
 from veason.errors import DataError, printable
 from veason.files import read_text_file, write_text
 
@@ -25,7 +25,7 @@ class SampleSelection:
     """A part of a benchmark.
 
     Attributes:
-        indices: of its samples in `Benchmark.samples`, in order.
+        indices: of its samples in `VideoBenchmark.samples`, in order.
         left_out: sample id, or a video that cannot be read at all -> the reason.
     """
 
@@ -44,7 +44,7 @@ class SampleSelection:
 
 
 def select_samples(
-    benchmark: Benchmark,
+    benchmark: VideoBenchmark,
     exclude: Collection[str] = (),
     limit: int | None = None,
     on_missing: str = "fail",
@@ -139,7 +139,7 @@ def _listed_name(line: str) -> str:
     return line.partition("#")[0].strip()
 
 
-def _refusal(benchmark: Benchmark, missing: dict[str, str], total: int) -> str:
+def _refusal(benchmark: VideoBenchmark, missing: dict[str, str], total: int) -> str:
     name, reason = next(iter(missing.items()))
     more = f" ({len(missing) - 1} more of {total})" if len(missing) > 1 else f" (1 of {total})"
     hint = f"on_missing=skip leaves them out, `veason audit {benchmark.root}` lists them"

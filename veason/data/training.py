@@ -16,14 +16,14 @@ import numpy as np
 from veason import masks
 from veason.data import BENCHMARKS
 from veason.data.annotation import Rejection
-from veason.data.base import Benchmark
+from veason.data.base import VideoBenchmark
 from veason.data.examples import GroundTruth, TrainingExample
 from veason.data.mixture import build_mixture
 from veason.data.sample import VideoSample, gc_paused
 from veason.data.selection import read_exclusions
 from veason.data.training_split import open_training_split, training_notes
 from veason.errors import DataError
-from veason.frames import ANCHORS, FRAME_INDICES, open_frame, resize_frame, shown_times, training_frames
+from veason.frames import ANCHORS, FRAME_INDICES, open_frame, resize_frame, shown_timestamps, training_frames
 from veason.prompts import Message, build_messages, load_template
 from veason.registry import check_arguments, load_by_name
 
@@ -43,8 +43,8 @@ class KeyframeTrainingData:
 
     Args:
         root: the benchmark's folder, or an annotation file in it.
-        sampled_frames: N of `training_frames`.
-        keyframe_resize: side in pixels of the square frames and masks.
+        sampled_frames: N of `training_frames`, which shows at most N - 1 frames; the reward scores the same ones.
+        keyframe_resize: side in pixels of the square that every frame and mask is resized to.
         meta_file: annotation file in the folder, or the name of a split; by default the benchmark's `training_source`.
         include_absent: also show expressions without a target (type 2): one [0, 0, 0, 0] box, empty masks.
         exclude: sample ids (`video/exp_id`, or `video` for all of a video) or a file of them, as `veason audit` writes.
@@ -53,8 +53,8 @@ class KeyframeTrainingData:
             be seen at load time, and gives the next good sample in its place later; either way it is counted and named
             in `skipped`.
         benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
-        frame_index, anchor, reasoning: the paper's ablations: what is shown as a frame's time, the frame that is always
-            shown (see `veason.frames`), and whether the default prompt asks for reasoning.
+        frame_index, anchor, reasoning: the paper's ablations: what is shown as a frame's timestamp, the frame that is
+            always shown (see `veason.frames`), and whether the default prompt asks for reasoning.
         box_side: of the square that boxes are asked for in; None: pixels of the frames, in which the truth always is.
 
     Attributes:
@@ -80,7 +80,7 @@ class KeyframeTrainingData:
         exclude: str | os.PathLike[str] | Iterable[str] | None = None,
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
-        benchmark: str | type[Benchmark] = "revos",
+        benchmark: str | type[VideoBenchmark] = "revos",
         frame_index: str = FRAME_INDICES[0],
         anchor: str = ANCHORS[0],
         reasoning: bool = True,
@@ -155,33 +155,33 @@ class KeyframeTrainingData:
     def _messages_and_sizes(
         self, sample: VideoSample, index: int, seed: int
     ) -> tuple[list[Message], list[tuple[int, int]]]:
-        times = self._frames(sample, index, seed)
-        return self._messages(sample, times), [(self.size, self.size)] * len(times)
+        indices = self._frames(sample, index, seed)
+        return self._messages(sample, indices), [(self.size, self.size)] * len(indices)
 
     def _build(self, sample: VideoSample, index: int, seed: int) -> TrainingExample:
-        times = self._frames(sample, index, seed)
+        indices = self._frames(sample, index, seed)
         images = []
-        for time in times:
+        for number in indices:
             try:
-                frame = open_frame(self.benchmark.frame_path(sample, time), (sample.height, sample.width))
+                frame = open_frame(self.benchmark.frame_path(sample, number), (sample.height, sample.width))
             except DataError as error:
                 raise DataError(f"{sample.sample_id}: {error}") from error
             images.append(resize_frame(frame, self.size))
-        messages, truth = self._messages(sample, times), self._truth(sample, times)
+        messages, truth = self._messages(sample, indices), self._truth(sample, indices)
         return TrainingExample(sample.sample_id, messages, images, truth, None, sample.expression, self.box_side)
 
-    def _truth(self, sample: VideoSample, times: list[int]) -> GroundTruth:
-        tracks = self.benchmark.checked_tracks(sample, times)
-        boxes, unions = [], np.zeros((len(times), self.size, self.size), dtype=np.uint8)
-        for position, frame in enumerate(zip(*tracks) if tracks else [()] * len(times)):
+    def _truth(self, sample: VideoSample, indices: list[int]) -> GroundTruth:
+        tracks = self.benchmark.checked_tracks(sample, indices)
+        boxes, unions = [], np.zeros((len(indices), self.size, self.size), dtype=np.uint8)
+        for position, frame in enumerate(zip(*tracks) if tracks else [()] * len(indices)):
             extremes = [masks.box(rle) for rle in frame]
             if not any(extremes):  # one box stands for the whole frame
                 extremes = [None]
             boxes.append([masks.scale_box(pixels, sample.height, sample.width, self.size) for pixels in extremes])
-            union = self.benchmark.decode_union(sample, times[position], frame)
+            union = self.benchmark.decode_union(sample, indices[position], frame)
             if union is not None:
                 unions[position] = masks.resize_nearest(union, self.size)
-        return GroundTruth(shown_times(times, self.frame_index), boxes, unions)
+        return GroundTruth(shown_timestamps(indices, self.frame_index), boxes, unions)
 
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:
         areas = self.benchmark.areas(sample)
@@ -189,8 +189,8 @@ class KeyframeTrainingData:
             raise DataError(f"{sample.sample_id}: no mask in any frame, in {self.benchmark.truth_path(sample)}")
         return training_frames(areas, self.sampled_frames, np.random.default_rng([seed, index]), self.anchor)
 
-    def _messages(self, sample: VideoSample, times: list[int]) -> list[Message]:
-        shown = shown_times(times, self.frame_index)
+    def _messages(self, sample: VideoSample, indices: list[int]) -> list[Message]:
+        shown = shown_timestamps(indices, self.frame_index)
         return build_messages(sample.expression, shown, self.template, (self.size, self.size), self.box_side)
 
     def _is_chosen(self, sample: VideoSample) -> bool:
@@ -271,7 +271,7 @@ def check_training_options(
 def _choose(name: str, options: Mapping[str, Any], section: Mapping[str, Any]) -> Callable[..., Any]:
     """What makes the training data of a folder, with the options and the section's keys that it takes."""
     build = load_by_name(name, TRAINING_DATA, "data.name")
-    if isinstance(build, type) and issubclass(build, Benchmark):
+    if isinstance(build, type) and issubclass(build, VideoBenchmark):
         build = partial(KeyframeTrainingData, benchmark=build)
     if not callable(build):
         raise DataError(f"data.name: {name} is no class of training data")

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from veason.data import find_benchmark
-from veason.data.base import Benchmark
+from veason.data.base import VideoBenchmark
 from veason.errors import DataError
 
 
 def open_training_split(
-    benchmark: str | type[Benchmark], root: str | os.PathLike[str], meta_file: str | None = None
-) -> Benchmark:
+    benchmark: str | type[VideoBenchmark], root: str | os.PathLike[str], meta_file: str | None = None
+) -> VideoBenchmark:
     """A benchmark's split to train on.
 
     Args:
@@ -42,7 +42,7 @@ def open_training_split(
     return opened
 
 
-def training_notes(benchmark: Benchmark) -> list[str]:
+def training_notes(benchmark: VideoBenchmark) -> list[str]:
     """What should be known about the split that is trained on."""
     shown = f"training on {benchmark.meta_path}, {len(benchmark.samples)} expressions"
     hint = benchmark.training_hint()

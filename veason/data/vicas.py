@@ -28,7 +28,7 @@ from veason.data.annotation import (
     check_expression,
     shorten,
 )
-from veason.data.base import Benchmark, UnknownObjectError
+from veason.data.base import UnknownObjectError, VideoBenchmark
 from veason.data.mask_scores import score_masks
 from veason.data.sample import VideoSample, read_json
 from veason.errors import DataError, MissingFileError
@@ -48,7 +48,7 @@ def find_version(root: Path) -> str:
     return next((version for version in VERSIONS if (root / "annotations" / version).is_dir()), VERSIONS[0])
 
 
-class ViCaS(Benchmark):
+class ViCaS(VideoBenchmark):
     name = "vicas"
     splits: ClassVar[dict[str, str]] = {split: f"splits/{{version}}/{split}.json" for split in ("val", "test", "train")}
     file_patterns = ("annotations/*/*.json",)

@@ -16,7 +16,7 @@ from pathlib import Path
 from veason.audit.command import open_splits
 from veason.checkpoints import check_complete, resolve_model
 from veason.command_line import HelpFormatter, parse_arguments
-from veason.data import BENCHMARKS, Benchmark, detect_benchmark
+from veason.data import BENCHMARKS, VideoBenchmark, detect_benchmark
 from veason.data.selection import select_samples
 from veason.doctor.checks import CHECKS, Diagnosis
 from veason.doctor.machine import read_machine
@@ -71,7 +71,7 @@ def check_data(folder: Path, name: str | None = None) -> Iterator[Diagnosis]:
         yield check_split(subject, benchmark)
 
 
-def check_split(subject: str, benchmark: Benchmark) -> Diagnosis:
+def check_split(subject: str, benchmark: VideoBenchmark) -> Diagnosis:
     """What is missing in a split."""
     label = f"{benchmark.name} {benchmark.split}"
     audit = f"veason audit {benchmark.root}"

@@ -7,7 +7,7 @@ SOURCE is (a) a folder with videos and a COCO file, (b) a folder with PNG masks 
 Annotations/<video>/<frame>.png, or (c) a file of JSON lines {video, expression, masks or boxes}. The same command
 continues an import that was stopped, and imports what is new or has changed. docs/own_data.md has each form.
 
-A frame's position is its time in seconds, so video files need --fps. A frame without an annotation is not a frame
+A frame's index is its timestamp in seconds, so video files need --fps. A frame without an annotation is not a frame
 without the object: such frames are refused, or left out with --unannotated drop.
 """
 
@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from veason.audit.command import audit, write_report
-from veason.data.base import Benchmark
+from veason.data.base import VideoBenchmark
 from veason.data.revos import ReVOS
 from veason.data.revos_objects import ReVOSObjects
 from veason.data.sample import read_json
@@ -205,7 +205,7 @@ def import_all(videos: Sequence[AnnotatedVideo], output: Path, options: ImportOp
 
 def run_audit(output: Path, splits: Mapping[str, Sequence[str]], texts: Mapping[str, Sequence[Any]]) -> int:
     """Audit what was written, objects where there are no expressions; returns how many samples are to be left out."""
-    benchmarks: list[Benchmark] = []
+    benchmarks: list[VideoBenchmark] = []
     for split, names in splits.items():
         if names:
             cls = ReVOS if any(texts[name] for name in names) else ReVOSObjects

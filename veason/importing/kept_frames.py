@@ -1,4 +1,4 @@
-"""Which frames of a video are kept. A frame's position in the imported video is its time in seconds."""
+"""Which frames of a video are kept. A frame's index in the imported video is its timestamp in seconds."""
 
 from __future__ import annotations
 

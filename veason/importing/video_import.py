@@ -141,7 +141,7 @@ def import_video(
 def _choose(video: AnnotatedVideo, options: ImportOptions) -> KeptFrames:
     clip, objects = video.clip, video.objects.values()
     if not clip.pictures and options.fps is None:
-        raise DataError(f"{clip.path} is a video file: give --fps, since a frame's position is its time in seconds")
+        raise DataError(f"{clip.path} is a video file: give --fps, since a frame's index is its timestamp in seconds")
     annotated: set[int] | None = None  # boxes are tracked through every frame
     for each in objects:
         if each.mask is not None:

@@ -22,7 +22,7 @@ USABLE_WEIGHTS = "fit is sam2.1_hiera_large.pt, from facebook/sam2.1-hiera-large
 MAX_TOKENS = 1024  # of an answer
 MAX_FRAMES = 64  # of a video that the tracker encodes once for all expressions; a longer one is streamed for each
 DEFAULT_PROMPT_TOKENS = 7100  # tokens; the published limit, as in training and evaluation
-TEXT_TOKENS, TOKENS_AROUND_FRAME = 1024, 12  # room for the question; for a frame's time and marks
+TEXT_TOKENS, TOKENS_AROUND_FRAME = 1024, 12  # room for the question; for a frame's timestamp and marks
 MAX_SAMPLED_FRAMES = 256  # frames that a policy can be shown
 
 
@@ -41,7 +41,7 @@ class ModelOptions:
         temperature: of sampling; 0 is greedy.
         max_tokens: of an answer.
         device: of the tracker; a GPU where there is one, when None.
-        frame_index, reading, repetition_penalty: see `veason.inference_settings.InferenceSettings`.
+        frame_index, answer_parser, repetition_penalty: see `veason.inference_settings.InferenceSettings`.
         settings: a veason.json in place of the checkpoint's.
         notes: after `check`, one line for each value that is not the one that the checkpoint was made for.
     """
@@ -56,7 +56,7 @@ class ModelOptions:
     max_tokens: int = None  # type: ignore[assignment]
     device: str | None = None
     frame_index: str = None  # type: ignore[assignment]
-    reading: str = None  # type: ignore[assignment]
+    answer_parser: str = None  # type: ignore[assignment]
     repetition_penalty: float = None  # type: ignore[assignment]
     settings: str | Path | None = None
     notes: list[str] = field(default_factory=list)
@@ -84,14 +84,14 @@ class ModelOptions:
     @property
     def segmenter_options(self) -> dict[str, Any]:
         """The arguments of `veason.inference.segmenter.Segmenter` besides policy and tracker."""
-        names = ("sampled_frames", "size", "prompt_template", "reading", "frame_index")
+        names = ("sampled_frames", "size", "prompt_template", "answer_parser", "frame_index")
         options = {name: getattr(self, name) for name in names} if self.needs_policy else {}
         return {**options, "notice": TOY_SENTENCE if self.is_toy else ""}
 
     def check(self, needs_tracker: bool = True) -> None:
         """Refuse in one line what would fail once models are loaded. Raises DataError, which names the option."""
         if not self.needs_policy:
-            names = ("model", "settings", "size", "sampled_frames", "prompt_template", "frame_index", "reading")
+            names = ("model", "settings", "size", "sampled_frames", "prompt_template", "frame_index", "answer_parser")
             given = [name for name in (*names, "repetition_penalty") if getattr(self, name) is not None]
             self.notes = [f"{', '.join(given)}: no effect, {self.tracker} is used without a policy"] if given else []
             check_tracker(self.tracker, self.tracker_options)
@@ -107,14 +107,14 @@ class ModelOptions:
         self._fill_in()
         self._check_numbers()
         check_side(self.size, info.pixel_multiple)
-        if needs_tracker and self.reading == POINTS:
-            check_takes_points(self.tracker, f"reading={POINTS}")
+        if needs_tracker and self.answer_parser == POINTS:
+            check_takes_points(self.tracker, f"answer_parser={POINTS}")
         if needs_tracker:
             self._check_tracker()
 
     def _fill_in(self) -> None:
         """Take what is not given from the checkpoint's settings, and note what is given otherwise."""
-        names = ("sampled_frames", "prompt_template", "frame_index", "reading", "repetition_penalty")
+        names = ("sampled_frames", "prompt_template", "frame_index", "answer_parser", "repetition_penalty")
         given = {"keyframe_resize": self.size} | {name: getattr(self, name) for name in names}
         used, self.notes = complete_settings(given, self.settings or self.policy_path)
         self.size = used.keyframe_resize

@@ -1,4 +1,4 @@
-"""An answer read for one video: its times as frames, its boxes and points in pixels of the video."""
+"""An answer read for one video: its timestamps as frames, its boxes and points in pixels of the video."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PredictionParser:
     size: int  # side of the square frames that were shown, pixels
     box_side: int | None  # side of the square that boxes and points are given in; None: pixels of the frames
     sampled_frames: int  # how many evenly spaced frames were shown
-    frame_index: str  # what stood for a frame's time (see `veason.frames.shown_times`)
+    frame_index: str  # what a frame's timestamp was (see `veason.frames.shown_timestamps`)
 
     def parse(self, text: str, shape: tuple[int, int, int]) -> Prediction:
         """An answer as a prediction for a video of shape (T, H, W). Never raises, whatever the policy wrote."""
@@ -31,7 +31,7 @@ class PredictionParser:
             return self._parse_objects(text, answer, shape)
         scaled = [self._scale(box, height, width) for box in answer.boxes]
         boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in scaled if x1 < x2 and y1 < y2)
-        failure, keyframe = answer.failure, self._frame_at(answer.keyframe, total)
+        failure, keyframe = answer.failure, self._frame_at(answer.keyframe_timestamp, total)
         if failure is None and not boxes:
             failure = NO_TARGET
         elif failure is None and (keyframe is None or not 0 <= keyframe < total):
@@ -43,7 +43,7 @@ class PredictionParser:
         total, height, width = shape
         inside, objects = False, []
         for item in answer.objects:
-            entries = [(each, self._frame_at(each.time, total)) for each in item]
+            entries = [(each, self._frame_at(each.timestamp, total)) for each in item]
             shown = [(each, frame) for each, frame in entries if frame is not None and 0 <= frame < total]
             inside = inside or bool(shown)
             prompts = [self._frame_prompt(each, frame, height, width) for each, frame in shown]
@@ -51,7 +51,7 @@ class PredictionParser:
                 objects.append(usable)
         if not objects:
             failure = NO_TARGET if inside else KEYFRAME_OUTSIDE
-            return Prediction(text, answer.thinking, self._frame_at(answer.keyframe, total), (), failure)
+            return Prediction(text, answer.thinking, self._frame_at(answer.keyframe_timestamp, total), (), failure)
         boxes = tuple(_extent(item, height, width) for item in objects)
         return Prediction(text, answer.thinking, objects[0][0].frame, boxes, None, objects=tuple(objects))
 
@@ -67,12 +67,12 @@ class PredictionParser:
         corners = None if box is None else np.array(box, dtype=np.float64)
         return FramePrompt(frame, corners, places[:, :2], places[:, 2].astype(int))
 
-    def _frame_at(self, time: int | None, total: int) -> int | None:
-        """The index in the video of a time in an answer; a position that was not shown is outside the video."""
-        if time is None or self.frame_index == FRAME_INDICES[0]:
-            return time
+    def _frame_at(self, timestamp: int | None, total: int) -> int | None:
+        """The index in the video of a timestamp in an answer; a position that was not shown is outside the video."""
+        if timestamp is None or self.frame_index == FRAME_INDICES[0]:
+            return timestamp
         indices = evaluation_frames(total, self.sampled_frames)
-        return indices[time] if 0 <= time < len(indices) else -1
+        return indices[timestamp] if 0 <= timestamp < len(indices) else -1
 
     def _scale(self, box: Sequence[float], height: int, width: int) -> Box:
         """A box of an answer in whole pixels of the video, clipped to it."""

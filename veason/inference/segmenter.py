@@ -19,7 +19,7 @@ import numpy as np
 
 from veason.answer_parsers import ANSWER_PARSERS
 from veason.errors import DataError
-from veason.frames import FRAME_INDICES, check_side, evaluation_frames, resize_frame, shown_times
+from veason.frames import FRAME_INDICES, check_side, evaluation_frames, resize_frame, shown_timestamps
 from veason.inference.model_options import ModelOptions
 from veason.inference.prediction import Prediction
 from veason.inference.prediction_parser import PredictionParser
@@ -43,8 +43,8 @@ class Segmenter:
         sampled_frames: how many evenly spaced frames the policy sees.
         size: their side in pixels.
         prompt_template: another wording than the default (see `veason.prompts`).
-        reading: how answers are read, a name of `veason.answer_parsers.ANSWER_PARSERS`.
-        frame_index: what stands for a frame's time (see `veason.frames.shown_times`).
+        answer_parser: a name of `veason.answer_parsers.ANSWER_PARSERS`.
+        frame_index: what a frame's timestamp is (see `veason.frames.shown_timestamps`).
         notice: a sentence about the models that the page of every result shows; "" for none.
 
     Attributes:
@@ -60,7 +60,7 @@ class Segmenter:
         sampled_frames: int = 8,
         size: int = 560,
         prompt_template: str | None = None,
-        reading: str = "strict",
+        answer_parser: str = "strict",
         frame_index: str = FRAME_INDICES[0],
         notice: str = "",
     ) -> None:
@@ -73,7 +73,7 @@ class Segmenter:
             check_side(size, info.pixel_multiple)
         self.box_side: int | None = None if info is None else info.box_side
         self.sampled_frames, self.size, self.prompt_template = sampled_frames, size, prompt_template
-        self.answer_parser, self.frame_index, self.notice = ANSWER_PARSERS[reading], frame_index, notice
+        self.answer_parser, self.frame_index, self.notice = ANSWER_PARSERS[answer_parser], frame_index, notice
 
     @classmethod
     def from_pretrained(
@@ -203,9 +203,11 @@ class Segmenter:
         """The policy's prompts about a video, frame t as second t; `names` of the samples are for errors and seeds."""
         indices = evaluation_frames(len(frames), self.sampled_frames)
         pictures, shown = [resize_frame(frames[t], self.size) for t in indices], (self.size, self.size)
-        times = shown_times(indices, self.frame_index)
+        timestamps = shown_timestamps(indices, self.frame_index)
         return [
-            ChatPrompt(name, build_messages(expression, times, self.prompt_template, shown, self.box_side), pictures)
+            ChatPrompt(
+                name, build_messages(expression, timestamps, self.prompt_template, shown, self.box_side), pictures
+            )
             for name, expression in zip(names or expressions, expressions, strict=True)
         ]
 

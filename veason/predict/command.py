@@ -9,9 +9,9 @@ For each expression OUT/<number>/ holds index.html (a page that holds all of it)
 masks/<frame>.png (0 or 255), objects/<frame>.png (object numbers, where there are several), result.json (answer,
 reasoning, keyframe, boxes, masks as COCO RLE, coverage, and of a video file the number and time of each frame in it),
 masks_coco.json and masks.zip. Earlier results stay: the numbers go on. Frames are numbered from 0; the policy is
-given the frame's number as its time in seconds, as in training, so `--fps 1` shows a video at the rate of the training
-data. The masks of a folder's frames are named as the frames. Without --model the toy models of the repository are used,
-which know drawn shapes only.
+given the frame's index as its timestamp in seconds, as in training, so `--fps 1` shows a video at the rate of the
+training data. The masks of a folder's frames are named as the frames. Without --model the toy models of the repository
+are used, which know drawn shapes only.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt_template", help=f"question with {{expression}}, as text or as a path to a text file; {own} ours"
     )
-    parser.add_argument("--frame_index", choices=FRAME_INDICES, help=f"what stands for a frame's time; {own} absolute")
-    parser.add_argument("--reading", choices=ANSWER_PARSERS, help=f"how answers are read; {own} strict")
+    parser.add_argument("--frame_index", choices=FRAME_INDICES, help=f"what a frame's timestamp is; {own} absolute")
+    parser.add_argument("--answer_parser", choices=ANSWER_PARSERS, help=f"the format of answers; {own} strict")
     parser.add_argument("--repetition_penalty", type=float, help=f"of the sampling; {own} 1.0")
     parser.add_argument("--temperature", type=float, default=0.0, help="of sampling; 0 is greedy")
     parser.add_argument("--max_tokens", type=int, help="of an answer (1024; the toy policy 384)")
@@ -136,7 +136,7 @@ def read_model_options(options: argparse.Namespace, program: str = "veason predi
         options.temperature,
         options.max_tokens,
         frame_index=options.frame_index,
-        reading=options.reading,
+        answer_parser=options.answer_parser,
         repetition_penalty=options.repetition_penalty,
         settings=options.settings,
     )

@@ -23,7 +23,7 @@ class Coverage:
     def of(cls, tracks: Sequence[Sequence[Rle]], total: int, size: tuple[int, int]) -> Coverage:
         """Of the objects of a result, with a mask each in every one of `total` frames of height and width `size`."""
         pixels = size[0] * size[1]
-        unions = (rle_masks.union(track[time] for track in tracks) for time in range(total))
+        unions = (rle_masks.union(track[index] for track in tracks) for index in range(total))
         return cls(tuple(rle_masks.area(union) / pixels for union in unions))
 
     @property

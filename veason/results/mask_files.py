@@ -18,15 +18,15 @@ from veason.visualization.drawing import PALETTE
 Tracks = Sequence[Sequence[Rle]]  # per object its mask in every frame
 
 
-def object_masks(tracks: Tracks, time: int, size: tuple[int, int]) -> np.ndarray:
+def object_masks(tracks: Tracks, index: int, size: tuple[int, int]) -> np.ndarray:
     """bool [K, H, W], the objects in one frame of height and width `size`."""
-    decoded = [rle_masks.decode(track[time]).astype(bool) for track in tracks]
+    decoded = [rle_masks.decode(track[index]).astype(bool) for track in tracks]
     return np.stack(decoded) if decoded else np.zeros((0, *size), bool)
 
 
-def union_mask(tracks: Tracks, time: int, size: tuple[int, int]) -> np.ndarray:
+def union_mask(tracks: Tracks, index: int, size: tuple[int, int]) -> np.ndarray:
     """bool [H, W], the union of the objects in one frame."""
-    return np.any(object_masks(tracks, time, size), axis=0, keepdims=True)[0]
+    return np.any(object_masks(tracks, index, size), axis=0, keepdims=True)[0]
 
 
 def write_masks(folder: Path, tracks: Tracks, names: Sequence[str], size: tuple[int, int]) -> list[Rle]:
@@ -43,12 +43,12 @@ def write_masks(folder: Path, tracks: Tracks, names: Sequence[str], size: tuple[
     for kind in kinds:
         (folder / kind).mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(folder / "masks.zip", "w") as archive:
-        for time, frame in enumerate(names):
-            union = union_mask(tracks, time, size)
+        for index, frame in enumerate(names):
+            union = union_mask(tracks, index, size)
             unions.append(rle_masks.encode(union))
             for kind in kinds:
                 name = f"{kind}/{frame}.png"
-                content = mask_png(union) if kind == "masks" else number_png(object_masks(tracks, time, size))
+                content = mask_png(union) if kind == "masks" else number_png(object_masks(tracks, index, size))
                 (folder / name).write_bytes(content)
                 archive.writestr(name, content)
     return unions
@@ -61,13 +61,13 @@ def coco_content(tracks: Tracks, names: Sequence[str], size: tuple[int, int], ca
     """
     annotations = []
     for number, track in enumerate(tracks):
-        for time, rle in enumerate(track):
+        for index, rle in enumerate(track):
             if extent := rle_masks.box(rle):
                 left, top, right, bottom = extent
                 annotations.append(
                     {
-                        "id": number * len(names) + time + 1,
-                        "image_id": time,
+                        "id": number * len(names) + index + 1,
+                        "image_id": index,
                         "category_id": 1,
                         "track_id": number + 1,
                         "segmentation": rle_masks.as_json(rle),
@@ -78,7 +78,7 @@ def coco_content(tracks: Tracks, names: Sequence[str], size: tuple[int, int], ca
                 )
     height, width = size
     images = [
-        {"id": time, "file_name": f"{name}.png", "height": height, "width": width} for time, name in enumerate(names)
+        {"id": index, "file_name": f"{name}.png", "height": height, "width": width} for index, name in enumerate(names)
     ]
     return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": category}]}
 

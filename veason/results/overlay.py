@@ -29,7 +29,7 @@ MAX_LEGEND = 8  # objects that the legend names
 class Overlay(Sequence[np.ndarray]):
     """The frames of a video under a prediction; frame t is drawn when it is indexed, uint8 [H', W', 3] RGB.
 
-    Above the frame stands the expression, below it the legend and a line of time with the keyframe's mark. Frames whose
+    Above the frame stands the expression, below it the legend and a timeline with the keyframe's mark. Frames whose
     shorter side is below `MIN_SIDE` are enlarged by a whole factor.
 
     Args:
@@ -68,34 +68,34 @@ class Overlay(Sequence[np.ndarray]):
         return len(self.frames)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        time = range(len(self))[index]
-        return np.concatenate([self._draw_caption(time), self.picture(time), self._draw_legend(time)])
+        index = range(len(self))[index]
+        return np.concatenate([self._draw_caption(index), self.picture(index), self._draw_legend(index)])
 
-    def picture(self, time: int) -> np.ndarray:
+    def picture(self, index: int) -> np.ndarray:
         """A frame with its masks, and its boxes where it is the keyframe, without text around it."""
         height, width = self.size
-        enlarged = cv2.resize(self.frames[time], (width, height), interpolation=cv2.INTER_CUBIC)
-        found = [track[time] for track in self.tracks]
+        enlarged = cv2.resize(self.frames[index], (width, height), interpolation=cv2.INTER_CUBIC)
+        found = [track[index] for track in self.tracks]
         shown = {number: rle_masks.decode(rle) for number, rle in enumerate(found) if rle is not None}
         out = draw_objects(enlarged, {number: self._enlarge(mask) for number, mask in shown.items()})
-        for number, box in self._boxes(time):
+        for number, box in self._boxes(index):
             corners = np.asarray(box, dtype=float) * self.scale
             out = draw_boxes(out, corners[None], object_colour(number))
             write_label(out, f"{number + 1}", (round(corners[0]), round(corners[1])))
         for number, item in enumerate(self.objects):
-            for each in (each for each in item if each.frame == time):
+            for each in (each for each in item if each.frame == index):
                 draw_points(out, np.asarray(each.points) * self.scale, each.labels, object_colour(number))
         return out
 
-    def _boxes(self, time: int) -> list[tuple[int, Sequence[float] | np.ndarray]]:
+    def _boxes(self, index: int) -> list[tuple[int, Sequence[float] | np.ndarray]]:
         """(object's number, box) on one frame."""
         if not self.objects:
-            return list(enumerate(self.boxes)) if time == self.keyframe else []
+            return list(enumerate(self.boxes)) if index == self.keyframe else []
         return [
             (number, each.box)
             for number, item in enumerate(self.objects)
             for each in item
-            if each.frame == time and each.box is not None
+            if each.frame == index and each.box is not None
         ]
 
     def write(self, path: str | os.PathLike[str], progress: Progress = no_progress) -> Path:
@@ -107,8 +107,8 @@ class Overlay(Sequence[np.ndarray]):
             stream = container.add_stream("libx264", rate=max(rate, Fraction(1, 1000)), options={"crf": "20"})
             stream.pix_fmt = "yuv420p"
             stream.height, stream.width = even_sides(self[0]).shape[:2]
-            for time in progress(range(len(self)), "drawing", len(self)):
-                picture = even_sides(self[time])
+            for index in progress(range(len(self)), "drawing", len(self)):
+                picture = even_sides(self[index])
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             container.mux(stream.encode(None))
         return Path(path)
@@ -116,22 +116,22 @@ class Overlay(Sequence[np.ndarray]):
     def _enlarge(self, mask: np.ndarray) -> np.ndarray:
         return mask.repeat(self.scale, 0).repeat(self.scale, 1) if self.scale > 1 else mask
 
-    def _draw_caption(self, time: int) -> np.ndarray:
+    def _draw_caption(self, index: int) -> np.ndarray:
         """The band above the frame: the expression, and on the keyframe that it is one."""
         band, draw = self._band(len(self.caption))
         for number, text in enumerate(self.caption):
             place = (self.line, round((0.5 + 1.4 * number) * self.line))
             draw.text(place, text, font=load_font(self.line, bold=True), fill=TEXT)
-        if time == self.keyframe:
+        if index == self.keyframe:
             draw.rectangle((0, 0, band.width, max(2, self.line // 5)), fill=MARK)
         return np.asarray(band)
 
-    def _draw_legend(self, time: int) -> np.ndarray:
-        """The band below the frame: objects and their colours, the frame's number, and the line of time."""
+    def _draw_legend(self, index: int) -> np.ndarray:
+        """The band below the frame: objects and their colours, the frame's number, and the timeline."""
         band, draw = self._band(2)
         font, line, width = load_font(self.line), self.line, self.size[1]
-        keyframe = "keyframe  " if time == self.keyframe else ""
-        clock = f"{keyframe}{time + 1}/{len(self)}  {time / self.fps:.1f} s"
+        keyframe = "keyframe  " if index == self.keyframe else ""
+        clock = f"{keyframe}{index + 1}/{len(self)}  {index / self.fps:.1f} s"
         end = width - line - font.getlength(clock)
         draw.text((end, 0.4 * line), clock, font=font, fill=MARK if keyframe else MUTED)
         left: float = line
@@ -144,15 +144,15 @@ class Overlay(Sequence[np.ndarray]):
             draw.rectangle((left, 0.5 * line, left + line, 1.5 * line), fill=object_colour(number))
             draw.text((left + 1.4 * line, 0.4 * line), name, font=font, fill=TEXT)
             left += 2.4 * line + font.getlength(name)
-        self._draw_time(draw, time, 2.3 * line)
+        self._draw_timeline(draw, index, 2.3 * line)
         return np.asarray(band)
 
-    def _draw_time(self, draw: ImageDraw.ImageDraw, time: int, y: float) -> None:
-        """The line of time: what has passed, and a diamond at the keyframe."""
+    def _draw_timeline(self, draw: ImageDraw.ImageDraw, index: int, y: float) -> None:
+        """The timeline: what has passed, and a diamond at the keyframe."""
         start, length = self.line, self.size[1] - 2 * self.line
         thick, last = max(2, self.line // 6), max(1, len(self) - 1)
         draw.rectangle((start, y, start + length, y + thick), fill=(70, 75, 84))
-        draw.rectangle((start, y, start + length * time / last, y + thick), fill=TEXT)
+        draw.rectangle((start, y, start + length * index / last, y + thick), fill=TEXT)
         if self.keyframe is not None:
             x, middle, half = start + length * self.keyframe / last, y + thick / 2, self.line * 0.4
             draw.polygon([(x, middle - half), (x + half, middle), (x, middle + half), (x - half, middle)], fill=MARK)

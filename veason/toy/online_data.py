@@ -83,9 +83,9 @@ class OnlineToyData:
 
     def example(self, index: int, seed: int) -> TrainingExample:
         video = sample_video(seed, self.still_ratio, self.frames, self.sampled_frames, self.absent_ratio)
-        facts, query, times, keyframe = video.facts, video.query, video.times, video.keyframe
+        facts, query, indices, keyframe = video.facts, video.query, video.indices, video.keyframe
         answered = noisy_query(query, facts, keyframe, random.Random(~seed), self.noise_ratio)
-        boxes = [self._boxes(query, facts, time) for time in times]
+        boxes = [self._boxes(query, facts, index) for index in indices]
         shown = [box for k in answered.targets if (box := facts[k].boxes[keyframe])]
         answer_boxes = [rounded_box(box, self.size, self.box_side) for box in shown]
         text = write_reasoning(facts, answered, keyframe, self.size, self.box_side)
@@ -93,17 +93,17 @@ class OnlineToyData:
         images = [resize_frame(_through_jpeg(frame), self.size) for frame in video.shown_frames]
         absent = scale_box(None, HEIGHT, WIDTH, self.size)
         truth = GroundTruth(
-            times, [found or [absent] for found in boxes], resize_nearest(video.target_masks, self.size)
+            indices, [found or [absent] for found in boxes], resize_nearest(video.target_masks, self.size)
         )
-        messages = self._messages(query.text, times)
+        messages = self._messages(query.text, indices)
         return TrainingExample(self.sample_id(index), messages, images, truth, answer, box_side=self.box_side)
 
-    def _boxes(self, query: Query, facts: list[ObjectFacts], time: int) -> list[list[float]]:
+    def _boxes(self, query: Query, facts: list[ObjectFacts], index: int) -> list[list[float]]:
         """Boxes of the visible targets in pixels of the resized frame."""
-        return [scale_box(box, HEIGHT, WIDTH, self.size) for k in query.targets if (box := facts[k].boxes[time])]
+        return [scale_box(box, HEIGHT, WIDTH, self.size) for k in query.targets if (box := facts[k].boxes[index])]
 
-    def _messages(self, expression: str, times: range | list[int]) -> list[Message]:
-        return build_messages(expression, times, self.template, (self.size, self.size), self.box_side)
+    def _messages(self, expression: str, indices: range | list[int]) -> list[Message]:
+        return build_messages(expression, indices, self.template, (self.size, self.size), self.box_side)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class SampledVideo:
 
     Attributes:
         facts: facts about its objects over all frames.
-        keyframe: one of `times`, the indices of the shown frames.
+        keyframe: one of `indices`, the indices of the shown frames.
         shown_frames: uint8 [shown, H, W, 3].
         target_masks: uint8 [shown, H, W], the visible pixels of all targets.
     """
@@ -120,7 +120,7 @@ class SampledVideo:
     facts: list[ObjectFacts]
     query: Query
     keyframe: int
-    times: list[int]
+    indices: list[int]
     shown_frames: np.ndarray
     target_masks: np.ndarray
 
@@ -145,10 +145,10 @@ def sample_video(
     targets = np.array(queries[0].targets, dtype=int)
     seen = np.array([[box is not None for box in fact.boxes] for fact in facts])[targets]  # [targets, T]
     union = (visible[:, targets] & seen.T[..., None, None]).any(1)
-    keyframe, times = anchored_frames(union.sum((1, 2)), sampled_frames, np.random.default_rng(rng.randrange(2**31)))
+    keyframe, indices = anchored_frames(union.sum((1, 2)), sampled_frames, np.random.default_rng(rng.randrange(2**31)))
     noise = torch.Generator().manual_seed(scene.background_seed)
-    (shown,) = draw_frames(batch, [crop.at(times) for crop in crops], generator=noise)
-    return SampledVideo(facts, queries[0], keyframe, times, to_pixels(shown), union[times].astype(np.uint8))
+    (shown,) = draw_frames(batch, [crop.at(indices) for crop in crops], generator=noise)
+    return SampledVideo(facts, queries[0], keyframe, indices, to_pixels(shown), union[indices].astype(np.uint8))
 
 
 def _through_jpeg(frame: np.ndarray) -> Image.Image:

@@ -107,10 +107,10 @@ def draw_frames(
     width: int = WIDTH,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The `frames` of `render` at the times that `crops` holds."""
-    (clips, times, _), size = crops[0].pixels.shape, height * width
+    """The `frames` of `render` that `crops` holds."""
+    (clips, total, _), size = crops[0].pixels.shape, height * width
     background = _draw_background(batch, height, width).flatten(2)
-    frames = background.new_empty(clips, times, 3, size + 1)
+    frames = background.new_empty(clips, total, 3, size + 1)
     frames[..., :size] = background.unsqueeze(1)
     for k in reversed(range(len(crops))):  # back to front
         pixels = crops[k].pixels.unsqueeze(2).expand(-1, -1, 3, -1)
@@ -141,9 +141,9 @@ class ObjectCrop:
     v: Tensor
     alpha: Tensor
 
-    def at(self, times: Sequence[int]) -> ObjectCrop:
+    def at(self, indices: Sequence[int]) -> ObjectCrop:
         """The crop at some of the frames."""
-        return ObjectCrop(*(part[:, times] for part in (self.pixels, self.u, self.v, self.alpha)))
+        return ObjectCrop(*(part[:, indices] for part in (self.pixels, self.u, self.v, self.alpha)))
 
 
 def object_crops(batch: SceneBatch, height: int = HEIGHT, width: int = WIDTH) -> list[ObjectCrop]:
@@ -153,8 +153,8 @@ def object_crops(batch: SceneBatch, height: int = HEIGHT, width: int = WIDTH) ->
 
 def draw_masks(crops: Sequence[ObjectCrop], height: int = HEIGHT, width: int = WIDTH) -> tuple[Tensor, Tensor]:
     """The `visible` and `amodal` masks of `render`."""
-    clips, times, _ = crops[0].pixels.shape
-    amodal = torch.zeros(clips, times, len(crops), height * width + 1, dtype=torch.bool, device=crops[0].pixels.device)
+    clips, total, _ = crops[0].pixels.shape
+    amodal = torch.zeros(clips, total, len(crops), height * width + 1, dtype=torch.bool, device=crops[0].pixels.device)
     for k, crop in enumerate(crops):
         amodal[:, :, k].scatter_(2, crop.pixels, crop.alpha > 0.5)
     amodal = amodal[..., :-1].unflatten(3, (height, width))

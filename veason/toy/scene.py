@@ -1,6 +1,6 @@
 """Random scene descriptions: objects with a colour, a shape, a texture, a size and a trajectory.
 
-`veason.toy.render` renders them. Lengths are pixels of a 160 x 120 frame; times are frame indices.
+`veason.toy.render` renders them. Lengths are pixels of a 160 x 120 frame.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def random_scene(rng: random.Random, frames: int = 20, still: bool = False) -> S
 
 def _entry_order(shape: SceneObject) -> tuple[int, float]:
     """Sort key: the frame in which the centre first lies inside the frame, and its x there."""
-    inside = ((time, x) for time, (x, y) in enumerate(shape.path) if 0 <= x <= WIDTH and 0 <= y <= HEIGHT)
+    inside = ((index, x) for index, (x, y) in enumerate(shape.path) if 0 <= x <= WIDTH and 0 <= y <= HEIGHT)
     return next(inside, (len(shape.path), 0.0))
 
 
@@ -108,7 +108,7 @@ def _movements(rng: random.Random, count: int) -> list[str]:
 def _path(
     rng: random.Random, movement: str, radius: float, frames: int, earlier: list[SceneObject]
 ) -> tuple[tuple[float, float], ...]:
-    """The centre in each frame: linear between a few (time, position) knots, or a circle."""
+    """The centre in each frame: linear between a few (frame index, position) knots, or a circle."""
     last = frames - 1
     here, there = _inside(rng, radius), _distant_point_picker(rng, radius)
     if movement in ("still", "occluder"):
@@ -171,9 +171,9 @@ def _outside(rng: random.Random, side: str, radius: float) -> tuple[float, float
 
 
 def _interpolate(knots: list[tuple[float, tuple[float, float]]], frames: int) -> tuple[tuple[float, float], ...]:
-    times = np.arange(frames)
-    at = [time for time, _ in knots]
-    x, y = (np.interp(times, at, [point[axis] for _, point in knots]) for axis in (0, 1))
+    indices = np.arange(frames)
+    at = [index for index, _ in knots]
+    x, y = (np.interp(indices, at, [point[axis] for _, point in knots]) for axis in (0, 1))
     return tuple((round(float(a), 2), round(float(b), 2)) for a, b in zip(x, y))
 
 

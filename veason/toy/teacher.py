@@ -37,13 +37,13 @@ class ToyTeacher:
             raise DataError(f"the toy teacher needs {self.path}, which `python -m veason.toy.world` writes")
         self.videos = json.loads(self.path.read_text(encoding="utf-8"))["videos"]
 
-    def reason(self, sample: VideoSample, keyframe: int, times: Sequence[int]) -> str:
+    def reason(self, sample: VideoSample, keyframe: int, indices: Sequence[int]) -> str:
         """The text of `write_reasoning` for one expression.
 
         Args:
             sample: an expression of the data set.
             keyframe: index of the keyframe.
-            times: indices of the shown frames.
+            indices: of the shown frames in the video.
 
         Raises:
             DataError: the video or the expression is not in `scenes.json`.

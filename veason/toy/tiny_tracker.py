@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 
-from veason.tracking.sam2.memory_settings import memory_attention, memory_encoder, sine_positions
+from veason.tracking.sam2.memory_settings import SWITCHES, memory_attention, memory_encoder, sine_positions
 
 
 @dataclass(frozen=True)
@@ -61,22 +61,10 @@ def tracker_config(size: TrackerSize | None = None) -> dict[str, Any]:
         # the memory encoder gets sigmoid(mask logits) scaled to [-10, 10]
         "sigmoid_scale_for_mem_enc": 20.0,
         "sigmoid_bias_for_mem_enc": -10.0,
-        "use_mask_input_as_output_without_sam": True,
-        "directly_add_no_mem_embed": True,
         "no_obj_embed_spatial": True,
-        "use_high_res_features_in_sam": True,
-        "iou_prediction_use_sigmoid": True,
         "multimask_output_in_sam": False,
-        "use_obj_ptrs_in_encoder": True,
-        "add_tpos_enc_to_obj_ptrs": True,
-        "proj_tpos_enc_in_obj_ptrs": True,
-        "use_signed_tpos_enc_to_obj_ptrs": True,
-        "only_obj_ptrs_in_the_past_for_eval": True,
-        "pred_obj_scores": True,
-        "pred_obj_scores_mlp": True,
-        "fixed_no_obj_ptr": True,
-        "use_mlp_for_obj_ptr_proj": True,
         "compile_image_encoder": False,
+        **SWITCHES,
     }
     return {"model": model}
 

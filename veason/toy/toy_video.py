@@ -38,7 +38,7 @@ class ToyVideo:
 
     @property
     def frame_names(self) -> list[str]:
-        return [f"{time:05d}" for time in range(len(self.frames))]
+        return [f"{index:05d}" for index in range(len(self.frames))]
 
     def tracks(self) -> list[list[masks.Rle | None]]:
         """Per object its RLE in each frame, None where it is not visible, with counts as text."""
@@ -60,10 +60,10 @@ class ToyVideo:
 
 
 def write_frames(folder: Path, video: ToyVideo, digits: int = 5) -> None:
-    """Writes the frames as `<folder>/<time>.jpg`, the time with `digits` digits."""
+    """Writes the frames as `<folder>/<index>.jpg`, the index with `digits` digits."""
     folder.mkdir(parents=True, exist_ok=True)
-    for time, frame in enumerate(video.frames):
-        Image.fromarray(frame).save(folder / f"{time:0{digits}d}.jpg", quality=JPEG_QUALITY)
+    for index, frame in enumerate(video.frames):
+        Image.fromarray(frame).save(folder / f"{index:0{digits}d}.jpg", quality=JPEG_QUALITY)
 
 
 def write_clip(path: str | Path, frames: np.ndarray, fps: int) -> None:

@@ -72,11 +72,11 @@ def evaluate_tracker(tracker: Sam2Tracker, videos: Sequence[ToyVideo]) -> dict[s
             scores["prompted"].append(iou[track.prompted])
             ratio = video.facts[track.object_index].visible_ratio
             for name, step in (("before", -1), ("after", 1)):
-                times = [track.prompted + step * distance for distance in range(1, MAX_DISTANCE + 1)]
-                scores[name].append(iou[times[-1]])
-                scores["within"].extend(iou[times])
-                if min(ratio[time] for time in times) == 0:
-                    scores["reappeared"].append(iou[times[-1]])
+                indices = [track.prompted + step * distance for distance in range(1, MAX_DISTANCE + 1)]
+                scores[name].append(iou[indices[-1]])
+                scores["within"].extend(iou[indices])
+                if min(ratio[index] for index in indices) == 0:
+                    scores["reappeared"].append(iou[indices[-1]])
     metrics = {name: round(float(np.mean(values)), 4) for name, values in scores.items()}
     return {**metrics, "tracks": len(scores["prompted"])}
 

@@ -83,11 +83,11 @@ def track_clips(
     outputs: dict[str, dict] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     decoded: dict[int, DecoderOutput] = {}
     order = [prompted, *range(prompted + 1, total), *range(prompted - 1, -1, -1)]
-    for time in order:
-        rows = clip_of_track * total + time  # of the encoded frames
-        is_prompted = time == prompted
+    for index in order:
+        rows = clip_of_track * total + index  # of the encoded frames
+        is_prompted = index == prompted
         out = model.track_step(
-            frame_idx=time,
+            frame_idx=index,
             is_init_cond_frame=is_prompted,
             current_vision_feats=[feature[:, rows] for feature in features],
             current_vision_pos_embeds=[position[:, rows] for position in positions],
@@ -96,12 +96,12 @@ def track_clips(
             mask_inputs=None,
             output_dict=outputs,
             num_frames=length,
-            track_in_reverse=time < prompted,
+            track_in_reverse=index < prompted,
             run_mem_encoder=total > 1,
         )
-        outputs["cond_frame_outputs" if is_prompted else "non_cond_frame_outputs"][time] = out
-        decoded[time] = hook.pop()
-    return [decoded[time] for time in range(total)]
+        outputs["cond_frame_outputs" if is_prompted else "non_cond_frame_outputs"][index] = out
+        decoded[index] = hook.pop()
+    return [decoded[index] for index in range(total)]
 
 
 @dataclass
@@ -129,18 +129,18 @@ def clip_loss(outputs: list[DecoderOutput], clips: ClipBatch, prompted: int, bal
     usable = clips.usable.flatten()[:, None]
     visible = clips.present.flatten(0, 1) & usable  # [N, T]
 
-    tracks, times, tokens = logits.shape[:3]
+    tracks, length, tokens = logits.shape[:3]
     logits = F.interpolate(logits.flatten(0, 1), size=truth.shape[-2:], mode="bilinear", align_corners=False)
-    logits = logits.view(tracks, times, tokens, *truth.shape[-2:])
+    logits = logits.view(tracks, length, tokens, *truth.shape[-2:])
     masks = _balanced_cross_entropy(logits, truth, balance) + _dice(logits, truth)
     iou = _iou(logits, truth)
     iou_error = (predicted_iou - iou).square()
     weight = visible.float() / visible.sum().clamp(min=1)
     presence = F.binary_cross_entropy_with_logits(object_logits, clips.present.flatten(0, 1).float(), reduction="none")
-    presence = (presence * usable).sum() / (usable.sum() * times).clamp(min=1)
+    presence = (presence * usable).sum() / (usable.sum() * length).clamp(min=1)
     total = ((masks + 0.2 * iou_error).mean(2) * weight).sum() + 0.5 * presence
 
-    others = torch.ones(times, dtype=torch.bool, device=logits.device)
+    others = torch.ones(length, dtype=torch.bool, device=logits.device)
     others[prompted] = False
     first = iou[:, :, 0]
     return TrackerLoss(

@@ -24,12 +24,12 @@ KEYFRAME_HEIGHT = 360  # of the keyframe
 COLUMNS = 3  # frames side by side, so that they can be seen on a telephone
 
 
-def keyframe_picture(frame: np.ndarray, time: int, predicted: ArrayLike, true: ArrayLike | None) -> np.ndarray:
+def keyframe_picture(frame: np.ndarray, timestamp: int, predicted: ArrayLike, true: ArrayLike | None) -> np.ndarray:
     """The keyframe with predicted and true boxes.
 
     Args:
         frame: uint8 [H, W, 3] RGB.
-        time: as the policy names it.
+        timestamp: of the frame, for the title.
         predicted, true: [K, 4] xyxy in pixels of the frame; `true` is None where it is not known.
     """
     scale, legend = KEYFRAME_HEIGHT / frame.shape[0], [("predicted", PREDICTED_COLOUR)]
@@ -38,26 +38,26 @@ def keyframe_picture(frame: np.ndarray, time: int, predicted: ArrayLike, true: A
         picture = draw_boxes(picture, np.asarray(true, dtype=float).reshape(-1, 4) * scale, TRUE_COLOUR)
         legend.append(("true", TRUE_COLOUR))
     picture = draw_boxes(picture, np.asarray(predicted, dtype=float).reshape(-1, 4) * scale, PREDICTED_COLOUR)
-    return add_title(picture, f"keyframe {time}", legend)
+    return add_title(picture, f"keyframe {timestamp}", legend)
 
 
 def mask_picture(
     frames: Sequence[np.ndarray],
-    times: Sequence[int],
+    timestamps: Sequence[int],
     predicted: Sequence[np.ndarray] | np.ndarray | None,
     true: Sequence[np.ndarray] | np.ndarray | None,
-    keyframe: int | None = None,
+    keyframe_timestamp: int | None = None,
 ) -> np.ndarray:
     """Frames, COLUMNS side by side, with predicted masks and true outlines.
 
     Args:
         frames: uint8 [H, W, 3] RGB each.
-        times: of the frames.
+        timestamps: of the frames, for the labels.
         predicted, true: per frame [H, W], every value but 0 is the object; None where there are none.
-        keyframe: the time from which the masks were tracked.
+        keyframe_timestamp: of the frame that the masks were tracked from.
     """
     cells, labels = [], []
-    for number, (frame, time) in enumerate(zip(frames, times)):
+    for number, (frame, timestamp) in enumerate(zip(frames, timestamps)):
         cell = resize_to_height(frame, HEIGHT)
         if predicted is not None:
             mask = resize_to_height(np.asarray(predicted[number]), HEIGHT, cv2.INTER_NEAREST)
@@ -67,7 +67,7 @@ def mask_picture(
                 cell, resize_to_height(np.asarray(true[number]), HEIGHT, cv2.INTER_NEAREST), TRUE_COLOUR
             )
         cells.append(cell)
-        labels.append(f"{time}{' keyframe' if time == keyframe else ''}")
+        labels.append(f"{timestamp}{' keyframe' if timestamp == keyframe_timestamp else ''}")
     shown = ((predicted, "predicted", PREDICTED_COLOUR), (true, "true", TRUE_COLOUR))
     legend = [(name, colour) for given, name, colour in shown if given is not None]
     return add_title(frame_strip(cells, labels, HEIGHT, COLUMNS), "masks" if legend else "frames", legend)

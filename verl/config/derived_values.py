@@ -37,7 +37,6 @@ def derive_values(config: Config) -> Config:
     folder = trainer.save_checkpoint_path or os.path.join("checkpoints", trainer.project_name, trainer.experiment_name)
     changes |= {
         "worker.actor.model.tokenizer_path": _absolute(actor.model.tokenizer_path or actor.model.model_path),
-        "worker.actor.offload.optimizer_offload": actor.offload.optimizer_offload or actor.fsdp.optimizer_offload,
         "worker.rollout.prompt_length": config.data.max_prompt_length,
         "worker.rollout.response_length": config.data.max_response_length,
         "worker.reward.tracker_options": options,
@@ -46,7 +45,7 @@ def derive_values(config: Config) -> Config:
     }
     if trainer.remove_previous_ckpt:
         changes["trainer.save_limit"] = 1
-    if ref.fsdp.optimizer_offload or ref.offload.optimizer_offload:
+    if ref.offload.optimizer_offload:
         log.warning("worker.ref has no optimizer: optimizer_offload has no effect there")
     if config.algorithm.kl_coef != 0 and actor.use_kl_loss:
         weigher = "worker.actor.kl_loss_coef weighs the KL term"

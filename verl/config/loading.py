@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from verl.config.checks import check_config
 from verl.config.derived_values import derive_values
-from verl.config.published_keys import NO_EFFECT, RENAMED
+from verl.config.published_keys import NO_EFFECT, OFF_ONLY, RENAMED
 from verl.config.schema import Config, ConfigError, value_of
 from verl.registry import suggest
 
@@ -186,11 +186,13 @@ def _translated(layer: dict[str, Any], keys: Mapping[str, bool], prefix: str = "
     tree: dict[str, Any] = {}
     for name, value in layer.items():
         key = f"{prefix}{name}"
-        matching = (why for pattern, why in NO_EFFECT.items() if key not in keys and fnmatch.fnmatchcase(key, pattern))
         if key in RENAMED:
             head, _, leaf = RENAMED[key].removeprefix(prefix).partition(".")
             tree[head] = {**tree.get(head, {}), leaf: value}
-        elif (reason := next(matching, None)) is not None:
+        elif (switch := _matching(key, OFF_ONLY)) is not None:
+            if value not in (False, None):
+                raise ConfigError(f"{key}={value}: set {prefix.removesuffix('fsdp.')}{switch} instead")
+        elif key not in keys and (reason := _matching(key, NO_EFFECT)) is not None:
             log.warning("%s has no effect here: %s", key, reason)
         elif isinstance(value, dict) and not keys.get(key):
             tree[name] = _translated(value, keys, f"{key}.")
@@ -199,6 +201,11 @@ def _translated(layer: dict[str, Any], keys: Mapping[str, bool], prefix: str = "
         else:
             tree[name] = value
     return tree
+
+
+def _matching(key: str, table: Mapping[str, str]) -> str | None:
+    """What a table of published keys, in which * stands for anything, says of a key."""
+    return next((entry for pattern, entry in table.items() if fnmatch.fnmatchcase(key, pattern)), None)
 
 
 def _refuse_unknown(tree: dict[str, Any], keys: Mapping[str, bool], prefix: str = "") -> None:

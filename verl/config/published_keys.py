@@ -10,6 +10,12 @@ RENAMED = {
     "worker.reward.sam2_checkpoint": "worker.reward.tracker_options.sam2_checkpoint",
 }
 
+# The published YAML has these switches in two sections. Those of `fsdp` may only be off; on, the other one is named.
+OFF_ONLY = {
+    "worker.*.fsdp.param_offload": "offload.param_offload",
+    "worker.*.fsdp.optimizer_offload": "offload.optimizer_offload",
+}
+
 NO_EFFECT = {
     "data.prompt_key": "a data set builds its own prompt",
     "data.answer_key": "a data set keeps its own truth",
@@ -33,7 +39,6 @@ NO_EFFECT = {
     "worker.*.strategy": "sharding is FSDP2",
     "worker.*.padding_free": "nothing is padded",
     "worker.*.ulysses_sequence_parallel_size": "a group is one sequence on one GPU",
-    "worker.*.fsdp.enable_cpu_offload": "use fsdp.param_offload",
     "worker.*.fsdp.enable_rank0_init": "every rank reads its own shard",
     "worker.*.fsdp.use_orig_params": "FSDP2 always keeps the parameters",
     "worker.*.fsdp.mp_buffer_dtype": "buffers keep their dtype",

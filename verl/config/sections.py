@@ -19,11 +19,15 @@ class DataConfig:
     include_absent: bool = False  # also show expressions whose target is not in the video
     on_bad_sample: str = "raise"  # raise ends the run; skip draws another sample, counted and reported
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
-    sampled_frames: int = 6  # the published sampling rule's N (it gives at most N - 1 frames; 1 is the anchor alone)
-    frame_index: str = "absolute"  # a frame's time is its index in the video; relative: its position in the prompt
+    # N of the published frame rule, which shows at most N - 1 frames (1: the anchor alone); the reward scores the
+    # frames that are shown. An evaluation's sampled_frames is the number of frames itself
+    sampled_frames: int = 6
+    frame_index: str = "absolute"  # a frame's timestamp is its index in the video; relative: its position in the prompt
     anchor: str = "largest"  # the frame that is always shown: one of the five with the largest target; first: fixed
     reasoning: bool = True  # false: neither prompt nor responses have any (with compute_score: no_reasoning)
-    keyframe_resize: int = 560  # side of the square frame that the model sees, in pixels
+    # pixels: every frame that is shown, not the keyframe alone, is resized to a square of this side, and so are the
+    # masks of the reward
+    keyframe_resize: int = 560
     box_side: int | None = None  # boxes are relative to a square of this side; null: as the checkpoint writes them
     max_pixels: int = 12845056  # upper bound of the image processor's smart resizing
     min_pixels: int = 3136  # lower bound of it

@@ -60,16 +60,16 @@ class FSDPConfig:
     # sum gradients over ranks once an update instead of after each micro-batch: each rank holds all of them meanwhile.
     # Where one rank has all shards it is always so
     reduce_gradients_once: bool = False
-    # FSDP's own CPU offload, much slower than offload.param_offload: weights are fetched block by block in every pass
-    param_offload: bool = False
-    optimizer_offload: bool = False  # the actor's: as offload.optimizer_offload
+    # FSDP's own CPU offload, much slower than offload.param_offload: weights stay on the host, and every pass fetches
+    # them block by block
+    enable_cpu_offload: bool = False
 
 
 @dataclass(frozen=True)
 class OffloadConfig:
     """What is offloaded to the host while it is not used."""
 
-    param_offload: bool = False  # weights between phases
+    param_offload: bool = False  # weights, between the phases that use them
     optimizer_offload: bool = False  # the optimizer's moments; a step brings them to the GPU in chunks of 1 GiB
 
 
@@ -78,8 +78,10 @@ class ActorConfig:
     """The policy update."""
 
     global_batch_size: int = 16  # prompts (groups of rollout.n responses) per optimizer step
-    micro_batch_size_per_device_for_update: int = 1  # groups packed into one forward and backward pass
-    # groups packed into one pass that only computes log-probabilities
+    # counts groups of rollout.n responses, not responses as in EasyR1: how many are packed into one forward and
+    # backward pass
+    micro_batch_size_per_device_for_update: int = 1
+    # counts groups too: how many are packed into one pass that only computes log-probabilities
     micro_batch_size_per_device_for_experience: int = 1
     max_tokens_per_micro_batch: int | None = None  # token budget of a pass; set, it replaces the two counts above
     max_grad_norm: float | None = 1.0  # the gradient is scaled down to this norm; null or 0: it is not
@@ -104,7 +106,7 @@ class ActorConfig:
     offload: OffloadConfig = field(default_factory=OffloadConfig)
 
     @property
-    def with_reference(self) -> bool:
+    def with_ref(self) -> bool:
         """Whether the loss has a KL term, which needs the log-probabilities of the reference model."""
         return self.use_kl_loss and self.kl_loss_coef != 0
 

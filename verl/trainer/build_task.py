@@ -135,7 +135,7 @@ def use_points_template(config: Config, fine_tuning: bool) -> Config:
     if data.prompt_template is not None:
         return config
     settings = read_settings(path)
-    answers = settings is not None and settings.reading == POINTS
+    answers = settings is not None and settings.answer_parser == POINTS
     wanted = _reads_points(config, fine_tuning)
     if answers and not wanted:
         what = (
@@ -154,7 +154,7 @@ def _reads_points(config: Config, fine_tuning: bool) -> bool:
     from veason.answer_parsers import POINTS
 
     reward = config.worker.reward
-    return not fine_tuning and find_rule(reward.compute_score, **reward.options).reading == POINTS
+    return not fine_tuning and find_rule(reward.compute_score, **reward.options).answer_parser == POINTS
 
 
 def use_checkpoint_box_side(config: Config, may_change: bool) -> Config:

@@ -1,4 +1,4 @@
-"""Group Relative Policy Optimization (arXiv 2402.03300): sample, rollout, score, reference, advantage, update, log,
+"""Group Relative Policy Optimization (arXiv 2402.03300): sample, rollout, score, ref, advantage, update, log,
 save.
 
 Deviates from the published loop where that loses data: the last step runs, a resumed run equals the uninterrupted one,
@@ -152,9 +152,9 @@ class GRPO(TrainingLoop):
 
     def compute_log_probs(self, uids: Sequence[int]) -> Metrics:
         """The passes before the update, where it has any."""
-        if not (self.plan.passes["reference"] and uids):
+        if not (self.plan.passes["ref"] and uids):
             return {}
-        with self.timer("reference"):
+        with self.timer("ref"):
             return self.backend.compute_log_probs(uids, old=self.plan.updates_per_step > 1)
 
     def prefetch_prompts(self) -> None:

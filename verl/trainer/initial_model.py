@@ -49,7 +49,7 @@ def check_initial_model(config: Config, saved: dict[str, Any] | None, found: dic
     actor = config.worker.actor
     if not saved or not saved["files"] or not found["files"]:  # one of them is not known
         return
-    if not (actor.with_reference or actor.model.lora_rank):
+    if not (actor.with_ref or actor.model.lora_rank):
         return
     names = sorted(saved["files"].keys() | found["files"].keys())
     other = next((name for name in names if saved["files"].get(name) != found["files"].get(name)), None)

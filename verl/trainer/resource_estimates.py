@@ -155,8 +155,8 @@ def estimate_bytes(config: Config, size: ModelSize, generates: bool, gpu_bytes: 
         gathered = size.trained if lora else size.total
         sizes["gathered"] = gathered * (stored if trainer.device == "cpu" else DTYPE_BYTES[fsdp.mp_param_dtype])
     if generates:
-        if worker.actor.with_reference and not lora:
-            sizes["reference"] = size.total * DTYPE_BYTES[worker.ref.fsdp.torch_dtype or "bf16"] / ref_shards
+        if worker.actor.with_ref and not lora:
+            sizes["ref"] = size.total * DTYPE_BYTES[worker.ref.fsdp.torch_dtype or "bf16"] / ref_shards
         engine = size.total * DTYPE_BYTES[worker.rollout.dtype] / worker.rollout.tensor_parallel_size
         if worker.rollout.kv_cache_gib is not None:
             engine += worker.rollout.kv_cache_gib * GIB

@@ -19,7 +19,7 @@ class RunPlan:
     Attributes:
         steps: training steps of the whole run, resumed ones included.
         updates_per_step: optimizer steps per training step.
-        passes: passes over a group per phase: "reference" (the reference model's, and the actor's own where a step has
+        passes: passes over a group per phase: "ref" (the reference model's, and the actor's own where a step has
             several updates) and "update" (forward and backward).
         checkpoint: what the run resumes; None starts afresh.
         start: steps that the checkpoint already has.
@@ -82,7 +82,7 @@ def make_run_plan(config: Config, samples: int) -> RunPlan:
     return RunPlan(
         steps=steps,
         updates_per_step=updates,
-        passes={"reference": int(actor.with_reference) + int(updates > 1), "update": actor.ppo_epochs},
+        passes={"ref": int(actor.with_ref) + int(updates > 1), "update": actor.ppo_epochs},
         checkpoint=checkpoint,
         start=state["step"],
         test_freq=trainer.test_freq,

@@ -188,7 +188,7 @@ def memory_lines(run: PlanInputs, size: ModelSize, tokens: StepTokens) -> Iterat
         return
     yield f"activations of an update: about {activations / GIB:.1f} GiB more (scaled from a measured run)"
     resident = sum(sizes.get(part, 0.0) for part in ("weights", "gathered", "gradients", "scorer"))
-    leaving = ("optimizer", "reference", "engine")
+    leaving = ("optimizer", "ref", "engine")
     resident += sum(sizes.get(part, 0.0) for part in leaving if part not in offloaded)
     if gpu and total is not None:
         fits = "fits" if resident + activations < total else "DOES NOT FIT"

@@ -41,15 +41,15 @@ def throughput_metrics(
     Args:
         seen: groups that were generated; trained: those that were trained on.
         images: uid -> (height, width) of the prompt's images, in pixels.
-        seconds: of the phases rollout, score, reference, advantage, update.
-        passes: passes over the trained groups per phase ("reference", "update").
+        seconds: of the phases rollout, score, ref, advantage, update.
+        passes: passes over the trained groups per phase ("ref", "update").
         flops: of a forward pass; update_flops: of forward and backward together.
         peak: FLOP/s of all devices together; None reports no MFU.
     """
     written = sum(sum(group.response_tokens) for group in seen)
     read = sum(group.prompt_tokens for group in seen)
     packed = sum(group.prompt_tokens + sum(group.response_tokens) for group in trained)
-    total = sum(seconds.get(phase, 0.0) for phase in ("rollout", "score", "reference", "advantage", "update"))
+    total = sum(seconds.get(phase, 0.0) for phase in ("rollout", "score", "ref", "advantage", "update"))
     metrics = {
         "perf/tokens_per_second": (read + written) / total,
         "perf/generated_per_second": written / seconds["rollout"],
@@ -63,7 +63,7 @@ def throughput_metrics(
                 of.group_flops(group.prompt_tokens, group.response_tokens, images[group.uid]) for group in groups
             )
 
-        of_phase = {"reference": flops, "update": update_flops}
+        of_phase = {"ref": flops, "update": update_flops}
         done = {phase: passes[phase] * cost(trained, of) for phase, of in of_phase.items()}
         metrics["perf/mfu"] = (cost(seen, flops) + sum(done.values())) / (total * peak)
         for phase, work in done.items():

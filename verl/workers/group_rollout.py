@@ -28,8 +28,8 @@ class LoadedExample(NamedTuple):
 class PromptLoader:
     """Reads examples and builds their prompts by threads, those of a coming rollout while the model trains."""
 
-    def __init__(self, threads: Executor, prompts: PromptBuilder) -> None:
-        self.threads, self.prompts = threads, prompts
+    def __init__(self, threads: Executor, prompt_builder: PromptBuilder) -> None:
+        self.threads, self.prompt_builder = threads, prompt_builder
         self._loading: dict[GroupRequest, Future[LoadedExample]] = {}
 
     def prefetch(self, data: TrainingData, requests: Sequence[GroupRequest]) -> None:
@@ -45,7 +45,7 @@ class PromptLoader:
     def _submit(self, data: TrainingData, request: GroupRequest) -> Future[LoadedExample]:
         def load() -> LoadedExample:
             example = data.example(request.index, request.seed)
-            return LoadedExample(example, self.prompts.build(example))
+            return LoadedExample(example, self.prompt_builder.build(example))
 
         return self.threads.submit(load_sample, data, request, load)
 

@@ -37,8 +37,8 @@ REMEDIES = {
     "worker.actor.offload.param_offload and optimizer_offload",
     "update": "lower worker.actor.max_tokens_per_micro_batch (or micro_batch_size_per_device_for_update), set "
     "worker.actor.model.enable_gradient_checkpointing or worker.actor.offload.optimizer_offload",
-    "reference": "lower worker.actor.max_tokens_per_micro_batch (or micro_batch_size_per_device_for_experience), or "
-    "set worker.ref.offload.param_offload",
+    "ref": "lower worker.actor.max_tokens_per_micro_batch (or micro_batch_size_per_device_for_experience), or set "
+    "worker.ref.offload.param_offload",
 }
 
 
@@ -106,7 +106,7 @@ def offloaded_parts(config: Config) -> set[str]:
     offloaded = {
         "weights": actor.param_offload,
         "optimizer": actor.optimizer_offload,
-        "reference": config.worker.ref.offload.param_offload,
+        "ref": config.worker.ref.offload.param_offload,
         "engine": rollout.sleep,
     }
     return {part for part, leaves in offloaded.items() if leaves and config.trainer.device != "cpu"}
@@ -116,18 +116,18 @@ def memory_plan(sizes: dict[str, float], offloaded: set[str], device: str) -> li
     """What is resident in which phase, from sizes measured on one worker: one line per part.
 
     Args:
-        sizes: bytes of engine, scorer, weights, reference, gathered, gradients, optimizer; "gathered" are the weights
+        sizes: bytes of engine, scorer, weights, ref, gathered, gradients, optimizer; "gathered" are the weights
             that stay gathered for an update.
         offloaded: see `offloaded_parts`; the others stay.
         device: "GPU" or "worker".
     """
-    stay = {"weights", "optimizer", "reference", "engine", "scorer"} - offloaded
+    stay = {"weights", "optimizer", "ref", "engine", "scorer"} - offloaded
     phases = {
         "rollout": stay | {"engine"},
-        "reference": stay | {"reference"},
+        "ref": stay | {"ref"},
         "update": stay | {"weights", "gathered", "gradients"},
     }
-    order = ("weights", "gathered", "gradients", "optimizer", "reference", "engine", "scorer")
+    order = ("weights", "gathered", "gradients", "optimizer", "ref", "engine", "scorer")
     parts = [part for part in order if sizes.get(part)]
     lines = [f"memory on each {device}, GiB: {'part':>12} {'size':>7}  " + "  ".join(f"{phase:>9}" for phase in phases)]
     for part in parts:

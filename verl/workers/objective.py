@@ -88,7 +88,7 @@ def policy_objective(
     metrics |= {f"actor/{name}": token_mean(values) for name, values in policy.metrics().items()}
     if weights is not None:
         metrics["rollout/importance_weight"] = token_mean(weights)
-    if config.with_reference:
+    if config.with_ref:
         divergence = load_by_name(config.kl_loss_type, KL_PENALTIES, "KL penalty")(log_probs, stored("ref_log_probs"))
         loss = loss + config.kl_loss_coef * whole_batch(divergence, mask, config.loss_agg_mode)
         metrics["actor/kl"] = token_mean(divergence)

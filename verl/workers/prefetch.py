@@ -25,7 +25,9 @@ from verl.workers.sample_errors import load_sample, wait_for_sample
 Requests = tuple[GroupRequest, ...]
 
 
-def load_sft_group(data: TrainingData, prompts: PromptBuilder, request: GroupRequest, limit: int) -> TokenizedGroup:
+def load_sft_group(
+    data: TrainingData, prompt_builder: PromptBuilder, request: GroupRequest, limit: int
+) -> TokenizedGroup:
     """The prompt of an example with its response.
 
     Args:
@@ -35,10 +37,10 @@ def load_sft_group(data: TrainingData, prompts: PromptBuilder, request: GroupReq
         ValueError: the example has no response, or one beyond the limit; names it.
     """
     example = data.example(request.index, request.seed)
-    prompt = prompts.build(example)
+    prompt = prompt_builder.build(example)
     if not example.response:
         raise ValueError(f"{example.sample_id} has no response to learn")
-    ids = prompts.response_ids(example.response)
+    ids = prompt_builder.response_ids(example.response)
     if len(ids) > limit:
         name = example.sample_id
         raise ValueError(f"{name}: its response has {len(ids)} tokens, data.max_response_length is {limit}")
@@ -49,14 +51,15 @@ class ThreadPrefetcher:
     """Loads examples by threads of this process.
 
     Args:
-        data, prompts: of this worker. limit: data.max_response_length.
+        data, prompt_builder: of this worker. limit: data.max_response_length.
         timeout: seconds in which an example has to be loaded.
     """
 
     def __init__(
-        self, threads: Executor, data: TrainingData, prompts: PromptBuilder, limit: int, timeout: float = 3600.0
+        self, threads: Executor, data: TrainingData, prompt_builder: PromptBuilder, limit: int, timeout: float = 3600.0
     ) -> None:
-        self.threads, self.data, self.prompts, self.limit, self.timeout = threads, data, prompts, limit, timeout
+        self.threads, self.data, self.prompt_builder = threads, data, prompt_builder
+        self.limit, self.timeout = limit, timeout
         self._loading: dict[GroupRequest, Future[TokenizedGroup]] = {}
 
     def prefetch(self, requests: Requests) -> None:
@@ -71,7 +74,7 @@ class ThreadPrefetcher:
         return [wait_for_sample(self._loading.pop(each), self.data, each, self.timeout) for each in requests]
 
     def submit(self, data: TrainingData, request: GroupRequest) -> Future[TokenizedGroup]:
-        load = partial(load_sft_group, data, self.prompts, request, self.limit)
+        load = partial(load_sft_group, data, self.prompt_builder, request, self.limit)
         return self.threads.submit(load_sample, data, request, load)
 
 
@@ -81,7 +84,7 @@ class LoaderSpec:
 
     Attributes:
         make_data: opens the training data.
-        make_prompts: makes the prompt builder.
+        make_prompt_builder: makes the prompt builder.
         limit: data.max_response_length.
         actor: worker.actor, for how groups are divided into micro-batches.
         multiple: of `pack_groups`, which a process that sees no GPU cannot tell.
@@ -89,7 +92,7 @@ class LoaderSpec:
     """
 
     make_data: Callable[[], TrainingData]
-    make_prompts: Callable[[], PromptBuilder]
+    make_prompt_builder: Callable[[], PromptBuilder]
     limit: int
     actor: ActorConfig
     multiple: int
@@ -140,16 +143,16 @@ _loader: tuple[LoaderSpec, TrainingData, PromptBuilder] | None = None  # of this
 def _open(spec: LoaderSpec) -> None:
     global _loader
     torch.set_num_threads(1)
-    _loader = spec, spec.make_data(), spec.make_prompts()
+    _loader = spec, spec.make_data(), spec.make_prompt_builder()
 
 
 def _load_step(requests: Requests) -> PackedStep:
     assert _loader is not None
-    spec, data, prompts = _loader
-    groups = [
-        load_sample(data, request, partial(load_sft_group, data, prompts, request, spec.limit)) for request in requests
-    ]
+    spec, data, prompt_builder = _loader
+    loads = [partial(load_sft_group, data, prompt_builder, request, spec.limit) for request in requests]
+    groups = [load_sample(data, request, load) for request, load in zip(requests, loads)]
     micro_batches = split_micro_batches(groups, spec.actor, update=True)
-    batches = [pack_groups([groups[i] for i in members], prompts.family, spec.multiple) for members in micro_batches]
+    family = prompt_builder.family
+    batches = [pack_groups([groups[i] for i in members], family, spec.multiple) for members in micro_batches]
     batches = [replace(batch, pixel_values=batch.pixel_values.to(spec.dtype)) for batch in batches]
     return PackedStep(batches, dict(getattr(data, "skipped", {})))

@@ -51,7 +51,7 @@ def shard(policy: PolicyModel, config: FSDPConfig, mesh: DeviceMesh, dtype: torc
         "mp_policy": mixed if cuda else MixedPrecisionPolicy(),
         "ignored_params": unsharded,
     }
-    if config.param_offload and cuda:
+    if config.enable_cpu_offload and cuda:
         options["offload_policy"] = CPUOffloadPolicy()
     for parameter in unsharded:  # FSDP2 moves what it shards; a copy, so that nothing stays mapped to a file
         parameter.data = parameter.data.to(mesh.device_type, dtype, copy=True)
@@ -75,7 +75,7 @@ def unsharded_parameters(
         dtype: in which frozen weights are held.
     """
     cuda = mesh.device_type == "cuda"
-    if (config.enable_full_shard and mesh.shape[-1] > 1) or (config.param_offload and cuda):
+    if (config.enable_full_shard and mesh.shape[-1] > 1) or (config.enable_cpu_offload and cuda):
         return set()
     frozen = {parameter for parameter in policy.parameters() if not parameter.requires_grad}
     return frozen if dtype == DTYPES[config.mp_param_dtype] or not cuda else set()

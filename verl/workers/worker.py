@@ -45,7 +45,7 @@ class Worker(WorkerBase):
         self.scoring.expect(own)
         data, timeout = self.validation if validation else self.data, self.config.trainer.phase_timeout
         # read by threads while the engine wakes, unless they were prefetched
-        prompts = self.rollout_prompts.take(data, requests)
+        prompts = self.prompt_loader.take(data, requests)
         with self.enter_rollout() as metrics:
             for request, loading in zip(requests, prompts):
                 if request.uid in own:
@@ -59,7 +59,7 @@ class Worker(WorkerBase):
             self.scoring.prepare(uid, loading.result().example)
 
     def prefetch_prompts(self, requests: Sequence[GroupRequest]) -> None:
-        self.rollout_prompts.prefetch(self.data, requests)
+        self.prompt_loader.prefetch(self.data, requests)
 
     def _store(self, uid: int, example: Example, prompt: TokenizedPrompt, completions: GroupCompletions) -> None:
         """Keeps a complete group and hands it to the scorer."""
@@ -91,9 +91,9 @@ class Worker(WorkerBase):
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
         stored = self._stored(uids)
         groups = [each.group for each in stored]
-        with self.enter_training("reference", wait_for_scores=False) as metrics:
-            if self.reference is not None:
-                for each, values in zip(stored, self.reference.log_probs(groups)):
+        with self.enter_training("ref", wait_for_scores=False) as metrics:
+            if self.ref_policy is not None:
+                for each, values in zip(stored, self.ref_policy.log_probs(groups)):
                     each.ref_log_probs = values
             if old:
                 for each, values in zip(stored, self.actor.log_probs(groups)):
@@ -135,21 +135,21 @@ class Worker(WorkerBase):
     # -- supervised fine-tuning
 
     def prefetch_examples(self, requests: Sequence[GroupRequest]) -> None:
-        (self.processes or self.loader).prefetch(tuple(requests))
+        (self.process_prefetcher or self.thread_prefetcher).prefetch(tuple(requests))
 
     def fine_tune(self, requests: Sequence[GroupRequest]) -> Metrics:
         with self.enter_training("update") as memory:
-            if self.processes is not None:
-                metrics = self.actor.fine_tune_packed(self.processes.take(tuple(requests)))
+            if self.process_prefetcher is not None:
+                metrics = self.actor.fine_tune_packed(self.process_prefetcher.take(tuple(requests)))
             else:
-                metrics = self.actor.fine_tune(self.loader.take(tuple(requests)), step=True)
+                metrics = self.actor.fine_tune(self.thread_prefetcher.take(tuple(requests)), step=True)
         self._record_bad_samples(metrics, [self.data.sample_id(request.index) for request in requests])
         self.weights_stale = True
         return metrics | memory
 
     def evaluate_loss(self, requests: Sequence[GroupRequest]) -> Metrics:
         with self.enter_training("evaluation") as memory:
-            loading = [self.loader.submit(self.validation, request) for request in requests]
+            loading = [self.thread_prefetcher.submit(self.validation, request) for request in requests]
             timeout = self.config.trainer.phase_timeout
             groups = [wait_for_sample(*each, timeout) for each in zip(loading, repeat(self.validation), requests)]
             metrics = self.actor.fine_tune(groups, step=False)
@@ -157,4 +157,4 @@ class Worker(WorkerBase):
 
     def skipped(self) -> dict[str, str]:
         here = getattr(self.data, "skipped", {}) | getattr(self.validation, "skipped", {})
-        return here | (self.processes.skipped if self.processes is not None else {})
+        return here | (self.process_prefetcher.skipped if self.process_prefetcher is not None else {})

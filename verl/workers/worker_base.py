@@ -35,7 +35,7 @@ from verl.workers.micro_batches import StoredGroup
 from verl.workers.prefetch import LoaderSpec, ProcessPrefetcher, ThreadPrefetcher
 from verl.workers.prompt_builder import PromptBuilder
 from verl.workers.random_state import seed_everything
-from verl.workers.reference_policy import ReferencePolicy
+from verl.workers.ref_policy import RefPolicy
 from verl.workers.rollout_engine import RolloutEngine
 from verl.workers.scoring_thread import ScoringThread
 from verl.workers.sharding import DTYPES, make_gather, sharding_mesh
@@ -73,43 +73,43 @@ class WorkerBase:
         model = config.worker.actor.model
         self.data = self.task.data()
         self.validation = self.task.validation() if self.task.validation else self.data
-        make_prompts = partial(
+        make_prompt_builder = partial(
             PromptBuilder,
             model.tokenizer_path or model.model_path or "",
             config.data.min_pixels,
             config.data.max_pixels,
             family=load_family(model.model_path, **model.override_config),
         )
-        self.prompts = make_prompts(pin=self.cuda, dtype=self._pixel_dtype())
+        self.prompt_builder = make_prompt_builder(pin=self.cuda, dtype=self._pixel_dtype())
         self.threads = ThreadPoolExecutor(LOADER_THREADS, thread_name_prefix="load")
         limit, timeout = config.data.max_response_length, config.trainer.phase_timeout
-        self.rollout_prompts = PromptLoader(self.threads, self.prompts)
-        self.loader = ThreadPrefetcher(self.threads, self.data, self.prompts, limit, timeout)
+        self.prompt_loader = PromptLoader(self.threads, self.prompt_builder)
+        self.thread_prefetcher = ThreadPrefetcher(self.threads, self.data, self.prompt_builder, limit, timeout)
         seed_everything(config.data.seed)  # the same on every rank: they initialize the same adapter
         sizes: Metrics = {}
         self.rollout_engine: RolloutEngine | None = None
         if self.task.scorer is not None:
             with measure_bytes(self.device, sizes, "engine"):
                 self.rollout_engine = RolloutEngine(
-                    config.worker.rollout, model, self.device.type, self.prompts, lora_options(model)
+                    config.worker.rollout, model, self.device.type, self.prompt_builder, lora_options(model)
                 )
             self.rollout_engine.sleep()
             with measure_bytes(self.device, sizes, "scorer"):
                 scorer = self.task.scorer(str(self.device))
             on_error = config.worker.reward.on_scorer_error
-            self.scoring = ScoringThread(scorer, self.prompts.decode, self.device, on_error, timeout)
+            self.scoring = ScoringThread(scorer, self.prompt_builder.decode, self.device, on_error, timeout)
         actor = config.worker.actor
         with measure_bytes(self.device, sizes, "weights"):
             self.actor = Actor(actor, config.worker.rollout, self._mesh(actor.fsdp))
-        self.processes: ProcessPrefetcher | None = None
+        self.process_prefetcher: ProcessPrefetcher | None = None
         if config.sft.num_workers > 0:
             dtype = DTYPES[actor.fsdp.mp_param_dtype] if self.cuda else torch.float32
-            spec = LoaderSpec(self.task.data, make_prompts, limit, actor, padding_multiple(), dtype)
-            self.processes = ProcessPrefetcher(spec, config.sft.num_workers, self.threads, self.cuda, timeout)
-        self.reference: ReferencePolicy | None = None
-        if self.task.scorer is not None and actor.with_reference:
-            with measure_bytes(self.device, sizes, "reference"):
-                self.reference = ReferencePolicy(self.actor, config.worker.ref, self._mesh(config.worker.ref.fsdp))
+            spec = LoaderSpec(self.task.data, make_prompt_builder, limit, actor, padding_multiple(), dtype)
+            self.process_prefetcher = ProcessPrefetcher(spec, config.sft.num_workers, self.threads, self.cuda, timeout)
+        self.ref_policy: RefPolicy | None = None
+        if self.task.scorer is not None and actor.with_ref:
+            with measure_bytes(self.device, sizes, "ref"):
+                self.ref_policy = RefPolicy(self.actor, config.worker.ref, self._mesh(config.worker.ref.fsdp))
         seed_everything(config.data.seed + self.rank)  # vLLM has set the generators too
         self.weights_stale = True  # the rollout engine does not hold the actor's weights yet
         return sizes | self.actor.training_bytes()
@@ -186,7 +186,7 @@ class WorkerBase:
         target.mkdir(parents=True, exist_ok=True)
         with self.enter_training("save"):
             actor.reload()
-            files = save_weights(actor.policy, self.prompts.processor, target, self.device, options)
+            files = save_weights(actor.policy, self.prompt_builder.processor, target, self.device, options)
             if options.state:
                 state = actor.policy, actor.optimizer, actor.schedule
                 files |= save_state(*state, target, options, actor.optimizer_offloader)

@@ -47,9 +47,9 @@ def test_boxes_are_on_the_keyframe_alone(overlay):
 
 
 def test_the_keyframe_is_marked_on_every_frame(overlay):
-    frames = [overlay[time] for time in range(TOTAL)]
+    frames = [overlay[index] for index in range(TOTAL)]
     assert len({frame.shape for frame in frames}) == 1 and frames[0].shape[0] > HEIGHT and frames[0].shape[1] == WIDTH
-    assert all(has_colour(frame[-60:], MARK) for frame in frames)  # the diamond in the line of time
+    assert all(has_colour(frame[-60:], MARK) for frame in frames)  # the diamond in the timeline
     assert has_colour(frames[2][:4], MARK) and not has_colour(frames[1][:4], MARK)  # the bar of the keyframe itself
     assert all(has_colour(frame[-60:], PALETTE[0]) and has_colour(frame[-60:], PALETTE[1]) for frame in frames)
 

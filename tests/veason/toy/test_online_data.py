@@ -44,8 +44,11 @@ def test_the_answer_is_consistent_with_the_frames(still_ratio):
         example, video = data.example(0, seed), sample_video(seed, still_ratio, 20, 6)
         thinking = example.response.removeprefix("<think>").partition("</think>")[0]
         assert check_answer(thinking, video.keyframe, video.query.text) is None
-        assert len(example.images) == len(video.times) == len(example.truth.frame_ids) and video.keyframe in video.times
-        frames.add(len(video.times))
+        assert (
+            len(example.images) == len(video.indices) == len(example.truth.timestamps)
+            and video.keyframe in video.indices
+        )
+        frames.add(len(video.indices))
         fields, failure = parse_json_answer(example.response)
         assert failure is None and fields["keyframe_timestamp"] == video.keyframe
         assert all(str(box) in thinking for box in fields["bbox_2d_list"]) and fields["bbox_2d_list"]

@@ -209,7 +209,7 @@ def test_metrics_of_a_step(config: Config) -> None:
     (row,) = read_metrics(config.trainer.save_checkpoint_path)
     phases = {name for name in row if name.startswith("seconds/")}
     assert phases == {
-        f"seconds/{phase}" for phase in ("rollout", "score", "reference", "advantage", "update", "save", "step")
+        f"seconds/{phase}" for phase in ("rollout", "score", "ref", "advantage", "update", "save", "step")
     }
     for name in (
         "reward/mean",

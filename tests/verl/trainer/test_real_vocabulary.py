@@ -63,13 +63,13 @@ def test_prompt_ids_are_equal_in_every_stage(root: Path) -> None:
     example = tuned.example(0, 0)
     expression = tuned.samples[0].expression
     ids = builder.raw_prompt_ids(example)
-    times = example.truth.frame_ids
-    assert ids.count(IMAGE_PAD) == len(times)
+    timestamps = example.truth.timestamps
+    assert ids.count(IMAGE_PAD) == len(timestamps)
     number = next(n for n in range(len(trained)) if trained.sample_id(n) == example.sample_id)
     shown = [trained.example(number, seed) for seed in range(40)]
-    same = [each for each in shown if each.truth.frame_ids == times]
+    same = [each for each in shown if each.truth.timestamps == timestamps]
     assert all(builder.raw_prompt_ids(each) == ids for each in same)
-    again = replace(example, messages=build_messages(expression, times, None, (112, 112)))
+    again = replace(example, messages=build_messages(expression, timestamps, None, (112, 112)))
     assert builder.raw_prompt_ids(again) == ids
 
     policy = object.__new__(VLLMPolicy)  # without its engine
@@ -86,6 +86,6 @@ def test_prompt_ids_are_equal_in_every_stage(root: Path) -> None:
 def test_length_of_a_prompt_at_560(root: Path, frames: int, tokens: int) -> None:
     """The numbers of docs/data.md; 400 tokens of each frame are visual."""
     builder = PromptBuilder(str(root / "policy"))
-    times = [10 * (number + 1) for number in range(frames)]
-    messages = build_messages("the dog that is chased by the other one", times, None, (560, 560))
+    timestamps = [10 * (number + 1) for number in range(frames)]
+    messages = build_messages("the dog that is chased by the other one", timestamps, None, (560, 560))
     assert builder.length(messages, [(560, 560)] * frames) == tokens

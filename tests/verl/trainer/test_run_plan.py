@@ -86,7 +86,7 @@ def test_a_download_is_found_by_model_and_tokenizer(
 
 def test_steps_and_updates(config: Config) -> None:
     plan = make_run_plan(config, samples=13)
-    assert plan.steps == 2 * 13 // 4 and plan.passes == {"reference": 1, "update": 1}
+    assert plan.steps == 2 * 13 // 4 and plan.passes == {"ref": 1, "update": 1}
     changes = {"data.rollout_batch_size": 8, "trainer.max_steps": 3, "trainer.test_freq": 2, "trainer.save_freq": 2}
     config = override(config, changes)
     plan = make_run_plan(config, samples=13)
@@ -94,7 +94,7 @@ def test_steps_and_updates(config: Config) -> None:
     assert (
         [plan.validates(step) for step in (1, 2, 3)] == [plan.saves(step) for step in (1, 2, 3)] == [False, True, True]
     )
-    assert plan.passes == {"reference": 2, "update": 1}
+    assert plan.passes == {"ref": 2, "update": 1}
     with pytest.raises(ConfigError, match=r"data.rollout_batch_size=8 is more than the 6 prompts"):
         make_run_plan(config, samples=3)
 

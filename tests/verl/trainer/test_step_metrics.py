@@ -116,14 +116,14 @@ def test_flops_of_the_3b_model_are_near_six_per_weight_and_token() -> None:
 def test_rates() -> None:
     result = group([1.0, 0.0], [{}, {}], [None, None])
     flops = ModelFlops(per_token=1.0, per_pair=0.0, per_label=0.0, per_patch=0.0)
-    seconds = {"rollout": 2.0, "update": 1.0, "score": 0.5, "reference": 0.5}
-    update, passes = flops.with_backward(adapter=False, vision=True), {"reference": 1, "update": 1}
+    seconds = {"rollout": 2.0, "update": 1.0, "score": 0.5, "ref": 0.5}
+    update, passes = flops.with_backward(adapter=False, vision=True), {"ref": 1, "update": 1}
     metrics = throughput_metrics([result], [result], {0: [(112, 112)]}, seconds, passes, flops, update, peak=1000.0)
     assert metrics["perf/tokens_per_second"] == 140 / 4 and metrics["perf/generated_per_second"] == 20
     assert metrics["perf/mfu"] == pytest.approx(140 * 5 / 4000) and metrics["perf/mfu_update"] == pytest.approx(
         140 * 3 / 1000
     )
-    assert metrics["perf/mfu_reference"] == pytest.approx(140 / 500)
+    assert metrics["perf/mfu_ref"] == pytest.approx(140 / 500)
     assert device_peak("NVIDIA H100 80GB HBM3") == 989e12 and device_peak("CPU") is None
 
 

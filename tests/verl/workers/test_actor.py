@@ -23,7 +23,7 @@ from verl.workers.actor import Actor, lora_options
 from verl.workers.objective import loss_options
 from verl.workers.optimizer import clip_and_step, learning_rate_factor
 from verl.workers.prompt_builder import PromptBuilder
-from verl.workers.reference_policy import ReferencePolicy
+from verl.workers.ref_policy import RefPolicy
 from verl.workers.sharding import sharding_mesh, unsharded_parameters
 from verl.workers.worker_checkpoint import SaveOptions, load_weights, save_weights
 
@@ -261,7 +261,7 @@ def test_lora_trains_the_adapter_alone_and_its_reference_is_the_base(policy_fold
     mesh = init_device_mesh("cpu", (1,))
     torch.manual_seed(0)
     actor = Actor(config(policy_folder, model=model), ROLLOUT, mesh)
-    reference = ReferencePolicy(actor, RefConfig(), mesh)
+    reference = RefPolicy(actor, RefConfig(), mesh)
     pairs = stored_groups(policy_folder)
     groups = [stored.group for stored, _ in pairs]
     start = reference.log_probs(groups)

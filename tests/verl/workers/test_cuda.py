@@ -59,7 +59,7 @@ def steps_main(_, folder, tmp_path, port, lora):
     worker = Worker(override(Config(), changes), Task(ToyData, scorer=make_scorer))
     sizes = worker.setup()
     assert sizes["engine"] > 0
-    forbidden = set(worker.prompts.forbidden_tokens)
+    forbidden = set(worker.prompt_builder.forbidden_tokens)
     gaps = []
     for number in range(5):
         requests = [

@@ -36,11 +36,11 @@ def test_the_plan_names_what_is_resident_when():
         "weights": 12 * GIB,
         "gradients": 12 * GIB,
         "optimizer": 24 * GIB,
-        "reference": 6 * GIB,
+        "ref": 6 * GIB,
         "engine": 20 * GIB,
         "scorer": 2 * GIB,
     }
-    lines = memory_plan(sizes, {"optimizer", "reference", "engine"}, "GPU")
+    lines = memory_plan(sizes, {"optimizer", "ref", "engine"}, "GPU")
     assert [line.split()[-3:] for line in lines if " optimizer " in line] == [["-", "-", "-"]]
     assert lines[-1].split("(")[0].split() == ["sum", "34.00", "20.00", "26.00"]
     stays = memory_plan(sizes, set(), "worker")  # nothing leaves
@@ -52,7 +52,7 @@ def test_the_plan_names_what_is_resident_when():
     [
         ("rollout", ("worker.rollout.gpu_memory_utilization", "worker.actor.offload.param_offload")),
         ("update", ("worker.actor.max_tokens_per_micro_batch", "enable_gradient_checkpointing", "optimizer_offload")),
-        ("reference", ("micro_batch_size_per_device_for_experience", "worker.ref.offload.param_offload")),
+        ("ref", ("micro_batch_size_per_device_for_experience", "worker.ref.offload.param_offload")),
         ("evaluation", ("worker.actor.max_tokens_per_micro_batch",)),
     ],
 )

@@ -26,21 +26,21 @@ COMPARED = (
 
 def test_processes_load_and_pack_what_threads_load_and_their_errors_come_back(policy_folder):
     make_data = partial(ToyData, with_response=True, skipped={"toy/40": "no picture"})
-    make_prompts = partial(PromptBuilder, policy_folder)
+    make_prompt_builder = partial(PromptBuilder, policy_folder)
     actor = ActorConfig(micro_batch_size_per_device_for_update=2)
     requests = tuple(GroupRequest(uid=n, index=n, seed=5) for n in range(3))
-    threads, prompts = ThreadPoolExecutor(2), make_prompts()
-    loader = ThreadPrefetcher(threads, make_data(), prompts, 60)
+    threads, prompt_builder = ThreadPoolExecutor(2), make_prompt_builder()
+    loader = ThreadPrefetcher(threads, make_data(), prompt_builder, 60)
     loader.prefetch(requests[:2])
     groups = loader.take(requests)
     longest = max(len(group.response_ids[0]) for group in groups)
-    spec = LoaderSpec(make_data, make_prompts, longest, actor, 8, torch.bfloat16)
+    spec = LoaderSpec(make_data, make_prompt_builder, longest, actor, 8, torch.bfloat16)
     processes = ProcessPrefetcher(spec, 1, threads, pin=False)
     processes.prefetch(requests)
     batches = processes.take(requests)
     assert processes.skipped == {"toy/40": "no picture"}
     for batch, members in zip(batches, (groups[:2], groups[2:]), strict=True):
-        expected = pack_groups(members, prompts.family, 8)
+        expected = pack_groups(members, prompt_builder.family, 8)
         for name in COMPARED:
             assert getattr(batch, name).equal(getattr(expected, name)), name
         assert (batch.segments, batch.lengths) == (expected.segments, expected.lengths)
@@ -51,5 +51,5 @@ def test_processes_load_and_pack_what_threads_load_and_their_errors_come_back(po
     with pytest.raises(ValueError, match=too_long):
         processes.take((GroupRequest(uid=4, index=11, seed=5),))  # a longer number in it
     with pytest.raises(ValueError, match="toy/1 has no response to learn"):
-        load_sft_group(ToyData(), prompts, requests[1], 60)
+        load_sft_group(ToyData(), prompt_builder, requests[1], 60)
     processes.pool.shutdown()

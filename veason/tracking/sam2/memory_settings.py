@@ -4,6 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+# of `SAM2Base`: on in every SAM 2.1 and 3
+SWITCHES = dict.fromkeys(
+    (
+        "use_mask_input_as_output_without_sam",
+        "directly_add_no_mem_embed",
+        "use_high_res_features_in_sam",
+        "iou_prediction_use_sigmoid",
+        "use_obj_ptrs_in_encoder",
+        "add_tpos_enc_to_obj_ptrs",
+        "proj_tpos_enc_in_obj_ptrs",
+        "use_signed_tpos_enc_to_obj_ptrs",
+        "only_obj_ptrs_in_the_past_for_eval",
+        "pred_obj_scores",
+        "pred_obj_scores_mlp",
+        "fixed_no_obj_ptr",
+        "use_mlp_for_obj_ptr_proj",
+    ),
+    True,
+)
+
 
 def sine_positions(channels: int) -> dict[str, Any]:
     """Positions of a feature map."""

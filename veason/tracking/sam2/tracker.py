@@ -241,8 +241,8 @@ def _merge_masks(masks: Tensor, chunk: Sequence[_TrackedObject], frames: Sequenc
             rounds[used[prompt]].append((prompt, frame, row))
             used[prompt] += 1
     for entries in rounds:
-        prompts, times, rows = to_device(entries, masks.device).unbind(1)
-        masks[prompts, times] |= tracked[rows]
+        prompts, indices, rows = to_device(entries, masks.device).unbind(1)
+        masks[prompts, indices] |= tracked[rows]
 
 
 def _check_finite(checksums: Sequence[Tensor]) -> None:

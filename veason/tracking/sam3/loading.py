@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from veason.errors import DataError
 from veason.tracking.sam2.loading import POSTPROCESSING
-from veason.tracking.sam2.memory_settings import memory_attention, memory_encoder, sine_positions
+from veason.tracking.sam2.memory_settings import SWITCHES, memory_attention, memory_encoder, sine_positions
 from veason.tracking.sam2.transformers_names import to_sam2_names
 from veason.tracking.transformers.loading import TRACKER_MODEL_CLASSES, load_model
 
@@ -122,22 +122,9 @@ def sam2_base_settings(config: Any) -> dict[str, Any]:
             for name in (key.rpartition(".")[2] for key in POSTPROCESSING)
             if name.startswith("dynamic_multimask")
         },
-        # true of every SAM 2.1 and 3
         "binarize_mask_from_pts_for_mem_enc": True,
-        "use_mask_input_as_output_without_sam": True,
-        "directly_add_no_mem_embed": True,
-        "use_high_res_features_in_sam": True,
-        "iou_prediction_use_sigmoid": True,
-        "use_obj_ptrs_in_encoder": True,
-        "add_tpos_enc_to_obj_ptrs": True,
-        "proj_tpos_enc_in_obj_ptrs": True,
-        "use_signed_tpos_enc_to_obj_ptrs": True,
-        "only_obj_ptrs_in_the_past_for_eval": True,
-        "pred_obj_scores": True,
-        "pred_obj_scores_mlp": True,
-        "fixed_no_obj_ptr": True,
         "use_multimask_token_for_obj_ptr": True,
-        "use_mlp_for_obj_ptr_proj": True,
+        **SWITCHES,
     }
 
 

@@ -17,7 +17,7 @@ from verl.workers.offload import CPUOffloader
 from verl.workers.sharding import DTYPES, shard
 
 
-class ReferencePolicy:
+class RefPolicy:
     """A sharded copy of the checkpoint that the run started from; with LoRA the actor itself with its adapter disabled,
     which takes no memory.
 
