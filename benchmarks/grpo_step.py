@@ -1,4 +1,5 @@
-"""One GRPO step, 3B by default: phase by phase, and against the published schedule, bare vLLM, TRL, and more GPUs.
+"""One GRPO step, 3B by default: phase by phase, and against the published schedule, bare vLLM, TRL, verl, and more
+GPUs.
 
     python -m benchmarks.grpo_step                           # one GPU, about 10 minutes; prints the table
     python -m benchmarks.grpo_step --parts ours --record new.json   # then: python -m benchmarks.compare new.json
@@ -15,7 +16,7 @@ runs is the trainer's own step on its own workers. Several counts of --gpus run 
 responses, the same for each count, and are compared with the first: the whole batch with the GPUs as one
 tensor-parallel group, or, with --weak, each GPU with an engine and a batch of its own.
 
---parts on one GPU, comma-separated, all but per_gpu by default; all but trl need ours:
+--parts on one GPU, comma-separated, all but per_gpu and verl by default; bare, per_gpu and published need ours:
     ours       the step, mean of --steps after one that compiles
     bare       `LLM.generate` on the requests of each step: same engine, weights and sampling, prompts and images ready
                in memory; then a step whose rewards cost nothing, which tells what SAM 2 takes of the GPU while others
@@ -26,6 +27,8 @@ tensor-parallel group, or, with --weak, each GPU with an engine and a batch of i
                time. Its padding is left out, which flatters it. --published_prompts 4 takes a quarter of the prompts
                and multiplies what is proportional to them
     trl        TRL's GRPOTrainer at 4 x 8, 256 tokens, no reward on either side, in a process of its own after ours
+    verl       verl's GRPO trainer at the whole job, no reward on either side, likewise; --verl_site is the folder that
+               holds it (benchmarks/grpo_verl.py)
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 
+from benchmarks import grpo_verl
 from benchmarks.compare import to_measured_run, write_runs
 from benchmarks.grpo_backend import BenchBackend, open_loop
 from benchmarks.grpo_job import (
@@ -54,7 +58,15 @@ from benchmarks.grpo_job import (
     scratch_folder,
     write_policy,
 )
-from benchmarks.grpo_table import HardwareLimits, ScalingRun, phase_table, print_per_gpu, print_scaling, print_table
+from benchmarks.grpo_table import (
+    HardwareLimits,
+    ScalingRun,
+    phase_table,
+    print_beside_verl,
+    print_per_gpu,
+    print_scaling,
+    print_table,
+)
 from benchmarks.grpo_trl import TRLSizes, measure
 from veason.command_line import HelpFormatter, parse_arguments
 from verl.config import override
@@ -75,6 +87,8 @@ def main() -> None:
     parser.add_argument("--recipe", help="a file of configs/ without its ending; default: by size and number of GPUs")
     parser.add_argument("--published_prompts", type=int, help="prompts of the published schedule's step; default: all")
     parser.add_argument("--trl_seconds", type=int, default=240, help="after which TRL's process is ended")
+    parser.add_argument("--verl_site", type=Path, help="site directory that holds verl and the packages it wants")
+    parser.add_argument("--verl_seconds", type=int, default=400, help="after which verl's process is ended")
     parser.add_argument("--compile_tracker", action="store_true", help="two minutes at the start, a second less a step")
     parser.add_argument("--record", type=Path, help="file for the runs, which benchmarks.compare reads")
     parser.add_argument("overrides", nargs="*", help="key=value, over the recipe's")
@@ -98,6 +112,8 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
     parts = args.parts.split(",")
     if "ours" not in parts and {"bare", "per_gpu", "published"} & set(parts):
         raise SystemExit("--parts: bare, per_gpu and published are compared with ours, name it too")
+    if "verl" in parts:
+        grpo_verl.installed_version(args.verl_site)
     # the job of the comparison with TRL
     small = job if job.size == "tiny" else replace(job, prompts=4, rollouts=8, tokens=256)
     config = make_config(job, folder, folder / "policy", 1, args.overrides, args.recipe)
@@ -126,6 +142,9 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
         if "trl" in parts:
             backend.configure("no_reward", small.rollouts, small.tokens)
             found["small"] = measure_batch(loop, small.prompts, args.steps, "small job")
+        if "verl" in parts:
+            backend.configure("no_reward", job.rollouts, job.tokens)
+            found["no_reward"] = measure_batch(loop, job.prompts, args.steps, "no reward")
         if "published" in parts:
             backend.configure("published", job.rollouts, job.tokens)
             found["published"] = measure_published(loop, job, args.published_prompts or job.prompts, found["ours"])
@@ -135,6 +154,13 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
         sizes = TRLSizes(small.prompts, small.rollouts, small.tokens, steps=1, side=small.side)
         found["trl"], about = measure(folder / "policy", sizes, args.trl_seconds, vllm=job.size != "tiny")
         log(f"the small job: ours {found['small']['seconds/step']:.2f} s; TRL: {about}")
+        print_table(found, device)
+    if "verl" in parts:
+        attention = grpo_verl.fastest_attention(args.verl_site)
+        run = grpo_verl.VerlRun(folder / "verl", folder / "policy", job, steps=1, attention=attention)
+        found["verl"], about = grpo_verl.measure(run, args.verl_site, args.verl_seconds)
+        log(f"no reward: ours {found['no_reward']['seconds/step']:.2f} s; {about}")
+        print_beside_verl(found["no_reward"], found["verl"])
         print_table(found, device)
     return recorded
 
