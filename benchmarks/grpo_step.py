@@ -93,6 +93,8 @@ def main() -> None:
     parser.add_argument("--record", type=Path, help="file for the runs, which benchmarks.compare reads")
     parser.add_argument("overrides", nargs="*", help="key=value, over the recipe's")
     args = parse_arguments(parser)
+    if "verl" in args.parts.split(","):
+        grpo_verl.installed_version(args.verl_site)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     job = replace(make_job(args.size), compile_tracker=args.compile_tracker)
@@ -112,8 +114,6 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
     parts = args.parts.split(",")
     if "ours" not in parts and {"bare", "per_gpu", "published"} & set(parts):
         raise SystemExit("--parts: bare, per_gpu and published are compared with ours, name it too")
-    if "verl" in parts:
-        grpo_verl.installed_version(args.verl_site)
     # the job of the comparison with TRL
     small = job if job.size == "tiny" else replace(job, prompts=4, rollouts=8, tokens=256)
     config = make_config(job, folder, folder / "policy", 1, args.overrides, args.recipe)
