@@ -5,11 +5,11 @@ r"""verl's GRPO trainer on the job of `benchmarks.grpo_step`, in a process of it
     python -m benchmarks.grpo_verl --site SITE --steps 1     # verl alone; prints the seconds of its phases
 
 verl 0.9.1 wants older transformers and tensordict than this project, and its package has the name of ours: SITE is a
-folder that comes first on the path of its process alone. Made as quick as verl offers on one GPU: FSDP over fp32 master
-weights, vLLM asleep while weights are trained, chunked logits (`use_fused_kernels`), the reference model in bf16, one
-update a step. Without FlashAttention 2, which `use_remove_padding` calls, sequences are padded to the longest of their
-micro-batch; here all have one length. The reward is a number at no cost. The first step warms up. Further arguments,
-key=value, are verl's own.
+folder that comes first on the path of its process alone. Made as quick as verl offers on one GPU: FSDP2 over fp32
+master weights, vLLM asleep while weights are trained, chunked logits (`use_fused_kernels`), the reference model in
+bf16, one update a step. Without FlashAttention 2, which `use_remove_padding` calls, sequences are padded to the longest
+of their micro-batch; here that is a word. The reward is a number at no cost. The first step warms up. Further
+arguments, key=value, are verl's own.
 """
 
 from __future__ import annotations
@@ -138,6 +138,8 @@ def verl_options(run: VerlRun) -> dict[str, Any]:
         f"{worker}.model.use_remove_padding": False,
         f"{worker}.model.use_fused_kernels": True,
         f"{worker}.model.enable_gradient_checkpointing": True,
+        f"{worker}.actor.strategy": "fsdp2",
+        f"{worker}.actor.fsdp_config.reshard_after_forward": False,
         f"{worker}.actor.optim.lr": 1e-6,
         f"{worker}.actor.ppo_mini_batch_size": job.prompts,
         f"{worker}.actor.ppo_micro_batch_size_per_gpu": min(SEQUENCES["update"], sequences),
