@@ -1,4 +1,5 @@
-"""One GRPO step, 3B by default: phase by phase, and against the published schedule, bare vLLM, TRL, and more GPUs.
+"""One GRPO step, 3B by default: phase by phase, and against the published schedule, bare vLLM, TRL, verl, and more
+GPUs.
 
     python -m benchmarks.grpo_step                           # one GPU, about 10 minutes; prints the table
     python -m benchmarks.grpo_step --parts ours --record new.json   # then: python -m benchmarks.compare new.json
@@ -17,7 +18,7 @@ tensor-parallel group, or, with --weak, each GPU with an engine and a batch of i
 
 --memory_gib limits PyTorch's allocator, and says whether the whole step, engine included, stayed within.
 
---parts on one GPU, comma-separated, all but per_gpu and lengths by default; all but trl need ours:
+--parts on one GPU, comma-separated, all but per_gpu, lengths and verl by default; all but trl and verl need ours:
     ours       the step, mean of --steps after one that compiles
     bare       `LLM.generate` on the requests of each step: same engine, weights and sampling, prompts and images ready
                in memory; then a step whose rewards cost nothing, which tells what SAM 2 takes of the GPU while others
@@ -29,6 +30,8 @@ tensor-parallel group, or, with --weak, each GPU with an engine and a batch of i
                time. Its padding is left out, which flatters it. --published_prompts 4 takes a quarter of the prompts
                and multiplies what is proportional to them
     trl        TRL's GRPOTrainer at 4 x 8, 256 tokens, no reward on either side, in a process of its own after ours
+    verl       verl's GRPO trainer at the whole job, no reward on either side, likewise; --verl_site is the folder that
+               holds it (benchmarks/grpo_verl.py)
 """
 
 from __future__ import annotations
@@ -44,8 +47,8 @@ from datetime import date
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from statistics import fmean
 
+from benchmarks import grpo_verl
 from benchmarks.compare import to_measured_run, write_runs
 from benchmarks.grpo_backend import BenchBackend, open_loop
 from benchmarks.grpo_job import (
@@ -62,20 +65,19 @@ from benchmarks.grpo_table import (
     HardwareLimits,
     ScalingRun,
     phase_table,
+    print_beside_verl,
     print_per_gpu,
     print_rows,
     print_scaling,
     print_table,
     table_row,
 )
+from benchmarks.grpo_timing import log, mean, measure_batch, measure_ours, measure_published, step
 from benchmarks.grpo_trl import TRLSizes, measure
 from veason.command_line import HelpFormatter, parse_arguments
-from verl.config import override
-from verl.metric_types import Metrics, PeakMetric
+from verl.metric_types import Metrics
 from verl.trainer.grpo import GRPO
 from verl.trainer.measured_runs import MeasuredRun
-
-START = time.perf_counter()
 
 
 def main() -> None:
@@ -92,10 +94,14 @@ def main() -> None:
     parser.add_argument("--length_steps", type=int, default=50, help="steps of the part lengths")
     parser.add_argument("--published_prompts", type=int, help="prompts of the published schedule's step; default: all")
     parser.add_argument("--trl_seconds", type=int, default=240, help="after which TRL's process is ended")
+    parser.add_argument("--verl_site", type=Path, help="site directory that holds verl and the packages it wants")
+    parser.add_argument("--verl_seconds", type=int, default=400, help="after which verl's process is ended")
     parser.add_argument("--compile_tracker", action="store_true", help="two minutes at the start, a second less a step")
     parser.add_argument("--record", type=Path, help="file for the runs, which benchmarks.compare reads")
     parser.add_argument("overrides", nargs="*", help="key=value, over the recipe's")
     args = parse_arguments(parser)
+    if "verl" in args.parts.split(","):
+        grpo_verl.installed_version(args.verl_site)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     sizes = {name: value for name in ("frames", "side") if (value := getattr(args, name)) is not None}
@@ -159,6 +165,9 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
         if "trl" in parts:
             backend.configure("no_reward", small.rollouts, small.tokens)
             found["small"] = measure_batch(loop, small.prompts, args.steps, "small job")
+        if "verl" in parts:
+            backend.configure("no_reward", job.rollouts, job.tokens)
+            found["no_reward"] = measure_batch(loop, job.prompts, args.steps, "no reward")
         if "published" in parts:
             backend.configure("published", job.rollouts, job.tokens)
             found["published"] = measure_published(loop, job, args.published_prompts or job.prompts, found["ours"])
@@ -169,67 +178,14 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
         found["trl"], about = measure(folder / "policy", sizes, args.trl_seconds, vllm=job.size != "tiny")
         log(f"the small job: ours {found['small']['seconds/step']:.2f} s; TRL: {about}")
         print_table(found, device)
+    if "verl" in parts:
+        attention = grpo_verl.fastest_attention(args.verl_site)
+        run = grpo_verl.VerlRun(folder / "verl", folder / "policy", job, steps=1, attention=attention)
+        found["verl"], about = grpo_verl.measure(run, args.verl_site, args.verl_seconds)
+        log(f"no reward: ours {found['no_reward']['seconds/step']:.2f} s; {about}")
+        print_beside_verl(found["no_reward"], found["verl"])
+        print_table(found, device)
     return recorded
-
-
-def measure_ours(loop: GRPO, backend: BenchBackend, steps: int, bare: bool) -> Metrics:
-    """Means over the timed steps; `bare` times vLLM by itself after each, on the same requests."""
-    step(loop, "first step, compilation included")
-    rows = []
-    for number in range(steps):
-        requests = loop.prompts.order.peek(loop.config.data.rollout_batch_size)
-        row = step(loop, f"step {number + 1}")
-        if bare:
-            row["bare"] = backend.generate_bare(requests)
-            log(
-                f"bare LLM.generate on the same requests {row['bare']:.2f} s, in the step "
-                f"{row['seconds/rollout/generate']:.2f} s"
-            )
-        rows.append(row)
-    return mean(rows)
-
-
-def measure_batch(loop: GRPO, prompts: int, steps: int, name: str) -> Metrics:
-    """Steps of `prompts` prompts, after one that warms up."""
-    set_prompts(loop, prompts)
-    step(loop, f"{name}, warm-up")
-    return mean([step(loop, name) for _ in range(steps)])
-
-
-def set_prompts(loop: GRPO, prompts: int) -> None:
-    keys = ("data.rollout_batch_size", "worker.actor.global_batch_size")
-    loop.config = override(loop.config, dict.fromkeys(keys, prompts))
-
-
-def measure_published(loop: GRPO, job: GRPOJob, prompts: int, own: Metrics) -> Metrics:
-    """One step of the published schedule, after a warm-up; what is proportional to the prompts is scaled to all."""
-    set_prompts(loop, 1)
-    step(loop, "published schedule, warm-up with one prompt")
-    set_prompts(loop, prompts)
-    row = step(loop, f"published schedule, {prompts} prompts")
-    if prompts == job.prompts:
-        return row
-    share = prompts / job.prompts
-    phases = {f"seconds/{phase}": row[f"seconds/{phase}"] / share for phase in ("score", "ref", "update")}
-    phases["seconds/rollout"] = own["seconds/rollout"]  # by the same engine on the same requests
-    return row | phases | {"seconds/step": sum(phases.values()), "share": share}
-
-
-def step(loop: GRPO, name: str) -> Metrics:
-    """One step of the trainer; its metrics with the seconds of its phases."""
-    since = time.perf_counter()
-    metrics = loop.step()
-    metrics = metrics | loop.timer.read() | {"seconds/step": time.perf_counter() - since}
-    shown = ("rollout", "score", "ref", "update")
-    phases = ", ".join(f"{phase} {metrics[f'seconds/{phase}']:.2f}" for phase in shown)
-    log(f"{name}: {metrics['seconds/step']:.2f} s ({phases})")
-    return metrics
-
-
-def mean(rows: list[Metrics]) -> Metrics:
-    """The mean of each metric; of peaks the largest."""
-    reductions = {name: max if isinstance(value, PeakMetric) else fmean for name, value in rows[0].items()}
-    return {name: reduction([row[name] for row in rows]) for name, reduction in reductions.items()}
 
 
 def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> list[MeasuredRun]:
@@ -278,10 +234,6 @@ def hardware_limits(loop: GRPO, backend: BenchBackend) -> HardwareLimits:
     return HardwareLimits.of(
         loop.flops, backend.device_name, loop.config, lengths(request), lengths.image_sizes(request)
     )
-
-
-def log(text: str) -> None:
-    print(f"[{time.perf_counter() - START:5.0f} s] {text}", flush=True)
 
 
 if __name__ == "__main__":

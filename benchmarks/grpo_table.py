@@ -19,6 +19,15 @@ BANDWIDTHS = {"B200": 8.0e12, "H200": 4.8e12, "H100": 3.35e12, "H800": 3.35e12, 
 MEMORY_METRICS = ("memory/rollout_gib", "memory/ref_gib", "memory/update_gib")
 PHASES = ("rollout", "rollout/weight_sync", "rollout/generate", "score", "ref", "advantage", "update")
 LARGE_CARD, SMALL_CARD = (12.5, 140.0), (14.0, 75.0)  # targets of a step of 3B: seconds, GiB
+VERL_PHASES = (  # what, ours, verl's
+    ("weights to vLLM", "rollout/weight_sync", "update_weights"),
+    ("generation", "rollout/generate", "gen"),
+    ("old log-probabilities", "", "old_log_prob"),
+    ("reference", "ref", "ref"),
+    ("advantages", "advantage", "adv"),
+    ("update", "update", "update_actor"),
+    ("whole step", "step", "step"),
+)
 TOLERANCES = {
     "actor/loss": 1e-3,
     "actor/entropy": 1e-3,
@@ -119,7 +128,22 @@ def print_table(found: dict[str, Metrics], device: str) -> None:
     ):
         if name in found.get("trl", {}):
             rows.append(table_row(what, found["trl"][name] / found["small"]["seconds/step"], 2, "at least"))
+    if found.get("verl"):
+        slower = found["verl"]["seconds/step"] / found["no_reward"]["seconds/step"]
+        rows.append(table_row("verl, times as long, no reward", slower, 3, "at least"))
     print_rows(rows, device)
+
+
+def print_beside_verl(ours: Metrics, verl: Metrics) -> None:
+    """The phases of a step without a reward, ours beside verl's; nothing where verl's did not end."""
+    if not verl:
+        return
+    print("\n| phase | ours, s | verl, s | |\n| --- | ---: | ---: | ---: |")
+    for what, own, theirs in VERL_PHASES:
+        seconds = [each.get(f"seconds/{name}") for each, name in ((ours, own), (verl, theirs))]
+        ratio = f"{seconds[1] / seconds[0]:.1f} x" if seconds[0] and seconds[1] else ""
+        print(f"| {what} | {' | '.join('' if each is None else f'{each:.2f}' for each in seconds)} | {ratio} |")
+    print(flush=True)
 
 
 def print_per_gpu(ours: Metrics, parts: dict[int, Metrics], prompts: int) -> None:

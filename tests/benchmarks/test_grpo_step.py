@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from benchmarks import grpo_step, grpo_trl
+from benchmarks import grpo_timing, grpo_trl
 from benchmarks.grpo_job import TINY, BenchData, GRPOJob, make_config, make_job, write_policy
 from benchmarks.grpo_lengths import SPREAD, draw_length, measure_lengths
 from benchmarks.grpo_table import (
@@ -156,13 +156,12 @@ def test_only_what_is_proportional_to_the_prompts_is_scaled(monkeypatch):
         "seconds/update": 28.0,
         "seconds/step": 54.0,
     }
-    monkeypatch.setattr(grpo_step, "step", lambda *_: measured)
+    monkeypatch.setattr(grpo_timing, "step", lambda *_: measured)
     loop = SimpleNamespace(config=Config())
-    scaled = grpo_step.measure_published(loop, GRPOJob(), 4, OURS)
+    scaled = grpo_timing.measure_published(loop, GRPOJob(), 4, OURS)
     assert scaled["seconds/step"] == 9.0 + 4 * (12.0 + 9.0 + 28.0) and scaled["share"] == 0.25
-    assert (
-        grpo_step.measure_published(loop, GRPOJob(), 16, OURS) == measured and loop.config.data.rollout_batch_size == 16
-    )
+    assert grpo_timing.measure_published(loop, GRPOJob(), 16, OURS) == measured
+    assert loop.config.data.rollout_batch_size == 16
 
 
 def test_the_policy_is_whole_and_random(policy):
@@ -180,7 +179,7 @@ def test_examples_are_a_function_of_their_index():
     assert one.images == again.images != other.images
     assert [image.size for image in one.images] == data.messages_and_sizes(3, 7)[1]
     many = BenchData(side=28, frames=64).example(0, 0)
-    assert len(many.images) == len(many.truth.frame_ids) == len(many.truth.masks) == 64
+    assert len(many.images) == len(many.truth.timestamps) == len(many.truth.masks) == 64
 
 
 def run_as_trl(monkeypatch, policy, times, ending, limit=60):
