@@ -216,7 +216,6 @@ def estimate_seconds(config: Config, size: ModelSize, tokens: StepTokens, baseli
     factors: Mapping[str, float] = {
         "weights to vLLM": larger,
         "generation": generation,
-        "rollout": generation,  # both of them, where they were not measured apart
         "reward": tokens.prompts / baseline.prompts * len(tokens.images) / baseline.frames / gpus,
         "reference": ratio(flops, measured),
         "update": ratio(trained, measured_trained) * config.worker.actor.ppo_epochs,

@@ -43,6 +43,7 @@ MEASURED = {
         {MICRO_BATCH: 14000, "worker__actor__model__gradient_checkpointing_language": 0.5},
         0.07,
     ),
+    ("main", "3b", 1, 1, 16, 137.0): ("grpo_3b_140gb", {}, ALLOCATOR),
     ("main", "3b", 2, 2, 16, 105.3): (TWO_GPUS, {"worker__rollout__tensor_parallel_size": 2}, ALLOCATOR),
     ("main", "3b", 2, 1, 16, 105.1): (TWO_GPUS, {}, ALLOCATOR),
     ("main", "3b", 2, 1, 32, 106.4): (TWO_GPUS, {"data__rollout_batch_size": 32}, ALLOCATOR),
@@ -122,14 +123,15 @@ def test_more_gpus_and_more_tokens_change_time_and_memory():
     config, size = planned("configs/grpo_3b_one_gpu.yaml")
     baseline = find_measured_run("verl.trainer.main", "3b")
     assert baseline is not None
-    assert baseline.gpus == 1 and "generation" not in baseline.seconds  # measured with the weights to vLLM
+    assert baseline.gpus == 1
     tokens = StepTokens(16, 8, 2650, 512, ((560, 560),) * 6)
     one = estimate_seconds(config, size, tokens, baseline)
     two_gpus = override(config, {"trainer.n_gpus_per_node": 2})
     two = estimate_seconds(two_gpus, size, tokens, baseline)
-    assert two["update"] == pytest.approx(one["update"] / 2) and one["rollout"] > two["rollout"] > 0.5 * one["rollout"]
+    assert two["update"] == pytest.approx(one["update"] / 2)
+    assert one["generation"] > two["generation"] > 0.5 * one["generation"]
     longer = estimate_seconds(config, size, replace(tokens, response_tokens=1024), baseline)
-    assert longer["update"] > 1.3 * one["update"] and longer["rollout"] == pytest.approx(2 * one["rollout"])
+    assert longer["update"] > 1.3 * one["update"] and longer["generation"] == pytest.approx(2 * one["generation"])
     halved = estimate_bytes(two_gpus, size, True, None)
     whole = estimate_bytes(config, size, True, None)
     assert halved["optimizer"] == whole["optimizer"] / 2 and halved["engine"] == whole["engine"]
@@ -151,7 +153,7 @@ def test_layers_that_do_not_recompute_take_memory():
 @pytest.mark.parametrize(
     ("gpus", "parallel", "prompts", "seconds"),
     [
-        (1, 1, 16, 17.16),  # the last of its date
+        (1, 1, 16, 16.4),  # the last of its date
         (2, 2, 16, 11.58),
         (2, 1, 16, 10.3),
         (2, 1, 32, 19.68),
