@@ -166,17 +166,20 @@ def test_500_steps_grow_no_memory_and_leave_no_handle(
     sizes: dict[int, dict[int, tuple[str, int, int]]] = {}
     options = ("trainer.max_steps=500", "trainer.save_freq=50", "trainer.save_limit=2")
     with RealRun(PROGRAMS[program], toy, tmp_path / "run", *options) as run:
-        for step in (50, 100, 490):
+        for step in (50, 200, 490):
             run.wait_for(f"step {step}/500", 10000)
             sizes[step] = measured(run.tree())
         assert run.process.wait(WHOLE) == 0, run.text
         assert run.left() == []
     rows = []
     for pid, (name, memory, handles) in sizes[490].items():
-        _, before, opened = sizes[50].get(pid, sizes[100].get(pid, (name, memory, handles)))
-        rows.append(f"{name} {before / 1e6:.0f} -> {memory / 1e6:.0f} MB, {opened} -> {handles} handles")
+        _, filled, opened = sizes[200].get(pid, (name, memory, handles))
+        _, early, _ = sizes[50].get(pid, (name, filled, opened))
+        shown = " -> ".join(f"{each / 1e6:.0f}" for each in (early, filled, memory))
+        rows.append(f"{name} {shown} MB, {opened} -> {handles} handles")
         if name.startswith(("python", "ray::RemoteWorker", "raylet", "gcs_server")):
-            assert memory < 1.05 * before + 5e6 and handles <= opened + 5, rows
+            # the C library keeps some of what the first few hundred steps have freed: the later ones tell a leak
+            assert memory < 1.02 * filled + 5e6 and memory < 1.1 * early and handles <= opened + 5, rows
     record_property("reliability", f"{program}, 500 steps: " + "; ".join(rows))
 
 
