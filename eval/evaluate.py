@@ -59,7 +59,7 @@ from verl.trainer.run_info import PACKAGES, installed_versions
 EXECUTION_OPTIONS = (
     "workers",
     "batch_size",
-    "tracker_frames",
+    "max_cached_frames",
     "gpu_memory_utilization",
     "kv_cache_gib",
     "enforce_eager",

@@ -69,7 +69,7 @@ class EvaluateConfig:
     # -- execution
     workers: int | None = None  # processes; null: one per GPU, or one on a machine without
     batch_size: int = 64  # samples that a worker's policy answers at once
-    tracker_frames: int = 256  # a video of up to so many frames is encoded once for all its expressions, 16 MB a frame
+    max_cached_frames: int = 256  # a video of up to as many is encoded once for all its expressions, 16 MB a frame
     gpu_memory_utilization: float = 0.5  # the policy engine's share; the tracker has the rest
     kv_cache_gib: float | None = None  # the engine's cache, fixed where others share the GPU; null: measured
     enforce_eager: bool | None = None  # no CUDA graphs: a small policy starts sooner; null: on the CPU alone

@@ -26,7 +26,7 @@ from verl.trainer.measured_runs import MeasuredRun, find_measured_run
 
 INCOMPLETE = 3  # exit status: the options are sound, and something that the run needs is not on this machine
 GIB = float(1 << 30)
-TRACKER_FRAME_BYTES = 16e6  # of a frame's features, see EvaluateConfig.tracker_frames
+TRACKER_FRAME_BYTES = 16e6  # of a frame's features, see EvaluateConfig.max_cached_frames
 LARGE_SAM2, LARGE_SAM2_GIB = ("sam2_hiera_l", "sam2.1_hiera_l"), 1.4  # SAM 2 large, measured (docs/performance.md)
 MASK_BYTES = 4e3  # of a PNG of one object at 480 x 854, about
 CLIP_FRAMES = 60  # of the measured clips
@@ -138,7 +138,7 @@ def tracker_line(config: EvaluateConfig) -> str:
         return f"tracker {config.tracker}: not known, a tracker of your own"
     options = own_options(config.tracker, config.all_tracker_options)
     checkpoint, model = options.get("checkpoint"), Path(str(options.get("config"))).stem
-    frames = f"frames of one video up to {config.tracker_frames * TRACKER_FRAME_BYTES / GIB:.1f} GiB at 1024 pixels"
+    frames = f"frames of one video up to {config.max_cached_frames * TRACKER_FRAME_BYTES / GIB:.1f} GiB at 1024 pixels"
     if config.tracker == "sam2" and model in LARGE_SAM2:
         return f"tracker sam2 ({model}): {LARGE_SAM2_GIB} GiB, {frames}"
     weights = "weights not known"

@@ -162,7 +162,7 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if takes_text(config.tracker):
         return Segmenter(
-            None, build_tracker(config.tracker, device, config.tracker_frames, **config.all_tracker_options)
+            None, build_tracker(config.tracker, device, config.max_cached_frames, **config.all_tracker_options)
         )
     used = InferenceSettings().with_given(**{key: getattr(config, key) for key in CHECKPOINT_SETTINGS})
     sampling = SamplingOptions(
@@ -185,7 +185,7 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
         enforce_eager=config.enforce_eager,
         **cache,
     )
-    tracker = build_tracker(config.tracker, device, config.tracker_frames, **config.all_tracker_options)
+    tracker = build_tracker(config.tracker, device, config.max_cached_frames, **config.all_tracker_options)
     return Segmenter(
         policy,
         tracker,

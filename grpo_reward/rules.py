@@ -65,7 +65,7 @@ class RewardRule:
     answer_parser: str = STRICT
 
     @property
-    def tracks(self) -> bool:
+    def needs_tracker(self) -> bool:
         """Whether it compares masks, and needs a tracker."""
         return self.select_boxes is not None or self.select_objects is not None
 

@@ -44,7 +44,7 @@ class RewardScorer:
 
     def __init__(self, rule: RewardRule, tracker: Tracker | None, on_tracker_error: str = "raise"):
         check_on_tracker_error(on_tracker_error)
-        if rule.tracks and tracker is None:
+        if rule.needs_tracker and tracker is None:
             raise ValueError("worker.reward.tracker: the rule compares tracked masks and needs a tracker")
         self.rule, self.tracker, self.on_tracker_error = rule, tracker, on_tracker_error
         self.skipped = 0
@@ -52,7 +52,7 @@ class RewardScorer:
     def prepare(self, example: TrainingExample) -> PreparedExample:
         """The example with what the tracker computes of its frames alone; `score` takes it in the example's place."""
         frames: Sequence[np.ndarray] = rgb_frames(example)
-        if self.tracker is not None and self.rule.tracks:
+        if self.tracker is not None and self.rule.needs_tracker:
             try:
                 frames = self.tracker.prepare(frames)
             except Exception as error:  # tracking itself is tried twice, from the frames
@@ -240,7 +240,7 @@ def check_reward(
     """
     rule = _find_rule(compute_score, weights, options, reward_type)
     check_on_tracker_error(on_tracker_error)
-    if not rule.tracks:
+    if not rule.needs_tracker:
         return {}
     need = f"worker.reward.compute_score={compute_score} tracks masks"
     try:
@@ -266,7 +266,7 @@ def build_scorer(
     """The scorer that `worker.reward` asks for, its tracker loaded on `device`; arguments as in `check_reward`."""
     rule = _find_rule(compute_score, weights, options, reward_type)
     check_on_tracker_error(on_tracker_error)
-    if not rule.tracks:
+    if not rule.needs_tracker:
         return RewardScorer(rule, None, on_tracker_error)
     try:
         check_takes_boxes(tracker, "a reward scores the boxes of a policy")

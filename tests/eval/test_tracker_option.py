@@ -29,7 +29,7 @@ def model(tmp_path):
 
 def test_the_evaluation_builds_the_tracker_that_it_is_given(monkeypatch):
     monkeypatch.setattr(evaluation_worker, "VLLMPolicy", lambda *_, **__: SimpleNamespace())
-    config = EvaluateConfig("model", "data", "out", tracker=BOX_TRACKER, tracker_frames=12)
+    config = EvaluateConfig("model", "data", "out", tracker=BOX_TRACKER, max_cached_frames=12)
     tracker = evaluation_worker.build_segmenter(config).tracker
     assert isinstance(tracker, BoxTracker) and tracker.max_frames == 12
 

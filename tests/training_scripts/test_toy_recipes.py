@@ -55,7 +55,7 @@ SIZES = {
     "worker.rollout.dtype",
     "worker.rollout.enforce_eager",
     "worker.rollout.kv_cache_gib",
-    "worker.rollout.sleep",
+    "worker.rollout.enable_sleep_mode",
     "worker.rollout.enable_chunked_prefill",
     "worker.rollout.max_num_seqs",
     "worker.rollout.gpu_memory_utilization",

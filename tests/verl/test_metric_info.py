@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from verl.algorithms.losses import PolicyLoss
+from verl.algorithms.losses import PolicyLossOutput
 from verl.metric_info import METRICS, PAGE, find_metric
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def named_in_code() -> dict[str, str]:
 
 def losses() -> set[str]:
     one = torch.zeros(1, 1)
-    return {f"actor/{name}" for name in PolicyLoss(one, one, one, one).metrics()}
+    return {f"actor/{name}" for name in PolicyLossOutput(one, one, one, one).metrics()}
 
 
 def test_every_metric_that_the_code_names_is_explained() -> None:

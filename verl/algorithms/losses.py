@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class PolicyLoss:
+class PolicyLossOutput:
     """Per token, [batch, length].
 
     Attributes:
@@ -42,7 +42,7 @@ def vanilla(
     clip_dual: float | None = 3.0,
     bound: float | None = 20.0,
     weights: Tensor | None = None,
-) -> PolicyLoss:
+) -> PolicyLossOutput:
     """PPO's clipped ratio, with a higher upper edge and the dual clip where asked for.
 
     Args:
@@ -72,7 +72,7 @@ def gspo(
     clip_dual: float | None = None,
     bound: float | None = None,
     weights: Tensor | None = None,
-) -> PolicyLoss:
+) -> PolicyLossOutput:
     """The clipped ratio of whole responses, exp(mean log-ratio), with each token's own gradient (GSPO-token).
 
     Belongs with `seq-mean-token-mean` and a clip range far below PPO's. `bound`: by default the log-ratio is only held
@@ -99,7 +99,7 @@ def gspo_sequence(
     clip_dual: float | None = 3.0,
     bound: float | None = 20.0,
     weights: Tensor | None = None,
-) -> PolicyLoss:
+) -> PolicyLossOutput:
     """The clipped ratio of whole responses, with the gradient of the response's mean (GSPO).
 
     Source: Zheng et al., GSPO (arXiv 2507.18071), equations 5 to 7; hiyouga/EasyR1 verl/trainer/core_algos.py
@@ -126,7 +126,7 @@ def _clipped(
     high: float,
     dual: float | None,
     weights: Tensor | None,
-) -> PolicyLoss:
+) -> PolicyLossOutput:
     ratio = log_ratio.exp()
     unclipped = -advantages * ratio
     clipped = -advantages * ratio.clamp(1.0 - low, 1.0 + high)
@@ -139,7 +139,7 @@ def _clipped(
         values = torch.where(advantages < 0, torch.minimum(values, ceiling), values)
     if weights is not None:
         values = values * weights
-    return PolicyLoss(values, clipped, dual_clipped, ppo_kl)
+    return PolicyLossOutput(values, clipped, dual_clipped, ppo_kl)
 
 
 def truncated_importance_weights(old_log_probs: Tensor, rollout_log_probs: Tensor, cap: float = 2.0) -> Tensor:
@@ -152,7 +152,7 @@ def truncated_importance_weights(old_log_probs: Tensor, rollout_log_probs: Tenso
     return (old_log_probs - rollout_log_probs).detach().clamp(max=math.log(cap)).exp()
 
 
-POLICY_LOSSES: Mapping[str, Callable[..., PolicyLoss]] = {
+POLICY_LOSSES: Mapping[str, Callable[..., PolicyLossOutput]] = {
     "vanilla": vanilla,
     "gspo": gspo,
     "gspo_sequence": gspo_sequence,

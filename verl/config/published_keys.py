@@ -45,7 +45,7 @@ NO_EFFECT = {
     "worker.ref.micro_batch_size_per_device_for_experience": "the actor's decides",
     "worker.rollout.name": "the engine is vLLM",
     "worker.rollout.load_format": "weights are synchronized in memory",
-    "worker.rollout.free_cache_engine": "worker.rollout.sleep decides",
+    "worker.rollout.free_cache_engine": "worker.rollout.enable_sleep_mode decides",
     "worker.rollout.disable_log_stats": "the run's own metrics show them",
     "worker.rollout.disable_tqdm": "the run shows a progress bar of its own",
     "worker.rollout.do_sample": "temperature decides",

@@ -50,7 +50,7 @@ RANGES = {
     "worker.actor.ppo_epochs": COUNT,
     "worker.actor.model.gradient_checkpointing_language": SHARE,
     "worker.actor.model.gradient_checkpointing_vision": SHARE,
-    "worker.actor.model.lora_rank": "[0, 512]",  # vLLM's largest, verl.workers.vllm_adapter
+    "worker.actor.model.lora_rank": "[0, 512]",  # vLLM's largest, verl.workers.vllm_lora
     "worker.actor.model.lora_alpha": POSITIVE,
     "worker.actor.model.lora_dropout": "[0, 1)",
     "worker.actor.optim.lr": NOT_NEGATIVE,
@@ -94,7 +94,7 @@ RANGES = {
     "trainer.save_limit": OFF_OR_COUNT,
     "sft.val_ratio": "[0, 1)",
     "sft.num_workers": NOT_NEGATIVE,
-    "sft.generate": NOT_NEGATIVE,
+    "sft.val_generations": NOT_NEGATIVE,
 }
 
 

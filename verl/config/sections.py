@@ -110,4 +110,4 @@ class SFTConfig:
     val_ratio: float = 0.05  # share of the training records held out where data.val_files is null
     # processes of each worker that load coming steps' examples, a step each; 0: threads, which slow its launches down
     num_workers: int = 0
-    generate: int = 0  # held-out prompts whose greedy answers are scored at each validation; 0: none
+    val_generations: int = 0  # held-out prompts whose greedy answers are scored at each validation; 0: none

@@ -137,7 +137,7 @@ class RolloutConfig:
     # the cache's size on a GPU; null: what gpu_memory_utilization leaves, measured at the start
     kv_cache_gib: float | None = None
     # give the GPU's memory back between rollouts; false, with kv_cache_gib, where several runs share one GPU
-    sleep: bool = True
+    enable_sleep_mode: bool = True
     dtype: str = "bf16"  # dtype of the engine's weights
     enforce_eager: bool = False  # no CUDA graphs
     enable_chunked_prefill: bool = True  # mix prompt chunks with decoding

@@ -48,7 +48,7 @@ class GRPO(TrainingLoop):
     def step(self) -> Metrics:
         timer, actor = self.timer, self.config.worker.actor
 
-        groups, seen, metrics = self.sample()
+        groups, seen, metrics = self.collect_batch()
         uids = [group.uid for group in groups]
 
         if self.config.algorithm.dynamic_sampling:
@@ -86,7 +86,7 @@ class GRPO(TrainingLoop):
     def load_state(self, state: dict[str, Any]) -> None:
         self.collapse.steps = state["collapse"]
 
-    def sample(self) -> tuple[list[GroupResult], list[GroupResult], Metrics]:
+    def collect_batch(self) -> tuple[list[GroupResult], list[GroupResult], Metrics]:
         """Draws, generates and scores a batch; returns the groups to train on, all groups seen, and metrics.
 
         With dynamic sampling (DAPO, arXiv 2503.14476) groups whose scores are all equal are replaced, over a few
@@ -98,7 +98,7 @@ class GRPO(TrainingLoop):
         rounds: list[Metrics] = []
         for _ in range(algorithm.max_sampling_rounds if algorithm.dynamic_sampling else 1):
             requests = self.prompts.order.draw(batch - len(selected))
-            groups, metrics = self.generate(requests, self.prompts.lengths)
+            groups, metrics = self.rollout_and_score(requests, self.prompts.lengths)
             rounds.append(metrics)
             useful = [
                 group
@@ -128,7 +128,7 @@ class GRPO(TrainingLoop):
             raise TrainingError(f"{text}; algorithm.max_uncomputed_share={limit} allows no more")
         log.warning(text)
 
-    def generate(
+    def rollout_and_score(
         self, requests: Sequence[GroupRequest], lengths: PromptLengths, validation: bool = False
     ) -> tuple[list[GroupResult], Metrics]:
         """Rollout and score. Training computes log-probabilities while the last groups are scored, unless dynamic
@@ -167,7 +167,7 @@ class GRPO(TrainingLoop):
         """Scores answers to the validation prompts."""
         groups: list[GroupResult] = []
         for requests in batched(self.prompts.validation, self.config.data.val_batch_size):
-            results, _ = self.generate(requests, self.prompts.val_lengths, validation=True)
+            results, _ = self.rollout_and_score(requests, self.prompts.val_lengths, validation=True)
             self.backend.drop([group.uid for group in results])
             groups += results
         self.run_log.generations(step, groups[: self.config.trainer.val_generations_to_log_to_wandb])

@@ -152,7 +152,7 @@ def print_plan(config: Config, sources: Mapping[str, str], program: str, expecte
     fine_tuning = program == "verl.trainer.sft"
     config = sft_config(config) if fine_tuning else config
     check_data(config)
-    generates, reward = not fine_tuning or config.sft.generate > 0, config.worker.reward
+    generates, reward = not fine_tuning or config.sft.val_generations > 0, config.worker.reward
     checks: list[Callable[[Config], Any]] = [
         resolve_device,
         partial(resolve_model, download=False),

@@ -4,8 +4,8 @@ rollouts and rewards.
     python3 -m verl.trainer.sft config=configs/sft_qwen2_5_vl_3b_lora.yaml
     python3 -m verl.trainer.sft config=configs/toy/sft_demo.yaml trainer.resume=auto
 
-Prompts carry no loss, only the responses do. With `sft.generate` the policy also answers some held-out prompts, scored
-by `worker.reward.compute_score`, which should be a rule without a tracker (no_sam2).
+Prompts carry no loss, only the responses do. With `sft.val_generations` the policy also answers some held-out prompts,
+scored by `worker.reward.compute_score`, which should be a rule without a tracker (no_sam2).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class SFT(TrainingLoop):
             with self.timer("validation loss"):
                 losses = self.backend.evaluate_loss(self.balance(held_out, lengths))
             metrics = {name if name.startswith("memory/") else f"val/{name}": value for name, value in losses.items()}
-        asked = held_out[: self.config.sft.generate]
+        asked = held_out[: self.config.sft.val_generations]
         if asked:
             uids = [request.uid for request in asked]
             with self.timer("validation answers"):
@@ -71,8 +71,8 @@ def train(config: Config) -> None:
     from verl.trainer.main import check_reward, run_loop
 
     config = sft_config(config)
-    generates = config.sft.generate > 0
-    packages = {"vllm": "sft.generate"} | check_reward(config) if generates else {}
+    generates = config.sft.val_generations > 0
+    packages = {"vllm": "sft.val_generations"} | check_reward(config) if generates else {}
     run_loop(config, SFT, packages, generates, held_out=config.sft.val_ratio)
 
 

@@ -107,7 +107,7 @@ def offloaded_parts(config: Config) -> set[str]:
         "weights": actor.param_offload,
         "optimizer": actor.optimizer_offload,
         "ref": config.worker.ref.offload.param_offload,
-        "engine": rollout.sleep,
+        "engine": rollout.enable_sleep_mode,
     }
     return {part for part, leaves in offloaded.items() if leaves and config.trainer.device != "cpu"}
 

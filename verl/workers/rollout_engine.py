@@ -22,7 +22,7 @@ from verl.models.lora import LoraOptions
 from verl.workers.prompt_builder import PromptBuilder, TokenizedPrompt
 from verl.workers.sharding import DTYPES
 from verl.workers.shared_memory import unique_shared_memory_names, unlink_shared_memory
-from verl.workers.vllm_adapter import adapter_arguments, load_adapter, remove_stale_adapters, unmerged_adapter
+from verl.workers.vllm_lora import adapter_arguments, load_lora_adapter, remove_stale_adapters, unmerged_adapter
 from verl.workers.weight_loader import RecordedWeightLoader
 
 GIB = 1 << 30
@@ -95,7 +95,7 @@ class RolloutEngine:
         from vllm import LLM
 
         self.config, self.family, self.on_gpu = config, prompts.family, device == "cuda"
-        self.can_sleep = self.on_gpu and config.sleep
+        self.can_sleep = self.on_gpu and config.enable_sleep_mode
         self.dtype = DTYPES[config.dtype] if self.on_gpu else torch.float32
         self.lora = unmerged_adapter(lora, device, self.dtype)
         self.forbidden = {token: float("-inf") for token in prompts.forbidden_tokens}
@@ -170,13 +170,13 @@ class RolloutEngine:
         else:
             self.weight_loader.load(weights)
 
-    def load_adapter(self, weights: Mapping[str, Tensor]) -> None:
+    def load_lora_adapter(self, weights: Mapping[str, Tensor]) -> None:
         """Takes a new adapter, under the names of a peft checkpoint. `wake_kv_cache` has to follow."""
         assert self.lora is not None
         if self.asleep:
             self.llm.wake_up(tags=["weights"])
         self.adapters += 1
-        self.adapter = load_adapter(self.llm.llm_engine, self.adapters, weights, self.lora)
+        self.adapter = load_lora_adapter(self.llm.llm_engine, self.adapters, weights, self.lora)
 
     def wake_kv_cache(self) -> None:
         """Allocates the cache, and clears everything computed with old weights."""
@@ -190,7 +190,7 @@ class RolloutEngine:
             raise RuntimeError("vLLM kept its prefix cache, computed with old weights: a request is still running")
 
     def sleep(self) -> None:
-        """Frees weights and cache, where it can; `load_weights` or `load_adapter`, and `wake_kv_cache` wake the
+        """Frees weights and cache, where it can; `load_weights` or `load_lora_adapter`, and `wake_kv_cache` wake the
         engine.
         """
         if self.can_sleep and not self.asleep:
@@ -244,7 +244,7 @@ class RolloutEngine:
         from vllm.inputs.engine import mm_input, tokens_input
         from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems, PlaceholderRange
 
-        from verl.workers.vllm_patches import patch_field
+        from verl.workers.vllm_image_patches import patch_field
 
         prompt, ids = request.prompt, request.prompt.ids.tolist()
         if prompt.image_grid_thw is None:

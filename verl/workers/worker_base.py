@@ -161,7 +161,7 @@ class WorkerBase:
         if engine.lora is None:
             engine.load_weights(merged_weights(policy.model, make_gather(self.device, engine.dtype)))
         else:
-            engine.load_adapter(adapter_weights(policy.model, make_gather(self.device)))
+            engine.load_lora_adapter(adapter_weights(policy.model, make_gather(self.device)))
         self.actor.offload()
         engine.wake_kv_cache()
         self.weights_stale = False

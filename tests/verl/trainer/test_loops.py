@@ -234,7 +234,7 @@ def test_metrics_of_a_step(config: Config) -> None:
 
 
 def test_fine_tuning_validates_on_what_it_does_not_train_on(config: Config) -> None:
-    config = override(config, {"trainer.test_freq": 3, "sft.generate": 2})
+    config = override(config, {"trainer.test_freq": 3, "sft.val_generations": 2})
     backend = RecordingBackend()
     loop_of(SFT, config, backend, validated=4).fit()
     rows = read_metrics(config.trainer.save_checkpoint_path)

@@ -120,7 +120,7 @@ def test_a_resumed_run_keeps_its_id_and_drops_what_it_computes_again(config: Con
 
 
 def test_answers_of_fine_tuning_are_kept_with_pictures(config: Config) -> None:
-    config = override(config, {"trainer.test_freq": 3, "sft.generate": 2, "trainer.log_rollouts_freq": 1})
+    config = override(config, {"trainer.test_freq": 3, "sft.val_generations": 2, "trainer.log_rollouts_freq": 1})
     loop_of(SFT, config, RecordingBackend(), validated=4).fit()
     rows = rows_of(folder_of(config) / "rollouts/step_3.jsonl")
     assert (

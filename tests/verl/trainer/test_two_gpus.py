@@ -97,7 +97,7 @@ def test_an_engine_of_two_gpus_agrees_with_an_actor_sharded_over_them(
     write_policy(tmp_path / "policy", model_type=model_type)
     side = {"qwen2_5_vl": 112, "qwen3_vl": 128}[model_type]
     options = [f"worker.actor.model.model_path={tmp_path / 'policy'}", f"data.keyframe_resize={side}"]
-    options += [f"worker.rollout.tensor_parallel_size={parallel}", "worker.rollout.sleep=true"]
+    options += [f"worker.rollout.tensor_parallel_size={parallel}", "worker.rollout.enable_sleep_mode=true"]
     options += ["worker.actor.offload.param_offload=true", "worker.actor.offload.optimizer_offload=true"]
     rows = run(GRPO, toy, tmp_path / "run", "trainer.max_steps=5", "worker.actor.optim.lr=1e-3", *options).steps()
     gaps = [row[GAP] for row in rows]

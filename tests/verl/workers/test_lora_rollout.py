@@ -57,7 +57,7 @@ def rollout_main(_, folder, port, modules):
     from verl.workers.actor import lora_options
     from verl.workers.prompt_builder import PromptBuilder
     from verl.workers.rollout_engine import RequestSampling, RolloutEngine
-    from verl.workers.vllm_adapter import MEMORY, PREFIX
+    from verl.workers.vllm_lora import MEMORY, PREFIX
 
     stale = MEMORY / f"{PREFIX}{2**30}_left"  # of a process that was killed
     stale.mkdir(exist_ok=True)
@@ -71,7 +71,7 @@ def rollout_main(_, folder, port, modules):
     prompt = builder.build(ToyData().example(2, 0))
 
     def rollout():
-        engine.load_adapter(adapter_weights(policy.model))
+        engine.load_lora_adapter(adapter_weights(policy.model))
         engine.wake_kv_cache()
         (drawn,) = generated(engine, prompt, RequestSampling(8, 1.0, 7))
         with disable_adapter(policy.model):
@@ -129,7 +129,7 @@ def test_small_changes_of_an_adapter_reach_vllm(bf16_folder, modules):
 def test_an_engine_in_fp32_on_cuda_gets_merged_weights(device, dtype, unmerged):
     """In which nothing vanishes; vLLM's LoRA kernels refuse fp32."""
     from verl.models.lora import LoraOptions
-    from verl.workers.vllm_adapter import unmerged_adapter
+    from verl.workers.vllm_lora import unmerged_adapter
 
     lora = LoraOptions(8, 16, "all-linear")
     assert unmerged_adapter(lora, device, dtype) is (lora if unmerged else None)

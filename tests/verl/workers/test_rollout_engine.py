@@ -107,11 +107,11 @@ def test_an_engine_on_a_shared_gpu_measures_and_frees_nothing():
     engine = object.__new__(RolloutEngine)
     engine.on_gpu, engine.dtype, engine.asleep, engine.log_probs_exact = True, torch.bfloat16, False, True
     engine.lora = None
-    for engine.config in (RolloutConfig(), RolloutConfig(kv_cache_gib=0.5, sleep=False)):
-        engine.can_sleep = engine.config.sleep
+    for engine.config in (RolloutConfig(), RolloutConfig(kv_cache_gib=0.5, enable_sleep_mode=False)):
+        engine.can_sleep = engine.config.enable_sleep_mode
         arguments = engine._arguments(ModelConfig(model_path="policy"), {})
-        assert arguments["enable_sleep_mode"] is engine.config.sleep
-        assert arguments.get("kv_cache_memory_bytes") == (None if engine.config.sleep else 1 << 29)
+        assert arguments["enable_sleep_mode"] is engine.config.enable_sleep_mode
+        assert arguments.get("kv_cache_memory_bytes") == (None if engine.config.enable_sleep_mode else 1 << 29)
     engine.sleep()
     assert not engine.asleep
 

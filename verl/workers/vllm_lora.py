@@ -46,7 +46,7 @@ def adapter_arguments(lora: LoraOptions, tower: bool) -> dict[str, Any]:
     return arguments | ({"enable_tower_connector_lora": True} if tower else {})
 
 
-def load_adapter(engine: Any, number: int, weights: Mapping[str, Tensor], lora: LoraOptions) -> LoRARequest:
+def load_lora_adapter(engine: Any, number: int, weights: Mapping[str, Tensor], lora: LoraOptions) -> LoRARequest:
     """Hands an adapter to the engine, in the place of the one before; returns what its requests have to name.
 
     vLLM reads adapters from folders: this one is in memory, and removed at once.
