@@ -3,7 +3,7 @@
 It knows prompts with images and scored responses; it knows no video, no mask and no tracker. `Task` is what a run is
 made of: data, scorer and what belongs to them. A data set of your own has the methods of `TrainingData` and is named by
 `data.name=package.module:name`. There is no `DataProto`: pixels, token ids and log-probabilities stay on the worker
-that made them. A group (one prompt and its n responses) never leaves its worker, and what travels is below 1 MB a prompt.
+that made them. A group (one prompt and its n responses) never leaves its worker; what travels is below 1 MB a prompt.
 """
 
 from __future__ import annotations
