@@ -173,6 +173,20 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
             found["published"] = measure_published(loop, job, args.published_prompts or job.prompts, found["ours"])
             phase_table("the published schedule", found["published"])
             print_table(found, device)
+    run_other_trainers(parts, job, small, folder, args, found, device)
+    return recorded
+
+
+def run_other_trainers(
+    parts: Sequence[str],
+    job: GRPOJob,
+    small: GRPOJob,
+    folder: Path,
+    args: argparse.Namespace,
+    found: dict[str, Metrics],
+    device: str,
+) -> None:
+    """TRL on the small job and verl on the whole one, each in a process of its own; adds to `found` and prints it."""
     if "trl" in parts:
         sizes = TRLSizes(small.prompts, small.rollouts, small.tokens, steps=1, side=small.side)
         found["trl"], about = measure(folder / "policy", sizes, args.trl_seconds, vllm=job.size != "tiny")
@@ -185,7 +199,6 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
         log(f"no reward: ours {found['no_reward']['seconds/step']:.2f} s; {about}")
         print_beside_verl(found["no_reward"], found["verl"])
         print_table(found, device)
-    return recorded
 
 
 def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> list[MeasuredRun]:

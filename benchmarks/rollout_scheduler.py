@@ -8,6 +8,7 @@ the machine disturbs less; the preparation of a model's inputs, which needs a GP
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import tempfile
@@ -15,10 +16,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from veason.command_line import HelpFormatter, parse_arguments
+
 ROUNDS = 3  # of which the first is left out
 
 
 def main() -> None:
+    parse_arguments(argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter))
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     import vllm

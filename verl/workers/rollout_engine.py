@@ -205,6 +205,8 @@ class RolloutEngine:
 
         Every rank of a tensor-parallel group calls this with the same requests.
         """
+        from verl.workers.vllm_inputs import engine_input
+
         engine = self.llm.llm_engine
         running: dict[str, GenerationRequest] = {}
         inner_names: dict[str, str] = {}  # vLLM's own, of its requests
@@ -232,33 +234,12 @@ class RolloutEngine:
                     submitted = 0
                 running[str(number)] = request
                 sampling = self.sampling_params(request.sampling)
-                inner_names[str(number)] = engine.add_request(
-                    str(number), self.engine_input(request), sampling, lora_request=self.adapter
-                )
+                prompt = engine_input(request.uid, request.prompt)
+                name = engine.add_request(str(number), prompt, sampling, lora_request=self.adapter)
+                inner_names[str(number)] = name
                 submitted += tokens
             while engine.has_unfinished_requests():
                 step()
-
-    def engine_input(self, request: GenerationRequest) -> Any:
-        """A prompt in vLLM's own form, with the patches that the actor trains on: images are processed once."""
-        from vllm.inputs.engine import mm_input, tokens_input
-        from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems, PlaceholderRange
-
-        from verl.workers.vllm_image_patches import patch_field
-
-        prompt, ids = request.prompt, request.prompt.ids.tolist()
-        if prompt.image_grid_thw is None:
-            return tokens_input(ids)
-        fields = {
-            "pixel_values": patch_field(prompt.image_grid_thw.prod(-1)),
-            "image_grid_thw": MultiModalFieldConfig.batched("image", keep_on_cpu=True),
-        }
-        images = {"pixel_values": prompt.pixel_values, "image_grid_thw": prompt.image_grid_thw}
-        items = MultiModalKwargsItems.from_hf_inputs(images, fields)  # type: ignore[arg-type]  # any mapping does
-        ranges = [PlaceholderRange(start, length) for start, length in prompt.image_ranges]
-        # greedy and sampled responses of a group share what is cached under these names
-        names = [f"{request.uid}/{number}" for number in range(len(ranges))]
-        return mm_input(ids, items, {"image": names}, {"image": ranges})
 
     def sampling_params(self, sampling: RequestSampling) -> Any:
         """vLLM's SamplingParams."""

@@ -27,12 +27,11 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.request import Request, RequestStatus
 from vllm.version import __version__
 
-# names of vLLM's that are used below: of a scheduler, of a request, of SchedulerOutput
-SCHEDULER_NAMES = """
-    _free_request _get_new_block_ids_to_zero add_request block_size current_step encoder_cache_manager finish_requests
-    finished_req_ids get_request_counts kv_cache_config kv_cache_manager max_model_len max_num_running_reqs
-    max_num_scheduled_tokens num_sampled_tokens_per_step pause_state prev_step_scheduled_req_ids requests
-    reset_preempted_req_ids reset_prefix_cache running use_v2_model_runner
+# names of vLLM's that are used below
+SCHEDULER_NAMES = """_free_request _get_new_block_ids_to_zero add_request block_size current_step encoder_cache_manager
+    finish_requests finished_req_ids get_request_counts kv_cache_config kv_cache_manager max_model_len
+    max_num_running_reqs max_num_scheduled_tokens num_sampled_tokens_per_step pause_state prev_step_scheduled_req_ids
+    requests reset_preempted_req_ids reset_prefix_cache running use_v2_model_runner
 """
 REQUEST_NAMES = """
     append_output_token_ids get_finished_reason is_finished max_tokens num_computed_tokens num_in_flight_tokens
@@ -43,11 +42,9 @@ STEP_NAMES = """
     finished_req_ids free_encoder_mm_hashes new_block_ids_to_zero num_scheduled_tokens preempted_req_ids
     scheduled_cached_reqs total_num_scheduled_tokens
 """
-# what the short loops leave out
-UNUSED_FEATURES = """
-    connector ec_connector enable_kv_cache_events finished_req_ids_dict is_encoder_decoder log_stats num_spec_tokens
-    use_pp
-"""
+UNUSED_FEATURES = """connector ec_connector enable_kv_cache_events finished_req_ids_dict is_encoder_decoder
+    log_stats num_spec_tokens use_pp
+"""  # what the short loops leave out
 
 
 class PendingResponse:

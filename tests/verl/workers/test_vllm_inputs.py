@@ -12,7 +12,7 @@ pytest.importorskip("vllm")
 def test_patches_are_joined_in_the_order_of_the_images(images: list[int]) -> None:
     from vllm.multimodal.inputs import MultiModalFieldConfig
 
-    from verl.workers.vllm_image_patches import PatchField, patch_field
+    from verl.workers.vllm_inputs import PatchField, patch_field
 
     sizes = torch.tensor(images)
     prompts = [torch.randn(sum(images), 5) for _ in range(2)]
