@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.grpo_table import MEMORY_METRICS, print_rows, table_row
+from benchmarks.grpo_table import peak_gib, print_rows, table_row
 from verl.metric_types import Metrics
 
 SPREAD = 0.5  # standard deviation of the logarithm
@@ -73,8 +73,3 @@ def measure_lengths(
         device,
     )
     return rows
-
-
-def peak_gib(metrics: Metrics) -> float:
-    """The most memory of a step's phases, GiB; 0 where it was not measured."""
-    return max((float(metrics[name]) for name in MEMORY_METRICS if name in metrics), default=0.0)

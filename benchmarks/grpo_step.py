@@ -20,9 +20,9 @@ tensor-parallel group, or, with --weak, each GPU with an engine and a batch of i
 
 --parts on one GPU, comma-separated, all but per_gpu, lengths and verl by default; all but trl and verl need ours:
     ours       the step, mean of --steps after one that compiles
-    bare       `LLM.generate` on the requests of each step: same engine, weights and sampling, prompts and images ready
-               in memory; then a step whose rewards cost nothing, which tells what SAM 2 takes of the GPU while others
-               are still being generated
+    bare       `LLM.generate` on the requests of each step: same engine, scheduler, weights and sampling, prompts and
+               images ready in memory; then a step whose rewards cost nothing, which tells what SAM 2 takes of the GPU
+               while others are still being generated
     per_gpu    steps of a half, a quarter and an eighth of the prompts: what each of 2, 4 and 8 GPUs would do at least
     lengths    --length_steps steps with responses of log-normal lengths, 400 tokens on average and up to 1,024
     published  the schedule of Veason-R1's code: every response is a sequence of its own in each pass (its prompt and
@@ -60,10 +60,11 @@ from benchmarks.grpo_job import (
     scratch_folder,
     write_policy,
 )
-from benchmarks.grpo_lengths import LONGEST, MEAN, measure_lengths, peak_gib
+from benchmarks.grpo_lengths import LONGEST, MEAN, measure_lengths
 from benchmarks.grpo_table import (
     HardwareLimits,
     ScalingRun,
+    peak_gib,
     phase_table,
     print_beside_verl,
     print_per_gpu,

@@ -107,14 +107,18 @@ def phase_table(name: str, metrics: Metrics, limits: HardwareLimits = NO_LIMITS)
     print(flush=True)
 
 
+def peak_gib(metrics: Metrics) -> float:
+    """The most memory of a step's phases, GiB; 0 where it was not measured."""
+    return max((float(metrics[name]) for name in MEMORY_METRICS if name in metrics), default=0.0)
+
+
 def print_table(found: dict[str, Metrics], device: str) -> None:
     """Every metric of one GPU, as far as it was measured, with its target."""
     ours, rows = found.get("ours", {}), []
     if ours:
         most_seconds, most_gib = LARGE_CARD if "H200" in device else SMALL_CARD
         rows.append(table_row("one step of ours, s", ours["seconds/step"], most_seconds, "at most"))
-        peak = max((ours[name] for name in MEMORY_METRICS if name in ours), default=0.0)
-        rows.append(table_row("peak memory, GiB", peak, most_gib, "at most"))
+        rows.append(table_row("peak memory, GiB", peak_gib(ours), most_gib, "at most"))
         rows.append(table_row("through the object store, MB a prompt", ours["ray/megabytes_per_prompt"], 1, "at most"))
     if "published" in found:
         slower = found["published"]["seconds/step"] / ours["seconds/step"]

@@ -44,7 +44,7 @@ NETWORK = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 # Where it is 0, the raylet starts no workers ahead of time. Actors with variables of their own cannot use them, and Ray
 # ends them at once; on a busy machine one crashed while it was ended.
 PRESTART = "RAY_prestart_worker_first_driver"
-# How many calls the GCS remembers: 100,000 by default, 1.7 KB each, which grows for days.
+# How many calls the GCS remembers. With Ray's 100,000 it grew by 20 MB in 440 steps of two workers.
 REMEMBERED_CALLS = "RAY_task_events_max_num_task_in_gcs"
 # Which network torch.distributed and vLLM use, where nobody has said so.
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME")

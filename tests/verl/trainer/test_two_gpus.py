@@ -22,7 +22,8 @@ pytestmark = [
 ]
 WHOLE = 900.0  # seconds of a run
 PHASES = ("rollout", "collect_scores", "compute_log_probs", "update", "save")
-COMPARED = ("actor/loss", "actor/entropy", "actor/grad_norm", "reward/mean", "response/mean")
+# of GRPO and of fine-tuning
+COMPARED = ("actor/loss", "actor/entropy", "actor/grad_norm", "reward/mean", "response/mean", "loss", "tokens")
 FAULTY = "worker.reward.compute_score=phase_faults:RULE"
 GAP = "rollout/log_prob_gap"
 
