@@ -173,8 +173,8 @@ def test_500_steps_grow_no_memory_and_leave_no_handle(
         assert run.left() == []
     rows = []
     for pid, (name, memory, handles) in sizes[490].items():
-        _, filled, opened = sizes[200].get(pid, (name, memory, handles))
-        _, early, _ = sizes[50].get(pid, (name, filled, opened))
+        _, filled, many = sizes[200].get(pid, (name, memory, handles))
+        _, early, opened = sizes[50].get(pid, (name, filled, many))
         shown = " -> ".join(f"{each / 1e6:.0f}" for each in (early, filled, memory))
         rows.append(f"{name} {shown} MB, {opened} -> {handles} handles")
         if name.startswith(("python", "ray::RemoteWorker", "raylet", "gcs_server")):
