@@ -37,11 +37,11 @@ JOB = (
     "lora_rank",
 )
 PHASES = {
-    "weights to vLLM": "seconds/rollout/weight_sync",
-    "generation": "seconds/rollout/generate",
-    "reward": "seconds/score",
-    "reference": "seconds/ref",
-    "update": "seconds/update",
+    "weights to vLLM": "timing_s/rollout/weight_sync",
+    "generation": "timing_s/rollout/generate",
+    "reward": "timing_s/score",
+    "reference": "timing_s/ref",
+    "update": "timing_s/update",
 }
 
 
@@ -109,7 +109,7 @@ def to_measured_run(config: Config, metrics: Metrics, about: dict[str, str | int
         lora_rank=actor.model.lora_rank,
         micro_batch_tokens=actor.max_tokens_per_micro_batch or 0,
         seconds={name: round(metrics[key], 2) for name, key in PHASES.items() if key in metrics},
-        step_seconds=round(metrics["seconds/step"], 2),
+        step_seconds=round(metrics["timing_s/step"], 2),
         peak_gib=round(max(memory, default=0.0), 1),
         **about,  # type: ignore[arg-type]
     )

@@ -59,9 +59,9 @@ def measure_lengths(
         rows.append(row)
         print(f"    {row['response/mean']:.0f} tokens a response, peak {peak_gib(row):.1f} GiB", flush=True)
     timed = rows[1:] or rows  # the first compiles for new shapes
-    seconds, tokens = sum(row["seconds/step"] for row in timed), sum(row["response/mean"] for row in timed)
-    slower = seconds / tokens / (fixed["seconds/step"] / fixed["response/mean"])
-    generated = sequences * tokens / sum(row["seconds/rollout"] for row in timed)
+    seconds, tokens = sum(row["timing_s/step"] for row in timed), sum(row["response/mean"] for row in timed)
+    slower = seconds / tokens / (fixed["timing_s/step"] / fixed["response/mean"])
+    generated = sequences * tokens / sum(row["timing_s/rollout"] for row in timed)
     print_rows(
         [
             table_row("free lengths, seconds per response token over those of one length", slower, MOST, "at most"),

@@ -141,7 +141,7 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
             found["ours"] = measure_ours(loop, backend, args.steps, "bare" in parts)
             if "bare" in parts:
                 backend.configure("no_reward", job.rollouts, job.tokens)
-                seconds = step(loop, "a step without SAM 2")["seconds/rollout/generate"]
+                seconds = step(loop, "a step without SAM 2")["timing_s/rollout/generate"]
                 log(f"generation with no SAM 2 beside it {seconds:.2f} s")
                 backend.configure("ours", job.rollouts, job.tokens)
             recorded.append(as_baseline(job, loop, device, found["ours"]))
@@ -191,13 +191,13 @@ def run_other_trainers(
     if "trl" in parts:
         sizes = TRLSizes(small.prompts, small.rollouts, small.tokens, steps=1, side=small.side)
         found["trl"], about = measure(folder / "policy", sizes, args.trl_seconds, vllm=job.size != "tiny")
-        log(f"the small job: ours {found['small']['seconds/step']:.2f} s; TRL: {about}")
+        log(f"the small job: ours {found['small']['timing_s/step']:.2f} s; TRL: {about}")
         print_table(found, device)
     if "verl" in parts:
         attention = grpo_verl.fastest_attention(args.verl_site)
         run = grpo_verl.VerlRun(folder / "verl", folder / "policy", job, steps=1, attention=attention)
         found["verl"], about = grpo_verl.measure(run, args.verl_site, args.verl_seconds)
-        log(f"no reward: ours {found['no_reward']['seconds/step']:.2f} s; {about}")
+        log(f"no reward: ours {found['no_reward']['timing_s/step']:.2f} s; {about}")
         print_beside_verl(found["no_reward"], found["verl"])
         print_table(found, device)
 

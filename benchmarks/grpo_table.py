@@ -93,12 +93,12 @@ def phase_table(name: str, metrics: Metrics, limits: HardwareLimits = NO_LIMITS)
     scaled = f" (measured on {share:.0%} of the prompts)" if share != 1.0 else ""
     print(f"\n{name}{scaled}\n| phase | seconds | share of the physical limit | |\n| --- | --- | --- | --- |")
     for phase in PHASES:
-        seconds = metrics.get(f"seconds/{phase}")
+        seconds = metrics.get(f"timing_s/{phase}")
         if seconds is None:
             continue
         limit, what = ideal.get(phase, (0.0, ""))
         print(f"| {phase} | {seconds:.2f} | {f'{limit / seconds:.0%}' if limit else ''} | {what if limit else ''} |")
-    print(f"| whole step | {metrics['seconds/step']:.2f} | | |")
+    print(f"| whole step | {metrics['timing_s/step']:.2f} | | |")
     rates = {name.removeprefix("perf/"): value for name, value in metrics.items() if name.startswith("perf/")}
     print(", ".join(f"{name} {value:.3g}" for name, value in rates.items()))
     print("peak GiB: " + ", ".join(f"{name[7:-4]} {metrics[name]:.1f}" for name in MEMORY_METRICS if name in metrics))
@@ -117,23 +117,23 @@ def print_table(found: dict[str, Metrics], device: str) -> None:
     ours, rows = found.get("ours", {}), []
     if ours:
         most_seconds, most_gib = LARGE_CARD if "H200" in device else SMALL_CARD
-        rows.append(table_row("one step of ours, s", ours["seconds/step"], most_seconds, "at most"))
+        rows.append(table_row("one step of ours, s", ours["timing_s/step"], most_seconds, "at most"))
         rows.append(table_row("peak memory, GiB", peak_gib(ours), most_gib, "at most"))
         rows.append(table_row("through the object store, MB a prompt", ours["ray/megabytes_per_prompt"], 1, "at most"))
     if "published" in found:
-        slower = found["published"]["seconds/step"] / ours["seconds/step"]
+        slower = found["published"]["timing_s/step"] / ours["timing_s/step"]
         rows.append(table_row("the published schedule, times as long", slower, 4, "at least"))
     if "bare" in ours:
-        slower = 100 * (ours["seconds/rollout/generate"] / ours["bare"] - 1)
+        slower = 100 * (ours["timing_s/rollout/generate"] / ours["bare"] - 1)
         rows.append(table_row("generation in the step, % slower than bare LLM.generate", slower, 5, "at most"))
     for name, what in (
-        ("seconds/step", "TRL, times as long"),
-        ("seconds/over", "TRL, times as long, or more: its step did not end"),
+        ("timing_s/step", "TRL, times as long"),
+        ("timing_s/over", "TRL, times as long, or more: its step did not end"),
     ):
         if name in found.get("trl", {}):
-            rows.append(table_row(what, found["trl"][name] / found["small"]["seconds/step"], 2, "at least"))
+            rows.append(table_row(what, found["trl"][name] / found["small"]["timing_s/step"], 2, "at least"))
     if found.get("verl"):
-        slower = found["verl"]["seconds/step"] / found["no_reward"]["seconds/step"]
+        slower = found["verl"]["timing_s/step"] / found["no_reward"]["timing_s/step"]
         rows.append(table_row("verl, times as long, no reward", slower, 3, "at least"))
     print_rows(rows, device)
 
@@ -144,7 +144,7 @@ def print_beside_verl(ours: Metrics, verl: Metrics) -> None:
         return
     print("\n| phase | ours, s | verl, s | |\n| --- | ---: | ---: | ---: |")
     for what, own, theirs in VERL_PHASES:
-        seconds = [each.get(f"seconds/{name}") for each, name in ((ours, own), (verl, theirs))]
+        seconds = [each.get(f"timing_s/{name}") for each, name in ((ours, own), (verl, theirs))]
         ratio = f"{seconds[1] / seconds[0]:.1f} x" if seconds[0] and seconds[1] else ""
         print(f"| {what} | {' | '.join('' if each is None else f'{each:.2f}' for each in seconds)} | {ratio} |")
     print(flush=True)
@@ -156,8 +156,8 @@ def print_per_gpu(ours: Metrics, parts: dict[int, Metrics], prompts: int) -> Non
     print("|" + " --- |" * 7)
     for gpus, metrics in {1: ours, **parts}.items():
         shown = ("step", "rollout", "ref", "update")
-        phases = " | ".join(f"{metrics[f'seconds/{phase}']:.2f}" for phase in shown)
-        print(f"| {gpus} | {prompts // gpus} | {phases} | {ours['seconds/step'] / metrics['seconds/step']:.2f} |")
+        phases = " | ".join(f"{metrics[f'timing_s/{phase}']:.2f}" for phase in shown)
+        print(f"| {gpus} | {prompts // gpus} | {phases} | {ours['timing_s/step'] / metrics['timing_s/step']:.2f} |")
     print(flush=True)
 
 
@@ -172,7 +172,7 @@ class ScalingRun:
     @property
     def throughput(self) -> float:
         """Prompts a second, without the first step."""
-        return self.prompts / fmean(step["seconds/step"] for step in self.steps[1:])
+        return self.prompts / fmean(step["timing_s/step"] for step in self.steps[1:])
 
 
 def print_scaling(runs: Sequence[ScalingRun], device: str) -> None:

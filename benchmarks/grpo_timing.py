@@ -25,7 +25,7 @@ def measure_ours(loop: GRPO, backend: BenchBackend, steps: int, bare: bool) -> M
             row["bare"] = backend.generate_bare(requests)
             log(
                 f"bare LLM.generate on the same requests {row['bare']:.2f} s, in the step "
-                f"{row['seconds/rollout/generate']:.2f} s"
+                f"{row['timing_s/rollout/generate']:.2f} s"
             )
         rows.append(row)
     return mean(rows)
@@ -52,19 +52,19 @@ def measure_published(loop: GRPO, job: GRPOJob, prompts: int, own: Metrics) -> M
     if prompts == job.prompts:
         return row
     share = prompts / job.prompts
-    phases = {f"seconds/{phase}": row[f"seconds/{phase}"] / share for phase in ("score", "ref", "update")}
-    phases["seconds/rollout"] = own["seconds/rollout"]  # by the same engine on the same requests
-    return row | phases | {"seconds/step": sum(phases.values()), "share": share}
+    phases = {f"timing_s/{phase}": row[f"timing_s/{phase}"] / share for phase in ("score", "ref", "update")}
+    phases["timing_s/rollout"] = own["timing_s/rollout"]  # by the same engine on the same requests
+    return row | phases | {"timing_s/step": sum(phases.values()), "share": share}
 
 
 def step(loop: GRPO, name: str) -> Metrics:
     """One step of the trainer; its metrics with the seconds of its phases."""
     since = time.perf_counter()
     metrics = loop.step()
-    metrics = metrics | loop.timer.read() | {"seconds/step": time.perf_counter() - since}
+    metrics = metrics | loop.timer.read() | {"timing_s/step": time.perf_counter() - since}
     shown = ("rollout", "score", "ref", "update")
-    phases = ", ".join(f"{phase} {metrics[f'seconds/{phase}']:.2f}" for phase in shown)
-    log(f"{name}: {metrics['seconds/step']:.2f} s ({phases})")
+    phases = ", ".join(f"{phase} {metrics[f'timing_s/{phase}']:.2f}" for phase in shown)
+    log(f"{name}: {metrics['timing_s/step']:.2f} s ({phases})")
     return metrics
 
 

@@ -158,8 +158,8 @@ def measure(policy: Path, sizes: TRLSizes, limit: int, vllm: bool) -> tuple[dict
     """Runs this module in a process of its own and ends it after `limit` seconds.
 
     Returns:
-        {"seconds/step": of the timed steps} or, where they did not end in time, {"seconds/over": a lower bound of one},
-        or nothing where it failed or was ended before; and what was run, or why it was not.
+        {"timing_s/step": of the timed steps} or, where they did not end in time, {"timing_s/over": a lower bound of
+        one}, or nothing where it failed or was ended before; and what was run, or why it was not.
     """
     if importlib.util.find_spec("trl") is None:
         return {}, "not installed: pip install trl==1.16.0"
@@ -188,9 +188,9 @@ def measure(policy: Path, sizes: TRLSizes, limit: int, vllm: bool) -> tuple[dict
         else ""
     )
     if len(moments) == 2 + sizes.steps:
-        return {"seconds/step": (moments[-1] - moments[1]) / sizes.steps}, about
+        return {"timing_s/step": (moments[-1] - moments[1]) / sizes.steps}, about
     about += f"; ended after {limit} s, {limit + start - (moments[-1] if moments else start):.0f} s into what followed"
-    return ({"seconds/over": start + limit - moments[-1]} if len(moments) > 1 else {}), about
+    return ({"timing_s/over": start + limit - moments[-1]} if len(moments) > 1 else {}), about
 
 
 def main() -> None:

@@ -204,13 +204,12 @@ def read_steps(file: Path) -> list[dict[str, float]]:
     return [json.loads(line)["data"] for line in lines if line.endswith("\n")]
 
 
-def seconds(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """{"seconds/step", "seconds/<phase>"}: means over steps."""
+def mean_seconds(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """{"timing_s/step", "timing_s/<phase>"}: means over the steps that have them."""
     found = {}
-    for name in ("step", *PHASES):
-        values = [step[f"timing_s/{name}"] for step in steps if f"timing_s/{name}" in step]
-        if values:
-            found[f"seconds/{name}"] = sum(values) / len(values)
+    for name in (f"timing_s/{phase}" for phase in ("step", *PHASES)):
+        if values := [step[name] for step in steps if name in step]:
+            found[name] = sum(values) / len(values)
     return found
 
 
@@ -247,7 +246,7 @@ def measure(run: VerlRun, site: Path, limit: int, further: Sequence[str] = ()) -
         about += f"; ended after {limit} s"
     elif process.returncode != 0 or len(steps) < 1 + run.steps:
         about += f"; it failed after {time.time() - start:.0f} s:\n{log.read_text()[-6000:]}"
-    return seconds(steps[1:]), about
+    return mean_seconds(steps[1:]), about
 
 
 def stop(process: subprocess.Popen[Any]) -> None:
@@ -265,7 +264,7 @@ def print_phases(metrics: Mapping[str, float], job: GRPOJob) -> None:
     print(f"\nverl, {job.prompts} prompts x {job.rollouts} responses of {job.tokens} tokens\n| phase | seconds |")
     print("| --- | ---: |")
     for name, value in metrics.items():
-        print(f"| {name.removeprefix('seconds/')} | {value:.2f} |")
+        print(f"| {name.removeprefix('timing_s/')} | {value:.2f} |")
 
 
 def main() -> None:

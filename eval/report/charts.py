@@ -35,13 +35,13 @@ class ChartPanel:
 
 PANELS = (
     ChartPanel("Reward", ("reward/mean", "val/reward/mean")),
-    ChartPanel("Reward parts", (r"part/\w+_mean",)),
-    ChartPanel("Reward parts, validation", (r"val/part/\w+_mean",)),
+    ChartPanel("Reward parts", (r"rewards/\w+/mean",)),
+    ChartPanel("Reward parts, validation", (r"val/rewards/\w+/mean",)),
     ChartPanel("Fine-tuning loss", ("loss", "val/loss")),
     ChartPanel("KL to the reference", ("actor/kl",)),
     ChartPanel("Entropy", ("actor/entropy",)),
     ChartPanel("Response length", ("response/mean", "response/max", "val/response/mean")),
-    ChartPanel("Failures and truncation", ("failure/any", "val/failure/any", "response/truncated")),
+    ChartPanel("Failures and truncation", ("parse_failure/any", "val/parse_failure/any", "response/truncated")),
     ChartPanel("Signal within groups", ("reward/group_std", "reward/all_equal")),
     ChartPanel("Clip share", ("actor/pg_clipfrac", "actor/pg_clipfrac_lower")),
     ChartPanel("Log-probability gap", ("rollout/log_prob_gap",)),
@@ -49,7 +49,7 @@ PANELS = (
     ChartPanel("Learning rate", ("actor/lr",)),
     ChartPanel("Speed", ("perf/tokens_per_second", "perf/generated_per_second", "perf/updated_per_second")),
     ChartPanel("Share of the GPUs' peak", (r"perf/mfu(_\w+)?",)),
-    ChartPanel("Time of a step", ("seconds/step", r"seconds/(rollout|score|ref|update)")),
+    ChartPanel("Time of a step", ("timing_s/step", r"timing_s/(rollout|score|ref|update)")),
     ChartPanel("Peak memory", (r"memory/\w+_gib",)),
 )
 DISTRIBUTIONS = {"reward": "Rewards", "response": "Response lengths, tokens", "advantage": "Advantages"}

@@ -28,7 +28,7 @@ CHECKS = {
     "actor/kl": (0.1, "above", "the policy runs away from the reference"),
     "reward/all_equal": (0.5, "above", "most groups give no signal"),
     "response/truncated": (0.02, "above", "answers are cut off: raise data.max_response_length"),
-    "failure/any": (0.2, "above", "many answers cannot be parsed"),
+    "parse_failure/any": (0.2, "above", "many answers cannot be parsed"),
     "actor/entropy": (0.02, "below", "the policy hardly explores any more"),
     "reward/uncomputed": (0.0, "above", "scores could not be computed: see logs/"),
 }
@@ -127,7 +127,7 @@ def reward_notes(changes: Sequence[tuple[str, str, str]]) -> list[str]:
 def facts(run: TrainingRun) -> dict[str, str]:
     """What the run is, in a few words each."""
     steps = int(run.rows[-1]["step"])
-    hours = sum(row.get("seconds/step", 0.0) for row in run.rows) / 3600
+    hours = sum(row.get("timing_s/step", 0.0) for row in run.rows) / 3600
     shown = {"steps": f"{steps}", "time in steps": f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"}
     if run.info:
         model = run.config.get("worker", {}).get("actor", {}).get("model", {}).get("model_path")
@@ -153,10 +153,10 @@ def tiles(run: TrainingRun, other: TrainingRun | None) -> list[tuple[str, str, s
             behind = f"best {form.format(best)} at step {steps[values.index(best)]:.0f}"
             shown.append((name, " → ".join(form.format(value) for value in ends), behind + _other(other, metric, form)))
     for metric, name, form in (
-        ("failure/any", "failures", "{:.1%}"),
+        ("parse_failure/any", "failures", "{:.1%}"),
         ("response/mean", "tokens per response", "{:.0f}"),
         ("perf/tokens_per_second", "tokens/s", "{:.0f}"),
-        ("seconds/step", "seconds per step", "{:.1f}"),
+        ("timing_s/step", "seconds per step", "{:.1f}"),
     ):
         if ends := run.first_and_last(metric):
             shown.append((name, form.format(ends[1]), f"at first {form.format(ends[0])}{_other(other, metric, form)}"))

@@ -33,17 +33,17 @@ from verl.models.policy_model import PolicyModel
 
 ROOT = Path(__file__).parents[2]
 OURS = {
-    "seconds/step": 12.0,
-    "seconds/rollout": 9.0,
-    "seconds/rollout/generate": 8.32,
+    "timing_s/step": 12.0,
+    "timing_s/rollout": 9.0,
+    "timing_s/rollout/generate": 8.32,
     "memory/update_gib": 70.0,
     "bare": 8.0,
 }
 OURS |= {
     "ray/megabytes_per_prompt": 0.02,
     "rollout/log_prob_gap": 1e-3,
-    "seconds/ref": 3.0,
-    "seconds/update": 12.0,
+    "timing_s/ref": 3.0,
+    "timing_s/update": 12.0,
 }
 
 
@@ -75,9 +75,9 @@ def test_targets(capsys):
     assert table_row("seconds", 35.1, 35, "at most").endswith("| NOT MET |")
     found = {
         "ours": OURS,
-        "published": {"seconds/step": 84.0},
-        "small": {"seconds/step": 8.0},
-        "trl": {"seconds/over": 100.0},
+        "published": {"timing_s/step": 84.0},
+        "small": {"timing_s/step": 8.0},
+        "trl": {"timing_s/over": 100.0},
     }
     print_table(found, "CPU")
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
@@ -96,7 +96,7 @@ def test_phases_without_limits_and_with(capsys):
 def test_throughput_of_two_gpus_leaves_the_first_step_out(capsys):
     def steps(*seconds):
         return [
-            {"seconds/step": each, "actor/loss": -0.0119, "actor/entropy": 11.9, "actor/grad_norm": 2.0}
+            {"timing_s/step": each, "actor/loss": -0.0119, "actor/entropy": 11.9, "actor/grad_norm": 2.0}
             for each in seconds
         ]
 
@@ -115,10 +115,10 @@ def test_throughput_of_two_gpus_leaves_the_first_step_out(capsys):
 
 def test_weak_scaling_counts_prompts_and_a_second_run_only_its_losses(capsys):
     steps = [
-        {"seconds/step": each, "actor/loss": -0.0119, "actor/entropy": 11.9, "actor/grad_norm": 2.0}
+        {"timing_s/step": each, "actor/loss": -0.0119, "actor/entropy": 11.9, "actor/grad_norm": 2.0}
         for each in (90.0, 30.0)
     ]
-    slower = [each | {"seconds/step": 40.0, "actor/loss": 1.0} for each in steps]
+    slower = [each | {"timing_s/step": 40.0, "actor/loss": 1.0} for each in steps]
     print_scaling([ScalingRun(1, 16, steps), ScalingRun(4, 64, slower)], "CPU")
     printed = capsys.readouterr().out
     assert (
@@ -134,7 +134,7 @@ def test_weak_scaling_counts_prompts_and_a_second_run_only_its_losses(capsys):
 
 
 def test_steps_of_fewer_prompts_stand_beside_the_whole_step(capsys):
-    print_per_gpu(OURS, {2: OURS | {"seconds/step": 8.0}}, 16)
+    print_per_gpu(OURS, {2: OURS | {"timing_s/step": 8.0}}, 16)
     assert "| 2 | 8 | 8.00 | 9.00 | 3.00 | 12.00 | 1.50 |" in capsys.readouterr().out
 
 
@@ -150,16 +150,16 @@ def test_the_7b_recipe_has_its_dimensions(policy):
 
 def test_only_what_is_proportional_to_the_prompts_is_scaled(monkeypatch):
     measured = {
-        "seconds/rollout": 5.0,
-        "seconds/score": 12.0,
-        "seconds/ref": 9.0,
-        "seconds/update": 28.0,
-        "seconds/step": 54.0,
+        "timing_s/rollout": 5.0,
+        "timing_s/score": 12.0,
+        "timing_s/ref": 9.0,
+        "timing_s/update": 28.0,
+        "timing_s/step": 54.0,
     }
     monkeypatch.setattr(grpo_timing, "step", lambda *_: measured)
     loop = SimpleNamespace(config=Config())
     scaled = grpo_timing.measure_published(loop, GRPOJob(), 4, OURS)
-    assert scaled["seconds/step"] == 9.0 + 4 * (12.0 + 9.0 + 28.0) and scaled["share"] == 0.25
+    assert scaled["timing_s/step"] == 9.0 + 4 * (12.0 + 9.0 + 28.0) and scaled["share"] == 0.25
     assert grpo_timing.measure_published(loop, GRPOJob(), 16, OURS) == measured
     assert loop.config.data.rollout_batch_size == 16
 
@@ -201,14 +201,14 @@ def run_as_trl(monkeypatch, policy, times, ending, limit=60):
 
 def test_what_trl_did_is_read_from_its_events(monkeypatch, policy):
     metrics, about = run_as_trl(monkeypatch, policy, [10.0, 50.0, 72.5], "pass")
-    assert metrics == {"seconds/step": 22.5} and "steps of 40.0 s, 22.5 s" in about
+    assert metrics == {"timing_s/step": 22.5} and "steps of 40.0 s, 22.5 s" in about
     metrics, about = run_as_trl(monkeypatch, policy, [10.0, 50.0], "raise SystemExit('no memory')")
     assert metrics == {} and "it failed" in about and "no memory" in about
 
 
 def test_trl_that_does_not_end_is_ended(monkeypatch, policy):
     metrics, about = run_as_trl(monkeypatch, policy, [91.0, 100.0], "time.sleep(600)", limit=1)
-    assert metrics == {"seconds/over": 1.0} and "ended after 1 s" in about
+    assert metrics == {"timing_s/over": 1.0} and "ended after 1 s" in about
     metrics, about = run_as_trl(monkeypatch, policy, [], "time.sleep(600)", limit=1)
     assert metrics == {} and about.startswith("it did not start; ended after 1 s")  # its start is no step
     monkeypatch.setattr(grpo_trl.importlib.util, "find_spec", lambda _: None)
@@ -267,13 +267,13 @@ def test_free_lengths_are_compared_per_token(capsys):
 
     def step(name):
         return {
-            "seconds/step": next(steps),
-            "seconds/rollout": 5.0,
+            "timing_s/step": next(steps),
+            "timing_s/rollout": 5.0,
             "response/mean": 400.0,
             "memory/update_gib": 70.0 if name.endswith("2") else 60.0,
         }
 
-    fixed = {"seconds/step": 12.8, "response/mean": 512.0}
+    fixed = {"timing_s/step": 12.8, "response/mean": 512.0}
     assert len(measure_lengths(step, 3, 128, fixed, "CPU")) == 3
     printed = capsys.readouterr().out  # 12 s for 400 tokens, 12.8 for 512: 1.2 times as long
     assert "over those of one length | 1.2 | at most 1.25 | met |" in printed

@@ -92,8 +92,8 @@ def measure_with(monkeypatch, run, site, lines, ending, limit=60):
 
 def test_the_first_step_warms_up(tmp_path, monkeypatch, site):
     metrics, about = measure_with(monkeypatch, make_run(tmp_path), site, [STEP, TIMED], "pass")
-    assert metrics["seconds/step"] == 66.0 and metrics["seconds/gen"] == 18.0 and metrics["seconds/ref"] == 13.0
-    assert set(metrics) == {"seconds/step", *(f"seconds/{phase}" for phase in grpo_verl.PHASES)}
+    assert metrics["timing_s/step"] == 66.0 and metrics["timing_s/gen"] == 18.0 and metrics["timing_s/ref"] == 13.0
+    assert set(metrics) == {"timing_s/step", *(f"timing_s/{phase}" for phase in grpo_verl.PHASES)}
     assert about == "verl 0.9.1, attention sdpa; steps of 88.0 s, 66.0 s; responses of 512, 512 tokens"
 
 
@@ -106,7 +106,7 @@ def test_a_run_that_does_not_end_is_ended(tmp_path, monkeypatch, site):
     monkeypatch.setattr(grpo_verl, "END_SECONDS", 1)
     ending = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     metrics, about = measure_with(monkeypatch, make_run(tmp_path, steps=2), site, [STEP, TIMED], ending, limit=3)
-    assert metrics["seconds/step"] == 66.0 and about.endswith("ended after 3 s")  # of the steps that did
+    assert metrics["timing_s/step"] == 66.0 and about.endswith("ended after 3 s")  # of the steps that did
 
 
 def test_without_verl_nothing_starts(tmp_path, monkeypatch):
@@ -125,8 +125,8 @@ def test_the_attention_is_the_fastest_installed(site, monkeypatch):
 
 
 def test_phases_stand_beside_ours(capsys):
-    ours = {"seconds/step": 16.5, "seconds/rollout/generate": 6.0, "seconds/ref": 2.0, "seconds/update": 8.0}
-    theirs = {"seconds/step": 66.0, "seconds/gen": 18.0, "seconds/old_log_prob": 12.0, "seconds/update_actor": 32.0}
+    ours = {"timing_s/step": 16.5, "timing_s/rollout/generate": 6.0, "timing_s/ref": 2.0, "timing_s/update": 8.0}
+    theirs = {"timing_s/step": 66.0, "timing_s/gen": 18.0, "timing_s/old_log_prob": 12.0, "timing_s/update_actor": 32.0}
     print_beside_verl(ours, theirs)
     printed = capsys.readouterr().out
     assert "| generation | 6.00 | 18.00 | 3.0 x |" in printed and "| old log-probabilities |  | 12.00 |  |" in printed

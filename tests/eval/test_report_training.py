@@ -47,13 +47,15 @@ def write_run(folder: Path, lr: float = 1e-6, gain: float = 0.1, weights: dict[s
             "actor/entropy": 0.3,
             "response/mean": 200.0,
             "response/truncated": 0.5,
-            "failure/any": 0.0,
+            "parse_failure/any": 0.0,
             "actor/pg_clipfrac": 0.0,
             "rollout/log_prob_gap": 1e-4,
             "perf/tokens_per_second": 900.0,
             "memory/update_gib": 2.0,
-            "seconds/step": 3.0,
-            **{f"part/{name}_mean": math.sin(step) ** 2 for name in ("format", "keyframe", "spatial", "consistency")},
+            "timing_s/step": 3.0,
+            **{
+                f"rewards/{name}/mean": math.sin(step) ** 2 for name in ("format", "keyframe", "spatial", "consistency")
+            },
         }
         rows.append(row | ({"val/reward/mean": 2.0 + gain * step} if step % 4 == 0 else {}))
         values = np.random.default_rng(step).normal(step, 1, 64)
@@ -149,11 +151,11 @@ def test_a_legend_covers_no_curve() -> None:
 
 
 def test_every_panel_shows_metrics_that_exist() -> None:
-    names = [re.sub(r"<\w+>", "update", info.name) for info in METRICS] + ["seconds/step"]
+    names = [re.sub(r"<\w+>", "update", info.name) for info in METRICS] + ["timing_s/step"]
     names += [f"val/{name}" for name in names]
     for panel in PANELS:
         for pattern in panel.metrics:
-            assert [name for name in [*names, "seconds/rollout"] if re.fullmatch(pattern, name)], pattern
+            assert [name for name in [*names, "timing_s/rollout"] if re.fullmatch(pattern, name)], pattern
     assert all(find_metric(name) for name in CHECKS)
 
 

@@ -47,7 +47,7 @@ def test_the_card_counts_the_steps_of_the_exported_checkpoint(tmp_path):
     write_policy(checkpoint / "actor" / "huggingface", PolicySize(), seed=0)
     (checkpoint / "trainer.json").write_text('{"step": 2}')
     (run / "huggingface").symlink_to(checkpoint / "actor" / "huggingface")
-    rows = [{"step": step, "loss": 1.0 / step, "seconds/step": 60.0} for step in (1, 2, 3)]
+    rows = [{"step": step, "loss": 1.0 / step, "timing_s/step": 60.0} for step in (1, 2, 3)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_policy(output, PolicySize(), seed=0)
     metrics = {"Overall J&F": 51.5, "answers": 7, "format": 1.0, "keyframe": 0.5, "box_iou": 0.25}

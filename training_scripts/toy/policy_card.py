@@ -87,7 +87,7 @@ def describe_training(run: Path) -> str:
     """A line about the steps up to the run's exported checkpoint; the run may have continued after it."""
     trainer = (run / "huggingface").resolve().parents[1] / "trainer.json"
     steps = read_metrics(run)[: json.loads(trainer.read_text(encoding="utf-8"))["step"]]
-    minutes = sum(row.get("seconds/step", 0.0) for row in steps) / 60
+    minutes = sum(row.get("timing_s/step", 0.0) for row in steps) / 60
     return f"- `{run.name}`: {len(steps)} steps in {minutes:.1f} minutes, final loss {steps[-1]['loss']:.3f}"
 
 

@@ -47,7 +47,7 @@ ANSWERS = {  # column titles -> kind of expression, name in `ToyRun.answers`
     "absent: a box": ("absent", "extra_box"),
 }
 REWARD_CURVES = {"reward/mean": "reward (0 to 5)"} | {
-    f"part/{name}_mean": f"{name} part" for name in ("format", "keyframe", "spatial", "consistency")
+    f"rewards/{name}/mean": f"{name} part" for name in ("format", "keyframe", "spatial", "consistency")
 }
 TRAINING_CURVES = {
     "actor/entropy": "entropy",

@@ -11,8 +11,8 @@ log = logging.getLogger(__name__)
 
 # name -> the metric that is 1 where the whole step is so, and what that means
 COLLAPSE_KINDS = {
-    "unreadable": ("failure/any", "none of the answers could be parsed"),
-    "equal": (
+    "parse_failure": ("parse_failure/any", "none of the answers could be parsed"),
+    "equal_reward": (
         "reward/all_equal",
         "all answers to a prompt have the same score, for every prompt, so nothing is learnt",
     ),

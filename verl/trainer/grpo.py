@@ -84,7 +84,7 @@ class GRPO(TrainingLoop):
         return {"collapse": self.collapse.steps}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.collapse.steps = state["collapse"]
+        self.collapse.steps = {kind: state["collapse"].get(kind, 0) for kind in self.collapse.steps}
 
     def collect_batch(self) -> tuple[list[GroupResult], list[GroupResult], Metrics]:
         """Draws, generates and scores a batch; returns the groups to train on, all groups seen, and metrics.

@@ -33,8 +33,8 @@ class PhaseTimer:
             self.seconds[phase] += time.perf_counter() - start
 
     def seconds_so_far(self) -> Metrics:
-        """`seconds/<phase>` of all phases."""
-        return {f"seconds/{phase}": value for phase, value in self.seconds.items()}
+        """`timing_s/<phase>` of all phases."""
+        return {f"timing_s/{phase}": value for phase, value in self.seconds.items()}
 
     def read(self) -> Metrics:
         """`seconds_so_far`, and starts again."""
@@ -48,8 +48,8 @@ def group_metrics(groups: Sequence[GroupResult], prefix: str = "") -> Metrics:
 
     With `prefix` in front: reward/mean, std, min, max (over responses), group_std (mean of the groups' own), all_equal
     (share of groups without a signal), uncomputed (share of groups whose score could not be computed);
-    part/<name>_mean, _std, _zero (share); failure/<cause> and failure/any (shares); response/mean, max (tokens),
-    truncated (share); prompt/mean, max (tokens).
+    rewards/<name>/mean, std, frac_zero (share); parse_failure/<cause> and parse_failure/any (shares); response/mean,
+    max (tokens), truncated (share); prompt/mean, max (tokens).
     """
     if not groups:
         return {}
@@ -60,8 +60,8 @@ def group_metrics(groups: Sequence[GroupResult], prefix: str = "") -> Metrics:
     causes = Counter(failure for failure in failures if failure is not None)
     values = {
         "reward/uncomputed": 1 - len(scored) / len(groups),
-        "failure/any": sum(causes.values()) / len(failures),
-        **{f"failure/{cause}": count / len(failures) for cause, count in sorted(causes.items())},
+        "parse_failure/any": sum(causes.values()) / len(failures),
+        **{f"parse_failure/{cause}": count / len(failures) for cause, count in sorted(causes.items())},
         "response/mean": lengths.mean(),
         "response/max": lengths.max(),
         "response/truncated": np.mean([cut for group in groups for cut in group.truncated]),
@@ -90,9 +90,9 @@ def _score_metrics(groups: Sequence[GroupResult]) -> Metrics:
     }
     for name, numbers in parts.items():
         column = np.array(numbers)
-        values[f"part/{name}_mean"] = column.mean()
-        values[f"part/{name}_std"] = column.std()
-        values[f"part/{name}_zero"] = np.mean(column == 0)
+        values[f"rewards/{name}/mean"] = column.mean()
+        values[f"rewards/{name}/std"] = column.std()
+        values[f"rewards/{name}/frac_zero"] = np.mean(column == 0)
     return values
 
 

@@ -63,13 +63,13 @@ def used_bytes(device: torch.device) -> int:
 
 @contextmanager
 def measure_bytes(device: torch.device, sizes: dict[str, float], name: str) -> Iterator[None]:
-    """Records in `sizes` how many bytes the block has added, and under `seconds/<name>` how long it took."""
+    """Records in `sizes` how many bytes the block has added, and under `timing_s/<name>` how long it took."""
     before, start = used_bytes(device), time.perf_counter()
     yield
     if device.type == "cuda":
         torch.cuda.empty_cache()
     sizes[name] = float(used_bytes(device) - before)
-    sizes[f"seconds/{name}"] = time.perf_counter() - start
+    sizes[f"timing_s/{name}"] = time.perf_counter() - start
 
 
 class PeakMemoryMeter:

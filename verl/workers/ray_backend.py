@@ -158,7 +158,7 @@ class RayBackend:
 
 def _print_start(plan: Sequence[str], sizes: Metrics, created: float, total: float) -> None:
     """The seconds of each part's start, and the memory plan."""
-    seconds = {name[8:]: taken for name, taken in sizes.items() if name.startswith("seconds/")}
+    seconds = {name.removeprefix("timing_s/"): taken for name, taken in sizes.items() if name.startswith("timing_s/")}
     shown = ", ".join(f"{part} {taken:.0f}" for part, taken in ({"workers": created} | seconds).items())
     print(f"started in {total:.0f} s: {shown}")
     print("\n".join(plan), flush=True)

@@ -134,8 +134,8 @@ class WorkerBase:
             self._sync_weights()
             awake = time.perf_counter()
             yield metrics
-            metrics["seconds/rollout/weight_sync"] = TimeMetric(awake - start)
-            metrics["seconds/rollout/generate"] = TimeMetric(time.perf_counter() - awake)
+            metrics["timing_s/rollout/weight_sync"] = TimeMetric(awake - start)
+            metrics["timing_s/rollout/generate"] = TimeMetric(time.perf_counter() - awake)
 
     @contextmanager
     def enter_training(self, phase: str, wait_for_scores: bool = True) -> Iterator[Metrics]:

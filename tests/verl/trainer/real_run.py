@@ -26,7 +26,7 @@ GRPO = f"""
     worker.reward.sam2_config=null worker.rollout.n=3 data.rollout_batch_size=2 worker.actor.global_batch_size=2
     data.max_response_length=12 data.val_files=null trainer.log_rollouts_freq=-1 {COMMON}
 """
-MACHINE = ("seconds/", "perf/", "memory/", "ray/")  # metrics of the machine
+MACHINE = ("timing_s/", "perf/", "memory/", "ray/")  # metrics of the machine
 
 
 class RealRun:

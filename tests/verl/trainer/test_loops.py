@@ -207,17 +207,17 @@ def test_metrics_of_a_step(config: Config) -> None:
     config = override(config, {"trainer.max_steps": 1})
     loop_of(GRPO, config, RecordingBackend()).fit()
     (row,) = read_metrics(config.trainer.save_checkpoint_path)
-    phases = {name for name in row if name.startswith("seconds/")}
+    phases = {name for name in row if name.startswith("timing_s/")}
     assert phases == {
-        f"seconds/{phase}" for phase in ("rollout", "score", "ref", "advantage", "update", "save", "step")
+        f"timing_s/{phase}" for phase in ("rollout", "score", "ref", "advantage", "update", "save", "step")
     }
     for name in (
         "reward/mean",
-        "part/format_mean",
-        "part/format_std",
-        "part/format_zero",
-        "failure/any",
-        "failure/no answer",
+        "rewards/format/mean",
+        "rewards/format/std",
+        "rewards/format/frac_zero",
+        "parse_failure/any",
+        "parse_failure/no answer",
     ):
         assert name in row
     for name in (
@@ -230,7 +230,7 @@ def test_metrics_of_a_step(config: Config) -> None:
     ):
         assert name in row
     assert {name for name in row if find_metric(name) is None} == {"step", "rollout/seen"}  # the latter of the test
-    assert row["response/mean"] == 3.5 and row["part/format_zero"] == row["failure/any"]
+    assert row["response/mean"] == 3.5 and row["rewards/format/frac_zero"] == row["parse_failure/any"]
 
 
 def test_fine_tuning_validates_on_what_it_does_not_train_on(config: Config) -> None:
@@ -336,7 +336,7 @@ def test_a_crash_between_save_and_metrics_loses_no_row(config: Config) -> None:
     loop_of(GRPO, override(config, {"trainer.resume": "auto"}), RecordingBackend()).fit()
     rows = read_metrics(folder)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert rows[3].keys() >= rows[2].keys() - {"seconds/save"}
+    assert rows[3].keys() >= rows[2].keys() - {"timing_s/save"}
 
 
 class BadUpdates(RecordingBackend):
@@ -371,8 +371,8 @@ def test_a_collapse_is_warned_of_once_with_numbers(config: Config, caplog: pytes
     loop_of(GRPO, config, RecordingBackend(equal=range(12))).fit()
     folder = Path(config.trainer.save_checkpoint_path)
     rows = read_metrics(folder)
-    assert [row["collapse/equal_steps"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert {row["collapse/unreadable_steps"] for row in rows} == {0}
+    assert [row["collapse/equal_reward_steps"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {row["collapse/parse_failure_steps"] for row in rows} == {0}
     warned = [record.getMessage() for record in caplog.records if "in each of the last" in record.getMessage()]
     assert warned == [
         "in each of the last 2 steps all answers to a prompt have the same score, for every prompt, so nothing is "
@@ -381,4 +381,4 @@ def test_a_collapse_is_warned_of_once_with_numbers(config: Config, caplog: pytes
     changes = {"load_checkpoint_path": str(folder / "global_step_3"), "save_checkpoint_path": f"{folder}_resumed"}
     config = override(config, {f"trainer.{key}": value for key, value in changes.items()})
     loop_of(GRPO, config, RecordingBackend(equal=range(12))).fit()
-    assert [row["collapse/equal_steps"] for row in read_metrics(f"{folder}_resumed")] == [4, 5, 6]
+    assert [row["collapse/equal_reward_steps"] for row in read_metrics(f"{folder}_resumed")] == [4, 5, 6]

@@ -62,7 +62,7 @@ def train(overrides: list[str], toy: Path, folder: str, *more: str) -> Path:
 
 def steps(folder: Path) -> list[dict[str, float]]:
     """The run's metrics, less those that depend on the machine's speed and memory."""
-    machine = ("seconds/", "perf/", "memory/", "ray/")
+    machine = ("timing_s/", "perf/", "memory/", "ray/")
     return [
         {name: value for name, value in row.items() if not name.startswith(machine)} for row in read_metrics(folder)
     ]

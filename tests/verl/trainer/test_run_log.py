@@ -75,7 +75,7 @@ def test_logging_rollouts_changes_nothing_else(config: Config, tmp_path: Path) -
     assert plain.weight == logged.weight != 0
     assert [call for call in logged.calls if call[0] != "draw_pictures"] == plain.calls
     one, two = (
-        [{name: value for name, value in row.items() if not name.startswith(("seconds/", "perf/"))} for row in rows]
+        [{name: value for name, value in row.items() if not name.startswith(("timing_s/", "perf/"))} for row in rows]
         for rows in (read_metrics(folder_of(config)), read_metrics(tmp_path / "logged"))
     )
     assert one == two

@@ -44,11 +44,11 @@ def test_scores_parts_failures_and_lengths() -> None:
         and metrics["val/reward/uncomputed"] == 0.5
     )
     assert (
-        metrics["val/part/format_zero"] == 0.5
-        and metrics["val/part/spatial_zero"] == 1.0
-        and metrics["val/part/format_mean"] == 1.0
+        metrics["val/rewards/format/frac_zero"] == 0.5
+        and metrics["val/rewards/spatial/frac_zero"] == 1.0
+        and metrics["val/rewards/format/mean"] == 1.0
     )
-    assert metrics["val/failure/any"] == metrics["val/failure/no answer"] == 0.5
+    assert metrics["val/parse_failure/any"] == metrics["val/parse_failure/no answer"] == 0.5
     assert (metrics["val/response/mean"], metrics["val/response/max"], metrics["val/response/truncated"]) == (
         20.0,
         30.0,
@@ -64,21 +64,21 @@ def test_the_timer_adds_up_and_starts_again() -> None:
             pass
     with pytest.raises(KeyError), timer("update"):
         raise KeyError
-    assert set(timer.read()) == {"seconds/rollout", "seconds/update"} and timer.read() == {}
+    assert set(timer.read()) == {"timing_s/rollout", "timing_s/update"} and timer.read() == {}
 
 
 def test_the_parts_of_a_step_give_means_peaks_and_sums() -> None:
     calls = [
-        {"actor/kl": 1.0, "memory/update_gib": PeakMetric(5.0), "seconds/rollout/generate": TimeMetric(1.0)},
+        {"actor/kl": 1.0, "memory/update_gib": PeakMetric(5.0), "timing_s/rollout/generate": TimeMetric(1.0)},
         {
             "actor/kl": 3.0,
             "memory/update_gib": PeakMetric(4.0),
-            "seconds/rollout/generate": TimeMetric(0.5),
+            "timing_s/rollout/generate": TimeMetric(0.5),
             "actor/entropy": 2,
         },
     ]
     reduced = reduce_over_step(calls)
-    assert reduced == {"actor/kl": 2, "memory/update_gib": 5, "seconds/rollout/generate": 1.5, "actor/entropy": 2}
+    assert reduced == {"actor/kl": 2, "memory/update_gib": 5, "timing_s/rollout/generate": 1.5, "actor/entropy": 2}
     assert [type(value) for value in reduced.values()] == [MeanMetric, PeakMetric, TimeMetric, MeanMetric]
     assert reduce_over_step([]) == {}
 
@@ -148,7 +148,7 @@ def test_files_survive_an_interruption(tmp_path: Path) -> None:
 
 def test_the_console_shows_a_step_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with RunLog(run_config(tmp_path, "console"), PLAN) as log:
-        log.metrics(2, {"reward/mean": 1.25, "response/truncated": 0.5, "seconds/step": 3.0})
+        log.metrics(2, {"reward/mean": 1.25, "response/truncated": 0.5, "timing_s/step": 3.0})
     assert capsys.readouterr().out == "step 2/3  reward 1.250  truncated 50%  s 3.0\n"
 
 

@@ -27,11 +27,11 @@ COLUMNS = {
     "rollout/log_prob_gap": ("log-prob gap", "{:.1e}"),
     "response/mean": ("response", "{:.0f}"),
     "response/truncated": ("truncated", "{:.0%}"),
-    "failure/any": ("failure", "{:.0%}"),
+    "parse_failure/any": ("failure", "{:.0%}"),
     "actor/lr": ("lr", "{:.2e}"),
     "perf/tokens_per_second": ("tokens/s", "{:.0f}"),
     "data/skipped": ("skipped", "{:.0f}"),
-    "seconds/step": ("s", "{:.1f}"),
+    "timing_s/step": ("s", "{:.1f}"),
 }
 
 
