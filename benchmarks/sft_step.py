@@ -78,7 +78,7 @@ def measure_ours(job: SFTJob, policy: Path, variant: str) -> dict[str, float]:
         start = time.perf_counter()
         for _ in range(count):
             for coming in range(number, number + 1 + max(1, config.sft.num_workers)):
-                worker.prefetch_examples(requests(job, coming))
+                worker.prefetch_sft_batch(requests(job, coming))
             metrics = worker.fine_tune(requests(job, number))
             number += 1
         synchronize()

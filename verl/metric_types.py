@@ -12,33 +12,39 @@ def _first(values: Sequence[float]) -> float:
     return values[0]
 
 
-class MeanMetric(float):
-    """A number of the whole batch, which every rank holds already; the mean over a step's calls."""
+class Metric(float):
+    """A float that knows its reductions; the subclasses say which."""
 
-    over_ranks: ClassVar[Any] = staticmethod(_first)  # from the values of all ranks, and of all calls, to one
-    over_step: ClassVar[Any] = staticmethod(fmean)
+    over_ranks: ClassVar[Any]  # from the values of all ranks to one
+    over_step: ClassVar[Any]  # from the values of a step's calls to one
 
 
-class TimeMetric(MeanMetric):
+class ReplicatedMetric(Metric):
+    """A value of the whole batch, all-reduced already, so the same on every rank; the mean over a step's calls."""
+
+    over_ranks, over_step = staticmethod(_first), staticmethod(fmean)
+
+
+class TimeMetric(Metric):
     """Seconds: those of the slowest rank, summed over a step's calls."""
 
     over_ranks, over_step = staticmethod(max), staticmethod(sum)
 
 
-class CountMetric(MeanMetric):
+class CountMetric(Metric):
     """A number of events, which every rank counts alike; summed over a step's calls."""
 
-    over_step = staticmethod(sum)
+    over_ranks, over_step = staticmethod(_first), staticmethod(sum)
 
 
-class PeakMetric(MeanMetric):
+class PeakMetric(Metric):
     """A high-water mark: the largest."""
 
     over_ranks = over_step = staticmethod(max)
 
 
 ProgressCounts = Mapping[str, tuple[int, int]]  # phase -> (groups done, groups), while it is under way
-Metrics = dict[str, float]  # `section/name` -> value; a plain float counts as a Mean
+Metrics = dict[str, float]  # `section/name` -> value; a plain float counts as a ReplicatedMetric
 
 
 def reduce_over_ranks(ranks: Sequence[Mapping[str, float]]) -> Metrics:
@@ -56,5 +62,5 @@ def reduce_over_step(calls: Sequence[Mapping[str, float]]) -> Metrics:
     return {name: _kind(values[0])(_kind(values[0]).over_step(values)) for name, values in columns.items()}
 
 
-def _kind(value: float) -> type[MeanMetric]:
-    return type(value) if isinstance(value, MeanMetric) else MeanMetric
+def _kind(value: float) -> type[Metric]:
+    return type(value) if isinstance(value, Metric) else ReplicatedMetric

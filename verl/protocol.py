@@ -168,7 +168,7 @@ class TrainingBackend(Protocol):
     def rollout(self, batches: Sequence[Sequence[GroupRequest]], validation: bool = False) -> Metrics:
         """Generates `batches[r]` on replica r and begins to score; validation samples by val_n and val_temperature."""
 
-    def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+    def prefetch_rollout_batch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
         """Begins to load the prompts of the next training rollout, and returns at once."""
 
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
@@ -185,7 +185,7 @@ class TrainingBackend(Protocol):
         Scoring may go on meanwhile.
         """
 
-    def compute_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
+    def compute_self_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
         """Per response the mean over its tokens of log-sum-exp minus mean logit (estimator grpo_certainty)."""
 
     def update(self, advantages: Sequence[GroupAdvantages]) -> Metrics:
@@ -201,7 +201,7 @@ class TrainingBackend(Protocol):
     def drop(self, uids: Sequence[int]) -> None:
         """Forgets groups."""
 
-    def prefetch_examples(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+    def prefetch_sft_batch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
         """Begins to load examples for later calls of `fine_tune`, and returns at once; none is loaded twice."""
 
     def fine_tune(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:

@@ -2,8 +2,8 @@
 
 Every estimator takes `rewards` [batch, length] (the score stands on a response's last token) and `mask`, plus those of
 these inputs that its signature names: `index` [batch], equal for the responses of one prompt; `baselines` [batch], the
-score of the prompt's greedy response; `certainty` [batch], one number per response. It returns (advantages, returns),
-both [batch, length].
+score of the prompt's greedy response; `self_certainty` [batch], one number per response. It returns (advantages,
+returns), both [batch, length].
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from verl.registry import load_by_name
 
 Advantages = tuple[Tensor, Tensor]
-INPUTS = ("index", "baselines", "certainty")  # what an estimator can ask for besides rewards and mask
+INPUTS = ("index", "baselines", "self_certainty")  # what an estimator can ask for besides rewards and mask
 
 
 def grpo(rewards: Tensor, mask: Tensor, index: Tensor, epsilon: float = 1e-6) -> Advantages:
@@ -94,18 +94,18 @@ def remax(rewards: Tensor, mask: Tensor, baselines: Tensor) -> Advantages:
 
 
 def grpo_certainty(
-    rewards: Tensor, mask: Tensor, index: Tensor, certainty: Tensor, epsilon: float = 1e-6
+    rewards: Tensor, mask: Tensor, index: Tensor, self_certainty: Tensor, epsilon: float = 1e-6
 ) -> Advantages:
-    """The group-normalized score plus the group-normalized certainty of the response.
+    """The group-normalized score plus the group-normalized self-certainty of the response.
 
-    `certainty` is the mean over a response's tokens (Veason-R1: of its reasoning alone, where that is found) of
+    `self_certainty` is the mean over a response's tokens (Veason-R1: of its reasoning alone, where that is found) of
     log-sum-exp minus mean logit. Up to a constant that is the divergence of the uniform distribution from the policy's:
-    self-certainty, Kang et al., arXiv 2502.18581. `PolicyModel.forward(..., certainty=True)` gives it per token.
+    self-certainty, Kang et al., arXiv 2502.18581. `PolicyModel.forward(..., self_certainty=True)` gives it per token.
 
     Source: SitongGong/Veason-R1 verl/trainer/ray_trainer.py compute_advantage, branch "grpo_certainty".
     """
-    scores, certain = (normalize_by_group(each, index, epsilon) for each in (rewards.sum(-1), certainty))
-    return _per_token(scores + certain, mask)
+    scores, certainties = (normalize_by_group(each, index, epsilon) for each in (rewards.sum(-1), self_certainty))
+    return _per_token(scores + certainties, mask)
 
 
 def normalize_by_group(scores: Tensor, index: Tensor, epsilon: float | None) -> Tensor:
@@ -169,7 +169,7 @@ def compute_advantages(
     """Advantages by an estimator's name.
 
     Args:
-        inputs: those that this run computes of `index`, `baselines`, `certainty`; None counts as not computed.
+        inputs: those that this run computes of `index`, `baselines`, `self_certainty`; None counts as not computed.
         options: the estimator's own settings, such as gamma.
 
     Raises:

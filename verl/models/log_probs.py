@@ -25,12 +25,12 @@ class TokenLogProbs(NamedTuple):
     Attributes:
         log_probs: log-probability of the label, in nats.
         entropy: of the token's distribution, in nats; None where not asked for.
-        certainty: log-sum-exp minus mean logit, without gradient; None where not asked for.
+        self_certainty: log-sum-exp minus mean logit, without gradient; None where not asked for.
     """
 
     log_probs: Tensor
     entropy: Tensor | None = None
-    certainty: Tensor | None = None
+    self_certainty: Tensor | None = None
 
 
 def token_log_probs(
@@ -39,7 +39,7 @@ def token_log_probs(
     labels: Tensor,
     temperature: float = 1.0,
     entropy: bool = False,
-    certainty: bool = False,
+    self_certainty: bool = False,
     chunk: int = CHUNK,
 ) -> TokenLogProbs:
     """log softmax(hidden weight^T / temperature) at the labels, and what else is asked for of that softmax.
@@ -50,9 +50,9 @@ def token_log_probs(
     """
     if temperature <= 0:
         raise ValueError(f"log-probabilities need a temperature above 0, got {temperature}")
-    outputs = _ChunkedLogProbs.apply(hidden, weight, labels, temperature, entropy, certainty, chunk)
+    outputs = _ChunkedLogProbs.apply(hidden, weight, labels, temperature, entropy, self_certainty, chunk)
     log_probs, entropies, certainties = outputs
-    return TokenLogProbs(log_probs, entropies if entropy else None, certainties if certainty else None)
+    return TokenLogProbs(log_probs, entropies if entropy else None, certainties if self_certainty else None)
 
 
 def _scaled_logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
@@ -106,18 +106,18 @@ class _ChunkedLogProbs(torch.autograd.Function):
         labels: Tensor,
         temperature: float,
         entropy: bool,
-        certainty: bool,
+        self_certainty: bool,
         chunk: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         log_probs = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
         normalizers = torch.empty_like(log_probs)
         entropies = torch.empty_like(log_probs) if entropy else log_probs.new_empty(0)
-        certainties = torch.empty_like(log_probs) if certainty else log_probs.new_empty(0)
+        certainties = torch.empty_like(log_probs) if self_certainty else log_probs.new_empty(0)
         for start in range(0, len(labels), chunk):
             rows = slice(start, start + chunk)
             logits = _scaled_logits(hidden[rows], weight, temperature)
             normalizers[rows], log_probs[rows] = _log_softmax_at(logits, labels[rows])
-            if certainty:
+            if self_certainty:
                 certainties[rows] = normalizers[rows] - logits.mean(-1)
             if entropy:
                 entropies[rows] = _entropy(logits, normalizers[rows])

@@ -47,17 +47,17 @@ class PolicyModel(nn.Module):
         self.attn_implementation = "auto"
 
     def forward(
-        self, batch: PackedBatch, temperature: float = 1.0, entropy: bool = False, certainty: bool = False
+        self, batch: PackedBatch, temperature: float = 1.0, entropy: bool = False, self_certainty: bool = False
     ) -> TokenLogProbs:
         """Log-probabilities of the response tokens, in the order of `PackedBatch.labels`.
 
         Args:
             batch: on the model's device.
             temperature: logits are divided by it, as in sampling.
-            entropy, certainty: also these of each token's distribution.
+            entropy, self_certainty: also these of each token's distribution.
         """
         hidden = self._hidden_states(batch)[batch.logit_positions]
-        return token_log_probs(hidden, self.model.lm_head.weight, batch.labels, temperature, entropy, certainty)
+        return token_log_probs(hidden, self.model.lm_head.weight, batch.labels, temperature, entropy, self_certainty)
 
     def _hidden_states(self, batch: PackedBatch) -> Tensor:
         """The language model's last hidden states [L, hidden_size]."""

@@ -17,14 +17,14 @@ def compute_group_advantages(
     groups: Sequence[GroupResult],
     config: AlgorithmConfig,
     limit: int,
-    certainty: Mapping[int, Sequence[float]] | None = None,
+    self_certainty: Mapping[int, Sequence[float]] | None = None,
 ) -> list[GroupAdvantages]:
     """Applies the estimator that `algorithm.adv_estimator` names to all groups at once.
 
     Args:
         groups: with finite scores.
         limit: data.max_response_length, for overlong shaping.
-        certainty: uid -> one number per response, for grpo_certainty.
+        self_certainty: uid -> one number per response, for grpo_certainty.
 
     Returns:
         one entry per group: per response its tokens' advantages, float32 [response_tokens].
@@ -44,8 +44,8 @@ def compute_group_advantages(
     baselines = [group.baseline for group in groups if group.baseline is not None]
     if len(baselines) == len(groups):
         inputs["baselines"] = torch.tensor(baselines, dtype=torch.float32).repeat_interleave(sizes)
-    if certainty is not None:
-        inputs["certainty"] = torch.tensor([value for group in groups for value in certainty[group.uid]])
+    if self_certainty is not None:
+        inputs["self_certainty"] = torch.tensor([value for group in groups for value in self_certainty[group.uid]])
     options = {"gamma": config.gamma} if config.adv_estimator == "reinforce_plus_plus" else {}
     advantages, _ = compute_advantages(config.adv_estimator, rewards, mask, inputs, **options)
     table = advantages.numpy()

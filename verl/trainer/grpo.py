@@ -41,7 +41,7 @@ class GRPO(TrainingLoop):
         self.flops = load_family(model.model_path, **model.override_config).flops()
         self.update_flops = self.flops.with_backward(adapter, vision=not (adapter or model.freeze_vision_tower))
         self.collapse = CollapseDetector(self.config.algorithm.collapse_steps)
-        self.uses_certainty = "certainty" in required_inputs(self.config.algorithm.adv_estimator)
+        self.uses_self_certainty = "self_certainty" in required_inputs(self.config.algorithm.adv_estimator)
         peak = device_peak(self.backend.device_name)
         self.peak = peak and peak * trainer.nnodes * trainer.n_gpus_per_node
 
@@ -55,16 +55,16 @@ class GRPO(TrainingLoop):
             metrics |= self.compute_log_probs(uids)
 
         with timer("advantage"):
-            certainty = self.backend.compute_certainty(uids) if self.uses_certainty else None
+            self_certainty = self.backend.compute_self_certainty(uids) if self.uses_self_certainty else None
             limit = self.config.data.max_response_length
-            advantages = compute_group_advantages(groups, self.config.algorithm, limit, certainty)
+            advantages = compute_group_advantages(groups, self.config.algorithm, limit, self_certainty)
 
         self.run_log.histograms(self.done + 1, histogram_values(seen, advantages))
         if self.plan.logs_rollouts(self.done + 1):
             self.log_rollouts(self.done + 1, groups, advantages)
 
         with timer("update"):
-            self.prefetch_prompts()
+            self.prefetch_rollout_batch()
             # with fewer groups than the batch has the updates stay as many and of one size: each is a mean over its
             # groups at the full learning rate, so that a small last one would move the weights as far as a full one
             planned = self.config.data.rollout_batch_size // actor.global_batch_size
@@ -157,11 +157,11 @@ class GRPO(TrainingLoop):
         with self.timer("ref"):
             return self.backend.compute_log_probs(uids, old=self.plan.updates_per_step > 1)
 
-    def prefetch_prompts(self) -> None:
+    def prefetch_rollout_batch(self) -> None:
         """Has the next step's prompts loaded while this one's update runs."""
         if self.done + 1 < self.plan.steps:
             requests = self.prompts.order.peek(self.config.data.rollout_batch_size)
-            self.backend.prefetch_prompts(self.assign(requests, self.prompts.lengths))
+            self.backend.prefetch_rollout_batch(self.assign(requests, self.prompts.lengths))
 
     def validate(self, step: int) -> Metrics:
         """Scores answers to the validation prompts."""

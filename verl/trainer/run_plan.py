@@ -9,7 +9,7 @@ from typing import Any
 from verl.config import Config, ConfigError
 from verl.trainer.checkpoint_folders import find_checkpoint
 from verl.trainer.checkpoint_io import read_state
-from verl.trainer.initial_model import check_initial_model, identify_model
+from verl.trainer.model_fingerprint import check_model_fingerprint, fingerprint_model
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class RunPlan:
             several updates) and "update" (forward and backward).
         checkpoint: what the run resumes; None starts afresh.
         start: steps that the checkpoint already has.
-        initial_model: the weights that the run starts from (`identify_model`).
+        model_fingerprint: the weights that the run starts from (`fingerprint_model`).
         test_freq, save_freq, log_rollouts_freq: every so many steps; -1 is never.
     """
 
@@ -35,7 +35,7 @@ class RunPlan:
     test_freq: int
     save_freq: int
     log_rollouts_freq: int = -1
-    initial_model: dict[str, Any] = field(default_factory=dict)
+    model_fingerprint: dict[str, Any] = field(default_factory=dict)
 
     @property
     def updates(self) -> int:
@@ -62,7 +62,8 @@ def make_run_plan(config: Config, samples: int) -> RunPlan:
         samples: training samples per episode.
 
     Raises:
-        ConfigError: the data gives no whole batch. CheckpointError: see `find_checkpoint` and `check_initial_model`.
+        ConfigError: the data gives no whole batch.
+        CheckpointError: see `find_checkpoint` and `check_model_fingerprint`.
     """
     data, trainer, actor = config.data, config.trainer, config.worker.actor
     prompts = trainer.total_episodes * samples
@@ -77,8 +78,8 @@ def make_run_plan(config: Config, samples: int) -> RunPlan:
     updates = actor.ppo_epochs * (data.rollout_batch_size // actor.global_batch_size)
     checkpoint = find_checkpoint(trainer.load_checkpoint_path, trainer.save_checkpoint_path or "", trainer.resume)
     state: dict[str, Any] = {"step": 0} if checkpoint is None else read_state(checkpoint)
-    initial_model = identify_model(actor.model.model_path)
-    check_initial_model(config, state.get("initial_model"), initial_model)
+    model_fingerprint = fingerprint_model(actor.model.model_path)
+    check_model_fingerprint(config, state.get("model_fingerprint"), model_fingerprint)
     return RunPlan(
         steps=steps,
         updates_per_step=updates,
@@ -88,5 +89,5 @@ def make_run_plan(config: Config, samples: int) -> RunPlan:
         test_freq=trainer.test_freq,
         save_freq=trainer.save_freq,
         log_rollouts_freq=trainer.log_rollouts_freq,
-        initial_model=initial_model,
+        model_fingerprint=model_fingerprint,
     )

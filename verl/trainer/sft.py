@@ -35,7 +35,7 @@ class SFT(TrainingLoop):
             start = order.position + len(self.prefetched) * size
             requests = [order.request(position) for position in range(start, start + size)]
             self.prefetched.append(self.balance(requests, self.prompts.lengths))
-            self.backend.prefetch_examples(self.prefetched[-1])  # they are loaded while this one computes
+            self.backend.prefetch_sft_batch(self.prefetched[-1])  # they are loaded while this one computes
         order.draw(size)
         return self.check_update(self.backend.fine_tune(self.prefetched.popleft()))
 

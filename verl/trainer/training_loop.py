@@ -166,7 +166,7 @@ class TrainingLoop(ABC):
             "order": self.prompts.order.state_dict(),
             "loop": self.state(),
             "config": asdict(self.config),
-            "initial_model": self.plan.initial_model,
+            "model_fingerprint": self.plan.model_fingerprint,
             "metrics": {name: float(value) for name, value in metrics.items()},
             "weights_only": trainer.save_weights_only,
         }

@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 
 from verl.config.worker_sections import ActorConfig, ModelConfig, RolloutConfig
-from verl.metric_types import MeanMetric, Metrics
+from verl.metric_types import Metrics, ReplicatedMetric
 from verl.models.families import load_family
 from verl.models.lora import LoraOptions
 from verl.models.packing import PackedBatch, TokenizedGroup, pack_groups
@@ -93,9 +93,9 @@ class Actor:
         whole = sum(p.numel() for p in trained) * DTYPES[self.config.fsdp.mp_reduce_dtype].itemsize
         return {"gradients": float(whole) if self._reduces_once else shards, "optimizer": 2.0 * shards}
 
-    def reload(self) -> None:
+    def load_to_device(self) -> None:
         """Copies weights back to the GPU."""
-        self._weights_offloader.reload()
+        self._weights_offloader.load_to_device()
 
     def offload(self) -> None:
         """Copies weights to the host, where worker.actor.offload.param_offload asks for it."""
@@ -104,14 +104,14 @@ class Actor:
 
     @torch.no_grad()
     def log_probs(
-        self, groups: Sequence[TokenizedGroup], policy: PolicyModel | None = None, certainty: bool = False
+        self, groups: Sequence[TokenizedGroup], policy: PolicyModel | None = None, self_certainty: bool = False
     ) -> list[list[Tensor]]:
         """fp32 [R_i] per group and response, on the CPU, by this policy or another one with the same sharding.
 
-        With `certainty` it is each token's log-sum-exp minus mean logit instead.
+        With `self_certainty` it is each token's log-sum-exp minus mean logit instead.
         """
         if policy is None:
-            self.reload()
+            self.load_to_device()
         policy = policy or self.policy
         was_training = policy.training
         policy.eval()
@@ -119,9 +119,9 @@ class Actor:
         computed: list[tuple[tuple[int, ...], Tensor]] = []
         for members in micro_batches:
             batch = self._pack([groups[i] for i in members])
-            tokens = policy(batch.to(self.device), self.rollout.temperature, certainty=certainty)
+            tokens = policy(batch.to(self.device), self.rollout.temperature, self_certainty=self_certainty)
             # fetched at the end, so that a batch is packed while the GPU is busy with the one before
-            computed.append((batch.lengths, tokens.certainty if certainty else tokens.log_probs))
+            computed.append((batch.lengths, tokens.self_certainty if self_certainty else tokens.log_probs))
         reshard(policy)
         result: list[list[Tensor]] = [[] for _ in groups]
         for members, (lengths, values) in zip(micro_batches, computed):
@@ -138,7 +138,7 @@ class Actor:
         Args:
             advantages: per group and response, float32 [R_i].
         """
-        self.reload()
+        self.load_to_device()
         self.policy.train()
         config = self.config
         groups = [each.group for each in stored]
@@ -164,42 +164,53 @@ class Actor:
         self.offload()
         return metrics | all_reduce_sum(sums, self.device)
 
-    def fine_tune(self, groups: Sequence[TokenizedGroup], step: bool) -> Metrics:
-        """The mean negative log-likelihood over all ranks' response tokens; with `step`, an optimizer step on it."""
-        lengths = [len(ids) for group in groups for ids in group.response_ids]
-        micro_batches = split_micro_batches(groups, self.config, update=True)
-        batches = [partial(self._pack, [groups[i] for i in members]) for members in micro_batches]
-        return self._fine_tune(batches, lengths, step)
+    def fine_tune(self, groups: Sequence[TokenizedGroup]) -> Metrics:
+        """One optimizer step on the mean negative log-likelihood over all ranks' response tokens; returns the loss."""
+        return self._fine_tuning_loss(*self._packed_later(groups), train=True)
 
     def fine_tune_packed(self, batches: Sequence[PackedBatch]) -> Metrics:
-        """`fine_tune`, with an optimizer step, on groups that are packed already."""
+        """`fine_tune` on groups that are packed already."""
         lengths = [length for batch in batches for length in batch.lengths]
-        return self._fine_tune([partial(lambda packed: packed, batch) for batch in batches], lengths, step=True)
+        return self._fine_tuning_loss([partial(lambda packed: packed, batch) for batch in batches], lengths, train=True)
 
-    def _fine_tune(self, batches: Sequence[Callable[[], PackedBatch]], lengths: Sequence[int], step: bool) -> Metrics:
-        """`lengths`: tokens of each of this rank's responses."""
-        self.reload()
-        self.policy.train(step)
+    def evaluate_loss(self, groups: Sequence[TokenizedGroup]) -> Metrics:
+        """The loss of `fine_tune`, without gradients or a step."""
+        return self._fine_tuning_loss(*self._packed_later(groups), train=False)
+
+    def _packed_later(self, groups: Sequence[TokenizedGroup]) -> tuple[list[Callable[[], PackedBatch]], list[int]]:
+        """Functions that pack a micro-batch each, and the tokens of each response."""
+        micro_batches = split_micro_batches(groups, self.config, update=True)
+        batches: list[Callable[[], PackedBatch]] = [
+            partial(self._pack, [groups[i] for i in members]) for members in micro_batches
+        ]
+        return batches, [len(ids) for group in groups for ids in group.response_ids]
+
+    def _fine_tuning_loss(
+        self, batches: Sequence[Callable[[], PackedBatch]], lengths: Sequence[int], train: bool
+    ) -> Metrics:
+        """`lengths`: tokens of each of this rank's responses. With `train` an optimizer step is taken."""
+        self.load_to_device()
+        self.policy.train(train)
         counts = GlobalTokenCounts.of(lengths, self.device)
         summed = torch.zeros((), device=self.device)
         most = max_over_ranks(len(batches), self.device)
-        with torch.set_grad_enabled(step):
+        with torch.set_grad_enabled(train):
             for number in range(most):
                 own = number < len(batches)
                 batch = batches[number]() if own else self._pack([])
                 self._begin_micro_batch(number == most - 1)
                 log_probs = self.policy(batch.to(self.device)).log_probs
                 loss = -log_probs.sum() / counts.tokens * float(own)
-                if step:
+                if train:
                     _backward(loss)
                 summed += loss.detach()
         dist.all_reduce(summed)
-        if not step:
+        if not train:
             reshard(self.policy)
-        metrics = self._step() if step else {}
+        metrics = self._step() if train else {}
         self.policy.train()
         self.offload()
-        return metrics | {"loss": MeanMetric(summed.item()), "tokens": MeanMetric(counts.tokens)}
+        return metrics | {"loss": ReplicatedMetric(summed.item()), "tokens": ReplicatedMetric(counts.tokens)}
 
     def _step(self) -> Metrics:
         return clip_and_step(self.optimizer, self.schedule, self.config.max_grad_norm, self.optimizer_offloader)

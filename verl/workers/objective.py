@@ -16,7 +16,7 @@ from verl.algorithms.aggregation import aggregate
 from verl.algorithms.kl import KL_PENALTIES
 from verl.algorithms.losses import POLICY_LOSSES, truncated_importance_weights
 from verl.config.worker_sections import ActorConfig
-from verl.metric_types import MeanMetric, Metrics
+from verl.metric_types import Metrics, ReplicatedMetric
 from verl.models.device_transfer import to_device
 from verl.models.log_probs import TokenLogProbs
 from verl.models.packing import PackedBatch
@@ -119,4 +119,4 @@ def all_reduce_sum(sums: dict[str, Tensor], device: torch.device) -> Metrics:
     names = sorted(sums)
     values = torch.stack([sums[name].double() for name in names]).to(device)
     dist.all_reduce(values)
-    return {name: MeanMetric(value) for name, value in zip(names, values.tolist())}
+    return {name: ReplicatedMetric(value) for name, value in zip(names, values.tolist())}

@@ -72,7 +72,7 @@ class CPUOffloader:
         if empty_cache and self.device_type == "cuda":
             torch.cuda.empty_cache()
 
-    def reload(self) -> None:
+    def load_to_device(self) -> None:
         """Copies everything back to where it was."""
         for storage, host in self._offloaded.values():
             storage.resize_(host.numel())

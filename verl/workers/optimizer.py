@@ -12,7 +12,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from verl.config.worker_sections import OptimConfig
-from verl.metric_types import CountMetric, MeanMetric, Metrics
+from verl.metric_types import CountMetric, Metrics, ReplicatedMetric
 from verl.workers.optimizer_offload import OptimizerOffloader
 
 
@@ -64,4 +64,8 @@ def clip_and_step(
         schedule.step()
     optimizer.zero_grad(set_to_none=True)
     skipped = CountMetric(not finite)
-    return {"actor/grad_norm": MeanMetric(norm.item()), "actor/lr": MeanMetric(rate), "actor/skipped_updates": skipped}
+    return {
+        "actor/grad_norm": ReplicatedMetric(norm.item()),
+        "actor/lr": ReplicatedMetric(rate),
+        "actor/skipped_updates": skipped,
+    }

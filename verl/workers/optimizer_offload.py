@@ -51,7 +51,7 @@ class OptimizerOffloader:
         parameters = group["params"]
         try:
             for chunk, offloader in self._chunks:
-                offloader.reload()
+                offloader.load_to_device()
                 group["params"] = chunk
                 self.optimizer.step()
                 self._offload(chunk, offloader)

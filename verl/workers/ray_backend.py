@@ -10,7 +10,7 @@ from typing import Self
 
 from verl.atomic_files import FileChecksums
 from verl.config import Config
-from verl.metric_types import MeanMetric, Metrics, ProgressCounts, reduce_over_ranks, reduce_over_step
+from verl.metric_types import Metrics, ProgressCounts, ReplicatedMetric, reduce_over_ranks, reduce_over_step
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult, Task
 from verl.single_controller import WorkerError, WorkerGroup, WorkerSpec, connect_ray
 from verl.workers.memory import OutOfMemory, memory_plan, offloaded_parts, training_env
@@ -72,8 +72,8 @@ class RayBackend:
         per_worker = self._per_replica(batches)
         return reduce_over_ranks(self.workers.scatter("rollout", per_worker, validation=validation))
 
-    def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
-        self.workers.scatter("prefetch_prompts", self._per_replica(batches))
+    def prefetch_rollout_batch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        self.workers.scatter("prefetch_rollout_batch", self._per_replica(batches))
 
     def collect_scores(self, uids: Sequence[int]) -> list[GroupResult]:
         results: dict[int, GroupResult] = {}
@@ -95,8 +95,8 @@ class RayBackend:
     def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
         return reduce_over_ranks(self.workers.call("compute_log_probs", list(uids), old))
 
-    def compute_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
-        ranks = self.workers.call("compute_certainty", list(uids))
+    def compute_self_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
+        ranks = self.workers.call("compute_self_certainty", list(uids))
         return {uid: values for own in ranks for uid, values in own.items()}
 
     def update(self, advantages: Sequence[GroupAdvantages]) -> Metrics:
@@ -105,7 +105,7 @@ class RayBackend:
             per_worker[self._owner[each.uid]].append(each)
         metrics = reduce_over_ranks(self.workers.scatter("update", per_worker))
         megabytes = self.workers.take_transferred_bytes() / max(1, len(advantages)) / 1e6
-        return metrics | {"ray/megabytes_per_prompt": MeanMetric(megabytes)}
+        return metrics | {"ray/megabytes_per_prompt": ReplicatedMetric(megabytes)}
 
     def take_bad_samples(self) -> list[str]:
         return [name for own in self.workers.call("take_bad_samples") for name in own]
@@ -115,8 +115,8 @@ class RayBackend:
             self._owner.pop(uid, None)
         self.workers.call("drop", list(uids))
 
-    def prefetch_examples(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
-        self.workers.scatter("prefetch_examples", self._per_worker(batches))
+    def prefetch_sft_batch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        self.workers.scatter("prefetch_sft_batch", self._per_worker(batches))
 
     def fine_tune(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:
         return reduce_over_ranks(self.workers.scatter("fine_tune", self._per_worker(batches)))
@@ -130,7 +130,7 @@ class RayBackend:
             rounds.append(reduce_over_ranks(self.workers.scatter("evaluate_loss", some)))
         tokens = sum(each["tokens"] for each in rounds)
         loss = sum(each["loss"] * each["tokens"] for each in rounds) / max(tokens, 1.0)
-        return reduce_over_step(rounds) | {"loss": MeanMetric(loss), "tokens": MeanMetric(tokens)}
+        return reduce_over_step(rounds) | {"loss": ReplicatedMetric(loss), "tokens": ReplicatedMetric(tokens)}
 
     def skipped(self) -> dict[str, str]:
         return {name: reason for own in self.workers.call("skipped") for name, reason in own.items()}

@@ -52,7 +52,7 @@ class RefPolicy:
         if self.policy.lora is not None:
             with disable_adapter(self.policy.model):
                 return self.actor.log_probs(groups)
-        self.offloader.reload()
+        self.offloader.load_to_device()
         with torch.no_grad():
             log_probs = self.actor.log_probs(groups, self.policy)
         self._offload()

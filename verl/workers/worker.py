@@ -58,7 +58,7 @@ class Worker(WorkerBase):
         if loading.exception() is None:  # else the rollout raises it
             self.scoring.prepare(uid, loading.result().example)
 
-    def prefetch_prompts(self, requests: Sequence[GroupRequest]) -> None:
+    def prefetch_rollout_batch(self, requests: Sequence[GroupRequest]) -> None:
         self.prompt_loader.prefetch(self.data, requests)
 
     def _store(self, uid: int, example: Example, prompt: TokenizedPrompt, completions: GroupCompletions) -> None:
@@ -100,10 +100,10 @@ class Worker(WorkerBase):
                     each.old_log_probs = values
         return metrics
 
-    def compute_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
+    def compute_self_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
         groups = [each.group for each in self._stored(uids)]
-        with self.enter_training("certainty"):
-            values = self.actor.log_probs(groups, certainty=True)
+        with self.enter_training("self_certainty"):
+            values = self.actor.log_probs(groups, self_certainty=True)
         own = [uid for uid in uids if uid in self.groups]
         return {uid: [response.mean().item() for response in responses] for uid, responses in zip(own, values)}
 
@@ -134,7 +134,7 @@ class Worker(WorkerBase):
 
     # -- supervised fine-tuning
 
-    def prefetch_examples(self, requests: Sequence[GroupRequest]) -> None:
+    def prefetch_sft_batch(self, requests: Sequence[GroupRequest]) -> None:
         (self.process_prefetcher or self.thread_prefetcher).prefetch(tuple(requests))
 
     def fine_tune(self, requests: Sequence[GroupRequest]) -> Metrics:
@@ -142,7 +142,7 @@ class Worker(WorkerBase):
             if self.process_prefetcher is not None:
                 metrics = self.actor.fine_tune_packed(self.process_prefetcher.take(tuple(requests)))
             else:
-                metrics = self.actor.fine_tune(self.thread_prefetcher.take(tuple(requests)), step=True)
+                metrics = self.actor.fine_tune(self.thread_prefetcher.take(tuple(requests)))
         self._record_bad_samples(metrics, [self.data.sample_id(request.index) for request in requests])
         self.weights_stale = True
         return metrics | memory
@@ -152,7 +152,7 @@ class Worker(WorkerBase):
             loading = [self.thread_prefetcher.submit(self.validation, request) for request in requests]
             timeout = self.config.trainer.phase_timeout
             groups = [wait_for_sample(*each, timeout) for each in zip(loading, repeat(self.validation), requests)]
-            metrics = self.actor.fine_tune(groups, step=False)
+            metrics = self.actor.evaluate_loss(groups)
         return metrics | memory
 
     def skipped(self) -> dict[str, str]:

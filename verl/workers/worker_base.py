@@ -154,7 +154,7 @@ class WorkerBase:
         assert engine is not None
         if not self.weights_stale and not engine.asleep:
             return
-        self.actor.reload()
+        self.actor.load_to_device()
         if self.cuda:
             torch.cuda.empty_cache()  # vLLM cannot use what the update has left in PyTorch's cache
         policy = self.actor.policy
@@ -185,7 +185,7 @@ class WorkerBase:
         target, actor = Path(folder) / "actor", self.actor
         target.mkdir(parents=True, exist_ok=True)
         with self.enter_training("save"):
-            actor.reload()
+            actor.load_to_device()
             files = save_weights(actor.policy, self.prompt_builder.processor, target, self.device, options)
             if options.state:
                 state = actor.policy, actor.optimizer, actor.schedule
@@ -210,7 +210,7 @@ class WorkerBase:
         source = Path(folder) / "actor"
         with self.enter_training("load"):
             actor = self.actor
-            actor.reload()
+            actor.load_to_device()
             load_weights(actor.policy, source)
             state = actor.policy, actor.optimizer, actor.schedule
             load_state(*state, source, self.config.data.seed, actor.optimizer_offloader)

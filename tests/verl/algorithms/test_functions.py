@@ -20,13 +20,13 @@ INDEX = torch.tensor([7, 7])
 
 def test_certainty_adds_its_own_normalized_advantage() -> None:
     found, _ = compute_advantages(
-        "grpo_certainty", REWARDS, MASK, {"index": INDEX, "certainty": torch.tensor([5.0, 1.0])}
+        "grpo_certainty", REWARDS, MASK, {"index": INDEX, "self_certainty": torch.tensor([5.0, 1.0])}
     )
     unit = 1 / math.sqrt(
         2
     )  # two scores differ by 2: unbiased std sqrt(2), so +-1/sqrt(2); certainties differ by 4: the same
     torch.testing.assert_close(found, torch.tensor([[-unit + unit], [unit - unit]]) * MASK, atol=1e-5, rtol=0)
-    assert required_inputs("grpo_certainty") == {"index", "certainty"}
+    assert required_inputs("grpo_certainty") == {"index", "self_certainty"}
 
 
 def test_an_estimator_of_ones_own() -> None:

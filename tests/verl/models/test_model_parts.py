@@ -176,13 +176,13 @@ def test_log_probs_and_entropy_by_chunks(temperature: float) -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(23, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
     labels, mix = torch.randint(0, 50, (23,)), torch.randn(2, 23)
-    found, entropy, certainty = token_log_probs(
-        hidden, weight, labels, temperature, entropy=True, certainty=True, chunk=5
+    found, entropy, self_certainty = token_log_probs(
+        hidden, weight, labels, temperature, entropy=True, self_certainty=True, chunk=5
     )
     distribution = torch.distributions.Categorical(logits=hidden @ weight.T / temperature)
     expected = torch.stack([distribution.log_prob(labels), distribution.entropy()])
     torch.testing.assert_close(torch.stack([found, entropy]), expected)
-    torch.testing.assert_close(certainty, -distribution.logits.mean(-1).detach())
+    torch.testing.assert_close(self_certainty, -distribution.logits.mean(-1).detach())
     ours = torch.autograd.grad((torch.stack([found, entropy]) * mix).sum(), (hidden, weight))
     theirs = torch.autograd.grad((expected * mix).sum(), (hidden, weight))
     torch.testing.assert_close(ours, theirs)

@@ -100,11 +100,11 @@ class RecordingBackend:
     def take_bad_samples(self) -> list[str]:
         return ["video/7"]
 
-    def prefetch_prompts(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
-        self.calls.append(("prefetch_prompts", [[request.uid for request in batch] for batch in batches]))
+    def prefetch_rollout_batch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        self.calls.append(("prefetch_rollout_batch", [[request.uid for request in batch] for batch in batches]))
 
-    def prefetch_examples(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
-        self.calls.append(("prefetch_examples", [[request.uid for request in batch] for batch in batches]))
+    def prefetch_sft_batch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
+        self.calls.append(("prefetch_sft_batch", [[request.uid for request in batch] for batch in batches]))
 
     def skipped(self) -> dict[str, str]:
         return {"video/3": "no frame 7"}

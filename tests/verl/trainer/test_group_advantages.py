@@ -54,9 +54,11 @@ def test_reinforce_plus_plus_discounts_towards_the_first_token() -> None:
 
 def test_certainty_adds_its_own_normalized_part() -> None:
     config = AlgorithmConfig(adv_estimator="grpo_certainty")
-    (result,) = compute_group_advantages([group(7, [1.0, 3.0], [1, 1])], config, limit=8, certainty={7: [9.0, 5.0]})
+    (result,) = compute_group_advantages(
+        [group(7, [1.0, 3.0], [1, 1])], config, limit=8, self_certainty={7: [9.0, 5.0]}
+    )
     assert [values.item() for values in result.advantages] == pytest.approx([0.0, 0.0], abs=1e-5)
-    with pytest.raises(ValueError, match="certainty"):
+    with pytest.raises(ValueError, match="self_certainty"):
         compute_group_advantages([group(7, [1.0, 3.0], [1, 1])], config, limit=8)
 
 

@@ -68,7 +68,7 @@ def test_resumed_equals_uninterrupted(kind: type[TrainingLoop], config: Config, 
     resumed = RecordingBackend()
     loop_of(kind, config, resumed).fit()
     assert resumed.weight == whole.weight != 0
-    done, expected = ([call for call in each.calls if call[0] != "prefetch_examples"] for each in (resumed, whole))
+    done, expected = ([call for call in each.calls if call[0] != "prefetch_sft_batch"] for each in (resumed, whole))
     assert done == expected[-len(done) :]
     assert [row["step"] for row in read_metrics(tmp_path / "resumed")] == [3, 4, 5, 6]
 
@@ -137,10 +137,10 @@ def test_the_next_prompts_are_prefetched_before_an_update_and_not_beyond_the_end
     backend = RecordingBackend()
     loop_of(GRPO, override(config, {"trainer.max_steps": 3}), backend).fit()
     rollouts = [batches for name, batches in backend.calls if name == "rollout"]
-    prefetched = [batches for name, batches in backend.calls if name == "prefetch_prompts"]
+    prefetched = [batches for name, batches in backend.calls if name == "prefetch_rollout_batch"]
     assert len(rollouts) == 3 and prefetched == rollouts[1:]
-    names = [name for name, _ in backend.calls if name in ("rollout", "prefetch_prompts", "update")]
-    assert names == ["rollout", "prefetch_prompts", "update"] * 2 + ["rollout", "update"]
+    names = [name for name, _ in backend.calls if name in ("rollout", "prefetch_rollout_batch", "update")]
+    assert names == ["rollout", "prefetch_rollout_batch", "update"] * 2 + ["rollout", "update"]
 
 
 def test_a_group_without_a_score_is_left_out_and_counted(config: Config) -> None:
@@ -254,15 +254,15 @@ def test_fine_tuning_prefetches_one_step_and_not_beyond_the_end(config: Config) 
     def asked(kind: str) -> list[list[int]]:
         return [sorted(uid for batch in batches for uid in batch) for name, batches in backend.calls if name == kind]
 
-    loaded, trained = asked("prefetch_examples"), asked("fine_tune")
+    loaded, trained = asked("prefetch_sft_batch"), asked("fine_tune")
     assert trained == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     assert loaded == trained
-    order = [name for name, _ in backend.calls if name in ("prefetch_examples", "fine_tune")]
+    order = [name for name, _ in backend.calls if name in ("prefetch_sft_batch", "fine_tune")]
     assert order == [
-        "prefetch_examples",
-        "prefetch_examples",
+        "prefetch_sft_batch",
+        "prefetch_sft_batch",
         "fine_tune",
-        "prefetch_examples",
+        "prefetch_sft_batch",
         "fine_tune",
         "fine_tune",
     ]

@@ -15,8 +15,8 @@ from verl.atomic_files import fsync_file
 from verl.config import Config, ConfigError, override
 from verl.models.hub_download import MODEL_PATH_KEY
 from verl.trainer.checkpoint_folders import CheckpointError
-from verl.trainer.initial_model import identify_model
 from verl.trainer.machine_checks import resolve_on_machine
+from verl.trainer.model_fingerprint import fingerprint_model
 from verl.trainer.run_plan import make_run_plan
 
 
@@ -127,7 +127,7 @@ def started(config: Config, tmp_path: Path) -> tuple[Config, Path]:
     plan = make_run_plan(config, samples=13)
     folder = Path(config.trainer.save_checkpoint_path or "") / "global_step_4"
     folder.mkdir(parents=True)
-    (folder / "trainer.json").write_text(json.dumps({"step": 4, "initial_model": plan.initial_model}))
+    (folder / "trainer.json").write_text(json.dumps({"step": 4, "model_fingerprint": plan.model_fingerprint}))
     (folder / "files.json").write_text(json.dumps({"trainer.json": fsync_file(folder / "trainer.json")}))
     return config, link
 
@@ -149,17 +149,17 @@ def test_a_resumed_run_with_another_reference_model_is_refused(started: tuple[Co
     assert make_run_plan(free, samples=13).start == 4  # all weights are in the checkpoint
 
 
-def test_a_copy_of_the_initial_model_is_the_same_and_a_missing_one_is_for_others_to_name(
+def test_a_copy_of_the_same_model_is_the_same_and_a_missing_one_is_for_others_to_name(
     started: tuple[Config, Path], tmp_path: Path
 ) -> None:
     config, link = started
     shutil.copytree(link, tmp_path / "copy")
     for path in (tmp_path / "copy", tmp_path / "nowhere"):
         assert make_run_plan(override(config, {MODEL_PATH_KEY: str(path)}), samples=13).start == 4
-    unknown = {"step": 4, "initial_model": {"folder": "nobody/nothing", "files": {}}}  # it was in no cache here
+    unknown = {"step": 4, "model_fingerprint": {"folder": "nobody/nothing", "files": {}}}  # it was in no cache here
     checkpoint = Path(config.trainer.save_checkpoint_path or "") / "global_step_4"
     (checkpoint / "trainer.json").write_text(json.dumps(unknown))
     (checkpoint / "files.json").write_text(json.dumps({"trainer.json": fsync_file(checkpoint / "trainer.json")}))
     assert make_run_plan(config, samples=13).start == 4
-    assert identify_model("nobody/nothing") == {"folder": "nobody/nothing", "files": {}}
-    assert identify_model(None)["files"] == {}
+    assert fingerprint_model("nobody/nothing") == {"folder": "nobody/nothing", "files": {}}
+    assert fingerprint_model(None)["files"] == {}

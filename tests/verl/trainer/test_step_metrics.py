@@ -13,7 +13,7 @@ import pytest
 from transformers import Qwen2_5_VLConfig
 
 from verl.config import Config, ConfigError, load_config, override
-from verl.metric_types import MeanMetric, PeakMetric, TimeMetric, reduce_over_ranks, reduce_over_step
+from verl.metric_types import PeakMetric, ReplicatedMetric, TimeMetric, reduce_over_ranks, reduce_over_step
 from verl.models.families import load_family
 from verl.models.flops import ModelFlops
 from verl.protocol import GroupResult
@@ -79,13 +79,17 @@ def test_the_parts_of_a_step_give_means_peaks_and_sums() -> None:
     ]
     reduced = reduce_over_step(calls)
     assert reduced == {"actor/kl": 2, "memory/update_gib": 5, "timing_s/rollout/generate": 1.5, "actor/entropy": 2}
-    assert [type(value) for value in reduced.values()] == [MeanMetric, PeakMetric, TimeMetric, MeanMetric]
+    assert [type(value) for value in reduced.values()] == [ReplicatedMetric, PeakMetric, TimeMetric, ReplicatedMetric]
     assert reduce_over_step([]) == {}
 
 
 def test_the_slowest_worker_is_the_time_of_all() -> None:
     ranks = [
-        {"loss": MeanMetric(2), "memory": PeakMetric(rank), "seconds": pickle.loads(pickle.dumps(TimeMetric(rank)))}
+        {
+            "loss": ReplicatedMetric(2),
+            "memory": PeakMetric(rank),
+            "seconds": pickle.loads(pickle.dumps(TimeMetric(rank))),
+        }
         for rank in (1, 2)
     ]
     assert reduce_over_ranks(ranks) == {"loss": 2, "memory": 2, "seconds": 2}
@@ -188,7 +192,7 @@ def test_a_logger_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     from test_step_metrics import Counting as Chosen  # as the path leads to it
 
     with RunLog(run_config(tmp_path, "test_step_metrics:Counting"), PLAN) as log:
-        log.metrics(1, {"reward/mean": MeanMetric(1.0)})
+        log.metrics(1, {"reward/mean": ReplicatedMetric(1.0)})
     assert Chosen.seen == [(1, {"reward/mean": 1.0})]
     with pytest.raises(ConfigError, match=r"trainer.logger 'test_step_metrics:Counted' cannot be imported"):
         run_config(tmp_path, "test_step_metrics:Counted")

@@ -165,11 +165,11 @@ def test_fine_tuning_is_the_token_mean_and_learns(policy_folder):
         for s, _ in stored_groups(policy_folder)
     ]
     log_probs = [values for group in actor.log_probs(groups) for values in group]
-    before = actor.fine_tune(groups, step=False)
+    before = actor.evaluate_loss(groups)
     assert before["loss"] == pytest.approx(-torch.cat(log_probs).mean().item(), rel=1e-5)
     for _ in range(3):
-        last = actor.fine_tune(groups, step=True)
-    assert last["loss"] < before["loss"] and actor.fine_tune(groups, step=False)["loss"] < last["loss"]
+        last = actor.fine_tune(groups)
+    assert last["loss"] < before["loss"] and actor.evaluate_loss(groups)["loss"] < last["loss"]
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_its_groups_are_known(policy_folder):

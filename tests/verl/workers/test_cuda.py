@@ -87,10 +87,10 @@ def steps_main(_, folder, tmp_path, port, lora):
         print({name: float(f"{value:.4g}") for name, value in metrics.items()})
     assert max(gaps) < 5e-3  # fp32 matrices may be rounded to TF32 on one side
     worker.save(str(tmp_path))
-    worker.actor.reload()
+    worker.actor.load_to_device()
     before = [parameter.detach().clone() for parameter in worker.actor.policy.parameters()]
     worker.load(str(tmp_path))
-    worker.actor.reload()
+    worker.actor.load_to_device()
     assert all(
         torch.equal(local_rows(one), local_rows(other))
         for one, other in zip(before, worker.actor.policy.parameters(), strict=True)

@@ -25,7 +25,7 @@ def test_the_gpu_is_freed_and_filled_again_in_place(constant):
         held = torch.cuda.memory_allocated()
         offloader.offload([tensor, view])
         assert offloader.offloaded and torch.cuda.memory_allocated() <= held - (1 << 22)
-        offloader.reload()
+        offloader.load_to_device()
         assert (
             not offloader.offloaded and torch.equal(tensor.cpu(), before) and torch.equal(view.cpu(), before[100:200])
         )

@@ -29,14 +29,14 @@ def test_the_buffer_is_as_large_as_the_data_and_the_data_comes_back(constant: bo
     for _ in range(3):
         offloader.offload([*held, view])
         assert offloader.offloaded and all(tensor.untyped_storage().nbytes() == 0 for tensor in held)
-        offloader.reload()
+        offloader.load_to_device()
         assert not offloader.offloaded
         assert all(torch.equal(one, other) for one, other in zip(held, expected)) and torch.equal(view, expected[0][1])
     assert made == [offloader.buffer.numel()] and data <= made[0] <= data + ALIGNMENT * len(held)
     if not constant:
         held[2] += 1
         offloader.offload(held)
-        offloader.reload()
+        offloader.load_to_device()
         assert torch.equal(held[2], expected[2] + 1)
 
 
@@ -44,8 +44,8 @@ def test_what_never_changes_is_copied_once() -> None:
     offloader = CPUOffloader(True, lambda size: torch.empty(size, dtype=torch.uint8), device_type="cpu")
     (held,) = [torch.ones(1000)]
     offloader.offload([held])
-    offloader.reload()
+    offloader.load_to_device()
     held.fill_(2.0)  # which a constant tensor never is
     offloader.offload([held])
-    offloader.reload()
+    offloader.load_to_device()
     assert torch.equal(held, torch.ones(1000))

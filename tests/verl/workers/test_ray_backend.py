@@ -214,7 +214,7 @@ def test_fine_tuning_needs_no_rollout_engine(policy_folder):
         assert backend.skipped() == {"toy/40": "no picture"}
         batches = [[GroupRequest(i, i, 0) for i in range(replica, 6, 2)] for replica in range(2)]
         before = backend.evaluate_loss(batches)["loss"]
-        backend.prefetch_examples(batches)
+        backend.prefetch_sft_batch(batches)
         losses = [backend.fine_tune(batches)["loss"] for _ in range(4)]
         assert losses[0] == pytest.approx(before, rel=1e-5) and losses[-1] < losses[0]
         with pytest.raises(WorkerError, match="was started without a scorer"):

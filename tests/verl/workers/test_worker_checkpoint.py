@@ -54,8 +54,8 @@ def test_weights_that_stay_gathered_are_looked_at_as_shards_after_a_validation(p
     )
     for actor in (gathered, plain):
         actor.update(*batch)
-    assert gathered.fine_tune([each.group for each in batch[0]], step=False) == plain.fine_tune(
-        [each.group for each in batch[0]], step=False
+    assert gathered.evaluate_loss([each.group for each in batch[0]]) == plain.evaluate_loss(
+        [each.group for each in batch[0]]
     )
     gathered.log_probs([each.group for each in batch[0]])
     save_weights(gathered.policy, PromptBuilder(policy_folder).processor, tmp_path, gathered.device, SaveOptions())

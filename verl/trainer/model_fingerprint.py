@@ -1,4 +1,4 @@
-"""Which weights a run was started from: a checkpoint does not hold the reference model nor the base of an adapter."""
+"""Fingerprint of the weights that a run starts from: checkpoints hold neither the reference model nor a LoRA base."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from verl.trainer.checkpoint_folders import CheckpointError
 PIECES, PIECE_BYTES = 64, 1 << 16  # of a weight file: enough to tell two states of a training apart
 
 
-def identify_model(model_path: str | None) -> dict[str, Any]:
+def fingerprint_model(model_path: str | None) -> dict[str, Any]:
     """The folder, links resolved, and size and CRC-32 of evenly spaced pieces of each weight file, JSON.
 
     `files` is empty where the model is not on this machine.
@@ -23,10 +23,10 @@ def identify_model(model_path: str | None) -> dict[str, Any]:
     except OSError:  # a hub name that is not in the cache
         return {"folder": model_path, "files": {}}
     weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]) if model_path else []
-    return {"folder": str(folder), "files": {path.name: _identify_file(path) for path in weights}}
+    return {"folder": str(folder), "files": {path.name: _fingerprint_file(path) for path in weights}}
 
 
-def _identify_file(path: Path) -> list[int]:
+def _fingerprint_file(path: Path) -> list[int]:
     size, crc32 = path.stat().st_size, 0
     step = max(PIECE_BYTES, size // PIECES)
     with path.open("rb") as file:
@@ -36,11 +36,11 @@ def _identify_file(path: Path) -> list[int]:
     return [size, crc32]
 
 
-def check_initial_model(config: Config, saved: dict[str, Any] | None, found: dict[str, Any]) -> None:
+def check_model_fingerprint(config: Config, saved: dict[str, Any] | None, found: dict[str, Any]) -> None:
     """Refuses to resume with other frozen weights: the reference model of the KL term, or the base of an adapter.
 
     Args:
-        saved: what `identify_model` gave when the run was started; empty or None in a checkpoint that does not say.
+        saved: what `fingerprint_model` gave when the run was started; empty or None in a checkpoint that does not say.
         found: what it gives now.
 
     Raises:
