@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from grpo_reward.parts import RewardContext, keyframe_position
+from grpo_reward.parts import RewardInput, keyframe_position
 from grpo_reward.scorer import RewardScorer
 from veason.data.examples import TrainingExample
 from veason.visualization.comparison import keyframe_picture, mask_picture
@@ -31,16 +31,16 @@ def draw_rollouts(
     assert example.truth is not None  # else nothing could be scored
     height, width = example.truth.masks.shape[1:]  # boxes and masks are in this grid
     frames = [np.asarray(image.convert("RGB").resize((width, height))) for image in example.images]
-    return [_draw(frames, context) for context in scorer.tracked_contexts(example, responses)]
+    return [_draw(frames, reward_input) for reward_input in scorer.tracked_inputs(example, responses)]
 
 
-def _draw(frames: list[np.ndarray], context: RewardContext) -> dict[str, np.ndarray]:
-    position, truth = keyframe_position(context), context.truth
-    predicted = context.masks.cpu().numpy() if isinstance(context.masks, torch.Tensor) else context.masks
+def _draw(frames: list[np.ndarray], reward_input: RewardInput) -> dict[str, np.ndarray]:
+    position, truth = keyframe_position(reward_input), reward_input.truth
+    predicted = reward_input.masks.cpu().numpy() if isinstance(reward_input.masks, torch.Tensor) else reward_input.masks
     timestamp = None if position is None else truth.timestamps[position]
     pictures = {"masks": mask_picture(frames, truth.timestamps, predicted, truth.masks, timestamp)}
     if position is None or timestamp is None:
         return pictures
-    boxes = np.zeros((0, 4)) if context.parsed.boxes is None else context.parsed.boxes
+    boxes = np.zeros((0, 4)) if reward_input.parsed.boxes is None else reward_input.parsed.boxes
     finite = boxes[np.isfinite(boxes).all(axis=1)].clip(-MAX_DRAWN, MAX_DRAWN)
     return {"keyframe": keyframe_picture(frames[position], timestamp, finite, truth.boxes[position]), **pictures}

@@ -1,7 +1,7 @@
 """The four parts of the published reward, each a pure function of one response.
 
-    def brevity_part(context: RewardContext) -> float:
-        return 1.0 if len(context.response) < 400 else 0.0
+    def brevity_part(reward_input: RewardInput) -> float:
+        return 1.0 if len(reward_input.response) < 400 else 0.0
 
 A part never raises for what the policy wrote and never leaves its range. Boxes are in pixels of the true masks.
 """
@@ -23,7 +23,7 @@ MaskArray: TypeAlias = np.ndarray | torch.Tensor  # [T, H, W]; every value but 0
 
 
 @dataclass(frozen=True)
-class RewardContext:
+class RewardInput:
     """What a part sees of one response.
 
     Attributes:
@@ -43,52 +43,52 @@ class RewardContext:
     expression: str = ""
 
 
-def format_part(context: RewardContext) -> float:
+def format_part(reward_input: RewardInput) -> float:
     """0 to 2: one point for the layout of the tags, one for the share of well-formed boxes."""
-    return float(context.parsed.has_layout) + context.parsed.well_formed_share
+    return float(reward_input.parsed.has_layout) + reward_input.parsed.well_formed_share
 
 
-def keyframe_part(context: RewardContext) -> float:
+def keyframe_part(reward_input: RewardInput) -> float:
     """0 to 1: the target's area on the chosen frame over its largest area.
 
     0 for a timestamp that was not shown, or a target in no frame.
     """
-    position = keyframe_position(context)
-    areas = [np.count_nonzero(mask) for mask in context.truth.masks]
+    position = keyframe_position(reward_input)
+    areas = [np.count_nonzero(mask) for mask in reward_input.truth.masks]
     return 0.0 if position is None or max(areas) == 0 else areas[position] / max(areas)
 
 
-def spatial_part(context: RewardContext) -> float:
+def spatial_part(reward_input: RewardInput) -> float:
     """0 to 1: sum of the matched boxes' IoU over the larger of both counts."""
-    position, matched = keyframe_position(context), match_boxes(context)
+    position, matched = keyframe_position(reward_input), match_boxes(reward_input)
     if position is None or matched is None:
         return 0.0
-    count = max(context.parsed.num_predicted, min(len(context.truth.boxes[position]), MAX_BOXES))
+    count = max(reward_input.parsed.num_predicted, min(len(reward_input.truth.boxes[position]), MAX_BOXES))
     return clip01(float(matched[1].sum()) / count)
 
 
-def consistency_part(context: RewardContext) -> float:
+def consistency_part(reward_input: RewardInput) -> float:
     """0 to 1: mean over frames of the IoU of tracked and true masks, 1 where both are empty; 0 without tracking."""
-    return 0.0 if context.masks is None else float(frame_ious(context.masks, context.truth.masks).mean())
+    return 0.0 if reward_input.masks is None else float(frame_ious(reward_input.masks, reward_input.truth.masks).mean())
 
 
-def keyframe_position(context: RewardContext) -> int | None:
+def keyframe_position(reward_input: RewardInput) -> int | None:
     """The position of the answer's timestamp among the sampled frames."""
-    timestamp, shown = context.parsed.keyframe_timestamp, context.truth.timestamps
+    timestamp, shown = reward_input.parsed.keyframe_timestamp, reward_input.truth.timestamps
     return shown.index(timestamp) if timestamp in shown else None
 
 
-def match_boxes(context: RewardContext) -> tuple[np.ndarray, np.ndarray] | None:
+def match_boxes(reward_input: RewardInput) -> tuple[np.ndarray, np.ndarray] | None:
     """Hungarian matching of predicted and true boxes on the chosen frame.
 
     Returns:
         The numbers of the matched predicted boxes and their IoU; None where no matching is possible.
     """
-    position = keyframe_position(context)
-    if position is None or context.parsed.boxes is None:
+    position = keyframe_position(reward_input)
+    if position is None or reward_input.parsed.boxes is None:
         return None
-    true = np.array(context.truth.boxes[position], dtype=np.float64).reshape(-1, 4)[:MAX_BOXES]
-    ious = box_ious(context.parsed.boxes, true)
+    true = np.array(reward_input.truth.boxes[position], dtype=np.float64).reshape(-1, 4)[:MAX_BOXES]
+    ious = box_ious(reward_input.parsed.boxes, true)
     if np.isnan(ious).any() or np.isinf(ious).any():
         return None
     rows, columns = linear_sum_assignment(1.0 - ious)

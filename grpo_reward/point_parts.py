@@ -22,7 +22,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from grpo_reward.parsing import ParsedResponse
-from grpo_reward.parts import RewardContext, box_ious, clip01
+from grpo_reward.parts import RewardInput, box_ious, clip01
 from grpo_reward.strict_parts import refusal_score, target_is_present
 from veason.answers import MAX_BOXES, ObjectKeyframe, Point, has_layout
 from veason.point_answers import parse_point_answer
@@ -43,38 +43,40 @@ def parse_points(text: str) -> ParsedResponse:
     )
 
 
-def points_keyframe_part(context: RewardContext) -> float:
+def points_keyframe_part(reward_input: RewardInput) -> float:
     """0 to 1: mean over the keyframes named of the target's area over its largest area, 0 for one that was not shown.
 
     For a target in no frame 1 when the answer names no object.
     """
-    if not target_is_present(context):
-        return refusal_score(context)
-    areas = context.truth.masks.astype(bool).sum((1, 2))
-    named, shown = entries_by_timestamp(context), context.truth.timestamps
+    if not target_is_present(reward_input):
+        return refusal_score(reward_input)
+    areas = reward_input.truth.masks.astype(bool).sum((1, 2))
+    named, shown = entries_by_timestamp(reward_input), reward_input.truth.timestamps
     positions = [shown.index(timestamp) for timestamp in named if timestamp in shown]
     return float(areas[positions].sum() / areas.max() / len(named)) if named else 0.0
 
 
-def points_spatial_part(context: RewardContext) -> float:
+def points_spatial_part(reward_input: RewardInput) -> float:
     """0 to 1: sum over the keyframes named of the matched entries' scores, over the larger of both counts.
 
     Entries that cannot be used, and those on frames that were not shown, count as predicted. For a target in no frame 1
     when the answer names no object.
     """
-    if not target_is_present(context):
-        return refusal_score(context)
-    named, shown = entries_by_timestamp(context), context.truth.timestamps
-    found, count = 0.0, context.parsed.num_predicted - sum(map(len, named.values()))
+    if not target_is_present(reward_input):
+        return refusal_score(reward_input)
+    named, shown = entries_by_timestamp(reward_input), reward_input.truth.timestamps
+    found, count = 0.0, reward_input.parsed.num_predicted - sum(map(len, named.values()))
     for timestamp, entries in named.items():
         if timestamp not in shown:
             count += len(entries)
             continue
         position = shown.index(timestamp)
-        true = np.array([box for box in context.truth.boxes[position] if np.any(box)], dtype=np.float64)[:MAX_BOXES]
+        true = np.array([box for box in reward_input.truth.boxes[position] if np.any(box)], dtype=np.float64)[
+            :MAX_BOXES
+        ]
         count += max(len(entries), len(true))
         if len(true):
-            scores = np.stack([entry_scores(each, true, context.truth.masks[position]) for each in entries])
+            scores = np.stack([entry_scores(each, true, reward_input.truth.masks[position]) for each in entries])
             rows, columns = linear_sum_assignment(-scores)
             found += float(scores[rows, columns].sum())
     return clip01(found / count) if count else 0.0
@@ -102,12 +104,12 @@ def points_on_mask(points: Sequence[Point], mask: np.ndarray) -> np.ndarray:
     return np.array([0 <= x < width and 0 <= y < height and bool(mask[int(y), int(x)]) for x, y in points])
 
 
-def points_tracker_prompt(context: RewardContext) -> MultiObjectPrompt | None:
+def points_tracker_prompt(reward_input: RewardInput) -> MultiObjectPrompt | None:
     """What is tracked: every entry on a frame that was shown, as at inference; nothing for a target in no frame."""
-    if not target_is_present(context):
+    if not target_is_present(reward_input):
         return None
-    shown, objects = context.truth.timestamps, []
-    for item in context.parsed.objects:
+    shown, objects = reward_input.truth.timestamps, []
+    for item in reward_input.parsed.objects:
         frames = [frame_prompt(each, shown.index(each.timestamp)) for each in item if each.timestamp in shown]
         if frames:
             objects.append(tuple(frames))
@@ -123,10 +125,10 @@ def frame_prompt(entry: ObjectKeyframe, frame: int, factors: tuple[float, float]
     return prompt.scaled(np.array(factors, dtype=np.float64))
 
 
-def entries_by_timestamp(context: RewardContext) -> dict[int, list[ObjectKeyframe]]:
+def entries_by_timestamp(reward_input: RewardInput) -> dict[int, list[ObjectKeyframe]]:
     """The answer's entries by the timestamp of their keyframe."""
     found: dict[int, list[ObjectKeyframe]] = {}
-    for item in context.parsed.objects:
+    for item in reward_input.parsed.objects:
         for each in item:
             found.setdefault(each.timestamp, []).append(each)
     return found

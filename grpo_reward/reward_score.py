@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from grpo_reward.parts import RewardContext
+from grpo_reward.parts import RewardInput
 from grpo_reward.rules import RewardRule
 
 DEFAULT_RULE = "video_match_keyframe_sft_sam_mod"
@@ -37,15 +37,15 @@ class RewardScore:
     failure: str | None = None
 
 
-def score_context(rule: RewardRule, context: RewardContext) -> RewardScore:
+def score_response(rule: RewardRule, reward_input: RewardInput) -> RewardScore:
     """Sum a rule's parts over a response that was parsed and tracked.
 
     Raises:
         ValueError: a part gave a value that is not finite.
     """
-    parts = {name: part(context) for name, part in rule.parts.items()}
+    parts = {name: part(reward_input) for name, part in rule.parts.items()}
     for name, value in parts.items():
         if not math.isfinite(value):
             raise ValueError(f"reward part {name!r} gave {value}; a part is a finite number for every response")
     total = sum(rule.weights.get(name, 1) * value for name, value in parts.items())
-    return RewardScore(total, parts, context.parsed.failure)
+    return RewardScore(total, parts, reward_input.parsed.failure)

@@ -3,8 +3,8 @@
 A rule of your own is one file: parts, and a `RewardRule` (or a function that makes one from `worker.reward.options`),
 chosen by `worker.reward.compute_score=package.module:name`:
 
-    def brevity(context: RewardContext) -> float:
-        return 1.0 if len(context.response) < 400 else 0.0
+    def brevity(reward_input: RewardInput) -> float:
+        return 1.0 if len(reward_input.response) < 400 else 0.0
 
     RULE = RewardRule(parse_published, {**PARTS, "brevity": brevity}, matched_boxes)
 """
@@ -21,7 +21,7 @@ import numpy as np
 
 from grpo_reward.parsing import ParsedResponse, parse_published, parse_strict, parse_without_reasoning
 from grpo_reward.parts import (
-    RewardContext,
+    RewardInput,
     consistency_part,
     format_part,
     keyframe_part,
@@ -36,9 +36,9 @@ from veason.errors import DataError
 from veason.registry import check_arguments, load_by_name, suggest
 from veason.tracking.tracker_prompts import BoxPrompt, MultiObjectPrompt
 
-RewardPart = Callable[[RewardContext], float]
-SelectBoxes = Callable[[RewardContext], np.ndarray | None]
-SelectObjects = Callable[[RewardContext], MultiObjectPrompt | None]
+RewardPart = Callable[[RewardInput], float]
+SelectBoxes = Callable[[RewardInput], np.ndarray | None]
+SelectObjects = Callable[[RewardInput], MultiObjectPrompt | None]
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class RewardRule:
         """Whether it compares masks, and needs a tracker."""
         return self.select_boxes is not None or self.select_objects is not None
 
-    def tracker_prompt(self, context: RewardContext) -> BoxPrompt | MultiObjectPrompt | None:
+    def tracker_prompt(self, reward_input: RewardInput) -> BoxPrompt | MultiObjectPrompt | None:
         """What the tracker is asked for, or None where nothing is to be tracked."""
         if self.select_objects is not None:
-            return self.select_objects(context)
-        position = keyframe_position(context)
+            return self.select_objects(reward_input)
+        position = keyframe_position(reward_input)
         if self.select_boxes is None or position is None:
             return None
-        boxes = self.select_boxes(context)
+        boxes = self.select_boxes(reward_input)
         return None if boxes is None or not len(boxes) else BoxPrompt(position, boxes)
 
     def with_weights(self, weights: Mapping[str, float]) -> RewardRule:
@@ -93,15 +93,15 @@ class RewardRule:
         return replace(self, weights={**self.weights, **weights}) if weights else self
 
 
-def matched_boxes(context: RewardContext) -> np.ndarray | None:
+def matched_boxes(reward_input: RewardInput) -> np.ndarray | None:
     """The predicted boxes that the matching pairs with a true one, in the order they were predicted."""
-    matched, boxes = match_boxes(context), context.parsed.boxes
+    matched, boxes = match_boxes(reward_input), reward_input.parsed.boxes
     return None if matched is None or boxes is None else boxes[matched[0]]
 
 
-def all_boxes(context: RewardContext) -> np.ndarray | None:
+def all_boxes(reward_input: RewardInput) -> np.ndarray | None:
     """Every predicted box, as at inference."""
-    return context.parsed.boxes
+    return reward_input.parsed.boxes
 
 
 PARTS: dict[str, RewardPart] = {

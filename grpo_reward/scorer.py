@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from grpo_reward.coordinates import scale_boxes
-from grpo_reward.parts import RewardContext
-from grpo_reward.reward_score import DEFAULT_RULE, RewardScore, score_context
+from grpo_reward.parts import RewardInput
+from grpo_reward.reward_score import DEFAULT_RULE, RewardScore, score_response
 from grpo_reward.rules import RewardRule, find_rule
 from veason.data.examples import TrainingExample
 from veason.errors import DataError
@@ -78,7 +78,7 @@ class RewardScorer:
         tracked = self._track_groups(parsed)
         return [self._score_group(group, masks) for group, masks in zip(parsed, tracked, strict=True)]
 
-    def tracked_contexts(self, example: TrainingExample, responses: Sequence[str]) -> list[RewardContext]:
+    def tracked_inputs(self, example: TrainingExample, responses: Sequence[str]) -> list[RewardInput]:
         """The responses with their tracked masks, as the parts see them, for pictures.
 
         Raises:
@@ -89,21 +89,21 @@ class RewardScorer:
         if isinstance(masks, TrackerError):
             if self.on_tracker_error == "raise":
                 raise masks
-            return group.contexts
+            return group.reward_inputs
         return group.with_masks(masks)
 
     def _score_group(
         self, group: ParsedGroup, masks: list[torch.Tensor] | TrackerError
     ) -> list[RewardScore] | TrackerError:
         if not isinstance(masks, TrackerError):
-            return [score_context(self.rule, context) for context in group.with_masks(masks)]
+            return [score_response(self.rule, reward_input) for reward_input in group.with_masks(masks)]
         if self.on_tracker_error == "raise":
             return masks
         self.skipped += 1
         log.warning("%s; its group is left out of the update (%d so far)", masks, self.skipped)
         nan = float("nan")
         parts = dict.fromkeys(self.rule.parts, nan)
-        return [RewardScore(nan, parts, context.parsed.failure) for context in group.contexts]
+        return [RewardScore(nan, parts, reward_input.parsed.failure) for reward_input in group.reward_inputs]
 
     def _track_groups(self, groups: Sequence[ParsedGroup]) -> list[list[torch.Tensor] | TrackerError]:
         """Per group the masks of its prompts, groups of one mask size at once; a failure is retried group by group."""
@@ -155,7 +155,7 @@ class ParsedGroup:
 
     example: TrainingExample
     frames: Sequence[np.ndarray]
-    contexts: list[RewardContext]
+    reward_inputs: list[RewardInput]
     tracker_prompts: list[BoxPrompt | MultiObjectPrompt | None]
 
     @classmethod
@@ -170,11 +170,13 @@ class ParsedGroup:
             raise ValueError(f"{example.sample_id} has no truth to score against")
         box_side = getattr(example, "box_side", None)  # data of one's own may give examples of its own
         parsed = [scale_boxes(rule.parse(response), box_side, truth) for response in responses]
-        contexts = [
-            RewardContext(response, each, truth, None, example.sample_id, example.expression)
+        reward_inputs = [
+            RewardInput(response, each, truth, None, example.sample_id, example.expression)
             for response, each in zip(responses, parsed)
         ]
-        return cls(example, frames, contexts, [rule.tracker_prompt(context) for context in contexts])
+        return cls(
+            example, frames, reward_inputs, [rule.tracker_prompt(reward_input) for reward_input in reward_inputs]
+        )
 
     @property
     def sample_id(self) -> str:
@@ -192,14 +194,14 @@ class ParsedGroup:
         height, width = self.example.truth.masks.shape[1:]
         return height, width
 
-    def with_masks(self, masks: Sequence[torch.Tensor]) -> list[RewardContext]:
-        """The contexts with the masks of `present_prompts`; None for a response without one."""
+    def with_masks(self, masks: Sequence[torch.Tensor]) -> list[RewardInput]:
+        """The inputs with the masks of `present_prompts`; None for a response without one."""
         if not masks:
-            return self.contexts
+            return self.reward_inputs
         tracked = iter(masks)
         return [
-            context if prompt is None else replace(context, masks=next(tracked))
-            for context, prompt in zip(self.contexts, self.tracker_prompts, strict=True)
+            reward_input if prompt is None else replace(reward_input, masks=next(tracked))
+            for reward_input, prompt in zip(self.reward_inputs, self.tracker_prompts, strict=True)
         ]
 
 

@@ -6,48 +6,48 @@ from dataclasses import replace
 
 import numpy as np
 
-from grpo_reward.parts import RewardContext, consistency_part, keyframe_part, keyframe_position, spatial_part
+from grpo_reward.parts import RewardInput, consistency_part, keyframe_part, keyframe_position, spatial_part
 
 
-def strict_keyframe_part(context: RewardContext) -> float:
+def strict_keyframe_part(reward_input: RewardInput) -> float:
     """As published; for a target in no frame 1 when the answer names no box."""
-    return keyframe_part(context) if target_is_present(context) else refusal_score(context)
+    return keyframe_part(reward_input) if target_is_present(reward_input) else refusal_score(reward_input)
 
 
-def strict_spatial_part(context: RewardContext) -> float:
+def strict_spatial_part(reward_input: RewardInput) -> float:
     """As published over the objects in the frame: [0, 0, 0, 0] is no box.
 
     For a target in no frame 1 when the answer names no box.
     """
-    if not target_is_present(context):
-        return refusal_score(context)
-    position, parsed, truth = keyframe_position(context), context.parsed, context.truth
+    if not target_is_present(reward_input):
+        return refusal_score(reward_input)
+    position, parsed, truth = keyframe_position(reward_input), reward_input.parsed, reward_input.truth
     if position is None or parsed.boxes is None or not len(parsed.boxes):
         return 0.0
     present = [box for box in truth.boxes[position] if np.any(box)]
     if not present:
         return 0.0
     boxes = [*truth.boxes[:position], present, *truth.boxes[position + 1 :]]
-    return spatial_part(replace(context, truth=replace(truth, boxes=boxes)))
+    return spatial_part(replace(reward_input, truth=replace(truth, boxes=boxes)))
 
 
-def strict_consistency_part(context: RewardContext) -> float:
+def strict_consistency_part(reward_input: RewardInput) -> float:
     """As published over ALL predicted boxes; for a target in no frame 1 when the answer names no box."""
-    return consistency_part(context) if target_is_present(context) else refusal_score(context)
+    return consistency_part(reward_input) if target_is_present(reward_input) else refusal_score(reward_input)
 
 
-def strict_boxes(context: RewardContext) -> np.ndarray | None:
+def strict_boxes(reward_input: RewardInput) -> np.ndarray | None:
     """What is tracked: every predicted box, as at inference; nothing for a target in no frame, where no part needs
     masks.
     """
-    return context.parsed.boxes if target_is_present(context) else None
+    return reward_input.parsed.boxes if target_is_present(reward_input) else None
 
 
-def target_is_present(context: RewardContext) -> bool:
+def target_is_present(reward_input: RewardInput) -> bool:
     """Whether the target is in any sampled frame."""
-    return bool(context.truth.masks.any())
+    return bool(reward_input.truth.masks.any())
 
 
-def refusal_score(context: RewardContext) -> float:
+def refusal_score(reward_input: RewardInput) -> float:
     """1 when the answer could be parsed and says that the target is absent, else 0."""
-    return float(context.parsed.failure is None and context.parsed.num_predicted == 0)
+    return float(reward_input.parsed.failure is None and reward_input.parsed.num_predicted == 0)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from grpo_reward.parts import MaskArray, RewardContext
-from grpo_reward.reward_score import DEFAULT_RULE, RewardScore, score_context
+from grpo_reward.parts import MaskArray, RewardInput
+from grpo_reward.reward_score import DEFAULT_RULE, RewardScore, score_response
 from grpo_reward.rules import RewardRule, find_rule
 from veason.data.examples import GroundTruth
 from veason.tracking.tracker_prompts import MultiObjectPrompt
@@ -39,15 +39,15 @@ def score_answer(
         track_objects: called instead of `track_boxes` by a rule for answers with points.
     """
     rule = rule if isinstance(rule, RewardRule) else find_rule(rule)
-    context = RewardContext(response, rule.parse(response), truth, None, sample_id, expression)
-    prompt = rule.tracker_prompt(context)
+    reward_input = RewardInput(response, rule.parse(response), truth, None, sample_id, expression)
+    prompt = rule.tracker_prompt(reward_input)
     if prompt is None:
-        return score_context(rule, context)
+        return score_response(rule, reward_input)
     if (track_objects if isinstance(prompt, MultiObjectPrompt) else track_boxes) is None:
         raise ValueError("this rule compares tracked masks and was given no tracker")
     if isinstance(prompt, MultiObjectPrompt):
         masks = track_objects(prompt) if track_objects else None
     else:
         masks = track_boxes(prompt.boxes, prompt.keyframe) if track_boxes else None
-    context = replace(context, masks=masks)
-    return score_context(rule, context)
+    reward_input = replace(reward_input, masks=masks)
+    return score_response(rule, reward_input)

@@ -125,7 +125,7 @@ def _plan(benchmark: VideoBenchmark, sample: VideoSample, seed: int, sampled_fra
         raise DataError(f"{sample.sample_id}: no mask in any frame, in {benchmark.truth_path(sample)}")
     rng = np.random.default_rng([seed, zlib.crc32(sample.sample_id.encode())])
     keyframe, frame_ids = anchored_frames(areas, sampled_frames, rng, anchor)
-    tracks = [] if absent else benchmark.checked_tracks(sample, frame_ids)
+    tracks = [] if absent else benchmark.checked_masks(sample, frame_ids)
     return TeacherTask(
         sample=sample,
         frame_ids=frame_ids,

@@ -22,8 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.patches import Rectangle
 
-from grpo_reward.parts import RewardContext, box_ious, frame_ious
-from grpo_reward.reward_score import score_context
+from grpo_reward.parts import RewardInput, box_ious, frame_ious
+from grpo_reward.reward_score import score_response
 from grpo_reward.rules import find_rule
 from veason.answers import format_answer
 from veason.command_line import parse_arguments
@@ -43,7 +43,7 @@ DPI = 110
 RESULT_HEIGHT = 348  # pixels
 
 
-def scored_answer() -> tuple[TrainingExample, RewardContext]:
+def scored_answer() -> tuple[TrainingExample, RewardInput]:
     """A toy example with an answer that is partly right, parsed and tracked as in training."""
     example = OnlineToyData("", 6, SIZE, still_ratio=0.0).example(0, SEED)
     truth = example.truth
@@ -53,13 +53,13 @@ def scored_answer() -> tuple[TrainingExample, RewardContext]:
     boxes = [[round(side + by) for side, by in zip(box, shift)] for box, shift in zip(true_boxes, SHIFTS)]
     response = format_answer(f"At {KEYFRAME} s both are in view.", KEYFRAME, [*boxes, list(EXTRA)])
     rule = find_rule("video_match_keyframe_sft_sam_mod")
-    context = RewardContext(response, rule.parse(response), truth, None, example.sample_id, example.expression)
-    prompt = rule.tracker_prompt(context)
+    reward_input = RewardInput(response, rule.parse(response), truth, None, example.sample_id, example.expression)
+    prompt = rule.tracker_prompt(reward_input)
     assert prompt is not None
     tracker = build_tracker("sam2", "cpu", **toy_tracker_options())
     frames = [np.asarray(image) for image in example.images]
     ((masks,),) = tracker.track_groups_on_device([(frames, [prompt])], (SIZE, SIZE))
-    return example, replace(context, masks=masks)
+    return example, replace(reward_input, masks=masks)
 
 
 def draw_box(axes: Axes, box: list[float], colour: str, label: str = "", dashed: bool = False) -> None:
@@ -83,11 +83,11 @@ def tint(picture: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
     return out
 
 
-def format_picture(context: RewardContext, value: float) -> plt.Figure:
+def format_picture(reward_input: RewardInput, value: float) -> plt.Figure:
     """The layout of an answer: a point for the tags, a point for the share of well-formed boxes."""
     figure, axes = plt.subplots(figsize=(8.8, 2.3))
     axes.axis("off")
-    boxes = context.response.partition("bbox_2d_list")[2].strip('": }</answer>\n')
+    boxes = reward_input.response.partition("bbox_2d_list")[2].strip('": }</answer>\n')
     lines = [
         ("<think> ... </think>", TRUE, "the tags, in this order"),
         ("<answer>", TRUE, ""),
@@ -99,14 +99,15 @@ def format_picture(context: RewardContext, value: float) -> plt.Figure:
         axes.text(0.0, 0.92 - 0.2 * row, text, family="monospace", fontsize=9, color=colour, transform=axes.transAxes)
         axes.text(0.8, 0.92 - 0.2 * row, note, fontsize=9, color=colour, transform=axes.transAxes)
     axes.set_title(
-        f"format: tags 1 + well-formed boxes {context.parsed.well_formed_share:.0f} = {value:.0f} of 2", fontsize=11
+        f"format: tags 1 + well-formed boxes {reward_input.parsed.well_formed_share:.0f} = {value:.0f} of 2",
+        fontsize=11,
     )
     return figure
 
 
-def keyframe_picture(example: TrainingExample, context: RewardContext, value: float) -> plt.Figure:
+def keyframe_picture(example: TrainingExample, reward_input: RewardInput, value: float) -> plt.Figure:
     """The target's area on each shown frame; the chosen one over the largest."""
-    truth = context.truth
+    truth = reward_input.truth
     figure, axes = plt.subplots(2, len(truth.timestamps), figsize=(8.4, 3.9), height_ratios=(3, 1))
     areas = [int(np.count_nonzero(mask)) for mask in truth.masks]
     for column, (image, mask, timestamp, area) in enumerate(zip(example.images, truth.masks, truth.timestamps, areas)):
@@ -124,10 +125,10 @@ def keyframe_picture(example: TrainingExample, context: RewardContext, value: fl
     return figure
 
 
-def spatial_picture(example: TrainingExample, context: RewardContext, value: float) -> plt.Figure:
+def spatial_picture(example: TrainingExample, reward_input: RewardInput, value: float) -> plt.Figure:
     """Predicted and true boxes on the chosen frame, matched one to one."""
-    position = context.truth.timestamps.index(KEYFRAME)
-    predicted, true = context.parsed.boxes, context.truth.boxes[position]
+    position = reward_input.truth.timestamps.index(KEYFRAME)
+    predicted, true = reward_input.parsed.boxes, reward_input.truth.boxes[position]
     assert predicted is not None
     figure, axes = plt.subplots(figsize=(5.2, 4.4))
     ious = box_ious(predicted, np.array(true))
@@ -142,10 +143,13 @@ def spatial_picture(example: TrainingExample, context: RewardContext, value: flo
     return figure
 
 
-def consistency_picture(example: TrainingExample, context: RewardContext, value: float) -> plt.Figure:
+def consistency_picture(example: TrainingExample, reward_input: RewardInput, value: float) -> plt.Figure:
     """Masks tracked from the matched boxes, and the true ones, on every shown frame."""
-    tracked = np.asarray(context.masks.cpu() if isinstance(context.masks, torch.Tensor) else context.masks) != 0
-    truth = context.truth
+    tracked = (
+        np.asarray(reward_input.masks.cpu() if isinstance(reward_input.masks, torch.Tensor) else reward_input.masks)
+        != 0
+    )
+    truth = reward_input.truth
     figure, axes = plt.subplots(1, len(truth.timestamps), figsize=(8.4, 2.8))
     for axis, image, mask, true, iou in zip(
         axes, example.images, tracked, truth.masks != 0, frame_ious(tracked, truth.masks)
@@ -211,13 +215,13 @@ def write_pictures(output: Path) -> list[Path]:
     """Writes all pictures but the result; returns their files."""
     mpl.use("agg")
     torch.manual_seed(0)
-    example, context = scored_answer()
-    scores = score_context(find_rule("video_match_keyframe_sft_sam_mod"), context).parts
+    example, reward_input = scored_answer()
+    scores = score_response(find_rule("video_match_keyframe_sft_sam_mod"), reward_input).parts
     figures = {
-        "format": format_picture(context, scores["format"]),
-        "keyframe": keyframe_picture(example, context, scores["keyframe"]),
-        "spatial": spatial_picture(example, context, scores["spatial"]),
-        "consistency": consistency_picture(example, context, scores["consistency"]),
+        "format": format_picture(reward_input, scores["format"]),
+        "keyframe": keyframe_picture(example, reward_input, scores["keyframe"]),
+        "spatial": spatial_picture(example, reward_input, scores["spatial"]),
+        "consistency": consistency_picture(example, reward_input, scores["consistency"]),
         "packing": packing_picture(),
     }
     output.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ class Squares(VideoBenchmark):
             frames = tuple(sorted(path.stem for path in folder.glob("*.jpg")))
             yield VideoSample(f"{video}/0", video, "0", entry["text"], folder, frames, 40, 60, None, ("it",))
 
-    def tracks(self, sample, frame_indices):
+    def read_masks(self, sample, frame_indices):
         left, top, right, bottom = self.entries[sample.video]["box"]
         mask = np.zeros((sample.height, sample.width), np.uint8)
         mask[top:bottom, left:right] = 1
@@ -94,8 +94,8 @@ def test_it_is_trained_on(squares):
 class TextMasks(Squares):
     """Run-length masks as JSON holds them, with text; `broken` cuts one short."""
 
-    def tracks(self, sample, frame_indices):
-        tracks = super().tracks(sample, frame_indices)
+    def read_masks(self, sample, frame_indices):
+        tracks = super().read_masks(sample, frame_indices)
         cut = -1 if self.entries[sample.video].get("broken") else None
         return [[{**rle, "counts": rle["counts"].decode()[:cut]} for rle in track] for track in tracks]
 
@@ -105,7 +105,7 @@ def test_masks_with_text_counts_are_accepted_and_checked_before_the_evaluation(s
     for sample in plain.samples:
         assert np.array_equal(plain.masks(sample), text.masks(sample))
         assert np.array_equal(plain.areas(sample), text.areas(sample))
-        assert text.listed_track(sample, "it") == plain.listed_track(sample, "it")
+        assert text.annotated_masks(sample, "it") == plain.annotated_masks(sample, "it")
     entries = json.loads((squares / "list.json").read_text())
     entries["b"]["broken"] = True
     (squares / "list.json").write_text(json.dumps(entries))

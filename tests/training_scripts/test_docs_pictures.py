@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grpo_reward.reward_score import score_context
+from grpo_reward.reward_score import score_response
 from grpo_reward.rules import find_rule
 from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
 from training_scripts.docs_pictures import result_picture, scored_answer, write_pictures
@@ -41,8 +41,8 @@ def test_the_result_of_the_readme_is_in_the_colours_of_the_overlay() -> None:
 
 
 def test_the_page_quotes_the_scores_of_the_pictures() -> None:
-    _, context = scored_answer()
-    parts = score_context(find_rule("video_match_keyframe_sft_sam_mod"), context).parts
+    _, reward_input = scored_answer()
+    parts = score_response(find_rule("video_match_keyframe_sft_sam_mod"), reward_input).parts
     page = (ROOT / "docs" / "reward.md").read_text(encoding="utf-8")
     quoted = dict(re.findall(r"^\| \[`(\w+)`\]\([^)]*\) \|[^|]*\| ([\d.]+) \|", page, re.MULTILINE))
     assert {name: float(value) for name, value in quoted.items()} == pytest.approx(parts, abs=0.005)

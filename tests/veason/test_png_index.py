@@ -53,7 +53,7 @@ def test_the_index_gives_what_the_pngs_hold(request, name, split):
     indexed.prepare()
     assert indexed.index is not None and direct.index is None
     for sample in direct.samples:
-        assert indexed.tracks(sample, [3, 0]) == direct.tracks(sample, [3, 0])
+        assert indexed.read_masks(sample, [3, 0]) == direct.read_masks(sample, [3, 0])
         assert np.array_equal(indexed.masks(sample), direct.masks(sample))
         assert np.array_equal(indexed.areas(sample), direct.areas(sample))
     assert direct.areas(direct.samples[0]).tolist() == MASKS.sum((1, 2)).tolist()

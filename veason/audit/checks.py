@@ -162,7 +162,7 @@ def _check_object(
     """Findings about one object, and its masks where they can be used."""
     total = len(sample.frames)
     try:
-        track = benchmark.listed_track(sample, object_id)
+        track = benchmark.annotated_masks(sample, object_id)
     except DataError as error:
         kind = "unknown_id" if isinstance(error, UnknownObjectError) else "unreadable_mask"
         return [_make_finding(benchmark, kind, sample, str(error), sample_ids, object_id)], None

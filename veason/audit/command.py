@@ -132,7 +132,7 @@ def _draw(
 def _overlay(benchmark: VideoBenchmark, sample: VideoSample, object_id: str, t: int) -> np.ndarray:
     """Frame t under the object's mask; a mask of another size lies at the upper left corner."""
     frame = read_frame(benchmark.frame_path(sample, t))
-    track = benchmark.listed_track(sample, object_id)
+    track = benchmark.annotated_masks(sample, object_id)
     shown = np.zeros((frame.shape[0], frame.shape[1]), np.uint8)
     if t < len(track) and (rle := track[t]) is not None:
         mask = masks.decode(rle)[: frame.shape[0], : frame.shape[1]]

@@ -1,8 +1,8 @@
 """The interface of data sets: a benchmark is its samples, their frames and masks, and how its results are reported.
 
-A benchmark of your own is a subclass with two methods, `read_samples` (the list) and `tracks` (the masks); `layouts.py`
-has both for the common layouts. As `package.module:Class` it can be trained on (`data.name`), audited, given to the
-teacher, and evaluated (`benchmark=`); a line in `BENCHMARKS` gives it a short name.
+A benchmark of your own is a subclass with two methods, `read_samples` and `read_masks`; `layouts.py` has both for the
+common layouts. As `package.module:Class` it can be trained on (`data.name`), audited, given to the teacher, and
+evaluated (`benchmark=`); a line in `BENCHMARKS` gives it a short name.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class UnknownObjectError(DataError):
 
 
 class VideoBenchmark(ABC):
-    """The samples of one split. Subclasses set class attributes and give `read_samples`, and `tracks` where there is
-    truth.
+    """The samples of one split. Subclasses set class attributes and define `read_samples`, and `read_masks` where there
+    is ground truth.
 
     Args:
         root: the data set's folder.
@@ -54,7 +54,7 @@ class VideoBenchmark(ABC):
     name: ClassVar[str] = ""
     splits: ClassVar[dict[str, str]] = {}  # split -> annotation file below the root
     suffix: ClassVar[str] = ".jpg"
-    masks_validated: ClassVar[bool] = False  # whether `tracks` gives no damaged mask (`veason.masks.find_damage`)
+    masks_validated: ClassVar[bool] = False  # whether `read_masks` gives no damaged mask (`veason.masks.find_damage`)
     lists_every_frame: ClassVar[bool] = True  # whether a sample names all pictures of its folder
     file_patterns: ClassVar[tuple[str, ...]] = ()  # below the root; any of them identifies this benchmark
 
@@ -125,17 +125,17 @@ class VideoBenchmark(ABC):
         self.rejected.append(Rejection(printable(name) or "''", printable(video), printable(reason)))
 
     @abstractmethod
-    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
+    def read_masks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         """Per target object its mask in each of the frames; [] for an absent target. A frame's masks have one size."""
 
-    def listed_track(self, sample: VideoSample, object_id: str) -> list[Rle | None]:
+    def annotated_masks(self, sample: VideoSample, object_id: str) -> list[Rle | None]:
         """All masks that the annotation lists for an object, which may be more or fewer than the video's frames.
 
         Raises:
             UnknownObjectError: it lists none.
             DataError: they cannot be read.
         """
-        track = self.tracks(sample._replace(object_ids=(object_id,)), range(len(sample.frames)))[0]
+        track = self.read_masks(sample._replace(object_ids=(object_id,)), range(len(sample.frames)))[0]
         return [rle_tools.as_rle(mask) for mask in track]
 
     def foreground(self, sample: VideoSample) -> np.ndarray | None:
@@ -150,13 +150,13 @@ class VideoBenchmark(ABC):
         """The file of the frame at a position in `sample.frames`."""
         return sample.frame_dir / (sample.frames[index] + self.suffix)
 
-    def checked_tracks(self, sample: VideoSample, frame_indices: Sequence[int] | None = None) -> list[list[Rle | None]]:
-        """`tracks` of all frames or of some, each mask of the sample's size; errors name the sample."""
+    def checked_masks(self, sample: VideoSample, frame_indices: Sequence[int] | None = None) -> list[list[Rle | None]]:
+        """`read_masks` of all frames or of some, each mask of the sample's size; errors name the sample."""
         if not self.has_truth:
             raise DataError(f"{self.name} {self.split} has no public truth (asked for {sample.sample_id})")
         indices = range(len(sample.frames)) if frame_indices is None else frame_indices
         try:
-            tracks = self.tracks(sample, indices)
+            tracks = self.read_masks(sample, indices)
             if not self.masks_validated:
                 tracks = [self._whole(sample, track, indices) for track in tracks]
         except DataError as error:
@@ -183,7 +183,7 @@ class VideoBenchmark(ABC):
         Raises:
             DataError: the split has no truth, or the sample's masks do not fit it (names the sample).
         """
-        tracks = self.checked_tracks(sample, frame_indices)
+        tracks = self.checked_masks(sample, frame_indices)
         indices = range(len(sample.frames)) if frame_indices is None else frame_indices
         out = np.zeros((len(tracks), len(indices), sample.height, sample.width), dtype=np.uint8)
         for number, track in enumerate(tracks):
@@ -216,7 +216,7 @@ class VideoBenchmark(ABC):
             DataError: as `masks`.
         """
         if sample.sample_id not in self._areas:
-            frames = zip(*self.checked_tracks(sample))
+            frames = zip(*self.checked_masks(sample))
             areas = [rle_tools.area(rle_tools.union(frame)) for frame in frames] or [0] * len(sample.frames)
             self._areas[sample.sample_id] = np.array(areas, dtype=np.int32)
         return self._areas[sample.sample_id].astype(np.float64)
@@ -240,7 +240,7 @@ class VideoBenchmark(ABC):
     def mask_problems(self, sample: VideoSample) -> list[str]:
         """What is wrong with a sample's masks once they are read. A layout whose `truth_problems` tell has none."""
         try:
-            self.checked_tracks(sample)
+            self.checked_masks(sample)
         except DataError as error:
             return [str(error).removeprefix(f"{self.name} {sample.sample_id}: ")]
         return []

@@ -120,10 +120,10 @@ class GroundMoRe(PngBenchmark):
     def prepare(self) -> None:
         """Nothing: a PNG is named by its position in the whole video, and few of them are scored."""
 
-    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
+    def read_masks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         first, last = self._read_action(sample.video, self._questions[sample.video][sample.exp_id])
         acting = [index for index in frame_indices if first <= self._position(sample, index) <= last]
-        read = [dict(zip(acting, track)) for track in super().tracks(sample, acting)]
+        read = [dict(zip(acting, track)) for track in super().read_masks(sample, acting)]
         return [[track.get(index) for index in frame_indices] for track in read]
 
 

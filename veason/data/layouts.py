@@ -172,14 +172,14 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         known = (self.index.summaries.get(anno_id) for anno_id in sample.object_ids)
         return next((track.size for track in known if track is not None and track.size), None)
 
-    def listed_track(self, sample: VideoSample, object_id: str) -> list[Rle | None]:
+    def annotated_masks(self, sample: VideoSample, object_id: str) -> list[Rle | None]:
         if object_id not in self.index:
             raise UnknownObjectError(f"{self.index.source} has no masks for id {object_id!r}")
         if damage := self.index.summaries[object_id].damage:
             raise DataError(f"{self.index.source}: id {object_id!r}, {damage}")
         return self.index[object_id]
 
-    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
+    def read_masks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         tracks = []
         for anno_id in sample.object_ids:
             if found := self.index.track_problems(anno_id, sample):
@@ -228,7 +228,7 @@ class PngBenchmark(ExpressionsBenchmark):
         return self.mask_folder(sample)
 
     def prepare(self) -> None:
-        """Read every PNG once (`veason.data.png_index`); without it `tracks` reads those of a sample when asked."""
+        """Read every PNG once (`veason.data.png_index`); without it `read_masks` reads those of a sample when asked."""
         if not self.has_truth or self.index is not None:
             return
         objects: dict[str, set[str]] = {}
@@ -258,7 +258,7 @@ class PngBenchmark(ExpressionsBenchmark):
         """The object's pixels, bool [H, W], in a PNG's values."""
         return values == int(object_id)
 
-    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
+    def read_masks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         name = self._folder_name(sample)
         if self.index is not None and self.indexed_frames.get(name):
             indexed = [self.index.track(name, object_id) for object_id in sample.object_ids]

@@ -110,7 +110,7 @@ class ReasonSeg(VideoBenchmark):
             self._cached = (sample.video, *draw_label_map(content, sample.height, sample.width))
         return self._cached[1:]
 
-    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
+    def read_masks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         labels, polygons = self.label_map(sample)
         objects = [masks.encode((labels == 1) & (polygons[int(number)] != 0)) for number in sample.object_ids]
         return [[rle] * len(frame_indices) for rle in objects]

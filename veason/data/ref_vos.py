@@ -66,9 +66,9 @@ class RefVOSBenchmark(PngBenchmark):
         track = self.pickled.summaries.get(self.numbers[sample.video, sample.exp_id])
         return track.size if track is not None else None
 
-    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
+    def read_masks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         if self.pickled is None:
-            return super().tracks(sample, frame_indices)
+            return super().read_masks(sample, frame_indices)
         if problems := self.truth_problems(sample):
             raise DataError(problems[0])
         track = self.pickled[self.numbers[sample.video, sample.exp_id]]

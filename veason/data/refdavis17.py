@@ -65,7 +65,7 @@ class RefDAVIS17(RefVOSBenchmark):
         for nobody, and VISA's masks have none.
         """
         first = samples[0]
-        self.checked_tracks(first)  # of one size
+        self.checked_masks(first)  # of one size
         if self.pickled is not None:
             void = np.zeros((len(first.frames), first.height, first.width), bool)
         else:

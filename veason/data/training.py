@@ -171,7 +171,7 @@ class KeyframeTrainingData:
         return TrainingExample(sample.sample_id, messages, images, truth, None, sample.expression, self.box_side)
 
     def _truth(self, sample: VideoSample, indices: list[int]) -> GroundTruth:
-        tracks = self.benchmark.checked_tracks(sample, indices)
+        tracks = self.benchmark.checked_masks(sample, indices)
         boxes, unions = [], np.zeros((len(indices), self.size, self.size), dtype=np.uint8)
         for position, frame in enumerate(zip(*tracks) if tracks else [()] * len(indices)):
             extremes = [masks.box(rle) for rle in frame]

@@ -148,7 +148,7 @@ class ViCaS(VideoBenchmark):
     def truth_path(self, sample: VideoSample) -> Path:
         return self.annotation_path(sample.video)
 
-    def tracks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
+    def read_masks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         entries = self._entries(self.annotation(sample.video))
         known = {str(track) for entry in entries.values() for track in entry["track_ids"]}
         if unknown := [object_id for object_id in sample.object_ids if object_id not in known]:

@@ -166,18 +166,18 @@ class Actor:
 
     def fine_tune(self, groups: Sequence[TokenizedGroup]) -> Metrics:
         """One optimizer step on the mean negative log-likelihood over all ranks' response tokens; returns the loss."""
-        return self._fine_tuning_loss(*self._packed_later(groups), train=True)
+        return self._sft_pass(*self._pack_lazily(groups), train=True)
 
     def fine_tune_packed(self, batches: Sequence[PackedBatch]) -> Metrics:
         """`fine_tune` on groups that are packed already."""
         lengths = [length for batch in batches for length in batch.lengths]
-        return self._fine_tuning_loss([partial(lambda packed: packed, batch) for batch in batches], lengths, train=True)
+        return self._sft_pass([partial(lambda packed: packed, batch) for batch in batches], lengths, train=True)
 
     def evaluate_loss(self, groups: Sequence[TokenizedGroup]) -> Metrics:
         """The loss of `fine_tune`, without gradients or a step."""
-        return self._fine_tuning_loss(*self._packed_later(groups), train=False)
+        return self._sft_pass(*self._pack_lazily(groups), train=False)
 
-    def _packed_later(self, groups: Sequence[TokenizedGroup]) -> tuple[list[Callable[[], PackedBatch]], list[int]]:
+    def _pack_lazily(self, groups: Sequence[TokenizedGroup]) -> tuple[list[Callable[[], PackedBatch]], list[int]]:
         """Functions that pack a micro-batch each, and the tokens of each response."""
         micro_batches = split_micro_batches(groups, self.config, update=True)
         batches: list[Callable[[], PackedBatch]] = [
@@ -185,9 +185,7 @@ class Actor:
         ]
         return batches, [len(ids) for group in groups for ids in group.response_ids]
 
-    def _fine_tuning_loss(
-        self, batches: Sequence[Callable[[], PackedBatch]], lengths: Sequence[int], train: bool
-    ) -> Metrics:
+    def _sft_pass(self, batches: Sequence[Callable[[], PackedBatch]], lengths: Sequence[int], train: bool) -> Metrics:
         """`lengths`: tokens of each of this rank's responses. With `train` an optimizer step is taken."""
         self.load_to_device()
         self.policy.train(train)

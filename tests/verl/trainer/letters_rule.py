@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grpo_reward.parsing import ParsedResponse
-from grpo_reward.parts import RewardContext
+from grpo_reward.parts import RewardInput
 from grpo_reward.rules import RewardRule
 
 
@@ -16,9 +16,9 @@ def parse(text: str) -> ParsedResponse:
     )
 
 
-def vowels(context: RewardContext) -> float:
+def vowels(reward_input: RewardInput) -> float:
     """The part, 0 to 1."""
-    return context.parsed.well_formed_share
+    return reward_input.parsed.well_formed_share
 
 
 RULE = RewardRule(parse, {"vowels": vowels})
