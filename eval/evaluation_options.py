@@ -55,8 +55,8 @@ class EvaluateConfig:
     sam2_checkpoint: str | None = "${oc.env:SAM2_CHECKPOINT,null}"  # weights of SAM 2; "random" for a test without
     # -- prompt and answer
     # The next six: null takes them from veason.json, or else 8, 560, our wording, absolute, 1.0 and strict
-    sampled_frames: int | None = None  # frames that the policy sees, evenly spaced; not the N of data.sampled_frames
-    keyframe_resize: int | None = None  # pixels: each of them is resized to a square of this side
+    sampled_frames: int | None = None  # evenly spaced frames of a video that the policy sees
+    keyframe_resize: int | None = None  # image resolution: their height and width in pixels
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
     frame_index: str | None = None  # what a frame's timestamp is: its index in the video, or (relative) its position
     repetition_penalty: float | None = None  # above 1: tokens that were written before become less likely

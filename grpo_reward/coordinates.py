@@ -12,16 +12,16 @@ from veason.answers import ObjectKeyframe
 from veason.data.examples import GroundTruth
 
 
-def scale_boxes(parsed: ParsedResponse, box_side: int | None, truth: GroundTruth) -> ParsedResponse:
+def scale_boxes(parsed: ParsedResponse, coordinate_range: int | None, truth: GroundTruth) -> ParsedResponse:
     """The response with its boxes and points in pixels of the true masks.
 
     Args:
-        box_side: side of the square that the response gives them in; None: pixels of the masks already.
+        coordinate_range: its coordinates are from 0 to this; None: pixels of the masks already.
     """
-    if box_side is None or parsed.boxes is None:
+    if coordinate_range is None or parsed.boxes is None:
         return parsed
     height, width = truth.masks.shape[1:]
-    factors = np.array([width, height, width, height]) / box_side
+    factors = np.array([width, height, width, height]) / coordinate_range
     with np.errstate(over="ignore"):
         boxes = parsed.boxes * factors
     objects = tuple(tuple(scale_entry(each, factors[:2]) for each in item) for item in parsed.objects)

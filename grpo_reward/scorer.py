@@ -168,8 +168,8 @@ class ParsedGroup:
         truth = example.truth
         if truth is None:
             raise ValueError(f"{example.sample_id} has no truth to score against")
-        box_side = getattr(example, "box_side", None)  # data of one's own may give examples of its own
-        parsed = [scale_boxes(rule.parse(response), box_side, truth) for response in responses]
+        coordinate_range = getattr(example, "coordinate_range", None)  # data of one's own may give examples of its own
+        parsed = [scale_boxes(rule.parse(response), coordinate_range, truth) for response in responses]
         reward_inputs = [
             RewardInput(response, each, truth, None, example.sample_id, example.expression)
             for response, each in zip(responses, parsed)

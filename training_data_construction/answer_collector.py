@@ -245,4 +245,4 @@ class AnswerCollector:
         }
         if request.task.frame_index != FRAME_INDICES[0]:
             entry["frame_index"] = request.task.frame_index
-        return entry if self.teacher.box_side is None else {**entry, "size": self.teacher.box_side}
+        return entry if self.teacher.coordinate_range is None else {**entry, "size": self.teacher.coordinate_range}

@@ -24,7 +24,7 @@ def build_record(
     absent_objects: str = "zero",
     template: str | None = None,
     decimals: int | None = None,
-    box_side: int | None = None,
+    coordinate_range: int | None = None,
 ) -> CoTRecord:
     """Builds one record of the published format.
 
@@ -34,8 +34,8 @@ def build_record(
         absent_objects: "zero" labels an object that is not visible in the keyframe as [0, 0, 0, 0], as the published
             code does; "drop" omits it.
         template: see `veason.prompts.load_template`.
-        decimals: decimals of the box coordinates; None: 2 for pixels, as published, and 0 for a `box_side`.
-        box_side: side of the square that boxes are given in; None: pixels of the student's frames.
+        decimals: decimals of the box coordinates; None: 2 for pixels, as published, and 0 for a `coordinate_range`.
+        coordinate_range: coordinates are from 0 to this; None: pixels of the student's frames.
 
     Returns:
         `conversation` (human and gpt turns), `CoT` (the thinking), `solution` (the answer), `frame_ids`,
@@ -44,15 +44,15 @@ def build_record(
     """
     sample = task.sample
     if decimals is None:
-        decimals = 2 if box_side is None else 0
+        decimals = 2 if coordinate_range is None else 0
     boxes = [
-        [round(side, decimals) for side in masks.answer_box(box, sample.height, sample.width, size, box_side)]
+        [round(side, decimals) for side in masks.answer_box(box, sample.height, sample.width, size, coordinate_range)]
         for box in task.keyframe_boxes
         if box is not None or absent_objects == "zero"
     ]
     answer = format_answer(thinking, task.keyframe_timestamp, boxes)
     chain, separator, solution = answer.partition(THINK_END)
-    messages = build_messages(sample.expression, task.timestamps, template, (size, size), box_side)
+    messages = build_messages(sample.expression, task.timestamps, template, (size, size), coordinate_range)
     return {
         "sample_id": sample.sample_id,
         "video": sample.video,
@@ -63,7 +63,7 @@ def build_record(
         "height": sample.height,
         "width": sample.width,
         "keyframe_resize": size,
-        "box_side": box_side,
+        "coordinate_range": coordinate_range,
         "frames": list(sample.frames),
         "frame_ids": task.frame_ids,
         "frame_index": task.frame_index,

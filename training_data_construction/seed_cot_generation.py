@@ -106,11 +106,11 @@ def _add_record_options(group: argparse._ArgumentGroup) -> None:
         help="an object that is not visible in the keyframe: [0,0,0,0], or omitted",
     )
     add(
-        "--box_side",
+        "--coordinate_range",
         type=int,
-        help="boxes are relative to a square of this side (1000 for Qwen3-VL); default: pixels of the student's frames",
+        help="coordinates are from 0 to this (1000 for Qwen3-VL); default: pixels of the student's frames",
     )
-    add("--box_decimals", type=int, help="of the coordinates; default: 2, as published, and 0 with --box_side")
+    add("--box_decimals", type=int, help="of the coordinates; default: 2, as published, and 0 with --coordinate_range")
     add(
         "--llamafactory",
         default=True,
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.request_options,
             args.timeout,
             args.keyframe_resize,
-            args.box_side,
+            args.coordinate_range,
         )
         skip = args.on_bad_sample == "skip"
         collector, states = run_teacher(args, args.output, tasks, teacher, skip_bad_samples=skip)
@@ -165,7 +165,7 @@ def write_outputs(args: argparse.Namespace, tasks: Sequence[TeacherTask], states
         state = states[task.sample.sample_id]
         if state.accepted is not None:
             options = (args.keyframe_resize, args.absent_objects, args.prompt_template, args.box_decimals)
-            records.append(build_record(task, state.accepted, *options, box_side=args.box_side))
+            records.append(build_record(task, state.accepted, *options, coordinate_range=args.coordinate_range))
         elif state.rejected:
             rejected.append(
                 {

@@ -55,12 +55,12 @@ class TaskState:
 
 
 def read_states(
-    entries: Iterable[dict[str, Any]], tasks: Sequence[TeacherTask], box_side: int | None = None
+    entries: Iterable[dict[str, Any]], tasks: Sequence[TeacherTask], coordinate_range: int | None = None
 ) -> dict[str, TaskState]:
     """The state of each task by sample id.
 
     Args:
-        box_side: side of the square that the teacher writes boxes in; None if it writes none.
+        coordinate_range: the teacher's coordinates are from 0 to this; None if it writes no boxes.
 
     Raises:
         TeacherError: a journaled answer is about other frames than the task: the settings or the data have changed; or
@@ -79,7 +79,7 @@ def read_states(
                 f"{entry['sample_id']}: a line of the journal is no answer that this program has written"
             )
         shown = entry["keyframe"], entry["frame_ids"], entry.get("size"), entry.get("frame_index", FRAME_INDICES[0])
-        if shown != (task.keyframe, task.frame_ids, box_side, task.frame_index):
+        if shown != (task.keyframe, task.frame_ids, coordinate_range, task.frame_index):
             hint = "use the same seed, sizes and data as before, or another --output"
             raise TeacherError(f"{entry['sample_id']}: the journal's answer is about other frames; {hint}")
         states[entry["sample_id"]].add(entry["text"], entry["reason"], bool(entry.get("refused")))

@@ -36,7 +36,7 @@ def run_teacher(
         JournalError: the journal cannot be used. TeacherError: no request can succeed.
     """
     with Journal(folder / "journal.jsonl") as journal:
-        states = read_states(journal.entries, tasks, teacher.box_side)
+        states = read_states(journal.entries, tasks, teacher.coordinate_range)
         if args.retry_rejected:
             _reopen_rejected(journal, states)
         collector = AnswerCollector(

@@ -80,11 +80,11 @@ class Teacher(Protocol):
 
     Attributes:
         model: its name in the journal.
-        box_side: side of the square that it writes boxes in; None if it writes none.
+        coordinate_range: its coordinates are from 0 to this; None if it writes no boxes.
     """
 
     model: str
-    box_side: int | None
+    coordinate_range: int | None
 
     async def answer(self, request: TeacherRequest) -> Completion:
         """The answer to one request.
@@ -109,7 +109,7 @@ class OpenAITeacher:
         TeacherError: the key cannot be sent.
     """
 
-    box_side: int | None = None  # it writes no boxes
+    coordinate_range: int | None = None  # it writes no boxes
 
     def __init__(
         self, model: str, base_url: str | None, key: str, options: dict[str, Any] | None = None, timeout: float = 180.0
@@ -202,7 +202,8 @@ class LocalTeacher:
 
     def __init__(self, reasoner: Any):
         self._reasoner = reasoner
-        self.box_side: int | None = getattr(reasoner, "box_side", None) or getattr(reasoner, "size", None)
+        given: int | None = getattr(reasoner, "coordinate_range", None)
+        self.coordinate_range = given or getattr(reasoner, "size", None)
 
     async def answer(self, request: TeacherRequest) -> Completion:
         """Calls the reasoner; its exceptions end the run."""
@@ -233,14 +234,14 @@ def load_teacher(
     options: dict[str, Any] | None = None,
     timeout: float = 180.0,
     size: int = 560,
-    box_side: int | None = None,
+    coordinate_range: int | None = None,
 ) -> OpenAITeacher | LocalTeacher:
     """The teacher of `--teacher`: `openai`, `toy`, or `package.module:name`, a factory that maps the data root to a
     reasoner.
 
     Args:
         size: side in pixels of the student's square frames, for the toy teacher.
-        box_side: side of the square that the toy teacher writes boxes in; None: pixels of the student's frames.
+        coordinate_range: coordinates of the toy teacher are from 0 to this; None: pixels of the student's frames.
 
     Raises:
         TeacherError: no key or no model.
@@ -254,4 +255,6 @@ def load_teacher(
             raise TeacherError("--model is missing: the model's name at the server")
         return OpenAITeacher(model, base_url, key, options, timeout)
     build = load_by_name(name, {"openai": "", "toy": "veason.toy.teacher:ToyTeacher"}, "--teacher")
-    return LocalTeacher(build(data_root, size=size, box_side=box_side) if name == "toy" else build(data_root))
+    return LocalTeacher(
+        build(data_root, size=size, coordinate_range=coordinate_range) if name == "toy" else build(data_root)
+    )

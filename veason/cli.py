@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("veason.audit.command:main", "check a data set before it is trained on"),
     "doctor": ("veason.doctor.command:main", "what is wrong with this machine, and what to type"),
     "report": ("eval.report.command:main", "a page about a training run or an evaluation, or about two"),
-    "released": ("veason.released:main", "list the weights that can be had, and prepare those of the authors"),
+    "models": ("veason.models_command:main", "list policies and trackers to download; prepare the authors' policy"),
     "push": ("veason.hub.push:main", "upload a checkpoint or a data set to the Hugging Face Hub, with a card"),
 }
 

@@ -1,7 +1,7 @@
 """How weights want to be asked: `veason.json` beside a checkpoint's config.json, written with every checkpoint.
 
-    {"prompt_template": "...", "keyframe_resize": 560, "sampled_frames": 8, "box_side": null, "repetition_penalty": 1.0,
-     "answer_parser": "strict", "tracker": {...}, "versions": {...}, "source": "..."}
+    {"prompt_template": "...", "keyframe_resize": 560, "sampled_frames": 8, "coordinate_range": null,
+     "repetition_penalty": 1.0, "answer_parser": "strict", "tracker": {...}, "versions": {...}, "source": "..."}
 
 The evaluation and the prediction take what is not given from there, and say in one line what is given otherwise.
 Imports no torch.
@@ -27,7 +27,7 @@ FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "prompt_template": (str,),
     "keyframe_resize": (int,),
     "sampled_frames": (int,),
-    "box_side": (int, type(None)),
+    "coordinate_range": (int, type(None)),
     "repetition_penalty": (int, float),
     "frame_index": (str,),
     "answer_parser": (str,),
@@ -42,9 +42,9 @@ class InferenceSettings:
     """What inference has to know of weights besides their config.json; the defaults are the paper's."""
 
     prompt_template: str = DEFAULT_TEMPLATE  # the wording, with {expression} (see `veason.prompts`)
-    keyframe_resize: int = 560  # pixels: every frame shown, not the keyframe alone, is resized to a square of this side
-    sampled_frames: int = 8  # evenly spaced frames that inference shows; data.sampled_frames is another rule's N
-    box_side: int | None = None  # side of the square that boxes are given in; None: pixels of the frame as it is shown
+    keyframe_resize: int = 560  # height and width in pixels of every frame shown, not of the keyframe alone
+    sampled_frames: int = 8  # evenly spaced frames that inference shows; in training the number means another rule
+    coordinate_range: int | None = None  # answers' coordinates are from 0 to this; None: pixels of the frame shown
     repetition_penalty: float = 1.0  # of the sampling; 1 is off
     frame_index: str = "absolute"  # what a frame's timestamp is, one of `veason.frames.FRAME_INDICES`
     answer_parser: str = "strict"  # a name of `veason.answer_parsers.ANSWER_PARSERS`
@@ -125,7 +125,7 @@ def settings_of_training(
     prompt_template: str,
     keyframe_resize: int,
     frame_index: str,
-    box_side: int | None,
+    coordinate_range: int | None,
     tracker: Mapping[str, Any],
     answer_parser: str | None = None,
 ) -> InferenceSettings:
@@ -134,7 +134,7 @@ def settings_of_training(
     Args:
         earlier: those of the checkpoint that it started from; what a training does not decide stays as it was.
         prompt_template, keyframe_resize, frame_index: of the training's data.
-        box_side: of the training.
+        coordinate_range: of the training.
         tracker: `worker.reward.tracker` and its options.
         answer_parser: of answers of another format than boxes; None: boxes, read as before.
     """
@@ -146,7 +146,7 @@ def settings_of_training(
         prompt_template=prompt_template,
         keyframe_resize=keyframe_resize,
         frame_index=frame_index,
-        box_side=box_side,
+        coordinate_range=coordinate_range,
         tracker=options,
         versions=installed_versions(),
         source="a training of open-veason-r1",

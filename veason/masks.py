@@ -181,12 +181,14 @@ def scale_box(pixels: Box | None, height: int, width: int, size: int) -> list[fl
     return [left * x + 0.5, top * y + 0.5, right * x + 0.5, bottom * y + 0.5]
 
 
-def answer_box(pixels: Box | None, height: int, width: int, size: int, box_side: int | None = None) -> list[float]:
-    """`scale_box` as an answer gives it: in pixels of the size x size frame, or, with `box_side`, in a square of that
-    side which covers the frame (0 to 1000 for Qwen3-VL).
+def answer_box(
+    pixels: Box | None, height: int, width: int, size: int, coordinate_range: int | None = None
+) -> list[float]:
+    """`scale_box` as an answer gives it: in pixels of the size x size frame, or from 0 to `coordinate_range` (1000 for
+    Qwen3-VL).
     """
     box = scale_box(pixels, height, width, size)
-    return box if box_side is None else [value * box_side / size for value in box]
+    return box if coordinate_range is None else [value * coordinate_range / size for value in box]
 
 
 def resize_nearest(masks: np.ndarray, size: int) -> np.ndarray:

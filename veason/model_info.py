@@ -11,10 +11,10 @@ from typing import Any
 from veason.errors import DataError
 
 SETTINGS_FILE = "veason.json"  # beside config.json: what a training has fixed
-# model_type -> side of the square that the model writes boxes in; None: pixels of the frame as it is shown.
-# A `box_side` in veason.json, or else in config.json, takes precedence. Sources: the Qwen2.5-VL report (absolute
-# coordinates), the Qwen3-VL cookbooks (relative, 0 to 1000).
-BOX_SIDES: dict[str, int | None] = {"qwen2_5_vl": None, "qwen3_vl": 1000}
+# model_type -> the model writes coordinates from 0 to this; None: pixels of the frame as it is shown.
+# A `coordinate_range` in veason.json, or else in config.json, takes precedence. Sources: the Qwen2.5-VL report
+# (absolute coordinates), the Qwen3-VL cookbooks (relative, 0 to 1000).
+COORDINATE_RANGES: dict[str, int | None] = {"qwen2_5_vl": None, "qwen3_vl": 1000}
 
 # in Jinja, or in Jinja inside JSON, where a line's end is written with one backslash more
 _OPENS_THINKING = re.compile(r"add_generation_prompt.{0,80}?<\|im_start\|>assistant\\+n<think>", re.DOTALL)
@@ -26,16 +26,16 @@ class ModelInfo:
 
     model_type: str  # as in config.json
     pixel_multiple: int  # the sides of a frame have to be multiples of it, in pixels: patch size times merge size
-    box_side: int | None  # side of the square that boxes are given in; None: pixels of the frame as it is shown
-    trained: bool = False  # whether a training has fixed `box_side`: veason.json names it
+    coordinate_range: int | None  # answers' coordinates are from 0 to this; None: pixels of the frame shown
+    trained: bool = False  # whether a training has fixed `coordinate_range`: veason.json names it
 
 
 def read_model_info(path: str | Path) -> ModelInfo:
     """The facts about a checkpoint folder.
 
     Raises:
-        DataError: there is no config.json, it is of a model that is not known and has no `box_side`, or the checkpoint
-            is one that thinks before it is asked to (Qwen3-VL Thinking).
+        DataError: there is no config.json, it is of a model that is not known and has no `coordinate_range`, or the
+            checkpoint is one that thinks before it is asked to (Qwen3-VL Thinking).
     """
     file = Path(path) / "config.json"
     try:
@@ -53,12 +53,14 @@ def read_model_info(path: str | Path) -> ModelInfo:
             "layout that is scored and read; take the Instruct checkpoint"
         )
     trained = read_settings_file(path)
-    if "box_side" in trained:
-        return ModelInfo(model_type, multiple, trained["box_side"], trained=True)
-    if "box_side" not in config and model_type not in BOX_SIDES:
-        hint = "write box_side into that file (null: boxes are in pixels of the frame)"
-        raise DataError(f"{file}: model_type {model_type!r} is not known, as {', '.join(BOX_SIDES)} are: {hint}")
-    return ModelInfo(model_type, multiple, config.get("box_side", BOX_SIDES.get(model_type)))
+    if "coordinate_range" in trained:
+        return ModelInfo(model_type, multiple, trained["coordinate_range"], trained=True)
+    if "coordinate_range" not in config and model_type not in COORDINATE_RANGES:
+        hint = "write coordinate_range into that file (null: boxes are in pixels of the frame)"
+        raise DataError(
+            f"{file}: model_type {model_type!r} is not known, as {', '.join(COORDINATE_RANGES)} are: {hint}"
+        )
+    return ModelInfo(model_type, multiple, config.get("coordinate_range", COORDINATE_RANGES.get(model_type)))
 
 
 def opens_thinking(folder: Path) -> bool:
@@ -79,4 +81,4 @@ def read_settings_file(folder: str | Path, name: str = SETTINGS_FILE) -> dict[st
         raise DataError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds no JSON object")
-    return content
+    return {"coordinate_range" if key == "box_side" else key: value for key, value in content.items()}  # its old name

@@ -77,7 +77,7 @@ def build_messages(
     timestamps: Sequence[int],
     template: str | None = None,
     size: tuple[int, int] = (560, 560),
-    box_side: int | None = None,
+    coordinate_range: int | None = None,
 ) -> list[Message]:
     """The chat of one question: a system turn, then a user turn, each frame after its timestamp and the question last.
 
@@ -85,20 +85,20 @@ def build_messages(
         expression: as in the data set; it is normalized here.
         timestamps: of the frames, in seconds, in the order of the images (`veason.frames.shown_timestamps`).
         template: text or path, see `load_template`. Placeholders: {expression}, {count}, {coordinates} (what boxes are
-            in, in words), {width} and {height} (of the square or frame that they are in); other braces stay as they
+            in, in words), {width} and {height} (the ends of their range); other braces stay as they
             are.
         size: height and width of the frames that the policy sees, in pixels.
-        box_side: side of the square that boxes are given in; None: pixels of the frames.
+        coordinate_range: coordinates are from 0 to this; None: pixels of the frames.
 
     Returns:
         Messages whose images are bare `{"type": "image"}` placeholders, one per timestamp.
     """
-    height, width = size if box_side is None else (box_side, box_side)
+    height, width = size if coordinate_range is None else (coordinate_range, coordinate_range)
     pixels, relative = "pixels of the {width} x {height} frames", "coordinates from 0 to {width}, relative to the frame"
     question = load_template(template)
     for name, value in (
         ("count", len(timestamps)),
-        ("coordinates", pixels if box_side is None else relative),
+        ("coordinates", pixels if coordinate_range is None else relative),
         ("width", width),
         ("height", height),
         ("expression", clean_expression(expression)),

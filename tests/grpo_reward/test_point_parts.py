@@ -116,7 +116,7 @@ class PointTracker:
 
 def test_the_tracker_is_given_all_entries_on_frames_that_were_shown():
     """Positions among the sampled frames; positive points have label 1; coordinates are scaled to the masks once."""
-    example = TrainingExample("bear/7", [], [Image.new("RGB", (40, 40))] * 3, make_truth(), box_side=1000)
+    example = TrainingExample("bear/7", [], [Image.new("RGB", (40, 40))] * 3, make_truth(), coordinate_range=1000)
     entry = ObjectKeyframe(8, (0.0, 0.0, 225.0, 225.0), ((50.0, 100.0),), ((500.0, 25.0),))
     texts = [
         format_point_answer("", [[ObjectKeyframe(4, None, ((25.0, 25.0),)), entry], [ObjectKeyframe(5, LEFT)]]),

@@ -75,11 +75,13 @@ def test_boxes_relative_to_a_square_are_scaled_to_the_masks_once(rule):
         format_answer("", 4, [[100, 100, 200, 200]]),
     ]
     scorer = RewardScorer(find_rule(rule), BoxTracker())
-    assert scorer.score(replace(make_example(), box_side=1000), relative) == scorer.score(make_example(), RESPONSES)
+    assert scorer.score(replace(make_example(), coordinate_range=1000), relative) == scorer.score(
+        make_example(), RESPONSES
+    )
 
 
 def test_an_enormous_relative_box_stays_a_number():
-    example = replace(make_example(), box_side=1)
+    example = replace(make_example(), coordinate_range=1)
     (score,) = RewardScorer(find_rule("no_sam2"), None).score(example, [format_answer("", 3, [[0, 0, 1e308, 1e308]])])
     assert math.isfinite(score.total)
 

@@ -51,7 +51,7 @@ def test_one_command_from_random_weights_to_the_rows(tmp_path: Path) -> None:
     card = (policy / "README.md").read_text()
     assert card.startswith("# A tiny Qwen3-VL") and "128 x 128 pixels" in card
     header, records = read_run(runs / "grpo-0" / "eval")
-    assert len(records) == 2 and header["keyframe_resize"] == 128 and header["box_side"] == 1000
+    assert len(records) == 2 and header["keyframe_resize"] == 128 and header["coordinate_range"] == 1000
     (row,) = read_metrics(runs / "grpo-0" / "train")
     assert row["rollout/log_prob_gap"] < 1e-4
     assert json.loads((runs / "sft" / "stages.json").read_text()).keys() == {"evaluate"}

@@ -16,20 +16,20 @@ from veason.toy.tiny_policy_config import PolicySize
 from veason.toy.world import make_videos
 
 
-@pytest.mark.parametrize("box_side", [None, 1000])
-def test_a_correct_answer_and_malformed_ones(tmp_path, box_side):
+@pytest.mark.parametrize("coordinate_range", [None, 1000])
+def test_a_correct_answer_and_malformed_ones(tmp_path, coordinate_range):
     world, evaluation = tmp_path / "ReVOS", tmp_path / "eval"
     write_revos(world, {"valid": make_videos("v", 1, seed=0, frames=6, queries=4)})
     data = EvaluationFramesData(world, 3, 112, meta_file="meta_expressions_valid_.json")
     truth = data.example(0, 0).truth
     best = max(range(len(truth.timestamps)), key=lambda i: truth.masks[i].sum())
     answers = ["no answer"] * len(data)
-    boxes = np.array(truth.boxes[best]) * ((box_side or 112) / 112)
+    boxes = np.array(truth.boxes[best]) * ((coordinate_range or 112) / 112)
     answers[0] = format_answer("it is there", truth.timestamps[best], boxes)
     failures = [None, NO_TARGET] + ["no_answer"] * (len(data) - 2)
     records = [{"sample_id": data.sample_id(i), "answer": answers[i], "failure": failures[i]} for i in range(len(data))]
     evaluation.mkdir()
-    header = {"header": {"sampled_frames": 3, "keyframe_resize": 112, "box_side": box_side}}
+    header = {"header": {"sampled_frames": 3, "keyframe_resize": 112, "coordinate_range": coordinate_range}}
     (evaluation / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (header, *records)))
     share = 1 / len(data)
     expected = {"format": share, "keyframe": share, "box_iou": share, "parsed": 2 * share, "answers": len(data)}

@@ -58,7 +58,11 @@ def test_a_training_keeps_what_it_does_not_decide():
     options = {"name": "sam2", "sam2_config": "configs/sam2.1/sam2.1_hiera_l.yaml", "sam2_checkpoint": "/weights/l.pt"}
     written = settings_of_training(earlier, "Find {expression}.", 448, "relative", 1000, options)
     assert (written.sampled_frames, written.repetition_penalty) == (5, 1.05)
-    assert (written.prompt_template, written.keyframe_resize, written.box_side) == ("Find {expression}.", 448, 1000)
+    assert (written.prompt_template, written.keyframe_resize, written.coordinate_range) == (
+        "Find {expression}.",
+        448,
+        1000,
+    )
     assert written.frame_index == "relative"
     assert written.tracker == {**options, "sam2_checkpoint": "l.pt"}  # a path of this machine says nothing elsewhere
     assert parse_settings(json.loads(json.dumps(written.to_json())), "x") == written

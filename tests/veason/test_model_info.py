@@ -28,14 +28,16 @@ def test_known_models(tmp_path, model_type, patch, info):
 @pytest.mark.parametrize(("model_type", "side"), [("llava", None), ("llava", 1000), ("qwen3_vl", None)])
 def test_a_checkpoint_says_for_itself_where_its_boxes_are(tmp_path, model_type, side):
     vision = {"patch_size": 14, "spatial_merge_size": 2}
-    info = read_model_info(write(tmp_path, model_type=model_type, vision_config=vision, box_side=side))
+    info = read_model_info(write(tmp_path, model_type=model_type, vision_config=vision, coordinate_range=side))
     assert info == ModelInfo(model_type, 28, side)
 
 
 def test_what_is_no_such_checkpoint_is_named(tmp_path):
     with pytest.raises(DataError, match=r"no checkpoint at .*: config\.json is missing"):
         read_model_info(tmp_path)
-    with pytest.raises(DataError, match="model_type 'llava' is not known, as qwen2_5_vl, qwen3_vl are: write box_side"):
+    with pytest.raises(
+        DataError, match="model_type 'llava' is not known, as qwen2_5_vl, qwen3_vl are: write coordinate_range"
+    ):
         read_model_info(write(tmp_path, model_type="llava", vision_config={"patch_size": 14, "spatial_merge_size": 2}))
     with pytest.raises(DataError, match=r"no configuration of a vision-language model \(no 'vision_config'"):
         read_model_info(write(tmp_path, model_type="qwen2"))

@@ -58,7 +58,7 @@ def text_of(messages):
 
 
 def test_the_prompt_asks_for_points():
-    """The published format's prompt stays as it is; sizes and box_side are said as there."""
+    """The published format's prompt stays as it is; sizes and coordinate_range are said as there."""
     asked = text_of(build_messages("The ducks.", [0, 4], POINTS_TEMPLATE, (448, 448), None))
     assert 'refers to: "the ducks"' in asked and "Boxes and points are in pixels of the 448 x 448 frames" in asked
     for key in ("objects", "id", "keyframe_timestamp", "bbox_2d", "points_2d", "negative_points_2d"):

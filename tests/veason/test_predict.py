@@ -140,7 +140,7 @@ def test_the_page_says_what_seconds_and_boxes_of_the_reasoning_are(written):
     assert "boxes are in pixels of the 560 x 560 picture that the policy saw" in shown
     assert "keyframe: frame 5, 0.5 s of the video" in shown and "pixels of the video" in shown
     relative = Segmenter(ScriptedPolicy(), BoxTracker(), frame_index="relative")
-    relative.box_side = 1000
+    relative.coordinate_range = 1000
     assert "a position among the frames" in relative.unit_notes and "parts of 1000" in relative.unit_notes
 
 

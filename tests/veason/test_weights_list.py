@@ -1,4 +1,4 @@
-"""`veason released` lists the weights that can be had; the numbers are those of docs/models.md and of the models."""
+"""`veason models` lists the weights that can be had; the numbers are those of docs/models.md and of the models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BY_NAME = {each.name: each for each in KNOWN_WEIGHTS}
 
 def test_the_list_says_what_is_here(tmp_path, monkeypatch, capsys):
     write_hub_cache(monkeypatch, tmp_path, "facebook/sam2.1-hiera-large", TOY_TRACKER)
-    assert main(["released"]) == 0
+    assert main(["models"]) == 0
     lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
     assert re.search(r"sam2.1-hiera-large +224.4 million +0.84 +Apache-2.0 +yes", lines["SAM 2.1 large"])
     assert re.search(r"3.75 billion +6.99 +Qwen research +no ", lines["Qwen2.5-VL-3B"])
@@ -64,5 +64,5 @@ def test_the_page_of_models_has_the_same_numbers():
 @pytest.mark.parametrize("words", [["--output", "x.json"], ["--repository", "clone"]])
 def test_half_of_the_options_is_refused(words, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["released", *words])
+        main(["models", *words])
     assert stop.value.code == 2 and "belong together" in capsys.readouterr().err

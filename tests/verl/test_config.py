@@ -401,3 +401,8 @@ def test_a_missing_variable_of_the_tracker_s_options_is_named(monkeypatch: pytes
     monkeypatch.delenv("SAM2_CHECKPOINT")
     key = "worker.reward.tracker_options.sam2_checkpoint"
     assert refusal() == f"{key} is not set: export SAM2_CHECKPOINT=... or add {key}=... to the command"
+
+
+def test_earlier_names_of_keys_are_taken() -> None:
+    config = load_config(["config=configs/toy/grpo.yaml", "trainer.resume=auto", "data.box_side=1000"])
+    assert (config.trainer.resume_mode, config.data.coordinate_range) == ("auto", 1000)

@@ -51,7 +51,7 @@ def reward_metrics(evaluation: Path, world: Path) -> dict[str, float]:
         settings["sampled_frames"],
         settings["keyframe_resize"],
         meta_file="meta_expressions_valid_.json",
-        box_side=settings.get("box_side"),
+        coordinate_range=settings.get("coordinate_range"),
     )
     scorer = RewardScorer(find_rule("no_sam2"), None)
     answers = {record["sample_id"]: record["answer"] for record in records}

@@ -87,7 +87,7 @@ class ToyPaths:
     @property
     def response_tokens(self) -> int:
         """The length limit of answers, by the policy's coordinates."""
-        relative = read_model_info(self.policy).box_side is not None
+        relative = read_model_info(self.policy).coordinate_range is not None
         return RELATIVE_TOKENS if relative else recipe().data.max_response_length
 
     @property

@@ -62,8 +62,8 @@ class CoTData(KeyframeTrainingData):
         root: the benchmark's folder, or the records themselves; then the folder is the one that they were made from.
         meta_file: the records, as a path or relative to the folder; needed when `root` is the folder.
         keyframe_resize: side in pixels of the square frames.
-        box_side: side of the square that boxes are asked for in; None: pixels of the frames. The records' boxes have to
-            be made for the same.
+        coordinate_range: coordinates are asked for from 0 to this; None: pixels of the frames. The records' boxes have
+            to be made for the same.
         exclude, prompt_template, on_bad_sample: as for `KeyframeTrainingData`.
         frame_index: what is shown as a frame's timestamp; the records have to be made for it.
         reasoning: False leaves the reasoning out of the prompt and the responses, an ablation of the paper.
@@ -89,7 +89,7 @@ class CoTData(KeyframeTrainingData):
         benchmark: str | type[VideoBenchmark] = ReVOS,
         frame_index: str = FRAME_INDICES[0],
         reasoning: bool = True,
-        box_side: int | None = None,
+        coordinate_range: int | None = None,
     ) -> None:
         folder, path = Path(root), None if meta_file is None else Path(meta_file)
         if folder.is_file():
@@ -97,7 +97,7 @@ class CoTData(KeyframeTrainingData):
         elif path is None:
             raise DataError(f"{folder}: data.meta_file is not set: give the file of chain-of-thought records")
         path = path.absolute() if path.is_file() else folder / path
-        self.records, self.bad_records = read_records(path, keyframe_resize, frame_index, box_side)
+        self.records, self.bad_records = read_records(path, keyframe_resize, frame_index, coordinate_range)
         cls = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
         super().__init__(
             folder,
@@ -110,7 +110,7 @@ class CoTData(KeyframeTrainingData):
             benchmark=ReVOSFromRecords if cls is ReVOS else cls,
             frame_index=frame_index,
             reasoning=reasoning,
-            box_side=box_side,
+            coordinate_range=coordinate_range,
         )
 
     def _is_chosen(self, sample: VideoSample) -> bool:
@@ -136,14 +136,14 @@ class CoTData(KeyframeTrainingData):
 
 
 def read_records(
-    path: Path, side: int | None = None, frame_index: str | None = None, box_side: int | None = None
+    path: Path, side: int | None = None, frame_index: str | None = None, coordinate_range: int | None = None
 ) -> tuple[dict[str, dict[str, Any]], list[Rejection]]:
     """The records of a file by sample id, and those that cannot be used.
 
     Args:
         side: of the square frames in pixels that the records' boxes have to be for; None: any.
         frame_index: what the records have to have (`veason.frames.FRAME_INDICES`); None: any.
-        box_side: of the square that boxes have to be relative to; None: pixels of the frames. Checked with `side`.
+        coordinate_range: the records' coordinates have to be from 0 to this; None: pixels. Checked with `side`.
 
     Raises:
         DataError: the file is missing or broken, or holds no list.
@@ -163,7 +163,7 @@ def read_records(
             if of_video.setdefault(video, shared) != shared:
                 raise DataError(f"{name}: another record of its video has other frames or another size")
             if side is not None:
-                _check_boxes(record, name, side, box_side)
+                _check_boxes(record, name, side, coordinate_range)
             made_for = record.get("frame_index", FRAME_INDICES[0])
             if frame_index is not None and made_for != frame_index:
                 raise DataError(
@@ -181,12 +181,14 @@ def read_records(
     return found, bad
 
 
-def _check_boxes(record: Mapping[str, Any], name: str, side: int, box_side: int | None) -> None:
-    """Check that a record's boxes are for frames of `side` pixels, or relative to `box_side`. Raises DataError."""
-    pixels, relative = record.get("keyframe_resize", side), record.get("box_side")
-    if (relative or pixels) != (box_side or side):
+def _check_boxes(record: Mapping[str, Any], name: str, side: int, coordinate_range: int | None) -> None:
+    """Check that a record's boxes are pixels of frames of that side, or of that range. Raises DataError."""
+    pixels, relative = record.get("keyframe_resize", side), record.get("coordinate_range", record.get("box_side"))
+    if (relative or pixels) != (coordinate_range or side):
         made = f"for frames of {shorten(pixels)} pixels" if relative is None else f"relative to {shorten(relative)}"
-        wanted = f"data.keyframe_resize is {side}" + (f" and data.box_side {box_side}" if box_side or relative else "")
+        wanted = f"data.keyframe_resize is {side}"
+        if coordinate_range or relative:
+            wanted += f" and data.coordinate_range {coordinate_range}"
         raise DataError(f"{name}: the record's boxes are {made}, {wanted}")
 
 

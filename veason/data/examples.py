@@ -35,7 +35,7 @@ class TrainingExample:
         truth: what the reward compares with; None where nothing is scored.
         response: the target response of supervised fine-tuning; None for reinforcement learning.
         expression: as in the data set; passed to the reward's parts.
-        box_side: side of the square that `messages` ask for boxes in; None: pixels of the true masks.
+        coordinate_range: `messages` ask for coordinates from 0 to this; None: pixels of the true masks.
     """
 
     sample_id: str
@@ -44,4 +44,4 @@ class TrainingExample:
     truth: GroundTruth | None
     response: str | None = None
     expression: str = ""
-    box_side: int | None = None
+    coordinate_range: int | None = None

@@ -55,7 +55,7 @@ class KeyframeTrainingData:
         benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
         frame_index, anchor, reasoning: the paper's ablations: what is shown as a frame's timestamp, the frame that is
             always shown (see `veason.frames`), and whether the default prompt asks for reasoning.
-        box_side: of the square that boxes are asked for in; None: pixels of the frames, in which the truth always is.
+        coordinate_range: coordinates are asked for from 0 to this; None: pixels of the frames, as the truth.
 
     Attributes:
         seeded: whether an example depends on its seed.
@@ -84,7 +84,7 @@ class KeyframeTrainingData:
         frame_index: str = FRAME_INDICES[0],
         anchor: str = ANCHORS[0],
         reasoning: bool = True,
-        box_side: int | None = None,
+        coordinate_range: int | None = None,
     ) -> None:
         choices = {"on_bad_sample": ("raise", "skip"), "frame_index": FRAME_INDICES, "anchor": ANCHORS}
         for key, given in (("on_bad_sample", on_bad_sample), ("frame_index", frame_index), ("anchor", anchor)):
@@ -92,7 +92,8 @@ class KeyframeTrainingData:
                 raise DataError(f"data.{key} is {given!r}; it can be {' or '.join(choices[key])}")
         self.sampled_frames, self.size, self.on_bad_sample = sampled_frames, keyframe_resize, on_bad_sample
         self.template = load_template(prompt_template, reasoning)
-        self.frame_index, self.anchor, self.reasoning, self.box_side = frame_index, anchor, reasoning, box_side
+        self.frame_index, self.anchor, self.reasoning = frame_index, anchor, reasoning
+        self.coordinate_range = coordinate_range
         self.skipped: dict[str, str] = {}
         excluded = read_exclusions(exclude)
         with gc_paused():
@@ -168,7 +169,9 @@ class KeyframeTrainingData:
                 raise DataError(f"{sample.sample_id}: {error}") from error
             images.append(resize_frame(frame, self.size))
         messages, truth = self._messages(sample, indices), self._truth(sample, indices)
-        return TrainingExample(sample.sample_id, messages, images, truth, None, sample.expression, self.box_side)
+        return TrainingExample(
+            sample.sample_id, messages, images, truth, None, sample.expression, self.coordinate_range
+        )
 
     def _truth(self, sample: VideoSample, indices: list[int]) -> GroundTruth:
         tracks = self.benchmark.checked_masks(sample, indices)
@@ -191,7 +194,7 @@ class KeyframeTrainingData:
 
     def _messages(self, sample: VideoSample, indices: list[int]) -> list[Message]:
         shown = shown_timestamps(indices, self.frame_index)
-        return build_messages(sample.expression, shown, self.template, (self.size, self.size), self.box_side)
+        return build_messages(sample.expression, shown, self.template, (self.size, self.size), self.coordinate_range)
 
     def _is_chosen(self, sample: VideoSample) -> bool:
         """Whether a sample of the split belongs to this data; a subclass may leave some out."""

@@ -148,7 +148,7 @@ def check_models(machine: Machine) -> Iterator[Diagnosis]:
     for name, size in sorted(machine.cached.items()):
         yield Diagnosis("hub cache", f"{name}, {size / 2**30:.1f} GiB")
     if not machine.cached:
-        yield Diagnosis("hub cache", "no model; `veason released` lists what can be had")
+        yield Diagnosis("hub cache", "no model; `veason models` lists what can be had")
     if machine.environment.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "true", "yes"):
         yield Diagnosis("hub", "HF_HUB_OFFLINE is set: nothing is downloaded; unset it to download")
 

@@ -43,7 +43,7 @@ class CheckpointEvaluation:
 
 @dataclass(frozen=True)
 class TrainedCheckpoint:
-    """A whole checkpoint in the form of transformers."""
+    """A complete checkpoint in the form of transformers."""
 
     folder: Path  # of the weights
     files: list[Path]  # what is uploaded, by name

@@ -19,7 +19,7 @@ class PredictionParser:
 
     read: Callable[[str], Answer]  # text -> Answer, of `veason.answer_parsers.ANSWER_PARSERS`
     size: int  # side of the square frames that were shown, pixels
-    box_side: int | None  # side of the square that boxes and points are given in; None: pixels of the frames
+    coordinate_range: int | None  # answers' coordinates are from 0 to this; None: pixels of the frames
     sampled_frames: int  # how many evenly spaced frames were shown
     frame_index: str  # what a frame's timestamp was (see `veason.frames.shown_timestamps`)
 
@@ -59,7 +59,7 @@ class PredictionParser:
         """An entry of an answer in pixels of the video; points outside it are left out, and a box without an area."""
         box = None if entry.box is None else self._scale(entry.box, height, width)
         box = box if box is not None and box[0] < box[2] and box[1] < box[3] else None
-        points, square = [], self.box_side or self.size
+        points, square = [], self.coordinate_range or self.size
         for label, given in ((1, entry.points), (0, entry.negative_points)):
             scaled = ((x * width / square, y * height / square) for x, y in given)
             points += [(x, y, label) for x, y in scaled if 0 <= x < width and 0 <= y < height]
@@ -76,7 +76,7 @@ class PredictionParser:
 
     def _scale(self, box: Sequence[float], height: int, width: int) -> Box:
         """A box of an answer in whole pixels of the video, clipped to it."""
-        square = self.box_side or self.size
+        square = self.coordinate_range or self.size
         ends = ((value * side / square, side) for value, side in zip(box, (width, height, width, height)))
         x1, y1, x2, y2 = (int(min(max(value + 0.5, 0), side)) for value, side in ends)
         return x1, y1, x2, y2

@@ -49,7 +49,7 @@ class Segmenter:
 
     Attributes:
         takes_text: whether the tracker is given the expressions, and no policy is asked.
-        box_side: side of the square that answers give boxes in, by the policy's `model_info`; None: pixels of the
+        coordinate_range: answers' coordinates are from 0 to this, by the policy's `model_info`; None: pixels of the
             frames that it sees.
     """
 
@@ -71,7 +71,7 @@ class Segmenter:
         info = getattr(policy, "model_info", None)
         if info is not None:
             check_side(size, info.pixel_multiple)
-        self.box_side: int | None = None if info is None else info.box_side
+        self.coordinate_range: int | None = None if info is None else info.coordinate_range
         self.sampled_frames, self.size, self.prompt_template = sampled_frames, size, prompt_template
         self.answer_parser, self.frame_index, self.notice = ANSWER_PARSERS[answer_parser], frame_index, notice
 
@@ -194,7 +194,8 @@ class Segmenter:
             else "a second means a position among the frames that the policy saw, as in training"
         )
         seen = f"of the {self.size} x {self.size} picture that the policy saw, not of the video"
-        units = f"pixels {seen}" if self.box_side is None else f"parts of {self.box_side} of the sides {seen}"
+        end = self.coordinate_range
+        units = f"pixels {seen}" if end is None else f"parts of {end} of the sides {seen}"
         return f"In the reasoning {second}; boxes are in {units}."
 
     def build_prompts(
@@ -206,7 +207,9 @@ class Segmenter:
         timestamps = shown_timestamps(indices, self.frame_index)
         return [
             ChatPrompt(
-                name, build_messages(expression, timestamps, self.prompt_template, shown, self.box_side), pictures
+                name,
+                build_messages(expression, timestamps, self.prompt_template, shown, self.coordinate_range),
+                pictures,
             )
             for name, expression in zip(names or expressions, expressions, strict=True)
         ]
@@ -221,7 +224,9 @@ class Segmenter:
 
     def parse_answer(self, text: str, shape: tuple[int, int, int]) -> Prediction:
         """An answer as a prediction for a video of shape (T, H, W). Never raises, whatever the policy wrote."""
-        reader = PredictionParser(self.answer_parser, self.size, self.box_side, self.sampled_frames, self.frame_index)
+        reader = PredictionParser(
+            self.answer_parser, self.size, self.coordinate_range, self.sampled_frames, self.frame_index
+        )
         return reader.parse(text, shape)
 
     def track(self, frames: Frames, prediction: Prediction) -> Iterator[tuple[int, np.ndarray]]:

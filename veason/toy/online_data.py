@@ -47,7 +47,7 @@ class OnlineToyData:
         frames: mean frames of a video, varied by up to a fifth.
         absent_ratio: share of videos with an expression whose target is absent.
         noise_ratio: share of reasoning expressions that the noisy teacher answers wrongly (`veason.toy.noisy_teacher`).
-        box_side: side of the square that boxes are asked for and answered in; None: pixels of the frames.
+        coordinate_range: coordinates are asked for and answered from 0 to this; None: pixels of the frames.
     """
 
     seeded: ClassVar[bool] = False  # `messages_and_sizes` does not depend on the seed
@@ -63,12 +63,12 @@ class OnlineToyData:
         frames: int = 20,
         absent_ratio: float = 0.0,
         noise_ratio: float = 0.0,
-        box_side: int | None = None,
+        coordinate_range: int | None = None,
     ) -> None:
         self.sampled_frames, self.size, self.examples = sampled_frames, keyframe_resize, examples
         self.still_ratio, self.frames = still_ratio, frames
         self.absent_ratio, self.noise_ratio = absent_ratio, noise_ratio
-        self.template, self.box_side = load_template(prompt_template), box_side
+        self.template, self.coordinate_range = load_template(prompt_template), coordinate_range
 
     def __len__(self) -> int:
         return self.examples
@@ -87,8 +87,8 @@ class OnlineToyData:
         answered = noisy_query(query, facts, keyframe, random.Random(~seed), self.noise_ratio)
         boxes = [self._boxes(query, facts, index) for index in indices]
         shown = [box for k in answered.targets if (box := facts[k].boxes[keyframe])]
-        answer_boxes = [rounded_box(box, self.size, self.box_side) for box in shown]
-        text = write_reasoning(facts, answered, keyframe, self.size, self.box_side)
+        answer_boxes = [rounded_box(box, self.size, self.coordinate_range) for box in shown]
+        text = write_reasoning(facts, answered, keyframe, self.size, self.coordinate_range)
         answer = format_answer(text, keyframe, answer_boxes)
         images = [resize_frame(_through_jpeg(frame), self.size) for frame in video.shown_frames]
         absent = scale_box(None, HEIGHT, WIDTH, self.size)
@@ -96,14 +96,16 @@ class OnlineToyData:
             indices, [found or [absent] for found in boxes], resize_nearest(video.target_masks, self.size)
         )
         messages = self._messages(query.text, indices)
-        return TrainingExample(self.sample_id(index), messages, images, truth, answer, box_side=self.box_side)
+        return TrainingExample(
+            self.sample_id(index), messages, images, truth, answer, coordinate_range=self.coordinate_range
+        )
 
     def _boxes(self, query: Query, facts: list[ObjectFacts], index: int) -> list[list[float]]:
         """Boxes of the visible targets in pixels of the resized frame."""
         return [scale_box(box, HEIGHT, WIDTH, self.size) for k in query.targets if (box := facts[k].boxes[index])]
 
     def _messages(self, expression: str, indices: range | list[int]) -> list[Message]:
-        return build_messages(expression, indices, self.template, (self.size, self.size), self.box_side)
+        return build_messages(expression, indices, self.template, (self.size, self.size), self.coordinate_range)
 
 
 @dataclass(frozen=True)

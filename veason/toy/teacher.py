@@ -24,14 +24,14 @@ class ToyTeacher:
     Args:
         data_root: a folder that `veason.toy.world` wrote (ReVOS or ReasonVOS), with its `scenes.json`.
         size: side in pixels of the student's square frames.
-        box_side: side of the square that boxes are written in; None: pixels of the student's frames.
+        coordinate_range: coordinates are from 0 to this; None: pixels of the student's frames.
 
     Raises:
         DataError: the folder has no `scenes.json`.
     """
 
-    def __init__(self, data_root: str | Path, size: int, box_side: int | None = None) -> None:
-        self.size, self.box_side = size, box_side
+    def __init__(self, data_root: str | Path, size: int, coordinate_range: int | None = None) -> None:
+        self.size, self.coordinate_range = size, coordinate_range
         self.path = Path(data_root) / "scenes.json"
         if not self.path.is_file():
             raise DataError(f"the toy teacher needs {self.path}, which `python -m veason.toy.world` writes")
@@ -55,22 +55,22 @@ class ToyTeacher:
         if expression is None or not 0 <= keyframe < len(sample.frames):
             raise DataError(f"{self.path} knows no {sample.sample_id} with a frame {keyframe}")
         facts = [ObjectFacts(**fact) for fact in video["objects"]]
-        return write_reasoning(facts, Query(**expression), keyframe, self.size, self.box_side)
+        return write_reasoning(facts, Query(**expression), keyframe, self.size, self.coordinate_range)
 
 
 def write_reasoning(
-    facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int, box_side: int | None = None
+    facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int, coordinate_range: int | None = None
 ) -> str:
     """Three lines, `Step 1: ...` to `Step 3: ...`: the events, the keyframe, and the locations with the target.
 
     Args:
         size: side in pixels of the student's square frames.
-        box_side: see `ToyTeacher`.
+        coordinate_range: see `ToyTeacher`.
     """
     steps = (
         describe_video(facts),
         explain_keyframe(facts, query, keyframe),
-        locate_targets(facts, query, keyframe, size, box_side),
+        locate_targets(facts, query, keyframe, size, coordinate_range),
     )
     return "\n".join(f"Step {number}: {text}" for number, text in enumerate(steps, start=1))
 
@@ -123,7 +123,7 @@ def describe_visibility(visible_ratio: float) -> str:
 
 
 def locate_targets(
-    facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int, box_side: int | None = None
+    facts: Sequence[ObjectFacts], query: Query, keyframe: int, size: int, coordinate_range: int | None = None
 ) -> str:
     """Step 3: every visible object of the keyframe from left to right with its box, and which one is the target.
 
@@ -137,10 +137,10 @@ def locate_targets(
     if not targets:
         return f"At {format_seconds(keyframe)} no target is in view, so none is to be located."
     seen = sorted(boxes, key=lambda k: boxes[k][0])
-    locations = ", ".join(f"the {facts[k].name} {rounded_box(boxes[k], size, box_side)}" for k in seen)
+    locations = ", ".join(f"the {facts[k].name} {rounded_box(boxes[k], size, coordinate_range)}" for k in seen)
     return f"At {format_seconds(keyframe)} from left to right: {locations}. The target is {' and '.join(targets)}."
 
 
-def rounded_box(box: Box, size: int, box_side: int | None = None) -> list[int]:
+def rounded_box(box: Box, size: int, coordinate_range: int | None = None) -> list[int]:
     """A box of the scene as an answer gives it (`veason.masks.answer_box`), in whole numbers."""
-    return [round(side) for side in answer_box(box, HEIGHT, WIDTH, size, box_side)]
+    return [round(side) for side in answer_box(box, HEIGHT, WIDTH, size, coordinate_range)]

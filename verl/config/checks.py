@@ -29,7 +29,7 @@ CHOICES = {
     "trainer.device": ("cuda", "cpu", "auto"),
     "trainer.best_mode": ("max", "min"),
     "trainer.save_dtype": (None, *DTYPES),
-    "trainer.resume": ("never", "auto"),
+    "trainer.resume_mode": ("disable", "auto"),
 }
 GROUP_ESTIMATORS = ("grpo", "dr_grpo", "rloo", "grpo_certainty")  # a group of one would keep its score
 MAX_SEQUENCE_CLIP = 0.05  # of GSPO, whose paper has 4e-4

@@ -1,11 +1,13 @@
-"""Keys of the published YAML and command lines, and of the EasyR1 releases it grew from, that have another name or no
-effect here.
+"""Keys of the published YAML and command lines, of the EasyR1 releases it grew from, and of earlier versions of this
+project, that have another name or no effect here.
 """
 
 from __future__ import annotations
 
 RENAMED = {
     "trainer.worker_timeout": "trainer.phase_timeout",
+    "trainer.resume": "trainer.resume_mode",
+    "data.box_side": "data.coordinate_range",
     "worker.reward.sam2_config": "worker.reward.tracker_options.sam2_config",
     "worker.reward.sam2_checkpoint": "worker.reward.tracker_options.sam2_checkpoint",
 }

@@ -19,7 +19,7 @@ SHARE = "[0, 1]"
 RANGES = {
     "data.sampled_frames": COUNT,
     "data.keyframe_resize": COUNT,
-    "data.box_side": COUNT,
+    "data.coordinate_range": COUNT,
     "data.max_pixels": COUNT,
     "data.min_pixels": COUNT,
     "data.max_prompt_length": COUNT,

@@ -16,26 +16,28 @@ class DataConfig:
     meta_file: str | None = None  # expressions file inside train_files; null: the set's own
     val_meta_file: str | None = None  # the same inside val_files
     exclude: str | None = None  # list of samples to leave out, as written by `veason audit`
-    include_absent: bool = False  # also show expressions whose target is not in the video
+    include_absent: bool = False  # also train on expressions whose target is not in the video
     on_bad_sample: str = "raise"  # raise ends the run; skip draws another sample, counted and reported
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
-    # N of the published frame rule, which shows at most N - 1 frames (1: the anchor alone); the reward scores the
-    # frames that are shown. An evaluation's sampled_frames is the number of frames itself
+    # frames of a video shown to the policy, and scored by the reward: at most this number minus one, by the published
+    # rule (docs/data.md); 1 shows the anchor alone. In an evaluation sampled_frames is the number of frames itself
     sampled_frames: int = 6
     frame_index: str = "absolute"  # a frame's timestamp is its index in the video; relative: its position in the prompt
     anchor: str = "largest"  # the frame that is always shown: one of the five with the largest target; first: fixed
     reasoning: bool = True  # false: neither prompt nor responses have any (with compute_score: no_reasoning)
-    # pixels: every frame that is shown, not the keyframe alone, is resized to a square of this side, and so are the
-    # masks of the reward
+    # image resolution: every frame shown to the policy (not the keyframe alone), and the reward's masks, are resized to
+    # this many pixels in height and in width
     keyframe_resize: int = 560
-    box_side: int | None = None  # boxes are relative to a square of this side; null: as the checkpoint writes them
+    # answers give coordinates from 0 to this, relative to the frame (1000 for Qwen3-VL), instead of pixels; null: what
+    # the checkpoint writes
+    coordinate_range: int | None = None
     max_pixels: int = 12845056  # upper bound of the image processor's smart resizing
     min_pixels: int = 3136  # lower bound of it
     max_prompt_length: int = 7100  # tokens; a longer prompt is refused by name when the data is loaded
     max_response_length: int = 1024  # tokens; a longer one is cut and counted; in fine-tuning it is refused
     rollout_batch_size: int = 16  # prompts per step (fine-tuning: examples per update)
     val_batch_size: int = 64  # prompts per validation call
-    val_max_samples: int | None = None  # the first so many of a fixed shuffle; null: all
+    val_max_samples: int | None = None  # validate on so many samples, the same random ones each time; null: all
     shuffle: bool = True  # a new order each episode
     seed: int = 42  # of the order, the frames drawn and the sampling
     options: dict[str, Any] = field(default_factory=dict)  # further keyword arguments of a data set of your own
@@ -70,8 +72,9 @@ class TrainerConfig:
     n_gpus_per_node: int = 1  # workers per machine: one a GPU, or so many CPU processes
     # seconds after which a phase of a step (rollout, score, update, save, ...) counts as hung and ends the run
     phase_timeout: float = 3600.0
-    max_bad_updates: int = 5  # updates in a row whose loss or gradient is not finite, which are skipped; then it ends
-    # how often a run whose driver, workers or Ray cluster died is started again, from its newest whole checkpoint
+    # consecutive updates skipped because loss or gradient was not finite, after which the run ends
+    max_bad_updates: int = 5
+    # how often a run is restarted from its newest complete checkpoint after its driver, a worker or Ray has died
     max_restarts: int = 0
     total_episodes: int = 1  # passes over the data
     max_steps: int | None = None  # stop after so many steps; null: at the end of the last episode
@@ -80,27 +83,34 @@ class TrainerConfig:
     # console, tensorboard, wandb, swanlab, mlflow, or package.module:name (verl.trainer.loggers); metrics.jsonl is
     # always written
     logger: list[str] = field(default_factory=lambda: ["console"])
-    # validation answers kept per validation (a table in wandb, and in generations.jsonl)
+    # answers kept per validation, in val_generations.jsonl and as a table in wandb
     val_generations_to_log_to_wandb: int = 0
-    # every so many steps, and at each validation: some groups to rollouts/step_N.jsonl, with pictures; -1: never
+    # every so many steps, and at each validation, some groups are written to rollouts/step_N.jsonl, with pictures; -1:
+    # never
     log_rollouts_freq: int = -1
-    log_rollouts_groups: int = 2  # how many at a time; those of prompts that were logged before, where they come again
+    # groups logged each time; a prompt logged before is logged again when it is drawn again, for comparison
+    log_rollouts_groups: int = 2
     val_before_train: bool = False  # validate once before the first step
     val_only: bool = False  # validate and end
     test_freq: int = -1  # validate every so many steps and at the end; -1: never
     save_freq: int = -1  # save every so many steps and at the end; -1: only at the end
-    save_limit: int = -1  # checkpoints kept, the last up to the step that was saved; -1: all
-    best_metric: str | None = None  # the best checkpoint by this metric is kept too, such as val/reward/mean
+    # how many of the newest checkpoints are kept; -1: all. Later steps than the one saved are not touched: they are of
+    # a run that this one branched from
+    save_limit: int = -1
+    best_metric: str | None = None  # such as val/reward/mean: the best checkpoint by this metric is kept too
     best_mode: str = "max"  # max or min is best
-    save_weights_only: bool = False  # checkpoints hold the weights alone, for use; a run cannot resume from them
-    # dtype of the saved model; null: as it is held, fp32. bf16 resumes from held weights that are kept beside it
+    save_weights_only: bool = False  # no optimizer state: checkpoints that a run cannot resume from
+    # dtype of the saved model; null: the training's, fp32. With bf16 the fp32 weights are saved too, in actor/state,
+    # so that a run resumes exactly
     save_dtype: str | None = None
     remove_previous_ckpt: bool = False  # the same as save_limit: 1
     save_checkpoint_path: str | None = None  # null: checkpoints/<project_name>/<experiment_name>
-    # another run's global_step_N folder, or its folder (the latest in it); "latest": of save_checkpoint_path
+    # a checkpoint to start from: a global_step_N folder, a run's folder (its latest one), or "latest" (the latest of
+    # save_checkpoint_path)
     load_checkpoint_path: str | None = None
-    # auto: continue from the newest whole checkpoint of save_checkpoint_path, if any; else as load_checkpoint_path says
-    resume: str = "never"
+    # auto: continue from the newest complete checkpoint of save_checkpoint_path; where there is none, and with disable,
+    # load_checkpoint_path decides (verl's resume_from_path)
+    resume_mode: str = "disable"
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,7 @@ class SFTConfig:
     """Supervised fine-tuning (`verl.trainer.sft`) alone."""
 
     val_ratio: float = 0.05  # share of the training records held out where data.val_files is null
-    # processes of each worker that load coming steps' examples, a step each; 0: threads, which slow its launches down
+    # processes per worker that load and pack the examples of the next steps, as in a DataLoader; 0: threads of the
+    # worker, which delay its kernel launches
     num_workers: int = 0
     val_generations: int = 0  # held-out prompts whose greedy answers are scored at each validation; 0: none

@@ -157,25 +157,25 @@ def _reads_points(config: Config, fine_tuning: bool) -> bool:
     return not fine_tuning and find_rule(reward.compute_score, **reward.options).answer_parser == POINTS
 
 
-def use_checkpoint_box_side(config: Config, may_change: bool) -> Config:
-    """A copy whose `data.box_side` is the checkpoint's where it is not set.
+def use_checkpoint_coordinate_range(config: Config, may_change: bool) -> Config:
+    """A copy whose `data.coordinate_range` is the checkpoint's where it is not set.
 
     Args:
-        may_change: whether a training may give boxes in another square than the one before it; fine-tuning may.
+        may_change: whether a training may give boxes in another range than the one before it; fine-tuning may.
 
     Raises:
         ConfigError: it is set, and an earlier training has taught the checkpoint another one.
     """
     from veason.model_info import read_model_info
 
-    path, given, side = config.worker.actor.model.model_path or "", config.data.box_side, config.data.keyframe_resize
+    path, given = config.worker.actor.model.model_path or "", config.data.coordinate_range
     info = read_model_info(path)
     if given is None:
-        return override(config, {"data.box_side": info.box_side})
-    if info.trained and not may_change and given != (info.box_side or side):
-        own = "pixels of the frames" if info.box_side is None else f"a square of {info.box_side}"
+        return override(config, {"data.coordinate_range": info.coordinate_range})
+    if info.trained and not may_change and given != (info.coordinate_range or config.data.keyframe_resize):
+        own = "pixels of the frames" if info.coordinate_range is None else f"the range 0 to {info.coordinate_range}"
         raise ConfigError(
-            f"data.box_side={given}, but {path}/veason.json says that its boxes are in {own}; leave it out"
+            f"data.coordinate_range={given}, but {path}/veason.json says that its boxes are in {own}; leave it out"
         )
     return config
 
@@ -193,7 +193,7 @@ def checkpoint_settings(config: Config, fine_tuning: bool = False) -> dict[str, 
         load_template(data.prompt_template, data.reasoning),
         data.keyframe_resize,
         data.frame_index,
-        data.box_side,
+        data.coordinate_range,
         tracker,
         POINTS if _reads_points(config, fine_tuning) else None,
     ).to_json()

@@ -63,27 +63,27 @@ def _try_read(file: Path) -> FileChecksum | OSError:
         return error
 
 
-def find_checkpoint(where: str | None, root: str | Path, resume: str = "never") -> Path | None:
+def find_checkpoint(where: str | None, root: str | Path, resume_mode: str = "disable") -> Path | None:
     """The folder that a run resumes, checked whole; None starts afresh.
 
     Args:
         where: trainer.load_checkpoint_path: None, a global_step_N folder, a run's folder (its latest), or "latest" (of
             `root`, or None if it holds none yet).
         root: this run's own folder.
-        resume: trainer.resume. "auto": the newest whole checkpoint of `root` if it holds any, whatever `where` is.
+        resume_mode: "auto": the newest complete checkpoint of `root` if it holds any, whatever `where` is.
 
     Raises:
         CheckpointError: nothing is there, or it is damaged; or `where` is None while `root` holds checkpoints that the
             run would overwrite.
     """
     own = saved_checkpoints(root)
-    if resume == "auto" and own:
+    if resume_mode == "auto" and own:
         return _newest_whole(Path(root), own)
     if where is None:
         if own:
             raise CheckpointError(
-                f"{root} holds checkpoints up to step {max(own)}: set trainer.resume=auto to go on from the newest "
-                "whole one, or another trainer.save_checkpoint_path"
+                f"{root} holds checkpoints up to step {max(own)}: set trainer.resume_mode=auto to go on from the "
+                "newest complete one, or another trainer.save_checkpoint_path"
             )
         return None
     if where == "latest":
@@ -94,15 +94,15 @@ def find_checkpoint(where: str | None, root: str | Path, resume: str = "never") 
     inside = saved_checkpoints(path)
     if inside:
         return _checked(_latest(path, inside))
-    reason = "holds no whole checkpoint" if path.is_dir() else "does not exist"
+    reason = "holds no complete checkpoint" if path.is_dir() else "does not exist"
     near = f"; {root} holds {', '.join(p.name for _, p in sorted(own.items()))}" if own else ""
     raise CheckpointError(f"trainer.load_checkpoint_path={where} {reason}: name a global_step_N folder{near}")
 
 
 def _checked(path: Path) -> Path:
     if damage := find_damaged_file(path):
-        others = "set trainer.resume=auto to go on from the newest whole one, or name another in load_checkpoint_path"
-        raise CheckpointError(f"{path.name} is damaged: {damage}; {others}")
+        newest = "set trainer.resume_mode=auto to go on from the newest complete one"
+        raise CheckpointError(f"{path.name} is damaged: {damage}; {newest}, or name another in load_checkpoint_path")
     if not _has_state(path):
         start = f"start from them by worker.actor.model.model_path={path / 'actor' / 'huggingface'}"
         raise CheckpointError(f"{path} holds weights alone (trainer.save_weights_only): {start}")
@@ -142,7 +142,7 @@ def _latest(root: Path, saved: dict[int, Path]) -> Path:
     if step in saved:
         return saved[step]
     known, name = ", ".join(path.name for _, path in sorted(saved.items())), pointer.read_text(encoding="utf-8").strip()
-    raise CheckpointError(f"{pointer} names {name}, which is no whole checkpoint: name the folder, one of {known}")
+    raise CheckpointError(f"{pointer} names {name}, which is no complete checkpoint: name the folder, one of {known}")
 
 
 @dataclass(frozen=True)

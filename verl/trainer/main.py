@@ -28,7 +28,7 @@ from verl.trainer.build_task import (
     check_frame_side,
     check_reward,
     checkpoint_settings,
-    use_checkpoint_box_side,
+    use_checkpoint_coordinate_range,
     use_checkpoint_template,
     use_points_template,
 )
@@ -82,7 +82,7 @@ def _run_loop(
     check_data(config)
     given = config.worker.actor.model  # with a hub name, which each host looks up in its own cache
     config = use_points_template(resolve_on_machine(config, packages), loop.trains_on_targets)
-    config = use_checkpoint_box_side(use_checkpoint_template(config), may_change=loop.trains_on_targets)
+    config = use_checkpoint_coordinate_range(use_checkpoint_template(config), may_change=loop.trains_on_targets)
     check_frame_side(config)
     task = replace(
         build_task(config, generates),
@@ -208,7 +208,7 @@ def run(overrides: Sequence[str], program: str) -> int:
         _refuse(error)
         if not error.died:
             return 1
-        resume = "trainer.resume=auto"
+        resume = "trainer.resume_mode=auto"
         again = shlex.join(overrides if resume in overrides else [*overrides, resume])
         print(f"resume by: python -m {program} {again}", file=sys.stderr)
         return EXIT_WORKERS_DIED

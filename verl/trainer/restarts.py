@@ -1,4 +1,4 @@
-"""trainer.max_restarts: a run whose driver or workers died is started again from its newest whole checkpoint."""
+"""trainer.max_restarts: a run whose driver or workers died is started again from its newest complete checkpoint."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PAUSE = 2.0  # seconds in which what belongs to a dead run ends by itself
 
 
 def run_with_restarts(command: Sequence[str], restarts: int) -> int:
-    """Runs the command, and again with trainer.resume=auto after each death; returns its last exit status.
+    """Runs the command, and again with trainer.resume_mode=auto after each death; returns its last exit status.
 
     The run is in a session of its own, so that Ctrl-C reaches it alone and not Ray's processes: signals are handed on.
     A run that ended for a reason that would come again, such as a wrong key, is not repeated.
     """
     for attempt in range(restarts + 1):
-        resume = ["trainer.resume=auto"] if attempt else []
+        resume = ["trainer.resume_mode=auto"] if attempt else []
         status, stopped = _run([*command, *resume])
         died = status == EXIT_WORKERS_DIED or (status < 0 and not stopped)
         if not died or attempt == restarts:

@@ -3,7 +3,7 @@
 run.json                 what the run is, its configuration and versions (`verl.trainer.run_info`)
 metrics.jsonl            a row per step
 histograms.jsonl         a row per step: rewards, lengths, advantages
-generations.jsonl        validation answers, as many as trainer.val_generations_to_log_to_wandb
+val_generations.jsonl    validation answers, as many as trainer.val_generations_to_log_to_wandb
 rollouts/step_N.jsonl    a row per response of some groups, with pictures in rollouts/step_N (trainer.log_rollouts_freq)
 skipped.txt              samples that were left out, which data.exclude takes
 logs/                    messages of libraries: driver.log, rank_N.log
@@ -56,7 +56,7 @@ class RunLog:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.skipped: dict[str, str] = {}
         if not config.trainer.val_only:
-            for name in ("metrics.jsonl", "histograms.jsonl", "generations.jsonl"):
+            for name in ("metrics.jsonl", "histograms.jsonl", "val_generations.jsonl"):
                 _remove_after(self.folder / name, plan.start)
             _remove_rollouts_after(self.folder / "rollouts", plan.start)
         if not (config.trainer.val_only and (self.folder / RUN_FILE).is_file()):
@@ -91,7 +91,7 @@ class RunLog:
             for group in groups
         ]
         for row in rows:
-            _append(self.folder / "generations.jsonl", {"step": step} | row)
+            _append(self.folder / "val_generations.jsonl", {"step": step} | row)
         for logger in self.loggers if rows else ():
             logger.generations(step, rows)
 

@@ -76,7 +76,7 @@ def make_run_plan(config: Config, samples: int) -> RunPlan:
     if trainer.max_steps is not None:
         steps = min(steps, trainer.max_steps)
     updates = actor.ppo_epochs * (data.rollout_batch_size // actor.global_batch_size)
-    checkpoint = find_checkpoint(trainer.load_checkpoint_path, trainer.save_checkpoint_path or "", trainer.resume)
+    checkpoint = find_checkpoint(trainer.load_checkpoint_path, trainer.save_checkpoint_path or "", trainer.resume_mode)
     state: dict[str, Any] = {"step": 0} if checkpoint is None else read_state(checkpoint)
     model_fingerprint = fingerprint_model(actor.model.model_path)
     check_model_fingerprint(config, state.get("model_fingerprint"), model_fingerprint)

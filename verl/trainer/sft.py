@@ -2,7 +2,7 @@
 rollouts and rewards.
 
     python3 -m verl.trainer.sft config=configs/sft_qwen2_5_vl_3b_lora.yaml
-    python3 -m verl.trainer.sft config=configs/toy/sft_demo.yaml trainer.resume=auto
+    python3 -m verl.trainer.sft config=configs/toy/sft_demo.yaml trainer.resume_mode=auto
 
 Prompts carry no loss, only the responses do. With `sft.val_generations` the policy also answers some held-out prompts,
 scored by `worker.reward.compute_score`, which should be a rule without a tracker (no_sam2).

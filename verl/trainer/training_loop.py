@@ -88,7 +88,7 @@ class TrainingLoop(ABC):
             for step in range(start + 1, self.plan.steps + 1):
                 self._run_step(step, stop)
                 if stop.requested is not None and step < self.plan.steps:
-                    raise StoppedBySignal(stop.requested, f"step {step} is saved; go on with trainer.resume=auto")
+                    raise StoppedBySignal(stop.requested, f"step {step} is saved; go on with trainer.resume_mode=auto")
 
     def _run_step(self, step: int, stop: StopSignals) -> None:
         """A step with its validation, checkpoint and metrics. One in which the run is stopped is saved and not

@@ -121,14 +121,14 @@ def test_no_link_to_a_model_that_is_not_there(tmp_path: Path) -> None:
 def test_a_half_written_folder_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "global_step_7").mkdir()
     assert find_checkpoint("latest", tmp_path) is None
-    with pytest.raises(CheckpointError, match="holds no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="holds no complete checkpoint"):
         find_checkpoint(str(tmp_path / "global_step_7"), tmp_path)
 
 
 def test_what_is_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
     assert find_checkpoint(None, tmp_path) is None
     save_checkpoint(OneFile(5), tmp_path, 5, {})
-    with pytest.raises(CheckpointError, match=r"trainer\.resume=auto"):
+    with pytest.raises(CheckpointError, match=r"trainer\.resume_mode=auto"):
         find_checkpoint(None, tmp_path)
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(
     paths = [save_checkpoint(OneFile(step), tmp_path, step, {}) for step in (1, 2, 3)]
     named = damage(paths[2], kind)
     for where in ("latest", str(tmp_path), str(paths[2])):
-        with pytest.raises(CheckpointError, match=rf"global_step_3 is damaged: .*{named}.*trainer\.resume=auto"):
+        with pytest.raises(CheckpointError, match=rf"global_step_3 is damaged: .*{named}.*trainer\.resume_mode=auto"):
             find_checkpoint(where, tmp_path)
     assert find_checkpoint(None, tmp_path, "auto") == find_checkpoint("latest", tmp_path, "auto") == paths[1]
     assert "global_step_3 is passed over" in caplog.text and named in caplog.text

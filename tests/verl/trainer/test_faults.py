@@ -78,9 +78,9 @@ def test_a_signal_saves_and_the_resumed_run_is_equal(
         run.process.send_signal(number)
         assert run.process.wait(LIMIT) == 128 + number, run.text
         taken = time.monotonic() - start
-        assert "is saved; go on with trainer.resume=auto" in run.text and "Traceback" not in run.text
+        assert "is saved; go on with trainer.resume_mode=auto" in run.text and "Traceback" not in run.text
         assert run.left() == []
-    with RealRun(PROGRAMS[whole["name"]], whole["toy"], tmp_path / "run", LENGTH, "trainer.resume=auto") as run:
+    with RealRun(PROGRAMS[whole["name"]], whole["toy"], tmp_path / "run", LENGTH, "trainer.resume_mode=auto") as run:
         assert run.process.wait(WHOLE) == 0, run.text
         assert_equal_to(whole, run)
     record_property("reliability", f"{whole['name']} {name}: ended after {taken:.1f} s, resumed run equal")
@@ -151,7 +151,7 @@ def test_a_full_disk_names_itself_and_the_run_goes_on_after_it(toy: Path, tmp_pa
         whole = saved_checkpoints(run.folder)
         assert whole and not list(run.folder.glob(".global*")) and find_damaged_file(max(whole.items())[1]) is None
         subprocess.run(["mount", "-o", "remount,size=400m", str(disk)], check=True)
-        more = ("trainer.max_steps=8", "worker.actor.model.lora_rank=0", "trainer.resume=auto")
+        more = ("trainer.max_steps=8", "worker.actor.model.lora_rank=0", "trainer.resume_mode=auto")
         with RealRun(SFT, toy, disk / "run", *more) as run:
             assert run.process.wait(WHOLE) == 0, run.text
     finally:

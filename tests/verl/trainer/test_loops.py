@@ -198,7 +198,7 @@ def test_validation_is_scored_at_its_steps_and_after_the_last(config: Config) ->
     assert [row["step"] for row in rows if "val/reward/mean" in row] == [0, 4, 6]
     logged = [
         json.loads(line)
-        for line in Path(config.trainer.save_checkpoint_path, "generations.jsonl").read_text().splitlines()
+        for line in Path(config.trainer.save_checkpoint_path, "val_generations.jsonl").read_text().splitlines()
     ]
     assert [row["step"] for row in logged] == [0, 0, 4, 4, 6, 6] and logged[0]["response"] == "text"
 
@@ -333,7 +333,7 @@ def test_a_crash_between_save_and_metrics_loses_no_row(config: Config) -> None:
     with pytest.raises(KeyboardInterrupt):
         loop.fit()
     assert [row["step"] for row in read_metrics(folder)] == [1, 2, 3]
-    loop_of(GRPO, override(config, {"trainer.resume": "auto"}), RecordingBackend()).fit()
+    loop_of(GRPO, override(config, {"trainer.resume_mode": "auto"}), RecordingBackend()).fit()
     rows = read_metrics(folder)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[3].keys() >= rows[2].keys() - {"timing_s/save"}

@@ -30,7 +30,7 @@ from verl.trainer.main import (
     checkpoint_settings,
     prepare_environment,
     run,
-    use_checkpoint_box_side,
+    use_checkpoint_coordinate_range,
     use_checkpoint_template,
 )
 from verl.trainer.prompt_data import check_validation, open_prompts
@@ -245,27 +245,28 @@ def test_another_tracker_takes_the_place_of_sam2_in_the_published_recipe(monkeyp
 
 
 def test_boxes_are_asked_for_as_the_checkpoint_writes_them(config: Config, tmp_path: Path) -> None:
-    assert use_checkpoint_box_side(config, may_change=False).data.box_side is None  # Qwen2.5-VL: pixels
+    assert use_checkpoint_coordinate_range(config, may_change=False).data.coordinate_range is None  # Qwen2.5-VL: pixels
     folder = tmp_path / "qwen3"
     Qwen3VLConfig().save_pretrained(folder)
     config = override(config, {"worker.actor.model.model_path": str(folder)})
-    assert use_checkpoint_box_side(config, may_change=False).data.box_side == 1000
-    pixels = override(config, {"data.box_side": config.data.keyframe_resize})
-    assert use_checkpoint_box_side(pixels, may_change=False) == pixels  # nothing but its pre-training says otherwise
-    (folder / "veason.json").write_text('{"box_side": 1000}')
+    assert use_checkpoint_coordinate_range(config, may_change=False).data.coordinate_range == 1000
+    pixels = override(config, {"data.coordinate_range": config.data.keyframe_resize})
+    # nothing but its pre-training says otherwise
+    assert use_checkpoint_coordinate_range(pixels, may_change=False) == pixels
+    (folder / "veason.json").write_text('{"coordinate_range": 1000}')
     with pytest.raises(
-        ConfigError, match=r"data\.box_side=560, but .*veason\.json says that its boxes are in a square"
+        ConfigError, match=r"data\.coordinate_range=560, but .*veason\.json says that its boxes are in the range 0"
     ):
-        use_checkpoint_box_side(pixels, may_change=False)
-    assert use_checkpoint_box_side(pixels, may_change=True) == pixels  # fine-tuning teaches it anew
-    (folder / "veason.json").write_text('{"box_side": 1000, "keyframe_resize": 448}')
+        use_checkpoint_coordinate_range(pixels, may_change=False)
+    assert use_checkpoint_coordinate_range(pixels, may_change=True) == pixels  # fine-tuning teaches it anew
+    (folder / "veason.json").write_text('{"coordinate_range": 1000, "keyframe_resize": 448}')
     written = checkpoint_settings(pixels)
-    assert (written["box_side"], written["keyframe_resize"]) == (560, pixels.data.keyframe_resize)
-    (folder / "veason.json").write_text('{"box_side": null}')
-    assert use_checkpoint_box_side(pixels, may_change=False) == pixels  # the same square
-    assert use_checkpoint_box_side(config, may_change=False).data.box_side is None
-    with pytest.raises(ConfigError, match=r"data\.box_side"):
-        check_config(override(config, {"data.box_side": 0}))
+    assert (written["coordinate_range"], written["keyframe_resize"]) == (560, pixels.data.keyframe_resize)
+    (folder / "veason.json").write_text('{"coordinate_range": null}')
+    assert use_checkpoint_coordinate_range(pixels, may_change=False) == pixels  # the same range
+    assert use_checkpoint_coordinate_range(config, may_change=False).data.coordinate_range is None
+    with pytest.raises(ConfigError, match=r"data\.coordinate_range"):
+        check_config(override(config, {"data.coordinate_range": 0}))
 
 
 @pytest.mark.parametrize(
@@ -276,7 +277,7 @@ def test_boxes_are_asked_for_as_the_checkpoint_writes_them(config: Config, tmp_p
             75,
             [
                 "error: rank 0 died in `update`",
-                "resume by: python -m ending 'trainer.experiment_name=a b' trainer.resume=auto",
+                "resume by: python -m ending 'trainer.experiment_name=a b' trainer.resume_mode=auto",
             ],
         ),
         (WorkerError("rank 0 failed in `update`: OSError"), 1, ["error: rank 0 failed in `update`: OSError"]),

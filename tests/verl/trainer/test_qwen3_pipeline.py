@@ -47,7 +47,7 @@ def test_records_fine_tuning_grpo_and_evaluation(tmp_path: Path) -> None:
     write_policy(policy, size, tokenizer=qwen_tokenizer(), model_type="qwen3_vl")
     write_tracker(tmp_path / "tracker")
     records = f"--data_root {data} --input_json meta_expressions_train_.json --output {tmp_path / 'cot'} --teacher toy"
-    assert teach([*records.split(), "--keyframe_resize", str(SIZE), "--box_side", str(SIDE)]) == 0
+    assert teach([*records.split(), "--keyframe_resize", str(SIZE), "--coordinate_range", str(SIDE)]) == 0
 
     shared = [f"data.keyframe_resize={SIZE}", "trainer.n_gpus_per_node=1", "data.rollout_batch_size=2"]
     shared += ["worker.actor.global_batch_size=2", "trainer.test_freq=-1", "data.val_files=null"]
@@ -65,7 +65,7 @@ def test_records_fine_tuning_grpo_and_evaluation(tmp_path: Path) -> None:
     rows = read_metrics(tmp_path / "grpo")
     assert len(rows) == 2 and all(row["rollout/log_prob_gap"] < 1e-4 for row in rows)
     trained = tmp_path / "grpo/global_step_2/actor/huggingface"
-    assert json.loads((trained / "veason.json").read_text())["box_side"] == SIDE
+    assert json.loads((trained / "veason.json").read_text())["coordinate_range"] == SIDE
 
     tracker = tmp_path / "tracker"
     options = [f"data_path={data}", f"model_path={trained}", f"output_path={tmp_path / 'eval'}", "benchmark=revos"]
@@ -73,7 +73,7 @@ def test_records_fine_tuning_grpo_and_evaluation(tmp_path: Path) -> None:
     options += [f"keyframe_resize={SIZE}", "max_response_length=12", "limit=2", "workers=1"]
     printed = command(tmp_path, "eval.evaluate", *options, RAY_ADDRESS="local")  # no cluster of somebody else
     header, found = read_run(tmp_path / "eval")
-    assert len(found) == 2 and header["box_side"] == SIDE and f"from 0 to {SIDE}" not in header["prompt"]
+    assert len(found) == 2 and header["coordinate_range"] == SIDE and f"from 0 to {SIDE}" not in header["prompt"]
     assert "| this run |" in printed
     command(tmp_path, "eval.report", tmp_path / "eval")
     assert_no_key_in(tmp_path)

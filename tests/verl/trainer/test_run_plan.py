@@ -123,7 +123,7 @@ def started(config: Config, tmp_path: Path) -> tuple[Config, Path]:
         (folder / "model.safetensors").write_bytes(bytes(30 << 20) + fill * (10 << 20))
     link = tmp_path / "sft/huggingface"
     link.symlink_to("global_step_1")
-    config = override(config, {MODEL_PATH_KEY: str(link), "trainer.resume": "auto"})
+    config = override(config, {MODEL_PATH_KEY: str(link), "trainer.resume_mode": "auto"})
     plan = make_run_plan(config, samples=13)
     folder = Path(config.trainer.save_checkpoint_path or "") / "global_step_4"
     folder.mkdir(parents=True)

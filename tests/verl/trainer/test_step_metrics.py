@@ -175,7 +175,7 @@ def test_wandb_is_offline_where_nobody_is_logged_in(tmp_path: Path, monkeypatch:
         log.metrics(1, {"reward/mean": 1.0})
         log.generations(1, [group([1.0, 2.0], [{"format": 1.0}] * 2, [None, None])])
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
-    assert json.loads((tmp_path / "generations.jsonl").read_text())["total"] == 1.0
+    assert json.loads((tmp_path / "val_generations.jsonl").read_text())["total"] == 1.0
 
 
 class Counting(Logger):

@@ -62,7 +62,7 @@ def test_a_signal_finishes_and_saves_the_step(
     folder = config.trainer.save_checkpoint_path
     assert list(saved_checkpoints(folder)) == [3] and [row["step"] for row in read_metrics(folder)] == [1, 2, 3]
     resumed = RecordingBackend()
-    loop_of(kind, override(config, {"trainer.resume": "auto"}), resumed).fit()
+    loop_of(kind, override(config, {"trainer.resume_mode": "auto"}), resumed).fit()
     assert resumed.weight == whole.weight and [row["step"] for row in read_metrics(folder)] == [1, 2, 3, 4, 5, 6]
 
 
@@ -120,7 +120,7 @@ def test_a_run_that_died_is_started_again(
     start = time.monotonic()
     command = [sys.executable, "-c", PROGRAM, str(record), json.dumps(plan), "trainer.max_steps=3"]
     assert run_with_restarts(command, restarts) == status
-    first, again = ["trainer.max_steps=3"], ["trainer.max_steps=3", "trainer.resume=auto"]
+    first, again = ["trainer.max_steps=3"], ["trainer.max_steps=3", "trainer.resume_mode=auto"]
     assert json.loads(record.read_text()) == [first, *[again] * (runs - 1)]
     assert capfd.readouterr().err.count("restart ") == runs - 1
     assert time.monotonic() - start < 120  # what a run has left would go on for longer

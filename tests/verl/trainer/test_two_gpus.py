@@ -69,7 +69,7 @@ def test_two_workers_one_and_two_again(toy: Path, tmp_path: Path, capsys: pytest
     with ThreadPoolExecutor() as threads:
         whole = threads.submit(run, SFT, toy, tmp_path / "whole", "trainer.max_steps=12", *schedule)
         for workers, until in ((2, 4), (1, 8), (2, 12)):
-            options = (f"trainer.n_gpus_per_node={workers}", f"trainer.max_steps={until}", "trainer.resume=auto")
+            options = (f"trainer.n_gpus_per_node={workers}", f"trainer.max_steps={until}", "trainer.resume_mode=auto")
             elastic = run(SFT, toy, tmp_path / "elastic", *options, *schedule)
     difference = largest_difference(whole.result().steps(), elastic.steps())
     with capsys.disabled():
@@ -86,7 +86,7 @@ def test_no_memory_in_an_update_names_what_to_change_and_spares_the_checkpoints(
     assert "memory on each GPU, GiB" in ended.text.rpartition("step 2/")[2] and ended.left() == []
     assert set(saved_checkpoints(ended.folder)) == {2} and find_damaged_file(saved_checkpoints(ended.folder)[2]) is None
     monkeypatch.delenv("PHASE_FAULTS")
-    go_on = run(GRPO, toy, tmp_path / "run", "trainer.max_steps=4", "trainer.resume=auto")
+    go_on = run(GRPO, toy, tmp_path / "run", "trainer.max_steps=4", "trainer.resume_mode=auto")
     assert [row["step"] for row in go_on.steps()] == [1, 2, 3, 4]
 
 

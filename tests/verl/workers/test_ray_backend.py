@@ -190,7 +190,7 @@ def test_tensor_parallel_engine_with_lora_and_a_scorer_that_fails(policy_folder)
 def test_qwen3_vl_in_a_tensor_parallel_engine_goes_on_to_the_bit(qwen3_folder, tmp_path):
     """Full weights over two ranks, in one engine of two: steps, a checkpoint, and a run that goes on from it."""
     config = override(toy_config(qwen3_folder), {"worker.rollout.tensor_parallel_size": 2})
-    task = Task(ToyData, scorer=make_scorer, checkpoint_files={"veason.json": {"box_side": 1000}})
+    task = Task(ToyData, scorer=make_scorer, checkpoint_files={"veason.json": {"coordinate_range": 1000}})
     with RayBackend(config, task) as backend:
         first = step(backend, 0)
         backend.save(str(tmp_path / "middle"))

@@ -1,4 +1,4 @@
-"""Boxes relative to a square (0 to 1000 for Qwen3-VL): prompt, records, reward and inference read the same one."""
+"""Boxes relative to the frame (0 to 1000 for Qwen3-VL): prompt, records, reward and inference read the same one."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def test_the_prompt_says_what_boxes_are_in():
     assert question(build_messages("x", [0], own, (576, 576), SIDE)) == " \nFind x; boxes lie in 1000 x 1000."
 
 
-def records(revos, box_side):
+def records(revos, coordinate_range):
     benchmark = open_training_split("revos", revos)
     tasks, _ = plan_tasks(benchmark, 0)
-    return [build_record(task, "Step 1.", SIZE, box_side=box_side) for task in tasks]
+    return [build_record(task, "Step 1.", SIZE, coordinate_range=coordinate_range) for task in tasks]
 
 
 def scores(example, texts):
@@ -52,40 +52,47 @@ def scores(example, texts):
 
 def test_records_prompt_and_reward_agree(revos):
     """The answer of a record gets the whole score under its own convention; the same numbers under the other do not."""
-    for box_side, other in ((None, SIDE), (SIDE, None)):
+    for coordinate_range, other in ((None, SIDE), (SIDE, None)):
         path = revos / "cot.json"
-        path.write_text(json.dumps(records(revos, box_side)))
-        data = CoTData(revos, path, SIZE, box_side=box_side)
-        assert ("0 to 1000" in question(data.messages_and_sizes(0, 0)[0])) == (box_side is not None)
-        assert ("0 to 1000" in json.loads(path.read_text())[0]["conversation"][0]["value"]) == (box_side is not None)
+        made = records(revos, coordinate_range)
+        path.write_text(json.dumps(made))
+        data = CoTData(revos, path, SIZE, coordinate_range=coordinate_range)
+        assert ("0 to 1000" in question(data.messages_and_sizes(0, 0)[0])) == (coordinate_range is not None)
+        assert ("0 to 1000" in json.loads(path.read_text())[0]["conversation"][0]["value"]) == (
+            coordinate_range is not None
+        )
         for index in range(len(data)):
             example = data.example(index, 0)
             assert example.truth.masks.shape[1:] == (SIZE, SIZE)
             (score,) = scores(example, [example.response])
             assert score == pytest.approx(3.0, abs=0.06)  # records are rounded
-            strange = SimpleNamespace(**{**example.__dict__, "box_side": other})
+            strange = SimpleNamespace(**{**example.__dict__, "coordinate_range": other})
             assert scores(strange, [example.response])[0] < 2.6
-        with pytest.raises(
-            DataError, match=r"a/0: the record's boxes are .*, data.keyframe_resize is 64 and data.box_"
-        ):
-            CoTData(revos, path, SIZE, box_side=other)
+        old = [{"box_side" if key == "coordinate_range" else key: each[key] for key in each} for each in made]
+        for content in (made, old):  # the old name of the field
+            path.write_text(json.dumps(content))
+            with pytest.raises(
+                DataError, match=r"a/0: the record's boxes are .*resize is 64 and data.coordinate_range"
+            ):
+                CoTData(revos, path, SIZE, coordinate_range=other)
 
 
 def test_relative_records_fit_frames_of_any_size_and_pixels_may_be_named(revos):
     path = revos / "cot.json"
     path.write_text(json.dumps(records(revos, SIDE)))
-    answers = parse_answer(CoTData(revos, path, 2 * SIZE, box_side=SIDE).example(0, 0).response).boxes
+    answers = parse_answer(CoTData(revos, path, 2 * SIZE, coordinate_range=SIDE).example(0, 0).response).boxes
     assert answers and all(value == int(value) for box in answers for value in box)
     path.write_text(json.dumps(records(revos, None)))
-    assert CoTData(revos, path, SIZE, box_side=SIZE).example(0, 0).box_side == SIZE  # a square that is the frame
+    data = CoTData(revos, path, SIZE, coordinate_range=SIZE)  # a range that is the frame's
+    assert data.example(0, 0).coordinate_range == SIZE
 
 
 def test_training_data_takes_the_side_and_keeps_its_truth(revos):
     plain, relative = (
-        build_training_data(train_files=revos, keyframe_resize=SIZE, box_side=side).example(1, 3)
+        build_training_data(train_files=revos, keyframe_resize=SIZE, coordinate_range=side).example(1, 3)
         for side in (None, SIDE)
     )
-    assert (plain.box_side, relative.box_side) == (None, SIDE)
+    assert (plain.coordinate_range, relative.coordinate_range) == (None, SIDE)
     assert plain.truth.boxes == relative.truth.boxes
     assert isinstance(build_training_data(train_files=revos), KeyframeTrainingData)
 
@@ -99,9 +106,9 @@ def test_inference_scales_to_the_video():
     assert "from 0 to 1000" in question(policy.questions[0].messages)
 
 
-@pytest.mark.parametrize("box_side", [None, SIDE])
-def test_toy_answers_and_their_reasoning_are_in_the_same_square(box_side):
-    data = OnlineToyData("unused", keyframe_resize=112, box_side=box_side)
+@pytest.mark.parametrize("coordinate_range", [None, SIDE])
+def test_toy_answers_and_their_reasoning_are_in_the_same_range(coordinate_range):
+    data = OnlineToyData("unused", keyframe_resize=112, coordinate_range=coordinate_range)
     for seed in range(8):
         example = data.example(0, seed)
         assert scores(example, [example.response])[0] > 2.8  # whole numbers of 112 pixels
@@ -119,8 +126,10 @@ def checkpoint(folder, **files):
 def test_what_a_training_has_fixed_comes_first(tmp_path):
     folder = checkpoint(tmp_path, **{"veason.json": '{"keyframe_resize": 448}'})
     assert read_model_info(folder) == ModelInfo("qwen3_vl", 32, SIDE)
-    (folder / "veason.json").write_text('{"box_side": null}')
+    (folder / "veason.json").write_text('{"coordinate_range": null}')
     assert read_model_info(folder) == ModelInfo("qwen3_vl", 32, None, trained=True)
+    (folder / "veason.json").write_text('{"box_side": 1000}')  # the key's old name
+    assert read_model_info(folder) == ModelInfo("qwen3_vl", 32, SIDE, trained=True)
     (folder / "veason.json").write_text("[]")
     with pytest.raises(DataError, match=r"veason\.json holds no JSON object"):
         read_model_info(folder)
@@ -142,4 +151,4 @@ def test_a_thinking_checkpoint_is_refused_with_the_reason(tmp_path, file):
     with pytest.raises(DataError, match=r"is a Thinking checkpoint: .* take the Instruct checkpoint"):
         read_model_info(checkpoint(tmp_path, **file))
     instruct = {name: text.replace("<think>", "").replace("\\n\\n", "\\n") for name, text in file.items()}
-    assert read_model_info(checkpoint(tmp_path, **instruct)).box_side == SIDE
+    assert read_model_info(checkpoint(tmp_path, **instruct)).coordinate_range == SIDE

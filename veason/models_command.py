@@ -1,8 +1,8 @@
-"""Lists the weights that can be had; or reads how the authors' are asked, out of your clone, into a veason.json.
+"""Lists policies and trackers that can be downloaded; or writes a veason.json for the authors' policy, from your clone.
 
-    veason released                                                        # sizes, licences, what is here
-    veason released --repository Veason-R1 --output CHECKPOINT/veason.json
-    veason released --repository Veason-R1 --output veason.json            # for settings=veason.json
+    veason models                                                        # sizes, licences, what is here
+    veason models --repository Veason-R1 --output CHECKPOINT/veason.json
+    veason models --repository Veason-R1 --output veason.json            # for settings=veason.json
 
 The weights were trained with the authors' wording, which this project does not contain. It is read out of the clone by
 parsing (nothing of it is run): from the data set of the evaluation, batch_eval_keyframe_sft_dataset_.py, the prompt,
@@ -42,7 +42,7 @@ ADVICE = (
 REPETITION_PENALTY = 1.05  # generation_config.json of Qwen/Qwen2.5-VL-3B-Instruct and 7B, which `generate` reads
 
 
-def read_released(repository: Path) -> InferenceSettings:
+def read_published_settings(repository: Path) -> InferenceSettings:
     """The settings of the released weights. Raises DataError: no clone of the original repository, or other code."""
     parsed = parse_python_file(repository / DATA_SET_FILE)
     if not (repository / EVALUATION_FILE).is_file():
@@ -64,7 +64,7 @@ def read_released(repository: Path) -> InferenceSettings:
         "sampled_frames": frames,
         "repetition_penalty": REPETITION_PENALTY,
         "answer_parser": "published",
-        "source": "read from a clone of github.com/SitongGong/Veason-R1 by veason.released",
+        "source": "read from a clone of github.com/SitongGong/Veason-R1 by `veason models`",
     }
     return parse_settings(content, str(repository / DATA_SET_FILE))
 
@@ -142,7 +142,7 @@ def _keywords(tree: ast.Module, name: str) -> Iterator[Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="veason released", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="veason models", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repository", type=Path, help="a clone of github.com/SitongGong/Veason-R1")
     parser.add_argument("--output", type=Path, help="the file to write, or a checkpoint's folder")
@@ -154,10 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--repository and --output belong together; without both the weights are listed")
     target = options.output / SETTINGS_FILE if options.output.is_dir() else options.output
     try:
-        settings = read_released(options.repository)
+        settings = read_published_settings(options.repository)
         write_json(target, settings.to_json(), ensure_ascii=False)
     except (DataError, OSError) as error:
-        print(f"veason.released: {describe(error)}", file=sys.stderr)
+        print(f"veason models: {describe(error)}", file=sys.stderr)
         return 2
     shown = f"{settings.sampled_frames} frames of {settings.keyframe_resize} x {settings.keyframe_resize} pixels"
     print(

@@ -9,8 +9,8 @@ import pytest
 
 from veason.errors import DataError
 from veason.inference_settings import read_settings
+from veason.models_command import main, read_published_settings
 from veason.prompts import build_messages
-from veason.released import main, read_released
 
 DATA_SET = """
 import a_package_that_is_not_installed
@@ -78,5 +78,5 @@ def test_another_form_is_named(clone, file, old, new, says):
     else:
         (clone / file).write_text((clone / file).read_text().replace(old, new))
     with pytest.raises(DataError, match=says) as error:
-        read_released(clone)
+        read_published_settings(clone)
     assert "\n" not in str(error.value)
