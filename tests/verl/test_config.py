@@ -404,5 +404,5 @@ def test_a_missing_variable_of_the_tracker_s_options_is_named(monkeypatch: pytes
 
 
 def test_earlier_names_of_keys_are_taken() -> None:
-    config = load_config(["config=configs/toy/grpo.yaml", "trainer.resume=auto", "data.box_side=1000"])
+    config = load_config([f"config={PUBLISHED}", "trainer.resume=auto", "data.box_side=1000"])
     assert (config.trainer.resume_mode, config.data.coordinate_range) == ("auto", 1000)
