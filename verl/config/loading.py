@@ -188,7 +188,7 @@ def _translated(layer: dict[str, Any], keys: Mapping[str, bool], prefix: str = "
         key = f"{prefix}{name}"
         if key in RENAMED:
             head, _, leaf = RENAMED[key].removeprefix(prefix).partition(".")
-            tree[head] = {**tree.get(head, {}), leaf: value}
+            tree[head] = {**tree.get(head, {}), leaf: value} if leaf else value
         elif (switch := _matching(key, OFF_ONLY)) is not None:
             if value not in (False, None):
                 raise ConfigError(f"{key}={value}: set {prefix.removesuffix('fsdp.')}{switch} instead")
