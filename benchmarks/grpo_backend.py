@@ -174,5 +174,5 @@ def open_loop(config: Config, task: Task, backend: BenchBackend, folder: Path) -
     """The trainer's own loop over these workers; its records go to `folder`."""
     config = override(config, {"trainer.save_checkpoint_path": str(folder)})
     prompts = open_prompts(config, task)
-    plan = make_run_plan(config, len(prompts.order))
+    plan = make_run_plan(config, len(prompts.sampler))
     return GRPO(config, plan, backend, prompts, RunLog(config, plan))

@@ -232,7 +232,7 @@ def as_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> Meas
     about: dict[str, str | int] = {
         "model": job.size,
         "device": device,
-        "prompt_tokens": loop.prompts.lengths(loop.prompts.order.request(0)),
+        "prompt_tokens": loop.prompts.lengths(loop.prompts.sampler.request(0)),
         "response_tokens": job.tokens,
         "frames": job.frames,
         "frame_side": job.side,
@@ -244,7 +244,7 @@ def as_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> Meas
 
 
 def hardware_limits(loop: GRPO, backend: BenchBackend) -> HardwareLimits:
-    request, lengths = loop.prompts.order.request(0), loop.prompts.lengths
+    request, lengths = loop.prompts.sampler.request(0), loop.prompts.lengths
     return HardwareLimits.of(
         loop.flops, backend.device_name, loop.config, lengths(request), lengths.image_sizes(request)
     )

@@ -19,7 +19,7 @@ def measure_ours(loop: GRPO, backend: BenchBackend, steps: int, bare: bool) -> M
     step(loop, "first step, compilation included")
     rows = []
     for number in range(steps):
-        requests = loop.prompts.order.peek(loop.config.data.rollout_batch_size)
+        requests = loop.prompts.sampler.peek(loop.config.data.rollout_batch_size)
         row = step(loop, f"step {number + 1}")
         if bare:
             row["bare"] = backend.generate_bare(requests)

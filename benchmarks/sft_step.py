@@ -34,7 +34,7 @@ from veason.command_line import HelpFormatter, parse_arguments
 from verl.models.packing import PackedBatch, pack_groups
 from verl.protocol import GroupRequest, Task
 from verl.trainer.throughput import device_peak
-from verl.workers.memory import training_env
+from verl.workers.memory import allocator_env
 from verl.workers.micro_batches import split_micro_batches
 from verl.workers.worker import Worker
 
@@ -179,7 +179,7 @@ def print_gaps(events: Sequence[tuple[float, float, str]]) -> None:
 
 def in_process(arguments: list[str], limit: float) -> list[dict[str, Any]]:
     """Runs a module of this package; returns the JSON objects that it prints, and shows its other lines."""
-    command, env = [sys.executable, "-m", *arguments], os.environ | training_env()
+    command, env = [sys.executable, "-m", *arguments], os.environ | allocator_env()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
     timer = threading.Timer(limit, process.kill)
     timer.start()

@@ -164,7 +164,7 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
         return Segmenter(
             None, build_tracker(config.tracker, device, config.max_cached_frames, **config.all_tracker_options)
         )
-    used = InferenceSettings().with_given(**{key: getattr(config, key) for key in CHECKPOINT_SETTINGS})
+    used = InferenceSettings().with_overrides(**{key: getattr(config, key) for key in CHECKPOINT_SETTINGS})
     sampling = SamplingOptions(
         config.temperature,
         config.top_p,

@@ -15,7 +15,7 @@ from veason.answers import (
     KEYFRAME_KEY,
     MAX_BOXES,
     ObjectKeyframe,
-    has_layout,
+    matches_format,
     parse_answer,
     parse_json,
     parse_json_answer,
@@ -30,7 +30,7 @@ class ParsedResponse:
     """One response, parsed.
 
     Attributes:
-        has_layout: the whole response is `<think>..</think>` then `<answer>..</answer>`.
+        matches_format: the whole response is `<think>..</think>` then `<answer>..</answer>`.
         well_formed_share: share of the listed boxes that are boxes, 0 to 1.
         keyframe_timestamp: None where there is none.
         boxes: float64 [M, 4], x1 y1 x2 y2; None where they cannot be compared with the truth.
@@ -39,7 +39,7 @@ class ParsedResponse:
         objects: of an answer with points, per object its entries; else empty.
     """
 
-    has_layout: bool
+    matches_format: bool
     well_formed_share: float
     keyframe_timestamp: int | None
     boxes: np.ndarray | None
@@ -62,14 +62,14 @@ def parse_published(text: str) -> ParsedResponse:
         given = timestamp is not None and KEYFRAME_KEY in fields
         failure = BAD_KEYFRAME if not given else BAD_BOXES if boxes is None else None
     count = 0 if boxes is None else len(boxes)
-    return ParsedResponse(has_layout(text), _published_share(text), timestamp, boxes, count, failure)
+    return ParsedResponse(matches_format(text), _published_share(text), timestamp, boxes, count, failure)
 
 
 def parse_without_reasoning(text: str) -> ParsedResponse:
     """`parse_published` where the whole response is `<answer>..</answer>`: the paper's ablation without reasoning."""
     parsed = parse_published(text)
     bare = text.startswith("<answer>") and text.endswith("</answer>")
-    return replace(parsed, has_layout=bare)
+    return replace(parsed, matches_format=bare)
 
 
 def parse_strict(text: str) -> ParsedResponse:
@@ -79,11 +79,11 @@ def parse_strict(text: str) -> ParsedResponse:
     """
     answer = parse_answer(text)
     if answer.failure and not answer.num_listed:
-        return ParsedResponse(has_layout(text), 0.0, answer.keyframe_timestamp, None, 0, answer.failure)
+        return ParsedResponse(matches_format(text), 0.0, answer.keyframe_timestamp, None, 0, answer.failure)
     considered = min(answer.num_listed, MAX_BOXES)
     share = len(answer.boxes) / considered if considered else 1.0
     boxes = np.array(answer.boxes, dtype=np.float64).reshape(-1, 4)
-    return ParsedResponse(has_layout(text), share, answer.keyframe_timestamp, boxes, considered, answer.failure)
+    return ParsedResponse(matches_format(text), share, answer.keyframe_timestamp, boxes, considered, answer.failure)
 
 
 def _published_share(text: str) -> float:

@@ -24,7 +24,7 @@ from scipy.optimize import linear_sum_assignment
 from grpo_reward.parsing import ParsedResponse
 from grpo_reward.parts import RewardInput, box_ious, clip01
 from grpo_reward.strict_parts import refusal_score, target_is_present
-from veason.answers import MAX_BOXES, ObjectKeyframe, Point, has_layout
+from veason.answers import MAX_BOXES, ObjectKeyframe, Point, matches_format
 from veason.point_answers import parse_point_answer
 from veason.tracking.tracker_prompts import FramePrompt, MultiObjectPrompt
 
@@ -33,13 +33,13 @@ def parse_points(text: str) -> ParsedResponse:
     """Parse as inference does with `answer_parser=points`."""
     answer = parse_point_answer(text)
     if answer.failure and not answer.num_listed:
-        return ParsedResponse(has_layout(text), 0.0, None, None, 0, answer.failure)
+        return ParsedResponse(matches_format(text), 0.0, None, None, 0, answer.failure)
     listed = min(answer.num_listed, MAX_BOXES)
     usable = sum(map(len, answer.objects))
     boxes = np.array(answer.boxes, dtype=np.float64).reshape(-1, 4)
     share = usable / listed if listed else 1.0
     return ParsedResponse(
-        has_layout(text), share, answer.keyframe_timestamp, boxes, listed, answer.failure, answer.objects
+        matches_format(text), share, answer.keyframe_timestamp, boxes, listed, answer.failure, answer.objects
     )
 
 

@@ -48,9 +48,8 @@ EVALUATION = {
 def render_page() -> str:
     """The page."""
     parts = [HEAD, markdown_table(read_key_groups(Config))]
-    parts.append(
-        "## Published keys\n\nKeys of the published YAML files, or of earlier versions, that have another name or no effect here.\n"
-    )
+    which = "Keys of the published YAML files, or of earlier versions, that have another name or no effect here."
+    parts.append(f"## Published keys\n\n{which}\n")
     rows = [f"| `{key}` | is `{name}` |" for key, name in RENAMED.items()]
     rows += [f"| `{key}` | off is without effect; on is refused: use {switch} |" for key, switch in OFF_ONLY.items()]
     rows += [f"| `{key}` | no effect: {why} |" for key, why in NO_EFFECT.items()]

@@ -124,7 +124,7 @@ def format_answer(thinking: str, keyframe_timestamp: int, boxes: Sequence[Sequen
     return f"<think>{thinking}</think>\n<answer>{fields}</answer>"
 
 
-def has_layout(text: str) -> bool:
+def matches_format(text: str) -> bool:
     """Whether the whole text is `<think>..</think>`, white space, `<answer>..</answer>`."""
     head, tail = "<think>", "</answer>"
     if not (text.startswith(head) and text.endswith(tail)):

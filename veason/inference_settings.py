@@ -55,7 +55,7 @@ class InferenceSettings:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def with_given(self, **given: Any) -> InferenceSettings:
+    def with_overrides(self, **given: Any) -> InferenceSettings:
         """The settings with those that are given (not None) in place of their own."""
         return replace(self, **{key: value for key, value in given.items() if value is not None})
 
@@ -94,7 +94,7 @@ def complete_settings(given: Mapping[str, Any], source: str | Path) -> tuple[Inf
     settings = read_settings(source)
     template = given["prompt_template"]
     given = {**given, "prompt_template": None if template is None else load_template(template)}
-    used = (settings or InferenceSettings()).with_given(**given)
+    used = (settings or InferenceSettings()).with_overrides(**given)
     return used, settings.differences(**given) if settings else []
 
 

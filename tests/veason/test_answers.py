@@ -16,7 +16,7 @@ from veason.answers import (
     MAX_BOXES,
     NO_ANSWER,
     format_answer,
-    has_layout,
+    matches_format,
     parse_answer,
     parse_published_answer,
 )
@@ -27,7 +27,7 @@ GOLDEN = Path(__file__).parent / "golden"
 def test_what_is_written_is_read():
     text = format_answer("Two dogs; the left one.", 12, [[1, 2, 30.5, 40], (0, 0, 559, 559)])
     answer = parse_answer(text)
-    assert has_layout(text)
+    assert matches_format(text)
     assert answer.thinking == "Two dogs; the left one."
     assert (answer.keyframe_timestamp, answer.boxes, answer.failure) == (12, ((1, 2, 30.5, 40), (0, 0, 559, 559)), None)
     assert '"bbox_2d_list": [[1, 2, 30.5, 40], [0, 0, 559, 559]]' in text  # whole numbers stay whole
@@ -101,7 +101,7 @@ def test_numbers_beyond_floats_are_no_boxes():
     ],
 )
 def test_layout(text, whole):
-    assert has_layout(text) is whole
+    assert matches_format(text) is whole
 
 
 def test_the_published_parser_is_that_of_the_published_evaluation():

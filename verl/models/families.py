@@ -144,7 +144,7 @@ class ModelFamily(ABC):
         merge = self.config.vision_config.spatial_merge_size
         return mrope_positions(ids, image_grid_thw, self.config.image_token_id, merge)
 
-    def blank_image(self) -> tuple[Tensor, tuple[int, int, int]]:
+    def dummy_image(self) -> tuple[Tensor, tuple[int, int, int]]:
         """Patches and grid of the smallest image, for a batch that has none."""
         vision = self.config.vision_config
         side, patch = vision.spatial_merge_size, vision.in_channels * vision.temporal_patch_size * vision.patch_size**2

@@ -76,7 +76,7 @@ class PackedBatch:
         segments: all of them, in order.
         image_positions: int64 [visual tokens], where the vision tower's outputs go. Image tokens that a response writes
             are text.
-        pixel_values: [patches, dim] of all prompts. A batch without images carries one blank image whose output is not
+        pixel_values: [patches, dim] of all prompts. A batch without images carries one dummy image whose output is not
             used, so that every rank runs the vision tower and its collectives.
         vision_layout: how the tower attends over these patches (`ModelFamily.make_vision_layout`).
         logit_positions: int64 [N], the position whose logits predict the label (the prompt's last token for a first
@@ -200,12 +200,12 @@ def make_segment_ids(segments: Sequence[Segment]) -> tuple[Tensor, Tensor]:
 def concatenate_images(
     groups: Sequence[TokenizedGroup], family: ModelFamily
 ) -> tuple[Tensor, list[tuple[int, int, int]]]:
-    """The patches of all groups and their grids; one blank image where no group has any."""
+    """The patches of all groups and their grids; one dummy image where no group has any."""
     pixels = [group.pixel_values for group in groups if group.pixel_values is not None]
     grids = [group.image_grid_thw.tolist() for group in groups if group.image_grid_thw is not None]
     if not pixels:
-        blank, grid = family.blank_image()
-        return blank, [grid]
+        dummy, grid = family.dummy_image()
+        return dummy, [grid]
     # in pinned memory where they are: the GPU copies them while it computes
     patches, dtype = sum(map(len, pixels)), pixels[0].dtype
     joined = torch.empty(patches, pixels[0].shape[1], dtype=dtype, pin_memory=pixels[0].is_pinned())

@@ -66,7 +66,7 @@ class PolicyModel(nn.Module):
         images, levels = self._encode_images(batch)
         if len(positions):
             hidden = hidden.index_copy(0, positions, images.to(hidden.dtype))
-        else:  # the blank image adds nothing but its place in the graph
+        else:  # the dummy image adds nothing but its place in the graph
             hidden = hidden + 0 * sum(tokens.to(hidden.dtype).sum() for tokens in (images, *levels))
         mask = packed_mask(batch, hidden.dtype, self.attn_implementation)
         hidden = hidden[None]

@@ -79,7 +79,7 @@ def _check_files(folder: Path, files: FileChecksums) -> None:
             raise CheckpointError(f"{folder / name}, which a worker wrote, {found}: {SHARED}")
 
 
-def check_shared(backend: TrainingBackend, root: str | Path) -> None:
+def check_shared_folder(backend: TrainingBackend, root: str | Path) -> None:
     """Proves before the first step that every worker reads and writes the driver's own folder.
 
     Raises:

@@ -20,7 +20,7 @@ from verl.metric_types import Metrics, reduce_over_step
 from verl.models.families import load_family
 from verl.protocol import GroupRequest, GroupResult
 from verl.trainer.collapse_detector import CollapseDetector
-from verl.trainer.data_order import batched, split_evenly
+from verl.trainer.data_sampler import batched, split_evenly
 from verl.trainer.group_advantages import compute_group_advantages
 from verl.trainer.prompt_lengths import PromptLengths
 from verl.trainer.rollout_rows import histogram_values
@@ -59,9 +59,9 @@ class GRPO(TrainingLoop):
             limit = self.config.data.max_response_length
             advantages = compute_group_advantages(groups, self.config.algorithm, limit, self_certainty)
 
-        self.run_log.histograms(self.done + 1, histogram_values(seen, advantages))
-        if self.plan.logs_rollouts(self.done + 1):
-            self.log_rollouts(self.done + 1, groups, advantages)
+        self.run_log.histograms(self.global_step + 1, histogram_values(seen, advantages))
+        if self.plan.logs_rollouts(self.global_step + 1):
+            self.log_rollouts(self.global_step + 1, groups, advantages)
 
         with timer("update"):
             self.prefetch_rollout_batch()
@@ -78,7 +78,7 @@ class GRPO(TrainingLoop):
         self.backend.drop(uids)
         seen_metrics = group_metrics(seen)
         metrics |= reduce_over_step(updates) | seen_metrics | self.collapse.update(seen_metrics)
-        return metrics | self.rates(seen, groups)
+        return metrics | self.perf_metrics(seen, groups)
 
     def state(self) -> dict[str, Any]:
         return {"collapse": self.collapse.steps}
@@ -97,7 +97,7 @@ class GRPO(TrainingLoop):
         seen: list[GroupResult] = []
         rounds: list[Metrics] = []
         for _ in range(algorithm.max_sampling_rounds if algorithm.dynamic_sampling else 1):
-            requests = self.prompts.order.draw(batch - len(selected))
+            requests = self.prompts.sampler.draw(batch - len(selected))
             groups, metrics = self.rollout_and_score(requests, self.prompts.lengths)
             rounds.append(metrics)
             useful = [
@@ -109,13 +109,13 @@ class GRPO(TrainingLoop):
             selected, seen = selected + useful, seen + groups
             if len(selected) == batch:
                 break
-        self.check_computed(seen)
+        self.check_scored(seen)
         if len(selected) < batch:
             message = "this step trains on %d groups instead of %d: the others have no score, or equal scores"
             log.warning(message, len(selected), batch)
         return selected, seen, reduce_over_step(rounds)
 
-    def check_computed(self, groups: Sequence[GroupResult]) -> None:
+    def check_scored(self, groups: Sequence[GroupResult]) -> None:
         """Names the groups whose score could not be computed. Raises TrainingError where they are more than
         `algorithm.max_uncomputed_share`.
         """
@@ -136,17 +136,17 @@ class GRPO(TrainingLoop):
         """
         kind, uids = "validation " if validation else "", [request.uid for request in requests]
         with self.timer(f"{kind}rollout"):
-            metrics = self.backend.rollout(self.assign(requests, lengths), validation=validation)
+            metrics = self.backend.rollout(self.assign_to_replicas(requests, lengths), validation=validation)
         if not (validation or self.config.algorithm.dynamic_sampling):
             metrics |= self.compute_log_probs(uids)
         with self.timer(f"{kind}score"):
             return self.backend.collect_scores(uids), metrics
 
-    def assign(self, requests: Sequence[GroupRequest], lengths: PromptLengths) -> list[list[GroupRequest]]:
+    def assign_to_replicas(self, requests: Sequence[GroupRequest], lengths: PromptLengths) -> list[list[GroupRequest]]:
         """The requests of each replica. A minibatch is balanced alone, so that replicas do not change its members."""
         batches: list[list[GroupRequest]] = [[] for _ in range(self.backend.replicas)]
         for minibatch in batched(requests, self.config.worker.actor.global_batch_size):
-            for batch, part in zip(batches, self.balance(minibatch, lengths)):
+            for batch, part in zip(batches, self.balance_over_replicas(minibatch, lengths)):
                 batch.extend(part)
         return batches
 
@@ -159,9 +159,9 @@ class GRPO(TrainingLoop):
 
     def prefetch_rollout_batch(self) -> None:
         """Has the next step's prompts loaded while this one's update runs."""
-        if self.done + 1 < self.plan.steps:
-            requests = self.prompts.order.peek(self.config.data.rollout_batch_size)
-            self.backend.prefetch_rollout_batch(self.assign(requests, self.prompts.lengths))
+        if self.global_step + 1 < self.plan.steps:
+            requests = self.prompts.sampler.peek(self.config.data.rollout_batch_size)
+            self.backend.prefetch_rollout_batch(self.assign_to_replicas(requests, self.prompts.lengths))
 
     def validate(self, step: int) -> Metrics:
         """Scores answers to the validation prompts."""
@@ -175,10 +175,10 @@ class GRPO(TrainingLoop):
             self.log_rollouts(step, groups)
         return group_metrics(groups, "val/")
 
-    def rates(self, seen: Sequence[GroupResult], trained: Sequence[GroupResult]) -> Metrics:
+    def perf_metrics(self, seen: Sequence[GroupResult], trained: Sequence[GroupResult]) -> Metrics:
         """Tokens per second and MFU of the step's phases so far."""
-        order, lengths = self.prompts.order, self.prompts.lengths
-        images = {group.uid: lengths.image_sizes(order.request(group.uid)) for group in seen}
+        sampler, lengths = self.prompts.sampler, self.prompts.lengths
+        images = {group.uid: lengths.image_sizes(sampler.request(group.uid)) for group in seen}
         return throughput_metrics(
             seen, trained, images, self.timer.seconds, self.plan.passes, self.flops, self.update_flops, self.peak
         )

@@ -81,14 +81,14 @@ def _run_loop(
 
     check_data(config)
     given = config.worker.actor.model  # with a hub name, which each host looks up in its own cache
-    config = use_points_template(resolve_on_machine(config, packages), loop.trains_on_targets)
-    config = use_checkpoint_coordinate_range(use_checkpoint_template(config), may_change=loop.trains_on_targets)
+    config = use_points_template(resolve_on_machine(config, packages), loop.is_supervised)
+    config = use_checkpoint_coordinate_range(use_checkpoint_template(config), may_change=loop.is_supervised)
     check_frame_side(config)
     task = replace(
         build_task(config, generates),
-        checkpoint_files={"veason.json": checkpoint_settings(config, loop.trains_on_targets)},
+        checkpoint_files={"veason.json": checkpoint_settings(config, loop.is_supervised)},
     )
-    prompts = open_prompts(config, task, held_out, loop.trains_on_targets)
+    prompts = open_prompts(config, task, held_out, loop.is_supervised)
     check_validation(config, prompts)
     for line in getattr(prompts.lengths.data, "notes", ()):
         print(line, flush=True)
@@ -110,13 +110,13 @@ def _run_steps(
     from verl.trainer.stop_signals import StopSignals
     from verl.workers.ray_backend import RayBackend
 
-    plan = make_run_plan(config, len(prompts.order))
+    plan = make_run_plan(config, len(prompts.sampler))
     config = override(config, {"worker.actor.optim.training_steps": plan.updates})
     # where prompts differ between episodes, those of the whole run are counted
     counted = plan.steps * config.data.rollout_batch_size if prompts.lengths.seeded else 0
-    longest = prompts.lengths.longest(prompts.order.preview(max(len(prompts.order), counted)))
+    longest = prompts.lengths.longest(prompts.sampler.preview(max(len(prompts.sampler), counted)))
     prompts.val_lengths.longest(prompts.validation)
-    shown = f"{len(prompts.order)} prompts of up to {longest} tokens, {len(prompts.validation)} for validation"
+    shown = f"{len(prompts.sampler)} prompts of up to {longest} tokens, {len(prompts.validation)} for validation"
     print(f"{shown}; {plan.steps} steps, {plan.start} of them done", flush=True)
 
     there = override(config, names)
@@ -193,13 +193,13 @@ def run(overrides: Sequence[str], program: str) -> int:
     from verl.errors import TrainingError
     from verl.single_controller import ClusterError, WorkerError
     from verl.trainer.checkpoint_folders import CheckpointError
-    from verl.trainer.data_order import DataOrderError
+    from verl.trainer.data_sampler import DataMismatchError
     from verl.trainer.prompt_lengths import PromptTooLong, ResponseTooLong
     from verl.trainer.stop_signals import StoppedBySignal
 
     # what a person can correct
     expected: tuple[type[Exception], ...] = ConfigError, CheckpointError, DataError, ClusterError
-    expected += DataOrderError, PromptTooLong, ResponseTooLong, TrainingError
+    expected += DataMismatchError, PromptTooLong, ResponseTooLong, TrainingError
     try:
         if PLAN in overrides:
             return print_plan(config, sources, program, expected)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from verl.config import Config, ConfigError
 from verl.models.families import load_family
 from verl.protocol import GroupRequest, Task, TrainingData, missing_methods
-from verl.trainer.data_order import DataOrder, hold_out, validation_requests
+from verl.trainer.data_sampler import DataSampler, hold_out, validation_requests
 from verl.trainer.prompt_lengths import PromptLengths
 from verl.workers.prompt_builder import PromptBuilder
 
@@ -20,13 +20,13 @@ class PromptData:
     """The prompts of a run.
 
     Attributes:
-        order: of the training prompts.
+        sampler: draws the training prompts.
         lengths: their tokens, for balancing.
         validation: the prompts of a validation; empty: there is none.
         val_lengths: their tokens.
     """
 
-    order: DataOrder
+    sampler: DataSampler
     lengths: PromptLengths
     validation: list[GroupRequest]
     val_lengths: PromptLengths
@@ -59,7 +59,7 @@ def open_prompts(config: Config, task: Task, held_out: float = 0.0, targets: boo
         validated = list(range(len(validation)))
         val_lengths = PromptLengths(validation, builder.length, options.max_prompt_length)
     return PromptData(
-        order=DataOrder(trained, options.seed, options.shuffle),
+        sampler=DataSampler(trained, options.seed, options.shuffle),
         lengths=lengths,
         validation=validation_requests(validated, options.seed, options.val_max_samples),
         val_lengths=val_lengths,

@@ -108,7 +108,7 @@ def measure_model(family: ModelFamily, config: Config) -> ModelSize:
 
 
 def estimate_tokens(
-    config: Config, size: ModelSize | None, prompt_tokens: float | None, trains_on_targets: bool
+    config: Config, size: ModelSize | None, prompt_tokens: float | None, is_supervised: bool
 ) -> StepTokens:
     """The tokens of a step with responses of the longest length; in fine-tuning of the usual one.
 
@@ -121,9 +121,9 @@ def estimate_tokens(
     estimated = 150 + frames * ((data.keyframe_resize // multiple) ** 2 + 10)
     return StepTokens(
         prompts=data.rollout_batch_size,
-        rollouts=1 if trains_on_targets else config.worker.rollout.n,
+        rollouts=1 if is_supervised else config.worker.rollout.n,
         prompt_tokens=round(prompt_tokens or estimated),
-        response_tokens=min(TARGET_TOKENS, data.max_response_length) if trains_on_targets else data.max_response_length,
+        response_tokens=min(TARGET_TOKENS, data.max_response_length) if is_supervised else data.max_response_length,
         images=((data.keyframe_resize, data.keyframe_resize),) * frames,
     )
 

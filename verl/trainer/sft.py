@@ -26,17 +26,17 @@ from verl.trainer.training_loop import TrainingLoop
 class SFT(TrainingLoop):
     """One step is one optimizer step on `data.rollout_batch_size` examples."""
 
-    trains_on_targets: ClassVar[bool] = True
+    is_supervised: ClassVar[bool] = True
 
     def step(self) -> Metrics:
-        order, size = self.prompts.order, self.config.data.rollout_batch_size
-        coming = min(self.plan.steps - self.done, 1 + max(1, self.config.sft.num_workers))
+        sampler, size = self.prompts.sampler, self.config.data.rollout_batch_size
+        coming = min(self.plan.steps - self.global_step, 1 + max(1, self.config.sft.num_workers))
         for _ in range(len(self.prefetched), coming):
-            start = order.position + len(self.prefetched) * size
-            requests = [order.request(position) for position in range(start, start + size)]
-            self.prefetched.append(self.balance(requests, self.prompts.lengths))
+            start = sampler.position + len(self.prefetched) * size
+            requests = [sampler.request(position) for position in range(start, start + size)]
+            self.prefetched.append(self.balance_over_replicas(requests, self.prompts.lengths))
             self.backend.prefetch_sft_batch(self.prefetched[-1])  # they are loaded while this one computes
-        order.draw(size)
+        sampler.draw(size)
         return self.check_update(self.backend.fine_tune(self.prefetched.popleft()))
 
     @cached_property
@@ -50,13 +50,13 @@ class SFT(TrainingLoop):
         metrics: Metrics = {}
         if held_out:
             with self.timer("validation loss"):
-                losses = self.backend.evaluate_loss(self.balance(held_out, lengths))
+                losses = self.backend.evaluate_loss(self.balance_over_replicas(held_out, lengths))
             metrics = {name if name.startswith("memory/") else f"val/{name}": value for name, value in losses.items()}
         asked = held_out[: self.config.sft.val_generations]
         if asked:
             uids = [request.uid for request in asked]
             with self.timer("validation answers"):
-                self.backend.rollout(self.balance(asked, lengths), validation=True)
+                self.backend.rollout(self.balance_over_replicas(asked, lengths), validation=True)
                 groups = self.backend.collect_scores(uids)
             self.backend.drop(uids)
             self.run_log.generations(step, groups)

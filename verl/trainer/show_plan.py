@@ -46,7 +46,7 @@ class PlanInputs:
             plan.
         generates: whether the workers generate and score.
         held_out: share of the training data kept for validation.
-        trains_on_targets: the data's own responses are trained on.
+        is_supervised: the data's own responses are trained on.
         expected: errors that say what is missing.
     """
 
@@ -56,7 +56,7 @@ class PlanInputs:
     checks: list[Callable[[Config], object]]
     generates: bool
     held_out: float
-    trains_on_targets: bool
+    is_supervised: bool
     expected: tuple[type[Exception], ...]
     missing: list[str] = field(default_factory=list)
 
@@ -69,7 +69,7 @@ def show_plan(run: PlanInputs, sources: Mapping[str, str]) -> int:
     plan, data, lengths = open_data(run)
     found = find_model(run.config)
     size = found[0] if found else None
-    tokens = estimate_tokens(run.config, size, lengths[0] if lengths else None, run.trains_on_targets)
+    tokens = estimate_tokens(run.config, size, lengths[0] if lengths else None, run.is_supervised)
     print("\n".join(["", *data, *token_lines(run, tokens, lengths)]))
     if found is None or size is None:
         print("memory, time and disk: not known without the model's config.json")
@@ -116,16 +116,16 @@ def open_data(run: PlanInputs) -> tuple[RunPlan | None, list[str], tuple[float, 
     """The steps, None where the data is not here; lines about them; mean and maximum of the prompts' tokens, None
     where the model's tokenizer is not here.
     """
-    from verl.trainer.data_order import hold_out
+    from verl.trainer.data_sampler import hold_out
     from verl.trainer.prompt_data import check_validation, open_prompts
     from verl.trainer.run_plan import make_run_plan
 
     config, lengths = run.config, None
     try:
         if has_config(config):
-            prompts = open_prompts(config, run.task, run.held_out, run.trains_on_targets)
+            prompts = open_prompts(config, run.task, run.held_out, run.is_supervised)
             check_validation(config, prompts)
-            counts = [prompts.lengths(request) for request in prompts.order.preview(len(prompts.order))]
+            counts = [prompts.lengths(request) for request in prompts.sampler.preview(len(prompts.sampler))]
             lengths = sum(counts) / len(counts), max(counts)
             trained, held_out = len(counts), len(prompts.validation)
         else:
@@ -159,7 +159,7 @@ def step_lines(config: Config, plan: RunPlan, trained: int, held_out: int) -> It
 def token_lines(run: PlanInputs, tokens: StepTokens, lengths: tuple[float, int] | None) -> Iterator[str]:
     """Tokens of a prompt, a response and a step."""
     origin = f"mean of the data, {lengths[1]} at most" if lengths else _estimated_from(tokens)
-    response = "assumed for" if run.trains_on_targets else "at most"
+    response = "assumed for" if run.is_supervised else "at most"
     yield (
         f"tokens: {tokens.prompt_tokens} a prompt ({origin}; limit {run.config.data.max_prompt_length}), "
         f"{tokens.response_tokens} {response} a response; "
@@ -216,7 +216,7 @@ def time_lines(run: PlanInputs, size: ModelSize, tokens: StepTokens, plan: RunPl
     step = sum(seconds.values())
     shown = ", ".join(f"{phase} {taken:.1f}" for phase, taken in seconds.items())
     hours = f"; {plan.steps - plan.start} steps: {(plan.steps - plan.start) * step / 3600:.1f} h" if plan else ""
-    length = "" if run.trains_on_targets else " with responses at their limit"
+    length = "" if run.is_supervised else " with responses at their limit"
     yield f"time: about {step:.1f} s a step{length} ({shown}){hours}"
     yield "      recomputation and offloading are not in it"
     scaled = "" if gpus == baseline.gpus else f"{gpus} GPU{'s' * (gpus > 1)}, from {baseline.gpus}: "

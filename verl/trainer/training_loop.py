@@ -13,8 +13,8 @@ from verl.errors import TrainingError, abbreviate
 from verl.metric_types import Metrics
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult, TrainingBackend
 from verl.trainer.checkpoint_folders import CheckpointRetention
-from verl.trainer.checkpoint_io import check_shared, load_checkpoint, save_checkpoint
-from verl.trainer.data_order import balance_by_length
+from verl.trainer.checkpoint_io import check_shared_folder, load_checkpoint, save_checkpoint
+from verl.trainer.data_sampler import balance_by_length
 from verl.trainer.prompt_data import PromptData
 from verl.trainer.prompt_lengths import PromptLengths
 from verl.trainer.rollout_rows import choose_groups, question_text, rollout_rows
@@ -37,7 +37,7 @@ class TrainingLoop(ABC):
         run_log: where metrics go.
     """
 
-    trains_on_targets: ClassVar[bool] = False  # whether the data's own responses are trained on
+    is_supervised: ClassVar[bool] = False  # whether the data's own responses are trained on
 
     def __init__(
         self, config: Config, plan: RunPlan, backend: TrainingBackend, prompts: PromptData, run_log: RunLog
@@ -45,7 +45,7 @@ class TrainingLoop(ABC):
         self.config, self.plan, self.backend, self.prompts, self.run_log = config, plan, backend, prompts, run_log
         self.timer = PhaseTimer()
         self.bad_updates = 0  # in a row
-        self.done = 0  # steps of the run so far, those before its checkpoint too
+        self.global_step = 0  # steps of the run so far, those before its checkpoint too
 
     @abstractmethod
     def step(self) -> Metrics:
@@ -74,16 +74,16 @@ class TrainingLoop(ABC):
         trainer, start, stop = self.config.trainer, 0, stop or StopSignals()
         if self.plan.checkpoint is not None:
             state = load_checkpoint(self.backend, self.plan.checkpoint)
-            self.prompts.order.load_state_dict(state["order"])
+            self.prompts.sampler.load_state_dict(state["order"])
             self.load_state(state["loop"])
-            start = self.done = state["step"]
+            start = self.global_step = state["step"]
             self.run_log.restore(self.plan.checkpoint, state)
         if trainer.val_only or (trainer.val_before_train and start == 0):
             self.run_log.metrics(start, self.validate(start) | self.count_skipped() | self.timer.read())
         if trainer.val_only:
             return
         if start < self.plan.steps:
-            check_shared(self.backend, trainer.save_checkpoint_path or "")
+            check_shared_folder(self.backend, trainer.save_checkpoint_path or "")
         with stop.finishing_steps():
             for step in range(start + 1, self.plan.steps + 1):
                 self._run_step(step, stop)
@@ -96,7 +96,7 @@ class TrainingLoop(ABC):
         """
         with self.timer("step"):
             metrics = self.step()
-        self.done = step
+        self.global_step = step
         if self.plan.validates(step) and stop.requested is None:
             metrics |= self.validate(step)
         metrics |= self.count_skipped()
@@ -117,7 +117,9 @@ class TrainingLoop(ABC):
             return metrics
         self.bad_updates += 1
         names, limit = self.backend.take_bad_samples(), self.config.trainer.max_bad_updates
-        text = f"an update of step {self.done + 1} was skipped, its loss or gradient is not finite (gradient norm "
+        text = (
+            f"an update of step {self.global_step + 1} was skipped, its loss or gradient is not finite (gradient norm "
+        )
         text += f"{metrics['actor/grad_norm']}, {self.bad_updates} in a row): {abbreviate(names)}"
         if self.bad_updates >= limit:
             raise TrainingError(f"{text}; trainer.max_bad_updates={limit} allows no more; the checkpoints are whole")
@@ -142,7 +144,7 @@ class TrainingLoop(ABC):
             return
         lengths = self.prompts.val_lengths if validation else self.prompts.lengths
         validated = {request.uid: request for request in self.prompts.validation} if validation else {}
-        requests = [validated[each.uid] if validation else self.prompts.order.request(each.uid) for each in chosen]
+        requests = [validated[each.uid] if validation else self.prompts.sampler.request(each.uid) for each in chosen]
         own = {each.uid: each for each in advantages or ()}
         with self.timer("log_rollouts"):
             drawn = self.backend.draw_pictures(
@@ -163,7 +165,7 @@ class TrainingLoop(ABC):
         """
         trainer = self.config.trainer
         state = {
-            "order": self.prompts.order.state_dict(),
+            "order": self.prompts.sampler.state_dict(),
             "loop": self.state(),
             "config": asdict(self.config),
             "model_fingerprint": self.plan.model_fingerprint,
@@ -173,6 +175,8 @@ class TrainingLoop(ABC):
         retention = CheckpointRetention(trainer.save_limit, trainer.best_metric, trainer.best_mode)
         save_checkpoint(self.backend, trainer.save_checkpoint_path or "", step, state, retention)
 
-    def balance(self, requests: Sequence[GroupRequest], lengths: PromptLengths) -> list[list[GroupRequest]]:
+    def balance_over_replicas(
+        self, requests: Sequence[GroupRequest], lengths: PromptLengths
+    ) -> list[list[GroupRequest]]:
         """One batch per replica, of about as many prompt tokens each."""
         return balance_by_length(requests, [lengths(request) for request in requests], self.backend.replicas)

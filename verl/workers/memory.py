@@ -18,7 +18,7 @@ GIB = float(1 << 30)
 PERIOD = 0.05  # seconds between two samples
 
 
-def training_env() -> dict[str, str]:
+def allocator_env() -> dict[str, str]:
     """The environment of a process that only trains, unless the user has set it.
 
     Batches of unequal length fragment PyTorch's memory, 30 of 80 GiB in fine-tuning a 3B model, unless its segments can

@@ -74,7 +74,7 @@ def policy_objective(
 
     log_probs = padded(batch.split(outputs.log_probs))
     mask = padded([torch.full((length,), float(bool(members))) for length in batch.lengths])
-    gain = padded([torch.tensor(x) for each in advantages for x in each]) if members else torch.zeros_like(mask)
+    advantage = padded([torch.tensor(x) for each in advantages for x in each]) if members else torch.zeros_like(mask)
     old = stored("old_log_probs") if members and members[0].old_log_probs is not None else log_probs.detach()
     sampled = stored("rollout_log_probs")
     norm = response_length * counts.sequences
@@ -82,7 +82,7 @@ def policy_objective(
 
     weights = truncated_importance_weights(old, sampled, config.tis_cap) if config.tis_cap is not None else None
     policy_loss = load_by_name(config.policy_loss, POLICY_LOSSES, "policy loss")
-    policy = policy_loss(log_probs, old, gain, mask, **loss_options(config, weights))
+    policy = policy_loss(log_probs, old, advantage, mask, **loss_options(config, weights))
     loss = whole_batch(policy.values, mask, config.loss_agg_mode)
     metrics = {"actor/pg_loss": loss.detach(), "rollout/log_prob_gap": token_mean((sampled - old).abs())}
     metrics |= {f"actor/{name}": token_mean(values) for name, values in policy.metrics().items()}

@@ -63,7 +63,7 @@ class OptimizerOffloader:
         found = (offloader.read(tensor) for _, offloader in self._chunks)
         return next((rows for rows in found if rows is not None), local_rows(tensor))
 
-    def replaced(self, parameter: nn.Parameter) -> None:
+    def moments_loaded(self, parameter: nn.Parameter) -> None:
         """To be called for each parameter in turn when its moments have been replaced, as a checkpoint is read: what
         was on the host is forgotten, and a chunk is offloaded when it is whole.
         """

@@ -13,7 +13,7 @@ from verl.config import Config
 from verl.metric_types import Metrics, ProgressCounts, ReplicatedMetric, reduce_over_ranks, reduce_over_step
 from verl.protocol import GroupAdvantages, GroupRequest, GroupResult, Task
 from verl.single_controller import WorkerError, WorkerGroup, WorkerSpec, connect_ray
-from verl.workers.memory import OutOfMemory, memory_plan, offloaded_parts, training_env
+from verl.workers.memory import OutOfMemory, allocator_env, memory_plan, offloaded_parts
 from verl.workers.worker import Worker
 
 EVALUATION_BATCH = 8  # examples of a worker in one round of `evaluate_loss`; 6 frames of 560 x 560 are 45 MB
@@ -38,7 +38,7 @@ class RayBackend:
             trainer.nnodes,
             trainer.device,
             processes=config.sft.num_workers,
-            env={} if generates else training_env(),
+            env={} if generates else allocator_env(),
             timeout=trainer.phase_timeout,
             run=trainer.save_checkpoint_path,
         )

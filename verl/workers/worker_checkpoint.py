@@ -226,7 +226,7 @@ def load_state(
         step = torch.tensor(float(steps[name]), device=parameter.device if fused else "cpu")
         optimizer.state[parameter] = {"step": step, **moments}
         if offloader:
-            offloader.replaced(parameter)
+            offloader.moments_loaded(parameter)
     updates = state["updates"]
     schedule.load_state_dict(schedule.state_dict() | {"last_epoch": updates, "_step_count": updates + 1})
     for group, base, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas):

@@ -12,7 +12,12 @@ def parse(text: str) -> ParsedResponse:
     share = sum(letter in "aeiou" for letter in text) / max(1, len(text))
     failure = None if share else "no vowel"
     return ParsedResponse(
-        has_layout=False, well_formed_share=share, keyframe_timestamp=None, boxes=None, num_predicted=0, failure=failure
+        matches_format=False,
+        well_formed_share=share,
+        keyframe_timestamp=None,
+        boxes=None,
+        num_predicted=0,
+        failure=failure,
     )
 
 

@@ -16,7 +16,7 @@ from verl.trainer.checkpoint_folders import (
     find_damaged_file,
     saved_checkpoints,
 )
-from verl.trainer.checkpoint_io import check_shared, load_checkpoint, remove_partial_checkpoints, save_checkpoint
+from verl.trainer.checkpoint_io import check_shared_folder, load_checkpoint, remove_partial_checkpoints, save_checkpoint
 from verl.trainer.run_lock import RunLock
 
 
@@ -232,10 +232,10 @@ def test_every_worker_proves_that_it_shares_the_folder(tmp_path: Path) -> None:
     root, other = tmp_path / "run", tmp_path / "other"
     root.mkdir()
     other.mkdir()
-    check_shared(Hosts(root, root), root)  # type: ignore[arg-type]
+    check_shared_folder(Hosts(root, root), root)  # type: ignore[arg-type]
     assert not list(root.iterdir())
     with pytest.raises(CheckpointError, match=r"rank 1 on host1 does not share .*run: no such file; trainer\.save_"):
-        check_shared(Hosts(root, other), root)  # type: ignore[arg-type]
+        check_shared_folder(Hosts(root, other), root)  # type: ignore[arg-type]
     assert not list(root.iterdir())
 
 

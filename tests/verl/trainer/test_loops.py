@@ -16,7 +16,7 @@ from verl.errors import TrainingError
 from verl.metric_info import find_metric
 from verl.metric_types import CountMetric
 from verl.trainer.checkpoint_folders import saved_checkpoints
-from verl.trainer.data_order import DataOrder, validation_requests
+from verl.trainer.data_sampler import DataSampler, validation_requests
 from verl.trainer.grpo import GRPO
 from verl.trainer.prompt_data import PromptData
 from verl.trainer.prompt_lengths import PromptLengths, PromptTooLong, ResponseTooLong
@@ -35,7 +35,7 @@ def loop_of(
 ) -> TrainingLoop:
     data = data or ListData()
     lengths = PromptLengths(data, count_words, config.data.max_prompt_length)
-    order = DataOrder(range(len(data)), config.data.seed)
+    order = DataSampler(range(len(data)), config.data.seed)
     plan = make_run_plan(config, len(data))
     log = RunLog(config, plan, kind.__name__)
     return kind(
@@ -180,7 +180,7 @@ def test_dynamic_sampling_replaces_groups_without_a_signal(config: Config) -> No
     loop = loop_of(GRPO, config, backend)
     metrics = loop.step()
     (trained,) = backend.updates()
-    assert len(trained) == 4 and all(loop.prompts.order.request(uid).index >= 6 for uid in trained)
+    assert len(trained) == 4 and all(loop.prompts.sampler.request(uid).index >= 6 for uid in trained)
     assert metrics["reward/all_equal"] > 0 and not backend.stored
 
     folder = f"{config.trainer.save_checkpoint_path}_none"
@@ -299,8 +299,8 @@ def test_skipped_samples_are_counted_and_named(config: Config) -> None:
 def test_too_long_a_prompt_is_refused_by_name(config: Config) -> None:
     lengths = PromptLengths(ListData(60), count_words, config.data.max_prompt_length)
     with pytest.raises(PromptTooLong, match=r"video/\d+: the prompt has \d+ tokens, data.max_prompt_length is 64"):
-        lengths.longest(DataOrder(range(60), 0).preview(60))
-    assert lengths.longest(DataOrder(range(12), 0).preview(12)) == 26 + 11
+        lengths.longest(DataSampler(range(60), 0).preview(60))
+    assert lengths.longest(DataSampler(range(12), 0).preview(12)) == 26 + 11
 
 
 def test_a_checkpoint_of_other_data_is_refused(config: Config, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_moments_of_a_checkpoint_replace_those_on_the_host(
             state = optimizer.state[one]
             moments = {moment: offloader.read(state[moment]).clone() for moment in MOMENTS}
             resumed.state[other] = {"step": state["step"].clone(), **moments}
-            target.replaced(other)
+            target.moments_loaded(other)
             first = target._chunks[0][1]
             assert first.offloaded == (other is not others[0])  # a chunk leaves when it is whole
     for number in range(2, 4):

@@ -1,4 +1,4 @@
-"""The order of the prompts: a function of (seed, position), so that one number resumes it exactly."""
+"""Draws prompts in an order that is a function of (seed, position), so that one number resumes it exactly."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from verl.protocol import GroupRequest
 T = TypeVar("T")
 
 
-class DataOrderError(ValueError):
+class DataMismatchError(ValueError):
     """A checkpoint that was trained on other data, or on another order of them; the message says what changed."""
 
 
-class DataOrder:
+class DataSampler:
     """An endless sequence of GroupRequests over `indices`: episode after episode, each shuffled anew.
 
     Request number `position` has uid `position`, and a seed that depends on (seed, episode, index) alone, so it does
@@ -61,12 +61,12 @@ class DataOrder:
         return {"position": self.position, "seed": self.seed, "samples": len(self), "shuffle": self.shuffle}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resumes at the saved position. Raises DataOrderError where the checkpoint's data or order is another."""
+        """Resumes at the saved position. Raises DataMismatchError where the checkpoint's data or order is another."""
         now = self.state_dict() | {"position": state["position"]}
         if now != state:
             changed = ", ".join(f"{key} {state[key]} -> {now[key]}" for key in state if state[key] != now[key])
             order = f"another order of the data ({changed})"
-            raise DataOrderError(f"the checkpoint was trained on {order}: resume with the data and seed it had")
+            raise DataMismatchError(f"the checkpoint was trained on {order}: resume with the data and seed it had")
         self.position = state["position"]
 
     def request(self, position: int) -> GroupRequest:

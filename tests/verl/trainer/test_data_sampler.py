@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl.trainer.data_order import DataOrder, balance_by_length, batched, hold_out, validation_requests
+from verl.trainer.data_sampler import DataSampler, balance_by_length, batched, hold_out, validation_requests
 
 
 def test_an_episode_shows_every_sample_once_and_the_next_in_another_order() -> None:
-    order = DataOrder(range(7), seed=42)
+    order = DataSampler(range(7), seed=42)
     first, second = order.draw(7), order.draw(7)
     assert sorted(r.index for r in first) == sorted(r.index for r in second) == list(range(7))
     assert [r.index for r in first] != [r.index for r in second]
@@ -20,38 +20,38 @@ def test_an_episode_shows_every_sample_once_and_the_next_in_another_order() -> N
 
 @given(cuts=st.lists(st.integers(1, 9), max_size=8), resumed_at=st.integers(0, 8))
 def test_a_resumed_order_is_the_uninterrupted_one(cuts: list[int], resumed_at: int) -> None:
-    whole = DataOrder(range(5), seed=3).draw(sum(cuts))
-    drawn, order = [], DataOrder(range(5), seed=3)
+    whole = DataSampler(range(5), seed=3).draw(sum(cuts))
+    drawn, order = [], DataSampler(range(5), seed=3)
     for number, cut in enumerate(cuts):
         if number == resumed_at:
-            state, order = order.state_dict(), DataOrder(range(5), seed=3)
+            state, order = order.state_dict(), DataSampler(range(5), seed=3)
             order.load_state_dict(state)
         drawn += order.draw(cut)
     assert drawn == whole
 
 
 def test_unshuffled_data_come_as_they_are_with_new_seeds_each_episode() -> None:
-    requests = DataOrder([4, 8], seed=0, shuffle=False).draw(4)
+    requests = DataSampler([4, 8], seed=0, shuffle=False).draw(4)
     assert [r.index for r in requests] == [4, 8, 4, 8]
     assert requests[0].seed != requests[2].seed
 
 
 def test_other_data_or_another_seed_is_refused_by_name() -> None:
-    state = DataOrder(range(5), seed=3).state_dict()
+    state = DataSampler(range(5), seed=3).state_dict()
     with pytest.raises(ValueError, match="samples 5 -> 6"):
-        DataOrder(range(6), seed=3).load_state_dict(state)
+        DataSampler(range(6), seed=3).load_state_dict(state)
     with pytest.raises(ValueError, match="seed 3 -> 4"):
-        DataOrder(range(5), seed=4).load_state_dict(state)
+        DataSampler(range(5), seed=4).load_state_dict(state)
 
 
 def test_preview_moves_nothing() -> None:
-    order = DataOrder(range(5), seed=1)
+    order = DataSampler(range(5), seed=1)
     assert order.preview(8) == order.draw(8)
 
 
 def test_no_data_is_refused() -> None:
     with pytest.raises(ValueError, match="no sample"):
-        DataOrder([], seed=0)
+        DataSampler([], seed=0)
 
 
 @given(lengths=st.lists(st.integers(1, 10_000), max_size=40), replicas=st.integers(1, 9))
