@@ -42,7 +42,7 @@ PANELS = (
     ChartPanel("Entropy", ("actor/entropy",)),
     ChartPanel("Response length", ("response/mean", "response/max", "val/response/mean")),
     ChartPanel("Failures and truncation", ("parse_failure/any", "val/parse_failure/any", "response/truncated")),
-    ChartPanel("Signal within groups", ("reward/group_std", "reward/all_equal")),
+    ChartPanel("Signal within groups", ("reward/group_std", "reward/frac_zero_std")),
     ChartPanel("Clip share", ("actor/pg_clipfrac", "actor/pg_clipfrac_lower")),
     ChartPanel("Log-probability gap", ("rollout/log_prob_gap",)),
     ChartPanel("Gradient norm", ("actor/grad_norm",)),

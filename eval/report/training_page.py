@@ -26,11 +26,11 @@ SHARE = 0.1  # of the steps, whose mean is a run's first or last value
 # metric -> (limit, whether above or below it is worth a look, what to do); limits as in docs/metrics.md
 CHECKS = {
     "actor/kl": (0.1, "above", "the policy runs away from the reference"),
-    "reward/all_equal": (0.5, "above", "most groups give no signal"),
+    "reward/frac_zero_std": (0.5, "above", "most groups give no signal"),
     "response/truncated": (0.02, "above", "answers are cut off: raise data.max_response_length"),
     "parse_failure/any": (0.2, "above", "many answers cannot be parsed"),
     "actor/entropy": (0.02, "below", "the policy hardly explores any more"),
-    "reward/uncomputed": (0.0, "above", "scores could not be computed: see logs/"),
+    "reward/frac_nan": (0.0, "above", "scores could not be computed: see logs/"),
 }
 
 

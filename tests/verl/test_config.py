@@ -404,7 +404,12 @@ def test_a_missing_variable_of_the_tracker_s_options_is_named(monkeypatch: pytes
 
 
 def test_earlier_names_of_keys_are_taken() -> None:
-    earlier = ["trainer.resume=auto", "trainer.worker_timeout=60", "data.box_side=1000"]
+    earlier = [
+        "trainer.resume=auto",
+        "trainer.worker_timeout=60",
+        "data.box_side=1000",
+        "algorithm.max_uncomputed_share=0.5",
+    ]
     config = load_config([f"config={PUBLISHED}", *earlier])
     assert (config.trainer.resume_mode, config.trainer.phase_timeout) == ("auto", 60.0)
-    assert config.data.coordinate_range == 1000
+    assert (config.data.coordinate_range, config.algorithm.max_frac_nan) == (1000, 0.5)

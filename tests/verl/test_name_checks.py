@@ -66,7 +66,7 @@ def test_what_can_be_called_is_accepted(key: str, name: str) -> None:
         ("worker.actor.policy_loss", "loss_without_clip", "unexpected keyword argument 'clip_low'"),
         ("worker.actor.kl_loss_type", "penalty_of_one", r"it is called with \(log_probs, ref_log_probs\)"),
         ("trainer.logger", "loss", "a logger is a class derived from"),
-        ("trainer.logger", "NoLogger", "it has no metrics, generations, close"),
+        ("trainer.logger", "NoLogger", "it has no metrics, val_generations, close"),
         ("trainer.logger", "NoArguments", r"it is called with \(folder, config, steps\)"),
     ],
 )

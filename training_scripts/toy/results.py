@@ -52,7 +52,7 @@ REWARD_CURVES = {"reward/mean": "reward (0 to 5)"} | {
 TRAINING_CURVES = {
     "actor/entropy": "entropy",
     "actor/kl": "KL to the SFT policy",
-    "reward/all_equal": "groups with equal rewards",
+    "reward/frac_zero_std": "groups with equal rewards",
     "response/mean": "tokens per response",
     "response/truncated": "truncated responses",
     "rollout/log_prob_gap": "log-probability gap, vLLM to actor",

@@ -16,7 +16,7 @@ LOGGERS = {
     "swanlab": "verl.trainer.loggers.swanlab_logger:SwanLabLogger",
     "mlflow": "verl.trainer.loggers.mlflow_logger:MLflowLogger",
 }
-LOGGER_METHODS = ("metrics", "generations", "close")
+LOGGER_METHODS = ("metrics", "val_generations", "close")
 
 
 def check_names(config: Config) -> None:

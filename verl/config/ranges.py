@@ -32,7 +32,7 @@ RANGES = {
     "algorithm.kl_coef": NOT_NEGATIVE,
     "algorithm.max_sampling_rounds": COUNT,
     "algorithm.collapse_steps": COUNT,
-    "algorithm.max_uncomputed_share": SHARE,
+    "algorithm.max_frac_nan": SHARE,
     "algorithm.overlong_buffer": NOT_NEGATIVE,
     "algorithm.overlong_penalty": NOT_NEGATIVE,
     "worker.actor.global_batch_size": COUNT,

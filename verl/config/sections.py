@@ -57,8 +57,8 @@ class AlgorithmConfig:
     max_sampling_rounds: int = 4  # rollout rounds per step before a smaller batch is trained on
     # steps in a row without a readable answer, or without a group whose scores differ, after which the log warns
     collapse_steps: int = 10
-    # share of a step's groups that may have no score (NaN): they are left out; more of them end the run
-    max_uncomputed_share: float = 1.0
+    # share of a step's groups that may have a NaN score, for which they are left out; more of them end the run
+    max_frac_nan: float = 1.0
     overlong_buffer: int = 0  # DAPO: a response within so many tokens of the limit loses score, linearly; 0 is off
     overlong_penalty: float = 1.0  # what a response at the limit loses
 

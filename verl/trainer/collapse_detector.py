@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 COLLAPSE_KINDS = {
     "parse_failure": ("parse_failure/any", "none of the answers could be parsed"),
     "equal_reward": (
-        "reward/all_equal",
+        "reward/frac_zero_std",
         "all answers to a prompt have the same score, for every prompt, so nothing is learnt",
     ),
 }

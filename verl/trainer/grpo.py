@@ -117,15 +117,15 @@ class GRPO(TrainingLoop):
 
     def check_scored(self, groups: Sequence[GroupResult]) -> None:
         """Names the groups whose score could not be computed. Raises TrainingError where they are more than
-        `algorithm.max_uncomputed_share`.
+        `algorithm.max_frac_nan`.
         """
         names = [group.sample_id for group in groups if not has_scores(group)]
         if not names:
             return
-        limit = self.config.algorithm.max_uncomputed_share
+        limit = self.config.algorithm.max_frac_nan
         text = f"{len(names)} of {len(groups)} groups have no score (NaN) and are left out: {abbreviate(names)}"
         if len(names) > limit * len(groups):
-            raise TrainingError(f"{text}; algorithm.max_uncomputed_share={limit} allows no more")
+            raise TrainingError(f"{text}; algorithm.max_frac_nan={limit} allows no more")
         log.warning(text)
 
     def rollout_and_score(
@@ -170,7 +170,7 @@ class GRPO(TrainingLoop):
             results, _ = self.rollout_and_score(requests, self.prompts.val_lengths, validation=True)
             self.backend.drop([group.uid for group in results])
             groups += results
-        self.run_log.generations(step, groups[: self.config.trainer.val_generations_to_log_to_wandb])
+        self.run_log.val_generations(step, groups[: self.config.trainer.val_generations_to_log_to_wandb])
         if self.plan.log_rollouts_freq > 0:
             self.log_rollouts(step, groups)
         return group_metrics(groups, "val/")

@@ -78,7 +78,7 @@ class RunLog:
         if checkpoint.parent == self.folder.resolve() and not any(row["step"] == step for row in rows):
             self.metrics(step, state["metrics"])
 
-    def generations(self, step: int, groups: Sequence[GroupResult]) -> None:
+    def val_generations(self, step: int, groups: Sequence[GroupResult]) -> None:
         """Keeps some answers with their scores: the first response of each group."""
         rows = [
             {
@@ -93,7 +93,7 @@ class RunLog:
         for row in rows:
             _append(self.folder / "val_generations.jsonl", {"step": step} | row)
         for logger in self.loggers if rows else ():
-            logger.generations(step, rows)
+            logger.val_generations(step, rows)
 
     def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
         """Keeps the distributions of a step's values."""

@@ -59,7 +59,7 @@ class SFT(TrainingLoop):
                 self.backend.rollout(self.balance_over_replicas(asked, lengths), validation=True)
                 groups = self.backend.collect_scores(uids)
             self.backend.drop(uids)
-            self.run_log.generations(step, groups)
+            self.run_log.val_generations(step, groups)
             if self.plan.log_rollouts_freq > 0:
                 self.log_rollouts(step, groups)
             metrics |= group_metrics(groups, "val/")

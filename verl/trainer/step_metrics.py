@@ -46,10 +46,10 @@ class PhaseTimer:
 def group_metrics(groups: Sequence[GroupResult], prefix: str = "") -> Metrics:
     """Scores, their parts, failures and lengths over all responses of some groups.
 
-    With `prefix` in front: reward/mean, std, min, max (over responses), group_std (mean of the groups' own), all_equal
-    (share of groups without a signal), uncomputed (share of groups whose score could not be computed);
-    rewards/<name>/mean, std, frac_zero (share); parse_failure/<cause> and parse_failure/any (shares); response/mean,
-    max (tokens), truncated (share); prompt/mean, max (tokens).
+    With `prefix` in front: reward/mean, std, min, max (over responses), group_std (mean of the groups' own),
+    frac_zero_std (share of groups without a signal), frac_nan (share of groups with a NaN score); rewards/<name>/mean,
+    std, frac_zero (share of responses); parse_failure/<cause> and parse_failure/any (shares); response/mean, max
+    (tokens), truncated (share); prompt/mean, max (tokens).
     """
     if not groups:
         return {}
@@ -59,7 +59,7 @@ def group_metrics(groups: Sequence[GroupResult], prefix: str = "") -> Metrics:
     prompts = np.array([group.prompt_tokens for group in groups])
     causes = Counter(failure for failure in failures if failure is not None)
     values = {
-        "reward/uncomputed": 1 - len(scored) / len(groups),
+        "reward/frac_nan": 1 - len(scored) / len(groups),
         "parse_failure/any": sum(causes.values()) / len(failures),
         **{f"parse_failure/{cause}": count / len(failures) for cause, count in sorted(causes.items())},
         "response/mean": lengths.mean(),
@@ -86,7 +86,7 @@ def _score_metrics(groups: Sequence[GroupResult]) -> Metrics:
         "reward/min": totals.min(),
         "reward/max": totals.max(),
         "reward/group_std": np.mean([np.std(group.totals) for group in groups]),
-        "reward/all_equal": np.mean([not is_informative(group.totals) for group in groups]),
+        "reward/frac_zero_std": np.mean([not is_informative(group.totals) for group in groups]),
     }
     for name, numbers in parts.items():
         column = np.array(numbers)

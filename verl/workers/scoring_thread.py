@@ -70,7 +70,7 @@ class PendingGroup:
         )
         self.result.set_result(result)
 
-    def set_uncomputed(self, texts: list[str]) -> None:
+    def set_nan(self, texts: list[str]) -> None:
         """Sets a result whose scores could not be computed: NaN, no parts."""
         nan: Any = SimpleNamespace(total=float("nan"), parts={}, failure=None)
         self.set_scores(texts, [nan] * len(texts))
@@ -199,7 +199,7 @@ class ScoringThread:
                         group.result.set_exception(error)
                     else:
                         log.warning("%s; its group is left out (worker.reward.on_scorer_error=skip)", error)
-                        group.set_uncomputed(answers)
+                        group.set_nan(answers)
 
     def _scores(
         self, groups: Sequence[PendingGroup], texts: Sequence[Sequence[str]]

@@ -40,8 +40,8 @@ class RecordingBackend:
 
     replicas, device_name = 2, "cpu"
 
-    def __init__(self, n: int = 4, equal: Sequence[int] = (), uncomputed: Sequence[int] = ()) -> None:
-        self.n, self.equal, self.uncomputed = n, equal, uncomputed
+    def __init__(self, n: int = 4, equal: Sequence[int] = (), nan: Sequence[int] = ()) -> None:
+        self.n, self.equal, self.nan = n, equal, nan
         self.calls: list[tuple[str, Any]] = []
         self.stored: dict[int, GroupRequest] = {}
         self.weight = 0.0
@@ -61,7 +61,7 @@ class RecordingBackend:
         totals = [float((index + response) % 5) for response in range(n)]
         if index in self.equal:
             totals = [1.0] * n
-        if index in self.uncomputed:
+        if index in self.nan:
             totals = [float("nan")] * n
         return GroupResult(
             uid=uid,

@@ -144,18 +144,18 @@ def test_the_next_prompts_are_prefetched_before_an_update_and_not_beyond_the_end
 
 
 def test_a_group_without_a_score_is_left_out_and_counted(config: Config) -> None:
-    backend = RecordingBackend(uncomputed=[0, 1, 2])
+    backend = RecordingBackend(nan=[0, 1, 2])
     loop = loop_of(GRPO, config, backend)
     metrics = [loop.step() for _ in range(3)]
     assert sum(len(update) for update in backend.updates()) == 9 and not backend.stored
-    assert sum(row["reward/uncomputed"] for row in metrics) == pytest.approx(3 / 4)
+    assert sum(row["reward/frac_nan"] for row in metrics) == pytest.approx(3 / 4)
     assert all(math.isfinite(value) for row in metrics for value in row.values())
 
 
 def test_a_step_with_too_few_scores_ends_the_run(config: Config) -> None:
-    config = override(config, {"algorithm.max_uncomputed_share": 0.25})
-    backend = RecordingBackend(uncomputed=range(12))
-    message = r"4 of 4 groups have no score.*video/\d.*algorithm\.max_uncomputed_share=0.25"
+    config = override(config, {"algorithm.max_frac_nan": 0.25})
+    backend = RecordingBackend(nan=range(12))
+    message = r"4 of 4 groups have no score.*video/\d.*algorithm\.max_frac_nan=0.25"
     with pytest.raises(TrainingError, match=message):
         loop_of(GRPO, config, backend).step()
     assert backend.updates() == []
@@ -163,15 +163,15 @@ def test_a_step_with_too_few_scores_ends_the_run(config: Config) -> None:
 
 def test_what_is_left_of_a_batch_is_divided_evenly_among_its_updates(config: Config) -> None:
     config = override(config, {"data.rollout_batch_size": 12, "worker.actor.global_batch_size": 6})
-    backend = RecordingBackend(uncomputed=[0, 1, 2, 3, 4])
+    backend = RecordingBackend(nan=[0, 1, 2, 3, 4])
     loop_of(GRPO, config, backend).step()
     assert [len(update) for update in backend.updates()] == [4, 3]  # not 6 and 1
 
 
 def test_a_step_without_any_score_updates_nothing(config: Config) -> None:
-    backend = RecordingBackend(uncomputed=range(12))
+    backend = RecordingBackend(nan=range(12))
     metrics = loop_of(GRPO, config, backend).step()
-    assert backend.updates() == [] and metrics["reward/uncomputed"] == 1 and "reward/mean" not in metrics
+    assert backend.updates() == [] and metrics["reward/frac_nan"] == 1 and "reward/mean" not in metrics
 
 
 def test_dynamic_sampling_replaces_groups_without_a_signal(config: Config) -> None:
@@ -181,7 +181,7 @@ def test_dynamic_sampling_replaces_groups_without_a_signal(config: Config) -> No
     metrics = loop.step()
     (trained,) = backend.updates()
     assert len(trained) == 4 and all(loop.prompts.sampler.request(uid).index >= 6 for uid in trained)
-    assert metrics["reward/all_equal"] > 0 and not backend.stored
+    assert metrics["reward/frac_zero_std"] > 0 and not backend.stored
 
     folder = f"{config.trainer.save_checkpoint_path}_none"
     config = override(config, {"algorithm.max_sampling_rounds": 2, "trainer.save_checkpoint_path": folder})
@@ -376,7 +376,7 @@ def test_a_collapse_is_warned_of_once_with_numbers(config: Config, caplog: pytes
     warned = [record.getMessage() for record in caplog.records if "in each of the last" in record.getMessage()]
     assert warned == [
         "in each of the last 2 steps all answers to a prompt have the same score, for every prompt, so nothing is "
-        "learnt (reward/all_equal=1; reward 1.000, 4 tokens, 0% cut at the length limit)"
+        "learnt (reward/frac_zero_std=1; reward 1.000, 4 tokens, 0% cut at the length limit)"
     ]
     changes = {"load_checkpoint_path": str(folder / "global_step_3"), "save_checkpoint_path": f"{folder}_resumed"}
     config = override(config, {f"trainer.{key}": value for key, value in changes.items()})

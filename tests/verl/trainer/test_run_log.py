@@ -82,7 +82,7 @@ def test_logging_rollouts_changes_nothing_else(config: Config, tmp_path: Path) -
 
 
 def test_histograms_of_every_step(config: Config) -> None:
-    loop_of(GRPO, config, RecordingBackend(uncomputed=[0])).fit()
+    loop_of(GRPO, config, RecordingBackend(nan=[0])).fit()
     rows = rows_of(folder_of(config) / "histograms.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert sum(sum(row["reward"]["counts"]) for row in rows) == 2 * 11 * 4  # twice every prompt that has a score

@@ -39,9 +39,7 @@ def test_scores_parts_failures_and_lengths() -> None:
     lost = group([math.nan, math.nan], [{"format": math.nan}] * 2, [None, "no answer"])
     metrics = group_metrics([first, lost], "val/")
     assert (
-        metrics["val/reward/mean"] == 1.0
-        and metrics["val/reward/std"] == 1.0
-        and metrics["val/reward/uncomputed"] == 0.5
+        metrics["val/reward/mean"] == 1.0 and metrics["val/reward/std"] == 1.0 and metrics["val/reward/frac_nan"] == 0.5
     )
     assert (
         metrics["val/rewards/format/frac_zero"] == 0.5
@@ -173,7 +171,7 @@ def test_wandb_is_offline_where_nobody_is_logged_in(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("WANDB_SILENT", "true")
     with RunLog(run_config(tmp_path, "wandb"), PLAN) as log:
         log.metrics(1, {"reward/mean": 1.0})
-        log.generations(1, [group([1.0, 2.0], [{"format": 1.0}] * 2, [None, None])])
+        log.val_generations(1, [group([1.0, 2.0], [{"format": 1.0}] * 2, [None, None])])
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     assert json.loads((tmp_path / "val_generations.jsonl").read_text())["total"] == 1.0
 

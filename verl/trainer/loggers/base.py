@@ -51,7 +51,7 @@ class Logger:
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Takes the metrics of one step."""
 
-    def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def val_generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Takes validation answers, each with its sample, score and parts."""
 
     def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:

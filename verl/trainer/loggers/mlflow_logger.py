@@ -44,8 +44,8 @@ class MLflowLogger(Logger):
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         self.mlflow.log_metrics(dict(metrics), step=step)
 
-    def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.mlflow.log_dict(list(map(dict, rows)), f"generations/step_{step}.json")
+    def val_generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.mlflow.log_dict(list(map(dict, rows)), f"val_generations/step_{step}.json")
 
     def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
         """MLflow draws no histogram; quartiles show how a distribution moves."""

@@ -36,7 +36,7 @@ class SwanLabLogger(Logger):
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         self.swanlab.log(dict(metrics), step=step)
 
-    def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def val_generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         texts = [self.swanlab.Text(row["response"], caption=f"{row['sample_id']}: {row['total']:.3f}") for row in rows]
         self.swanlab.log({"val/generations": texts}, step=step)
 

@@ -25,7 +25,7 @@ class TensorBoardLogger(Logger):
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
 
-    def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def val_generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows:
             text = f"score {row['total']:.3f}, failure {row['failure']}\n\n" + row["response"].replace("<", "&lt;")
             self.writer.add_text(f"val/generations/{row['sample_id']}", text, step)

@@ -51,7 +51,7 @@ class WandbLogger(Logger):
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         self.run.log({"step": step} | dict(metrics))
 
-    def generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def val_generations(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         self._table("val/generations", step, rows)
 
     def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
