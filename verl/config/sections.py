@@ -23,8 +23,9 @@ class DataConfig:
     # rule (docs/data.md); 1 shows the anchor alone. In an evaluation sampled_frames is the number of frames itself
     sampled_frames: int = 6
     frame_index: str = "absolute"  # a frame's timestamp is its index in the video; relative: its position in the prompt
-    anchor: str = "largest"  # the frame that is always shown: one of the five with the largest target; first: fixed
-    reasoning: bool = True  # false: neither prompt nor responses have any (with compute_score: no_reasoning)
+    # the frame that is always shown: a random one of the five with the largest target; first: the first with the target
+    anchor: str = "largest"
+    reasoning: bool = True  # false: no chain of thought in prompt and responses (with compute_score: no_reasoning)
     # image resolution: every frame shown to the policy (not the keyframe alone), and the reward's masks, are resized to
     # this many pixels in height and in width
     keyframe_resize: int = 560

@@ -152,7 +152,7 @@ class RolloutConfig:
 class RewardConfig:
     """Which score, and what it takes; handed to the task's scorer as keyword arguments."""
 
-    reward_type: str = "function"  # kept from the published YAML; a function is what there is
+    reward_type: str = "function"  # of the published YAML; there is no other value
     compute_score: str = "video_match_keyframe_sft_sam_mod"  # rule by name, or package.module:name
     weights: dict[str, float] = field(default_factory=dict)  # part -> its factor in the score; 1 where not named
     tracker: str = "sam2"  # by name, or package.module:name; only rules that compare masks load it
