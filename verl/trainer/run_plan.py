@@ -79,7 +79,8 @@ def make_run_plan(config: Config, samples: int) -> RunPlan:
     checkpoint = find_checkpoint(trainer.load_checkpoint_path, trainer.save_checkpoint_path or "", trainer.resume_mode)
     state: dict[str, Any] = {"step": 0} if checkpoint is None else read_state(checkpoint)
     model_fingerprint = fingerprint_model(actor.model.model_path)
-    check_model_fingerprint(config, state.get("model_fingerprint"), model_fingerprint)
+    saved = state.get("model_fingerprint", state.get("initial_model"))  # its earlier name
+    check_model_fingerprint(config, saved, model_fingerprint)
     return RunPlan(
         steps=steps,
         updates_per_step=updates,

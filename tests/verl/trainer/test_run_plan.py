@@ -113,8 +113,8 @@ def test_a_wrong_checkpoint_to_go_on_from(config: Config) -> None:
         make_run_plan(override(config, {"trainer.load_checkpoint_path": "/nowhere/global_step_3"}), samples=13)
 
 
-@pytest.fixture
-def started(config: Config, tmp_path: Path) -> tuple[Config, Path]:
+@pytest.fixture(params=["model_fingerprint", "initial_model"])  # the present name in trainer.json, and the earlier one
+def started(config: Config, tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Config, Path]:
     """A run that was started from a link to the first of two states of one model, as fine-tuning leaves it."""
     for step, fill in ((1, b"\x01"), (2, b"\x02")):
         folder = tmp_path / f"sft/global_step_{step}"
@@ -127,7 +127,7 @@ def started(config: Config, tmp_path: Path) -> tuple[Config, Path]:
     plan = make_run_plan(config, samples=13)
     folder = Path(config.trainer.save_checkpoint_path or "") / "global_step_4"
     folder.mkdir(parents=True)
-    (folder / "trainer.json").write_text(json.dumps({"step": 4, "model_fingerprint": plan.model_fingerprint}))
+    (folder / "trainer.json").write_text(json.dumps({"step": 4, request.param: plan.model_fingerprint}))
     (folder / "files.json").write_text(json.dumps({"trainer.json": fsync_file(folder / "trainer.json")}))
     return config, link
 
