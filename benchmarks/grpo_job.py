@@ -41,6 +41,7 @@ FRAMES, GAP = 6, 7  # frames of a prompt, and the distance between two of them
 TIMESTAMPS = [GAP * number for number in range(FRAMES)]
 POLICY_GIB = {"tiny": 1, "3b": 8, "7b": 16, "qwen3_2b": 5, "qwen3_4b": 9, "qwen3_8b": 18}  # on the disk
 GIB = 1 << 30
+NOT_COMPILED = CompileOptions(image_encoder=False, steps=False)
 
 
 @dataclass(frozen=True)
@@ -204,16 +205,15 @@ class NoReward:
 
 def tracking_scorer(sam2_config: str, compiled: bool, device: str) -> Scorer:
     """The reward of the recipe; SAM 2 is compiled on demand only."""
-    scorer = build_scorer(tracker_options={"config": sam2_config, "checkpoint": RANDOM}, device=device)
+    options: dict[str, Any] = {"config": sam2_config, "checkpoint": RANDOM}
     if not compiled:
-        scorer.tracker = plain_tracker(sam2_config, device)
-    return WellFormedAnswers(scorer)
+        options["compile_options"] = NOT_COMPILED
+    return WellFormedAnswers(build_scorer(tracker_options=options, device=device))
 
 
 def plain_tracker(sam2_config: str, device: str | torch.device, dtype: torch.dtype | None = None) -> Sam2Tracker:
     """SAM 2 with random weights, nothing compiled, in the dtype that the device is best at unless one is named."""
-    options = CompileOptions(image_encoder=False, steps=False)
-    return Sam2Tracker.from_files(sam2_config, RANDOM, device, dtype, compile_options=options)
+    return Sam2Tracker.from_files(sam2_config, RANDOM, device, dtype, compile_options=NOT_COMPILED)
 
 
 def default_recipe(size: str, gpus: int) -> str:

@@ -19,7 +19,7 @@ from veason.data.examples import TrainingExample
 from veason.errors import DataError
 from veason.registry import suggest
 from veason.tracking import DEFAULT, PACKAGES, build_tracker, check_takes_boxes, check_takes_points, check_tracker
-from veason.tracking.base import Tracker
+from veason.tracking.base import BaseTracker, Tracker
 from veason.tracking.tracker_prompts import BoxPrompt, MultiObjectPrompt
 
 log = logging.getLogger(__name__)
@@ -265,7 +265,9 @@ def build_scorer(
     options: Mapping[str, Any] | None = None,
     reward_type: str = "function",
 ) -> RewardScorer:
-    """The scorer that `worker.reward` asks for, its tracker loaded on `device`; arguments as in `check_reward`."""
+    """The scorer that `worker.reward` asks for, its tracker loaded on `device` and compiled; arguments as in
+    `check_reward`.
+    """
     rule = _find_rule(compute_score, weights, options, reward_type)
     check_on_tracker_error(on_tracker_error)
     if not rule.needs_tracker:
@@ -275,6 +277,8 @@ def build_scorer(
         built = build_tracker(tracker, device, **(tracker_options or {}))
     except DataError as error:
         raise _with_key(error, f"worker.reward.compute_score={compute_score} tracks masks") from error
+    if isinstance(built, BaseTracker):
+        built.warm_up()
     return RewardScorer(rule, built, on_tracker_error)
 
 

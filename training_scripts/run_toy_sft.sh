@@ -6,7 +6,7 @@
 # cores, which render the videos: 0.25 s a step with 16 of them. A small run for two cores:
 #   VALID_VIDEOS=4 STEPS=4 SFT_STEPS=2 bash training_scripts/run_toy_sft.sh
 # MODEL_TYPE=qwen3_vl trains a Qwen3-VL of about the same size, on frames of as many tokens.
-# PRETRAIN_SECONDS stops pre-training, at its last checkpoint (trainer.save_freq=125); START is a policy to start from.
+# PRETRAIN_SECONDS stops pre-training, at its last checkpoint; the same command continues from there. START is a policy to start from.
 # Further arguments override configs/toy/pretrain.yaml, the words of SFT_ARGUMENTS configs/toy/sft.yaml.
 source "$(dirname "$0")/common.sh"
 COMMAND=""
@@ -49,12 +49,13 @@ stage "random weights"
 
 stage "pre-training"
 timeout "${PRETRAIN_SECONDS:-100000}" "$PYTHON" -m verl.trainer.sft config=configs/toy/pretrain.yaml \
-    "trainer.max_steps=$STEPS" "data.keyframe_resize=$SIDE" "data.max_response_length=$TOKENS" \
+    "trainer.max_steps=$STEPS" trainer.resume_mode=auto \
+    "data.keyframe_resize=$SIDE" "data.max_response_length=$TOKENS" \
     ${START:+"worker.actor.model.model_path=$START"} "${DEVICE_OVERRIDES[@]}" "$@" ||
     [ $? = 124 ] # the time limit: continue with the last checkpoint
 
 stage "SFT"
-"$PYTHON" -m verl.trainer.sft config=configs/toy/sft.yaml "trainer.max_steps=${SFT_STEPS:-60}" \
+"$PYTHON" -m verl.trainer.sft config=configs/toy/sft.yaml "trainer.max_steps=${SFT_STEPS:-60}" trainer.resume_mode=auto \
     "data.keyframe_resize=$SIDE" "data.max_response_length=$TOKENS" "${DEVICE_OVERRIDES[@]}" "${SFT_OVERRIDES[@]}"
 
 stage "export"
@@ -64,7 +65,8 @@ stage "evaluation"
 "$PYTHON" -m eval.evaluate benchmark=revos "data_path=$TOY_ROOT/world/ReVOS" "model_path=$POLICY_OUT" \
     "output_path=$TOY_ROOT/eval" "sam2_config=$TRACKER/sam2_tiny.yaml" \
     "sam2_checkpoint=$TRACKER/sam2_tiny.safetensors" "keyframe_resize=$SIDE" sampled_frames=5 \
-    max_prompt_length=512 "max_response_length=$TOKENS" "prompt_template=$PROMPT" kv_cache_gib=1 enforce_eager=true
+    max_prompt_length=512 "max_response_length=$TOKENS" "prompt_template=$PROMPT" \
+    gpu_memory_utilization=0.05 kv_cache_gib=1 enforce_eager=true
 
 stage "model card"
 "$PYTHON" -m training_scripts.toy.policy_card card --runs "$TOY_ROOT/pretrain" "$TOY_ROOT/sft" --output "$POLICY_OUT" \

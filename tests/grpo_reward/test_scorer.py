@@ -223,6 +223,7 @@ def test_what_is_needed_is_told_before_anything_is_loaded():
 
 def test_a_tracker_of_ones_own_scores_as_it_tracks():
     scorer = build_scorer(tracker=f"{__name__}:OwnTracker", weights={"consistency": 3})
+    assert scorer.tracker.warm  # compiled before there is another thread
     scores = scorer.score(make_example(), RESPONSES)
     alone = RewardScorer(find_rule("video_match_keyframe_sft_sam_mod"), BoxTracker()).score(make_example(), RESPONSES)
     assert [score.parts for score in scores] == [score.parts for score in alone]
@@ -236,6 +237,11 @@ def test_an_example_without_truth_is_named():
 
 class OwnTracker(BaseTracker):
     """Fills its boxes, corners inclusive, in the frames' pixels (three times the masks' grid)."""
+
+    warm = False
+
+    def warm_up(self):
+        self.warm = True
 
     def track(self, read_frame, total, keyframe, boxes):
         assert read_frame(keyframe).shape == (20, 30, 3)

@@ -20,7 +20,7 @@ from sam2_models import (
 )
 
 from veason.errors import DataError
-from veason.tracking.sam2.compilation import CompileOptions
+from veason.tracking.sam2.compilation import CompileOptions, compile_dynamic
 from veason.tracking.sam2.feature_window import FeatureWindow
 from veason.tracking.sam2.loading import find_config, load_model
 from veason.tracking.sam2.object_batch import BatchObject, ObjectBatch
@@ -297,6 +297,42 @@ def test_models_are_found_and_checked(tmp_path):
         load_model(config, tmp_path / "bad.pt", CPU)
     text = str(error.value).replace(str(tmp_path), "")
     assert "\n" not in text and len(text) < 500
+
+
+def test_a_compiled_step_runs_while_another_thread_compiles():
+    """As the scorer's thread does while the policy's layers are compiled; PyTorch's mark of tracing is global."""
+    double = compile_dynamic(lambda x: 2 * x, backend="eager")
+    tracing, done = threading.Event(), threading.Event()
+
+    def traced(x):
+        tracing.set()
+        assert done.wait(60)
+        return x + 1
+
+    thread = threading.Thread(target=torch.fx.symbolic_trace, args=(traced,))
+    thread.start()
+    try:
+        assert tracing.wait(60)
+        assert torch.equal(double(torch.ones(3)), torch.full((3,), 2.0))
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_after_the_warm_up_other_sizes_need_no_compilation(monkeypatch, tmp_path):
+    compile_with = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda call, **_: compile_with(call, backend="eager"))
+    model = make_model(write_config(tmp_path / "tiny.yaml", 128, **THREE_MASKS))
+    tracker = Sam2Tracker(model, compile_options=CompileOptions(image_encoder=False))
+    counts = torch._dynamo.utils.counters["stats"]
+    before = counts["unique_graphs"]
+    tracker.warm_up()
+    compiled = counts["unique_graphs"]
+    assert compiled >= before + 8  # two numbers of objects, prompted and tracked masks, and the steps of memory
+    for total, prompts in ((6, [(0, 1)]), (5, [(3, 1), (1, 2), (4, 3), (0, 1)]), (2, [(1, 7)])):
+        boxes = [BoxPrompt(keyframe, make_boxes(objects, 60, 80)) for keyframe, objects in prompts]
+        tracker.track_group(make_clip(total, 60, 80), boxes)
+    assert counts["unique_graphs"] == compiled
 
 
 @pytest.mark.gpu

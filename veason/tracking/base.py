@@ -110,6 +110,9 @@ class BaseTracker(ABC):
         """Refuse options in one line before anything is loaded. Raises DataError."""
         check_arguments(cls, options, "tracker_options", given=("device",))
 
+    def warm_up(self) -> None:  # noqa: B027  # optional
+        """Compile what is compiled, before other threads compute; nothing by default."""
+
     def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Compute what depends on a clip's frames alone; what is returned takes their place in the other methods."""
         return frames

@@ -23,15 +23,20 @@ ALIGNED_CHANNELS = 8
 RECOMPILE_LIMIT = 64  # gradients on or off, dtypes, ranks and single-block batches each take one; dynamo's default is 8
 
 
-def raise_recompile_limit() -> None:
-    """Lets dynamo keep `RECOMPILE_LIMIT` variants of a function."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
+def configure_dynamo() -> None:
+    """Lets dynamo keep `RECOMPILE_LIMIT` variants of a function, and run a compiled function uncompiled while another
+    thread compiles, such as the scorer's; otherwise it raises then, since PyTorch's mark of tracing is the process's.
+    Newer versions of PyTorch keep these settings for each thread.
+    """
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, RECOMPILE_LIMIT)
+    config.error_on_nested_fx_trace = False
 
 
 @cache
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """torch.compile, once per function."""
-    raise_recompile_limit()
+    configure_dynamo()
     return torch.compile(function, **options)
 
 

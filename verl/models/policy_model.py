@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from verl.models.attention import packed_mask
 from verl.models.families import load_family
-from verl.models.fused_kernels import raise_recompile_limit
+from verl.models.fused_kernels import configure_dynamo
 from verl.models.log_probs import TokenLogProbs, token_log_probs
 from verl.models.lora import LoraOptions, add_lora
 from verl.models.packing import PackedBatch
@@ -114,7 +114,7 @@ class PolicyModel(nn.Module):
         ones, and a block that is recomputed must not find another compilation than it had. For CUDA: elsewhere
         attention differs with every batch.
         """
-        raise_recompile_limit()
+        configure_dynamo()
         tower = set(self.family.vision_tower(self.model).blocks)
         for block in self.blocks():
             dynamic = True if block in tower else None

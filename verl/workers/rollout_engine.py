@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from verl.config.worker_sections import ModelConfig, RolloutConfig
+from verl.models.fused_kernels import configure_dynamo
 from verl.models.lora import LoraOptions
 from verl.workers.prompt_builder import PromptBuilder, TokenizedPrompt
 from verl.workers.sharding import DTYPES
@@ -207,6 +208,7 @@ class RolloutEngine:
         """
         from verl.workers.vllm_inputs import engine_input
 
+        configure_dynamo()  # the scorer's thread may compile meanwhile, and parts of vLLM's models are compiled
         engine = self.llm.llm_engine
         running: dict[str, GenerationRequest] = {}
         inner_names: dict[str, str] = {}  # vLLM's own, of its requests

@@ -11,6 +11,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 MIN_COMPILED_SIZE = 512  # pixels; a smaller model runs faster than it compiles
+# Hiera-large has eight shapes of block, each for several frames and for one; beyond the limit blocks stay eager.
+RECOMPILE_LIMIT = 64
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,26 @@ class CompileOptions:
         return cls(image_encoder=worthwhile, steps=worthwhile)
 
 
-def compile_dynamic(call: Callable) -> Callable:
+def configure_dynamo() -> None:
+    """Set dynamo's limit of compilations, and have a compiled function run uncompiled while another thread compiles.
+
+    Otherwise it raises then: PyTorch's mark of tracing is the process's. The settings are the thread's in newer
+    versions of PyTorch (`torch/utils/_config_module.py`).
+    """
+    config = torch._dynamo.config
+    if config.recompile_limit < RECOMPILE_LIMIT:
+        config.recompile_limit = RECOMPILE_LIMIT
+    if config.error_on_nested_fx_trace:
+        config.error_on_nested_fx_trace = False
+
+
+def compile_dynamic(call: Callable, backend: str = "inductor") -> Callable:
     """`torch.compile` of a function whose tensors change their leading size: one compilation for all sizes above 1."""
-    inner = torch.compile(call)
+    inner = torch.compile(call, backend=backend)
 
     @wraps(call)
     def outer(*args: Any, **kwargs: Any) -> Any:
+        configure_dynamo()
         for tensor in tree_leaves(args):
             if isinstance(tensor, torch.Tensor):
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)
@@ -43,7 +59,5 @@ def compile_dynamic(call: Callable) -> Callable:
 
 def compile_blocks(blocks: Any) -> None:
     """Compile an encoder block by block: equal shapes share one compilation, a tenth of the time of the whole."""
-    # Hiera-large has eight shapes of block, each for several frames and for one; beyond the limit blocks stay eager.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for block in blocks:
         block.forward = compile_dynamic(block.forward)

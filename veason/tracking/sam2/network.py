@@ -77,6 +77,7 @@ class Sam2Network:
                 "has"
             )
         self.model, self.dtype, self.pixels = model, dtype, pixels
+        self.compiled = compile_options.image_encoder or compile_options.steps
         self.device = next(model.parameters()).device
         self.size, self.side = model.image_size, model.sam_image_embedding_size
         # SAM 3 resizes masks to the frame and then to 16 pixels a token; in SAM 2 both are the same

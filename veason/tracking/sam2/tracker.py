@@ -32,6 +32,7 @@ from veason.tracking.sam2.object_batch import BatchObject, FeatureLookup, Object
 from veason.tracking.sam2.preprocessing import SAM2_PIXELS, PixelFormat
 from veason.tracking.sam2.propagation import propagation_order
 from veason.tracking.tracker_prompts import (
+    BoxPrompt,
     MultiObjectPrompt,
     ObjectPrompt,
     Prompt,
@@ -40,6 +41,7 @@ from veason.tracking.tracker_prompts import (
     usable_objects,
 )
 
+WARM_UP_FRAMES = 3  # a prompted one, and two that attend to one memory and to two
 STREAM_CHUNK = 32  # frames of a streamed video that are read together; tracking starts when the first chunk is there
 
 
@@ -107,6 +109,18 @@ class Sam2Tracker(PointTracker):
         check_files(config, checkpoint)
         if checkpoint != RANDOM:
             check_weights_match(str(config), str(checkpoint))
+
+    def warm_up(self) -> None:
+        """Compile the network for clips of several frames with one object and with several; two minutes where nothing
+        is cached, on a GPU of 2022. Other numbers of frames and objects need no further compilation.
+        """
+        if not self.network.compiled:
+            return
+        side = self.network.size
+        frames = [np.zeros((side, side, 3), dtype=np.uint8)] * WARM_UP_FRAMES
+        boxes = np.array([[0, 0, side / 2, side / 2], [side / 4, side / 4, side, side]], dtype=np.float32)
+        for count in (1, 2):
+            self.track_group_on_device(frames, [BoxPrompt(0, boxes[:count])])
 
     def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Encode the frames of a clip that is short enough to be held as a whole."""
