@@ -44,8 +44,6 @@ NETWORK = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 # Where it is 0, the raylet starts no workers ahead of time. Actors with variables of their own cannot use them, and Ray
 # ends them at once; on a busy machine one crashed while it was ended.
 PRESTART = "RAY_prestart_worker_first_driver"
-# How many calls the GCS remembers. With Ray's 100,000 it grew by 20 MB in 440 steps of two workers.
-REMEMBERED_CALLS = "RAY_task_events_max_num_task_in_gcs"
 # Which network torch.distributed and vLLM use, where nobody has said so.
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
 
@@ -73,8 +71,7 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
     if address == "local":  # whatever else runs here, or has left its session behind
         # logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker
         options |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
-        calls = os.environ.get(REMEMBERED_CALLS, "1000")
-        inherited = {MARK_VARIABLE: watch_driver(), NETWORK: "0", PRESTART: "0", REMEMBERED_CALLS: calls}
+        inherited = {MARK_VARIABLE: watch_driver(), NETWORK: "0", PRESTART: "0"}
     options = {"configure_logging": False} | options  # its messages go where the driver sends those of libraries
     handler = signal.getsignal(signal.SIGTERM)
     try:

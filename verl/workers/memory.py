@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import threading
@@ -16,6 +17,9 @@ from verl.metric_types import Metrics, PeakMetric
 
 GIB = float(1 << 30)
 PERIOD = 0.05  # seconds between two samples
+TRIM_PERIOD = 0.5  # seconds
+# int malloc_trim(size_t), which glibc alone has; ctypes releases Python's lock during a call
+MALLOC_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def allocator_env() -> dict[str, str]:
@@ -51,6 +55,28 @@ def explain_out_of_memory(phase: str) -> Iterator[None]:
         first = str(error).splitlines()[0]
         remedy = REMEDIES.get(phase, REMEDIES["update"])
         raise OutOfMemory(f"out of memory in the phase {phase}: {remedy} ({first})") from error
+
+
+class HeapTrimmer:
+    """Returns the freed memory of this process to the system, whole pages in all of malloc's arenas (malloc_trim(3)).
+
+    Tensors of unequal length on the CPU fragment glibc's heap, which gives back only what is free at its end: a worker
+    of fine-tuning held 65 MB of free memory after 5 s and 127 MB after 500 steps, and nothing was leaked. Without glibc
+    it does nothing.
+
+    Args:
+        period: seconds between two times at least; what the next step needs again costs it page faults, 40 ms a 100 MB.
+    """
+
+    def __init__(self, period: float = TRIM_PERIOD) -> None:
+        self.period, self._next = period, 0.0
+
+    def trim(self) -> None:
+        """Does so, unless the last time was less than a period ago."""
+        if MALLOC_TRIM is None or time.monotonic() < self._next:
+            return
+        MALLOC_TRIM(0)
+        self._next = time.monotonic() + self.period
 
 
 def used_bytes(device: torch.device) -> int:

@@ -30,7 +30,7 @@ from verl.protocol import Task
 from verl.single_controller.rendezvous import open_store
 from verl.workers.actor import Actor, lora_options
 from verl.workers.group_rollout import PromptLoader
-from verl.workers.memory import PeakMemoryMeter, explain_out_of_memory, measure_bytes
+from verl.workers.memory import HeapTrimmer, PeakMemoryMeter, explain_out_of_memory, measure_bytes
 from verl.workers.micro_batches import StoredGroup
 from verl.workers.prefetch import LoaderSpec, ProcessPrefetcher, ThreadPrefetcher
 from verl.workers.prompt_builder import PromptBuilder
@@ -65,7 +65,7 @@ class WorkerBase:
             dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world)
         self.groups: dict[int, StoredGroup] = {}
         self.bad_samples: list[str] = []
-        self.peak = PeakMemoryMeter(self.device)
+        self.peak, self.heap_trimmer = PeakMemoryMeter(self.device), HeapTrimmer()
 
     def setup(self) -> Metrics:
         """Builds everything; returns each part's measured bytes on this rank, for the memory plan, and seconds."""
@@ -140,7 +140,7 @@ class WorkerBase:
     @contextmanager
     def enter_training(self, phase: str, wait_for_scores: bool = True) -> Iterator[Metrics]:
         """The scorer has finished, where asked for, and the rollout engine sleeps. Yields metrics that get the block's
-        peak memory.
+        peak memory. After an update the host's freed memory returns to the system.
         """
         if self.rollout_engine is not None:
             if wait_for_scores:
@@ -148,6 +148,8 @@ class WorkerBase:
             self.rollout_engine.sleep()
         with explain_out_of_memory(phase), self.peak.watch(phase) as metrics:
             yield metrics
+        if phase == "update":
+            self.heap_trimmer.trim()
 
     def _sync_weights(self) -> None:
         engine = self.rollout_engine

@@ -163,33 +163,41 @@ def test_a_full_disk_names_itself_and_the_run_goes_on_after_it(toy: Path, tmp_pa
 def test_500_steps_grow_no_memory_and_leave_no_handle(
     program: str, toy: Path, tmp_path: Path, record_property: Any
 ) -> None:
-    sizes: dict[int, dict[int, tuple[str, int, int]]] = {}
+    peaks: dict[int, dict[int, tuple[str, int, int]]] = {}
     options = ("trainer.max_steps=500", "trainer.save_freq=50", "trainer.save_limit=2")
     with RealRun(PROGRAMS[program], toy, tmp_path / "run", *options) as run:
-        for step in (50, 200, 490):
+        for step in (50, 200, 470):
             run.wait_for(f"step {step}/500", 10000)
-            sizes[step] = measured(run.tree())
+            for process in run.tree():
+                Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # VmHWM starts again: proc_pid_clear_refs(5)
+            run.wait_for(f"step {step + 20}/500", 10000)
+            peaks[step] = measured(run.tree())
         assert run.process.wait(WHOLE) == 0, run.text
         assert run.left() == []
     rows = []
-    for pid, (name, memory, handles) in sizes[490].items():
-        _, filled, many = sizes[200].get(pid, (name, memory, handles))
-        _, early, opened = sizes[50].get(pid, (name, filled, many))
+    for pid, (name, memory, handles) in peaks[470].items():
+        _, filled, many = peaks[200].get(pid, (name, memory, handles))
+        _, early, opened = peaks[50].get(pid, (name, filled, many))
         shown = " -> ".join(f"{each / 1e6:.0f}" for each in (early, filled, memory))
         rows.append(f"{name} {shown} MB, {opened} -> {handles} handles")
         if name.startswith(("python", "ray::RemoteWorker", "raylet", "gcs_server")):
-            assert memory < 1.05 * early + 5e6 and handles <= opened + 5, rows
-            # the C library keeps some of what the first few hundred steps have freed: the later ones tell a leak
-            assert memory < 1.02 * filled + 5e6, rows
+            small = 5e6 if name in ("raylet", "gcs_server") else 0.0  # a few per cent of them are one MB
+            assert memory < 1.05 * early + small and handles <= opened + 5, rows
+            assert memory < 1.02 * filled + small, rows  # the later steps tell a leak from what is filled once
     record_property("reliability", f"{program}, 500 steps: " + "; ".join(rows))
 
 
 def measured(processes: list[psutil.Process]) -> dict[int, tuple[str, int, int]]:
+    """pid -> name, peak of the resident memory in bytes, open handles. The peak, since a worker holds up to 70 MB more
+    in the middle of a step than at its end.
+    """
     found = {}
     for process in processes:
         try:
             name = process.cmdline()[0].rpartition("/")[2] if process.cmdline() else process.name()
-            found[process.pid] = (name, process.memory_info().rss, process.num_fds())
-        except psutil.Error:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = int(re.findall(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)[0]) * 1024
+            found[process.pid] = (name, peak, process.num_fds())
+        except (psutil.Error, OSError, IndexError):  # it has ended
             continue
     return found

@@ -1,12 +1,24 @@
-"""What waits on the host comes back to the bit; the memory plan adds up."""
+"""What waits on the host comes back to the bit; the memory plan adds up; freed memory returns to the system."""
 
+import random
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
-from verl.workers.memory import GIB, OutOfMemory, explain_out_of_memory, memory_plan
+from verl.workers import memory
+from verl.workers.memory import (
+    GIB,
+    MALLOC_TRIM,
+    HeapTrimmer,
+    OutOfMemory,
+    PeakMemoryMeter,
+    explain_out_of_memory,
+    memory_plan,
+)
 from verl.workers.offload import CPUOffloader
+from verl.workers.worker_base import WorkerBase
 
 
 def test_tensors_on_the_cpu_stay():
@@ -76,3 +88,35 @@ def test_out_of_memory_ends_the_run_with_the_memory_plan():
     with pytest.raises(WorkerError) as caught, backend:
         raise WorkerError("rank 0 failed in `update`", "Traceback", "ValueError")
     assert caught.value.trace == "Traceback"
+
+
+@pytest.mark.skipif(MALLOC_TRIM is None, reason="the C library is not glibc")
+def test_updates_on_tensors_of_unequal_length_keep_no_freed_memory():
+    """Small tensors that stay lie between large ones that go, as in an update with its optimizer's state."""
+    worker, process, lengths = object.__new__(WorkerBase), psutil.Process(), random.Random(0)
+    worker.rollout_engine, worker.peak = None, PeakMemoryMeter(torch.device("cpu"))
+    worker.heap_trimmer = HeapTrimmer(period=0.0)
+    torch.zeros(8 << 20)  # glibc takes smaller ones from its heap once one of this size is freed
+    worker.heap_trimmer.trim()
+    before, peaks, kept = process.memory_info().rss, [], []
+    for _ in range(20):
+        with worker.enter_training("update"):
+            activations = []
+            for number in range(100):
+                activations.append(torch.zeros(lengths.randrange(50_000, 500_000)))
+                if number % 50 == 0:
+                    kept.append(torch.zeros(1000))
+            peaks.append(process.memory_info().rss - before)
+            del activations
+    assert min(peaks) > 80e6
+    assert process.memory_info().rss - before < 10e6
+
+
+def test_the_heap_is_trimmed_once_a_period(monkeypatch):
+    calls, now = [], [100.0]
+    monkeypatch.setattr(memory, "MALLOC_TRIM", calls.append)
+    monkeypatch.setattr(memory.time, "monotonic", lambda: now[0])
+    trimmer = HeapTrimmer(period=1.0)
+    for now[0] in (100.0, 100.9, 101.0, 101.5, 102.1):
+        trimmer.trim()
+    assert calls == [0, 0, 0]
