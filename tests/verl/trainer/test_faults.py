@@ -181,9 +181,9 @@ def test_500_steps_grow_no_memory_and_leave_no_handle(
         shown = " -> ".join(f"{each / 1e6:.0f}" for each in (early, filled, memory))
         rows.append(f"{name} {shown} MB, {opened} -> {handles} handles")
         if name.startswith(("python", "ray::RemoteWorker", "raylet", "gcs_server")):
-            small = 5e6 if name in ("raylet", "gcs_server") else 0.0  # a few per cent of them are one MB
+            small = 5e6 if name in ("raylet", "gcs_server") else 0.0  # 5 % of them are 1.5 and 2.5 MB
             assert memory < 1.05 * early + small and handles <= opened + 5, rows
-            assert memory < 1.02 * filled + small, rows  # the later steps tell a leak from what is filled once
+            assert memory < 1.02 * filled + 5e6, rows  # the later steps tell a leak from what is filled once
     record_property("reliability", f"{program}, 500 steps: " + "; ".join(rows))
 
 
