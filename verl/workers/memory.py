@@ -17,7 +17,7 @@ from verl.metric_types import Metrics, PeakMetric
 
 GIB = float(1 << 30)
 PERIOD = 0.05  # seconds between two samples
-TRIM_PERIOD = 0.5  # seconds; costs the toy, of 0.2 s a step, 1 to 2 %
+TRIM_PERIOD = 0.5  # seconds; costs fine-tuning the toy, of 0.2 s a step, 2 to 6 %
 # int malloc_trim(size_t), which glibc alone has; ctypes releases Python's lock during a call
 MALLOC_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
