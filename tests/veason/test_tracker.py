@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -329,9 +330,14 @@ def test_after_the_warm_up_other_sizes_need_no_compilation(monkeypatch, tmp_path
     tracker.warm_up()
     compiled = counts["unique_graphs"]
     assert compiled >= before + 8  # two numbers of objects, prompted and tracked masks, and the steps of memory
-    for total, prompts in ((6, [(0, 1)]), (5, [(3, 1), (1, 2), (4, 3), (0, 1)]), (2, [(1, 7)])):
-        boxes = [BoxPrompt(keyframe, make_boxes(objects, 60, 80)) for keyframe, objects in prompts]
-        tracker.track_group(make_clip(total, 60, 80), boxes)
+
+    def track():
+        for total, prompts in ((6, [(0, 1)]), (5, [(3, 1), (1, 2), (4, 3), (0, 1)]), (2, [(1, 7)])):
+            boxes = [BoxPrompt(keyframe, make_boxes(objects, 60, 80)) for keyframe, objects in prompts]
+            tracker.track_group(make_clip(total, 60, 80), boxes)
+
+    with ThreadPoolExecutor(1) as scorer:  # a thread of its own, as in training
+        scorer.submit(track).result()
     assert counts["unique_graphs"] == compiled
 
 

@@ -1,4 +1,4 @@
-"""Group Relative Policy Optimization (arXiv 2402.03300): sample, rollout, score, ref, advantage, update, log,
+"""Group Relative Policy Optimization (arXiv 2402.03300): sample, rollout, ref, score, advantage, update, log,
 save.
 
 Deviates from the published loop where that loses data: the last step runs, a resumed run equals the uninterrupted one,
@@ -51,7 +51,7 @@ class GRPO(TrainingLoop):
         groups, seen, metrics = self.collect_batch()
         uids = [group.uid for group in groups]
 
-        if self.config.algorithm.dynamic_sampling:
+        if self.config.algorithm.dynamic_sampling:  # else `rollout_and_score` has done it, while groups were scored
             metrics |= self.compute_log_probs(uids)
 
         with timer("advantage"):

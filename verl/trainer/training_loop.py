@@ -119,8 +119,8 @@ class TrainingLoop(ABC):
         names, limit = self.backend.take_bad_samples(), self.config.trainer.max_bad_updates
         text = (
             f"an update of step {self.global_step + 1} was skipped, its loss or gradient is not finite (gradient norm "
+            f"{metrics['actor/grad_norm']}, {self.bad_updates} in a row): {abbreviate(names)}"
         )
-        text += f"{metrics['actor/grad_norm']}, {self.bad_updates} in a row): {abbreviate(names)}"
         if self.bad_updates >= limit:
             raise TrainingError(f"{text}; trainer.max_bad_updates={limit} allows no more; the checkpoints are whole")
         log.warning(text)
