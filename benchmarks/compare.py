@@ -39,7 +39,7 @@ JOB = (
 PHASES = {
     "weights to vLLM": "timing_s/rollout/weight_sync",
     "generation": "timing_s/rollout/generate",
-    "reward": "timing_s/score",
+    "reward": "timing_s/score_wait",
     "reference": "timing_s/ref",
     "update": "timing_s/update",
 }

@@ -105,12 +105,13 @@ class BenchWorker(Worker):
         self.weights_stale = True  # the next step synchronizes weights, as any step does
         return seconds
 
-    def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
+    def compute_ref_log_probs(self, uids: Sequence[int]) -> Metrics:
+        """In the published schedule the old log-probabilities too, which the driver does not ask for."""
         if self.schedule != "published":
-            return super().compute_log_probs(uids, old)
-        singles = [single for uid in uids if uid in self.groups for single in self._split(uid)]
-        self.groups |= dict(singles)
-        return super().compute_log_probs([uid for uid, _ in singles], old=True)
+            return super().compute_ref_log_probs(uids)
+        singles = dict(single for uid in uids if uid in self.groups for single in self._split(uid))
+        self.groups |= singles
+        return super().compute_ref_log_probs(list(singles)) | super().compute_old_log_probs(list(singles))
 
     def update(self, advantages: Sequence[GroupAdvantages]) -> Metrics:
         if self.schedule == "published":

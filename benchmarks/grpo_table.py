@@ -14,15 +14,24 @@ from verl.metric_types import Metrics
 from verl.models.flops import ModelFlops
 from verl.trainer.throughput import device_peak
 
-# Memory bandwidth in bytes/s by a part of the device's name, from the vendors' data sheets; the first match counts.
+# Memory bandwidth in bytes/s by a substring of the device's name, from the vendors' data sheets; first match counts.
 BANDWIDTHS = {"B200": 8.0e12, "H200": 4.8e12, "H100": 3.35e12, "H800": 3.35e12, "A100": 2.0e12}
-MEMORY_METRICS = ("memory/rollout_gib", "memory/ref_gib", "memory/update_gib")
-PHASES = ("rollout", "rollout/weight_sync", "rollout/generate", "score", "ref", "advantage", "update")
+MEMORY_METRICS = tuple(f"memory/peak_{phase}_gib" for phase in ("rollout", "ref", "old_log_prob", "update"))
+PHASES = (
+    "rollout",
+    "rollout/weight_sync",
+    "rollout/generate",
+    "score_wait",
+    "ref",
+    "old_log_prob",
+    "advantage",
+    "update",
+)
 LARGE_CARD, SMALL_CARD = (12.5, 140.0), (14.0, 75.0)  # targets of a step of 3B: seconds, GiB
 VERL_PHASES = (  # what, ours, verl's
     ("weights to vLLM", "rollout/weight_sync", "update_weights"),
     ("generation", "rollout/generate", "gen"),
-    ("old log-probabilities", "", "old_log_prob"),
+    ("old log-probabilities", "old_log_prob", "old_log_prob"),
     ("reference", "ref", "ref"),
     ("advantages", "advantage", "adv"),
     ("update", "update", "update_actor"),
@@ -57,7 +66,8 @@ class HardwareLimits:
     ) -> HardwareLimits:
         """Of a run on `device`s with prompts of `prompt` tokens and images of these heights and widths."""
         rollout, count = config.worker.rollout, config.data.rollout_batch_size
-        peak, bandwidth = device_peak(device), next((rate for part, rate in BANDWIDTHS.items() if part in device), None)
+        peak = device_peak(device)
+        bandwidth = next((rate for substring, rate in BANDWIDTHS.items() if substring in device), None)
         if peak is None or bandwidth is None:
             return NO_LIMITS
         gpus = config.trainer.n_gpus_per_node
@@ -101,7 +111,7 @@ def phase_table(name: str, metrics: Metrics, limits: HardwareLimits = NO_LIMITS)
     print(f"| whole step | {metrics['timing_s/step']:.2f} | | |")
     rates = {name.removeprefix("perf/"): value for name, value in metrics.items() if name.startswith("perf/")}
     print(", ".join(f"{name} {value:.3g}" for name, value in rates.items()))
-    print("peak GiB: " + ", ".join(f"{name[7:-4]} {metrics[name]:.1f}" for name in MEMORY_METRICS if name in metrics))
+    print("peak GiB: " + ", ".join(f"{name[12:-4]} {metrics[name]:.1f}" for name in MEMORY_METRICS if name in metrics))
     if "rollout/log_prob_gap" in metrics:
         print(f"vLLM's log-probabilities differ from the actor's by {metrics['rollout/log_prob_gap']:.1e} a token")
     print(flush=True)
@@ -119,7 +129,9 @@ def print_table(found: dict[str, Metrics], device: str) -> None:
         most_seconds, most_gib = LARGE_CARD if "H200" in device else SMALL_CARD
         rows.append(table_row("one step of ours, s", ours["timing_s/step"], most_seconds, "at most"))
         rows.append(table_row("peak memory, GiB", peak_gib(ours), most_gib, "at most"))
-        rows.append(table_row("through the object store, MB a prompt", ours["ray/megabytes_per_prompt"], 1, "at most"))
+        rows.append(
+            table_row("through the object store, MB a prompt", ours["ray/transfer_mb_per_prompt"], 1, "at most")
+        )
     if "published" in found:
         slower = found["published"]["timing_s/step"] / ours["timing_s/step"]
         rows.append(table_row("the published schedule, times as long", slower, 4, "at least"))

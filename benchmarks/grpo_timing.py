@@ -52,7 +52,7 @@ def measure_published(loop: GRPO, job: GRPOJob, prompts: int, own: Metrics) -> M
     if prompts == job.prompts:
         return row
     share = prompts / job.prompts
-    phases = {f"timing_s/{phase}": row[f"timing_s/{phase}"] / share for phase in ("score", "ref", "update")}
+    phases = {f"timing_s/{phase}": row[f"timing_s/{phase}"] / share for phase in ("score_wait", "ref", "update")}
     phases["timing_s/rollout"] = own["timing_s/rollout"]  # by the same engine on the same requests
     return row | phases | {"timing_s/step": sum(phases.values()), "share": share}
 
@@ -62,7 +62,7 @@ def step(loop: GRPO, name: str) -> Metrics:
     since = time.perf_counter()
     metrics = loop.step()
     metrics = metrics | loop.timer.read() | {"timing_s/step": time.perf_counter() - since}
-    shown = ("rollout", "score", "ref", "update")
+    shown = ("rollout", "score_wait", "ref", "update")
     phases = ", ".join(f"{phase} {metrics[f'timing_s/{phase}']:.2f}" for phase in shown)
     log(f"{name}: {metrics['timing_s/step']:.2f} s ({phases})")
     return metrics

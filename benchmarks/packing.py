@@ -99,7 +99,7 @@ def measure_parts(policy: PolicyModel, group: TokenizedGroup, device: str) -> No
     text = policy.config.text_config
 
     def tower() -> None:
-        policy.family.encode_images(policy.model, batch.pixel_values, batch.vision_layout)[0].sum().backward()
+        policy.family.encode_images(policy.model, batch.pixel_values, batch.vision_metadata)[0].sum().backward()
 
     length, head_dim = batch.input_ids.shape[1], text.hidden_size // text.num_attention_heads
     heads = (text.num_attention_heads, text.num_key_value_heads, text.num_key_value_heads)

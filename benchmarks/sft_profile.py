@@ -60,8 +60,8 @@ class StepProfile:
         self._count("vision products", self._vision(patches))
         plain = tower.depth - len(tower.fullatt_block_indexes)
         for segments, count in (
-            (batch.vision_layout.windows, plain),
-            (batch.vision_layout.images, len(tower.fullatt_block_indexes)),
+            (batch.vision_metadata.windows, plain),
+            (batch.vision_metadata.images, len(tower.fullatt_block_indexes)),
         ):
             self._count("vision attention", count * self._segments(patches, segments))
         width, inner = text.hidden_size, text.intermediate_size

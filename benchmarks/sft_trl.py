@@ -97,7 +97,7 @@ def make_trainer(policy: Path, job: SFTJob, variant: TRLVariant, output: str) ->
         logging_strategy="no",
         disable_tqdm=True,
     )
-    lora = LoraOptions(64, 128, load_family(policy).lora_language).peft_config()
+    lora = LoraOptions(64, 128, load_family(policy).lora_target_pattern).peft_config()
     return SFTTrainer(str(policy), config, train_dataset=make_dataset(job), peft_config=lora)
 
 

@@ -32,7 +32,7 @@ CONFIGURED = {
     "eval.metrics": MetricsConfig,
     "eval.report": ReportConfig,
 }
-INTERNAL = {"verl.single_controller.watch_driver"}  # started by other modules, not by people
+INTERNAL = {"verl.single_controller.driver_watchdog"}  # started by other modules, not by people
 GROUPS = {"veason", "veason.cli", "veason.importing.data_command"}  # they list commands, whose own help is checked
 EXAMPLE = re.compile(r"^ {4,}.*(?:python3? |veason |make )\S+", re.MULTILINE)
 

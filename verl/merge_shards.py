@@ -51,7 +51,7 @@ class UnpickledObject:
 
 @dataclass(frozen=True)
 class TensorShard:
-    """A rank's part of a tensor: along which dimension (None: it has the whole one), and the whole one's shape."""
+    """A rank's shard of a tensor: along which dimension (None: it has the whole one), and the whole one's shape."""
 
     local: Tensor
     dim: int | None
@@ -129,18 +129,18 @@ def load_shard(path: Path) -> dict[str, Any]:
 
 
 def merge_weight(name: str, shards: Sequence[Mapping[str, Any]]) -> Tensor:
-    """One whole weight. Raises ShardError when its parts do not add up to it."""
-    parts = [shard.get(name) for shard in shards]
-    first = parts[0]
+    """One whole weight. Raises ShardError when its shards do not add up to it."""
+    pieces = [shard.get(name) for shard in shards]
+    first = pieces[0]
     if isinstance(first, Tensor):
         return first
     if first is None or first.dim is None:
         return first.local if first is not None else torch.empty(0)
     local, length = [], 0
-    for part in parts:  # copies of the whole weight, over hosts, come after the first
-        if isinstance(part, TensorShard) and length < first.shape[first.dim]:
-            local.append(part.local)
-            length += part.local.shape[first.dim]
+    for piece in pieces:  # copies of the whole weight, over hosts, come after the first
+        if isinstance(piece, TensorShard) and length < first.shape[first.dim]:
+            local.append(piece.local)
+            length += piece.local.shape[first.dim]
     whole = torch.cat(local, first.dim)
     if tuple(whole.shape) != first.shape:
         raise ShardError(f"{name}: the shards make a tensor of {tuple(whole.shape)}, not of {first.shape}")

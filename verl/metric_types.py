@@ -43,7 +43,7 @@ class PeakMetric(Metric):
     over_ranks = over_step = staticmethod(max)
 
 
-ProgressCounts = Mapping[str, tuple[int, int]]  # phase -> (groups done, groups), while it is under way
+Progress = Mapping[str, tuple[int, int]]  # phase -> (groups done, groups), while it is under way
 Metrics = dict[str, float]  # `section/name` -> value; a plain float counts as a ReplicatedMetric
 
 

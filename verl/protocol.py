@@ -32,8 +32,8 @@ class Example(Protocol):
 class TrainingData(Protocol):
     """A data set that driver and workers each open for themselves.
 
-    Optional attributes: `seeded`, False where a sample's prompt is the same in every episode; `skipped`, sample id ->
-    reason of the samples left out in this process; `notes`, lines that are printed before the run begins;
+    Optional attributes: `seeded`, False where a sample's prompt is the same in every episode; `skipped_samples`,
+    sample id -> reason of the samples left out in this process; `notes`, lines that are printed before the run begins;
     `response(index)`, the target of fine-tuning alone, so that too long a one is found before the run begins.
     """
 
@@ -137,9 +137,9 @@ class GroupResult:
     responses: list[str]
     response_tokens: list[int]
     truncated: list[bool]
-    totals: list[float]
+    scores: list[float]
     parts: list[dict[str, float]]
-    failures: list[str | None]
+    parse_failures: list[str | None]
     baseline: float | None = None
 
 
@@ -179,11 +179,11 @@ class TrainingBackend(Protocol):
     ) -> list[list[dict[str, str]]]:
         """Draws responses into files of a folder; per group and response picture name -> file name."""
 
-    def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
-        """Computes what the update takes as given: the reference's log-probabilities and, if `old`, the actor's.
+    def compute_ref_log_probs(self, uids: Sequence[int]) -> Metrics:
+        """Computes the reference model's log-probabilities, for the KL term. Scoring may go on meanwhile."""
 
-        Scoring may go on meanwhile.
-        """
+    def compute_old_log_probs(self, uids: Sequence[int]) -> Metrics:
+        """Computes the actor's log-probabilities before the first of several updates. Scoring may go on meanwhile."""
 
     def compute_self_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
         """Per response the mean over its tokens of log-sum-exp minus mean logit (estimator grpo_certainty)."""
@@ -193,7 +193,7 @@ class TrainingBackend(Protocol):
         `actor/skipped_updates` is 1 where loss or gradient were not finite, and the weights are the old ones.
         """
 
-    def take_bad_samples(self) -> list[str]:
+    def take_nonfinite_samples(self) -> list[str]:
         """The samples of the last update if that was skipped because its loss or gradient was not finite: those whose
         own loss was not, else all of them.
         """
@@ -210,7 +210,7 @@ class TrainingBackend(Protocol):
     def evaluate_loss(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:
         """The fine-tuning loss without a step."""
 
-    def skipped(self) -> dict[str, str]:
+    def skipped_samples(self) -> dict[str, str]:
         """The samples that the workers' data has left out so far, with the reasons (data.on_bad_sample=skip)."""
 
     def check_folder(self, folder: str, token: str) -> list[tuple[str, str | None]]:

@@ -47,10 +47,10 @@ PANELS = (
     ChartPanel("Log-probability gap", ("rollout/log_prob_gap",)),
     ChartPanel("Gradient norm", ("actor/grad_norm",)),
     ChartPanel("Learning rate", ("actor/lr",)),
-    ChartPanel("Speed", ("perf/tokens_per_second", "perf/generated_per_second", "perf/updated_per_second")),
+    ChartPanel("Speed", ("perf/tokens_per_second", "perf/rollout_tokens_per_second", "perf/update_tokens_per_second")),
     ChartPanel("Share of the GPUs' peak", (r"perf/mfu(_\w+)?",)),
-    ChartPanel("Time of a step", ("timing_s/step", r"timing_s/(rollout|score|ref|update)")),
-    ChartPanel("Peak memory", (r"memory/\w+_gib",)),
+    ChartPanel("Time of a step", ("timing_s/step", r"timing_s/(rollout|score_wait|ref|old_log_prob|update)")),
+    ChartPanel("Peak memory", (r"memory/peak_\w+_gib",)),
 )
 DISTRIBUTIONS = {"reward": "Rewards", "response": "Response lengths, tokens", "advantage": "Advantages"}
 

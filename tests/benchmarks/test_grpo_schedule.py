@@ -28,10 +28,11 @@ def worker():
 
 def test_every_response_is_a_group_with_old_log_probabilities(worker, monkeypatch):
     seen = {}
-    monkeypatch.setattr(Worker, "compute_log_probs", lambda _, uids, old: seen.update(uids=list(uids), old=old))
+    for name, kind in (("compute_ref_log_probs", "uids"), ("compute_old_log_probs", "old")):
+        monkeypatch.setattr(Worker, name, lambda _, uids, kind=kind: {kind: seen.setdefault(kind, list(uids))})
     monkeypatch.setattr(Worker, "update", lambda _, advantages: seen.update(advantages=advantages))
-    worker.compute_log_probs([3, 4], old=False)
-    assert seen["old"] and len(set(seen["uids"])) == 4
+    worker.compute_ref_log_probs([3, 4])
+    assert seen["old"] == seen["uids"] and len(set(seen["uids"])) == 4
     singles = [worker.groups[uid] for uid in seen["uids"]]
     assert [each.group.response_ids[0].tolist() for each in singles] == [[3, 1, 2], [3], [4, 1, 2], [4]]
     assert [len(each.rollout_log_probs[0]) for each in singles] == [3, 1, 3, 1]

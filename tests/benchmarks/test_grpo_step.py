@@ -36,11 +36,11 @@ OURS = {
     "timing_s/step": 12.0,
     "timing_s/rollout": 9.0,
     "timing_s/rollout/generate": 8.32,
-    "memory/update_gib": 70.0,
+    "memory/peak_update_gib": 70.0,
     "bare": 8.0,
 }
 OURS |= {
-    "ray/megabytes_per_prompt": 0.02,
+    "ray/transfer_mb_per_prompt": 0.02,
     "rollout/log_prob_gap": 1e-3,
     "timing_s/ref": 3.0,
     "timing_s/update": 12.0,
@@ -151,7 +151,7 @@ def test_the_7b_recipe_has_its_dimensions(policy):
 def test_only_what_is_proportional_to_the_prompts_is_scaled(monkeypatch):
     measured = {
         "timing_s/rollout": 5.0,
-        "timing_s/score": 12.0,
+        "timing_s/score_wait": 12.0,
         "timing_s/ref": 9.0,
         "timing_s/update": 28.0,
         "timing_s/step": 54.0,
@@ -270,7 +270,7 @@ def test_free_lengths_are_compared_per_token(capsys):
             "timing_s/step": next(steps),
             "timing_s/rollout": 5.0,
             "response/mean": 400.0,
-            "memory/update_gib": 70.0 if name.endswith("2") else 60.0,
+            "memory/peak_update_gib": 70.0 if name.endswith("2") else 60.0,
         }
 
     fixed = {"timing_s/step": 12.8, "response/mean": 512.0}

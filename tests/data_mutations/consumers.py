@@ -122,8 +122,8 @@ def train(layout: str, root: Path, on_bad_sample: str = "raise", exclude: Path |
                 outcome.results[data.sample_id(index)] = shown(examples[0])
                 for example in examples:
                     outcome.truths.setdefault(example.sample_id, {}).update(truth_by_frame(example))
-        outcome.refused |= data.skipped
-        for name in data.skipped:
+        outcome.refused |= data.skipped_samples
+        for name in data.skipped_samples:
             outcome.results.pop(name, None)
     return outcome
 

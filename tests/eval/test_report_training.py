@@ -22,7 +22,7 @@ from veason.visualization.comparison import mask_picture
 from veason.visualization.drawing import save_picture
 from verl.config import Config, override
 from verl.metric_info import METRICS, find_metric
-from verl.trainer.rollout_rows import histogram
+from verl.trainer.rollout_log import histogram
 from verl.trainer.run_info import RunInfo
 
 EVIL = "</pre></article><script>window.run = 1</script><img src=x onerror='window.run = 2'>"
@@ -51,7 +51,7 @@ def write_run(folder: Path, lr: float = 1e-6, gain: float = 0.1, weights: dict[s
             "actor/pg_clipfrac": 0.0,
             "rollout/log_prob_gap": 1e-4,
             "perf/tokens_per_second": 900.0,
-            "memory/update_gib": 2.0,
+            "memory/peak_update_gib": 2.0,
             "timing_s/step": 3.0,
             **{
                 f"rewards/{name}/mean": math.sin(step) ** 2 for name in ("format", "keyframe", "spatial", "consistency")

@@ -18,7 +18,7 @@ from veason.point_answers import format_point_answer
 from veason.prompts import POINTS_TEMPLATE, load_template
 from veason.tracking.tracker_prompts import MultiObjectPrompt
 from verl.config import Config, ConfigError, load_config, override
-from verl.trainer.build_task import checkpoint_settings, use_points_template
+from verl.trainer.build_task import checkpoint_settings, use_points_prompt_template
 
 RULE = "veason_points"
 
@@ -155,26 +155,26 @@ def config(tmp_path) -> Config:
 
 
 def test_a_training_asks_for_points_and_its_checkpoints_say_so(config):
-    asked = use_points_template(config, fine_tuning=False)
+    asked = use_points_prompt_template(config, fine_tuning=False)
     assert asked.data.prompt_template == POINTS_TEMPLATE
     written = checkpoint_settings(asked)
     assert (written["answer_parser"], written["prompt_template"]) == ("points", POINTS_TEMPLATE)
     own = override(config, {"data.prompt_template": "Point at {expression}."})
-    assert use_points_template(own, False) is own
+    assert use_points_prompt_template(own, False) is own
     usual = override(config, {"worker.reward.compute_score": "veason_strict"})
-    assert use_points_template(usual, False) is usual and checkpoint_settings(usual)["answer_parser"] == "strict"
+    assert use_points_prompt_template(usual, False) is usual and checkpoint_settings(usual)["answer_parser"] == "strict"
     assert load_template(None) != POINTS_TEMPLATE
     with pytest.raises(ConfigError, match=r"data\.reasoning=false: answers with points have reasoning"):
-        use_points_template(override(config, {"data.reasoning": False}), False)
+        use_points_prompt_template(override(config, {"data.reasoning": False}), False)
 
 
 def test_formats_are_not_mixed(config):
     folder = Path(config.worker.actor.model.model_path or "")
     (folder / "veason.json").write_text(json.dumps({"answer_parser": "points", "prompt_template": POINTS_TEMPLATE}))
-    assert use_points_template(config, False) is config  # its own wording is adopted later
+    assert use_points_prompt_template(config, False) is config  # its own wording is adopted later
     usual = override(config, {"worker.reward.compute_score": "veason_strict"})
     for given, fine_tuning, says in ((usual, False, "compute_score reads boxes"), (config, True, "targets give boxes")):
         with pytest.raises(ConfigError, match=f"the checkpoint answers with points; .*{says}"):
-            use_points_template(given, fine_tuning)
+            use_points_prompt_template(given, fine_tuning)
     other = override(usual, {"data.prompt_template": "Box {expression}."})
-    assert checkpoint_settings(use_points_template(other, True), True)["answer_parser"] == "strict"
+    assert checkpoint_settings(use_points_prompt_template(other, True), True)["answer_parser"] == "strict"

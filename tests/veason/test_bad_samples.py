@@ -60,7 +60,7 @@ def test_bad_samples_are_skipped_on_request_counted_and_named(revos, damage, cap
     with caplog.at_level(logging.WARNING):
         data = KeyframeTrainingData(revos, on_bad_sample="skip")
     left_out = {"a/0"} if damage is empty_track else {"a/0", "a/1"}  # a/1 has a second object that is seen
-    assert set(data.skipped) == left_out
+    assert set(data.skipped_samples) == left_out
     assert f"{len(left_out)} bad samples" in caplog.text and "a/0" in caplog.text
     assert data.example(0, 0).sample_id not in left_out
 
@@ -97,7 +97,7 @@ def test_bad_pixels_are_named_when_they_are_read(revos, damage, says, caplog):
     data = KeyframeTrainingData(revos, on_bad_sample="skip")
     with caplog.at_level(logging.WARNING):
         assert [data.example(0, seed).sample_id for seed in range(3)] == ["b/0"] * 3  # the next one that is whole
-    assert list(data.skipped) == ["a/0", "a/1"]
+    assert list(data.skipped_samples) == ["a/0", "a/1"]
     assert caplog.text.count("bad sample a/0 is skipped (1 sample skipped so far): ") == 1
     assert "bad sample a/1 is skipped (2 samples skipped so far): " in caplog.text
 
@@ -118,7 +118,7 @@ def test_a_damaged_mask_is_named_before_it_is_measured_or_merged(revos, track, s
         DataError, match=rf"{sample_id}: .*mask_dict\.json: id '{track}', frame 3: run-length mask .* cannot be decoded"
     ):
         KeyframeTrainingData(revos)
-    assert list(KeyframeTrainingData(revos, on_bad_sample="skip").skipped) == [sample_id]
+    assert list(KeyframeTrainingData(revos, on_bad_sample="skip").skipped_samples) == [sample_id]
     benchmark = ReVOS(revos, "train")
     sample = next(sample for sample in benchmark.samples if sample.sample_id == sample_id)
     with pytest.raises(DataError, match=rf"{sample_id}: .*mask_dict\.json: id '{track}', frame 3"):

@@ -151,7 +151,7 @@ def test_a_broken_frame(root):
         CoTData(write(root, records), keyframe_resize=SIZE).example(0, 0)
     skipping = CoTData(write(root, records), keyframe_resize=SIZE, on_bad_sample="skip")
     assert skipping.example(0, 0).sample_id == "set/v0/1"
-    assert list(skipping.skipped) == ["set/v0/0"]
+    assert list(skipping.skipped_samples) == ["set/v0/0"]
 
 
 def test_records_of_another_benchmark(reasonvos):

@@ -86,7 +86,7 @@ def test_real_sets_are_mixed_and_named_in_what_is_skipped_and_excluded(revos, re
     example = pickle.loads(pickle.dumps(data)).example(1, seed=3)
     assert example.sample_id == "mine:v/1" and example.images[0].size == (56, 56) and example.truth.masks.any()
     data.members["mine"]._skip(data.members["mine"].samples[0], "no picture")
-    assert data.skipped == {"mine:v/1": "no picture"}
+    assert data.skipped_samples == {"mine:v/1": "no picture"}
 
 
 @pytest.mark.parametrize(

@@ -407,9 +407,11 @@ def test_earlier_names_of_keys_are_taken() -> None:
     earlier = [
         "trainer.resume=auto",
         "trainer.worker_timeout=60",
+        "trainer.max_bad_updates=7",
         "data.box_side=1000",
         "algorithm.max_uncomputed_share=0.5",
     ]
     config = load_config([f"config={PUBLISHED}", *earlier])
     assert (config.trainer.resume_mode, config.trainer.phase_timeout) == ("auto", 60.0)
     assert (config.data.coordinate_range, config.algorithm.max_frac_nan) == (1000, 0.5)
+    assert config.trainer.max_nonfinite_updates == 7

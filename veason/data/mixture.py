@@ -47,12 +47,12 @@ class MixedTrainingData:
         return sum(self.counts.values())
 
     @property
-    def skipped(self) -> dict[str, str]:
+    def skipped_samples(self) -> dict[str, str]:
         """Sample id -> reason, of the samples that the sets have left out so far in this process."""
         return {
             f"{label}{MIX_SEPARATOR}{name}": reason
             for label, data in self.members.items()
-            for name, reason in getattr(data, "skipped", {}).items()
+            for name, reason in getattr(data, "skipped_samples", {}).items()
         }
 
     def sample_id(self, index: int) -> str:

@@ -51,7 +51,7 @@ class KeyframeTrainingData:
         prompt_template: see `veason.prompts.load_template`.
         on_bad_sample: "raise" ends the run at the first sample that cannot be used. "skip" leaves it out when that can
             be seen at load time, and gives the next good sample in its place later; either way it is counted and named
-            in `skipped`.
+            in `skipped_samples`.
         benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
         frame_index, anchor, reasoning: the paper's ablations: what is shown as a frame's timestamp, the frame that is
             always shown (see `veason.frames`), and whether the default prompt asks for reasoning.
@@ -59,7 +59,7 @@ class KeyframeTrainingData:
 
     Attributes:
         seeded: whether an example depends on its seed.
-        skipped: sample id -> reason, of the samples left out so far in this process.
+        skipped_samples: sample id -> reason, of the samples left out so far in this process.
         notes: lines that the person who starts a run should read.
 
     Raises:
@@ -94,7 +94,7 @@ class KeyframeTrainingData:
         self.template = load_template(prompt_template, reasoning)
         self.frame_index, self.anchor, self.reasoning = frame_index, anchor, reasoning
         self.coordinate_range = coordinate_range
-        self.skipped: dict[str, str] = {}
+        self.skipped_samples: dict[str, str] = {}
         excluded = read_exclusions(exclude)
         with gc_paused():
             self.benchmark = open_training_split(benchmark, root, meta_file)
@@ -113,13 +113,13 @@ class KeyframeTrainingData:
                 and self._is_chosen(sample)
                 and (sample.video in validated or self._usable(sample))
             ]
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(self.skipped.items())[:3])
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(self.skipped_samples.items())[:3])
         if not self.samples:
-            bad = f"; {len(self.skipped)} bad samples are left out ({reasons})" if self.skipped else ""
+            bad = f"; {len(self.skipped_samples)} bad samples are left out ({reasons})" if self.skipped_samples else ""
             raise DataError(f"no sample to train on in {self.benchmark.meta_path}{bad}")
-        if self.skipped:
+        if self.skipped_samples:
             logger.warning(
-                "%d bad samples of %s left out (%s, ...)", len(self.skipped), self.benchmark.meta_path, reasons
+                "%d bad samples of %s left out (%s, ...)", len(self.skipped_samples), self.benchmark.meta_path, reasons
             )
 
     def __len__(self) -> int:
@@ -150,7 +150,7 @@ class KeyframeTrainingData:
                 self._skip(sample, str(error))
         raise DataError(
             f"none of the {count} samples of {self.benchmark.meta_path} can be used; the last: "
-            f"{next(reversed(self.skipped.items()))}"
+            f"{next(reversed(self.skipped_samples.items()))}"
         )
 
     def _messages_and_sizes(
@@ -213,7 +213,7 @@ class KeyframeTrainingData:
     def _refuse(self, name: str, reason: str) -> None:
         """Note a bad sample that is found at load time, or raise."""
         if self.on_bad_sample == "skip":
-            self.skipped[name] = reason
+            self.skipped_samples[name] = reason
             return
         hint = (
             f"`veason audit {self.benchmark.root}` lists all, data.exclude or data.on_bad_sample=skip leaves them out"
@@ -222,9 +222,10 @@ class KeyframeTrainingData:
         raise DataError(f"{where if not reason.startswith(where) else ''}{name}: {reason}; {hint}")
 
     def _skip(self, sample: VideoSample, reason: str) -> None:
-        if sample.sample_id not in self.skipped:
-            self.skipped[sample.sample_id] = reason
-            total = f"{len(self.skipped)} {'sample' if len(self.skipped) == 1 else 'samples'} skipped so far"
+        if sample.sample_id not in self.skipped_samples:
+            self.skipped_samples[sample.sample_id] = reason
+            count = len(self.skipped_samples)
+            total = f"{count} {'sample' if count == 1 else 'samples'} skipped so far"
             logger.warning("bad sample %s is skipped (%s): %s", sample.sample_id, total, reason)
 
 

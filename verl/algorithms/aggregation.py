@@ -1,7 +1,7 @@
 """From a loss per token to one number, with explicit denominators.
 
-A batch that is cut into micro-batches or over ranks gives the same update only if every part divides by the whole
-batch's tokens or sequences: hand those over as `batch_tokens` and `batch_sequences`, and add the parts up.
+A batch that is cut into micro-batches or over ranks gives the same update only if every shard divides by the whole
+batch's tokens or sequences: hand those over as `batch_tokens` and `batch_sequences`, and add the shards up.
 """
 
 from __future__ import annotations

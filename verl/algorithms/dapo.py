@@ -8,11 +8,11 @@ from collections.abc import Sequence
 TOLERANCE = 1e-6  # of equal scores
 
 
-def is_informative(scores: Sequence[float]) -> bool:
+def has_score_variance(scores: Sequence[float]) -> bool:
     """Dynamic sampling: a group teaches something only if its scores differ (section 3.2, equation 11).
 
-    The paper's scores are right or wrong; for graded ones the same holds of their spread. A group with a NaN score is
-    not informative.
+    The paper's scores are right or wrong; for graded ones the same holds of their spread. A group with a NaN score
+    has none.
     """
     if any(math.isnan(score) for score in scores):
         return False

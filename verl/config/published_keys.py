@@ -7,6 +7,7 @@ from __future__ import annotations
 RENAMED = {
     "trainer.worker_timeout": "trainer.phase_timeout",
     "trainer.resume": "trainer.resume_mode",
+    "trainer.max_bad_updates": "trainer.max_nonfinite_updates",
     "algorithm.max_uncomputed_share": "algorithm.max_frac_nan",
     "data.box_side": "data.coordinate_range",
     "worker.reward.sam2_config": "worker.reward.tracker_options.sam2_config",

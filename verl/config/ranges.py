@@ -82,7 +82,7 @@ RANGES = {
     "trainer.nnodes": COUNT,
     "trainer.n_gpus_per_node": COUNT,
     "trainer.phase_timeout": POSITIVE,
-    "trainer.max_bad_updates": COUNT,
+    "trainer.max_nonfinite_updates": COUNT,
     "trainer.max_restarts": NOT_NEGATIVE,
     "trainer.total_episodes": COUNT,
     "trainer.max_steps": COUNT,

@@ -74,7 +74,7 @@ class TrainerConfig:
     # seconds after which a phase of a step (rollout, score, update, save, ...) counts as hung and ends the run
     phase_timeout: float = 3600.0
     # consecutive updates skipped because loss or gradient was not finite, after which the run ends
-    max_bad_updates: int = 5
+    max_nonfinite_updates: int = 5
     # how often a run is restarted from its newest complete checkpoint after its driver, a worker or Ray has died
     max_restarts: int = 0
     total_episodes: int = 1  # passes over the data

@@ -55,12 +55,12 @@ class ModelFamily(ABC):
         image_token: text of the token that stands for an image in the chat template's output.
         vision_tokens: texts of the tokens that a policy must never write: an image token without an image breaks every
             later pass over the sequence.
-        lora_language: regular expression over full names of the language model's linear layers.
+        lora_target_pattern: regular expression over full names of the language model's linear layers.
     """
 
     image_token = "<|image_pad|>"
     vision_tokens = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
-    lora_language = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
+    lora_target_pattern = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -120,7 +120,7 @@ class ModelFamily(ABC):
         names of linear layers, of the vision tower too unless it is frozen.
         """
         if list(names) == ["all-linear"]:
-            return self.lora_language
+            return self.lora_target_pattern
         within = r"model\.language_model\..*" if freeze_vision else ".*"
         return rf"{within}\.({'|'.join(names)})"
 
@@ -151,11 +151,11 @@ class ModelFamily(ABC):
         return torch.zeros(side * side, patch), (1, side, side)
 
     @abstractmethod
-    def make_vision_layout(self, grids: Sequence[tuple[int, int, int]]) -> Any:
+    def make_vision_metadata(self, grids: Sequence[tuple[int, int, int]]) -> Any:
         """How the tower attends over images of these grids: a pytree of tensors on the CPU, for `encode_images`."""
 
     @abstractmethod
-    def encode_images(self, model: Any, pixel_values: Tensor, layout: Any) -> tuple[Tensor, list[Tensor]]:
+    def encode_images(self, model: Any, pixel_values: Tensor, metadata: Any) -> tuple[Tensor, list[Tensor]]:
         """The visual tokens of all images, [tokens, hidden_size], and what is added to them after the first language
         layers, one [tokens, hidden_size] per layer (deepstack, arXiv 2406.04334; none for most families).
         """

@@ -16,18 +16,18 @@ class ModelFlops:
 
     Attributes:
         per_token: of the language model, attention aside.
-        per_pair: per (query, key) pair, over all layers.
+        per_attention_pair: per (query, key) pair, over all layers.
         per_label: per response token, the output layer.
         per_patch: per image patch, attention inside windows included.
-        per_patch_pair: per pair of patches of one image, for towers that attend over whole images.
+        per_patch_attention_pair: per pair of patches of one image, for towers that attend over whole images.
         patch_size: side of a patch, in pixels.
     """
 
     per_token: float
-    per_pair: float
+    per_attention_pair: float
     per_label: float
     per_patch: float
-    per_patch_pair: float = 0.0
+    per_patch_attention_pair: float = 0.0
     patch_size: int = 14
 
     def with_backward(self, adapter: bool, vision: bool) -> ModelFlops:
@@ -42,10 +42,10 @@ class ModelFlops:
         return replace(
             self,
             per_token=self.per_token * language,
-            per_pair=self.per_pair * 3,
+            per_attention_pair=self.per_attention_pair * 3,
             per_label=self.per_label * language,
             per_patch=self.per_patch * tower,
-            per_patch_pair=self.per_patch_pair * tower,
+            per_patch_attention_pair=self.per_patch_attention_pair * tower,
         )
 
     def group_flops(self, prompt: int, responses: Sequence[int], images: Sequence[tuple[int, int]]) -> float:
@@ -53,5 +53,5 @@ class ModelFlops:
         patches = [height * width // self.patch_size**2 for height, width in images]
         written = sum(responses)
         pairs = prompt * prompt / 2 + sum(length * prompt + length * length / 2 for length in responses)
-        vision = self.per_patch * sum(patches) + self.per_patch_pair * sum(count * count for count in patches)
-        return self.per_token * (prompt + written) + self.per_pair * pairs + self.per_label * written + vision
+        vision = self.per_patch * sum(patches) + self.per_patch_attention_pair * sum(count * count for count in patches)
+        return self.per_token * (prompt + written) + self.per_attention_pair * pairs + self.per_label * written + vision

@@ -28,19 +28,19 @@ def mrope_positions(ids: Tensor, image_grid_thw: Tensor | None, image_token_id: 
     if len(image_tokens) != expected:
         raise ValueError(f"the prompt holds {len(image_tokens)} image tokens, its {len(grids)} images take {expected}")
     text = torch.arange(len(ids)).expand(3, -1)
-    parts: list[Tensor] = []
+    chunks: list[Tensor] = []
     cursor = position = seen = 0
     for t, h, w in grids:
         start, count = image_tokens[seen], t * h * w // merge**2
         if image_tokens[seen + count - 1] != start + count - 1:
             raise ValueError(f"the tokens of an image of {t}x{h}x{w} patches are interrupted by text")
-        parts.append(text[:, cursor:start] + (position - cursor))
+        chunks.append(text[:, cursor:start] + (position - cursor))
         position += start - cursor
-        parts.append(_image_positions(t, h // merge, w // merge) + position)
+        chunks.append(_image_positions(t, h // merge, w // merge) + position)
         position += max(h, w) // merge
         seen, cursor = seen + count, start + count
-    parts.append(text[:, cursor:] + (position - cursor))
-    return torch.cat(parts, dim=1), position + len(ids) - cursor
+    chunks.append(text[:, cursor:] + (position - cursor))
+    return torch.cat(chunks, dim=1), position + len(ids) - cursor
 
 
 @lru_cache(maxsize=256)

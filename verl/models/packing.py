@@ -78,7 +78,7 @@ class PackedBatch:
             are text.
         pixel_values: [patches, dim] of all prompts. A batch without images carries one dummy image whose output is not
             used, so that every rank runs the vision tower and its collectives.
-        vision_layout: how the tower attends over these patches (`ModelFamily.make_vision_layout`).
+        vision_metadata: how the tower attends over these patches (`ModelFamily.make_vision_metadata`).
         logit_positions: int64 [N], the position whose logits predict the label (the prompt's last token for a first
             token).
         labels: int64 [N].
@@ -92,7 +92,7 @@ class PackedBatch:
     segments: tuple[Segment, ...]
     image_positions: Tensor
     pixel_values: Tensor
-    vision_layout: Any
+    vision_metadata: Any
     logit_positions: Tensor
     labels: Tensor
     lengths: tuple[int, ...]
@@ -160,7 +160,7 @@ def pack_groups(groups: Sequence[TokenizedGroup], family: ModelFamily, multiple:
         segments=tuple(segments),
         image_positions=torch.cat(image_positions),
         pixel_values=pixel_values,
-        vision_layout=family.make_vision_layout(grids),
+        vision_metadata=family.make_vision_metadata(grids),
         logit_positions=torch.cat(logits),
         labels=torch.cat(responses) if responses else torch.zeros(0, dtype=torch.int64),
         lengths=tuple(len(response) for response in responses),

@@ -63,25 +63,25 @@ class PolicyModel(nn.Module):
         """The language model's last hidden states [L, hidden_size]."""
         language, positions = self.family.language_model(self.model), batch.image_positions
         hidden = language.embed_tokens(batch.input_ids[0])
-        images, levels = self._encode_images(batch)
+        images, deepstack_features = self._encode_images(batch)
         if len(positions):
             hidden = hidden.index_copy(0, positions, images.to(hidden.dtype))
         else:  # the dummy image adds nothing but its place in the graph
-            hidden = hidden + 0 * sum(tokens.to(hidden.dtype).sum() for tokens in (images, *levels))
+            hidden = hidden + 0 * sum(tokens.to(hidden.dtype).sum() for tokens in (images, *deepstack_features))
         mask = packed_mask(batch, hidden.dtype, self.attn_implementation)
         hidden = hidden[None]
         rotary = language.rotary_emb(hidden, batch.position_ids)
         for number, layer in enumerate(language.layers):
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary)
-            if number < len(levels) and len(positions):
-                hidden = hidden.index_add(1, positions, levels[number][None].to(hidden.dtype))
+            if number < len(deepstack_features) and len(positions):
+                hidden = hidden.index_add(1, positions, deepstack_features[number][None].to(hidden.dtype))
         return language.norm(hidden)[0]
 
     def _encode_images(self, batch: PackedBatch) -> tuple[Tensor, list[Tensor]]:
         tower = self.family.vision_tower(self.model)
         trained = any(parameter.requires_grad for parameter in tower.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
-            return self.family.encode_images(self.model, batch.pixel_values, batch.vision_layout)
+            return self.family.encode_images(self.model, batch.pixel_values, batch.vision_metadata)
 
     def blocks(self) -> list[nn.Module]:
         """The units of sharding, in the order of the forward pass: the tower's blocks, then the language layers."""

@@ -14,7 +14,7 @@ import psutil
 import ray
 from ray._private import ray_constants
 
-from verl.single_controller.watch_driver import MARK_VARIABLE, watch_driver
+from verl.single_controller.driver_watchdog import MARK_VARIABLE, start_driver_watchdog
 
 # Variables of the driver that the workers of other hosts get too, by the beginning of their names.
 FORWARDED = (
@@ -71,7 +71,7 @@ def connect_ray(workers: int, nodes: int = 1, **options: Any) -> None:
     if address == "local":  # whatever else runs here, or has left its session behind
         # logical CPUs: one a worker, so that two workers start on any machine; threads are set per worker
         options |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
-        inherited = {MARK_VARIABLE: watch_driver(), NETWORK: "0", PRESTART: "0"}
+        inherited = {MARK_VARIABLE: start_driver_watchdog(), NETWORK: "0", PRESTART: "0"}
     options = {"configure_logging": False} | options  # its messages go where the driver sends those of libraries
     handler = signal.getsignal(signal.SIGTERM)
     try:

@@ -11,11 +11,11 @@ import ray
 
 from verl.process_output import redirect_output, route_library_loggers
 from verl.single_controller.cluster import network_environment
-from verl.single_controller.progress_counts import publish_counts
+from verl.single_controller.head_watchdog import start_head_watchdog
+from verl.single_controller.progress import publish_progress
 from verl.single_controller.rendezvous import LISTEN_FD, listen
-from verl.single_controller.watch_head import watch_head
 
-COUNTS_PERIOD = 1.0  # seconds between two looks at a worker's counts
+PROGRESS_PERIOD = 1.0  # seconds between two looks at a worker's progress
 
 
 class RemoteWorker:
@@ -49,25 +49,25 @@ class RemoteWorker:
         env: dict[str, str],
         args: tuple,
         kwargs: dict[str, Any],
-        counts: str | None = None,
+        progress: str | None = None,
         watches: bool = False,
     ) -> None:
         """Makes the worker.
 
         Args:
-            counts: the key under which the counts of its method `counts` are published.
+            progress: the key under which what its method `progress` returns is published.
             watches: it ends if the head of the cluster is out of reach.
         """
         if watches:
-            watch_head(ray.get_runtime_context().gcs_address)
+            start_head_watchdog(ray.get_runtime_context().gcs_address)
         if (listener := getattr(self, "listener", None)) is not None:
             env = env | {LISTEN_FD: str(listener.detach())}
         os.environ.update(env | network_environment(ray.util.get_node_ip_address()))
         self.worker = worker_class(*args, **kwargs)
         if getattr(self, "redirected", False):
             route_library_loggers()  # of those that were imported since
-        if counts is not None and hasattr(self.worker, "counts"):
-            publish_counts(counts, self.worker.counts, COUNTS_PERIOD)
+        if progress is not None and hasattr(self.worker, "progress"):
+            publish_progress(progress, self.worker.progress, PROGRESS_PERIOD)
 
     def run(self, method: str, args: tuple, kwargs: dict[str, Any], timeout: float) -> Any:
         """Calls a method of the worker.

@@ -23,11 +23,11 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from verl.metric_types import ProgressCounts
+from verl.metric_types import Progress
 from verl.process_output import last_lines, worker_log_path
 from verl.single_controller.cluster import cluster_processes, ended_process, forwarded_environment, kill_cluster
-from verl.single_controller.progress_counts import delete_counts, read_counts
-from verl.single_controller.remote_worker import COUNTS_PERIOD, RemoteWorker
+from verl.single_controller.progress import delete_progress, read_progress
+from verl.single_controller.remote_worker import PROGRESS_PERIOD, RemoteWorker
 
 START_TIMEOUT = 300.0  # seconds in which the cluster has to provide the workers
 GRACE = 5.0  # seconds beyond a timeout
@@ -86,17 +86,17 @@ class WorkerGroup:
         *args, **kwargs: arguments of the class, the same on every rank.
 
     Attributes:
-        on_counts: called about once a second while a call is under way, with the sums of what the workers' method
-            `counts` returns: phase -> (done, total).
+        on_progress: called about once a second while a call is under way, with the sums of what the workers' method
+            `progress` returns: phase -> (done, total).
     """
 
-    on_counts: Callable[[ProgressCounts], None] | None = None
+    on_progress: Callable[[Progress], None] | None = None
 
     def __init__(self, worker_class: type, spec: WorkerSpec, *args: Any, **kwargs: Any) -> None:
         self.spec = spec
         self._transferred = 0
         group = uuid.uuid4().hex
-        self._counts = [f"counts/{group}/{rank}" for rank in range(spec.count)]
+        self._progress_keys = [f"progress/{group}/{rank}" for rank in range(spec.count)]
         self._placement: Any = None
         self._actors: list[Any] = []
         self._cluster = cluster_processes()
@@ -114,8 +114,8 @@ class WorkerGroup:
             self._collect(
                 "create",
                 [
-                    actor.create.remote(worker_class, env, args, kwargs, counts, spec.nodes > 1)
-                    for actor, env, counts in zip(self._actors, ranks, self._counts)
+                    actor.create.remote(worker_class, env, args, kwargs, key, spec.nodes > 1)
+                    for actor, env, key in zip(self._actors, ranks, self._progress_keys)
                 ],
             )
         except BaseException:
@@ -149,7 +149,7 @@ class WorkerGroup:
             ray.kill(actor)
         if self._placement is not None:
             remove_placement_group(self._placement)
-            delete_counts(self._counts)
+            delete_progress(self._progress_keys)
         self._actors, self._placement = [], None
 
     def __enter__(self) -> WorkerGroup:
@@ -212,11 +212,11 @@ class WorkerGroup:
         pending, deadline = list(refs), time.monotonic() + timeout + GRACE
         while pending:
             left = max(0.0, deadline - time.monotonic())
-            ready, pending = ray.wait(pending, timeout=min(left, COUNTS_PERIOD))
+            ready, pending = ray.wait(pending, timeout=min(left, PROGRESS_PERIOD))
             self._check_cluster(what)
             if not ready and time.monotonic() < deadline:
-                if self.on_counts:
-                    self.on_counts(read_counts(self._counts))
+                if self.on_progress:
+                    self.on_progress(read_progress(self._progress_keys))
                 continue
             if not ready:
                 ranks = sorted(rank_of[ref] for ref in pending)

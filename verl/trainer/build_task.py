@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from verl.protocol import Scorer, Task
 
 
-def build_task(config: Config, generates: bool = True) -> Task:
+def build_task(config: Config, needs_rollout: bool = True) -> Task:
     """Picks the data and the score that the configuration names.
 
     Args:
-        generates: whether the workers generate and score.
+        needs_rollout: whether the workers generate and score.
     """
     from veason.data.training import build_training_data
     from verl.protocol import Task
@@ -30,8 +30,8 @@ def build_task(config: Config, generates: bool = True) -> Task:
     return Task(
         data=partial(build_training_data, **options),
         validation=partial(build_training_data, **validation) if config.data.val_files else None,
-        scorer=partial(_make_scorer, _scorer_options(config)) if generates else None,
-        draw_pictures=_draw_rollouts if generates else None,
+        scorer=partial(_make_scorer, _scorer_options(config)) if needs_rollout else None,
+        draw_pictures=_draw_rollouts if needs_rollout else None,
     )
 
 
@@ -99,7 +99,7 @@ def check_frame_side(config: Config) -> None:
         raise ConfigError(f"data.keyframe_resize={side} is not a multiple of {unit}; nearest: {near}")
 
 
-def use_checkpoint_template(config: Config) -> Config:
+def use_checkpoint_prompt_template(config: Config) -> Config:
     """A copy that asks in the wording of the checkpoint's veason.json where data.prompt_template is not set; says in
     one line what else differs from it.
     """
@@ -118,7 +118,7 @@ def use_checkpoint_template(config: Config) -> Config:
     return override(config, {"data.prompt_template": settings.prompt_template}) if template is None else config
 
 
-def use_points_template(config: Config, fine_tuning: bool) -> Config:
+def use_points_prompt_template(config: Config, fine_tuning: bool) -> Config:
     """A copy that asks for points where the rule reads them and `data.prompt_template` is not set.
 
     Args:

@@ -28,15 +28,15 @@ class CollapseDetector:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.steps = dict.fromkeys(COLLAPSE_KINDS, 0)
+        self.streaks = dict.fromkeys(COLLAPSE_KINDS, 0)
 
     def update(self, metrics: Mapping[str, float]) -> Metrics:
-        """Takes a step's metrics; returns `collapse/<kind>_steps`, the steps in a row so far."""
+        """Takes a step's metrics; returns `collapse/<kind>_streak`, the steps in a row so far."""
         for kind, (name, meaning) in COLLAPSE_KINDS.items():
-            self.steps[kind] = self.steps[kind] + 1 if metrics.get(name, 0.0) >= 1.0 else 0
-            if self.steps[kind] == self.limit:
+            self.streaks[kind] = self.streaks[kind] + 1 if metrics.get(name, 0.0) >= 1.0 else 0
+            if self.streaks[kind] == self.limit:
                 numbers = f"reward {metrics.get('reward/mean', float('nan')):.3f}"
                 numbers += f", {metrics.get('response/mean', float('nan')):.0f} tokens"
                 numbers += f", {metrics.get('response/truncated', float('nan')):.0%} cut at the length limit"
                 log.warning("in each of the last %d steps %s (%s=1; %s)", self.limit, meaning, name, numbers)
-        return {f"collapse/{kind}_steps": float(count) for kind, count in self.steps.items()}
+        return {f"collapse/{kind}_streak": float(count) for kind, count in self.streaks.items()}

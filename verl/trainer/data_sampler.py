@@ -121,9 +121,9 @@ def balance_by_length(items: Sequence[T], lengths: Sequence[int], replicas: int)
     return [[items[i] for i in sorted(each)] for each in chosen]
 
 
-def split_evenly(items: Sequence[T], parts: int) -> list[Sequence[T]]:
-    """Consecutive slices whose sizes differ by one at most; fewer than `parts` where there are fewer items."""
-    bounds = [round(len(items) * part / parts) for part in range(parts + 1)]
+def split_evenly(items: Sequence[T], chunks: int) -> list[Sequence[T]]:
+    """Consecutive slices whose sizes differ by one at most; fewer than `chunks` where there are fewer items."""
+    bounds = [round(len(items) * chunk / chunks) for chunk in range(chunks + 1)]
     return [items[start:end] for start, end in pairwise(bounds) if end > start]
 
 

@@ -39,7 +39,7 @@ def compute_group_advantages(
     mask = (torch.arange(int(seen.max()))[None, :] < torch.from_numpy(seen)[:, None]).float()
     rewards = torch.zeros_like(mask)
     rewards[torch.arange(len(seen)), torch.from_numpy(seen) - 1] = torch.from_numpy(scores)
-    sizes = torch.tensor([len(group.totals) for group in groups])
+    sizes = torch.tensor([len(group.scores) for group in groups])
     inputs: dict[str, torch.Tensor | None] = {"index": torch.arange(len(groups)).repeat_interleave(sizes)}
     baselines = [group.baseline for group in groups if group.baseline is not None]
     if len(baselines) == len(groups):
@@ -53,13 +53,13 @@ def compute_group_advantages(
         rows = iter([np.full(length, row[0], np.float32) for row, length in zip(table, lengths)])
     else:
         rows = iter([row[:length].copy() for row, length in zip(table, lengths)])
-    return [GroupAdvantages(group.uid, [next(rows) for _ in group.totals]) for group in groups]
+    return [GroupAdvantages(group.uid, [next(rows) for _ in group.scores]) for group in groups]
 
 
 def shaped_scores(group: GroupResult, config: AlgorithmConfig, limit: int) -> list[float]:
     """The group's scores, less the penalty for length where `algorithm.overlong_buffer` asks for it."""
     if not config.overlong_buffer:
-        return group.totals
+        return group.scores
     buffer, factor = config.overlong_buffer, config.overlong_penalty
     penalties = [overlong_penalty(tokens, limit, buffer, factor) for tokens in group.response_tokens]
-    return [total + penalty for total, penalty in zip(group.totals, penalties)]
+    return [total + penalty for total, penalty in zip(group.scores, penalties)]

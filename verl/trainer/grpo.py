@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from verl.algorithms.advantages import required_inputs
-from verl.algorithms.dapo import is_informative
+from verl.algorithms.dapo import has_score_variance
 from verl.errors import TrainingError, abbreviate
 from verl.metric_types import Metrics, reduce_over_step
 from verl.models.families import load_family
@@ -23,7 +23,7 @@ from verl.trainer.collapse_detector import CollapseDetector
 from verl.trainer.data_sampler import batched, split_evenly
 from verl.trainer.group_advantages import compute_group_advantages
 from verl.trainer.prompt_lengths import PromptLengths
-from verl.trainer.rollout_rows import histogram_values
+from verl.trainer.rollout_log import histogram_values
 from verl.trainer.step_metrics import group_metrics, has_scores
 from verl.trainer.throughput import device_peak, throughput_metrics
 from verl.trainer.training_loop import TrainingLoop
@@ -46,12 +46,15 @@ class GRPO(TrainingLoop):
         self.peak = peak and peak * trainer.nnodes * trainer.n_gpus_per_node
 
     def step(self) -> Metrics:
+        """One step. Its log-probabilities are computed inside `collect_batch`, before the scores are collected, so that
+        the last groups are scored meanwhile; with dynamic sampling after it, for the groups that it keeps.
+        """
         timer, actor = self.timer, self.config.worker.actor
 
         groups, seen, metrics = self.collect_batch()
         uids = [group.uid for group in groups]
 
-        if self.config.algorithm.dynamic_sampling:  # else `rollout_and_score` has done it, while groups were scored
+        if self.config.algorithm.dynamic_sampling:  # else `rollout_and_score` has done it
             metrics |= self.compute_log_probs(uids)
 
         with timer("advantage"):
@@ -80,11 +83,11 @@ class GRPO(TrainingLoop):
         metrics |= reduce_over_step(updates) | seen_metrics | self.collapse.update(seen_metrics)
         return metrics | self.perf_metrics(seen, groups)
 
-    def state(self) -> dict[str, Any]:
-        return {"collapse": self.collapse.steps}
+    def state_dict(self) -> dict[str, Any]:
+        return {"collapse": self.collapse.streaks}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.collapse.steps = {kind: state["collapse"].get(kind, 0) for kind in self.collapse.steps}
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.collapse.streaks = {kind: state["collapse"].get(kind, 0) for kind in self.collapse.streaks}
 
     def collect_batch(self) -> tuple[list[GroupResult], list[GroupResult], Metrics]:
         """Draws, generates and scores a batch; returns the groups to train on, all groups seen, and metrics.
@@ -103,7 +106,7 @@ class GRPO(TrainingLoop):
             useful = [
                 group
                 for group in groups
-                if has_scores(group) and (not algorithm.dynamic_sampling or is_informative(group.totals))
+                if has_scores(group) and (not algorithm.dynamic_sampling or has_score_variance(group.scores))
             ]
             self.backend.drop(sorted({group.uid for group in groups} - {group.uid for group in useful}))
             selected, seen = selected + useful, seen + groups
@@ -139,23 +142,27 @@ class GRPO(TrainingLoop):
             metrics = self.backend.rollout(self.assign_to_replicas(requests, lengths), validation=validation)
         if not (validation or self.config.algorithm.dynamic_sampling):
             metrics |= self.compute_log_probs(uids)
-        with self.timer(f"{kind}score"):
+        with self.timer(f"{kind}score_wait"):
             return self.backend.collect_scores(uids), metrics
 
     def assign_to_replicas(self, requests: Sequence[GroupRequest], lengths: PromptLengths) -> list[list[GroupRequest]]:
         """The requests of each replica. A minibatch is balanced alone, so that replicas do not change its members."""
         batches: list[list[GroupRequest]] = [[] for _ in range(self.backend.replicas)]
         for minibatch in batched(requests, self.config.worker.actor.global_batch_size):
-            for batch, part in zip(batches, self.balance_over_replicas(minibatch, lengths)):
-                batch.extend(part)
+            for batch, chunk in zip(batches, self.balance_over_replicas(minibatch, lengths)):
+                batch.extend(chunk)
         return batches
 
     def compute_log_probs(self, uids: Sequence[int]) -> Metrics:
-        """The passes before the update, where it has any."""
-        if not (self.plan.passes["ref"] and uids):
-            return {}
-        with self.timer("ref"):
-            return self.backend.compute_log_probs(uids, old=self.plan.updates_per_step > 1)
+        """The passes that the update needs: the reference model's for a KL term, the actor's for several updates."""
+        passes, metrics = self.plan.passes_per_group, Metrics()
+        if uids and passes["ref"]:
+            with self.timer("ref"):
+                metrics |= self.backend.compute_ref_log_probs(uids)
+        if uids and passes["old_log_prob"]:
+            with self.timer("old_log_prob"):
+                metrics |= self.backend.compute_old_log_probs(uids)
+        return metrics
 
     def prefetch_rollout_batch(self) -> None:
         """Has the next step's prompts loaded while this one's update runs."""
@@ -180,5 +187,12 @@ class GRPO(TrainingLoop):
         sampler, lengths = self.prompts.sampler, self.prompts.lengths
         images = {group.uid: lengths.image_sizes(sampler.request(group.uid)) for group in seen}
         return throughput_metrics(
-            seen, trained, images, self.timer.seconds, self.plan.passes, self.flops, self.update_flops, self.peak
+            seen,
+            trained,
+            images,
+            self.timer.seconds,
+            self.plan.passes_per_group,
+            self.flops,
+            self.update_flops,
+            self.peak,
         )

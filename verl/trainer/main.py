@@ -29,8 +29,8 @@ from verl.trainer.build_task import (
     check_reward,
     checkpoint_settings,
     use_checkpoint_coordinate_range,
-    use_checkpoint_template,
-    use_points_template,
+    use_checkpoint_prompt_template,
+    use_points_prompt_template,
 )
 from verl.trainer.restarts import EXIT_WORKERS_DIED, RESTARTS_HANDLED, run_with_restarts
 
@@ -56,23 +56,27 @@ def train(config: Config) -> None:
 
 
 def run_loop(
-    config: Config, loop: type[TrainingLoop], packages: Mapping[str, str], generates: bool = True, held_out: float = 0.0
+    config: Config,
+    loop: type[TrainingLoop],
+    packages: Mapping[str, str],
+    needs_rollout: bool = True,
+    held_out: float = 0.0,
 ) -> None:
     """Checks the machine, opens the data, starts the workers, runs the loop; messages of libraries go to files.
 
     Args:
         packages: import name of what must be installed -> what needs it.
-        generates: whether the workers generate and score.
+        needs_rollout: whether the workers generate and score.
         held_out: share of the training data kept for validation where there is no validation data.
     """
     from verl.process_output import driver_log_path, redirect_library_messages
 
     with redirect_library_messages(driver_log_path(config.trainer.save_checkpoint_path or "")):
-        _run_loop(config, loop, packages, generates, held_out)
+        _run_loop(config, loop, packages, needs_rollout, held_out)
 
 
 def _run_loop(
-    config: Config, loop: type[TrainingLoop], packages: Mapping[str, str], generates: bool, held_out: float
+    config: Config, loop: type[TrainingLoop], packages: Mapping[str, str], needs_rollout: bool, held_out: float
 ) -> None:
     from verl.models.hub_download import MODEL_PATH_KEY, TOKENIZER_PATH_KEY
     from verl.trainer.machine_checks import resolve_on_machine
@@ -81,11 +85,11 @@ def _run_loop(
 
     check_data(config)
     given = config.worker.actor.model  # with a hub name, which each host looks up in its own cache
-    config = use_points_template(resolve_on_machine(config, packages), loop.is_supervised)
-    config = use_checkpoint_coordinate_range(use_checkpoint_template(config), may_change=loop.is_supervised)
+    config = use_points_prompt_template(resolve_on_machine(config, packages), loop.is_supervised)
+    config = use_checkpoint_coordinate_range(use_checkpoint_prompt_template(config), may_change=loop.is_supervised)
     check_frame_side(config)
     task = replace(
-        build_task(config, generates),
+        build_task(config, needs_rollout),
         checkpoint_files={"veason.json": checkpoint_settings(config, loop.is_supervised)},
     )
     prompts = open_prompts(config, task, held_out, loop.is_supervised)
@@ -117,7 +121,7 @@ def _run_steps(
     longest = prompts.lengths.longest(prompts.sampler.preview(max(len(prompts.sampler), counted)))
     prompts.val_lengths.longest(prompts.validation)
     shown = f"{len(prompts.sampler)} prompts of up to {longest} tokens, {len(prompts.validation)} for validation"
-    print(f"{shown}; {plan.steps} steps, {plan.start} of them done", flush=True)
+    print(f"{shown}; {plan.steps} steps, {plan.start_step} of them done", flush=True)
 
     there = override(config, names)
     with (
@@ -128,8 +132,10 @@ def _run_steps(
         run_log.begin(backend.device_name, len(backend.workers))
         loop(config, plan, backend, prompts, run_log).fit(stop)
     print(f"checkpoints and metrics.jsonl: {run_log.folder}", flush=True)
-    if run_log.skipped:
-        print(f"{len(run_log.skipped)} bad samples were skipped, see {run_log.folder / 'skipped.txt'}", flush=True)
+    if run_log.skipped_samples:
+        print(
+            f"{len(run_log.skipped_samples)} bad samples were skipped, see {run_log.folder / 'skipped.txt'}", flush=True
+        )
 
 
 def print_plan(config: Config, sources: Mapping[str, str], program: str, expected: tuple[type[Exception], ...]) -> int:
@@ -152,22 +158,22 @@ def print_plan(config: Config, sources: Mapping[str, str], program: str, expecte
     fine_tuning = program == "verl.trainer.sft"
     config = sft_config(config) if fine_tuning else config
     check_data(config)
-    generates, reward = not fine_tuning or config.sft.val_generations > 0, config.worker.reward
+    needs_rollout, reward = not fine_tuning or config.sft.val_generations > 0, config.worker.reward
     checks: list[Callable[[Config], Any]] = [
         resolve_device,
         partial(resolve_model, download=False),
         lambda config: check_frame_side(config) if has_config(config) else None,
     ]
-    if generates:
+    if needs_rollout:
         find_rule(reward.compute_score, **reward.options).with_weights(reward.weights)
         load_by_name(reward.tracker, TRACKERS, "worker.reward.tracker")
         checks += [lambda _: check_packages({"vllm": "rollout"}), lambda config: check_packages(check_reward(config))]
     held_out = config.sft.val_ratio if fine_tuning else 0.0
     if Path(config.worker.actor.model.model_path or "").is_dir():
         # its wording decides the length of prompts
-        config = use_checkpoint_template(use_points_template(config, fine_tuning))
-    task = build_task(config, generates)
-    return show_plan(PlanInputs(program, config, task, checks, generates, held_out, fine_tuning, expected), sources)
+        config = use_checkpoint_prompt_template(use_points_prompt_template(config, fine_tuning))
+    task = build_task(config, needs_rollout)
+    return show_plan(PlanInputs(program, config, task, checks, needs_rollout, held_out, fine_tuning, expected), sources)
 
 
 def run(overrides: Sequence[str], program: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from verl.metric_types import ProgressCounts
+from verl.metric_types import Progress
 
 
 class ProgressBars:
@@ -42,9 +42,9 @@ class ProgressBars:
         self.done = done
         self.show_progress({})
 
-    def show_progress(self, counts: ProgressCounts) -> None:
+    def show_progress(self, progress: Progress) -> None:
         """Shows how far phases are; one that is complete, or not named, has no bar."""
-        running = {name: count for name, count in counts.items() if count[0] < count[1]}
+        running = {name: count for name, count in progress.items() if count[0] < count[1]}
         for name in [*self._stages]:
             bar = self._stages[name]
             if name not in running or bar.total != running[name][1] or bar.n > running[name][0]:

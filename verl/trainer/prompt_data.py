@@ -32,12 +32,12 @@ class PromptData:
     val_lengths: PromptLengths
 
 
-def open_prompts(config: Config, task: Task, held_out: float = 0.0, targets: bool = False) -> PromptData:
+def open_prompts(config: Config, task: Task, held_out: float = 0.0, is_supervised: bool = False) -> PromptData:
     """Opens the data on the driver.
 
     Args:
         held_out: share of the training data kept for validation where there is no validation data.
-        targets: the data's own responses are trained on; none may be too long.
+        is_supervised: the data's own responses are trained on; none may be too long.
 
     Raises:
         ConfigError: what `data.name` names is no data set. ResponseTooLong.
@@ -48,7 +48,7 @@ def open_prompts(config: Config, task: Task, held_out: float = 0.0, targets: boo
     bounds = options.min_pixels, options.max_pixels
     builder = PromptBuilder(model.tokenizer_path or model.model_path or "", *bounds, family=family)
     lengths = PromptLengths(data, builder.length, options.max_prompt_length)
-    if targets:
+    if is_supervised:
         limit = options.max_response_length
         lengths.check_responses(range(len(data)), lambda text: len(builder.response_ids(text)), limit)
     names = [data.sample_id(index) for index in range(len(data))]

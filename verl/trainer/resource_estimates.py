@@ -128,11 +128,11 @@ def estimate_tokens(
     )
 
 
-def estimate_bytes(config: Config, size: ModelSize, generates: bool, gpu_bytes: float | None) -> dict[str, float]:
-    """Bytes of each part on one GPU, as `verl.workers.memory.memory_plan` takes them.
+def estimate_bytes(config: Config, size: ModelSize, needs_rollout: bool, gpu_bytes: float | None) -> dict[str, float]:
+    """Bytes of each component on one GPU, as `verl.workers.memory.memory_plan` takes them.
 
     Args:
-        generates: whether the workers generate and score.
+        needs_rollout: whether the workers generate and score.
         gpu_bytes: memory of one GPU, None where it is not known.
     """
     worker, trainer = config.worker, config.trainer
@@ -154,7 +154,7 @@ def estimate_bytes(config: Config, size: ModelSize, generates: bool, gpu_bytes: 
     if not fsdp.enable_full_shard:  # a copy of each weight that is trained or cast stays for the whole update
         gathered = size.trained if lora else size.total
         sizes["gathered"] = gathered * (stored if trainer.device == "cpu" else DTYPE_BYTES[fsdp.mp_param_dtype])
-    if generates:
+    if needs_rollout:
         if worker.actor.with_ref and not lora:
             sizes["ref"] = size.total * DTYPE_BYTES[worker.ref.fsdp.torch_dtype or "bf16"] / ref_shards
         engine = size.total * DTYPE_BYTES[worker.rollout.dtype] / worker.rollout.tensor_parallel_size
@@ -227,9 +227,9 @@ def estimate_seconds(config: Config, size: ModelSize, tokens: StepTokens, baseli
 
 
 def checkpoint_bytes(config: Config, size: ModelSize) -> dict[str, float]:
-    """Bytes of one checkpoint by part."""
+    """Bytes of one checkpoint by component."""
     options = config.worker.actor.model
     merged = options.lora_rank == 0 or options.lora_merge
     stored = DTYPE_BYTES[config.worker.actor.fsdp.torch_dtype or ("bf16" if options.lora_rank > 0 else "fp32")]
-    parts = {"weights": size.total * stored if merged else 0.0, "optimizer": size.trained * 8.0}
-    return parts | ({"adapter": size.trained * 4.0} if options.lora_rank > 0 else {})
+    components = {"weights": size.total * stored if merged else 0.0, "optimizer": size.trained * 8.0}
+    return components | ({"adapter": size.trained * 4.0} if options.lora_rank > 0 else {})

@@ -26,12 +26,12 @@ import numpy as np
 from verl.atomic_files import write_text_atomically
 from verl.config import Config
 from verl.config.name_checks import LOGGERS
-from verl.metric_types import Metrics, ProgressCounts
+from verl.metric_types import Metrics, Progress
 from verl.protocol import GroupResult
 from verl.registry import load_by_name
 from verl.trainer.checkpoint_folders import CheckpointError
 from verl.trainer.loggers import Logger
-from verl.trainer.rollout_rows import histogram
+from verl.trainer.rollout_log import histogram
 from verl.trainer.run_info import RUN_FILE, RunInfo
 from verl.trainer.run_plan import RunPlan
 
@@ -48,19 +48,19 @@ class RunLog:
 
     Attributes:
         folder: trainer.save_checkpoint_path.
-        skipped: sample id -> reason, of the samples that were left out.
+        skipped_samples: sample id -> reason, of the samples that were left out.
     """
 
     def __init__(self, config: Config, plan: RunPlan, program: str = "GRPO") -> None:
         self.folder = Path(config.trainer.save_checkpoint_path or "")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.skipped: dict[str, str] = {}
+        self.skipped_samples: dict[str, str] = {}
         if not config.trainer.val_only:
             for name in ("metrics.jsonl", "histograms.jsonl", "val_generations.jsonl"):
-                _remove_after(self.folder / name, plan.start)
-            _remove_rollouts_after(self.folder / "rollouts", plan.start)
+                _remove_after(self.folder / name, plan.start_step)
+            _remove_rollouts_after(self.folder / "rollouts", plan.start_step)
         if not (config.trainer.val_only and (self.folder / RUN_FILE).is_file()):
-            RunInfo.begin(self.folder, program, asdict(config), plan.start, plan.steps)
+            RunInfo.begin(self.folder, program, asdict(config), plan.start_step, plan.steps)
         kinds = [load_by_name(name, LOGGERS, "logger") for name in config.trainer.logger]
         self.loggers: list[Logger] = [kind(self.folder, config, plan.steps) for kind in kinds]
 
@@ -84,8 +84,8 @@ class RunLog:
             {
                 "sample_id": group.sample_id,
                 "response": group.responses[0],
-                "total": group.totals[0],
-                "failure": group.failures[0],
+                "total": group.scores[0],
+                "failure": group.parse_failures[0],
                 **group.parts[0],
             }
             for group in groups
@@ -109,7 +109,7 @@ class RunLog:
         return self.folder / "rollouts" / f"step_{step}"
 
     def rollouts(self, step: int, rows: Sequence[dict[str, Any]]) -> None:
-        """Keeps rows of `verl.trainer.rollout_rows.rollout_rows`, whose pictures are in `rollout_folder`; rows of the
+        """Keeps rows of `verl.trainer.rollout_log.rollout_rows`, whose pictures are in `rollout_folder`; rows of the
         same step and phase that are there are replaced.
         """
         if not rows:
@@ -129,10 +129,10 @@ class RunLog:
         for logger in self.loggers:
             logger.rollouts(step, absolute)
 
-    def show_progress(self, counts: ProgressCounts) -> None:
+    def show_progress(self, progress: Progress) -> None:
         """Shows how far the phases under way are."""
         for logger in self.loggers:
-            logger.show_progress(counts)
+            logger.show_progress(progress)
 
     def begin(self, device: str, workers: int) -> None:
         """The workers have started: keeps on what the run computes."""
@@ -142,12 +142,12 @@ class RunLog:
         for logger in self.loggers:
             logger.begin()
 
-    def record_skipped(self, samples: dict[str, str]) -> None:
+    def record_skipped_samples(self, samples: dict[str, str]) -> None:
         """Keeps the names and reasons of samples that were left out in skipped.txt, which data.exclude takes."""
-        if samples != self.skipped:
+        if samples != self.skipped_samples:
             lines = (f"{name}  # {reason}\n" for name, reason in sorted(samples.items()))
             write_text_atomically(self.folder / "skipped.txt", "".join(lines))
-            self.skipped = samples
+            self.skipped_samples = samples
 
     def __enter__(self) -> RunLog:
         return self

@@ -19,19 +19,19 @@ class RunPlan:
     Attributes:
         steps: training steps of the whole run, resumed ones included.
         updates_per_step: optimizer steps per training step.
-        passes: passes over a group per phase: "ref" (the reference model's, and the actor's own where a step has
-            several updates) and "update" (forward and backward).
+        passes_per_group: passes over a group in each phase: "ref" (the reference model), "old_log_prob" (the actor,
+            where a step has several updates) and "update" (forward and backward).
         checkpoint: what the run resumes; None starts afresh.
-        start: steps that the checkpoint already has.
+        start_step: steps that the checkpoint already has.
         model_fingerprint: the weights that the run starts from (`fingerprint_model`).
         test_freq, save_freq, log_rollouts_freq: every so many steps; -1 is never.
     """
 
     steps: int
     updates_per_step: int
-    passes: dict[str, int]
+    passes_per_group: dict[str, int]
     checkpoint: Path | None
-    start: int
+    start_step: int
     test_freq: int
     save_freq: int
     log_rollouts_freq: int = -1
@@ -84,9 +84,13 @@ def make_run_plan(config: Config, samples: int) -> RunPlan:
     return RunPlan(
         steps=steps,
         updates_per_step=updates,
-        passes={"ref": int(actor.with_ref) + int(updates > 1), "update": actor.ppo_epochs},
+        passes_per_group={
+            "ref": int(actor.with_ref),
+            "old_log_prob": int(updates > 1),
+            "update": actor.ppo_epochs,
+        },
         checkpoint=checkpoint,
-        start=state["step"],
+        start_step=state["step"],
         test_freq=trainer.test_freq,
         save_freq=trainer.save_freq,
         log_rollouts_freq=trainer.log_rollouts_freq,

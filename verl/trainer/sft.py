@@ -71,9 +71,9 @@ def train(config: Config) -> None:
     from verl.trainer.main import check_reward, run_loop
 
     config = sft_config(config)
-    generates = config.sft.val_generations > 0
-    packages = {"vllm": "sft.val_generations"} | check_reward(config) if generates else {}
-    run_loop(config, SFT, packages, generates, held_out=config.sft.val_ratio)
+    needs_rollout = config.sft.val_generations > 0
+    packages = {"vllm": "sft.val_generations"} | check_reward(config) if needs_rollout else {}
+    run_loop(config, SFT, packages, needs_rollout, held_out=config.sft.val_ratio)
 
 
 if __name__ == "__main__":

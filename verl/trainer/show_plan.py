@@ -25,7 +25,7 @@ from verl.trainer.resource_estimates import (
     estimate_tokens,
     find_model,
 )
-from verl.workers.memory import GIB, memory_plan, offloaded_parts
+from verl.workers.memory import GIB, memory_plan, offloaded_components
 
 if TYPE_CHECKING:
     from verl.protocol import Task
@@ -44,7 +44,7 @@ class PlanInputs:
         task: its data.
         checks: raise ConfigError, or another of `expected`, for what is missing on this machine; OptionError ends the
             plan.
-        generates: whether the workers generate and score.
+        needs_rollout: whether the workers generate and score.
         held_out: share of the training data kept for validation.
         is_supervised: the data's own responses are trained on.
         expected: errors that say what is missing.
@@ -54,7 +54,7 @@ class PlanInputs:
     config: Config
     task: Task
     checks: list[Callable[[Config], object]]
-    generates: bool
+    needs_rollout: bool
     held_out: float
     is_supervised: bool
     expected: tuple[type[Exception], ...]
@@ -149,9 +149,9 @@ def has_config(config: Config) -> bool:
 def step_lines(config: Config, plan: RunPlan, trained: int, held_out: int) -> Iterator[str]:
     """Data, steps, checkpoints and validations."""
     yield f"data: {trained} prompts an episode, {config.trainer.total_episodes} episodes, {held_out} for validation"
-    done = f", {plan.start} of them done ({plan.checkpoint})" if plan.checkpoint else ""
+    done = f", {plan.start_step} of them done ({plan.checkpoint})" if plan.checkpoint else ""
     yield f"steps: {plan.steps}{done}; {plan.updates_per_step} optimizer steps in each, {plan.updates} in all"
-    left = range(plan.start + 1, plan.steps + 1)
+    left = range(plan.start_step + 1, plan.steps + 1)
     validations = sum(map(plan.validates, left)) + config.trainer.val_before_train
     yield f"checkpoints: {sum(map(plan.saves, left))}; validations: {validations}"
 
@@ -173,12 +173,12 @@ def _estimated_from(tokens: StepTokens) -> str:
 
 
 def memory_lines(run: PlanInputs, size: ModelSize, tokens: StepTokens) -> Iterator[str]:
-    """Memory of one GPU by part and phase."""
+    """Memory of one GPU by component and phase."""
     config = run.config
     total = _gpu_bytes()
-    sizes = estimate_bytes(config, size, run.generates, total)
+    sizes = estimate_bytes(config, size, run.needs_rollout, total)
     activations = activation_bytes(config, size, tokens)
-    offloaded, gpu = offloaded_parts(config), config.trainer.device != "cpu"
+    offloaded, gpu = offloaded_components(config), config.trainer.device != "cpu"
     kept = f"; up to {ALLOCATOR_SHARE - 1:.0%} more with what PyTorch's allocator keeps while there is room"
     if "gathered" not in sizes or config.worker.actor.model.lora_rank > 0:  # of an adapter there is little to gather
         kept = ""
@@ -187,9 +187,9 @@ def memory_lines(run: PlanInputs, size: ModelSize, tokens: StepTokens) -> Iterat
         yield "activations: not estimated, no model of this size was measured"
         return
     yield f"activations of an update: about {activations / GIB:.1f} GiB more (scaled from a measured run)"
-    resident = sum(sizes.get(part, 0.0) for part in ("weights", "gathered", "gradients", "scorer"))
+    resident = sum(sizes.get(component, 0.0) for component in ("weights", "gathered", "gradients", "scorer"))
     leaving = ("optimizer", "ref", "engine")
-    resident += sum(sizes.get(part, 0.0) for part in leaving if part not in offloaded)
+    resident += sum(sizes.get(component, 0.0) for component in leaving if component not in offloaded)
     if gpu and total is not None:
         fits = "fits" if resident + activations < total else "DOES NOT FIT"
         yield f"update: about {(resident + activations) / GIB:.0f} GiB of {total / GIB:.0f} GiB: {fits}{kept}"
@@ -215,7 +215,9 @@ def time_lines(run: PlanInputs, size: ModelSize, tokens: StepTokens, plan: RunPl
     seconds = estimate_seconds(run.config, size, tokens, baseline)
     step = sum(seconds.values())
     shown = ", ".join(f"{phase} {taken:.1f}" for phase, taken in seconds.items())
-    hours = f"; {plan.steps - plan.start} steps: {(plan.steps - plan.start) * step / 3600:.1f} h" if plan else ""
+    hours = (
+        f"; {plan.steps - plan.start_step} steps: {(plan.steps - plan.start_step) * step / 3600:.1f} h" if plan else ""
+    )
     length = "" if run.is_supervised else " with responses at their limit"
     yield f"time: about {step:.1f} s a step{length} ({shown}){hours}"
     yield "      recomputation and offloading are not in it"
@@ -227,12 +229,12 @@ def time_lines(run: PlanInputs, size: ModelSize, tokens: StepTokens, plan: RunPl
 
 def disk_lines(config: Config, size: ModelSize, plan: RunPlan | None) -> Iterator[str]:
     """Bytes of the checkpoints."""
-    parts = checkpoint_bytes(config, size)
-    one, trainer = sum(parts.values()), config.trainer
-    shown = ", ".join(f"{part} {taken / 1e9:.1f}" for part, taken in parts.items())
+    components = checkpoint_bytes(config, size)
+    one, trainer = sum(components.values()), config.trainer
+    shown = ", ".join(f"{component} {taken / 1e9:.1f}" for component, taken in components.items())
     kept = 1 if trainer.save_freq < 1 else None
     if plan is not None:
-        kept = sum(plan.saves(step) for step in range(plan.start + 1, plan.steps + 1))
+        kept = sum(plan.saves(step) for step in range(plan.start_step + 1, plan.steps + 1))
     if trainer.save_limit > 0:
         kept = trainer.save_limit + 1 if kept is None else min(kept, trainer.save_limit + 1)
     all_of_them = f"; up to {kept} at a time, {kept * one / 1e9:.1f} GB" if kept is not None else ""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from verl.algorithms.dapo import is_informative
+from verl.algorithms.dapo import has_score_variance
 from verl.metric_types import Metrics
 from verl.protocol import GroupResult
 
@@ -54,7 +54,7 @@ def group_metrics(groups: Sequence[GroupResult], prefix: str = "") -> Metrics:
     if not groups:
         return {}
     scored = [group for group in groups if has_scores(group)]
-    failures = [failure for group in groups for failure in group.failures]
+    failures = [failure for group in groups for failure in group.parse_failures]
     lengths = np.array([tokens for group in groups for tokens in group.response_tokens])
     prompts = np.array([group.prompt_tokens for group in groups])
     causes = Counter(failure for failure in failures if failure is not None)
@@ -74,7 +74,7 @@ def group_metrics(groups: Sequence[GroupResult], prefix: str = "") -> Metrics:
 
 
 def _score_metrics(groups: Sequence[GroupResult]) -> Metrics:
-    totals = np.array([total for group in groups for total in group.totals])
+    totals = np.array([total for group in groups for total in group.scores])
     parts: dict[str, list[float]] = defaultdict(list)
     for group in groups:
         for response in group.parts:
@@ -85,8 +85,8 @@ def _score_metrics(groups: Sequence[GroupResult]) -> Metrics:
         "reward/std": totals.std(),
         "reward/min": totals.min(),
         "reward/max": totals.max(),
-        "reward/group_std": np.mean([np.std(group.totals) for group in groups]),
-        "reward/frac_zero_std": np.mean([not is_informative(group.totals) for group in groups]),
+        "reward/group_std": np.mean([np.std(group.scores) for group in groups]),
+        "reward/frac_zero_std": np.mean([not has_score_variance(group.scores) for group in groups]),
     }
     for name, numbers in parts.items():
         column = np.array(numbers)
@@ -98,4 +98,4 @@ def _score_metrics(groups: Sequence[GroupResult]) -> Metrics:
 
 def has_scores(group: GroupResult) -> bool:
     """Whether every response of the group has a score; a NaN anywhere leaves the whole group out."""
-    return all(math.isfinite(total) for total in group.totals)
+    return all(math.isfinite(total) for total in group.scores)

@@ -17,7 +17,7 @@ from verl.trainer.checkpoint_io import check_shared_folder, load_checkpoint, sav
 from verl.trainer.data_sampler import balance_by_length
 from verl.trainer.prompt_data import PromptData
 from verl.trainer.prompt_lengths import PromptLengths
-from verl.trainer.rollout_rows import choose_groups, question_text, rollout_rows
+from verl.trainer.rollout_log import choose_groups, question_text, rollout_rows
 from verl.trainer.run_log import RunLog
 from verl.trainer.run_plan import RunPlan
 from verl.trainer.step_metrics import PhaseTimer
@@ -44,7 +44,7 @@ class TrainingLoop(ABC):
     ) -> None:
         self.config, self.plan, self.backend, self.prompts, self.run_log = config, plan, backend, prompts, run_log
         self.timer = PhaseTimer()
-        self.bad_updates = 0  # in a row
+        self.nonfinite_updates = 0  # in a row
         self.global_step = 0  # steps of the run so far, those before its checkpoint too
 
     @abstractmethod
@@ -55,12 +55,12 @@ class TrainingLoop(ABC):
     def validate(self, step: int) -> Metrics:
         """A validation; returns its metrics, under `val/`."""
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What this kind of loop keeps in a checkpoint of its own, JSON."""
         return {}
 
-    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027  # not every loop keeps something
-        """Takes what `state` gave."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  # not every loop keeps something
+        """Takes what `state_dict` gave."""
 
     def fit(self, stop: StopSignals | None = None) -> None:
         """Runs every step of the plan, the last one too.
@@ -75,11 +75,11 @@ class TrainingLoop(ABC):
         if self.plan.checkpoint is not None:
             state = load_checkpoint(self.backend, self.plan.checkpoint)
             self.prompts.sampler.load_state_dict(state["order"])
-            self.load_state(state["loop"])
+            self.load_state_dict(state["loop"])
             start = self.global_step = state["step"]
             self.run_log.restore(self.plan.checkpoint, state)
         if trainer.val_only or (trainer.val_before_train and start == 0):
-            self.run_log.metrics(start, self.validate(start) | self.count_skipped() | self.timer.read())
+            self.run_log.metrics(start, self.validate(start) | self.count_skipped_samples() | self.timer.read())
         if trainer.val_only:
             return
         if start < self.plan.steps:
@@ -99,7 +99,7 @@ class TrainingLoop(ABC):
         self.global_step = step
         if self.plan.validates(step) and stop.requested is None:
             metrics |= self.validate(step)
-        metrics |= self.count_skipped()
+        metrics |= self.count_skipped_samples()
         if self.plan.saves(step) or stop.requested is not None:
             row = metrics | self.timer.seconds_so_far()
             with self.timer("save"):
@@ -110,29 +110,31 @@ class TrainingLoop(ABC):
         """Takes the metrics of one update: names the samples of one that was skipped, and gives up after too many.
 
         Raises:
-            TrainingError: trainer.max_bad_updates in a row were not finite.
+            TrainingError: trainer.max_nonfinite_updates in a row were not finite.
         """
         if not metrics.get("actor/skipped_updates"):
-            self.bad_updates = 0
+            self.nonfinite_updates = 0
             return metrics
-        self.bad_updates += 1
-        names, limit = self.backend.take_bad_samples(), self.config.trainer.max_bad_updates
+        self.nonfinite_updates += 1
+        names, limit = self.backend.take_nonfinite_samples(), self.config.trainer.max_nonfinite_updates
         text = (
             f"an update of step {self.global_step + 1} was skipped, its loss or gradient is not finite (gradient norm "
-            f"{metrics['actor/grad_norm']}, {self.bad_updates} in a row): {abbreviate(names)}"
+            f"{metrics['actor/grad_norm']}, {self.nonfinite_updates} in a row): {abbreviate(names)}"
         )
-        if self.bad_updates >= limit:
-            raise TrainingError(f"{text}; trainer.max_bad_updates={limit} allows no more; the checkpoints are whole")
+        if self.nonfinite_updates >= limit:
+            raise TrainingError(
+                f"{text}; trainer.max_nonfinite_updates={limit} allows no more; the checkpoints are whole"
+            )
         log.warning(text)
         return metrics
 
-    def count_skipped(self) -> Metrics:
+    def count_skipped_samples(self) -> Metrics:
         """With data.on_bad_sample=skip how many samples were left out since the run was started; the log names them."""
         if self.config.data.on_bad_sample != "skip":
             return {}
-        skipped = self.backend.skipped()
-        self.run_log.record_skipped(skipped)
-        return {"data/skipped": float(len(skipped))}
+        skipped = self.backend.skipped_samples()
+        self.run_log.record_skipped_samples(skipped)
+        return {"data/skipped_samples": float(len(skipped))}
 
     def log_rollouts(
         self, step: int, groups: Sequence[GroupResult], advantages: Sequence[GroupAdvantages] | None = None
@@ -145,7 +147,7 @@ class TrainingLoop(ABC):
         lengths = self.prompts.val_lengths if validation else self.prompts.lengths
         validated = {request.uid: request for request in self.prompts.validation} if validation else {}
         requests = [validated[each.uid] if validation else self.prompts.sampler.request(each.uid) for each in chosen]
-        own = {each.uid: each for each in advantages or ()}
+        advantages_by_uid = {each.uid: each for each in advantages or ()}
         with self.timer("log_rollouts"):
             drawn = self.backend.draw_pictures(
                 [(request, group.responses) for request, group in zip(requests, chosen)],
@@ -156,7 +158,7 @@ class TrainingLoop(ABC):
             for request, group, pictures in zip(requests, chosen, drawn):
                 messages, _ = lengths.data.messages_and_sizes(request.index, request.seed)
                 question, split = question_text(messages), "validation" if validation else "train"
-                rows += rollout_rows(step, split, group, question, own.get(group.uid), pictures)
+                rows += rollout_rows(step, split, group, question, advantages_by_uid.get(group.uid), pictures)
             self.run_log.rollouts(step, rows)
 
     def save(self, step: int, metrics: Metrics) -> None:
@@ -166,7 +168,7 @@ class TrainingLoop(ABC):
         trainer = self.config.trainer
         state = {
             "order": self.prompts.sampler.state_dict(),
-            "loop": self.state(),
+            "loop": self.state_dict(),
             "config": asdict(self.config),
             "model_fingerprint": self.plan.model_fingerprint,
             "metrics": {name: float(value) for name, value in metrics.items()},

@@ -57,7 +57,7 @@ class Actor:
         mesh: all ranks (verl.workers.sharding.sharding_mesh).
 
     Attributes:
-        bad_groups: positions, in the last update, of this rank's groups whose loss was not finite.
+        nonfinite_groups: positions, in the last update, of this rank's groups whose loss was not finite.
     """
 
     def __init__(self, config: ActorConfig, rollout: RolloutConfig, mesh: DeviceMesh) -> None:
@@ -82,7 +82,7 @@ class Actor:
             self.policy.compile_layers()
         self.optimizer = build_optimizer(self.policy.parameters(), config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim)
-        self.bad_groups: list[int] = []
+        self.nonfinite_groups: list[int] = []
         self._weights_offloader = CPUOffloader()
         self.optimizer_offloader = OptimizerOffloader(self.optimizer) if config.offload.optimizer_offload else None
 
@@ -153,14 +153,16 @@ class Actor:
             outputs = self.policy(batch.to(self.device), self.rollout.temperature, entropy=config.entropy_coeff != 0)
             chosen = [advantages[i] for i in indices]
             limit = self.rollout.response_length
-            loss, parts = policy_objective(outputs, batch, members, chosen, counts, config, limit)
+            loss, micro_metrics = policy_objective(outputs, batch, members, chosen, counts, config, limit)
             _backward(loss)
             finite.append(loss.detach().isfinite())
-            for name, value in parts.items():
+            for name, value in micro_metrics.items():
                 sums[name] = sums[name] + value if name in sums else value
         metrics = self._step()
         bad = metrics["actor/skipped_updates"] > 0
-        self.bad_groups = [i for each, good in zip(micro_batches, finite) if not good for i in each] if bad else []
+        self.nonfinite_groups = (
+            [i for each, good in zip(micro_batches, finite) if not good for i in each] if bad else []
+        )
         self.offload()
         return metrics | all_reduce_sum(sums, self.device)
 
@@ -194,11 +196,11 @@ class Actor:
         most = max_over_ranks(len(batches), self.device)
         with torch.set_grad_enabled(train):
             for number in range(most):
-                own = number < len(batches)
-                batch = batches[number]() if own else self._pack([])
+                is_local = number < len(batches)
+                batch = batches[number]() if is_local else self._pack([])
                 self._begin_micro_batch(number == most - 1)
                 log_probs = self.policy(batch.to(self.device)).log_probs
-                loss = -log_probs.sum() / counts.tokens * float(own)
+                loss = -log_probs.sum() / counts.tokens * float(is_local)
                 if train:
                     _backward(loss)
                 summed += loss.detach()
@@ -208,7 +210,7 @@ class Actor:
         metrics = self._step() if train else {}
         self.policy.train()
         self.offload()
-        return metrics | {"loss": ReplicatedMetric(summed.item()), "tokens": ReplicatedMetric(counts.tokens)}
+        return metrics | {"loss": ReplicatedMetric(summed.item()), "response_tokens": ReplicatedMetric(counts.tokens)}
 
     def _step(self) -> Metrics:
         return clip_and_step(self.optimizer, self.schedule, self.config.max_grad_norm, self.optimizer_offloader)

@@ -66,7 +66,7 @@ class GroupRollout:
         data: that the requests are of.
         requests: every worker of a tensor-parallel engine has the same ones.
         prompts: of the requests, in their order.
-        own: uids of those that this worker keeps.
+        local_uids: uids of those that this worker keeps.
         greedy: also generate a greedy response of each prompt.
         timeout: seconds in which an example has to be loaded.
     """
@@ -77,13 +77,13 @@ class GroupRollout:
         data: TrainingData,
         requests: Sequence[GroupRequest],
         prompts: Sequence[Future[LoadedExample]],
-        own: Sequence[int],
+        local_uids: Sequence[int],
         validation: bool,
         greedy: bool,
         timeout: float = 3600.0,
     ) -> None:
         self.engine, self.data, self.requests, self.prompts = engine, data, requests, prompts
-        self.own, self.validation, self.greedy, self.timeout = set(own), validation, greedy, timeout
+        self.local_uids, self.validation, self.greedy, self.timeout = set(local_uids), validation, greedy, timeout
         self._built: dict[int, LoadedExample] = {}
         self._responses: dict[int, list[Completion]] = {}
         self._greedy: dict[int, Completion] = {}
@@ -93,7 +93,7 @@ class GroupRollout:
 
         def finished(request: GenerationRequest, completions: list[Completion]) -> None:
             uid = request.uid
-            if uid not in self.own:
+            if uid not in self.local_uids:
                 return
             if request.greedy:
                 (self._greedy[uid],) = completions
@@ -108,7 +108,7 @@ class GroupRollout:
     def _generation_requests(self) -> Iterator[GenerationRequest]:
         for request, loading in zip(self.requests, self.prompts):
             built = wait_for_sample(loading, self.data, request, self.timeout)
-            if request.uid in self.own:
+            if request.uid in self.local_uids:
                 self._built[request.uid] = built
             sampling = request_sampling(request, self.engine.config, self.validation)
             yield GenerationRequest(request.uid, built.prompt, sampling)

@@ -1,4 +1,4 @@
-"""Measured memory: what each part takes, and the peak of each phase; the seconds of a start."""
+"""Measured memory: what each component takes, and the peak of each phase; the seconds of a start."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ REMEDIES = {
     "worker.actor.model.enable_gradient_checkpointing or worker.actor.offload.optimizer_offload",
     "ref": "lower worker.actor.max_tokens_per_micro_batch (or micro_batch_size_per_device_for_experience), or set "
     "worker.ref.offload.param_offload",
+    "old_log_prob": "lower worker.actor.max_tokens_per_micro_batch (or micro_batch_size_per_device_for_experience)",
 }
 
 
@@ -106,7 +107,7 @@ class PeakMemoryMeter:
 
     @contextmanager
     def watch(self, phase: str) -> Iterator[Metrics]:
-        """Yields metrics that hold `memory/<phase>_gib` after the block."""
+        """Yields metrics that hold `memory/peak_<phase>_gib` after the block."""
         metrics: Metrics = {}
         peak, done = [used_bytes(self.device)], threading.Event()
 
@@ -123,11 +124,11 @@ class PeakMemoryMeter:
             done.set()
             if sampler.ident is not None:
                 sampler.join()
-            metrics[f"memory/{phase}_gib"] = PeakMetric(max(peak[0], used_bytes(self.device)) / GIB)
+            metrics[f"memory/peak_{phase}_gib"] = PeakMetric(max(peak[0], used_bytes(self.device)) / GIB)
 
 
-def offloaded_parts(config: Config) -> set[str]:
-    """The parts that leave the GPU outside the phases that use them (the optimizer but for a chunk during a step)."""
+def offloaded_components(config: Config) -> set[str]:
+    """The components that leave the GPU outside the phases that use them (the optimizer except a chunk in a step)."""
     actor, rollout = config.worker.actor.offload, config.worker.rollout
     offloaded = {
         "weights": actor.param_offload,
@@ -135,16 +136,16 @@ def offloaded_parts(config: Config) -> set[str]:
         "ref": config.worker.ref.offload.param_offload,
         "engine": rollout.enable_sleep_mode,
     }
-    return {part for part, leaves in offloaded.items() if leaves and config.trainer.device != "cpu"}
+    return {component for component, leaves in offloaded.items() if leaves and config.trainer.device != "cpu"}
 
 
 def memory_plan(sizes: dict[str, float], offloaded: set[str], device: str) -> list[str]:
-    """What is resident in which phase, from sizes measured on one worker: one line per part.
+    """What is resident in which phase, from sizes measured on one worker: one line per component.
 
     Args:
         sizes: bytes of engine, scorer, weights, ref, gathered, gradients, optimizer; "gathered" are the weights
             that stay gathered for an update.
-        offloaded: see `offloaded_parts`; the others stay.
+        offloaded: see `offloaded_components`; the others stay.
         device: "GPU" or "worker".
     """
     stay = {"weights", "optimizer", "ref", "engine", "scorer"} - offloaded
@@ -154,11 +155,15 @@ def memory_plan(sizes: dict[str, float], offloaded: set[str], device: str) -> li
         "update": stay | {"weights", "gathered", "gradients"},
     }
     order = ("weights", "gathered", "gradients", "optimizer", "ref", "engine", "scorer")
-    parts = [part for part in order if sizes.get(part)]
-    lines = [f"memory on each {device}, GiB: {'part':>12} {'size':>7}  " + "  ".join(f"{phase:>9}" for phase in phases)]
-    for part in parts:
-        marks = "  ".join(f"{'resident' if part in resident else '-':>9}" for resident in phases.values())
-        lines.append(f"{'':27}{part:>12} {sizes[part] / GIB:7.2f}  {marks}")
-    totals = (sum(sizes[part] for part in parts if part in resident) for resident in phases.values())
+    components = [component for component in order if sizes.get(component)]
+    lines = [
+        f"memory on each {device}, GiB: {'component':>12} {'size':>7}  " + "  ".join(f"{phase:>9}" for phase in phases)
+    ]
+    for component in components:
+        marks = "  ".join(f"{'resident' if component in resident else '-':>9}" for resident in phases.values())
+        lines.append(f"{'':27}{component:>12} {sizes[component] / GIB:7.2f}  {marks}")
+    totals = (
+        sum(sizes[component] for component in components if component in resident) for resident in phases.values()
+    )
     sums = "  ".join(f"{total / GIB:9.2f}" for total in totals)
     return [*lines, f"{'':27}{'sum':>12} {'':7}  {sums}   (activations come on top)"]

@@ -1,4 +1,4 @@
-"""The training objective of one micro-batch, and metrics whose parts add up to those of the whole batch."""
+"""The training objective of one micro-batch, and metrics whose shares add up to those of the whole batch."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def policy_objective(
     config: ActorConfig,
     response_length: int,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """This micro-batch's part of the batch's loss: policy loss + kl_loss_coef KL - entropy_coeff entropy.
+    """This micro-batch's share of the batch's loss: policy loss + kl_loss_coef KL - entropy_coeff entropy.
 
     Without `old_log_probs` the actor's own, detached, take their place: with one update per rollout batch the
     ratio is exactly 1.
 
     Args:
-        members: the micro-batch's groups; none for the dummy group, whose part is 0 and whose graph is whole.
+        members: the micro-batch's groups; none for the dummy group, whose share is 0 and whose graph is whole.
         advantages: per group and response, float32 [R_i].
         response_length: the length limit, the constant of `seq-mean-token-sum-norm` (times the number of responses, so
             that it is a mean).
 
     Returns:
-        A scalar, and the micro-batch's part of each metric.
+        A scalar, and the micro-batch's share of each metric.
     """
     padded = partial(_padded, device=outputs.log_probs.device)
 

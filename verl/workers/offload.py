@@ -58,10 +58,10 @@ class CPUOffloader:
         if self.buffer is None or self.buffer.numel() < sum(sizes):
             self.buffer, self._copied = None, []  # before the larger one is taken
             self.buffer = self.make_buffer(sum(sizes))
-        parts = self.buffer[: sum(sizes)].split(sizes)
+        chunks = self.buffer[: sum(sizes)].split(sizes)
         kept = [storage._cdata for storage in storages]
-        for storage, part in zip(storages, parts):
-            host = part[: storage.nbytes()]
+        for storage, chunk in zip(storages, chunks):
+            host = chunk[: storage.nbytes()]
             if not self.constant or kept != self._copied:
                 host.copy_(_bytes(storage), non_blocking=True)
             self._offloaded[storage._cdata] = storage, host

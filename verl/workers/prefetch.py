@@ -103,21 +103,21 @@ class PackedStep(NamedTuple):
     """The packed micro-batches of a step; sample id -> reason of what its process has left out so far."""
 
     batches: list[PackedBatch]
-    skipped: dict[str, str]
+    skipped_samples: dict[str, str]
 
 
 class ProcessPrefetcher:
     """Loads and packs examples by `count` processes, each one step at a time; they end with this process.
 
     Attributes:
-        skipped: sample id -> reason, of what the processes have left out.
+        skipped_samples: sample id -> reason, of what the processes have left out.
     """
 
     def __init__(self, spec: LoaderSpec, count: int, threads: Executor, pin: bool, timeout: float = 3600.0) -> None:
         self.timeout = timeout
         self.pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _open, (spec,))
         self.threads, self.pin = threads, pin
-        self.skipped: dict[str, str] = {}
+        self.skipped_samples: dict[str, str] = {}
         self._loading: dict[Requests, Future[PackedStep]] = {}
 
     def prefetch(self, requests: Requests) -> None:
@@ -129,7 +129,7 @@ class ProcessPrefetcher:
         """The micro-batches of a step, on the CPU. An error comes back with its own type and message."""
         self.prefetch(requests)
         step = self._loading.pop(requests).result(self.timeout)
-        self.skipped |= step.skipped
+        self.skipped_samples |= step.skipped_samples
         return step.batches
 
     def _receive(self, loading: Future[PackedStep]) -> PackedStep:
@@ -155,4 +155,4 @@ def _load_step(requests: Requests) -> PackedStep:
     family = prompt_builder.family
     batches = [pack_groups([groups[i] for i in members], family, spec.multiple) for members in micro_batches]
     batches = [replace(batch, pixel_values=batch.pixel_values.to(spec.dtype)) for batch in batches]
-    return PackedStep(batches, dict(getattr(data, "skipped", {})))
+    return PackedStep(batches, dict(getattr(data, "skipped_samples", {})))

@@ -63,9 +63,9 @@ class PendingGroup:
             responses=texts[:n],
             response_tokens=[len(response.ids) for response in responses],
             truncated=[response.truncated for response in responses],
-            totals=[float(score.total) for score in scores[:n]],
+            scores=[float(score.total) for score in scores[:n]],
             parts=[dict(score.parts) for score in scores[:n]],
-            failures=[score.failure for score in scores[:n]],
+            parse_failures=[score.failure for score in scores[:n]],
             baseline=None if self.completions.greedy is None else float(scores[n].total),
         )
         self.result.set_result(result)
@@ -103,11 +103,11 @@ class ScoringThread:
         self._waiting: dict[int, PendingGroup] = {}
         self._prepared: dict[int, Any] = {}  # uid -> what the scorer made of its example
         self._results: dict[int, PendingGroup] = {}
-        self.expected, self.submitted, self.scored = 0, 0, 0  # groups of the last announcement
+        self.registered, self.submitted, self.scored = 0, 0, 0  # groups of the last `register`
 
-    def expect(self, uids: Sequence[int]) -> None:
-        """Announces groups, in the order in which they are batched."""
-        self.expected, self.submitted, self.scored = len(uids), 0, 0
+    def register(self, uids: Sequence[int]) -> None:
+        """Announces the uids of groups to come, in the order in which they are batched."""
+        self.registered, self.submitted, self.scored = len(uids), 0, 0
         for first in range(0, len(uids), SCORE_BATCH):
             batch = tuple(uids[first : first + SCORE_BATCH])
             self._batches |= dict.fromkeys(batch, batch)
@@ -118,7 +118,7 @@ class ScoringThread:
             self.thread.submit(self._prepare, uid, example)
 
     def submit(self, group: PendingGroup) -> None:
-        """Takes a group that was announced; hands its batch to the scorer once that is complete."""
+        """Takes a group that was registered; hands its batch to the scorer once that is complete."""
         self._waiting[group.uid] = self._results[group.uid] = group
         self.submitted += 1
         batch = self._batches[group.uid]
@@ -127,9 +127,9 @@ class ScoringThread:
             for uid in batch:
                 del self._batches[uid]
 
-    def counts(self) -> dict[str, tuple[int, int]]:
-        """How many of the groups that were last announced are generated, and how many scored: phase -> (done, all)."""
-        return {"generation": (self.submitted, self.expected), "scoring": (self.scored, self.expected)}
+    def progress(self) -> dict[str, tuple[int, int]]:
+        """How many of the groups that were last registered are generated, and how many scored: phase -> (done, all)."""
+        return {"generation": (self.submitted, self.registered), "scoring": (self.scored, self.registered)}
 
     def run(self, function: Callable[..., T], *args: Any) -> T:
         """Calls a function in the thread, on its stream: for what uses the scorer's tracker."""

@@ -41,17 +41,19 @@ class Worker(WorkerBase):
             raise RuntimeError("this run has no rollout engine: it was started without a scorer")
         greedy = "baselines" in required_inputs(self.config.algorithm.adv_estimator) and not validation
         parallel = self.config.worker.rollout.tensor_parallel_size
-        own = [request.uid for request in requests[self.rank % parallel :: parallel]]
-        self.scoring.expect(own)
+        local_uids = [request.uid for request in requests[self.rank % parallel :: parallel]]
+        self.scoring.register(local_uids)
         data, timeout = self.validation if validation else self.data, self.config.trainer.phase_timeout
         # read by threads while the engine wakes, unless they were prefetched
         prompts = self.prompt_loader.take(data, requests)
         with self.enter_rollout() as metrics:
             for request, loading in zip(requests, prompts):
-                if request.uid in own:
+                if request.uid in local_uids:
                     loading.add_done_callback(partial(self._prepare_scoring, request.uid))
-            rollout = GroupRollout(self.rollout_engine, data, requests, prompts, own, validation, greedy, timeout)
-            rollout.run(self._store)
+            group_rollout = GroupRollout(
+                self.rollout_engine, data, requests, prompts, local_uids, validation, greedy, timeout
+            )
+            group_rollout.run(self._store)
         return metrics
 
     def _prepare_scoring(self, uid: int, loading: Future[LoadedExample]) -> None:
@@ -88,40 +90,43 @@ class Worker(WorkerBase):
             drawn.append(save_pictures(Path(folder), f"{request.uid}", pictures))
         return drawn
 
-    def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
+    def compute_ref_log_probs(self, uids: Sequence[int]) -> Metrics:
+        assert self.ref_policy is not None
         stored = self._stored(uids)
-        groups = [each.group for each in stored]
-        with self.enter_training("ref", wait_for_scores=False) as metrics:
-            if self.ref_policy is not None:
-                for each, values in zip(stored, self.ref_policy.log_probs(groups)):
-                    each.ref_log_probs = values
-            if old:
-                for each, values in zip(stored, self.actor.log_probs(groups)):
-                    each.old_log_probs = values
+        with self.enter_phase("ref", wait_for_scores=False) as metrics:
+            for each, values in zip(stored, self.ref_policy.log_probs([each.group for each in stored])):
+                each.ref_log_probs = values
+        return metrics
+
+    def compute_old_log_probs(self, uids: Sequence[int]) -> Metrics:
+        stored = self._stored(uids)
+        with self.enter_phase("old_log_prob", wait_for_scores=False) as metrics:
+            for each, values in zip(stored, self.actor.log_probs([each.group for each in stored])):
+                each.old_log_probs = values
         return metrics
 
     def compute_self_certainty(self, uids: Sequence[int]) -> dict[int, list[float]]:
         groups = [each.group for each in self._stored(uids)]
-        with self.enter_training("self_certainty"):
+        with self.enter_phase("self_certainty"):
             values = self.actor.log_probs(groups, self_certainty=True)
-        own = [uid for uid in uids if uid in self.groups]
-        return {uid: [response.mean().item() for response in responses] for uid, responses in zip(own, values)}
+        local_uids = [uid for uid in uids if uid in self.groups]
+        return {uid: [response.mean().item() for response in responses] for uid, responses in zip(local_uids, values)}
 
     def update(self, advantages: Sequence[GroupAdvantages]) -> Metrics:
         stored = [self.groups[each.uid] for each in advantages]
-        with self.enter_training("update") as memory:
+        with self.enter_phase("update") as memory:
             metrics = self.actor.update(stored, [each.advantages for each in advantages])
-        self._record_bad_samples(metrics, [each.sample_id for each in stored])
+        self._record_nonfinite_samples(metrics, [each.sample_id for each in stored])
         self.weights_stale = True
         return metrics | memory
 
-    def _record_bad_samples(self, metrics: Metrics, samples: Sequence[str]) -> None:
+    def _record_nonfinite_samples(self, metrics: Metrics, samples: Sequence[str]) -> None:
         """Keeps the names of an update's samples that made it not finite; where no loss tells, of all of them."""
         if metrics["actor/skipped_updates"]:
-            self.bad_samples = [samples[i] for i in self.actor.bad_groups] or list(samples)
+            self.nonfinite_samples = [samples[i] for i in self.actor.nonfinite_groups] or list(samples)
 
-    def take_bad_samples(self) -> list[str]:
-        taken, self.bad_samples = self.bad_samples, []
+    def take_nonfinite_samples(self) -> list[str]:
+        taken, self.nonfinite_samples = self.nonfinite_samples, []
         return taken
 
     def drop(self, uids: Sequence[int]) -> None:
@@ -138,23 +143,23 @@ class Worker(WorkerBase):
         (self.process_prefetcher or self.thread_prefetcher).prefetch(tuple(requests))
 
     def fine_tune(self, requests: Sequence[GroupRequest]) -> Metrics:
-        with self.enter_training("update") as memory:
+        with self.enter_phase("update") as memory:
             if self.process_prefetcher is not None:
                 metrics = self.actor.fine_tune_packed(self.process_prefetcher.take(tuple(requests)))
             else:
                 metrics = self.actor.fine_tune(self.thread_prefetcher.take(tuple(requests)))
-        self._record_bad_samples(metrics, [self.data.sample_id(request.index) for request in requests])
+        self._record_nonfinite_samples(metrics, [self.data.sample_id(request.index) for request in requests])
         self.weights_stale = True
         return metrics | memory
 
     def evaluate_loss(self, requests: Sequence[GroupRequest]) -> Metrics:
-        with self.enter_training("evaluation") as memory:
+        with self.enter_phase("evaluation") as memory:
             loading = [self.thread_prefetcher.submit(self.validation, request) for request in requests]
             timeout = self.config.trainer.phase_timeout
             groups = [wait_for_sample(*each, timeout) for each in zip(loading, repeat(self.validation), requests)]
             metrics = self.actor.evaluate_loss(groups)
         return metrics | memory
 
-    def skipped(self) -> dict[str, str]:
-        here = getattr(self.data, "skipped", {}) | getattr(self.validation, "skipped", {})
-        return here | (self.process_prefetcher.skipped if self.process_prefetcher is not None else {})
+    def skipped_samples(self) -> dict[str, str]:
+        here = getattr(self.data, "skipped_samples", {}) | getattr(self.validation, "skipped_samples", {})
+        return here | (self.process_prefetcher.skipped_samples if self.process_prefetcher is not None else {})

@@ -45,7 +45,7 @@ LOADER_THREADS = 8  # they read and process images while others wait for the dis
 
 
 class WorkerBase:
-    """One rank's parts, phases of memory, and checkpoints.
+    """One rank's components, phases of memory, and checkpoints.
 
     RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are set before it is created.
     """
@@ -64,11 +64,11 @@ class WorkerBase:
             store = open_store(self.rank, self.world)
             dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world)
         self.groups: dict[int, StoredGroup] = {}
-        self.bad_samples: list[str] = []
+        self.nonfinite_samples: list[str] = []
         self.peak, self.heap_trimmer = PeakMemoryMeter(self.device), HeapTrimmer()
 
     def setup(self) -> Metrics:
-        """Builds everything; returns each part's measured bytes on this rank, for the memory plan, and seconds."""
+        """Builds everything; returns each component's measured bytes on this rank, for the memory plan, and seconds."""
         config = self.config = localize(self.config)  # on each host: a hub name may be in another cache here
         model = config.worker.actor.model
         self.data = self.task.data()
@@ -118,9 +118,9 @@ class WorkerBase:
         """As the device's vendor names it."""
         return torch.cuda.get_device_name(self.device) if self.cuda else "CPU"
 
-    def counts(self) -> dict[str, tuple[int, int]]:
+    def progress(self) -> dict[str, tuple[int, int]]:
         """Groups of this rank that are done, and how many there are, per phase; asked from another thread."""
-        return self.scoring.counts() if hasattr(self, "scoring") else {}  # made by `setup`, where there is a scorer
+        return self.scoring.progress() if hasattr(self, "scoring") else {}  # made by `setup`, where there is a scorer
 
     # -- phases: what holds the GPU's memory
 
@@ -138,7 +138,7 @@ class WorkerBase:
             metrics["timing_s/rollout/generate"] = TimeMetric(time.perf_counter() - awake)
 
     @contextmanager
-    def enter_training(self, phase: str, wait_for_scores: bool = True) -> Iterator[Metrics]:
+    def enter_phase(self, phase: str, wait_for_scores: bool = True) -> Iterator[Metrics]:
         """The scorer has finished, where asked for, and the rollout engine sleeps. Yields metrics that get the block's
         peak memory. After an update the host's freed memory returns to the system.
         """
@@ -186,7 +186,7 @@ class WorkerBase:
         options = SaveOptions(merge, dtype, state=not trainer.save_weights_only)
         target, actor = Path(folder) / "actor", self.actor
         target.mkdir(parents=True, exist_ok=True)
-        with self.enter_training("save"):
+        with self.enter_phase("save"):
             actor.load_to_device()
             files = save_weights(actor.policy, self.prompt_builder.processor, target, self.device, options)
             if options.state:
@@ -210,7 +210,7 @@ class WorkerBase:
 
     def load(self, folder: str) -> None:
         source = Path(folder) / "actor"
-        with self.enter_training("load"):
+        with self.enter_phase("load"):
             actor = self.actor
             actor.load_to_device()
             load_weights(actor.policy, source)

@@ -9,7 +9,7 @@ import torch
 
 from verl.algorithms.advantages import ADVANTAGE_ESTIMATORS, compute_advantages, grpo, required_inputs
 from verl.algorithms.aggregation import aggregate
-from verl.algorithms.dapo import is_informative, overlong_penalty
+from verl.algorithms.dapo import has_score_variance, overlong_penalty
 from verl.algorithms.losses import POLICY_LOSSES, truncated_importance_weights, vanilla
 from verl.registry import load_by_name
 
@@ -78,9 +78,9 @@ def test_importance_weights_are_cut_above_and_scale_the_loss() -> None:
 
 
 def test_groups_that_teach() -> None:
-    assert is_informative([0.0, 0.0, 1.0])
-    assert not is_informative([2.5, 2.5, 2.5])
-    assert not is_informative([1.0, math.nan])
+    assert has_score_variance([0.0, 0.0, 1.0])
+    assert not has_score_variance([2.5, 2.5, 2.5])
+    assert not has_score_variance([1.0, math.nan])
 
 
 def test_overlong_penalty_falls_in_the_buffer() -> None:

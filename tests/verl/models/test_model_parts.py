@@ -51,9 +51,11 @@ def test_vision_tower_equals_transformers() -> None:
     with torch.no_grad():
         expected = torch.cat(model.model.get_image_features(group.pixel_values, group.image_grid_thw).pooler_output)
         policy = PolicyModel(model)
-        found, levels = policy.family.encode_images(policy.model, group.pixel_values, FAMILY.make_vision_layout(GRIDS))
+        found, deepstack_features = policy.family.encode_images(
+            policy.model, group.pixel_values, FAMILY.make_vision_metadata(GRIDS)
+        )
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    assert levels == []
+    assert deepstack_features == []
 
 
 def test_zero_channels_change_nothing() -> None:
@@ -84,7 +86,7 @@ def tensors_of(value: object) -> list[torch.Tensor]:
 
 def test_every_tensor_of_a_packed_batch_is_taken_along() -> None:
     batch = pack_groups([random_group([3, 5], GRIDS, 2)], FAMILY)
-    assert batch.vision_layout.windows.padding is not None and len(tensors_of(batch)) == 19
+    assert batch.vision_metadata.windows.padding is not None and len(tensors_of(batch)) == 19
     other = pytree.tree_map_only(torch.Tensor, lambda tensor: tensor + 1, batch)
     assert all(torch.equal(a + 1, b) for a, b in zip(tensors_of(batch), tensors_of(other), strict=True))
     assert (other.segments, other.lengths) == (batch.segments, batch.lengths)
@@ -249,7 +251,7 @@ def test_merged_adapter_is_the_adapted_policy() -> None:
 def test_checkpoint_folder(tmp_path: Path) -> None:
     model = tiny_model()
     model.save_pretrained(tmp_path)
-    policy = load_policy(tmp_path, lora=LoraOptions(2, 32, FAMILY.lora_language), freeze_vision=True)
+    policy = load_policy(tmp_path, lora=LoraOptions(2, 32, FAMILY.lora_target_pattern), freeze_vision=True)
     group = random_group([4, 6], [(1, 8, 8)], 4)
     scores = policy(pack_groups([group], policy.family))
     with torch.no_grad():

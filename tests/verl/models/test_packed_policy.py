@@ -124,7 +124,7 @@ def test_a_family_may_add_to_its_visual_tokens_between_language_layers() -> None
     policy, plain = PolicyModel(tiny_model()), PolicyModel(tiny_model())
     policy.family = Deepstack(policy.config)
     batch = pack_groups([random_group([4, 9], [SQUARE, TALL], 3), random_group([3], [], 4)], policy.family)
-    tokens, _ = plain.family.encode_images(plain.model, batch.pixel_values, batch.vision_layout)
+    tokens, _ = plain.family.encode_images(plain.model, batch.pixel_values, batch.vision_metadata)
     layer = plain.family.language_model(plain.model).layers[0]
     before = plain(batch).log_probs
     layer.register_forward_hook(lambda _, __, hidden: hidden.index_add(1, batch.image_positions, 0.5 * tokens[None]))

@@ -19,7 +19,7 @@ from verl.models.lora import LoraOptions, add_lora, merged_weights
 from verl.models.packing import TokenizedGroup, pack_groups
 from verl.models.policy_model import PolicyModel
 from verl.models.qwen3_vl import Qwen3VL
-from verl.models.qwen3_vl.vision_tower import make_vision_layout
+from verl.models.qwen3_vl.vision_tower import make_vision_metadata
 
 MIXED = [random_group([4, 9], [SQUARE, TALL, WIDE], 3), random_group([3, 3, 8], [], 4)]
 
@@ -90,12 +90,12 @@ def test_text_alone_reaches_every_parameter() -> None:
 def test_learned_positions_of_an_image() -> None:
     """An image of the grid's own size takes its entries; corners coincide; weights are those of a bilinear resize."""
     vision = tiny_config().vision_config
-    plan = make_vision_layout([(1, 6, 6)], vision)
+    plan = make_vision_metadata([(1, 6, 6)], vision)
     grid = torch.randn(36, 5)
     interpolated = (grid[plan.corners] * plan.weights[..., None]).sum(1)
     at = plan.rows_columns[:, 0] * 6 + plan.rows_columns[:, 1]
     torch.testing.assert_close(interpolated, grid[at], atol=1e-5, rtol=0)
-    plan = make_vision_layout([(1, 8, 4), (1, 2, 2)], vision)
+    plan = make_vision_metadata([(1, 8, 4), (1, 2, 2)], vision)
     interpolated = (grid[plan.corners] * plan.weights[..., None]).sum(1)[:32]
     resized = nn.functional.interpolate(grid.T.view(1, 5, 6, 6), (8, 4), mode="bilinear", align_corners=True)[0]
     rows, columns = plan.rows_columns[:32].T
@@ -123,7 +123,7 @@ def test_configs_that_are_not_computed_are_refused(changes: dict[str, dict[str, 
 
 def test_an_image_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="1x7x4 patches does not divide"):
-        make_vision_layout([(1, 7, 4)], tiny_config().vision_config)
+        make_vision_metadata([(1, 7, 4)], tiny_config().vision_config)
 
 
 def test_positions_and_vision_tower_equal_transformers() -> None:
@@ -139,15 +139,17 @@ def test_positions_and_vision_tower_equal_transformers() -> None:
     with torch.no_grad():
         images = model.model.get_image_features(group.pixel_values, group.image_grid_thw)
         policy = PolicyModel(model)
-        tokens, levels = family.encode_images(policy.model, group.pixel_values, family.make_vision_layout(grids))
+        tokens, deepstack_features = family.encode_images(
+            policy.model, group.pixel_values, family.make_vision_metadata(grids)
+        )
     torch.testing.assert_close(tokens, torch.cat(images.pooler_output), atol=1e-5, rtol=1e-5)
-    for level, theirs in zip(levels, images.deepstack_features, strict=True):
-        torch.testing.assert_close(level, torch.cat(theirs), atol=1e-5, rtol=1e-5)
+    for features, theirs in zip(deepstack_features, images.deepstack_features, strict=True):
+        torch.testing.assert_close(features, torch.cat(theirs), atol=1e-5, rtol=1e-5)
 
 
 def test_merged_adapter_is_the_adapted_policy() -> None:
     policy, merged = PolicyModel(tiny_model()), tiny_model()
-    target = f"{policy.family.lora_language}|{LORA_VISION}"
+    target = f"{policy.family.lora_target_pattern}|{LORA_VISION}"
     add_lora(policy.model, LoraOptions(rank=4, alpha=8, target=target))
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
@@ -165,7 +167,7 @@ def test_merged_adapter_is_the_adapted_policy() -> None:
 def test_lora_reaches_the_layers_of_both_parts() -> None:
     policy = PolicyModel(tiny_model())
     linear = [name for name, module in policy.model.named_modules() if isinstance(module, nn.Linear)]
-    language = [name for name in linear if re.fullmatch(policy.family.lora_language, name)]
+    language = [name for name in linear if re.fullmatch(policy.family.lora_target_pattern, name)]
     vision = [name for name in linear if re.fullmatch(LORA_VISION, name)]
     assert len(language) == 3 * 7 and len(vision) == 3 * 4
     left = {name.split(".")[-3] for name in linear if name not in language + vision and name != "lm_head"}
@@ -184,15 +186,15 @@ def test_flops_are_those_of_the_weights() -> None:
     layers = policy.family.language_model(policy.model).layers
     weights = sum(parameter.numel() for parameter in layers.parameters() if parameter.ndim == 2)
     assert flops.per_token == 2.0 * weights
-    assert flops.per_pair == 4.0 * 36 * 4096 and flops.per_label == 2.0 * 2560 * 151936
+    assert flops.per_attention_pair == 4.0 * 36 * 4096 and flops.per_label == 2.0 * 2560 * 151936
     tower = policy.family.vision_tower(policy.model)
     per_patch = sum(parameter.numel() for parameter in tower.blocks.parameters() if parameter.ndim == 2)
     mergers = [*tower.merger.parameters(), *tower.deepstack_merger_list.parameters()]
     per_unit = sum(parameter.numel() for parameter in mergers if parameter.ndim == 2)
     assert flops.per_patch == 2.0 * (per_patch + per_unit / 4)
-    assert (flops.patch_size, flops.per_patch_pair) == (16, 4.0 * 24 * 1024)
+    assert (flops.patch_size, flops.per_patch_attention_pair) == (16, 4.0 * 24 * 1024)
     # frames of 576 x 576: attention inside a frame is 0.16 of what a patch costs beside it
-    assert 0.1 < flops.per_patch_pair * 36**2 / flops.per_patch < 0.3
+    assert 0.1 < flops.per_patch_attention_pair * 36**2 / flops.per_patch < 0.3
 
 
 def test_waking_up_zeroes_the_deepstack_buffers() -> None:

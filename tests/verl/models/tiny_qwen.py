@@ -48,7 +48,7 @@ def tiny_config(tied: bool = True) -> Qwen2_5_VLConfig:
 
 FAMILY = load_family(tiny_config())
 LORA_VISION = r"model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(gate|up|down)_proj)"
-LORA_LANGUAGE_AND_VISION = f"{FAMILY.lora_language}|{LORA_VISION}"
+LORA_LANGUAGE_AND_VISION = f"{FAMILY.lora_target_pattern}|{LORA_VISION}"
 
 
 def tiny_model(seed: int = 0, tied: bool = True) -> Qwen2_5_VLForConditionalGeneration:

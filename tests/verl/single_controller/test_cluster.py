@@ -13,9 +13,9 @@ import psutil
 import pytest
 import ray
 
-from verl.single_controller import ClusterError, cluster, watch_driver
+from verl.single_controller import ClusterError, cluster, driver_watchdog
 from verl.single_controller.cluster import connect_ray, ended_process, forwarded_environment, network_environment
-from verl.single_controller.watch_driver import MARK_VARIABLE
+from verl.single_controller.driver_watchdog import MARK_VARIABLE
 
 
 def test_variables_that_matter_reach_the_other_hosts_and_keys_do_not() -> None:
@@ -71,7 +71,7 @@ def test_a_cluster_that_refuses_names_what_to_set(
 @pytest.mark.parametrize("address", [None, "10.0.0.9:6379"])
 def test_a_cluster_of_its_own_is_watched(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str | None] = []
-    monkeypatch.setattr(cluster, "watch_driver", lambda: "mark")
+    monkeypatch.setattr(cluster, "start_driver_watchdog", lambda: "mark")
     monkeypatch.setattr(ray, "init", lambda **_: seen.append(os.environ.get(MARK_VARIABLE)))
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeManagerAddress": "10.0.0.9", "Alive": True}])
     monkeypatch.setenv("RAY_ADDRESS", address) if address else monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -83,9 +83,9 @@ def test_a_cluster_of_its_own_is_watched(address: str | None, monkeypatch: pytes
 
 DRIVER = """
 import os, subprocess, sys
-from verl.single_controller.watch_driver import MARK_VARIABLE, watch_driver
-mark = watch_driver()
-assert watch_driver() == mark
+from verl.single_controller.driver_watchdog import MARK_VARIABLE, start_driver_watchdog
+mark = start_driver_watchdog()
+assert start_driver_watchdog() == mark
 marked = {**os.environ, MARK_VARIABLE: mark}
 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
 pids = [subprocess.Popen(["sleep", "300"], env=env, **quiet).pid for env in (marked, os.environ)]
@@ -102,12 +102,12 @@ def test_what_is_left_after_the_driver_is_ended(end: str) -> None:
         assert driver.stdin and driver.stdout
         mark, left, other = driver.stdout.readline().split()
         (watch,) = [each for each in psutil.Process(driver.pid).children() if mark in each.cmdline()]
-        assert list(watch_driver.find_processes(mark, {})) == [int(left)] and watch.is_running()
+        assert list(driver_watchdog.find_processes(mark, {})) == [int(left)] and watch.is_running()
         driver.kill() if end == "killed" else driver.communicate("\n")
         driver.wait()
         start = time.monotonic()
         while psutil.pid_exists(int(left)) or watch.is_running():
-            assert time.monotonic() - start < watch_driver.GRACE + 40  # "left" would end by itself later
+            assert time.monotonic() - start < driver_watchdog.GRACE + 40  # "left" would end by itself later
             time.sleep(0.1)
         assert psutil.Process(int(other)).is_running()
         psutil.Process(int(other)).kill()
@@ -122,13 +122,15 @@ def test_a_process_without_the_mark_is_known_by_what_has_started_it() -> None:
         child = psutil.Process(int(parent.stdout.readline()))
         while "sleep" not in child.name():  # env has started it, without the mark
             time.sleep(0.01)
-        known = watch_driver.find_processes("a mark of this test", {})
+        known = driver_watchdog.find_processes("a mark of this test", {})
         assert set(known) == {parent.pid, child.pid}
         parent.kill()
         parent.wait()
-        assert watch_driver.find_processes("a mark of this test", {}) == {}
-        assert set(watch_driver.find_processes("a mark of this test", known)) == {child.pid}
-        assert watch_driver.find_processes("a mark of this test", {child.pid: "another start"}) == {}  # its pid again
+        assert driver_watchdog.find_processes("a mark of this test", {}) == {}
+        assert set(driver_watchdog.find_processes("a mark of this test", known)) == {child.pid}
+        assert (
+            driver_watchdog.find_processes("a mark of this test", {child.pid: "another start"}) == {}
+        )  # its pid again
         child.kill()
 
 
@@ -146,8 +148,8 @@ def test_a_process_of_the_cluster_that_is_gone_is_named() -> None:
 
 WATCHES = """
 import sys, time
-from verl.single_controller.watch_head import watch_head
-watch_head(sys.argv[1], limit=3.0, period=0.2)
+from verl.single_controller.head_watchdog import start_head_watchdog
+start_head_watchdog(sys.argv[1], limit=3.0, period=0.2)
 time.sleep(float(sys.argv[2]))
 print("alive")
 """

@@ -114,7 +114,7 @@ def test_counts_of_the_workers_are_read_while_a_call_is_under_way(tmp_path):
     class Counts(Echo):
         done = 0
 
-        def counts(self):
+        def progress(self):
             return {"generation": (self.done, 3)}
 
         def work(self):
@@ -124,13 +124,13 @@ def test_counts_of_the_workers_are_read_while_a_call_is_under_way(tmp_path):
 
     seen = []
 
-    def see(counts):
-        seen.extend([counts["generation"]] if counts else [])
+    def see(progress):
+        seen.extend([progress["generation"]] if progress else [])
         for done, _ in seen[-1:]:
             (tmp_path / str(done)).touch()
 
     with WorkerGroup(Counts, spec(timeout=120), 0) as group:
-        group.on_counts = see
+        group.on_progress = see
         group.call("work")
     assert seen == sorted(seen) and {2, 4, 6} <= {done for done, _ in seen} <= {*range(7)}
     assert {total for _, total in seen} <= {3, 6} and seen[-1] == (6, 6)

@@ -58,11 +58,11 @@ class RecordingBackend:
 
     def result(self, uid: int, n: int) -> GroupResult:
         index = self.stored[uid].index
-        totals = [float((index + response) % 5) for response in range(n)]
+        scores = [float((index + response) % 5) for response in range(n)]
         if index in self.equal:
-            totals = [1.0] * n
+            scores = [1.0] * n
         if index in self.nan:
-            totals = [float("nan")] * n
+            scores = [float("nan")] * n
         return GroupResult(
             uid=uid,
             sample_id=f"video/{index}",
@@ -70,9 +70,9 @@ class RecordingBackend:
             responses=["text"] * n,
             response_tokens=[2 + response for response in range(n)],
             truncated=[False] * n,
-            totals=totals,
-            parts=[{"format": total} for total in totals],
-            failures=["no answer" if total == 0 else None for total in totals],
+            scores=scores,
+            parts=[{"format": total} for total in scores],
+            parse_failures=["no answer" if total == 0 else None for total in scores],
         )
 
     def draw_pictures(
@@ -85,8 +85,12 @@ class RecordingBackend:
             for request, responses in groups
         ]
 
-    def compute_log_probs(self, uids: Sequence[int], old: bool) -> Metrics:
-        self.calls.append(("compute_log_probs", (list(uids), old)))
+    def compute_ref_log_probs(self, uids: Sequence[int]) -> Metrics:
+        self.calls.append(("compute_ref_log_probs", list(uids)))
+        return {}
+
+    def compute_old_log_probs(self, uids: Sequence[int]) -> Metrics:
+        self.calls.append(("compute_old_log_probs", list(uids)))
         return {}
 
     def update(self, advantages: Sequence[GroupAdvantages]) -> Metrics:
@@ -95,9 +99,9 @@ class RecordingBackend:
         self.weight += float(
             sum(np.sum(values) * (each.uid + 1) for each in advantages for values in each.advantages[:1])
         )
-        return {"actor/loss": self.weight, "memory/update_gib": PeakMetric(1.0)}
+        return {"actor/loss": self.weight, "memory/peak_update_gib": PeakMetric(1.0)}
 
-    def take_bad_samples(self) -> list[str]:
+    def take_nonfinite_samples(self) -> list[str]:
         return ["video/7"]
 
     def prefetch_rollout_batch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
@@ -106,7 +110,7 @@ class RecordingBackend:
     def prefetch_sft_batch(self, batches: Sequence[Sequence[GroupRequest]]) -> None:
         self.calls.append(("prefetch_sft_batch", [[request.uid for request in batch] for batch in batches]))
 
-    def skipped(self) -> dict[str, str]:
+    def skipped_samples(self) -> dict[str, str]:
         return {"video/3": "no frame 7"}
 
     def fine_tune(self, batches: Sequence[Sequence[GroupRequest]]) -> Metrics:

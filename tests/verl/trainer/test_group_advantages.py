@@ -81,7 +81,7 @@ def test_a_batch_of_8192_groups_takes_a_second_and_no_square_of_memory() -> None
         result = compute_group_advantages(groups, AlgorithmConfig(), limit=1024)
         taken.append(time.process_time() - start)
     assert min(taken) < 1.0, taken
-    scores = np.array(groups[-1].totals)
+    scores = np.array(groups[-1].scores)
     expected = (scores - scores.mean()) / (scores.std(ddof=1) + 1e-6)
     assert [values[0] for values in result[-1].advantages] == pytest.approx(expected, abs=1e-5)
 

@@ -94,7 +94,8 @@ def test_going_on_in_place_rewrites_the_lost_steps(config: Config) -> None:
 def test_one_update_needs_no_old_log_probabilities_and_several_do(config: Config) -> None:
     backend = RecordingBackend()
     loop_of(GRPO, config, backend).fit()
-    assert all(not old for name, value in backend.calls if name == "compute_log_probs" for old in value[1:])
+    names = [name for name, _ in backend.calls]
+    assert "compute_ref_log_probs" in names and "compute_old_log_probs" not in names
 
     folder = f"{config.trainer.save_checkpoint_path}_several"
     changes = {
@@ -108,7 +109,8 @@ def test_one_update_needs_no_old_log_probabilities_and_several_do(config: Config
     assert loop.plan.updates_per_step == 4 and loop.plan.updates == 24
     loop.step()
     assert backend.updates() == [[0, 1], [2, 3], [0, 1], [2, 3]]
-    assert ("compute_log_probs", ([0, 1, 2, 3], True)) in backend.calls
+    for passes, phase in (("compute_ref_log_probs", "ref"), ("compute_old_log_probs", "old_log_prob")):
+        assert (passes, [0, 1, 2, 3]) in backend.calls and phase in loop.timer.seconds
     batches = next(value for name, value in backend.calls if name == "rollout")
     # each minibatch is spread over the replicas
     assert all(len([uid for uid in batch if uid < 2]) == 1 for batch in batches)
@@ -118,7 +120,7 @@ def test_without_a_kl_term_there_is_no_pass_of_the_reference_model(config: Confi
     config = override(config, {"worker.actor.use_kl_loss": False})
     backend = RecordingBackend()
     loop_of(GRPO, config, backend).step()
-    assert "compute_log_probs" not in [name for name, _ in backend.calls]
+    assert not {"compute_ref_log_probs", "compute_old_log_probs"} & {name for name, _ in backend.calls}
 
 
 def test_log_probs_are_computed_while_the_last_groups_are_scored(config: Config) -> None:
@@ -126,11 +128,11 @@ def test_log_probs_are_computed_while_the_last_groups_are_scored(config: Config)
     backend = RecordingBackend()
     loop_of(GRPO, config, backend).step()
     names = [name for name, _ in backend.calls]
-    assert names.index("compute_log_probs") < names.index("collect_scores")
+    assert names.index("compute_ref_log_probs") < names.index("collect_scores")
     backend = RecordingBackend()
     loop_of(GRPO, override(config, {"algorithm.dynamic_sampling": True}), backend).step()
     names = [name for name, _ in backend.calls]
-    assert names.index("compute_log_probs") > names.index("collect_scores")
+    assert names.index("compute_ref_log_probs") > names.index("collect_scores")
 
 
 def test_the_next_prompts_are_prefetched_before_an_update_and_not_beyond_the_end(config: Config) -> None:
@@ -209,7 +211,7 @@ def test_metrics_of_a_step(config: Config) -> None:
     (row,) = read_metrics(config.trainer.save_checkpoint_path)
     phases = {name for name in row if name.startswith("timing_s/")}
     assert phases == {
-        f"timing_s/{phase}" for phase in ("rollout", "score", "ref", "advantage", "update", "save", "step")
+        f"timing_s/{phase}" for phase in ("rollout", "score_wait", "ref", "advantage", "update", "save", "step")
     }
     for name in (
         "reward/mean",
@@ -225,7 +227,7 @@ def test_metrics_of_a_step(config: Config) -> None:
         "response/truncated",
         "prompt/max",
         "actor/loss",
-        "memory/update_gib",
+        "memory/peak_update_gib",
         "perf/tokens_per_second",
     ):
         assert name in row
@@ -291,8 +293,8 @@ def test_skipped_samples_are_counted_and_named(config: Config) -> None:
     config = override(config, {"data.on_bad_sample": "skip"})
     loop = loop_of(SFT, config, RecordingBackend())
     loop.fit()
-    assert {row["data/skipped"] for row in read_metrics(config.trainer.save_checkpoint_path)} == {1.0}
-    assert loop.run_log.skipped == {"video/3": "no frame 7"}
+    assert {row["data/skipped_samples"] for row in read_metrics(config.trainer.save_checkpoint_path)} == {1.0}
+    assert loop.run_log.skipped_samples == {"video/3": "no frame 7"}
     assert (loop.run_log.folder / "skipped.txt").read_text() == "video/3  # no frame 7\n"
 
 
@@ -355,13 +357,13 @@ class BadUpdates(RecordingBackend):
 def test_updates_that_are_not_finite_are_counted_named_and_end_the_run(
     config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = override(config, {"trainer.max_bad_updates": 2, "trainer.save_freq": 1})
+    config = override(config, {"trainer.max_nonfinite_updates": 2, "trainer.save_freq": 1})
     loop_of(GRPO, config, BadUpdates(1, 3)).fit()  # never two in a row
     folder = config.trainer.save_checkpoint_path
     assert [row["actor/skipped_updates"] for row in read_metrics(folder)] == [0, 1, 0, 1, 0, 0]
     assert "an update of step 2 was skipped" in caplog.text and "1 in a row): video/7" in caplog.text
     config = override(config, {"trainer.save_checkpoint_path": f"{folder}_ruined"})
-    with pytest.raises(TrainingError, match=r"step 4 .*2 in a row\): video/7; trainer\.max_bad_updates=2"):
+    with pytest.raises(TrainingError, match=r"step 4 .*2 in a row\): video/7; trainer\.max_nonfinite_updates=2"):
         loop_of(GRPO, config, BadUpdates(2, 3)).fit()
     assert list(saved_checkpoints(f"{folder}_ruined")) == [1, 2, 3]
 
@@ -371,8 +373,8 @@ def test_a_collapse_is_warned_of_once_with_numbers(config: Config, caplog: pytes
     loop_of(GRPO, config, RecordingBackend(equal=range(12))).fit()
     folder = Path(config.trainer.save_checkpoint_path)
     rows = read_metrics(folder)
-    assert [row["collapse/equal_reward_steps"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert {row["collapse/parse_failure_steps"] for row in rows} == {0}
+    assert [row["collapse/equal_reward_streak"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {row["collapse/parse_failure_streak"] for row in rows} == {0}
     warned = [record.getMessage() for record in caplog.records if "in each of the last" in record.getMessage()]
     assert warned == [
         "in each of the last 2 steps all answers to a prompt have the same score, for every prompt, so nothing is "
@@ -381,4 +383,4 @@ def test_a_collapse_is_warned_of_once_with_numbers(config: Config, caplog: pytes
     changes = {"load_checkpoint_path": str(folder / "global_step_3"), "save_checkpoint_path": f"{folder}_resumed"}
     config = override(config, {f"trainer.{key}": value for key, value in changes.items()})
     loop_of(GRPO, config, RecordingBackend(equal=range(12))).fit()
-    assert [row["collapse/equal_reward_steps"] for row in read_metrics(f"{folder}_resumed")] == [4, 5, 6]
+    assert [row["collapse/equal_reward_streak"] for row in read_metrics(f"{folder}_resumed")] == [4, 5, 6]

@@ -31,7 +31,7 @@ from verl.trainer.main import (
     prepare_environment,
     run,
     use_checkpoint_coordinate_range,
-    use_checkpoint_template,
+    use_checkpoint_prompt_template,
 )
 from verl.trainer.prompt_data import check_validation, open_prompts
 from verl.trainer.run_plan import make_run_plan
@@ -136,7 +136,7 @@ def test_factories_travel_and_find_their_module(config: Config) -> None:
         and task.validation.keywords["meta_file"] == "meta_expressions_valid_.json"
     )
     plain = override(config, {"worker.reward.compute_score": "no_sam2"})
-    assert build_task(plain).scorer("cpu").tracker is None and build_task(plain, generates=False).scorer is None
+    assert build_task(plain).scorer("cpu").tracker is None and build_task(plain, needs_rollout=False).scorer is None
 
 
 PIPELINES = {"run_toy_sft.sh", "run_toy_experiments.sh"}  # draw their videos before anything is trained
@@ -192,7 +192,7 @@ def test_settings_travel_with_the_weights(config: Config, capsys: pytest.Capture
     """A training asks as its checkpoint wants to be asked, and writes how its own are to be asked."""
     folder = Path(config.worker.actor.model.model_path or "")
     given = override(config, {"data.prompt_template": None, "data.keyframe_resize": 112})
-    assert use_checkpoint_template(given) is given  # the checkpoint has none
+    assert use_checkpoint_prompt_template(given) is given  # the checkpoint has none
     written = checkpoint_settings(given)
     assert written["prompt_template"] == DEFAULT_TEMPLATE and written["keyframe_resize"] == 112
     assert {"torch", "transformers"} <= set(written["versions"]) and written["sampled_frames"] == 8
@@ -202,17 +202,17 @@ def test_settings_travel_with_the_weights(config: Config, capsys: pytest.Capture
     earlier = {"prompt_template": "Where is {expression}?", "keyframe_resize": 224, "sampled_frames": 5}
     (own / "veason.json").write_text(json.dumps(earlier))
     given = override(given, {"worker.actor.model.model_path": str(own)})
-    asked = use_checkpoint_template(given)
+    asked = use_checkpoint_prompt_template(given)
     assert asked.data.prompt_template == "Where is {expression}?"
     assert "data.keyframe_resize=112, the checkpoint's veason.json says 224" in capsys.readouterr().out
     again = checkpoint_settings(asked)
     assert (again["prompt_template"], again["sampled_frames"]) == ("Where is {expression}?", 5)
     other = override(given, {"data.prompt_template": "Find {expression}."})
-    assert use_checkpoint_template(other) is other
+    assert use_checkpoint_prompt_template(other) is other
     assert "prompt_template='Find {expression}.', the checkpoint's" in capsys.readouterr().out
     (own / "veason.json").write_text('{"size": 3}')
     with pytest.raises(DataError, match=r"veason\.json: unknown key size"):
-        use_checkpoint_template(given)
+        use_checkpoint_prompt_template(given)
 
 
 def test_a_data_set_that_lacks_a_method_is_named(config: Config) -> None:

@@ -32,8 +32,8 @@ def test_too_long_a_response_is_refused_before_the_workers_start(tmp_path: Path)
             "data.keyframe_resize=112",
         ]
     )
-    prompts = open_prompts(config, build_task(config, generates=False), targets=True)
+    prompts = open_prompts(config, build_task(config, needs_rollout=False), is_supervised=True)
     assert len(prompts.sampler) == len(prompts.lengths.data)
     limit = override(config, {"data.max_response_length": 30})
     with pytest.raises(ResponseTooLong, match=r": its response has \d+ tokens, data\.max_response_length is 30"):
-        open_prompts(limit, build_task(limit, generates=False), targets=True)
+        open_prompts(limit, build_task(limit, needs_rollout=False), is_supervised=True)

@@ -86,7 +86,7 @@ def test_a_download_is_found_by_model_and_tokenizer(
 
 def test_steps_and_updates(config: Config) -> None:
     plan = make_run_plan(config, samples=13)
-    assert plan.steps == 2 * 13 // 4 and plan.passes == {"ref": 1, "update": 1}
+    assert plan.steps == 2 * 13 // 4 and plan.passes_per_group == {"ref": 1, "old_log_prob": 0, "update": 1}
     changes = {"data.rollout_batch_size": 8, "trainer.max_steps": 3, "trainer.test_freq": 2, "trainer.save_freq": 2}
     config = override(config, changes)
     plan = make_run_plan(config, samples=13)
@@ -94,7 +94,7 @@ def test_steps_and_updates(config: Config) -> None:
     assert (
         [plan.validates(step) for step in (1, 2, 3)] == [plan.saves(step) for step in (1, 2, 3)] == [False, True, True]
     )
-    assert plan.passes == {"ref": 2, "update": 1}
+    assert plan.passes_per_group == {"ref": 1, "old_log_prob": 1, "update": 1}
     with pytest.raises(ConfigError, match=r"data.rollout_batch_size=8 is more than the 6 prompts"):
         make_run_plan(config, samples=3)
 
@@ -105,7 +105,7 @@ def test_the_step_to_go_on_from_is_the_checkpoints_own(config: Config, tmp_path:
     (folder / "trainer.json").write_text('{"step": 4}')
     (folder / "files.json").write_text(json.dumps({"trainer.json": fsync_file(folder / "trainer.json")}))
     plan = make_run_plan(override(config, {"trainer.load_checkpoint_path": str(folder)}), samples=13)
-    assert (plan.checkpoint, plan.start) == (folder, 4)
+    assert (plan.checkpoint, plan.start_step) == (folder, 4)
 
 
 def test_a_wrong_checkpoint_to_go_on_from(config: Config) -> None:

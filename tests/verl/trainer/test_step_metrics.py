@@ -22,7 +22,7 @@ from verl.trainer.run_log import RunLog, read_metrics
 from verl.trainer.step_metrics import PhaseTimer, group_metrics
 from verl.trainer.throughput import device_peak, throughput_metrics
 
-PLAN: Any = SimpleNamespace(start=0, steps=3)
+PLAN: Any = SimpleNamespace(start_step=0, steps=3)
 
 
 def run_config(folder: Path, *loggers: str) -> Config:
@@ -67,16 +67,16 @@ def test_the_timer_adds_up_and_starts_again() -> None:
 
 def test_the_parts_of_a_step_give_means_peaks_and_sums() -> None:
     calls = [
-        {"actor/kl": 1.0, "memory/update_gib": PeakMetric(5.0), "timing_s/rollout/generate": TimeMetric(1.0)},
+        {"actor/kl": 1.0, "memory/peak_update_gib": PeakMetric(5.0), "timing_s/rollout/generate": TimeMetric(1.0)},
         {
             "actor/kl": 3.0,
-            "memory/update_gib": PeakMetric(4.0),
+            "memory/peak_update_gib": PeakMetric(4.0),
             "timing_s/rollout/generate": TimeMetric(0.5),
             "actor/entropy": 2,
         },
     ]
     reduced = reduce_over_step(calls)
-    assert reduced == {"actor/kl": 2, "memory/update_gib": 5, "timing_s/rollout/generate": 1.5, "actor/entropy": 2}
+    assert reduced == {"actor/kl": 2, "memory/peak_update_gib": 5, "timing_s/rollout/generate": 1.5, "actor/entropy": 2}
     assert [type(value) for value in reduced.values()] == [ReplicatedMetric, PeakMetric, TimeMetric, ReplicatedMetric]
     assert reduce_over_step([]) == {}
 
@@ -108,7 +108,11 @@ def test_flops_of_the_3b_model_are_near_six_per_weight_and_token() -> None:
     assert flops.per_label == 2 * 2048 * 151936
     assert flops.per_patch == pytest.approx(2 * 0.67e9, rel=0.1)
     lora = flops.with_backward(adapter=True, vision=False)
-    assert (lora.per_token, lora.per_pair, lora.per_patch) == (2 * flops.per_token, 3 * flops.per_pair, flops.per_patch)
+    assert (lora.per_token, lora.per_attention_pair, lora.per_patch) == (
+        2 * flops.per_token,
+        3 * flops.per_attention_pair,
+        flops.per_patch,
+    )
     frames = [(560, 560)] * 5  # 8,000 patches
     packed = flops.group_flops(2000, [500] * 8, frames)
     padded = 8 * flops.group_flops(2000, [500], frames)
@@ -117,11 +121,11 @@ def test_flops_of_the_3b_model_are_near_six_per_weight_and_token() -> None:
 
 def test_rates() -> None:
     result = group([1.0, 0.0], [{}, {}], [None, None])
-    flops = ModelFlops(per_token=1.0, per_pair=0.0, per_label=0.0, per_patch=0.0)
-    seconds = {"rollout": 2.0, "update": 1.0, "score": 0.5, "ref": 0.5}
-    update, passes = flops.with_backward(adapter=False, vision=True), {"ref": 1, "update": 1}
+    flops = ModelFlops(per_token=1.0, per_attention_pair=0.0, per_label=0.0, per_patch=0.0)
+    seconds = {"rollout": 2.0, "update": 1.0, "score_wait": 0.5, "ref": 0.5}
+    update, passes = flops.with_backward(adapter=False, vision=True), {"ref": 1, "old_log_prob": 0, "update": 1}
     metrics = throughput_metrics([result], [result], {0: [(112, 112)]}, seconds, passes, flops, update, peak=1000.0)
-    assert metrics["perf/tokens_per_second"] == 140 / 4 and metrics["perf/generated_per_second"] == 20
+    assert metrics["perf/tokens_per_second"] == 140 / 4 and metrics["perf/rollout_tokens_per_second"] == 20
     assert metrics["perf/mfu"] == pytest.approx(140 * 5 / 4000) and metrics["perf/mfu_update"] == pytest.approx(
         140 * 3 / 1000
     )
@@ -136,9 +140,9 @@ def test_files_survive_an_interruption(tmp_path: Path) -> None:
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "rew')
     validating = override(run_config(tmp_path), {"trainer.val_only": True})
-    with RunLog(validating, SimpleNamespace(start=1, steps=3)):  # type: ignore[arg-type]
+    with RunLog(validating, SimpleNamespace(start_step=1, steps=3)):  # type: ignore[arg-type]
         assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4  # what only validates removes nothing
-    resumed: Any = SimpleNamespace(start=2, steps=3)
+    resumed: Any = SimpleNamespace(start_step=2, steps=3)
     with RunLog(run_config(tmp_path), resumed) as log:
         log.metrics(3, {"reward/mean": 9.0})
     assert read_metrics(tmp_path) == [

@@ -21,9 +21,9 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs"),
 ]
 WHOLE = 900.0  # seconds of a run
-PHASES = ("rollout", "collect_scores", "compute_log_probs", "update", "save")
+PHASES = ("rollout", "collect_scores", "compute_ref_log_probs", "update", "save")
 # of GRPO and of fine-tuning
-COMPARED = ("actor/loss", "actor/entropy", "actor/grad_norm", "reward/mean", "response/mean", "loss", "tokens")
+COMPARED = ("actor/loss", "actor/entropy", "actor/grad_norm", "reward/mean", "response/mean", "loss", "response_tokens")
 FAULTY = "worker.reward.compute_score=phase_faults:RULE"
 GAP = "rollout/log_prob_gap"
 

@@ -92,7 +92,7 @@ def test_unsharded_frozen_weights_give_the_same_update(policy_folder, tmp_path):
 
 @pytest.mark.parametrize(("full", "expected"), [(True, False), (False, True)])
 def test_what_is_frozen_is_not_sharded_where_weights_stay_gathered_for_a_step(policy_folder, full, expected):
-    lora = LoraOptions(4, 32, load_family(policy_folder).lora_language)
+    lora = LoraOptions(4, 32, load_family(policy_folder).lora_target_pattern)
     policy = load_policy(policy_folder, lora=lora)
     mesh = SimpleNamespace(device_type="cpu", shape=(2,))
     assert bool(unsharded_parameters(policy, FSDPConfig(enable_full_shard=full), mesh)) == expected
@@ -177,13 +177,13 @@ def test_an_update_that_is_not_finite_is_skipped_and_its_groups_are_known(policy
     pairs = stored_groups(policy_folder)
     stored, advantages = [each for each, _ in pairs], [each for _, each in pairs]
     actor = Actor(config(policy_folder), ROLLOUT, mesh)
-    assert actor.update(stored, advantages)["actor/skipped_updates"] == 0 and actor.bad_groups == []
+    assert actor.update(stored, advantages)["actor/skipped_updates"] == 0 and actor.nonfinite_groups == []
     before = [parameter.detach().clone() for parameter in actor.policy.parameters()]
     moments = [state["exp_avg"].clone() for state in actor.optimizer.state.values()]
     bad = [[values.copy() for values in each] for each in advantages]
     bad[2][0][:] = np.nan
     metrics = actor.update(stored, bad)
-    assert metrics["actor/skipped_updates"] == 1 and actor.bad_groups == [2]
+    assert metrics["actor/skipped_updates"] == 1 and actor.nonfinite_groups == [2]
     assert all(torch.equal(one, other) for one, other in zip(before, actor.policy.parameters()))
     assert all(torch.equal(one, state["exp_avg"]) for one, state in zip(moments, actor.optimizer.state.values()))
     again = actor.update(stored, advantages)

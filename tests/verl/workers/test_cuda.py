@@ -71,10 +71,10 @@ def steps_main(_, folder, tmp_path, port, lora):
         assert not forbidden & {
             token for stored in worker.groups.values() for ids in stored.group.response_ids for token in ids.tolist()
         }
-        worker.compute_log_probs([group.uid for group in groups], old=False)
+        worker.compute_ref_log_probs([group.uid for group in groups])
         assert worker.rollout_engine.asleep
         normalized = [
-            (np.array(group.totals) - np.mean(group.totals)) / (np.std(group.totals, ddof=1) + 1e-6) for group in groups
+            (np.array(group.scores) - np.mean(group.scores)) / (np.std(group.scores, ddof=1) + 1e-6) for group in groups
         ]
         metrics = worker.update(
             [

@@ -100,7 +100,7 @@ def test_updates_on_tensors_of_unequal_length_keep_no_freed_memory():
     worker.heap_trimmer.trim()
     before, peaks, kept = process.memory_info().rss, [], []
     for _ in range(20):
-        with worker.enter_training("update"):
+        with worker.enter_phase("update"):
             activations = []
             for number in range(100):
                 activations.append(torch.zeros(lengths.randrange(50_000, 500_000)))

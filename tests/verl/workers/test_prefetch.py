@@ -25,7 +25,7 @@ COMPARED = (
 
 
 def test_processes_load_and_pack_what_threads_load_and_their_errors_come_back(policy_folder):
-    make_data = partial(ToyData, with_response=True, skipped={"toy/40": "no picture"})
+    make_data = partial(ToyData, with_response=True, skipped_samples={"toy/40": "no picture"})
     make_prompt_builder = partial(PromptBuilder, policy_folder)
     actor = ActorConfig(micro_batch_size_per_device_for_update=2)
     requests = tuple(GroupRequest(uid=n, index=n, seed=5) for n in range(3))
@@ -38,13 +38,13 @@ def test_processes_load_and_pack_what_threads_load_and_their_errors_come_back(po
     processes = ProcessPrefetcher(spec, 1, threads, pin=False)
     processes.prefetch(requests)
     batches = processes.take(requests)
-    assert processes.skipped == {"toy/40": "no picture"}
+    assert processes.skipped_samples == {"toy/40": "no picture"}
     for batch, members in zip(batches, (groups[:2], groups[2:]), strict=True):
         expected = pack_groups(members, prompt_builder.family, 8)
         for name in COMPARED:
             assert getattr(batch, name).equal(getattr(expected, name)), name
         assert (batch.segments, batch.lengths) == (expected.segments, expected.lengths)
-        assert batch.vision_layout.order.equal(expected.vision_layout.order)
+        assert batch.vision_metadata.order.equal(expected.vision_metadata.order)
         assert batch.pixel_values.dtype == torch.bfloat16
         assert batch.pixel_values.equal(expected.pixel_values.bfloat16())
     too_long = rf"toy/11: its response has \d+ tokens, data.max_response_length is {longest}"

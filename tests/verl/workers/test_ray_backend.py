@@ -61,18 +61,18 @@ def step(backend, number):
     ]
     metrics = backend.rollout([requests[replica :: backend.replicas] for replica in range(backend.replicas)])
     groups = backend.collect_scores([request.uid for request in requests])
-    used = [group for group in groups if np.isfinite(group.totals).all()]
-    metrics |= backend.compute_log_probs([group.uid for group in used], old=False)
+    used = [group for group in groups if np.isfinite(group.scores).all()]
+    metrics |= backend.compute_ref_log_probs([group.uid for group in used])
     advantages = []
     for group in used:
-        normalized = (np.array(group.totals) - np.mean(group.totals)) / (np.std(group.totals, ddof=1) + 1e-6)
+        normalized = (np.array(group.scores) - np.mean(group.scores)) / (np.std(group.scores, ddof=1) + 1e-6)
         advantages.append(
             GroupAdvantages(
                 group.uid, [np.full(n, value, np.float32) for n, value in zip(group.response_tokens, normalized)]
             )
         )
     metrics |= backend.update(advantages)
-    assert 0 < metrics["ray/megabytes_per_prompt"] < 0.1
+    assert 0 < metrics["ray/transfer_mb_per_prompt"] < 0.1
     backend.drop([group.uid for group in groups])
     return groups, {name: value for name, value in metrics.items() if name.startswith(("actor/", "rollout/"))}
 
@@ -113,13 +113,13 @@ def test_groups_are_whole_and_in_order(run):
     for number, (groups, _) in enumerate(run["whole"]):
         assert [group.sample_id for group in groups] == [f"toy/{number * PROMPTS + i}" for i in range(PROMPTS)]
         for group in groups:
-            assert len(group.responses) == len(group.totals) == len(group.response_tokens) == len(group.truncated) == 4
+            assert len(group.responses) == len(group.scores) == len(group.response_tokens) == len(group.truncated) == 4
             assert all(
                 0 < tokens <= 24 and (tokens == 24 or not cut)
                 for tokens, cut in zip(group.response_tokens, group.truncated)
             )
             assert len(set(group.responses)) > 1 and group.prompt_tokens > 20
-    assert np.isnan(run["whole"][1][0][1].totals).all()  # prompt 5 cannot be scored, and its group is left out
+    assert np.isnan(run["whole"][1][0][1].scores).all()  # prompt 5 cannot be scored, and its group is left out
 
 
 def test_validation_is_greedy(run):
@@ -210,8 +210,10 @@ def test_qwen3_vl_in_a_tensor_parallel_engine_goes_on_to_the_bit(qwen3_folder, t
 
 def test_fine_tuning_needs_no_rollout_engine(policy_folder):
     config = toy_config(policy_folder)
-    with RayBackend(config, Task(partial(ToyData, with_response=True, skipped={"toy/40": "no picture"}))) as backend:
-        assert backend.skipped() == {"toy/40": "no picture"}
+    with RayBackend(
+        config, Task(partial(ToyData, with_response=True, skipped_samples={"toy/40": "no picture"}))
+    ) as backend:
+        assert backend.skipped_samples() == {"toy/40": "no picture"}
         batches = [[GroupRequest(i, i, 0) for i in range(replica, 6, 2)] for replica in range(2)]
         before = backend.evaluate_loss(batches)["loss"]
         backend.prefetch_sft_batch(batches)

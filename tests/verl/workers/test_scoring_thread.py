@@ -52,16 +52,16 @@ def decode(ids):
 def test_groups_are_scored_as_they_were_asked_for_whenever_they_come(order):
     scorer = Scorer()
     thread = ScoringThread(scorer, decode, torch.device("cpu"))
-    thread.expect(range(5))
-    assert thread.counts() == {"generation": (0, 5), "scoring": (0, 5)}
+    thread.register(range(5))
+    assert thread.progress() == {"generation": (0, 5), "scoring": (0, 5)}
     for uid in order:
         thread.submit(group(uid, greedy=("ccc",) if uid == 3 else ()))
     last, first, third = thread.results([4, 0, 3, 17])  # 17 is on another worker
-    assert last.totals == [1.0, 2.0] and last.responses == ["a", "bb"]
-    assert first.totals == [1.0, 2.0] and first.baseline is None
+    assert last.scores == [1.0, 2.0] and last.responses == ["a", "bb"]
+    assert first.scores == [1.0, 2.0] and first.baseline is None
     assert thread.run(lambda text: text + "!", "in the thread") == "in the thread!"
-    assert thread.counts() == {"generation": (5, 5), "scoring": (5, 5)}
-    assert (third.baseline, third.totals, third.response_tokens) == (3.0, [1.0, 2.0], [1, 2])
+    assert thread.progress() == {"generation": (5, 5), "scoring": (5, 5)}
+    assert (third.baseline, third.scores, third.response_tokens) == (3.0, [1.0, 2.0], [1, 2])
     for wait in (thread.wait, lambda: thread.results([2])):
         with pytest.raises(RuntimeError, match="video/2: its responses could not be scored: ValueError: no frames"):
             wait()
@@ -78,10 +78,10 @@ def test_nobody_waits_for_a_group_that_the_scorer_forgot():
             return super().score_groups(groups)[:1]
 
     thread = ScoringThread(Forgetful(), decode, torch.device("cpu"))
-    thread.expect([0, 1])
+    thread.register([0, 1])
     for uid in (0, 1):
         thread.submit(group(uid))
-    assert thread.results([0])[0].totals == [1.0, 2.0]
+    assert thread.results([0])[0].scores == [1.0, 2.0]
     with pytest.raises(RuntimeError, match=r"video/1: its responses could not be scored: ValueError: .*shorter"):
         thread.results([1])
 
@@ -92,17 +92,17 @@ def test_a_scorer_of_single_groups_and_one_that_miscounts():
             return lengths(responses)[: 1 if example.sample_id == "video/1" else None]
 
     thread = ScoringThread(Single(), decode, torch.device("cpu"))
-    thread.expect([0, 1])
+    thread.register([0, 1])
     for uid in (0, 1):
         thread.submit(group(uid))
-    assert thread.results([0])[0].totals == [1.0, 2.0]
+    assert thread.results([0])[0].scores == [1.0, 2.0]
     with pytest.raises(RuntimeError, match="video/1: the scorer gave 1 scores for 2 responses"):
         thread.results([1])
 
 
 def scored(scorer, count=1, **options):
     thread = ScoringThread(scorer, decode, torch.device("cpu"), **options)
-    thread.expect(range(count))
+    thread.register(range(count))
     for uid in range(count):
         thread.submit(group(uid))
     return thread
@@ -128,8 +128,8 @@ def test_whatever_a_scorer_raises_is_named_or_left_out(error):
     with pytest.raises(RuntimeError, match=f"video/0: its responses could not be scored: {type(error).__name__}"):
         scored(Raises(error)).results([0])
     first, second = scored(Raises(error), count=2, on_error="skip").results([0, 1])
-    assert all(math.isnan(total) for total in first.totals) and first.parts == [{}, {}]
-    assert second.totals == [1.0, 2.0]
+    assert all(math.isnan(total) for total in first.scores) and first.parts == [{}, {}]
+    assert second.scores == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("value", [1e38, -1e19, float("inf")])
@@ -141,7 +141,7 @@ def test_a_score_beyond_float32_is_named_or_left_out(value):
     with pytest.raises(RuntimeError, match=r"video/0: a score of .* overflows float32"):
         scored(Huge()).results([0])
     (left_out,) = scored(Huge(), on_error="skip").results([0])
-    assert all(math.isnan(total) for total in left_out.totals)
+    assert all(math.isnan(total) for total in left_out.scores)
 
 
 def test_a_scorer_that_hangs_is_named_within_its_time():
@@ -172,7 +172,7 @@ class PreparingScorer(Scorer):
 def test_examples_are_prepared_and_an_error_comes_back_with_the_group():
     scorer = PreparingScorer()
     thread = ScoringThread(scorer, decode, torch.device("cpu"))
-    thread.expect(range(2))
+    thread.register(range(2))
     for uid in range(2):
         thread.prepare(uid, group(uid).example)
         thread.submit(group(uid))
@@ -182,6 +182,6 @@ def test_examples_are_prepared_and_an_error_comes_back_with_the_group():
         thread.results([1])
     unprepared = ScoringThread(Scorer(), decode, torch.device("cpu"))
     unprepared.prepare(3, group(3).example)  # nothing to do
-    unprepared.expect([3])
+    unprepared.register([3])
     unprepared.submit(group(3))
     unprepared.wait()

@@ -34,7 +34,7 @@ class ToyData:
 
     count: int = 32
     with_response: bool = False
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped_samples: dict[str, str] = field(default_factory=dict)
 
     def __len__(self):
         return self.count

@@ -11,7 +11,7 @@ from verl.models.attention import replace_language_layers
 from verl.models.families import ModelFamily
 from verl.models.flops import ModelFlops
 from verl.models.fused_kernels import GatedMLP, fused_rms_norm
-from verl.models.qwen2_5_vl.vision_tower import VisionLayout, encode_images, make_vision_layout
+from verl.models.qwen2_5_vl.vision_tower import VisionMetadata, encode_images, make_vision_metadata
 from verl.models.vision_attention import VisionAttention
 
 
@@ -30,11 +30,11 @@ class Qwen2_5VL(ModelFamily):
         visual.merger.ln_q = fused_rms_norm(visual.merger.ln_q)
         replace_language_layers(language)
 
-    def make_vision_layout(self, grids: Sequence[tuple[int, int, int]]) -> VisionLayout:
-        return make_vision_layout(grids, self.config.vision_config)
+    def make_vision_metadata(self, grids: Sequence[tuple[int, int, int]]) -> VisionMetadata:
+        return make_vision_metadata(grids, self.config.vision_config)
 
-    def encode_images(self, model: Any, pixel_values: Tensor, layout: VisionLayout) -> tuple[Tensor, list[Tensor]]:
-        return encode_images(self.vision_tower(model), pixel_values, layout), []
+    def encode_images(self, model: Any, pixel_values: Tensor, metadata: VisionMetadata) -> tuple[Tensor, list[Tensor]]:
+        return encode_images(self.vision_tower(model), pixel_values, metadata), []
 
     def flops(self) -> ModelFlops:
         text, tower = self.config.text_config, self.config.vision_config
@@ -48,7 +48,7 @@ class Qwen2_5VL(ModelFamily):
         window = (tower.window_size // tower.patch_size) ** 2
         return ModelFlops(
             per_token=2.0 * layers * weights,
-            per_pair=4.0 * layers * width,
+            per_attention_pair=4.0 * layers * width,
             per_label=2.0 * width * text.vocab_size,
             per_patch=2.0 * (tower.depth * block + merger / merged) + 4.0 * tower.depth * side * window,
             patch_size=tower.patch_size,

@@ -20,7 +20,7 @@ from verl.models.vision_attention import PatchSegments, rotary_embedding_2d
 
 
 @dataclass(frozen=True)
-class VisionLayout:
+class VisionMetadata:
     """How the tower goes over the patches of a packed sequence.
 
     Attributes:
@@ -36,7 +36,7 @@ class VisionLayout:
     images: PatchSegments
 
 
-pytree.register_dataclass(VisionLayout)
+pytree.register_dataclass(VisionMetadata)
 
 
 @lru_cache(maxsize=256)
@@ -53,8 +53,8 @@ def _image_windows(height: int, width: int, merge: int, side: int) -> tuple[Tens
     return order, (corners[:, None] + inside).flatten(0, 1), tuple(counts.tolist())
 
 
-def make_vision_layout(grids: Sequence[tuple[int, int, int]], vision_config: Any) -> VisionLayout:
-    """The layout of images of these grids (time, height and width in patches), in order.
+def make_vision_metadata(grids: Sequence[tuple[int, int, int]], vision_config: Any) -> VisionMetadata:
+    """The metadata of images of these grids (time, height and width in patches), in order.
 
     Raises:
         ValueError: a grid does not divide into merged units.
@@ -77,12 +77,12 @@ def make_vision_layout(grids: Sequence[tuple[int, int, int]], vision_config: Any
             images.append(h * w)
             units += len(order)
     order = torch.cat(orders)
-    return VisionLayout(
+    return VisionMetadata(
         order, order.argsort(), torch.cat(positions), PatchSegments.of(windows), PatchSegments.of(images)
     )
 
 
-def encode_images(visual: Any, pixel_values: Tensor, layout: VisionLayout) -> Tensor:
+def encode_images(visual: Any, pixel_values: Tensor, metadata: VisionMetadata) -> Tensor:
     """The visual tokens [units, out_hidden_size] of all images, in the order of the prompt's image tokens.
 
     Args:
@@ -92,10 +92,10 @@ def encode_images(visual: Any, pixel_values: Tensor, layout: VisionLayout) -> Te
     config = visual.config
     unit = config.spatial_merge_size**2
     embed = visual.patch_embed.proj.weight  # a convolution whose stride is its kernel: a product over flat patches
-    pixels = pixel_values.to(embed.dtype).unflatten(0, (-1, unit))[layout.order].flatten(0, 1)
+    pixels = pixel_values.to(embed.dtype).unflatten(0, (-1, unit))[metadata.order].flatten(0, 1)
     hidden = F.linear(pixels, embed.flatten(1))
-    rotary = rotary_embedding_2d(layout.rows_columns, config)
+    rotary = rotary_embedding_2d(metadata.rows_columns, config)
     for number, block in enumerate(visual.blocks):
-        segments = layout.images if number in config.fullatt_block_indexes else layout.windows
+        segments = metadata.images if number in config.fullatt_block_indexes else metadata.windows
         hidden = block(hidden, cu_seqlens=segments.cu_seqlens, position_embeddings=rotary, segments=segments)
-    return visual.merger(hidden)[layout.reverse]
+    return visual.merger(hidden)[metadata.reverse]

@@ -11,7 +11,7 @@ from torch import Tensor
 from verl.models.attention import replace_language_layers
 from verl.models.families import ModelFamily
 from verl.models.flops import ModelFlops
-from verl.models.qwen3_vl.vision_tower import VisionLayout, encode_images, make_vision_layout
+from verl.models.qwen3_vl.vision_tower import VisionMetadata, encode_images, make_vision_metadata
 from verl.models.vision_attention import VisionAttention
 
 
@@ -25,22 +25,22 @@ class Qwen3VL(ModelFamily):
         tower, text = visual.config, language.config
         if text.hidden_act != "silu":
             raise ValueError(f"Qwen3-VL's language layers are gated by silu; the config names {text.hidden_act}")
-        levels = list(tower.deepstack_visual_indexes)
-        if levels != sorted(set(levels)) or not all(0 <= level < tower.depth for level in levels):
-            raise ValueError(f"deepstack_visual_indexes={levels} are no ascending numbers of {tower.depth} blocks")
-        if len(levels) > text.num_hidden_layers:
-            raise ValueError(f"{len(levels)} deepstack levels, but {text.num_hidden_layers} language layers")
+        indexes = list(tower.deepstack_visual_indexes)
+        if indexes != sorted(set(indexes)) or not all(0 <= index < tower.depth for index in indexes):
+            raise ValueError(f"deepstack_visual_indexes={indexes} are no ascending numbers of {tower.depth} blocks")
+        if len(indexes) > text.num_hidden_layers:
+            raise ValueError(f"{len(indexes)} deepstack levels, but {text.num_hidden_layers} language layers")
         if math.isqrt(tower.num_position_embeddings) ** 2 != tower.num_position_embeddings:
             raise ValueError(f"num_position_embeddings={tower.num_position_embeddings} is no square grid")
         for block in visual.blocks:
             block.attn = VisionAttention(block.attn)
         replace_language_layers(language)
 
-    def make_vision_layout(self, grids: Sequence[tuple[int, int, int]]) -> VisionLayout:
-        return make_vision_layout(grids, self.config.vision_config)
+    def make_vision_metadata(self, grids: Sequence[tuple[int, int, int]]) -> VisionMetadata:
+        return make_vision_metadata(grids, self.config.vision_config)
 
-    def encode_images(self, model: Any, pixel_values: Tensor, layout: VisionLayout) -> tuple[Tensor, list[Tensor]]:
-        return encode_images(self.vision_tower(model), pixel_values, layout)
+    def encode_images(self, model: Any, pixel_values: Tensor, metadata: VisionMetadata) -> tuple[Tensor, list[Tensor]]:
+        return encode_images(self.vision_tower(model), pixel_values, metadata)
 
     def flops(self) -> ModelFlops:
         text, tower = self.config.text_config, self.config.vision_config
@@ -53,10 +53,10 @@ class Qwen3VL(ModelFamily):
         mergers = 1 + len(tower.deepstack_visual_indexes)
         return ModelFlops(
             per_token=2.0 * layers * weights,
-            per_pair=4.0 * layers * heads,
+            per_attention_pair=4.0 * layers * heads,
             per_label=2.0 * width * text.vocab_size,
             per_patch=2.0 * (tower.depth * block + mergers * merger / merged),
-            per_patch_pair=4.0 * tower.depth * side,
+            per_patch_attention_pair=4.0 * tower.depth * side,
             patch_size=tower.patch_size,
         )
 

@@ -21,7 +21,7 @@ from verl.models.vision_attention import PatchSegments, rotary_embedding_2d
 
 
 @dataclass(frozen=True)
-class VisionLayout:
+class VisionMetadata:
     """How the tower goes over the patches of a packed sequence.
 
     Attributes:
@@ -37,7 +37,7 @@ class VisionLayout:
     images: PatchSegments
 
 
-pytree.register_dataclass(VisionLayout)
+pytree.register_dataclass(VisionMetadata)
 
 
 @lru_cache(maxsize=256)
@@ -59,8 +59,8 @@ def _image_positions(height: int, width: int, merge: int, side: int) -> tuple[Te
     return rows_columns, corners.flatten(1), (shares[0][:, :, None] * shares[1][:, None]).flatten(1)
 
 
-def make_vision_layout(grids: Sequence[tuple[int, int, int]], vision_config: Any) -> VisionLayout:
-    """The layout of images of these grids (time, height and width in patches), in order.
+def make_vision_metadata(grids: Sequence[tuple[int, int, int]], vision_config: Any) -> VisionMetadata:
+    """The metadata of images of these grids (time, height and width in patches), in order.
 
     Raises:
         ValueError: a grid does not divide into merged units.
@@ -72,10 +72,10 @@ def make_vision_layout(grids: Sequence[tuple[int, int, int]], vision_config: Any
     frames = [(h, w) for t, h, w in grids for _ in range(t)]
     rows_columns, corners, weights = zip(*(_image_positions(h, w, merge, side) for h, w in frames))
     images = PatchSegments.of([h * w for h, w in frames])
-    return VisionLayout(torch.cat(rows_columns), torch.cat(corners), torch.cat(weights), images)
+    return VisionMetadata(torch.cat(rows_columns), torch.cat(corners), torch.cat(weights), images)
 
 
-def encode_images(visual: Any, pixel_values: Tensor, layout: VisionLayout) -> tuple[Tensor, list[Tensor]]:
+def encode_images(visual: Any, pixel_values: Tensor, metadata: VisionMetadata) -> tuple[Tensor, list[Tensor]]:
     """The visual tokens of all images and those of each deepstack level, all [units, out_hidden_size], in the order of
     the prompt's image tokens.
 
@@ -86,12 +86,14 @@ def encode_images(visual: Any, pixel_values: Tensor, layout: VisionLayout) -> tu
     config = visual.config
     embed = visual.patch_embed.proj  # a convolution whose stride is its kernel: a product over flat patches
     hidden = F.linear(pixel_values.to(embed.weight.dtype), embed.weight.flatten(1), embed.bias)
-    learned = (visual.pos_embed(layout.corners) * layout.weights[..., None]).sum(1)
+    learned = (visual.pos_embed(metadata.corners) * metadata.weights[..., None]).sum(1)
     hidden = hidden + learned.to(hidden.dtype)
-    rotary = rotary_embedding_2d(layout.rows_columns, config)
-    levels: list[Tensor] = []
+    rotary = rotary_embedding_2d(metadata.rows_columns, config)
+    deepstack_features: list[Tensor] = []
     for number, block in enumerate(visual.blocks):
-        hidden = block(hidden, cu_seqlens=layout.images.cu_seqlens, position_embeddings=rotary, segments=layout.images)
+        hidden = block(
+            hidden, cu_seqlens=metadata.images.cu_seqlens, position_embeddings=rotary, segments=metadata.images
+        )
         if number in config.deepstack_visual_indexes:
-            levels.append(visual.deepstack_merger_list[len(levels)](hidden))
-    return visual.merger(hidden), levels
+            deepstack_features.append(visual.deepstack_merger_list[len(deepstack_features)](hidden))
+    return visual.merger(hidden), deepstack_features

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from verl.config import Config, ConfigError
-from verl.metric_types import ProgressCounts
+from verl.metric_types import Progress
 from verl.trainer.progress_bars import ProgressBars
 from verl.trainer.run_info import RunInfo
 
@@ -30,7 +30,7 @@ COLUMNS = {
     "parse_failure/any": ("failure", "{:.0%}"),
     "actor/lr": ("lr", "{:.2e}"),
     "perf/tokens_per_second": ("tokens/s", "{:.0f}"),
-    "data/skipped": ("skipped", "{:.0f}"),
+    "data/skipped_samples": ("skipped", "{:.0f}"),
     "timing_s/step": ("s", "{:.1f}"),
 }
 
@@ -60,7 +60,7 @@ class Logger:
     def rollouts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Takes rows of rollouts/step_N.jsonl, one a response; `pictures` has name -> path, absolute here."""
 
-    def show_progress(self, counts: ProgressCounts) -> None:
+    def show_progress(self, progress: Progress) -> None:
         """Takes how far the phases under way are, about once a second."""
 
     def close(self) -> None:
@@ -103,8 +103,8 @@ class ConsoleLogger(Logger):
         tqdm.write(f"step {step}/{self.steps}  " + "  ".join(shown), file=sys.stdout)
         sys.stdout.flush()
 
-    def show_progress(self, counts: ProgressCounts) -> None:
-        self.progress.show_progress(counts)
+    def show_progress(self, progress: Progress) -> None:
+        self.progress.show_progress(progress)
 
     def close(self) -> None:
         self.progress.close()

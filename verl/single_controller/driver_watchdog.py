@@ -24,7 +24,7 @@ GRACE = 5.0  # seconds in which Ray's processes end by themselves
 _watched: tuple[int, str] | None = None  # this process and its mark
 
 
-def watch_driver() -> str:
+def start_driver_watchdog() -> str:
     """Starts the process for this driver, once; it ends after the driver, however that ends.
 
     Returns:

@@ -12,7 +12,7 @@ PERIOD = 5.0  # seconds between two looks, and for an answer
 LIMIT = 30.0  # seconds without an answer
 
 
-def watch_head(address: str, limit: float = LIMIT, period: float = PERIOD) -> None:
+def start_head_watchdog(address: str, limit: float = LIMIT, period: float = PERIOD) -> None:
     """Starts a thread that ends this process, with a line on stderr, once the head has not answered for `limit`
     seconds; a thread, since the worker may wait for a rank that it cannot reach either.
 
@@ -34,4 +34,4 @@ def watch_head(address: str, limit: float = LIMIT, period: float = PERIOD) -> No
         sys.stderr.flush()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="watch_head").start()
+    threading.Thread(target=watch, daemon=True, name="head_watchdog").start()

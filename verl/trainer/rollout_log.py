@@ -47,9 +47,9 @@ def rollout_rows(
             "response": group.responses[number],
             "tokens": group.response_tokens[number],
             "truncated": group.truncated[number],
-            "total": group.totals[number],
+            "total": group.scores[number],
             "parts": group.parts[number],
-            "failure": group.failures[number],
+            "failure": group.parse_failures[number],
             "advantage": None if advantages is None else float(np.mean(advantages.advantages[number])),
             "pictures": dict(pictures[number]),
         }
@@ -73,7 +73,7 @@ def histogram_values(groups: Sequence[GroupResult], advantages: Sequence[GroupAd
     advantages (each response's mean over its tokens). What has no value is left out.
     """
     values = {
-        "reward": [total for group in groups for total in group.totals],
+        "reward": [total for group in groups for total in group.scores],
         "response": [tokens for group in groups for tokens in group.response_tokens],
         "advantage": [float(np.mean(tokens)) for group in advantages for tokens in group.advantages],
     }
