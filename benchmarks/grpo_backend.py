@@ -82,7 +82,7 @@ class BenchWorker(Worker):
         """Makes the groups hold made-up responses, the same for any number of GPUs; vLLM generates all the same."""
         self.fixed = True
 
-    def generate_bare(self, requests: Sequence[GroupRequest]) -> float:
+    def time_bare_generation(self, requests: Sequence[GroupRequest]) -> float:
         """Seconds of `LLM.generate` on requests ready in memory, with the rollout's weights and sampling parameters."""
         engine = self.rollout_engine
         assert engine is not None
@@ -167,8 +167,8 @@ class BenchBackend(RayBackend):
     def fix_responses(self) -> None:
         self.workers.call("fix_responses")
 
-    def generate_bare(self, requests: Sequence[GroupRequest]) -> float:
-        return max(self.workers.call("generate_bare", list(requests)))
+    def time_bare_generation(self, requests: Sequence[GroupRequest]) -> float:
+        return max(self.workers.call("time_bare_generation", list(requests)))
 
 
 def open_loop(config: Config, task: Task, backend: BenchBackend, folder: Path) -> GRPO:

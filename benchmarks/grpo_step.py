@@ -66,11 +66,11 @@ from benchmarks.grpo_table import (
     ScalingRun,
     peak_gib,
     phase_table,
-    print_beside_verl,
     print_per_gpu,
     print_rows,
     print_scaling,
     print_table,
+    print_verl_comparison,
     table_row,
 )
 from benchmarks.grpo_timing import log, mean, measure_batch, measure_ours, measure_published, step
@@ -144,7 +144,7 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
                 seconds = step(loop, "a step without SAM 2")["timing_s/rollout/generate"]
                 log(f"generation with no SAM 2 beside it {seconds:.2f} s")
                 backend.configure("ours", job.rollouts, job.tokens)
-            recorded.append(as_baseline(job, loop, device, found["ours"]))
+            recorded.append(to_baseline(job, loop, device, found["ours"]))
             phase_table("ours", found["ours"], hardware_limits(loop, backend))
             print_table(found, device)
             if args.memory_gib:
@@ -198,7 +198,7 @@ def run_other_trainers(
         run = grpo_verl.VerlRun(folder / "verl", folder / "policy", job, steps=1, attention=attention)
         found["verl"], about = grpo_verl.measure(run, args.verl_site, args.verl_seconds)
         log(f"no reward: ours {found['no_reward']['timing_s/step']:.2f} s; {about}")
-        print_beside_verl(found["no_reward"], found["verl"])
+        print_verl_comparison(found["no_reward"], found["verl"])
         print_table(found, device)
 
 
@@ -220,13 +220,13 @@ def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argpar
             del timed["rollout/log_prob_gap"]  # vLLM wrote other responses
             phase_table(f"{count} GPUs, {whole.prompts} prompts", timed, hardware_limits(loop, backend))
             device = backend.device_name
-            recorded.append(as_baseline(whole, loop, device, timed))
+            recorded.append(to_baseline(whole, loop, device, timed))
         runs.append(ScalingRun(count, whole.prompts, steps))
     print_scaling(runs, device)
     return recorded
 
 
-def as_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> MeasuredRun:
+def to_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> MeasuredRun:
     """A measured run as benchmarks/baselines/ holds it."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ray"))
     about: dict[str, str | int] = {

@@ -150,7 +150,7 @@ def print_table(found: dict[str, Metrics], device: str) -> None:
     print_rows(rows, device)
 
 
-def print_beside_verl(ours: Metrics, verl: Metrics) -> None:
+def print_verl_comparison(ours: Metrics, verl: Metrics) -> None:
     """The phases of a step without a reward, ours beside verl's; nothing where verl's did not end."""
     if not verl:
         return

@@ -22,7 +22,7 @@ def measure_ours(loop: GRPO, backend: BenchBackend, steps: int, bare: bool) -> M
         requests = loop.prompts.sampler.peek(loop.config.data.rollout_batch_size)
         row = step(loop, f"step {number + 1}")
         if bare:
-            row["bare"] = backend.generate_bare(requests)
+            row["bare"] = backend.time_bare_generation(requests)
             log(
                 f"bare LLM.generate on the same requests {row['bare']:.2f} s, in the step "
                 f"{row['timing_s/rollout/generate']:.2f} s"

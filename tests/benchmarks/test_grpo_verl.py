@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks import grpo_step, grpo_verl
 from benchmarks.grpo_job import TINY, GRPOJob
-from benchmarks.grpo_table import print_beside_verl, print_table
+from benchmarks.grpo_table import print_table, print_verl_comparison
 from benchmarks.grpo_verl import VerlRun
 
 # A line of verl's file logger, shortened: {"step": n, "data": metrics}.
@@ -127,12 +127,12 @@ def test_the_attention_is_the_fastest_installed(site, monkeypatch):
 def test_phases_stand_beside_ours(capsys):
     ours = {"timing_s/step": 16.5, "timing_s/rollout/generate": 6.0, "timing_s/ref": 2.0, "timing_s/update": 8.0}
     theirs = {"timing_s/step": 66.0, "timing_s/gen": 18.0, "timing_s/old_log_prob": 12.0, "timing_s/update_actor": 32.0}
-    print_beside_verl(ours, theirs)
+    print_verl_comparison(ours, theirs)
     printed = capsys.readouterr().out
     assert "| generation | 6.00 | 18.00 | 3.0 x |" in printed and "| old log-probabilities |  | 12.00 |  |" in printed
     assert "| whole step | 16.50 | 66.00 | 4.0 x |" in printed
     print_table({"no_reward": ours, "verl": theirs}, "CPU")
     assert "| verl, times as long, no reward | 4 | at least 3 | met |" in capsys.readouterr().out
-    print_beside_verl(ours, {})
+    print_verl_comparison(ours, {})
     print_table({"no_reward": ours, "verl": {}}, "CPU")
     assert "verl" not in capsys.readouterr().out

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-EmptyRows = Literal["skip", "zero", "nan"]
+EmptyResponseMode = Literal["skip", "zero", "nan"]
 AGGREGATIONS = ("token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
 
 
@@ -23,7 +23,7 @@ def aggregate(
     batch_tokens: float | None = None,
     batch_sequences: float | None = None,
     norm: float | None = None,
-    empty: EmptyRows = "skip",
+    empty: EmptyResponseMode = "skip",
 ) -> Tensor:
     """One scalar from values [batch, length].
 

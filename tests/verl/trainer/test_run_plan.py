@@ -134,7 +134,7 @@ def started(config: Config, tmp_path: Path, request: pytest.FixtureRequest) -> t
 
 def test_a_resumed_run_with_another_reference_model_is_refused(started: tuple[Config, Path]) -> None:
     config, link = started
-    assert make_run_plan(config, samples=13).start == 4
+    assert make_run_plan(config, samples=13).start_step == 4
     link.unlink()
     link.symlink_to("global_step_2")
     text = f"model_path={link} is not the reference model that the run was started with: model.safetensors differs; "
@@ -146,7 +146,7 @@ def test_a_resumed_run_with_another_reference_model_is_refused(started: tuple[Co
     with pytest.raises(CheckpointError, match="is not the base of the adapter"):
         make_run_plan(lora, samples=13)
     free = override(config, {"worker.actor.use_kl_loss": False})
-    assert make_run_plan(free, samples=13).start == 4  # all weights are in the checkpoint
+    assert make_run_plan(free, samples=13).start_step == 4  # all weights are in the checkpoint
 
 
 def test_a_copy_of_the_same_model_is_the_same_and_a_missing_one_is_for_others_to_name(
@@ -155,11 +155,11 @@ def test_a_copy_of_the_same_model_is_the_same_and_a_missing_one_is_for_others_to
     config, link = started
     shutil.copytree(link, tmp_path / "copy")
     for path in (tmp_path / "copy", tmp_path / "nowhere"):
-        assert make_run_plan(override(config, {MODEL_PATH_KEY: str(path)}), samples=13).start == 4
+        assert make_run_plan(override(config, {MODEL_PATH_KEY: str(path)}), samples=13).start_step == 4
     unknown = {"step": 4, "model_fingerprint": {"folder": "nobody/nothing", "files": {}}}  # it was in no cache here
     checkpoint = Path(config.trainer.save_checkpoint_path or "") / "global_step_4"
     (checkpoint / "trainer.json").write_text(json.dumps(unknown))
     (checkpoint / "files.json").write_text(json.dumps({"trainer.json": fsync_file(checkpoint / "trainer.json")}))
-    assert make_run_plan(config, samples=13).start == 4
+    assert make_run_plan(config, samples=13).start_step == 4
     assert fingerprint_model("nobody/nothing") == {"folder": "nobody/nothing", "files": {}}
     assert fingerprint_model(None)["files"] == {}
