@@ -232,7 +232,9 @@ def test_a_logger(tmp_path: Path) -> None:
     config = load_config(
         ["trainer.logger=[my_project.loggers:CsvLogger]", f"trainer.save_checkpoint_path={tmp_path / 'run'}"]
     )
-    plan = RunPlan(steps=2, updates_per_step=1, passes={}, checkpoint=None, start=0, test_freq=-1, save_freq=-1)
+    plan = RunPlan(
+        steps=2, updates_per_step=1, passes_per_group={}, checkpoint=None, start_step=0, test_freq=-1, save_freq=-1
+    )
     with RunLog(config, plan) as log:
         log.metrics(1, {"reward/mean": 2.5})
         log.metrics(2, {"reward/mean": 3.0})
