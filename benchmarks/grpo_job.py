@@ -152,8 +152,8 @@ class BenchData:
         masks[:, corner : 2 * corner, corner : 2 * corner] = 1
         box = [float(corner), float(corner), 2.0 * corner, 2.0 * corner]
         messages, _ = self.messages_and_sizes(index, seed)
-        truth = GroundTruth(shown, [[box] for _ in shown], masks)
-        return TrainingExample(self.sample_id(index), messages, frames, truth)
+        ground_truth = GroundTruth(shown, [[box] for _ in shown], masks)
+        return TrainingExample(self.sample_id(index), messages, frames, ground_truth)
 
 
 class WellFormedAnswers:
@@ -187,12 +187,12 @@ class WellFormedAnswers:
     @staticmethod
     def _answers(prepared: TrainingExample | PreparedExample, count: int) -> list[str]:
         example = prepared.example if isinstance(prepared, PreparedExample) else prepared
-        assert example.truth is not None
+        assert example.ground_truth is not None
         draw = random.Random(example.sample_id)
-        x1, y1, x2, y2 = example.truth.boxes[0][0]
+        x1, y1, x2, y2 = example.ground_truth.boxes[0][0]
         shifts = [[draw.randint(-20, 20) for _ in range(4)] for _ in range(count)]
         boxes = [[x1 + a, y1 + b, x2 + c, y2 + d] for a, b, c, d in shifts]
-        return [format_answer("It leaves first.", draw.choice(example.truth.timestamps), [box]) for box in boxes]
+        return [format_answer("It leaves first.", draw.choice(example.ground_truth.timestamps), [box]) for box in boxes]
 
 
 class NoReward:

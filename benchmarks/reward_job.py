@@ -21,7 +21,7 @@ from veason.tracking.sam2.preprocessing import preprocess_frames
 
 @dataclass(frozen=True)
 class RewardJob:
-    """One group: the frames, the truth, and the responses of its rollouts."""
+    """One group: the frames, the ground truth, and the responses of its rollouts."""
 
     name: str
     boxes: int
@@ -35,7 +35,7 @@ def make_job(boxes: int, mixed: bool, options: argparse.Namespace) -> RewardJob:
     rng = np.random.default_rng(options.seed + boxes)
     size, frames = options.frame_size, options.frames
     images = [Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)) for _ in range(frames)]
-    truth = GroundTruth(
+    ground_truth = GroundTruth(
         timestamps=list(range(0, 4 * frames, 4)),
         boxes=[_random_boxes(rng, boxes, size).tolist() for _ in range(frames)],
         masks=rng.integers(0, 2, (frames, size, size), dtype=np.uint8),
@@ -44,10 +44,10 @@ def make_job(boxes: int, mixed: bool, options: argparse.Namespace) -> RewardJob:
     keyframes = [number % frames if mixed else middle for number in range(options.rollouts)]
     prompts = [(keyframe, _random_boxes(rng, boxes, size)) for keyframe in keyframes]
     responses = [
-        format_answer("It is there.", truth.timestamps[keyframe], found.tolist()) for keyframe, found in prompts
+        format_answer("It is there.", ground_truth.timestamps[keyframe], found.tolist()) for keyframe, found in prompts
     ]
     name = f"{boxes} box{'es' if boxes > 1 else ''}, {'mixed keyframes' if mixed else 'one keyframe'}"
-    return RewardJob(name, boxes, TrainingExample("benchmark/0", [], images, truth), responses, prompts)
+    return RewardJob(name, boxes, TrainingExample("benchmark/0", [], images, ground_truth), responses, prompts)
 
 
 def _random_boxes(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
@@ -76,11 +76,11 @@ class PublishedSchedule:
 
     def score(self, job: RewardJob, rollouts: int) -> list[float]:
         """The consistency of the first `rollouts` answers."""
-        frames, truth = [np.asarray(image) for image in job.example.images], job.example.truth
+        frames, ground_truth = [np.asarray(image) for image in job.example.images], job.example.ground_truth
         self.masks[job.name] = [
             propagate(self.predictor, self._start(frames), *prompt) for prompt in job.prompts[:rollouts]
         ]
-        return [float(frame_ious(masks, truth.masks).mean()) for masks in self.masks[job.name]]
+        return [float(frame_ious(masks, ground_truth.masks).mean()) for masks in self.masks[job.name]]
 
     def _start(self, frames: Sequence[np.ndarray]) -> dict:
         """The state that `init_state` makes of a folder of JPEG files, from frames in memory."""

@@ -74,7 +74,7 @@ class EvaluateConfig:
     kv_cache_gib: float | None = None  # the engine's cache, fixed where others share the GPU; null: measured
     enforce_eager: bool | None = None  # no CUDA graphs: a small policy starts sooner; null: on the CPU alone
     dtype: str = "auto"  # of the policy: bfloat16 on a GPU, float32 on the CPU
-    score: bool = True  # print the table at the end, where the split has truth
+    score: bool = True  # print the table at the end, where the split has ground truth
     idx: int | None = None  # of the published script; without effect: all workers share one queue of samples
     num_parts: int | None = None  # as idx
 

@@ -1,4 +1,6 @@
-"""Scores of every sample of a benchmark: predicted PNGs against the truth, a video at a time, in parallel processes."""
+"""Scores of every sample of a benchmark: predicted PNGs against the ground truth, a video at a time, in parallel
+processes.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,9 @@ VIDEOS_PER_PROCESS = 4  # at least; a process takes a second or two to start
 def open_scored_split(benchmark: str, data: str | os.PathLike[str], split: str | None) -> VideoBenchmark:
     """A split that can be scored: it needs its annotation and masks, and no frame. Raises DataError."""
     opened = open_benchmark(benchmark, data, split, check=False)
-    if not opened.has_truth:
+    if not opened.has_ground_truth:
         raise DataError(
-            f"{benchmark} {opened.split} has no public truth: make the server's archive with archive=FILE.zip"
+            f"{benchmark} {opened.split} has no public ground truth: make the server's archive with archive=FILE.zip"
         )
     if opened.missing_metrics:
         print(opened.missing_metrics, file=sys.stderr)

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
             benchmark = open_benchmark(str(config.benchmark), config.data, config.split, check=False)
             count = write_archive(benchmark, Path(config.predictions), Path(config.archive))
             print(f"{config.archive}: {count} masks")
-            if not benchmark.has_truth:
+            if not benchmark.has_ground_truth:
                 return 0
         print(score(config))
     except (ConfigError, DataError) as error:

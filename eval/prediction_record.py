@@ -18,7 +18,7 @@ class PredictionRecord:
     exp_id: str
     expression: str
     type_id: int | None
-    num_objects: int  # true objects; 0 where the benchmark does not give them
+    num_objects: int  # ground-truth objects; 0 where the benchmark does not give them
     frames: int  # of the video
     size: list[int]  # height and width of the video in pixels
     result_dir: str  # folder of the masks below the run's

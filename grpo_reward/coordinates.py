@@ -1,4 +1,4 @@
-"""Boxes and points of a response in the grid of the true masks."""
+"""Boxes and points of a response in the grid of the ground-truth masks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from veason.answers import ObjectKeyframe
 from veason.data.examples import GroundTruth
 
 
-def scale_boxes(parsed: ParsedResponse, coordinate_range: int | None, truth: GroundTruth) -> ParsedResponse:
-    """The response with its boxes and points in pixels of the true masks.
+def scale_boxes(parsed: ParsedResponse, coordinate_range: int | None, ground_truth: GroundTruth) -> ParsedResponse:
+    """The response with its boxes and points in pixels of the ground-truth masks.
 
     Args:
         coordinate_range: its coordinates are from 0 to this; None: pixels of the masks already.
     """
     if coordinate_range is None or parsed.boxes is None:
         return parsed
-    height, width = truth.masks.shape[1:]
+    height, width = ground_truth.masks.shape[1:]
     factors = np.array([width, height, width, height]) / coordinate_range
     with np.errstate(over="ignore"):
         boxes = parsed.boxes * factors

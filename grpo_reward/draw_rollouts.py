@@ -28,19 +28,19 @@ def draw_rollouts(
     Raises:
         TrackerError: as in scoring, with on_tracker_error=raise; with skip the masks are left out.
     """
-    assert example.truth is not None  # else nothing could be scored
-    height, width = example.truth.masks.shape[1:]  # boxes and masks are in this grid
+    assert example.ground_truth is not None  # else nothing could be scored
+    height, width = example.ground_truth.masks.shape[1:]  # boxes and masks are in this grid
     frames = [np.asarray(image.convert("RGB").resize((width, height))) for image in example.images]
     return [_draw(frames, reward_input) for reward_input in scorer.tracked_inputs(example, responses)]
 
 
 def _draw(frames: list[np.ndarray], reward_input: RewardInput) -> dict[str, np.ndarray]:
-    position, truth = keyframe_position(reward_input), reward_input.truth
+    position, ground_truth = keyframe_position(reward_input), reward_input.ground_truth
     predicted = reward_input.masks.cpu().numpy() if isinstance(reward_input.masks, torch.Tensor) else reward_input.masks
-    timestamp = None if position is None else truth.timestamps[position]
-    pictures = {"masks": mask_picture(frames, truth.timestamps, predicted, truth.masks, timestamp)}
+    timestamp = None if position is None else ground_truth.timestamps[position]
+    pictures = {"masks": mask_picture(frames, ground_truth.timestamps, predicted, ground_truth.masks, timestamp)}
     if position is None or timestamp is None:
         return pictures
     boxes = np.zeros((0, 4)) if reward_input.parsed.boxes is None else reward_input.parsed.boxes
     finite = boxes[np.isfinite(boxes).all(axis=1)].clip(-MAX_DRAWN, MAX_DRAWN)
-    return {"keyframe": keyframe_picture(frames[position], timestamp, finite, truth.boxes[position]), **pictures}
+    return {"keyframe": keyframe_picture(frames[position], timestamp, finite, ground_truth.boxes[position]), **pictures}

@@ -33,7 +33,7 @@ class ParsedResponse:
         matches_format: the whole response is `<think>..</think>` then `<answer>..</answer>`.
         well_formed_share: share of the listed boxes that are boxes, 0 to 1.
         keyframe_timestamp: None where there is none.
-        boxes: float64 [M, 4], x1 y1 x2 y2; None where they cannot be compared with the truth.
+        boxes: float64 [M, 4], x1 y1 x2 y2; None where they cannot be compared with the ground truth.
         num_predicted: boxes that count as predicted: M, and those too malformed to be in `boxes`.
         failure: why the answer could not be parsed (a cause of `veason.answers`), None if it could.
         objects: of an answer with points, per object its entries; else empty.

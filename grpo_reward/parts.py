@@ -3,7 +3,7 @@
     def brevity_part(reward_input: RewardInput) -> float:
         return 1.0 if len(reward_input.response) < 400 else 0.0
 
-A part never raises for what the policy wrote and never leaves its range. Boxes are in pixels of the true masks.
+A part never raises for what the policy wrote and never leaves its range. Boxes are in pixels of the ground-truth masks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RewardInput:
     Attributes:
         response: the whole text that the policy wrote.
         parsed: the response as the rule parses it.
-        truth: the sample's true boxes and masks.
+        ground_truth: the sample's ground-truth boxes and masks.
         masks: the tracked masks on the sampled frames; None where nothing was tracked.
         sample_id: `<video>/<exp_id>`.
         expression: as in the data set.
@@ -37,7 +37,7 @@ class RewardInput:
 
     response: str
     parsed: ParsedResponse
-    truth: GroundTruth
+    ground_truth: GroundTruth
     masks: MaskArray | None = None
     sample_id: str = ""
     expression: str = ""
@@ -54,7 +54,7 @@ def keyframe_part(reward_input: RewardInput) -> float:
     0 for a timestamp that was not shown, or a target in no frame.
     """
     position = keyframe_position(reward_input)
-    areas = [np.count_nonzero(mask) for mask in reward_input.truth.masks]
+    areas = [np.count_nonzero(mask) for mask in reward_input.ground_truth.masks]
     return 0.0 if position is None or max(areas) == 0 else areas[position] / max(areas)
 
 
@@ -63,23 +63,25 @@ def spatial_part(reward_input: RewardInput) -> float:
     position, matched = keyframe_position(reward_input), match_boxes(reward_input)
     if position is None or matched is None:
         return 0.0
-    count = max(reward_input.parsed.num_predicted, min(len(reward_input.truth.boxes[position]), MAX_BOXES))
+    count = max(reward_input.parsed.num_predicted, min(len(reward_input.ground_truth.boxes[position]), MAX_BOXES))
     return clip01(float(matched[1].sum()) / count)
 
 
 def consistency_part(reward_input: RewardInput) -> float:
-    """0 to 1: mean over frames of the IoU of tracked and true masks, 1 where both are empty; 0 without tracking."""
-    return 0.0 if reward_input.masks is None else float(frame_ious(reward_input.masks, reward_input.truth.masks).mean())
+    """0 to 1: mean over frames of the IoU with the ground-truth masks, 1 where both are empty; 0 without tracking."""
+    if reward_input.masks is None:
+        return 0.0
+    return float(frame_ious(reward_input.masks, reward_input.ground_truth.masks).mean())
 
 
 def keyframe_position(reward_input: RewardInput) -> int | None:
     """The position of the answer's timestamp among the sampled frames."""
-    timestamp, shown = reward_input.parsed.keyframe_timestamp, reward_input.truth.timestamps
+    timestamp, shown = reward_input.parsed.keyframe_timestamp, reward_input.ground_truth.timestamps
     return shown.index(timestamp) if timestamp in shown else None
 
 
 def match_boxes(reward_input: RewardInput) -> tuple[np.ndarray, np.ndarray] | None:
-    """Hungarian matching of predicted and true boxes on the chosen frame.
+    """Hungarian matching of predicted and ground-truth boxes on the chosen frame.
 
     Returns:
         The numbers of the matched predicted boxes and their IoU; None where no matching is possible.
@@ -87,7 +89,7 @@ def match_boxes(reward_input: RewardInput) -> tuple[np.ndarray, np.ndarray] | No
     position = keyframe_position(reward_input)
     if position is None or reward_input.parsed.boxes is None:
         return None
-    true = np.array(reward_input.truth.boxes[position], dtype=np.float64).reshape(-1, 4)[:MAX_BOXES]
+    true = np.array(reward_input.ground_truth.boxes[position], dtype=np.float64).reshape(-1, 4)[:MAX_BOXES]
     ious = box_ious(reward_input.parsed.boxes, true)
     if np.isnan(ious).any() or np.isinf(ious).any():
         return None
@@ -106,17 +108,17 @@ def box_ious(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
         return shared / (area - shared)
 
 
-def frame_ious(masks: MaskArray, truth: np.ndarray) -> torch.Tensor:
+def frame_ious(masks: MaskArray, ground_truth: np.ndarray) -> torch.Tensor:
     """IoU per frame, float64 [T] on the CPU, of two mask sequences [T, H, W], counted on the device of `masks`.
 
     Raises:
         ValueError: the shapes differ, which is the tracker's fault and not the answer's.
     """
     tracked = masks != 0 if isinstance(masks, torch.Tensor) else torch.from_numpy(np.not_equal(masks, 0))
-    true = torch.from_numpy(truth != 0).to(tracked.device)
+    true = torch.from_numpy(ground_truth != 0).to(tracked.device)
     if tracked.shape != true.shape:
         raise ValueError(
-            f"the tracker gave masks of shape {tuple(tracked.shape)} for a truth of shape {tuple(true.shape)}"
+            f"the tracker gave masks of shape {tuple(tracked.shape)} for a ground truth of shape {tuple(true.shape)}"
         )
     shared, union = (tracked & true).flatten(1).sum(1), (tracked | true).flatten(1).sum(1)
     return torch.where(union == 0, 1.0, shared.double() / union.clamp(min=1)).cpu()

@@ -7,11 +7,11 @@ one:
 | --- | --- | --- |
 | format | 0-2 | the layout of the tags, and the share of well-formed entries |
 | keyframe | 0-1 | mean over the keyframes named of the target's area there over its largest area |
-| spatial | 0-1 | entries matched to the true objects of their frame: sum of their scores over the larger count |
-| consistency | 0-1 | IoU of the masks tracked from all entries with the true masks, over all sampled frames |
+| spatial | 0-1 | entries matched to the frame's ground-truth objects: sum of their scores over the larger count |
+| consistency | 0-1 | IoU of the masks tracked from all entries with the ground-truth masks, over all sampled frames |
 
-An entry's score against a true object is the mean of what it has: the IoU of the boxes, the share of its points that
-are on the target and in the object's box, the share of its negative points that are off the target.
+An entry's score against a ground-truth object is the mean of what it has: the IoU of the boxes, the share of its points
+that are on the target and in the object's box, the share of its negative points that are off the target.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def points_keyframe_part(reward_input: RewardInput) -> float:
     """
     if not target_is_present(reward_input):
         return refusal_score(reward_input)
-    areas = reward_input.truth.masks.astype(bool).sum((1, 2))
-    named, shown = entries_by_timestamp(reward_input), reward_input.truth.timestamps
+    areas = reward_input.ground_truth.masks.astype(bool).sum((1, 2))
+    named, shown = entries_by_timestamp(reward_input), reward_input.ground_truth.timestamps
     positions = [shown.index(timestamp) for timestamp in named if timestamp in shown]
     return float(areas[positions].sum() / areas.max() / len(named)) if named else 0.0
 
@@ -64,26 +64,26 @@ def points_spatial_part(reward_input: RewardInput) -> float:
     """
     if not target_is_present(reward_input):
         return refusal_score(reward_input)
-    named, shown = entries_by_timestamp(reward_input), reward_input.truth.timestamps
+    named, shown = entries_by_timestamp(reward_input), reward_input.ground_truth.timestamps
     found, count = 0.0, reward_input.parsed.num_predicted - sum(map(len, named.values()))
     for timestamp, entries in named.items():
         if timestamp not in shown:
             count += len(entries)
             continue
         position = shown.index(timestamp)
-        true = np.array([box for box in reward_input.truth.boxes[position] if np.any(box)], dtype=np.float64)[
+        true = np.array([box for box in reward_input.ground_truth.boxes[position] if np.any(box)], dtype=np.float64)[
             :MAX_BOXES
         ]
         count += max(len(entries), len(true))
         if len(true):
-            scores = np.stack([entry_scores(each, true, reward_input.truth.masks[position]) for each in entries])
+            scores = np.stack([entry_scores(each, true, reward_input.ground_truth.masks[position]) for each in entries])
             rows, columns = linear_sum_assignment(-scores)
             found += float(scores[rows, columns].sum())
     return clip01(found / count) if count else 0.0
 
 
 def entry_scores(entry: ObjectKeyframe, true: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Scores [N] of an entry against the true boxes [N, 4] of its frame, whose target is `mask` [H, W]."""
+    """Scores [N] of an entry against the ground-truth boxes [N, 4] of its frame, whose target is `mask` [H, W]."""
     scores = []
     if entry.box is not None:
         ious = box_ious(np.array([entry.box], dtype=np.float64), true)[0]
@@ -108,7 +108,7 @@ def points_tracker_prompt(reward_input: RewardInput) -> MultiObjectPrompt | None
     """What is tracked: every entry on a frame that was shown, as at inference; nothing for a target in no frame."""
     if not target_is_present(reward_input):
         return None
-    shown, objects = reward_input.truth.timestamps, []
+    shown, objects = reward_input.ground_truth.timestamps, []
     for item in reward_input.parsed.objects:
         frames = [frame_prompt(each, shown.index(each.timestamp)) for each in item if each.timestamp in shown]
         if frames:

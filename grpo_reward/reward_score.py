@@ -4,8 +4,8 @@
 | --- | --- | --- |
 | format | 0-2 | the layout of the tags, and the share of well-formed boxes |
 | keyframe | 0-1 | the target's area on the chosen frame over its largest area |
-| spatial | 0-1 | IoU of predicted and true boxes on the chosen frame, matched one to one |
-| consistency | 0-1 | IoU of the masks tracked from the boxes with the true masks, over all sampled frames |
+| spatial | 0-1 | IoU of predicted and ground-truth boxes on the chosen frame, matched one to one |
+| consistency | 0-1 | IoU of the masks tracked from the boxes with the ground-truth masks, over all sampled frames |
 
 The parts are functions in `grpo_reward/parts.py`, the rules that sum them are in `grpo_reward/rules.py`. What the
 policy writes never raises; it scores 0. What the tracker does wrong always raises.

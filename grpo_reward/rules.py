@@ -94,7 +94,7 @@ class RewardRule:
 
 
 def matched_boxes(reward_input: RewardInput) -> np.ndarray | None:
-    """The predicted boxes that the matching pairs with a true one, in the order they were predicted."""
+    """The predicted boxes that the matching pairs with a ground-truth one, in the order they were predicted."""
     matched, boxes = match_boxes(reward_input), reward_input.parsed.boxes
     return None if matched is None or boxes is None else boxes[matched[0]]
 

@@ -162,16 +162,16 @@ class ParsedGroup:
     def parse(
         cls, rule: RewardRule, example: TrainingExample | PreparedExample, responses: Sequence[str]
     ) -> ParsedGroup:
-        """Raises ValueError when the example has no truth."""
+        """Raises ValueError when the example has no ground truth."""
         prepared = example if isinstance(example, PreparedExample) else PreparedExample(example, rgb_frames(example))
         example, frames = prepared.example, prepared.frames
-        truth = example.truth
-        if truth is None:
-            raise ValueError(f"{example.sample_id} has no truth to score against")
+        ground_truth = example.ground_truth
+        if ground_truth is None:
+            raise ValueError(f"{example.sample_id} has no ground truth to score against")
         coordinate_range = getattr(example, "coordinate_range", None)  # data of one's own may give examples of its own
-        parsed = [scale_boxes(rule.parse(response), coordinate_range, truth) for response in responses]
+        parsed = [scale_boxes(rule.parse(response), coordinate_range, ground_truth) for response in responses]
         reward_inputs = [
-            RewardInput(response, each, truth, None, example.sample_id, example.expression)
+            RewardInput(response, each, ground_truth, None, example.sample_id, example.expression)
             for response, each in zip(responses, parsed)
         ]
         return cls(
@@ -189,9 +189,9 @@ class ParsedGroup:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the true masks, and so of the tracked ones."""
-        assert self.example.truth is not None
-        height, width = self.example.truth.masks.shape[1:]
+        """Height and width of the ground-truth masks, and so of the tracked ones."""
+        assert self.example.ground_truth is not None
+        height, width = self.example.ground_truth.masks.shape[1:]
         return height, width
 
     def with_masks(self, masks: Sequence[torch.Tensor]) -> list[RewardInput]:

@@ -21,14 +21,14 @@ def strict_spatial_part(reward_input: RewardInput) -> float:
     """
     if not target_is_present(reward_input):
         return refusal_score(reward_input)
-    position, parsed, truth = keyframe_position(reward_input), reward_input.parsed, reward_input.truth
+    position, parsed, ground_truth = keyframe_position(reward_input), reward_input.parsed, reward_input.ground_truth
     if position is None or parsed.boxes is None or not len(parsed.boxes):
         return 0.0
-    present = [box for box in truth.boxes[position] if np.any(box)]
+    present = [box for box in ground_truth.boxes[position] if np.any(box)]
     if not present:
         return 0.0
-    boxes = [*truth.boxes[:position], present, *truth.boxes[position + 1 :]]
-    return spatial_part(replace(reward_input, truth=replace(truth, boxes=boxes)))
+    boxes = [*ground_truth.boxes[:position], present, *ground_truth.boxes[position + 1 :]]
+    return spatial_part(replace(reward_input, ground_truth=replace(ground_truth, boxes=boxes)))
 
 
 def strict_consistency_part(reward_input: RewardInput) -> float:
@@ -45,7 +45,7 @@ def strict_boxes(reward_input: RewardInput) -> np.ndarray | None:
 
 def target_is_present(reward_input: RewardInput) -> bool:
     """Whether the target is in any sampled frame."""
-    return bool(reward_input.truth.masks.any())
+    return bool(reward_input.ground_truth.masks.any())
 
 
 def refusal_score(reward_input: RewardInput) -> float:

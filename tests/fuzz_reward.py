@@ -186,7 +186,7 @@ def _nest(text: str, rng: random.Random) -> str:
     return text.replace("[", "[" * depth, 1).replace("]", "]" * depth, 1)
 
 
-def make_truth() -> GroundTruth:
+def make_ground_truth() -> GroundTruth:
     """Three frames of 40 x 40 with two objects, one of them absent from the last."""
     masks = np.zeros((3, 40, 40), dtype=np.uint8)
     masks[0, 4:20, 4:20] = masks[1, 8:24, 8:30] = masks[2, :5, :5] = 1
@@ -198,7 +198,7 @@ def make_truth() -> GroundTruth:
     return GroundTruth([0, 4, 8], boxes, masks)
 
 
-def check(text: str, truth: GroundTruth) -> list[RewardScore]:
+def check(text: str, ground_truth: GroundTruth) -> list[RewardScore]:
     """Score `text` under each of the rules.
 
     Raises:
@@ -213,16 +213,16 @@ def check(text: str, truth: GroundTruth) -> list[RewardScore]:
 
     def tracker(boxes, keyframe):
         assert boxes.dtype == np.float64 and boxes.ndim == 2 and boxes.shape[1] == 4 and 0 < len(boxes) <= MAX_BOXES
-        assert 0 <= keyframe < len(truth.timestamps)
-        return truth.masks[::-1]
+        assert 0 <= keyframe < len(ground_truth.timestamps)
+        return ground_truth.masks[::-1]
 
     def point_tracker(prompt):
         assert prompt.objects and all(
-            0 <= each.frame < len(truth.timestamps) for item in prompt.objects for each in item
+            0 <= each.frame < len(ground_truth.timestamps) for item in prompt.objects for each in item
         )
-        return truth.masks[::-1]
+        return ground_truth.masks[::-1]
 
-    scores = [score_answer(text, truth, tracker, rule, track_objects=point_tracker) for rule in (*RULES, POINTS)]
+    scores = [score_answer(text, ground_truth, tracker, rule, track_objects=point_tracker) for rule in (*RULES, POINTS)]
     for score in scores:
         assert all(0.0 <= score.parts[name] <= limit for name, limit in LIMITS.items()), score
         assert math.isfinite(score.total) and 0.0 <= score.total <= 5.0, score
@@ -234,13 +234,13 @@ def main() -> None:
     parser.add_argument("--strings", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    rng, truth = random.Random(options.seed), make_truth()
+    rng, ground_truth = random.Random(options.seed), make_ground_truth()
     started, read, longest, slowest = time.perf_counter(), 0, 0, 0.0
     for number in range(options.strings):
         text = mutated_answer(rng)
         start = time.perf_counter()
         try:
-            scores = check(text, truth)
+            scores = check(text, ground_truth)
         except BaseException:
             print(f"string {number} of seed {options.seed}: {text!r}")
             raise

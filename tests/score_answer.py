@@ -20,7 +20,7 @@ TrackObjects = Callable[[MultiObjectPrompt], MaskArray | None]  # keyframes are 
 
 def score_answer(
     response: str,
-    truth: GroundTruth,
+    ground_truth: GroundTruth,
     track_boxes: TrackBoxes | None,
     rule: str | RewardRule = DEFAULT_RULE,
     sample_id: str = "",
@@ -31,7 +31,7 @@ def score_answer(
 
     Args:
         response: the whole text that the policy wrote.
-        truth: what it is compared with.
+        ground_truth: what it is compared with.
         track_boxes: called at most once, when the rule compares masks and the answer names boxes on a frame that was
             shown.
         rule: a name in `grpo_reward.rules.RULES`, `package.module:name`, or a `RewardRule`.
@@ -39,7 +39,7 @@ def score_answer(
         track_objects: called instead of `track_boxes` by a rule for answers with points.
     """
     rule = rule if isinstance(rule, RewardRule) else find_rule(rule)
-    reward_input = RewardInput(response, rule.parse(response), truth, None, sample_id, expression)
+    reward_input = RewardInput(response, rule.parse(response), ground_truth, None, sample_id, expression)
     prompt = rule.tracker_prompt(reward_input)
     if prompt is None:
         return score_response(rule, reward_input)

@@ -6,14 +6,14 @@ import random
 import time
 
 import pytest
-from fuzz_reward import RULES, check, make_truth, mutated_answer
+from fuzz_reward import RULES, check, make_ground_truth, mutated_answer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.score_answer import score_answer
 from veason.answers import format_answer, parse_answer
 
-TRUTH = make_truth()
+GROUND_TRUTH = make_ground_truth()
 PIECES = st.sampled_from(
     [
         "<think>",
@@ -35,13 +35,13 @@ PIECES = st.sampled_from(
 def test_grammar():
     rng = random.Random(1)
     for _ in range(2000):
-        check(mutated_answer(rng), TRUTH)
+        check(mutated_answer(rng), GROUND_TRUTH)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.one_of(PIECES, st.text(max_size=20)), max_size=40).map("".join))
 def test_any_string(text):
-    check(text, TRUTH)
+    check(text, GROUND_TRUTH)
 
 
 @settings(max_examples=200, deadline=None)
@@ -53,7 +53,10 @@ def test_any_string(text):
     )
 )
 def test_any_json_in_the_place_of_boxes(value):
-    check(f'<think></think><answer>{{"keyframe_timestamp": 4, "bbox_2d_list": {json.dumps(value)}}}</answer>', TRUTH)
+    check(
+        f'<think></think><answer>{{"keyframe_timestamp": 4, "bbox_2d_list": {json.dumps(value)}}}</answer>',
+        GROUND_TRUTH,
+    )
 
 
 @settings(max_examples=300, deadline=None)
@@ -68,7 +71,7 @@ def test_any_json_in_the_place_of_boxes(value):
     )
 )
 def test_any_entries_with_points(entries):
-    check(f'<think></think><answer>{{"objects": {json.dumps(entries)}}}</answer>', TRUTH)
+    check(f'<think></think><answer>{{"objects": {json.dumps(entries)}}}</answer>', GROUND_TRUTH)
 
 
 LONG = {
@@ -96,7 +99,7 @@ def test_time_is_linear(kind):
     def seconds(text):
         start = time.thread_time()
         for rule in RULES:
-            score_answer(text, TRUTH, lambda *_: TRUTH.masks, rule)
+            score_answer(text, GROUND_TRUTH, lambda *_: GROUND_TRUTH.masks, rule)
         return time.thread_time() - start
 
     assert within(2 * 5e-3, 10_000)  # two rules
@@ -107,4 +110,4 @@ def test_time_is_linear(kind):
 def test_a_hundred_thousand_boxes():
     text = format_answer("", 4, [[1, 2, 3, 4]] * 100_000)
     assert len(parse_answer(text).boxes) == 120
-    check(text, TRUTH)
+    check(text, GROUND_TRUTH)

@@ -122,7 +122,7 @@ def _plan(benchmark: VideoBenchmark, sample: VideoSample, seed: int, sampled_fra
     absent = sample.type_id == 2
     areas = np.zeros(len(sample.frames)) if absent else benchmark.areas(sample)
     if not absent and not areas.any():
-        raise DataError(f"{sample.sample_id}: no mask in any frame, in {benchmark.truth_path(sample)}")
+        raise DataError(f"{sample.sample_id}: no mask in any frame, in {benchmark.ground_truth_path(sample)}")
     rng = np.random.default_rng([seed, zlib.crc32(sample.sample_id.encode())])
     keyframe, frame_ids = anchored_frames(areas, sampled_frames, rng, anchor)
     tracks = [] if absent else benchmark.checked_masks(sample, frame_ids)

@@ -46,14 +46,16 @@ RESULT_HEIGHT = 348  # pixels
 def scored_answer() -> tuple[TrainingExample, RewardInput]:
     """A toy example with an answer that is partly right, parsed and tracked as in training."""
     example = OnlineToyData("", 6, SIZE, still_ratio=0.0).example(0, SEED)
-    truth = example.truth
-    assert truth is not None
-    position = truth.timestamps.index(KEYFRAME)
-    true_boxes = truth.boxes[position]
+    ground_truth = example.ground_truth
+    assert ground_truth is not None
+    position = ground_truth.timestamps.index(KEYFRAME)
+    true_boxes = ground_truth.boxes[position]
     boxes = [[round(side + by) for side, by in zip(box, shift)] for box, shift in zip(true_boxes, SHIFTS)]
     response = format_answer(f"At {KEYFRAME} s both are in view.", KEYFRAME, [*boxes, list(EXTRA)])
     rule = find_rule("video_match_keyframe_sft_sam_mod")
-    reward_input = RewardInput(response, rule.parse(response), truth, None, example.sample_id, example.expression)
+    reward_input = RewardInput(
+        response, rule.parse(response), ground_truth, None, example.sample_id, example.expression
+    )
     prompt = rule.tracker_prompt(reward_input)
     assert prompt is not None
     tracker = build_tracker("sam2", "cpu", **toy_tracker_options())
@@ -107,10 +109,12 @@ def format_picture(reward_input: RewardInput, value: float) -> plt.Figure:
 
 def keyframe_picture(example: TrainingExample, reward_input: RewardInput, value: float) -> plt.Figure:
     """The target's area on each shown frame; the chosen one over the largest."""
-    truth = reward_input.truth
-    figure, axes = plt.subplots(2, len(truth.timestamps), figsize=(8.4, 3.9), height_ratios=(3, 1))
-    areas = [int(np.count_nonzero(mask)) for mask in truth.masks]
-    for column, (image, mask, timestamp, area) in enumerate(zip(example.images, truth.masks, truth.timestamps, areas)):
+    ground_truth = reward_input.ground_truth
+    figure, axes = plt.subplots(2, len(ground_truth.timestamps), figsize=(8.4, 3.9), height_ratios=(3, 1))
+    areas = [int(np.count_nonzero(mask)) for mask in ground_truth.masks]
+    for column, (image, mask, timestamp, area) in enumerate(
+        zip(example.images, ground_truth.masks, ground_truth.timestamps, areas)
+    ):
         chosen = timestamp == KEYFRAME
         show(axes[0, column], tint(np.asarray(image), mask, TRUE), f"{timestamp} s{', chosen' if chosen else ''}")
         bar = axes[1, column]
@@ -118,7 +122,7 @@ def keyframe_picture(example: TrainingExample, reward_input: RewardInput, value:
         bar.set(xlim=(0, max(areas)), yticks=[], xticks=[])
         bar.set_xlabel(f"{area} pixels", fontsize=9)
         bar.spines[:].set_visible(False)
-    chosen = areas[truth.timestamps.index(KEYFRAME)]
+    chosen = areas[ground_truth.timestamps.index(KEYFRAME)]
     figure.suptitle(
         f"keyframe: area on the chosen frame over the largest, {chosen} / {max(areas)} = {value:.2f}", fontsize=11
     )
@@ -126,9 +130,9 @@ def keyframe_picture(example: TrainingExample, reward_input: RewardInput, value:
 
 
 def spatial_picture(example: TrainingExample, reward_input: RewardInput, value: float) -> plt.Figure:
-    """Predicted and true boxes on the chosen frame, matched one to one."""
-    position = reward_input.truth.timestamps.index(KEYFRAME)
-    predicted, true = reward_input.parsed.boxes, reward_input.truth.boxes[position]
+    """Predicted and ground-truth boxes on the chosen frame, matched one to one."""
+    position = reward_input.ground_truth.timestamps.index(KEYFRAME)
+    predicted, true = reward_input.parsed.boxes, reward_input.ground_truth.boxes[position]
     assert predicted is not None
     figure, axes = plt.subplots(figsize=(5.2, 4.4))
     ious = box_ious(predicted, np.array(true))
@@ -144,15 +148,15 @@ def spatial_picture(example: TrainingExample, reward_input: RewardInput, value: 
 
 
 def consistency_picture(example: TrainingExample, reward_input: RewardInput, value: float) -> plt.Figure:
-    """Masks tracked from the matched boxes, and the true ones, on every shown frame."""
+    """Masks tracked from the matched boxes, and the ground-truth ones, on every shown frame."""
     tracked = (
         np.asarray(reward_input.masks.cpu() if isinstance(reward_input.masks, torch.Tensor) else reward_input.masks)
         != 0
     )
-    truth = reward_input.truth
-    figure, axes = plt.subplots(1, len(truth.timestamps), figsize=(8.4, 2.8))
+    ground_truth = reward_input.ground_truth
+    figure, axes = plt.subplots(1, len(ground_truth.timestamps), figsize=(8.4, 2.8))
     for axis, image, mask, true, iou in zip(
-        axes, example.images, tracked, truth.masks != 0, frame_ious(tracked, truth.masks)
+        axes, example.images, tracked, ground_truth.masks != 0, frame_ious(tracked, ground_truth.masks)
     ):
         picture = np.asarray(image) / 255.0
         for region, colour in ((mask & true, TRUE), (mask & ~true, PREDICTED), (true & ~mask, OTHER)):
@@ -160,7 +164,7 @@ def consistency_picture(example: TrainingExample, reward_input: RewardInput, val
         show(axis, picture, f"IoU {float(iou):.2f}")
     for text, colour, at in (("both", TRUE, 0.28), ("tracked only", PREDICTED, 0.44), ("true only", OTHER, 0.66)):
         figure.text(at, 0.02, f"■ {text}", color=colour, fontsize=10)
-    figure.suptitle(f"consistency: mean IoU of tracked and true masks = {value:.2f}", fontsize=11)
+    figure.suptitle(f"consistency: mean IoU of tracked and ground-truth masks = {value:.2f}", fontsize=11)
     return figure
 
 

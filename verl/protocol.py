@@ -25,7 +25,7 @@ class Example(Protocol):
     sample_id: str
     messages: list[dict[str, Any]]
     images: list[Image]
-    truth: Any  # handed to the scorer unread
+    ground_truth: Any  # handed to the scorer unread
     response: str | None  # the target of supervised fine-tuning
 
 

@@ -99,7 +99,7 @@ def read_scores(run: Path, benchmark: VideoBenchmark, records: list[PredictionRe
 
     Scores that are older than the predictions, or of a part of them (`limit=`), are computed again.
     """
-    if not benchmark.has_truth:
+    if not benchmark.has_ground_truth:
         return {"table": {}, "samples": []}
     path = run / "metrics.json"
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

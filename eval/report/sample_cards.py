@@ -47,18 +47,20 @@ class SampleCard:
 
 
 def draw_sample(run: Path, benchmark: VideoBenchmark, sample: VideoSample, record: PredictionRecord) -> dict[str, str]:
-    """Data URLs of `masks` (predicted, with true outlines) and, where there is one, of the `keyframe` with boxes."""
+    """Data URLs of `masks` (predicted, with ground-truth outlines) and, where there is one, of the `keyframe` with
+    boxes.
+    """
     indices = evaluation_frames(len(sample.frames), STRIP_FRAMES)
     predicted, _ = read_predictions(run, sample)
     frames = [read_frame(benchmark.frame_path(sample, index)) for index in indices]
-    true = benchmark.masks(sample, indices).max(axis=0, initial=0) if benchmark.has_truth else None
+    true = benchmark.masks(sample, indices).max(axis=0, initial=0) if benchmark.has_ground_truth else None
     keyframe = record.keyframe
     strip = mask_picture(frames, indices, predicted[indices], true, keyframe)
     pictures = {"masks": picture_url(strip, ".webp", QUALITY)}
     if keyframe is None or not 0 <= keyframe < len(sample.frames):
         return pictures
     frame, true_boxes = read_frame(benchmark.frame_path(sample, keyframe)), None
-    if benchmark.has_truth:
+    if benchmark.has_ground_truth:
         found = [rle_masks.box(rle_masks.encode(mask)) for mask in benchmark.masks(sample, [keyframe])[:, 0]]
         true_boxes = [box for box in found if box]
     drawn = keyframe_picture(frame, keyframe, record.boxes, true_boxes)

@@ -179,7 +179,7 @@ def test_examples_are_a_function_of_their_index():
     assert one.images == again.images != other.images
     assert [image.size for image in one.images] == data.messages_and_sizes(3, 7)[1]
     many = BenchData(side=28, frames=64).example(0, 0)
-    assert len(many.images) == len(many.truth.timestamps) == len(many.truth.masks) == 64
+    assert len(many.images) == len(many.ground_truth.timestamps) == len(many.ground_truth.masks) == 64
 
 
 def run_as_trl(monkeypatch, policy, times, ending, limit=60):

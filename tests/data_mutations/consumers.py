@@ -51,7 +51,7 @@ class Outcome:
         error: the message that ended it; None when it went through.
         refused: sample id -> message, of the samples that were refused or skipped.
         results: sample id -> digest of what was made of it.
-        truths: sample id -> part of it, such as a frame -> digest of the truth.
+        ground_truths: sample id -> part of it, such as a frame -> digest of the ground truth.
         findings: the audit's, as written to findings.jsonl.
         printed: on standard output and standard error.
     """
@@ -59,7 +59,7 @@ class Outcome:
     error: str | None = None
     refused: dict[str, str] = field(default_factory=dict)
     results: dict[str, str] = field(default_factory=dict)
-    truths: dict[str, dict[Any, str]] = field(default_factory=dict)
+    ground_truths: dict[str, dict[Any, str]] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     printed: str = ""
 
@@ -82,10 +82,10 @@ def digest(*parts: object) -> str:
     return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()[:16]
 
 
-def truth_by_frame(example: TrainingExample) -> dict[int, str]:
+def ground_truth_by_frame(example: TrainingExample) -> dict[int, str]:
     """Frame -> digest of its boxes and its mask: which frames a seed shows depends on the sample's number."""
-    assert example.truth is not None
-    parts = zip(example.truth.timestamps, example.truth.boxes, example.truth.masks, strict=True)
+    assert example.ground_truth is not None
+    parts = zip(example.ground_truth.timestamps, example.ground_truth.boxes, example.ground_truth.masks, strict=True)
     return {time: digest(boxes, mask.tobytes()) for time, boxes, mask in parts}
 
 
@@ -121,7 +121,7 @@ def train(layout: str, root: Path, on_bad_sample: str = "raise", exclude: Path |
             if {example.sample_id for example in examples} == {data.sample_id(index)}:
                 outcome.results[data.sample_id(index)] = shown(examples[0])
                 for example in examples:
-                    outcome.truths.setdefault(example.sample_id, {}).update(truth_by_frame(example))
+                    outcome.ground_truths.setdefault(example.sample_id, {}).update(ground_truth_by_frame(example))
         outcome.refused |= data.skipped_samples
         for name in data.skipped_samples:
             outcome.results.pop(name, None)
@@ -153,7 +153,7 @@ def teach(layout: str, root: Path, output: Path, on_bad_sample: str = "raise") -
         outcome.refused = {"?": outcome.printed}
     if (output / "cot_train.json").exists():
         for record in json.loads((output / "cot_train.json").read_text(encoding="utf-8")):
-            outcome.truths[record["sample_id"]] = {"": digest(record["frame_ids"], record["solution"])}
+            outcome.ground_truths[record["sample_id"]] = {"": digest(record["frame_ids"], record["solution"])}
             outcome.results[record["sample_id"]] = digest(record["conversation"])
     return outcome
 
@@ -212,7 +212,7 @@ def evaluate(layout: str, root: Path, output: Path) -> Outcome:
             outcome.error = str(error)
             return outcome
     for score in scores_to_json(scores):
-        outcome.truths[score["sample_id"]] = {"": digest(score["J"], score["F"])}
+        outcome.ground_truths[score["sample_id"]] = {"": digest(score["J"], score["F"])}
         outcome.results[score["sample_id"]] = digest(score["type_id"])
     return outcome
 

@@ -44,13 +44,13 @@ def _silent_changes(
     if outcome.error is not None or mutation.verdict == ACCEPTED:
         return
     told = {name for finding in findings for name in finding["sample_ids"]}
-    for name, truth in whole.truths.items():
+    for name, ground_truth in whole.ground_truths.items():
         if name in told:
             continue
-        if name in outcome.truths:
-            common = truth.keys() & outcome.truths[name].keys()
-            if not common or any(truth[part] != outcome.truths[name][part] for part in common):
-                yield f"{consumer}: {name} has another truth, and nothing was said"
+        if name in outcome.ground_truths:
+            common = ground_truth.keys() & outcome.ground_truths[name].keys()
+            if not common or any(ground_truth[part] != outcome.ground_truths[name][part] for part in common):
+                yield f"{consumer}: {name} has another ground truth, and nothing was said"
             if mutation.verdict == HARMLESS and outcome.results[name] != whole.results[name]:
                 yield f"{consumer}: {name} is shown differently"
         elif not outcome.refused and not outcome.printed.strip() and consumer != "train_excluding":

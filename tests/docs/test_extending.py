@@ -108,8 +108,8 @@ def test_every_evaluation_command_is_valid(arguments: list[str]) -> None:
 def example() -> TrainingExample:
     masks = np.zeros((3, 56, 56), np.uint8)
     masks[:, 10:30, 10:30] = 1
-    truth = GroundTruth([0, 4, 8], [[[10.0, 10, 29, 29]]] * 3, masks)
-    return TrainingExample("a/0", [], [Image.new("RGB", (56, 56))] * 3, truth, expression="the square")
+    ground_truth = GroundTruth([0, 4, 8], [[[10.0, 10, 29, 29]]] * 3, masks)
+    return TrainingExample("a/0", [], [Image.new("RGB", (56, 56))] * 3, ground_truth, expression="the square")
 
 
 ANSWER = format_answer("It is there.", 4, [[10, 10, 29, 29]])
@@ -154,7 +154,7 @@ class FixedPolicy:
 def test_a_data_set_and_columns_of_its_own(videos: Path, tmp_path: Path, capsys) -> None:
     assert audit_main([str(videos), "--benchmark", "my_project.videos:MyVideos", "--output", str(tmp_path / "a")]) == 0
     data = build_training_data("my_project.videos:MyVideos", videos, keyframe_resize=56)
-    assert data.sample_id(1) == "night/1" and data.example(1, 0).truth.masks.any(axis=(1, 2)).all()
+    assert data.sample_id(1) == "night/1" and data.example(1, 0).ground_truth.masks.any(axis=(1, 2)).all()
     path = "my_project.reported:ReportedVideos"
     config = EvaluateConfig("none", str(videos), str(tmp_path / "run"), benchmark=path)
     tracker = build_tracker("my_project.trackers:StandStill")

@@ -19,8 +19,8 @@ from veason.masks import encode
 
 @pytest.fixture(scope="module")
 def videos(toy_world):
-    """(name, frame folder, frame names, expressions with their true masks [objects, T, H, W]) of the toy ReVOS, without
-    absent targets.
+    """(name, frame folder, frame names, expressions with their ground-truth masks [objects, T, H, W]) of the toy ReVOS,
+    without absent targets.
     """
     revos = open_benchmark("revos", toy_world / "ReVOS")
     found = {}
@@ -193,7 +193,7 @@ def test_every_benchmark_is_segmented_and_scored(layout, tmp_path, scripted):
     assert not any(score.missing for score in scores)
     assert 0 <= np.mean([score.JF for score in scores]) < 1
 
-    # The truth in place of the predictions scores 100 everywhere.
+    # The ground truth in place of the predictions scores 100 everywhere.
     for sample in samples:
         for frame, mask in zip(sample.frames, worker.benchmark.masks(sample).max(axis=0, initial=0)):
             cv2.imwrite(str(output / sample.result_dir / f"{frame}.png"), mask.astype(np.uint8))

@@ -61,7 +61,7 @@ def test_it_is_opened_audited_evaluated_and_scored(official, tmp_path, capsys):
     assert "this run" in table and "no prediction is missing" in table
     assert "(paper)" not in table  # a few expressions are not the official split
 
-    for sample in opened.samples:  # the truth in place of the predictions
+    for sample in opened.samples:  # the ground truth in place of the predictions
         for frame, mask in zip(sample.frames, opened.masks(sample).max(axis=0, initial=0)):
             cv2.imwrite(str(output / sample.result_dir / f"{frame}.png"), mask.astype(np.uint8))
     values = summarize(find_benchmark(name), score_benchmark(name, root, split, output, processes=1))
@@ -93,7 +93,7 @@ def test_it_is_trained_on(official):
     name, root, split = official
     data = build_training_data(name=name, train_files=root, meta_file=split, keyframe_resize=56, sampled_frames=3)
     example = data.example(0, 1)
-    assert example.truth.masks.any() and len(example.images) == len(example.truth.timestamps)
+    assert example.ground_truth.masks.any() and len(example.images) == len(example.ground_truth.timestamps)
 
 
 def test_a_missing_frame_of_another_video_stops_nothing(tmp_path):

@@ -17,7 +17,7 @@ from veason.metrics.scores import SampleScore
 from veason.metrics.track_ap import track_precisions
 
 
-def write_truth(benchmark, folder, value=255, skip=(), top=True):
+def write_ground_truth(benchmark, folder, value=255, skip=(), top=True):
     for sample in benchmark.samples:
         if sample.sample_id in skip:
             continue
@@ -29,7 +29,7 @@ def write_truth(benchmark, folder, value=255, skip=(), top=True):
 
 def test_the_truth_scores_100(toy_world, tmp_path, capsys):
     benchmark = open_benchmark("revos", toy_world / "ReVOS")
-    write_truth(benchmark, tmp_path / "masks", value=1, top=False)  # without the folder of a run
+    write_ground_truth(benchmark, tmp_path / "masks", value=1, top=False)  # without the folder of a run
     assert (
         metrics.main([str(tmp_path / "masks"), str(toy_world / "ReVOS"), "processes=1"]) == 0
     )  # its files tell which benchmark it is
@@ -49,7 +49,7 @@ def test_the_paper_s_rows_stand_beside_a_whole_official_split_alone(toy_world, t
     """The toy's videos in the place of the official ones."""
     monkeypatch.setattr(find_benchmark("revos"), "official_size", {"valid": ("videos", 2)})
     benchmark = open_benchmark("revos", toy_world / "ReVOS")
-    write_truth(benchmark, tmp_path / "masks", value=1, top=False)
+    write_ground_truth(benchmark, tmp_path / "masks", value=1, top=False)
     words = [str(tmp_path / "masks"), str(toy_world / "ReVOS"), "processes=1"]
     assert metrics.main(words) == 0
     assert "| Veason-R1-3B (paper) | 63.0 | 56.8 | 59.9 | 28.5 |" in capsys.readouterr().out
@@ -73,7 +73,7 @@ def test_the_own_score_of_vicas_stands_first():
 def test_without_the_foreground_masks_r_alone_is_missing(toy_world, tmp_path, capsys):
     root = tmp_path / "ReVOS"
     shutil.copytree(toy_world / "ReVOS", root, ignore=shutil.ignore_patterns("mask_dict_foreground*"))
-    write_truth(open_benchmark("revos", root), tmp_path / "masks")
+    write_ground_truth(open_benchmark("revos", root), tmp_path / "masks")
     assert metrics.main([str(tmp_path / "masks"), str(root), "benchmark=revos", "processes=1"]) == 0
     printed = capsys.readouterr()
     assert "R is not computed" in printed.err and "mask_dict_foreground.json is missing" in printed.err
@@ -83,7 +83,7 @@ def test_without_the_foreground_masks_r_alone_is_missing(toy_world, tmp_path, ca
 def test_missing_predictions_are_zero_and_named(toy_world, tmp_path, capsys):
     benchmark = open_benchmark("reasonvos", toy_world / "ReasonVOS")
     first, second = benchmark.samples[0], benchmark.samples[1]
-    write_truth(benchmark, tmp_path, skip=[first.sample_id])
+    write_ground_truth(benchmark, tmp_path, skip=[first.sample_id])
     (tmp_path / second.result_dir / f"{second.frames[0]}.png").unlink()
     scores = {
         score.sample_id: score
@@ -97,14 +97,14 @@ def test_missing_predictions_are_zero_and_named(toy_world, tmp_path, capsys):
 
 
 def test_processes_give_the_same_scores(toy_world, tmp_path):
-    write_truth(open_benchmark("revos", toy_world / "ReVOS"), tmp_path)
+    write_ground_truth(open_benchmark("revos", toy_world / "ReVOS"), tmp_path)
     one, two = (score_benchmark("revos", toy_world / "ReVOS", None, tmp_path, processes=count) for count in (1, 2))
     assert one == two
 
 
 def test_wrong_size_or_folder_is_named(toy_world, tmp_path, capsys):
     benchmark = open_benchmark("reasonvos", toy_world / "ReasonVOS")
-    write_truth(benchmark, tmp_path)
+    write_ground_truth(benchmark, tmp_path)
     broken = tmp_path / benchmark.samples[0].result_dir / f"{benchmark.samples[0].frames[0]}.png"
     cv2.imwrite(str(broken), np.zeros((3, 5), np.uint8))
     assert metrics.main([str(tmp_path), str(toy_world / "ReasonVOS"), "benchmark=reasonvos", "processes=1"]) == 2
@@ -151,7 +151,7 @@ def test_vicas_average_precision():
     def score(ious, objects=1):
         return SampleScore("v/0", "v", None, objects, track_ious=ious)
 
-    # 4 true tracks; hits at 0.5: 3 of 3 predicted; at 0.75: the first two; at 0.9: the first
+    # 4 ground-truth tracks; hits at 0.5: 3 of 3 predicted; at 0.75: the first two; at 0.9: the first
     values = track_precisions([score([[0.92]]), score([[0.8]]), score([[0.55]]), score([])])
     assert values["AP@50"] == pytest.approx(75)
     assert values["AP@75"] == pytest.approx(50)
@@ -185,7 +185,7 @@ def davis(tmp_path):
 def test_davis_is_scored_per_annotator(davis, tmp_path):
     root, labels = davis
     benchmark = open_benchmark("refdavis17", root)
-    write_truth(benchmark, tmp_path / "masks")
+    write_ground_truth(benchmark, tmp_path / "masks")
     for sample in benchmark.samples:  # annotator 2 swaps the objects; annotator 3 finds nothing
         folder = tmp_path / "masks" / sample.result_dir
         for name in sample.frames:
@@ -202,7 +202,7 @@ def test_davis_is_scored_per_annotator(davis, tmp_path):
                 cv2.imwrite(str(folder / f"{name}.png"), mask)
     scores = score_benchmark("refdavis17", root, None, tmp_path / "masks", processes=1)
     assert [score.annotator for score in scores] == [0, 1, 2, 3] * 2
-    assert [score.J for score in scores[:4]] == [1, 1, 1, 0]  # matched to the true objects, whoever claimed them
+    assert [score.J for score in scores[:4]] == [1, 1, 1, 0]  # by ground-truth object
     assert summarize(find_benchmark("refdavis17"), scores)["J&F"].value == pytest.approx(75)
 
 
@@ -217,7 +217,8 @@ def test_davis_gives_a_contested_pixel_to_the_first_object(davis, tmp_path):
             cv2.imwrite(str(folder / f"{name}.png"), mask.astype(np.uint8) * 255)
     scores = score_benchmark("refdavis17", root, None, tmp_path / "masks", processes=1)
     areas = (labels == 1).sum(), (labels == 2).sum()
-    # The first object holds both; nothing is left for the second. The best matching is with the larger true object.
+    # The first object holds both; nothing is left for the second. The best matching is with the larger ground-truth
+    # object.
     assert sorted(score.J for score in scores if score.annotator == 0) == pytest.approx([0, max(areas) / sum(areas)])
 
 
@@ -241,4 +242,4 @@ def test_archives_of_the_servers(davis, tmp_path, capsys):
     assert metrics.main(words) == 2
     assert "1 of 16 predictions are missing, first" in capsys.readouterr().err
     assert metrics.main(words[:-1]) == 2
-    assert "no public truth" in capsys.readouterr().err
+    assert "no public ground truth" in capsys.readouterr().err

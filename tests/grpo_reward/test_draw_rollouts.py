@@ -20,8 +20,10 @@ SIDE, TIMESTAMPS = 64, [0, 4, 8]
 def example(size: int = SIDE) -> TrainingExample:
     masks = np.zeros((3, SIDE, SIDE), np.uint8)
     masks[:, 40:60, 40:60] = 1
-    truth = GroundTruth(TIMESTAMPS, [[[40.0, 40.0, 59.0, 59.0]]] * 3, masks)
-    return TrainingExample("video/0", [], [Image.new("RGB", (size, size), (90, 90, 90))] * 3, truth, expression="it")
+    ground_truth = GroundTruth(TIMESTAMPS, [[[40.0, 40.0, 59.0, 59.0]]] * 3, masks)
+    return TrainingExample(
+        "video/0", [], [Image.new("RGB", (size, size), (90, 90, 90))] * 3, ground_truth, expression="it"
+    )
 
 
 def near(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:

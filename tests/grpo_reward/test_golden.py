@@ -26,7 +26,7 @@ def decode(rles):
 def test_case(case):
     boxes = json.loads(case["ground_truth"])
     count = len(case["frame_ids"])
-    truth = GroundTruth(
+    ground_truth = GroundTruth(
         case["frame_ids"], [[box["bbox_2d"] for box in boxes[str(i)]] for i in range(count)], decode(case["gt_mask"])
     )
     calls = []
@@ -35,7 +35,7 @@ def test_case(case):
         calls.append((found, keyframe))
         return decode(case["pred_masks"]) if case["pred_masks"] else None
 
-    score = score_answer(case["predict_str"], truth, tracker)
+    score = score_answer(case["predict_str"], ground_truth, tracker)
     values = {**score.parts, "total": score.total}
     for name, tolerance in TOLERANCES.items():
         assert values[name] == pytest.approx(case["expected"][name], abs=tolerance, rel=0), name

@@ -13,14 +13,14 @@ from veason.data.examples import GroundTruth
 STRICT, FAITHFUL = "veason_strict", "video_match_keyframe_sft_sam_mod"
 
 
-def make_truth():
+def make_ground_truth():
     masks = np.zeros((3, 10, 10), dtype=np.uint8)
     masks[0, :2, :5] = 1  # 10 pixels
     masks[1, :4, :5] = 1  # 20 pixels
     return GroundTruth([0, 7, 14], [[[0, 0, 4, 1]], [[0, 0, 4, 3], [0, 0, 0, 0]], [[0, 0, 0, 0]]], masks)
 
 
-def absent_truth():
+def absent_ground_truth():
     return GroundTruth([0, 7], [[[0, 0, 0, 0]], [[0, 0, 0, 0]]], np.zeros((2, 10, 10), dtype=np.uint8))
 
 
@@ -39,94 +39,94 @@ def test_boxes_count_their_corner_pixels():
 
 def test_frames_empty_in_both_agree():
     masks = np.zeros((3, 4, 4), dtype=bool)
-    truth = np.zeros((3, 4, 4), dtype=np.uint8)
-    masks[1, :2], truth[1, :1], truth[2, 0, 0] = True, 1, 1
+    ground_truth = np.zeros((3, 4, 4), dtype=np.uint8)
+    masks[1, :2], ground_truth[1, :1], ground_truth[2, 0, 0] = True, 1, 1
     for given in (masks, torch.from_numpy(masks), masks[::-1][::-1]):
-        assert frame_ious(given, truth).tolist() == [1.0, 0.5, 0.0]
+        assert frame_ious(given, ground_truth).tolist() == [1.0, 0.5, 0.0]
     with pytest.raises(ValueError, match=r"\(2, 4, 4\)"):
-        frame_ious(masks[:2], truth)
+        frame_ious(masks[:2], ground_truth)
 
 
 def test_parts_of_a_good_answer():
-    masks = make_truth().masks.copy()
+    masks = make_ground_truth().masks.copy()
     masks[1, :, :] = 0
-    score = score_answer(format_answer("why", 0, [[0, 0, 4, 1]]), make_truth(), tracked(masks))
+    score = score_answer(format_answer("why", 0, [[0, 0, 4, 1]]), make_ground_truth(), tracked(masks))
     assert score.parts == {"format": 2.0, "keyframe": 0.5, "spatial": 1.0, "consistency": pytest.approx(2 / 3)}
     assert score.total == pytest.approx(2 + 0.5 + 1 + 2 / 3) and score.failure is None
 
 
 def test_an_unreadable_answer_scores_nothing_and_says_why():
-    score = score_answer("I do not know.", make_truth(), never)
+    score = score_answer("I do not know.", make_ground_truth(), never)
     assert score.total == 0 and score.failure == "no_answer"
 
 
 def test_a_time_that_was_not_shown():
-    score = score_answer(format_answer("", 3, [[0, 0, 4, 1]]), make_truth(), never)
+    score = score_answer(format_answer("", 3, [[0, 0, 4, 1]]), make_ground_truth(), never)
     assert score.parts == {"format": 2.0, "keyframe": 0.0, "spatial": 0.0, "consistency": 0.0}
 
 
 def test_ablations_leave_parts_out():
     text = format_answer("", 7, [[0, 0, 4, 3]])
-    masks = make_truth().masks
-    names = {name: set(score_answer(text, make_truth(), tracked(masks), name).parts) for name in RULES}
+    masks = make_ground_truth().masks
+    names = {name: set(score_answer(text, make_ground_truth(), tracked(masks), name).parts) for name in RULES}
     everything = {"format", "keyframe", "spatial", "consistency"}
     assert names["ablation_no_keyframe_reward"] == names["no_keyframe"] == everything - {"keyframe"}
     assert names["ablation_keyframe_sft_sam_mod_compute_score"] == names["no_sam2"] == everything - {"consistency"}
     assert names["ablation_keyframe_sft_only_sam"] == everything - {"spatial"}
     assert names["boxes_only"] == {"format", "spatial"}
     assert names[FAITHFUL] == names[STRICT] == everything
-    assert score_answer(text, make_truth(), never, "no_sam2").total == pytest.approx(3.5)  # no SAM 2 is asked
+    assert score_answer(text, make_ground_truth(), never, "no_sam2").total == pytest.approx(3.5)  # no SAM 2 is asked
 
 
 def test_published_matches_absent_objects_and_strict_does_not():
     text = format_answer("", 7, [[0, 0, 4, 3]])
     assert (
-        score_answer(text, make_truth(), tracked(make_truth().masks)).parts["spatial"] == 0.5
+        score_answer(text, make_ground_truth(), tracked(make_ground_truth().masks)).parts["spatial"] == 0.5
     )  # the zero box counts as a missed object
-    assert score_answer(text, make_truth(), tracked(make_truth().masks), STRICT).parts["spatial"] == 1.0
+    assert score_answer(text, make_ground_truth(), tracked(make_ground_truth().masks), STRICT).parts["spatial"] == 1.0
     zero = format_answer("", 14, [[0, 0, 0, 0]])
-    assert score_answer(zero, make_truth(), tracked(make_truth().masks)).parts["spatial"] == 1.0
-    assert score_answer(zero, make_truth(), never, STRICT).parts["spatial"] == 0.0
+    assert score_answer(zero, make_ground_truth(), tracked(make_ground_truth().masks)).parts["spatial"] == 1.0
+    assert score_answer(zero, make_ground_truth(), never, STRICT).parts["spatial"] == 0.0
 
 
 def test_strict_tracks_every_box_as_inference_does():
     text = format_answer("", 0, [[0, 0, 4, 1], [5, 5, 9, 9]])
     given = {}
     for rule in (FAITHFUL, STRICT):
-        score_answer(text, make_truth(), lambda boxes, _, rule=rule: given.update({rule: len(boxes)}), rule)
+        score_answer(text, make_ground_truth(), lambda boxes, _, rule=rule: given.update({rule: len(boxes)}), rule)
     assert given == {FAITHFUL: 1, STRICT: 2}
 
 
 def test_refusing_is_right_when_nothing_is_there():
     refusal, guess = format_answer("", 7, []), format_answer("", 7, [[0, 0, 4, 3]])
-    assert score_answer(refusal, absent_truth(), never, STRICT).total == 5.0
+    assert score_answer(refusal, absent_ground_truth(), never, STRICT).total == 5.0
     assert (
-        score_answer(format_answer("", 7, [[0, 0, 0, 0]]), absent_truth(), never, STRICT).total == 5.0
+        score_answer(format_answer("", 7, [[0, 0, 0, 0]]), absent_ground_truth(), never, STRICT).total == 5.0
     )  # the data's way to say so
-    assert score_answer(guess, absent_truth(), never, STRICT).total == 2.0  # no part has a use for masks
-    assert score_answer(refusal, make_truth(), never, STRICT).parts == {
+    assert score_answer(guess, absent_ground_truth(), never, STRICT).total == 2.0  # no part has a use for masks
+    assert score_answer(refusal, make_ground_truth(), never, STRICT).parts == {
         "format": 2.0,
         "keyframe": 1.0,
         "spatial": 0.0,
         "consistency": 0.0,
     }
-    assert score_answer("", absent_truth(), never, STRICT).total == 0.0  # silence is no refusal
+    assert score_answer("", absent_ground_truth(), never, STRICT).total == 0.0  # silence is no refusal
 
 
 def test_strict_boxes_are_finite_and_ordered():
     boxes = "[[0, 0, 4, 3], [4, 3, 0, 0], [0, 0, 1e999, 3]]"
     text = f'<think></think><answer>{{"keyframe_timestamp": 7, "bbox_2d_list": {boxes}}}</answer>'
-    score = score_answer(text, make_truth(), tracked(make_truth().masks), STRICT)
+    score = score_answer(text, make_ground_truth(), tracked(make_ground_truth().masks), STRICT)
     assert score.parts["format"] == pytest.approx(1 + 1 / 3) and score.parts["spatial"] == pytest.approx(
         1 / 3
     )  # what is no box was still predicted
-    assert score_answer(text.replace("7,", "true,"), make_truth(), never, STRICT).failure == "bad_keyframe"
+    assert score_answer(text.replace("7,", "true,"), make_ground_truth(), never, STRICT).failure == "bad_keyframe"
 
 
 def test_scores_stay_in_range_where_the_arithmetic_does_not():
     """Boxes turned inside out by exactly one pixel, or beyond 64 bits, make IoU infinite, negative or above 1."""
     for box in ([5, 0, 4, 3], [9, 9, -9, -9], [0, 0, 2**70, 2**70], [-(2**80), 0, 2**80, 1]):
-        score = score_answer(format_answer("", 7, [box]), make_truth(), tracked(make_truth().masks))
+        score = score_answer(format_answer("", 7, [box]), make_ground_truth(), tracked(make_ground_truth().masks))
         assert 0.0 <= score.parts["spatial"] <= 1.0 and 0.0 <= score.total <= 5.0
 
 
@@ -138,19 +138,19 @@ def test_a_part_sees_the_response_the_expression_and_the_sample():
         return 0.25
 
     rule = RewardRule(RULES[FAITHFUL].parse, {"brevity": brevity, **RULES["no_sam2"].parts})
-    text, truth = format_answer("", 7, [[0, 0, 4, 3]]), make_truth()
-    score = score_answer(text, truth, None, rule, sample_id="bear/7", expression="the bear")
+    text, ground_truth = format_answer("", 7, [[0, 0, 4, 3]]), make_ground_truth()
+    score = score_answer(text, ground_truth, None, rule, sample_id="bear/7", expression="the bear")
     assert score.parts["brevity"] == 0.25 and score.total == pytest.approx(3.75)
     (context,) = seen
     assert (context.response, context.sample_id, context.expression) == (text, "bear/7", "the bear")
-    assert context.truth is truth and context.parsed.keyframe_timestamp == 7 and context.masks is None
+    assert context.ground_truth is ground_truth and context.parsed.keyframe_timestamp == 7 and context.masks is None
 
 
 def test_weights_scale_the_sum_and_not_the_parts():
     text = format_answer("", 7, [[0, 0, 4, 3]])
-    plain = score_answer(text, make_truth(), None, RULES["no_sam2"])
+    plain = score_answer(text, make_ground_truth(), None, RULES["no_sam2"])
     weighted = RULES["no_sam2"].with_weights({"spatial": 2, "format": 0.5})
-    score = score_answer(text, make_truth(), None, weighted)
+    score = score_answer(text, make_ground_truth(), None, weighted)
     assert score.parts == plain.parts == {"format": 2.0, "keyframe": 1.0, "spatial": 0.5}
     assert plain.total == 3.5 and score.total == 0.5 * 2 + 1 + 2 * 0.5
     assert RULES["no_sam2"].weights == {} and RULES["no_sam2"].with_weights({}) is RULES["no_sam2"]

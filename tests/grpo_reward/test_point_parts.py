@@ -23,7 +23,7 @@ from verl.trainer.build_task import checkpoint_settings, use_points_prompt_templ
 RULE = "veason_points"
 
 
-def make_truth():
+def make_ground_truth():
     """Two objects of 10 x 10 on frame 4, one of them on frame 8, none on frame 0."""
     masks = np.zeros((3, 40, 40), np.uint8)
     masks[1, 0:10, 0:10] = masks[1, 20:30, 20:30] = masks[2, 0:10, 0:10] = 1
@@ -31,13 +31,13 @@ def make_truth():
     return GroundTruth([0, 4, 8], [[absent, absent], [left, right], [left, absent]], masks)
 
 
-def score(objects, truth=None, thinking="."):
+def score(objects, ground_truth=None, thinking="."):
     return score_answer(
         format_point_answer(thinking, objects),
-        truth or make_truth(),
+        ground_truth or make_ground_truth(),
         None,
         RULE,
-        track_objects=lambda _: (truth or make_truth()).masks,
+        track_objects=lambda _: (ground_truth or make_ground_truth()).masks,
     )
 
 
@@ -84,19 +84,22 @@ def test_parts_by_hand(objects, keyframe, spatial):
 def test_entries_that_cannot_be_used_cost_format_and_spatial():
     good = {"id": 1, "keyframe_timestamp": 8, "bbox_2d": [0, 0, 9, 9]}
     text = f"<think>.</think><answer>{json.dumps({'objects': [good, {**good, 'bbox_2d': [1]}]})}</answer>"
-    found = score_answer(text, make_truth(), None, RULE, track_objects=lambda _: make_truth().masks)
+    found = score_answer(text, make_ground_truth(), None, RULE, track_objects=lambda _: make_ground_truth().masks)
     assert (found.parts["format"], found.parts["spatial"], found.failure) == (1.5, 0.5, None)
-    wrong = score_answer(format_answer("", 4, [LEFT]), make_truth(), None, RULE)  # the published format
+    wrong = score_answer(format_answer("", 4, [LEFT]), make_ground_truth(), None, RULE)  # the published format
     assert (wrong.total, wrong.parts["format"], wrong.failure) == (1.0, 1.0, "bad_boxes")
     boxes = find_rule("veason_strict")
-    assert score_answer(format_point_answer("", [[ObjectKeyframe(4, LEFT)]]), make_truth(), None, boxes).total == 1.0
+    assert (
+        score_answer(format_point_answer("", [[ObjectKeyframe(4, LEFT)]]), make_ground_truth(), None, boxes).total
+        == 1.0
+    )
     assert RULES["video_match_keyframe_sft_sam_mod"].select_objects is None  # the default stays
 
 
 def test_refusing_is_rewarded_where_the_target_is_absent():
-    truth = replace(make_truth(), masks=np.zeros((3, 40, 40), np.uint8), boxes=[[[0.0] * 4]] * 3)
-    assert score([], truth).total == 5.0
-    assert score([[ObjectKeyframe(4, LEFT)]], truth).total == 2.0
+    ground_truth = replace(make_ground_truth(), masks=np.zeros((3, 40, 40), np.uint8), boxes=[[[0.0] * 4]] * 3)
+    assert score([], ground_truth).total == 5.0
+    assert score([[ObjectKeyframe(4, LEFT)]], ground_truth).total == 2.0
     assert score([]).parts == {"format": 2.0, "keyframe": 0.0, "spatial": 0.0, "consistency": 0.0}
 
 
@@ -116,7 +119,9 @@ class PointTracker:
 
 def test_the_tracker_is_given_all_entries_on_frames_that_were_shown():
     """Positions among the sampled frames; positive points have label 1; coordinates are scaled to the masks once."""
-    example = TrainingExample("bear/7", [], [Image.new("RGB", (40, 40))] * 3, make_truth(), coordinate_range=1000)
+    example = TrainingExample(
+        "bear/7", [], [Image.new("RGB", (40, 40))] * 3, make_ground_truth(), coordinate_range=1000
+    )
     entry = ObjectKeyframe(8, (0.0, 0.0, 225.0, 225.0), ((50.0, 100.0),), ((500.0, 25.0),))
     texts = [
         format_point_answer("", [[ObjectKeyframe(4, None, ((25.0, 25.0),)), entry], [ObjectKeyframe(5, LEFT)]]),
@@ -131,10 +136,10 @@ def test_the_tracker_is_given_all_entries_on_frames_that_were_shown():
     np.testing.assert_allclose(second.box, [0, 0, 9, 9])
     np.testing.assert_allclose(second.points, [[2, 4], [20, 1]])
     assert second.labels.tolist() == [1, 0] and first.points.tolist() == [[1, 1]]
-    truth = example.truth.masks.astype(bool)
+    ground_truth = example.ground_truth.masks.astype(bool)
     # frame 4: both boxes hold no second point; frame 8: box, point and negative point are right; 5 counts as predicted
     assert scores[0].parts["spatial"] == pytest.approx((1 + 1) / (2 + 1 + 1)) and scores[1].total == 0.0
-    assert scores[0].parts["consistency"] == pytest.approx(np.mean(truth.mean((1, 2))))
+    assert scores[0].parts["consistency"] == pytest.approx(np.mean(ground_truth.mean((1, 2))))
 
 
 def test_a_tracker_without_points_and_a_missing_tracker_are_refused():
@@ -145,7 +150,7 @@ def test_a_tracker_without_points_and_a_missing_tracker_are_refused():
     with pytest.raises(ValueError, match="needs a tracker"):
         RewardScorer(find_rule(RULE), None)
     with pytest.raises(ValueError, match="was given no tracker"):
-        score_answer(format_point_answer("", [[ObjectKeyframe(4, LEFT)]]), make_truth(), lambda *_: None, RULE)
+        score_answer(format_point_answer("", [[ObjectKeyframe(4, LEFT)]]), make_ground_truth(), lambda *_: None, RULE)
 
 
 @pytest.fixture

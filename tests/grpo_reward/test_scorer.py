@@ -40,8 +40,8 @@ class BoxTracker:
 def make_example():
     masks = np.zeros((2, 10, 10), dtype=np.uint8)
     masks[:, 2:6, 2:6] = 1
-    truth = GroundTruth([3, 9], [[[2, 2, 5, 5]], [[2, 2, 5, 5]]], masks)
-    return TrainingExample("bear/7", [], [Image.new("RGB", (30, 20))] * 2, truth)
+    ground_truth = GroundTruth([3, 9], [[[2, 2, 5, 5]], [[2, 2, 5, 5]]], masks)
+    return TrainingExample("bear/7", [], [Image.new("RGB", (30, 20))] * 2, ground_truth)
 
 
 TINY = "configs/sam2.1/sam2.1_hiera_t.yaml"
@@ -58,7 +58,7 @@ def test_a_group_is_its_answers(rule):
     example = make_example()
     scores = RewardScorer(find_rule(rule), BoxTracker()).score(example, RESPONSES)
     alone = [
-        score_answer(text, example.truth, lambda boxes, _: BoxTracker.fill(boxes, 2, (10, 10)), rule)
+        score_answer(text, example.ground_truth, lambda boxes, _: BoxTracker.fill(boxes, 2, (10, 10)), rule)
         for text in RESPONSES
     ]
     assert scores == alone
@@ -149,7 +149,10 @@ def test_two_failures_leave_the_group_out_where_that_was_asked_for():
 def test_several_groups_are_scored_as_each_alone():
     """Of two sizes of masks, one without an answer to track; and when all together fail, each by itself."""
     example = make_example()
-    large = replace(example, truth=replace(example.truth, masks=np.repeat(np.repeat(example.truth.masks, 2, 1), 2, 2)))
+    large = replace(
+        example,
+        ground_truth=replace(example.ground_truth, masks=np.repeat(np.repeat(example.ground_truth.masks, 2, 1), 2, 2)),
+    )
     groups = [
         (make_example(), RESPONSES),
         (large, RESPONSES[:3]),

@@ -36,14 +36,14 @@ TEXTS = {
 def test_ten_thousand_characters(rule):
     masks = np.zeros((3, 56, 56), dtype=np.uint8)
     masks[:, 2:30, 4:40] = 1
-    truth = GroundTruth([0, 3, 6], [[[4, 2, 39, 29]] * 8] * 3, masks)
+    ground_truth = GroundTruth([0, 3, 6], [[[4, 2, 39, 29]] * 8] * 3, masks)
     slow = {}
     for name, (before, repeated, after) in TEXTS.items():
         text = before + repeated * ((LENGTH - len(before) - len(after)) // len(repeated)) + after
         seconds: list[float] = []
         while not seconds or (min(seconds) > LIMIT and len(seconds) < RUNS):
             start = time.thread_time()
-            score = score_answer(text, truth, lambda *_: masks, rule)
+            score = score_answer(text, ground_truth, lambda *_: masks, rule)
             seconds.append(time.thread_time() - start)
         assert 0 <= score.total <= 5
         if min(seconds) > LIMIT:

@@ -49,7 +49,7 @@ def test_every_object_gets_expressions_that_can_be_trained_on(imported, server, 
         assert {each["written_by"] for each in found} == {"teacher"}
     assert "| expressions | 12 written by teacher |" in (imported / "README.md").read_text(encoding="utf-8")
     data = KeyframeTrainingData(imported, keyframe_resize=56)
-    assert len(data) == 6 and data.example(0, 0).truth.masks.any()
+    assert len(data) == 6 and data.example(0, 0).ground_truth.masks.any()
 
 
 def test_the_teacher_sees_the_object_outlined_in_red(imported, server):

@@ -21,11 +21,11 @@ def test_a_correct_answer_and_malformed_ones(tmp_path, coordinate_range):
     world, evaluation = tmp_path / "ReVOS", tmp_path / "eval"
     write_revos(world, {"valid": make_videos("v", 1, seed=0, frames=6, queries=4)})
     data = EvaluationFramesData(world, 3, 112, meta_file="meta_expressions_valid_.json")
-    truth = data.example(0, 0).truth
-    best = max(range(len(truth.timestamps)), key=lambda i: truth.masks[i].sum())
+    ground_truth = data.example(0, 0).ground_truth
+    best = max(range(len(ground_truth.timestamps)), key=lambda i: ground_truth.masks[i].sum())
     answers = ["no answer"] * len(data)
-    boxes = np.array(truth.boxes[best]) * ((coordinate_range or 112) / 112)
-    answers[0] = format_answer("it is there", truth.timestamps[best], boxes)
+    boxes = np.array(ground_truth.boxes[best]) * ((coordinate_range or 112) / 112)
+    answers[0] = format_answer("it is there", ground_truth.timestamps[best], boxes)
     failures = [None, NO_TARGET] + ["no_answer"] * (len(data) - 2)
     records = [{"sample_id": data.sample_id(i), "answer": answers[i], "failure": failures[i]} for i in range(len(data))]
     evaluation.mkdir()

@@ -32,13 +32,16 @@ def texts(messages):
 def test_relative_frame_indices(revos):
     absolute, relative = data(revos), data(revos, frame_index="relative")
     one, other = absolute.example(0, 3), relative.example(0, 3)
-    assert one.truth.timestamps[-1] > 4 and other.truth.timestamps == list(range(len(one.truth.timestamps)))
-    assert np.array_equal(one.truth.masks, other.truth.masks) and one.truth.boxes == other.truth.boxes
+    assert one.ground_truth.timestamps[-1] > 4 and other.ground_truth.timestamps == list(
+        range(len(one.ground_truth.timestamps))
+    )
+    assert np.array_equal(one.ground_truth.masks, other.ground_truth.masks)
+    assert one.ground_truth.boxes == other.ground_truth.boxes
     assert [np.array(image).tolist() for image in one.images] == [np.array(image).tolist() for image in other.images]
     assert texts(other.messages)[:2] == ["(0s)", ", (1s)"]
     assert relative.messages_and_sizes(0, 3)[0] == other.messages
-    answer = format_answer("x", 1, other.truth.boxes[1])
-    assert score_answer(answer, other.truth, None, "no_sam2").parts["spatial"] == 1
+    answer = format_answer("x", 1, other.ground_truth.boxes[1])
+    assert score_answer(answer, other.ground_truth, None, "no_sam2").parts["spatial"] == 1
     assert shown_timestamps([3, 7, 11]) == [3, 7, 11] and shown_timestamps([3, 7, 11], "relative") == [0, 1, 2]
 
 
@@ -61,9 +64,9 @@ def test_a_fixed_keyframe(revos):
         assert anchored_frames(areas, 1, np.random.default_rng(seed), "first") == (2, [2])
         assert anchored_frames(areas, 4, np.random.default_rng(seed), "first") == (2, [2, 6])
     fixed = data(revos, anchor="first", sampled_frames=1)
-    assert {tuple(fixed.example(0, seed).truth.timestamps) for seed in range(5)} == {(2,)}
+    assert {tuple(fixed.example(0, seed).ground_truth.timestamps) for seed in range(5)} == {(2,)}
     free = data(revos, sampled_frames=1)
-    drawn = {tuple(free.example(0, seed).truth.timestamps) for seed in range(20)}
+    drawn = {tuple(free.example(0, seed).ground_truth.timestamps) for seed in range(20)}
     assert len(drawn) > 2 and drawn <= {(t,) for t in range(7, FRAMES)}  # one of the five with the largest target
 
 
@@ -71,14 +74,18 @@ def test_no_reasoning(revos):
     plain = data(revos, reasoning=False)
     example = plain.example(0, 1)
     assert "think" not in "".join(texts(example.messages)) and load_template(None, False) == NO_REASONING_TEMPLATE
-    bare = format_answer("x", example.truth.timestamps[0], example.truth.boxes[0]).partition("</think>")[2].strip()
-    scored = score_answer(bare, example.truth, lambda *_: example.truth.masks, "no_reasoning")
+    answer = format_answer("x", example.ground_truth.timestamps[0], example.ground_truth.boxes[0])
+    bare = answer.partition("</think>")[2].strip()
+    scored = score_answer(bare, example.ground_truth, lambda *_: example.ground_truth.masks, "no_reasoning")
     assert scored.parts["format"] == 2 and scored.parts["spatial"] == scored.parts["consistency"] == 1
     with_thinking = f"<think>x</think>{bare}"
     assert (
-        score_answer(with_thinking, example.truth, lambda *_: example.truth.masks, "no_reasoning").parts["format"] == 1
+        score_answer(with_thinking, example.ground_truth, lambda *_: example.ground_truth.masks, "no_reasoning").parts[
+            "format"
+        ]
+        == 1
     )
-    assert score_answer(bare, example.truth, None, "no_sam2").parts["format"] == 1
+    assert score_answer(bare, example.ground_truth, None, "no_sam2").parts["format"] == 1
 
 
 @pytest.fixture
@@ -101,7 +108,7 @@ def test_records_with_relative_times_and_a_fixed_keyframe(revos, records):
     assert tasks[0].keyframe == 2 and tasks[0].keyframe_timestamp == tasks[0].frame_ids.index(2)
     section = {"name": "cot", "meta_file": str(path)}
     example = data(revos, frame_index="relative", **section).example(0, 0)
-    assert example.truth.timestamps == list(range(len(example.images)))
+    assert example.ground_truth.timestamps == list(range(len(example.images)))
     assert f'"keyframe_timestamp": {tasks[0].keyframe_timestamp}' in example.response
     with pytest.raises(DataError, match=r"a/0: the record's frame_index is 'relative', data\.frame_index is absolute"):
         data(revos, **section)

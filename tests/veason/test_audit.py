@@ -209,7 +209,7 @@ def test_every_kind_says_what_it_means():
 def test_several_processes_also_audit_what_has_no_masks(tmp_path):
     write_mevis(tmp_path, make_videos("shown", 2, seed=1, frames=5, queries=3))
     splits = open_splits("mevis", tmp_path)
-    assert [split.has_truth for split in splits].count(False) == 1
+    assert [split.has_ground_truth for split in splits].count(False) == 1
     for split in splits:
         assert audit(split, workers=2) == []
 

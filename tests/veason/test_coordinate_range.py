@@ -63,7 +63,7 @@ def test_records_prompt_and_reward_agree(revos):
         )
         for index in range(len(data)):
             example = data.example(index, 0)
-            assert example.truth.masks.shape[1:] == (SIZE, SIZE)
+            assert example.ground_truth.masks.shape[1:] == (SIZE, SIZE)
             (score,) = scores(example, [example.response])
             assert score == pytest.approx(3.0, abs=0.06)  # records are rounded
             strange = SimpleNamespace(**{**example.__dict__, "coordinate_range": other})
@@ -93,7 +93,7 @@ def test_training_data_takes_the_side_and_keeps_its_truth(revos):
         for side in (None, SIDE)
     )
     assert (plain.coordinate_range, relative.coordinate_range) == (None, SIDE)
-    assert plain.truth.boxes == relative.truth.boxes
+    assert plain.ground_truth.boxes == relative.ground_truth.boxes
     assert isinstance(build_training_data(train_files=revos), KeyframeTrainingData)
 
 

@@ -1,5 +1,5 @@
-"""Chains of thought as training data: the trainer's protocol, the truth beside the answer, and what is wrong with a
-file of records.
+"""Chains of thought as training data: the trainer's protocol, the ground truth beside the answer, and what is wrong
+with a file of records.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ def test_example_with_answer_and_truth(root):
     assert np.asarray(example.images[1]).mean() == pytest.approx(80, abs=1)
     answer = parse_answer(example.response)
     assert (answer.keyframe_timestamp, answer.boxes) == (2, ((1.5, 2.5, 30.0, 40.0),))
-    assert example.truth.timestamps == [0, 2, 4]
-    assert example.truth.masks.shape == (3, SIZE, SIZE)
-    assert example.truth.masks.any(axis=(1, 2)).all()
+    assert example.ground_truth.timestamps == [0, 2, 4]
+    assert example.ground_truth.masks.shape == (3, SIZE, SIZE)
+    assert example.ground_truth.masks.any(axis=(1, 2)).all()
     x, y = SIZE / WIDTH, SIZE / HEIGHT
-    assert example.truth.boxes[2][0] == pytest.approx([6 * x + 0.5, 4 * y + 0.5, 15 * x + 0.5, 9 * y + 0.5])
-    assert example.truth.boxes[2][1] == [0, 0, 0, 0]
+    assert example.ground_truth.boxes[2][0] == pytest.approx([6 * x + 0.5, 4 * y + 0.5, 15 * x + 0.5, 9 * y + 0.5])
+    assert example.ground_truth.boxes[2][1] == [0, 0, 0, 0]
 
 
 def test_any_worker_builds_the_same(root):
@@ -100,7 +100,7 @@ def test_records_may_lie_anywhere(root, tmp_path):
     path = write(elsewhere, [record(root)])
     for data in (CoTData(path, keyframe_resize=SIZE), CoTData(root, meta_file=path, keyframe_resize=SIZE)):
         assert data.benchmark.root == root
-        assert data.example(0, 0).truth is not None
+        assert data.example(0, 0).ground_truth is not None
 
 
 def test_absent_targets_are_scored_too(root):
@@ -109,8 +109,8 @@ def test_absent_targets_are_scored_too(root):
         write(root, [record(root, type_id=2, anno_id=[], conversation=refusal)]), keyframe_resize=SIZE
     ).example(0, 0)
     assert parse_answer(example.response).boxes == ()
-    assert example.truth.boxes == [[[0, 0, 0, 0]]] * 3
-    assert not example.truth.masks.any()
+    assert example.ground_truth.boxes == [[[0, 0, 0, 0]]] * 3
+    assert not example.ground_truth.masks.any()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_broken_frame(root):
 
 
 def test_records_of_another_benchmark(reasonvos):
-    """The teacher plans on any benchmark; its records are examples with that benchmark's truth."""
+    """The teacher plans on any benchmark; its records are examples with that benchmark's ground truth."""
     tasks, bad = plan_tasks(open_training_split("reasonvos", reasonvos), seed=0, sampled_frames=3)
     assert not bad and [task.sample.sample_id for task in tasks] == ["burst_v_3/0", "burst_v_5/0"]
     path = reasonvos / "cot.json"
@@ -165,4 +165,4 @@ def test_records_of_another_benchmark(reasonvos):
     assert [data.sample_id(index) for index in range(len(data))] == ["burst_v_5/0"]  # the same exp_id as burst_v_3/0
     example = data.example(0, 0)
     assert parse_answer(example.response).keyframe_timestamp == tasks[1].keyframe
-    assert example.truth.timestamps == tasks[1].frame_ids and example.truth.masks.any()
+    assert example.ground_truth.timestamps == tasks[1].frame_ids and example.ground_truth.masks.any()

@@ -51,8 +51,8 @@ def test_mevis(mevis):
 
 def test_the_server_keeps_the_truth_of_mevis_valid(mevis):
     benchmark = open_benchmark("mevis", mevis, "valid")
-    assert not benchmark.has_truth and benchmark.samples[0].num_objects == 0
-    with pytest.raises(DataError, match=r"mevis valid has no public truth \(asked for v/0\)"):
+    assert not benchmark.has_ground_truth and benchmark.samples[0].num_objects == 0
+    with pytest.raises(DataError, match=r"mevis valid has no public ground truth \(asked for v/0\)"):
         benchmark.masks(benchmark.samples[0])
 
 
@@ -72,8 +72,8 @@ def test_reasonvos(reasonvos, name):
 def test_reasonvos_without_masks_has_no_truth(reasonvos):
     (reasonvos / "Annotations").rename(reasonvos / "elsewhere")
     benchmark = open_benchmark("reasonvos", reasonvos)
-    assert not benchmark.has_truth
-    with pytest.raises(DataError, match="no public truth"):
+    assert not benchmark.has_ground_truth
+    with pytest.raises(DataError, match="no public ground truth"):
         benchmark.areas(benchmark.samples[0])
 
 
@@ -84,7 +84,8 @@ def test_refytvos(refytvos):
         train.masks(train.samples[1], [2]), [OTHER[2:3]]
     )
     valid = open_benchmark("refytvos", refytvos)
-    assert [sample.sample_id for sample in valid.samples] == ["w/0"] and not valid.has_truth  # `hidden` is a test video
+    assert not valid.has_ground_truth
+    assert [sample.sample_id for sample in valid.samples] == ["w/0"]  # `hidden` is a test video
 
 
 def test_refdavis17(refdavis17):
@@ -139,10 +140,12 @@ def test_every_benchmark_with_masks_can_be_trained_on(name, split, request, monk
         sample = next(sample for sample in benchmark.samples if sample.sample_id == data.sample_id(index))
         messages, sizes = data.messages_and_sizes(index, seed=1)
         example = data.example(index, seed=1)
-        assert example.messages == messages and len(example.images) == len(sizes) == len(example.truth.timestamps)
-        union = benchmark.masks(sample, example.truth.timestamps).any(axis=0)
-        assert np.array_equal(example.truth.masks, resize_nearest(union.astype(np.uint8), 56))
-        assert [len(boxes) for boxes in example.truth.boxes] == [
+        assert example.messages == messages and len(example.images) == len(sizes) == len(
+            example.ground_truth.timestamps
+        )
+        union = benchmark.masks(sample, example.ground_truth.timestamps).any(axis=0)
+        assert np.array_equal(example.ground_truth.masks, resize_nearest(union.astype(np.uint8), 56))
+        assert [len(boxes) for boxes in example.ground_truth.boxes] == [
             sample.num_objects if frame.any() else 1 for frame in union
         ]
     read = []

@@ -87,7 +87,7 @@ def test_stored_values_count_in_visas_names_only():
     assert metrics.robustness_binary(pred * 255, true, foreground)[0] == pytest.approx(0.75)
     assert metrics.accuracy(pred * 255, true)[0] == pytest.approx(0.25)
     assert metrics.accuracy_binary(pred * 255, true)[0] == pytest.approx(0.75)
-    overlapping = true * 2  # two true masks added: 1 - 2 wraps to 255, and 255 * 1 = 255 per pixel
+    overlapping = true * 2  # two ground-truth masks added: 1 - 2 wraps to 255, and 255 * 1 = 255 per pixel
     assert metrics.robustness(pred, overlapping, foreground)[0] == 0.0
     assert metrics.robustness_binary(pred, overlapping, foreground)[0] == pytest.approx(0.75)
     np.testing.assert_array_equal(metrics.jaccard(pred * 255, overlapping), metrics.jaccard(pred, true))

@@ -84,7 +84,7 @@ def test_real_sets_are_mixed_and_named_in_what_is_skipped_and_excluded(revos, re
     data = build_training_data(train_files=str(revos), mix=mix, on_bad_sample="skip", **section)
     assert {data.sample_id(index) for index in range(len(data))} == {"one:a/0", "mine:v/1"}
     example = pickle.loads(pickle.dumps(data)).example(1, seed=3)
-    assert example.sample_id == "mine:v/1" and example.images[0].size == (56, 56) and example.truth.masks.any()
+    assert example.sample_id == "mine:v/1" and example.images[0].size == (56, 56) and example.ground_truth.masks.any()
     data.members["mine"]._skip(data.members["mine"].samples[0], "no picture")
     assert data.skipped_samples == {"mine:v/1": "no picture"}
 

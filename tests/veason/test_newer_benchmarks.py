@@ -96,7 +96,7 @@ def test_long_rvos(long_rvos):
     (folder / "00002.png").write_bytes(b"")  # so the index is read
     assert np.array_equal(prepared.masks(first), masks)
     assert np.array_equal(prepared.masks(first, [5, 0, 2]), masks[:, [5, 0, 2]])
-    assert not open_benchmark("long_rvos", long_rvos, "test").has_truth
+    assert not open_benchmark("long_rvos", long_rvos, "test").has_ground_truth
     folder.rename(folder.with_name("elsewhere"))
     with pytest.raises(DataError, match=r"long_rvos v/0: mask folder is missing: .*Annotations/v/1"):
         open_benchmark("long_rvos", long_rvos)
@@ -201,8 +201,12 @@ def test_an_image_is_trained_on_as_a_clip_of_one_frame(reasonseg):
     data = build_training_data("reasonseg", reasonseg, keyframe_resize=56, sampled_frames=6)
     assert data.benchmark.split == "train" and len(data) == 6  # three images with a target, two texts each
     example = data.example(0, seed=1)
-    assert (len(example.images), example.truth.timestamps, example.truth.masks.shape) == (1, [0], (1, 56, 56))
-    assert len(example.truth.boxes[0]) == 2 and example.truth.masks.any()
+    assert (len(example.images), example.ground_truth.timestamps, example.ground_truth.masks.shape) == (
+        1,
+        [0],
+        (1, 56, 56),
+    )
+    assert len(example.ground_truth.boxes[0]) == 2 and example.ground_truth.masks.any()
 
 
 def test_images_and_videos_are_mixed(reasonseg, long_rvos):

@@ -32,8 +32,8 @@ def train(root, name="refytvos", **options):
     return KeyframeTrainingData(root, keyframe_resize=56, benchmark=name, **options)
 
 
-def truth(data):
-    return [data.example(index, 3).truth for index in range(len(data))]
+def ground_truth(data):
+    return [data.example(index, 3).ground_truth for index in range(len(data))]
 
 
 def test_every_png_is_read_once(refytvos, reads):
@@ -42,7 +42,7 @@ def test_every_png_is_read_once(refytvos, reads):
     reads.clear()
     for opened in (data, train(refytvos)):
         opened.messages_and_sizes(0, 0)
-        truth(opened)
+        ground_truth(opened)
     assert reads == []
 
 
@@ -100,11 +100,11 @@ def test_objects_that_are_asked_for_later_are_added(refytvos, reads):
 
 
 def test_several_processes_read_many_folders(refytvos, monkeypatch):
-    expected = [t.masks.tolist() for t in truth(train(refytvos))]
+    expected = [t.masks.tolist() for t in ground_truth(train(refytvos))]
     os.unlink(refytvos / "train" / "Annotations.index")
     monkeypatch.setattr(png_index, "SMALL", 0)
     monkeypatch.setattr(png_index.os, "cpu_count", lambda: 2)
-    assert [t.masks.tolist() for t in truth(train(refytvos))] == expected
+    assert [t.masks.tolist() for t in ground_truth(train(refytvos))] == expected
 
 
 def test_a_damaged_png_is_named_when_its_expression_is_used(refytvos):
@@ -149,7 +149,7 @@ def test_another_reading_of_the_pictures_is_not_served_from_the_index(refytvos):
 @pytest.mark.parametrize("left", [b"", b"SQLite format 3\x00 and then nothing", b"x" * 5000])
 def test_what_is_no_whole_index_is_never_read(refytvos, left):
     (refytvos / "train" / "Annotations.index").write_bytes(left)
-    assert truth(train(refytvos))[0].masks.any()
+    assert ground_truth(train(refytvos))[0].masks.any()
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(refytvos, monkeypatch):

@@ -34,10 +34,10 @@ def test_an_example_holds_the_truth_of_its_frames(revos):
     tracks = track_masks()
     for seed in range(6):
         example = data.example(sample_of(data, "a/1"), seed)
-        timestamps = example.truth.timestamps
+        timestamps = example.ground_truth.timestamps
         assert timestamps == list(range(timestamps[0], FRAMES, 3)) and len(timestamps) == 4  # stride ceil(12 / 5) = 3
-        assert example.truth.masks.shape == (4, 560, 560) and example.truth.masks.dtype == np.uint8
-        for timestamp, boxes, mask in zip(timestamps, example.truth.boxes, example.truth.masks):
+        assert example.ground_truth.masks.shape == (4, 560, 560) and example.ground_truth.masks.dtype == np.uint8
+        for timestamp, boxes, mask in zip(timestamps, example.ground_truth.boxes, example.ground_truth.masks):
             present = [tracks[name][timestamp] for name in ("0", "1")]
             union = np.max([m if m is not None else np.zeros((HEIGHT, WIDTH), np.uint8) for m in present], axis=0)
             assert np.array_equal(mask, resize_nearest(union, 560))
@@ -58,7 +58,9 @@ def test_a_frame_without_any_target_has_one_zero_box(revos):
         lambda tracks: tracks.update({"1": [rle_json(rectangle(0, 0, 3, 3))] * 2 + [None] * 10, "0": [None] * 12}),
     )
     example = KeyframeTrainingData(revos, exclude=["a/0"]).example(0, 0)
-    absent = [boxes for timestamp, boxes in zip(example.truth.timestamps, example.truth.boxes) if timestamp >= 2]
+    absent = [
+        boxes for timestamp, boxes in zip(example.ground_truth.timestamps, example.ground_truth.boxes) if timestamp >= 2
+    ]
     assert absent and all(boxes == [[0, 0, 0, 0]] for boxes in absent)
 
 
@@ -66,11 +68,11 @@ def test_images_and_messages_belong_together(revos):
     data = KeyframeTrainingData(revos, keyframe_resize=112, sampled_frames=4)
     example = data.example(0, 5)
     placeholders = [part for part in example.messages[1]["content"] if part["type"] == "image"]
-    assert len(placeholders) == len(example.images) == len(example.truth.timestamps)
+    assert len(placeholders) == len(example.images) == len(example.ground_truth.timestamps)
     assert all(image.size == (112, 112) and image.mode == "RGB" for image in example.images)
     assert "112 x 112" in example.messages[1]["content"][-1]["text"]
     for timestamp, image in zip(
-        example.truth.timestamps, example.images
+        example.ground_truth.timestamps, example.images
     ):  # the frames of the fixture are as bright as ten times their number
         assert abs(int(np.asarray(image).mean()) - timestamp * 10) <= 2
 
@@ -89,16 +91,19 @@ def test_examples_depend_on_index_and_seed_alone(revos):
     first = data.example(1, 7)
     data.example(0, 3)
     again = pickle.loads(pickle.dumps(data)).example(1, 7)
-    assert first.truth.timestamps == again.truth.timestamps and first.truth.boxes == again.truth.boxes
+    assert (
+        first.ground_truth.timestamps == again.ground_truth.timestamps
+        and first.ground_truth.boxes == again.ground_truth.boxes
+    )
     assert np.array_equal(first.images[0], again.images[0])
-    assert len({tuple(data.example(1, seed).truth.timestamps) for seed in range(20)}) > 1
+    assert len({tuple(data.example(1, seed).ground_truth.timestamps) for seed in range(20)}) > 1
 
 
 def test_absent_targets_on_request(revos):
     data = KeyframeTrainingData(revos, include_absent=True)
     example = data.example(sample_of(data, "a/2"), 0)
-    assert example.truth.boxes == [[[0, 0, 0, 0]]] * len(example.images)
-    assert not example.truth.masks.any() and example.truth.masks.shape == (len(example.images), 560, 560)
+    assert example.ground_truth.boxes == [[[0, 0, 0, 0]]] * len(example.images)
+    assert not example.ground_truth.masks.any() and example.ground_truth.masks.shape == (len(example.images), 560, 560)
 
 
 def test_exclusions(revos, tmp_path):

@@ -72,13 +72,13 @@ def check_video(benchmark: VideoBenchmark, samples: Sequence[VideoSample]) -> li
         samples: all of one video; absent targets may be among them.
     """
     found = _check_frames(benchmark, samples)
-    if benchmark.has_truth:
+    if benchmark.has_ground_truth:
         found += _check_masks(benchmark, samples)
     known = set(excluded_samples(found))
     for sample in samples:
         if sample.sample_id in known:
             continue
-        refuses = benchmark.training_problems if benchmark.has_truth else benchmark.problems
+        refuses = benchmark.training_problems if benchmark.has_ground_truth else benchmark.problems
         for kind, check in (("refused", refuses), ("foreground", benchmark.scoring_problems)):
             if problems := check(sample):
                 found.append(_make_finding(benchmark, kind, sample, problems[0], (sample.sample_id,)))

@@ -86,8 +86,8 @@ def _report(
     yield f"# Audit of {benchmarks[0].root}\n"
     for benchmark in benchmarks:
         videos = len({sample.video for sample in benchmark.samples})
-        truth = "" if benchmark.has_truth else ", no public masks"
-        yield f"- {benchmark.name} {benchmark.split}: {videos} videos, {len(benchmark.samples)} expressions{truth}"
+        note = "" if benchmark.has_ground_truth else ", no public masks"
+        yield f"- {benchmark.name} {benchmark.split}: {videos} videos, {len(benchmark.samples)} expressions{note}"
     yield f"- left out by exclude.txt: {len(reasons)} expressions\n"
     yield "| kind | what it means | findings | videos | expressions | left out |"
     yield "| --- | --- | ---: | ---: | ---: | --- |"

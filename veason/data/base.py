@@ -105,8 +105,8 @@ class VideoBenchmark(ABC):
         return None
 
     @property
-    def has_truth(self) -> bool:
-        """Whether the true masks of this split are at hand."""
+    def has_ground_truth(self) -> bool:
+        """Whether the ground-truth masks of this split are at hand."""
         return True
 
     @property
@@ -142,7 +142,7 @@ class VideoBenchmark(ABC):
         """Every object of the video, uint8 [T, H, W], for the robustness metric; None where the benchmark has none."""
         return None
 
-    def truth_path(self, sample: VideoSample) -> Path:
+    def ground_truth_path(self, sample: VideoSample) -> Path:
         """The file or folder that holds a sample's masks, to be named in errors."""
         return self.meta_path
 
@@ -152,8 +152,8 @@ class VideoBenchmark(ABC):
 
     def checked_masks(self, sample: VideoSample, frame_indices: Sequence[int] | None = None) -> list[list[Rle | None]]:
         """`read_masks` of all frames or of some, each mask of the sample's size; errors name the sample."""
-        if not self.has_truth:
-            raise DataError(f"{self.name} {self.split} has no public truth (asked for {sample.sample_id})")
+        if not self.has_ground_truth:
+            raise DataError(f"{self.name} {self.split} has no public ground truth (asked for {sample.sample_id})")
         indices = range(len(sample.frames)) if frame_indices is None else frame_indices
         try:
             tracks = self.read_masks(sample, indices)
@@ -174,14 +174,14 @@ class VideoBenchmark(ABC):
         rles = [rle_tools.as_rle(rle) for rle in track]
         if found := rle_tools.find_damage(rles):
             frame = sample.frames[indices[found[0]]]
-            raise DataError(f"{self.truth_path(sample)}, frame {frame}: {found[1]}")
+            raise DataError(f"{self.ground_truth_path(sample)}, frame {frame}: {found[1]}")
         return rles
 
     def masks(self, sample: VideoSample, frame_indices: Sequence[int] | None = None) -> np.ndarray:
-        """True masks, uint8 [objects, T, H, W], of all frames or of some.
+        """Ground-truth masks, uint8 [objects, T, H, W], of all frames or of some.
 
         Raises:
-            DataError: the split has no truth, or the sample's masks do not fit it (names the sample).
+            DataError: the split has no ground truth, or the sample's masks do not fit it (names the sample).
         """
         tracks = self.checked_masks(sample, frame_indices)
         indices = range(len(sample.frames)) if frame_indices is None else frame_indices
@@ -207,7 +207,7 @@ class VideoBenchmark(ABC):
             return None if joined is None else rle_tools.decode(joined)
         except DataError as error:
             where = f"{sample.sample_id}, frame {sample.frames[index]}"
-            raise DataError(f"{where}: {error}, in {self.truth_path(sample)}") from error
+            raise DataError(f"{where}: {error}, in {self.ground_truth_path(sample)}") from error
 
     def areas(self, sample: VideoSample) -> np.ndarray:
         """Area in pixels of the union of the targets in every frame, float64 [T]; read once, kept as int32.
@@ -225,20 +225,24 @@ class VideoBenchmark(ABC):
 
     def problems(self, sample: VideoSample) -> list[str]:
         """What is wrong with a sample as far as it can be seen without reading pixels or masks; [] when nothing is."""
-        return self.frame_problems(sample) + self.truth_problems(sample)
+        return self.frame_problems(sample) + self.ground_truth_problems(sample)
 
     def frame_problems(self, sample: VideoSample) -> list[str]:
         """Those of `problems` that concern the frames, which scoring does not need."""
         return self.missing_files(sample.frame_dir, sample.frames, self.suffix, "frame")
 
-    def truth_problems(self, sample: VideoSample) -> list[str]:
+    def ground_truth_problems(self, sample: VideoSample) -> list[str]:
         """Those of `problems` that concern the masks."""
-        if self.has_truth and sample.type_id != 2 and not sample.object_ids:  # it would be scored as an absent target
+        if (
+            self.has_ground_truth and sample.type_id != 2 and not sample.object_ids
+        ):  # it would be scored as an absent target
             return [f"{self.meta_path}: no object is named"]
         return []
 
     def mask_problems(self, sample: VideoSample) -> list[str]:
-        """What is wrong with a sample's masks once they are read. A layout whose `truth_problems` tell has none."""
+        """What is wrong with a sample's masks once they are read. A layout whose `ground_truth_problems` tell has
+        none.
+        """
         try:
             self.checked_masks(sample)
         except DataError as error:

@@ -1,8 +1,8 @@
 """Chain-of-thought records as examples of supervised fine-tuning.
 
 Reads what `training_data_construction/seed_cot_generation.py` writes, and the records of the published generator. The
-prompt is built by `build_messages` as everywhere else; the record gives the frames and the answer. The truth comes with
-each example, so that generated answers can be scored as in GRPO.
+prompt is built by `build_messages` as everywhere else; the record gives the frames and the answer. The ground truth
+comes with each example, so that generated answers can be scored as in GRPO.
 """
 
 from __future__ import annotations

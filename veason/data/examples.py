@@ -1,4 +1,6 @@
-"""What the task gives to a trainer: a prompt with its frames, and the truth that a response is scored against."""
+"""What the task gives to a trainer: a prompt with its frames, and the ground truth that a response is scored
+against.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from PIL.Image import Image
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The truth of one expression on its sampled frames.
+    """The ground truth of one expression on its sampled frames.
 
     Attributes:
         timestamps: those shown to the model, one per sampled frame (`veason.frames.shown_timestamps`).
@@ -32,16 +34,16 @@ class TrainingExample:
         sample_id: `<video>/<exp_id>`, named in every error.
         messages: chat messages whose images are bare `{"type": "image"}` placeholders, in the order of `images`.
         images: RGB frames at the size that the model sees.
-        truth: what the reward compares with; None where nothing is scored.
+        ground_truth: what the reward compares with; None where nothing is scored.
         response: the target response of supervised fine-tuning; None for reinforcement learning.
         expression: as in the data set; passed to the reward's parts.
-        coordinate_range: `messages` ask for coordinates from 0 to this; None: pixels of the true masks.
+        coordinate_range: `messages` ask for coordinates from 0 to this; None: pixels of the ground-truth masks.
     """
 
     sample_id: str
     messages: list[dict[str, Any]]
     images: list[Image]
-    truth: GroundTruth | None
+    ground_truth: GroundTruth | None
     response: str | None = None
     expression: str = ""
     coordinate_range: int | None = None

@@ -1,4 +1,6 @@
-"""Layouts that benchmarks share: one annotation file of expressions, and truth as a mask_dict.json or as PNGs."""
+"""Layouts that benchmarks share: one annotation file of expressions, and ground truth as a mask_dict.json or as
+PNGs.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +116,7 @@ class ExpressionsBenchmark(VideoBenchmark):
 
 
 class MaskDictBenchmark(ExpressionsBenchmark):
-    """Truth as mask_dict.json beside the annotation file: {anno_id: one RLE or null per frame of the video}."""
+    """Ground truth as mask_dict.json beside the annotation file: {anno_id: one RLE or null per frame of the video}."""
 
     masks_validated = True  # the index has checked them
     needs_type: ClassVar[bool] = False  # whether every expression has a `type_id`
@@ -123,17 +125,17 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def index(self) -> MaskIndex:
         return MaskIndex.open(self.folder / "mask_dict.json")
 
-    def truth_path(self, sample: VideoSample) -> Path:
+    def ground_truth_path(self, sample: VideoSample) -> Path:
         return self.index.source
 
     def prepare(self) -> None:
-        if self.has_truth:
+        if self.has_ground_truth:
             len(self.index)
 
     @cached_property
     def validated_videos(self) -> set[str]:
         """Videos with all their frames, whose objects all have masks that fit; checked once for all expressions."""
-        if not self.has_truth:
+        if not self.has_ground_truth:
             return set()
         videos: dict[str, VideoSample] = {}
         objects: dict[str, set[str]] = {}
@@ -164,10 +166,12 @@ class MaskDictBenchmark(ExpressionsBenchmark):
         type_id = expression["type_id"] if self.needs_type else expression.get("type_id")
         if self.needs_type:
             check_type_id(type_id)
-        return type_id, () if type_id == 2 or not self.has_truth else as_ids(expression["anno_id"], "its anno_id")
+        return type_id, () if type_id == 2 or not self.has_ground_truth else as_ids(
+            expression["anno_id"], "its anno_id"
+        )
 
     def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
-        if not self.has_truth or not (self.folder / "mask_dict.json").is_file():
+        if not self.has_ground_truth or not (self.folder / "mask_dict.json").is_file():
             return None
         known = (self.index.summaries.get(anno_id) for anno_id in sample.object_ids)
         return next((track.size for track in known if track is not None and track.size), None)
@@ -191,8 +195,8 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def problems(self, sample: VideoSample) -> list[str]:
         return [] if sample.video in self.validated_videos else super().problems(sample)
 
-    def truth_problems(self, sample: VideoSample) -> list[str]:
-        found = super().truth_problems(sample)
+    def ground_truth_problems(self, sample: VideoSample) -> list[str]:
+        found = super().ground_truth_problems(sample)
         return found + [wrong for anno_id in sample.object_ids for wrong in self.index.track_problems(anno_id, sample)]
 
     def mask_problems(self, sample: VideoSample) -> list[str]:
@@ -209,7 +213,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
 
 
 class PngBenchmark(ExpressionsBenchmark):
-    """Truth as one PNG a frame, whose values are object numbers: `object_ids` holds the number."""
+    """Ground truth as one PNG a frame, whose values are object numbers: `object_ids` holds the number."""
 
     masks_validated = True
     numbered: ClassVar[bool] = True  # False: a PNG shows one object, whatever its colour
@@ -224,12 +228,12 @@ class PngBenchmark(ExpressionsBenchmark):
         """The PNG of the frame at a position in `sample.frames`."""
         return self.mask_folder(sample) / f"{sample.frames[index]}.png"
 
-    def truth_path(self, sample: VideoSample) -> Path:
+    def ground_truth_path(self, sample: VideoSample) -> Path:
         return self.mask_folder(sample)
 
     def prepare(self) -> None:
         """Read every PNG once (`veason.data.png_index`); without it `read_masks` reads those of a sample when asked."""
-        if not self.has_truth or self.index is not None:
+        if not self.has_ground_truth or self.index is not None:
             return
         objects: dict[str, set[str]] = {}
         frames: dict[str, tuple[str, ...]] = {}
@@ -276,15 +280,17 @@ class PngBenchmark(ExpressionsBenchmark):
             for object_id in sample.object_ids
         ]
 
-    def truth_problems(self, sample: VideoSample) -> list[str]:
-        if not self.has_truth:
+    def ground_truth_problems(self, sample: VideoSample) -> list[str]:
+        if not self.has_ground_truth:
             return []
         names = () if self.sparse else sample.frames
-        return super().truth_problems(sample) + self.missing_files(self.mask_folder(sample), names, ".png", "mask")
+        return super().ground_truth_problems(sample) + self.missing_files(
+            self.mask_folder(sample), names, ".png", "mask"
+        )
 
     def mask_problems(self, sample: VideoSample) -> list[str]:
         return []  # reading every PNG takes as long as scoring
 
     def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
         folder = self.mask_folder(sample)
-        return first_size(folder / f"{frame}.png" for frame in sample.frames) if self.has_truth else None
+        return first_size(folder / f"{frame}.png" for frame in sample.frames) if self.has_ground_truth else None

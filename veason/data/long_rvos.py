@@ -79,14 +79,14 @@ class LongRVOS(PngBenchmark):
         return False
 
     @property
-    def has_truth(self) -> bool:
+    def has_ground_truth(self) -> bool:
         return (self.folder / "Annotations").is_dir()
 
     def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
-        return 0, (as_name(str(expression["obj_id"]), "its obj_id"),) if self.has_truth else ()
+        return 0, (as_name(str(expression["obj_id"]), "its obj_id"),) if self.has_ground_truth else ()
 
     def category(self, expression: dict[str, Any]) -> str | None:
-        category = expression["type"] if self.has_truth else expression.get("type")
+        category = expression["type"] if self.has_ground_truth else expression.get("type")
         if category not in (None, *CATEGORIES.values()):
             raise DataError(f"its type is {shorten(category)}; it can be {', '.join(CATEGORIES.values())}")
         return category

@@ -1,4 +1,4 @@
-"""Scores predicted masks of one expression against the true ones."""
+"""Scores predicted masks of one expression against the ground-truth ones."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def score_masks(
 
     Args:
         pred, present: as `ReadPrediction` gives them.
-        objects: true masks, uint8 [objects, T, H, W].
+        objects: ground-truth masks, uint8 [objects, T, H, W].
         foreground: every object of the video, uint8 [T, H, W]; without it R is not computed.
     """
     score = blank_score(sample)
-    # Added up, as VISA does: where two objects overlap the truth reads 2, which its A and R take as it is.
+    # Added up, as VISA does: where two objects overlap the ground truth reads 2, which its A and R take as it is.
     true = objects.sum(axis=0, dtype=np.uint8) if len(objects) else np.zeros_like(pred)
 
     def mean(values: np.ndarray) -> float:

@@ -50,7 +50,7 @@ class MeViS(MaskDictBenchmark):
         return super().matches(root) and not has_absent_targets(root)
 
     @property
-    def has_truth(self) -> bool:
+    def has_ground_truth(self) -> bool:
         return self.split in ("valid_u", "train")
 
 

@@ -51,7 +51,7 @@ class MeViSv2(MeViS):
 
     def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         _, objects = MaskDictBenchmark.targets(self, video, meta, expression)
-        return 2 if self.has_truth and not objects else None, objects
+        return 2 if self.has_ground_truth and not objects else None, objects
 
     def score_sample(
         self, sample: VideoSample, pred: np.ndarray, present: np.ndarray, foreground: np.ndarray | None

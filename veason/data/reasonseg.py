@@ -97,7 +97,7 @@ class ReasonSeg(VideoBenchmark):
         picture = self.frame_path(sample, 0)
         return [] if picture.is_file() else [f"frame is missing: {picture}"]
 
-    def truth_path(self, sample: VideoSample) -> Path:
+    def ground_truth_path(self, sample: VideoSample) -> Path:
         return self.meta_path / f"{sample.video}.json"
 
     def label_map(self, sample: VideoSample) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -106,7 +106,7 @@ class ReasonSeg(VideoBenchmark):
         The last image's is kept.
         """
         if self._cached is None or self._cached[0] != sample.video:
-            content = read_annotation(self.truth_path(sample))
+            content = read_annotation(self.ground_truth_path(sample))
             self._cached = (sample.video, *draw_label_map(content, sample.height, sample.width))
         return self._cached[1:]
 

@@ -2,7 +2,7 @@
 
     ROOT/JPEGImages/<video>/<frame>.jpg
     ROOT/meta_expressions.json      videos -> video -> source, frames, expressions [{obj_id, exp_id, exp_text, is_sent}]
-    ROOT/Annotations/<source>_<video>_<obj_id>/<frame>.png     the truth, where it is at hand: not 0 is the object
+    ROOT/Annotations/<source>_<video>_<obj_id>/<frame>.png     ground truth, if it is at hand: not 0 is the object
 
 An exp_id may come again for another object of the same video. The layout is that of the official download
 (github.com/showlab/VideoLISA, benchmark_check.py and evaluation/reason_vos); a file meta_expressions_.json, from which
@@ -54,7 +54,7 @@ class ReasonVOS(PngBenchmark):
         return PUBLISHED if (root / PUBLISHED).is_file() else super().split_file(root, split)
 
     @cached_property
-    def has_truth(self) -> bool:
+    def has_ground_truth(self) -> bool:
         return (self.root / "Annotations").is_dir()
 
     def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:

@@ -49,19 +49,19 @@ class RefVOSBenchmark(PngBenchmark):
         return {pair: str(number) for number, pair in enumerate(asked)}
 
     def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
-        return 0, (as_object_number(expression["obj_id"], "its obj_id"),) if self.has_truth else ()
+        return 0, (as_object_number(expression["obj_id"], "its obj_id"),) if self.has_ground_truth else ()
 
-    def truth_path(self, sample: VideoSample) -> Path:
-        return self.pickled.source if self.pickled is not None else super().truth_path(sample)
+    def ground_truth_path(self, sample: VideoSample) -> Path:
+        return self.pickled.source if self.pickled is not None else super().ground_truth_path(sample)
 
     def prepare(self) -> None:
         if self.pickled is None:
             super().prepare()
-        elif self.has_truth:
+        elif self.has_ground_truth:
             len(self.pickled)
 
     def mask_size(self, sample: VideoSample) -> tuple[int, int] | None:
-        if not self.has_truth or self.pickled is None:
+        if not self.has_ground_truth or self.pickled is None:
             return super().mask_size(sample)
         track = self.pickled.summaries.get(self.numbers[sample.video, sample.exp_id])
         return track.size if track is not None else None
@@ -69,14 +69,14 @@ class RefVOSBenchmark(PngBenchmark):
     def read_masks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         if self.pickled is None:
             return super().read_masks(sample, frame_indices)
-        if problems := self.truth_problems(sample):
+        if problems := self.ground_truth_problems(sample):
             raise DataError(problems[0])
         track = self.pickled[self.numbers[sample.video, sample.exp_id]]
         return [[track[index] for index in frame_indices]]
 
-    def truth_problems(self, sample: VideoSample) -> list[str]:
-        if not self.has_truth or self.pickled is None:
-            return super().truth_problems(sample)
+    def ground_truth_problems(self, sample: VideoSample) -> list[str]:
+        if not self.has_ground_truth or self.pickled is None:
+            return super().ground_truth_problems(sample)
         number = self.numbers[sample.video, sample.exp_id]
         where, track = f"{self.pickled.source}: expression {number}", self.pickled.summaries.get(number)
         if track is None:

@@ -61,8 +61,8 @@ class RefDAVIS17(RefVOSBenchmark):
         """One video by the field's protocol, for each annotator on its own.
 
         The annotator's masks are put into one picture (where two claim a pixel, the first object has it), then matched
-        to the true objects one to one for the best mean of J and F, as in DAVIS's unsupervised task; void pixels count
-        for nobody, and VISA's masks have none.
+        to the ground-truth objects one to one for the best mean of J and F, as in DAVIS's unsupervised task; void
+        pixels count for nobody, and VISA's masks have none.
         """
         first = samples[0]
         self.checked_masks(first)  # of one size

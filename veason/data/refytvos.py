@@ -36,7 +36,7 @@ class RefYouTubeVOS(RefVOSBenchmark):
         return super().matches(root) and not any((root / "valid" / name).exists() for name in ("Annotations", PICKLED))
 
     @property
-    def has_truth(self) -> bool:
+    def has_ground_truth(self) -> bool:
         return self.split == "train"
 
     def read_videos(self) -> dict[str, dict[str, Any]]:

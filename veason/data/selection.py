@@ -71,7 +71,7 @@ def select_samples(
             left_out[entry.name] = EXCLUDED
         elif limit is None:
             missing[entry.name] = entry.reason
-    looked_at, masks = 0, read_masks and benchmark.has_truth
+    looked_at, masks = 0, read_masks and benchmark.has_ground_truth
     for index, sample in enumerate(tqdm(benchmark.samples, desc="checking files", delay=3, leave=False)):
         if len(indices) + (len(missing) if on_missing == "fail" else 0) == limit:
             break
@@ -79,7 +79,7 @@ def select_samples(
         if sample.sample_id in exclude or sample.video in exclude:
             left_out[sample.sample_id] = EXCLUDED
             continue
-        problems = benchmark.problems(sample) if frames else benchmark.truth_problems(sample)
+        problems = benchmark.problems(sample) if frames else benchmark.ground_truth_problems(sample)
         problems = problems + benchmark.scoring_problems(sample)
         if problems or (masks and (problems := benchmark.mask_problems(sample))):
             missing[sample.sample_id] = problems[0]

@@ -1,5 +1,5 @@
-"""Training prompts made of a benchmark: which frames, which images, which truth. Pixels and masks are read where they
-are used.
+"""Training prompts made of a benchmark: which frames, which images, which ground truth. Pixels and masks are read where
+they are used.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class KeyframeTrainingData:
         benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
         frame_index, anchor, reasoning: the paper's ablations: what is shown as a frame's timestamp, the frame that is
             always shown (see `veason.frames`), and whether the default prompt asks for reasoning.
-        coordinate_range: coordinates are asked for from 0 to this; None: pixels of the frames, as the truth.
+        coordinate_range: coordinates are asked for from 0 to this; None: pixels of the frames, as the ground truth.
 
     Attributes:
         seeded: whether an example depends on its seed.
@@ -135,7 +135,9 @@ class KeyframeTrainingData:
         return self._first_good(index, seed, self._messages_and_sizes)
 
     def example(self, index: int, seed: int) -> TrainingExample:
-        """Prompt, frames and truth of a sample; with `on_bad_sample="skip"` of the first good one from `index` on."""
+        """Prompt, frames and ground truth of a sample; with `on_bad_sample="skip"` of the first good one from `index`
+        on.
+        """
         return self._first_good(index, seed, self._build)
 
     def _first_good(self, index: int, seed: int, build: Callable[[VideoSample, int, int], T]) -> T:
@@ -168,12 +170,12 @@ class KeyframeTrainingData:
             except DataError as error:
                 raise DataError(f"{sample.sample_id}: {error}") from error
             images.append(resize_frame(frame, self.size))
-        messages, truth = self._messages(sample, indices), self._truth(sample, indices)
+        messages, ground_truth = self._messages(sample, indices), self._ground_truth(sample, indices)
         return TrainingExample(
-            sample.sample_id, messages, images, truth, None, sample.expression, self.coordinate_range
+            sample.sample_id, messages, images, ground_truth, None, sample.expression, self.coordinate_range
         )
 
-    def _truth(self, sample: VideoSample, indices: list[int]) -> GroundTruth:
+    def _ground_truth(self, sample: VideoSample, indices: list[int]) -> GroundTruth:
         tracks = self.benchmark.checked_masks(sample, indices)
         boxes, unions = [], np.zeros((len(indices), self.size, self.size), dtype=np.uint8)
         for position, frame in enumerate(zip(*tracks) if tracks else [()] * len(indices)):
@@ -189,7 +191,7 @@ class KeyframeTrainingData:
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:
         areas = self.benchmark.areas(sample)
         if sample.type_id != 2 and not areas.any():
-            raise DataError(f"{sample.sample_id}: no mask in any frame, in {self.benchmark.truth_path(sample)}")
+            raise DataError(f"{sample.sample_id}: no mask in any frame, in {self.benchmark.ground_truth_path(sample)}")
         return training_frames(areas, self.sampled_frames, np.random.default_rng([seed, index]), self.anchor)
 
     def _messages(self, sample: VideoSample, indices: list[int]) -> list[Message]:

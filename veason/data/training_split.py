@@ -37,7 +37,7 @@ def open_training_split(
             split, meta_file = name, None
             break
     opened = cls(folder, split, meta_file)
-    if not opened.has_truth:
+    if not opened.has_ground_truth:
         raise DataError(f"{cls.name} {split} has no public masks to train on; choose another split by data.meta_file")
     return opened
 

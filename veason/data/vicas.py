@@ -145,14 +145,14 @@ class ViCaS(VideoBenchmark):
         named = sorted(folder.glob(f"{video}_*.json"))  # early releases carry the video's title in the name
         return named[0] if named else folder / f"{video}.json"
 
-    def truth_path(self, sample: VideoSample) -> Path:
+    def ground_truth_path(self, sample: VideoSample) -> Path:
         return self.annotation_path(sample.video)
 
     def read_masks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:
         entries = self._entries(self.annotation(sample.video))
         known = {str(track) for entry in entries.values() for track in entry["track_ids"]}
         if unknown := [object_id for object_id in sample.object_ids if object_id not in known]:
-            raise UnknownObjectError(f"{self.truth_path(sample)} has no masks for id {unknown[0]!r}")
+            raise UnknownObjectError(f"{self.ground_truth_path(sample)} has no masks for id {unknown[0]!r}")
         tracks: list[list[Rle | None]] = [[] for _ in sample.object_ids]
         for index in frame_indices:
             entry = entries[sample.frames[index]]
@@ -161,7 +161,7 @@ class ViCaS(VideoBenchmark):
                 try:
                     track.append(masks.as_rle(found.get(object_id)))
                 except DataError as error:
-                    where = f"{self.truth_path(sample)}, frame {sample.frames[index]}"
+                    where = f"{self.ground_truth_path(sample)}, frame {sample.frames[index]}"
                     raise DataError(f"{where}, id {object_id!r}: {error}") from error
         return tracks
 

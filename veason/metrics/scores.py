@@ -20,7 +20,7 @@ class SampleScore:
             foreground masks.
         A_binary, R_binary: the same with every value but 0 read as 1.
         annotator: Ref-DAVIS17: which of the four descriptions.
-        track_ious: ViCaS: [predicted tracks][true tracks], over whole videos.
+        track_ious: ViCaS: [predicted tracks][ground-truth tracks], over whole videos.
         missing: frames without a prediction.
         category: as in the sample.
         metrics: a benchmark's own metrics of the expression, by the name that its columns give.

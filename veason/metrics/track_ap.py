@@ -1,7 +1,7 @@
 """Average precision of tracks, as ViCaS reports it.
 
-Source: Ali2500/ViCaS `vicas/evaluation/seg_eval.py`, its matching included: a track takes the last true one above the
-threshold.
+Source: Ali2500/ViCaS `vicas/evaluation/seg_eval.py`, its matching included: a track takes the last ground-truth one
+above the threshold.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ MAX_TRACKS = 10  # of one referral
 
 
 def track_ious(pred: np.ndarray, objects: np.ndarray) -> list[list[float]]:
-    """IoU over the whole video of the predicted track with each true one.
+    """IoU over the whole video of the predicted track with each ground-truth one.
 
     Args:
         pred: [T, H, W], the one predicted track; none where it is empty.
         objects: [objects, T, H, W].
 
     Returns:
-        [predicted tracks][true tracks].
+        [predicted tracks][ground-truth tracks].
     """
     pred = pred != 0
     if not pred.any():

@@ -93,7 +93,7 @@ def robustness_binary(pred: np.ndarray, true: np.ndarray, foreground: np.ndarray
 
 
 def _boundary_f_of_frame(both: np.ndarray, radius: int) -> float:
-    """F of one frame, uint8 [H, W], bit 0 the prediction and bit 1 the truth; computed in their bounding box."""
+    """F of one frame, uint8 [H, W], bit 0 the prediction and bit 1 the ground truth; computed in their bounding box."""
     left, top, width, height = cv2.boundingRect(both)
     # One pixel more on every side: the boundary lies half a pixel towards the origin, and what lies beyond must read as
     # 0.

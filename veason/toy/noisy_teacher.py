@@ -24,7 +24,7 @@ NO_ANSWER_EVIDENCE = "It cannot be told from single frames."
 def noisy_query(
     query: Query, facts: Sequence[ObjectFacts], keyframe: int, rng: random.Random, noise_ratio: float
 ) -> Query:
-    """The query with the targets that the noisy teacher answers: none, one too many, or the true ones.
+    """The query with the targets that the noisy teacher answers: none, one too many, or the right ones.
 
     Args:
         keyframe: index of the frame whose boxes the answer gives.

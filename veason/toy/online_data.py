@@ -92,12 +92,12 @@ class OnlineToyData:
         answer = format_answer(text, keyframe, answer_boxes)
         images = [resize_frame(_through_jpeg(frame), self.size) for frame in video.shown_frames]
         absent = scale_box(None, HEIGHT, WIDTH, self.size)
-        truth = GroundTruth(
+        ground_truth = GroundTruth(
             indices, [found or [absent] for found in boxes], resize_nearest(video.target_masks, self.size)
         )
         messages = self._messages(query.text, indices)
         return TrainingExample(
-            self.sample_id(index), messages, images, truth, answer, coordinate_range=self.coordinate_range
+            self.sample_id(index), messages, images, ground_truth, answer, coordinate_range=self.coordinate_range
         )
 
     def _boxes(self, query: Query, facts: list[ObjectFacts], index: int) -> list[list[float]]:

@@ -81,7 +81,7 @@ def evaluate_tracker(tracker: Sam2Tracker, videos: Sequence[ToyVideo]) -> dict[s
     return {**metrics, "tracks": len(scores["prompted"])}
 
 
-def _iou(masks: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def _iou(masks: np.ndarray, ground_truth: np.ndarray) -> np.ndarray:
     """IoU per frame, [T], of masks and ground truth bool [T, H, W]."""
-    union = (masks | truth).sum((1, 2))
-    return np.where(union > 0, (masks & truth).sum((1, 2)) / np.maximum(union, 1), 1.0)
+    union = (masks | ground_truth).sum((1, 2))
+    return np.where(union > 0, (masks & ground_truth).sum((1, 2)) / np.maximum(union, 1), 1.0)

@@ -125,15 +125,15 @@ def clip_loss(outputs: list[DecoderOutput], clips: ClipBatch, prompted: int, bal
     logits = torch.stack([output.mask_logits[:, tokens_used] for output in outputs], 1)  # [N, T, 2, h, w]
     predicted_iou = torch.stack([output.iou[:, tokens_used] for output in outputs], 1)
     object_logits = torch.stack([output.object_logit for output in outputs], 1)
-    truth = clips.masks.flatten(0, 1).unsqueeze(2)  # [N, T, 1, S, S]
+    ground_truth = clips.masks.flatten(0, 1).unsqueeze(2)  # [N, T, 1, S, S]
     usable = clips.usable.flatten()[:, None]
     visible = clips.present.flatten(0, 1) & usable  # [N, T]
 
     tracks, length, tokens = logits.shape[:3]
-    logits = F.interpolate(logits.flatten(0, 1), size=truth.shape[-2:], mode="bilinear", align_corners=False)
-    logits = logits.view(tracks, length, tokens, *truth.shape[-2:])
-    masks = _balanced_cross_entropy(logits, truth, balance) + _dice(logits, truth)
-    iou = _iou(logits, truth)
+    logits = F.interpolate(logits.flatten(0, 1), size=ground_truth.shape[-2:], mode="bilinear", align_corners=False)
+    logits = logits.view(tracks, length, tokens, *ground_truth.shape[-2:])
+    masks = _balanced_cross_entropy(logits, ground_truth, balance) + _dice(logits, ground_truth)
+    iou = _iou(logits, ground_truth)
     iou_error = (predicted_iou - iou).square()
     weight = visible.float() / visible.sum().clamp(min=1)
     presence = F.binary_cross_entropy_with_logits(object_logits, clips.present.flatten(0, 1).float(), reduction="none")
@@ -148,25 +148,27 @@ def clip_loss(outputs: list[DecoderOutput], clips: ClipBatch, prompted: int, bal
     )
 
 
-def _balanced_cross_entropy(logits: Tensor, truth: Tensor, balance: float) -> Tensor:
+def _balanced_cross_entropy(logits: Tensor, ground_truth: Tensor, balance: float) -> Tensor:
     """Weighted cross-entropy [N, T, tokens]; target pixels have weight (background area / target area) ** balance."""
-    loss = F.binary_cross_entropy_with_logits(logits, truth.expand_as(logits), reduction="none")
-    share = truth.mean((-1, -2), keepdim=True).clamp(1e-3, 1 - 1e-3)
+    loss = F.binary_cross_entropy_with_logits(logits, ground_truth.expand_as(logits), reduction="none")
+    share = ground_truth.mean((-1, -2), keepdim=True).clamp(1e-3, 1 - 1e-3)
     weight = ((1 - share) / share) ** balance
-    weights = weight * truth + (1 - truth)
+    weights = weight * ground_truth + (1 - ground_truth)
     # normalized by the target's area: a plain mean over pixels would neglect small targets
-    return (loss * weights).sum((-1, -2)) / (2 * weight * truth.sum((-1, -2), keepdim=True)).clamp(min=1)[..., 0, 0]
+    return (loss * weights).sum((-1, -2)) / (2 * weight * ground_truth.sum((-1, -2), keepdim=True)).clamp(min=1)[
+        ..., 0, 0
+    ]
 
 
-def _dice(logits: Tensor, truth: Tensor) -> Tensor:
+def _dice(logits: Tensor, ground_truth: Tensor) -> Tensor:
     share = logits.sigmoid()
-    both = (share * truth).sum((-1, -2))
-    return 1 - (2 * both + 1) / (share.sum((-1, -2)) + truth.sum((-1, -2)) + 1)
+    both = (share * ground_truth).sum((-1, -2))
+    return 1 - (2 * both + 1) / (share.sum((-1, -2)) + ground_truth.sum((-1, -2)) + 1)
 
 
 @torch.no_grad()
-def _iou(logits: Tensor, truth: Tensor) -> Tensor:
+def _iou(logits: Tensor, ground_truth: Tensor) -> Tensor:
     """IoU [N, T, tokens]; 1 where both are empty."""
-    predicted, target = logits > 0, truth > 0.5
+    predicted, target = logits > 0, ground_truth > 0.5
     union = (predicted | target).sum((-1, -2))
     return torch.where(union > 0, (predicted & target).sum((-1, -2)) / union.clamp(min=1), 1.0)

@@ -1,4 +1,4 @@
-"""Pictures of a prediction beside the truth, for rollouts of a training run and samples of an evaluation."""
+"""Pictures of a prediction beside the ground truth, for rollouts of a training run and samples of an evaluation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = 3  # frames side by side, so that they can be seen on a telephone
 
 
 def keyframe_picture(frame: np.ndarray, timestamp: int, predicted: ArrayLike, true: ArrayLike | None) -> np.ndarray:
-    """The keyframe with predicted and true boxes.
+    """The keyframe with predicted and ground-truth boxes.
 
     Args:
         frame: uint8 [H, W, 3] RGB.
@@ -48,7 +48,7 @@ def mask_picture(
     true: Sequence[np.ndarray] | np.ndarray | None,
     keyframe_timestamp: int | None = None,
 ) -> np.ndarray:
-    """Frames, COLUMNS side by side, with predicted masks and true outlines.
+    """Frames, COLUMNS side by side, with predicted masks and ground-truth outlines.
 
     Args:
         frames: uint8 [H, W, 3] RGB each.

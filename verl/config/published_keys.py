@@ -22,7 +22,7 @@ OFF_ONLY = {
 
 NO_EFFECT = {
     "data.prompt_key": "a data set builds its own prompt",
-    "data.answer_key": "a data set keeps its own truth",
+    "data.answer_key": "a data set keeps its own ground truth",
     "data.image_key": "a data set finds its own images",
     "data.other_train_files": "name several sets in data.mix",
     "data.reference_image_resize": "boxes and masks are at data.keyframe_resize",

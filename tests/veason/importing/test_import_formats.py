@@ -221,7 +221,7 @@ def test_an_import_can_be_audited_trained_on_and_evaluated(tmp_path):
     output = tmp_path / "out"
     assert run(write_jsonl_source(tmp_path / "in"), "--output", output, "--val_ratio", 0.5) == 0
     data = KeyframeTrainingData(output, keyframe_resize=56)
-    assert len(data) == 3 and data.example(0, 0).truth.masks.any()
+    assert len(data) == 3 and data.example(0, 0).ground_truth.masks.any()
     held_out = open_benchmark("revos", output)
     assert len({sample.video for sample in held_out.samples}) == 1
     assert {sample.video for sample in held_out.samples}.isdisjoint(sample.video for sample in data.samples)

@@ -21,4 +21,4 @@ def test_real_clips_become_training_data(tmp_path, capsys):
     found = read_set(tmp_path / "set")
     assert sorted(found) == sorted(names) and {len(each["frames"]) for each in found.values()} <= {5, 6}
     data = KeyframeTrainingData(tmp_path / "set", keyframe_resize=56)
-    assert len(data) == 9 and all(data.example(index, 0).truth.masks.any() for index in range(len(data)))
+    assert len(data) == 9 and all(data.example(index, 0).ground_truth.masks.any() for index in range(len(data)))

@@ -86,10 +86,13 @@ def test_noise_changes_the_answer_and_not_the_ground_truth():
     no_target = too_many = 0
     for seed in range(40):
         right, wrong = clean.example(0, seed), noisy.example(0, seed)
-        assert right.truth.timestamps == wrong.truth.timestamps and right.truth.boxes == wrong.truth.boxes
+        assert (
+            right.ground_truth.timestamps == wrong.ground_truth.timestamps
+            and right.ground_truth.boxes == wrong.ground_truth.boxes
+        )
         assert all(np.array_equal(a, b) for a, b in zip(right.images, wrong.images, strict=True))
         best, worst = (
-            score_answer(example.response, example.truth, None, "no_sam2").total for example in (right, wrong)
+            score_answer(example.response, example.ground_truth, None, "no_sam2").total for example in (right, wrong)
         )
         assert best >= worst
         boxes = [len(parse_answer(example.response).boxes) for example in (right, wrong)]
@@ -103,5 +106,7 @@ def test_absent_targets_have_empty_answers_and_masks():
     for seed in range(12):
         example = data.example(0, seed)
         answer = parse_answer(example.response)
-        assert answer.failure is None and not answer.boxes and answer.keyframe_timestamp in example.truth.timestamps
-        assert not example.truth.masks.any()
+        assert (
+            answer.failure is None and not answer.boxes and answer.keyframe_timestamp in example.ground_truth.timestamps
+        )
+        assert not example.ground_truth.masks.any()

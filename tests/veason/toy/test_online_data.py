@@ -45,14 +45,14 @@ def test_the_answer_is_consistent_with_the_frames(still_ratio):
         thinking = example.response.removeprefix("<think>").partition("</think>")[0]
         assert check_answer(thinking, video.keyframe, video.query.text) is None
         assert (
-            len(example.images) == len(video.indices) == len(example.truth.timestamps)
+            len(example.images) == len(video.indices) == len(example.ground_truth.timestamps)
             and video.keyframe in video.indices
         )
         frames.add(len(video.indices))
         fields, failure = parse_json_answer(example.response)
         assert failure is None and fields["keyframe_timestamp"] == video.keyframe
         assert all(str(box) in thinking for box in fields["bbox_2d_list"]) and fields["bbox_2d_list"]
-        score = score_answer(example.response, example.truth, None, "no_sam2")
+        score = score_answer(example.response, example.ground_truth, None, "no_sam2")
         assert score.parts["spatial"] > 0.9 and score.parts["keyframe"] > 0.5
     assert frames == {1} if still_ratio else max(frames) == 5
 

@@ -28,8 +28,8 @@ def test_the_tracker_tracks_held_out_objects():
     track = find_tracked_objects(video)[0]
     near = slice(track.prompted - 2, track.prompted + 3)
     (masks,) = tracker.track_group(list(video.frames[near]), [BoxPrompt(2, np.array([track.box], dtype=np.float32))])
-    truth = video.union([track.object_index])[near]
-    ious = (masks & truth).sum((1, 2)) / (masks | truth).sum((1, 2))
+    ground_truth = video.union([track.object_index])[near]
+    ious = (masks & ground_truth).sum((1, 2)) / (masks | ground_truth).sum((1, 2))
     assert ious[2] > 0.8 and ious.mean() > 0.75, ious
 
 

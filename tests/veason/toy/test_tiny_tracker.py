@@ -98,7 +98,7 @@ def test_training_overfits_a_clip():
 
 def test_a_loss_of_perfect_logits_is_small_and_an_empty_mask_is_not():
     clips = random_clips(2, frames=1, prompted=0, side=32, generator=torch.Generator().manual_seed(0))
-    truth = (clips.masks.flatten(0, 1)[:, 0] > 0.5).float()
+    ground_truth = (clips.masks.flatten(0, 1)[:, 0] > 0.5).float()
 
     def loss_of(logits):
         count = len(logits)
@@ -107,7 +107,7 @@ def test_a_loss_of_perfect_logits_is_small_and_an_empty_mask_is_not():
         )
         return clip_loss([output], clips, 0, balance=0.0, token=1)
 
-    good, empty = loss_of(40 * truth - 20), loss_of(torch.full_like(truth, -20.0))
+    good, empty = loss_of(40 * ground_truth - 20), loss_of(torch.full_like(ground_truth, -20.0))
     assert good.prompted_iou > 0.99 and empty.prompted_iou == 0
     assert good.total < 0.3 * empty.total
     assert torch.isnan(good.other_iou)

@@ -165,9 +165,9 @@ def test_every_benchmark_reads_its_toy_layout(name, tmp_path, toy_videos):
             targets = list(wanted[0].targets)
         times = [int(frame) for frame in sample.frames]
         found = benchmark.masks(sample)
-        truth = video.union(targets)[times]
-        union = found.any(0) if len(found) else np.zeros_like(truth)
-        assert (union == truth).all(), sample.sample_id
+        ground_truth = video.union(targets)[times]
+        union = found.any(0) if len(found) else np.zeros_like(ground_truth)
+        assert (union == ground_truth).all(), sample.sample_id
         assert Path(benchmark.frame_path(sample, 0)).is_file()
 
 

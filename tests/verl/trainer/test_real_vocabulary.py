@@ -63,11 +63,11 @@ def test_prompt_ids_are_equal_in_every_stage(root: Path) -> None:
     example = tuned.example(0, 0)
     expression = tuned.samples[0].expression
     ids = builder.raw_prompt_ids(example)
-    timestamps = example.truth.timestamps
+    timestamps = example.ground_truth.timestamps
     assert ids.count(IMAGE_PAD) == len(timestamps)
     number = next(n for n in range(len(trained)) if trained.sample_id(n) == example.sample_id)
     shown = [trained.example(number, seed) for seed in range(40)]
-    same = [each for each in shown if each.truth.timestamps == timestamps]
+    same = [each for each in shown if each.ground_truth.timestamps == timestamps]
     assert all(builder.raw_prompt_ids(each) == ids for each in same)
     again = replace(example, messages=build_messages(expression, timestamps, None, (112, 112)))
     assert builder.raw_prompt_ids(again) == ids

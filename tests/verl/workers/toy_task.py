@@ -17,7 +17,7 @@ class ToyExample:
     sample_id: str
     messages: list[dict[str, Any]]
     images: list[Image.Image]
-    truth: Any
+    ground_truth: Any
     response: str | None = None
 
 
@@ -59,7 +59,7 @@ class ToyData:
         rng = np.random.default_rng((index, seed))
         images = [Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)) for height, width in sizes]
         response = f"<think>picture {index}</think><answer>{index % 4}</answer>" if self.with_response else None
-        return ToyExample(self.sample_id(index), messages, images, truth=index, response=response)
+        return ToyExample(self.sample_id(index), messages, images, ground_truth=index, response=response)
 
 
 @dataclass
@@ -71,12 +71,12 @@ class ToyScorer:
     seen: list[int] = field(default_factory=list)
 
     def score(self, example, responses):
-        self.seen.append(example.truth)
-        if example.truth == self.fail_at:
+        self.seen.append(example.ground_truth)
+        if example.ground_truth == self.fail_at:
             raise OSError("the tracker's file is gone")
         shares = [sum(letter in "aeiou" for letter in text) / (len(text) or 1) for text in responses]
         nan = float("nan")
-        return [ToyScore(nan if example.truth in self.nan_at else share, {"vowels": share}) for share in shares]
+        return [ToyScore(nan if example.ground_truth in self.nan_at else share, {"vowels": share}) for share in shares]
 
 
 def make_scorer(device, **options):
