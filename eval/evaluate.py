@@ -226,9 +226,10 @@ def main(arguments: Sequence[str]) -> int:
             return show_evaluation_plan(config, words, option_checks)
         with redirect_library_messages(driver_log_path(config.output_path)):
             evaluate(config)
-        scored = open_benchmark(config.benchmark, config.data_path, config.split, check=False)
-        if config.score and scored.has_ground_truth:
-            print(score(complete_from_run(MetricsConfig(config.output_path, config.data_path))))
+        if config.score:
+            benchmark = open_benchmark(config.benchmark, config.data_path, config.split, check=False)
+            if benchmark.has_ground_truth:
+                print(score(complete_from_run(MetricsConfig(config.output_path, config.data_path))))
     except (ConfigError, DataError, ClusterError) as error:
         print(f"eval.evaluate: {error}", file=sys.stderr)
         return 2

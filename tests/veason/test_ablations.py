@@ -79,12 +79,8 @@ def test_no_reasoning(revos):
     scored = score_answer(bare, example.ground_truth, lambda *_: example.ground_truth.masks, "no_reasoning")
     assert scored.parts["format"] == 2 and scored.parts["spatial"] == scored.parts["consistency"] == 1
     with_thinking = f"<think>x</think>{bare}"
-    assert (
-        score_answer(with_thinking, example.ground_truth, lambda *_: example.ground_truth.masks, "no_reasoning").parts[
-            "format"
-        ]
-        == 1
-    )
+    scored = score_answer(with_thinking, example.ground_truth, lambda *_: example.ground_truth.masks, "no_reasoning")
+    assert scored.parts["format"] == 1
     assert score_answer(bare, example.ground_truth, None, "no_sam2").parts["format"] == 1
 
 
