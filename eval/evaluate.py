@@ -46,7 +46,7 @@ from veason.data import open_benchmark
 from veason.data.selection import LEFT_OUT, SampleSelection, read_exclusions, select_samples, write_left_out
 from veason.errors import DataError
 from veason.files import file_hash, folder_hash
-from veason.frames import check_side
+from veason.frames import check_pixel_multiple
 from veason.model_info import read_model_info
 from veason.prompts import load_template
 from veason.tracking import check_takes_points, check_tracker
@@ -123,7 +123,7 @@ def check_frame_size(config: EvaluateConfig) -> None:
     """Refuse a frame size that the policy would not see; without a checkpoint nothing is known of it."""
     folder = Path(config.model_path or "")
     if config.model_path and (folder / "config.json").is_file() and config.keyframe_resize is not None:
-        check_side(config.keyframe_resize, read_model_info(folder).pixel_multiple)
+        check_pixel_multiple(config.keyframe_resize, read_model_info(folder).pixel_multiple)
 
 
 def check_points(config: EvaluateConfig) -> None:

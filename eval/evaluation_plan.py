@@ -19,7 +19,7 @@ from veason.data import VideoBenchmark, find_benchmark, open_benchmark
 from veason.data.selection import read_exclusions, select_samples
 from veason.errors import DataError, OptionError
 from veason.registry import load_by_name
-from veason.tracking import TRACKERS, own_options
+from veason.tracking import TRACKERS, supported_options
 from verl.config import ConfigError
 from verl.config.key_reference import as_yaml
 from verl.trainer.measured_runs import MeasuredRun, find_measured_run
@@ -136,7 +136,7 @@ def tracker_line(config: EvaluateConfig) -> str:
     """The memory of the tracker that is configured, as far as it is known."""
     if config.tracker not in TRACKERS:
         return f"tracker {config.tracker}: not known, a tracker of your own"
-    options = own_options(config.tracker, config.all_tracker_options)
+    options = supported_options(config.tracker, config.all_tracker_options)
     checkpoint, model = options.get("checkpoint"), Path(str(options.get("config"))).stem
     frames = f"frames of one video up to {config.max_cached_frames * TRACKER_FRAME_BYTES / GIB:.1f} GiB at 1024 pixels"
     if config.tracker == "sam2" and model in LARGE_SAM2:

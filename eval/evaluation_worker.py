@@ -24,7 +24,7 @@ from veason.inference_settings import InferenceSettings
 from veason.tracking import build_tracker, takes_text
 from veason.video.sources import FrameFiles
 
-READERS = 8  # threads that read the frames of the next prompts
+READER_THREADS = 8  # threads that read the frames of the next prompts
 MASK_BYTES = 2 << 30  # of one video's masks that are tracked at once, a byte per pixel; twice as much is held
 GIB = 1 << 30
 
@@ -61,7 +61,7 @@ class EvaluationWorker:
         # one's masks are written.
         videos = groupby(samples, key=lambda sample: (sample.frame_dir, sample.frames))
         groups = [part for _, group in videos for part in split_by_memory(list(group))]
-        with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as writer:
+        with ThreadPoolExecutor(READER_THREADS) as readers, ThreadPoolExecutor(1) as writer:
             answers, seconds = self._answer(groups, readers)
             written: Future[None] | None = None
             prefetched = self._prefetch(groups[0], readers)

@@ -24,12 +24,12 @@ def scale_boxes(parsed: ParsedResponse, coordinate_range: int | None, ground_tru
     factors = np.array([width, height, width, height]) / coordinate_range
     with np.errstate(over="ignore"):
         boxes = parsed.boxes * factors
-    objects = tuple(tuple(scale_entry(each, factors[:2]) for each in item) for item in parsed.objects)
+    objects = tuple(tuple(scale_object_keyframe(each, factors[:2]) for each in item) for item in parsed.objects)
     # a box too large for a float stays finite
     return replace(parsed, boxes=np.nan_to_num(boxes, nan=np.nan), objects=objects)
 
 
-def scale_entry(entry: ObjectKeyframe, factors: np.ndarray) -> ObjectKeyframe:
+def scale_object_keyframe(entry: ObjectKeyframe, factors: np.ndarray) -> ObjectKeyframe:
     """The entry in another grid; a coordinate too large for a float stays finite."""
 
     def scaled(values: Sequence[float]) -> tuple[float, ...]:

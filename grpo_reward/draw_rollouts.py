@@ -31,7 +31,7 @@ def draw_rollouts(
     assert example.ground_truth is not None  # else nothing could be scored
     height, width = example.ground_truth.masks.shape[1:]  # boxes and masks are in this grid
     frames = [np.asarray(image.convert("RGB").resize((width, height))) for image in example.images]
-    return [_draw(frames, reward_input) for reward_input in scorer.tracked_inputs(example, responses)]
+    return [_draw(frames, reward_input) for reward_input in scorer.track_responses(example, responses)]
 
 
 def _draw(frames: list[np.ndarray], reward_input: RewardInput) -> dict[str, np.ndarray]:

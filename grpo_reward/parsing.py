@@ -31,7 +31,7 @@ class ParsedResponse:
 
     Attributes:
         matches_format: the whole response is `<think>..</think>` then `<answer>..</answer>`.
-        well_formed_share: share of the listed boxes that are boxes, 0 to 1.
+        valid_box_fraction: share of the listed boxes that are boxes, 0 to 1.
         keyframe_timestamp: None where there is none.
         boxes: float64 [M, 4], x1 y1 x2 y2; None where they cannot be compared with the ground truth.
         num_predicted: boxes that count as predicted: M, and those too malformed to be in `boxes`.
@@ -40,7 +40,7 @@ class ParsedResponse:
     """
 
     matches_format: bool
-    well_formed_share: float
+    valid_box_fraction: float
     keyframe_timestamp: int | None
     boxes: np.ndarray | None
     num_predicted: int
@@ -62,7 +62,7 @@ def parse_published(text: str) -> ParsedResponse:
         given = timestamp is not None and KEYFRAME_KEY in fields
         failure = BAD_KEYFRAME if not given else BAD_BOXES if boxes is None else None
     count = 0 if boxes is None else len(boxes)
-    return ParsedResponse(matches_format(text), _published_share(text), timestamp, boxes, count, failure)
+    return ParsedResponse(matches_format(text), _published_valid_box_fraction(text), timestamp, boxes, count, failure)
 
 
 def parse_without_reasoning(text: str) -> ParsedResponse:
@@ -86,7 +86,7 @@ def parse_strict(text: str) -> ParsedResponse:
     return ParsedResponse(matches_format(text), share, answer.keyframe_timestamp, boxes, considered, answer.failure)
 
 
-def _published_share(text: str) -> float:
+def _published_valid_box_fraction(text: str) -> float:
     opening = _OPENING.search(text)
     closing = _CLOSING.search(text, opening.end()) if opening else None
     if opening is None or closing is None:

@@ -45,7 +45,7 @@ class RewardInput:
 
 def format_part(reward_input: RewardInput) -> float:
     """0 to 2: one point for the layout of the tags, one for the share of well-formed boxes."""
-    return float(reward_input.parsed.matches_format) + reward_input.parsed.well_formed_share
+    return float(reward_input.parsed.matches_format) + reward_input.parsed.valid_box_fraction
 
 
 def keyframe_part(reward_input: RewardInput) -> float:

@@ -38,7 +38,7 @@ from veason.tracking.tracker_prompts import BoxPrompt, MultiObjectPrompt
 
 RewardPart = Callable[[RewardInput], float]
 SelectBoxes = Callable[[RewardInput], np.ndarray | None]
-SelectObjects = Callable[[RewardInput], MultiObjectPrompt | None]
+BuildTrackerPrompt = Callable[[RewardInput], MultiObjectPrompt | None]
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class RewardRule:
         select_boxes: which of the parsed boxes the tracker is given on the chosen frame, float64 [K, 4]; None for a
             rule that tracks nothing.
         weights: part -> its factor in the sum; 1 for a part that is not named.
-        select_objects: in the place of `select_boxes`, what the tracker is given with points and on several frames,
-            which are positions among the sampled ones.
+        build_tracker_prompt: in the place of `select_boxes`, builds a prompt with points and on several frames, which
+            are positions among the sampled ones.
         answer_parser: inference's, a name of `veason.answer_parsers.ANSWER_PARSERS`; with "points" the default
             prompt asks for them.
     """
@@ -61,18 +61,18 @@ class RewardRule:
     parts: Mapping[str, RewardPart]
     select_boxes: SelectBoxes | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
-    select_objects: SelectObjects | None = None
+    build_tracker_prompt: BuildTrackerPrompt | None = None
     answer_parser: str = STRICT
 
     @property
     def needs_tracker(self) -> bool:
         """Whether it compares masks, and needs a tracker."""
-        return self.select_boxes is not None or self.select_objects is not None
+        return self.select_boxes is not None or self.build_tracker_prompt is not None
 
     def tracker_prompt(self, reward_input: RewardInput) -> BoxPrompt | MultiObjectPrompt | None:
         """What the tracker is asked for, or None where nothing is to be tracked."""
-        if self.select_objects is not None:
-            return self.select_objects(reward_input)
+        if self.build_tracker_prompt is not None:
+            return self.build_tracker_prompt(reward_input)
         position = keyframe_position(reward_input)
         if self.select_boxes is None or position is None:
             return None
@@ -143,7 +143,9 @@ RULES: dict[str, RewardRule] = {
     # all predicted boxes are tracked, absent objects are absent, refusing is rewarded, boxes are finite and ordered
     "veason_strict": RewardRule(parse_strict, STRICT_PARTS, strict_boxes),
     # answers with points, and several keyframes of an object: a format of its own
-    "veason_points": RewardRule(parse_points, POINTS_PARTS, select_objects=points_tracker_prompt, answer_parser=POINTS),
+    "veason_points": RewardRule(
+        parse_points, POINTS_PARTS, build_tracker_prompt=points_tracker_prompt, answer_parser=POINTS
+    ),
 }
 RULES["no_keyframe"] = RULES["ablation_no_keyframe_reward"]
 RULES["no_sam2"] = RULES["ablation_keyframe_sft_sam_mod_compute_score"]

@@ -54,7 +54,7 @@ class RewardScorer:
         frames: Sequence[np.ndarray] = rgb_frames(example)
         if self.tracker is not None and self.rule.needs_tracker:
             try:
-                frames = self.tracker.prepare(frames)
+                frames = self.tracker.encode_frames(frames)
             except Exception as error:  # tracking itself is tried twice, from the frames
                 log.warning("the tracker failed on the frames of %s, retried: %s", example.sample_id, repr(error))
         return PreparedExample(example, frames)
@@ -78,7 +78,7 @@ class RewardScorer:
         tracked = self._track_groups(parsed)
         return [self._score_group(group, masks) for group, masks in zip(parsed, tracked, strict=True)]
 
-    def tracked_inputs(self, example: TrainingExample, responses: Sequence[str]) -> list[RewardInput]:
+    def track_responses(self, example: TrainingExample, responses: Sequence[str]) -> list[RewardInput]:
         """The responses with their tracked masks, as the parts see them, for pictures.
 
         Raises:
@@ -108,7 +108,8 @@ class RewardScorer:
     def _track_groups(self, groups: Sequence[ParsedGroup]) -> list[list[torch.Tensor] | TrackerError]:
         """Per group the masks of its prompts, groups of one mask size at once; a failure is retried group by group."""
         found: list[list[torch.Tensor] | TrackerError] = [[] for _ in groups]
-        tracking = [number for number, group in enumerate(groups) if group.present_prompts and self.tracker is not None]
+        has_tracker = self.tracker is not None
+        tracking = [number for number, group in enumerate(groups) if group.nonempty_prompts and has_tracker]
         for size in {groups[number].size for number in tracking}:
             members = [number for number in tracking if groups[number].size == size]
             masks: list[list[torch.Tensor]] | None = None
@@ -134,12 +135,12 @@ class RewardScorer:
 
     def _track(self, groups: Sequence[ParsedGroup], size: tuple[int, int]) -> list[list[torch.Tensor]]:
         assert self.tracker is not None
-        return self.tracker.track_groups_on_device([(group.frames, group.present_prompts) for group in groups], size)
+        return self.tracker.track_groups_on_device([(group.frames, group.nonempty_prompts) for group in groups], size)
 
 
 @dataclass(frozen=True)
 class PreparedExample:
-    """An example, and its frames as the tracker takes them (`Tracker.prepare`)."""
+    """An example, and its frames as the tracker takes them (`Tracker.encode_frames`)."""
 
     example: TrainingExample
     frames: Sequence[np.ndarray]
@@ -183,7 +184,7 @@ class ParsedGroup:
         return self.example.sample_id
 
     @property
-    def present_prompts(self) -> list[BoxPrompt | MultiObjectPrompt]:
+    def nonempty_prompts(self) -> list[BoxPrompt | MultiObjectPrompt]:
         """The tracker's prompts, of the responses that have one."""
         return [prompt for prompt in self.tracker_prompts if prompt is not None]
 
@@ -195,7 +196,7 @@ class ParsedGroup:
         return height, width
 
     def with_masks(self, masks: Sequence[torch.Tensor]) -> list[RewardInput]:
-        """The inputs with the masks of `present_prompts`; None for a response without one."""
+        """The inputs with the masks of `nonempty_prompts`; None for a response without one."""
         if not masks:
             return self.reward_inputs
         tracked = iter(masks)
@@ -247,7 +248,7 @@ def check_reward(
     need = f"worker.reward.compute_score={compute_score} tracks masks"
     try:
         check_takes_boxes(tracker, "a reward scores the boxes of a policy")
-        if rule.select_objects is not None:
+        if rule.build_tracker_prompt is not None:
             check_takes_points(tracker, f"worker.reward.compute_score={compute_score} reads points")
         check_tracker(tracker, tracker_options or {})
     except DataError as error:

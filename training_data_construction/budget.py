@@ -98,7 +98,7 @@ class RateLimiter:
     tries: int = 8
     first_delay: float = 1.0
     report: Callable[[str], None] = lambda _: None
-    _told_until: float = 0.0  # time.monotonic()
+    _reported_until: float = 0.0  # time.monotonic()
     _blocked_until: float = 0.0  # time.monotonic()
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -117,8 +117,8 @@ class RateLimiter:
             self._blocked_until = max(self._blocked_until, time.monotonic() + retry_after)
         delay = min(self.first_delay * 2 ** (failures - 1), MAX_DELAY) * random.uniform(0.5, 1.0)
         delay = max(delay, retry_after or 0.0)
-        if delay >= LONG_WAIT and time.monotonic() >= self._told_until and not self._stopped.is_set():
-            self._told_until = time.monotonic() + delay  # one line, however many requests wait
+        if delay >= LONG_WAIT and time.monotonic() >= self._reported_until and not self._stopped.is_set():
+            self._reported_until = time.monotonic() + delay  # one line, however many requests wait
             self.report(f"waiting {delay:.0f} s: {why}")
         await self._wait(delay)
 

@@ -9,7 +9,7 @@ from typing import Any
 from training_data_construction.teacher_tasks import TeacherTask
 from veason import masks
 from veason.answers import format_answer
-from veason.data.training_split import held_out_videos
+from veason.data.training_split import validation_videos
 from veason.prompts import Message, build_messages
 
 CoTRecord = dict[str, Any]
@@ -88,6 +88,6 @@ def split_by_video(
     Args:
         val_ratio: share of videos for validation; if above 0, at least one video, and never all.
     """
-    held_out = held_out_videos((record["video"] for record in records), val_ratio, seed)
-    train = [record for record in records if record["video"] not in held_out]
-    return train, [record for record in records if record["video"] in held_out]
+    validation = validation_videos((record["video"] for record in records), val_ratio, seed)
+    train = [record for record in records if record["video"] not in validation]
+    return train, [record for record in records if record["video"] in validation]

@@ -20,7 +20,7 @@ from training_data_construction.teacher_tasks import TeacherTask
 from training_data_construction.teachers import Teacher
 
 STATUS_OPEN = 3  # exit status
-SILENCE = 30.0  # seconds without a reply, after which it is said
+SILENT_SECONDS = 30.0  # seconds without a reply, after which it is said
 
 
 def run_teacher(
@@ -97,7 +97,7 @@ async def _collect(collector: AnswerCollector, tasks: Sequence[TeacherTask], sta
 
     def interrupt() -> None:
         collector.stop("interrupted")
-        _say("waiting for the requests in flight; interrupt again to abandon them")
+        _print_line("waiting for the requests in flight; interrupt again to abandon them")
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
@@ -116,22 +116,22 @@ async def _collect(collector: AnswerCollector, tasks: Sequence[TeacherTask], sta
             bar.update()
 
         collector.report = report
-        collector.limiter.report = _say
-        waiting = asyncio.create_task(_tell_silence(collector.budget))
+        collector.limiter.report = _print_line
+        waiting = asyncio.create_task(_report_silence(collector.budget))
         try:
             await collector.run(tasks, states)
         finally:
             waiting.cancel()
 
 
-async def _tell_silence(budget: RequestBudget) -> None:
-    """Says that the run waits, each time that no reply has come for `SILENCE` seconds."""
+async def _report_silence(budget: RequestBudget) -> None:
+    """Says that the run waits, each time that no reply has come for `SILENT_SECONDS` seconds."""
     while True:
         before = budget.requests
-        await asyncio.sleep(SILENCE)
+        await asyncio.sleep(SILENT_SECONDS)
         if budget.requests == before and budget.in_flight:
-            _say(f"no reply for {SILENCE:.0f} s; {budget.in_flight} requests in flight")
+            _print_line(f"no reply for {SILENT_SECONDS:.0f} s; {budget.in_flight} requests in flight")
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     tqdm.write(line, file=sys.stderr)

@@ -101,7 +101,7 @@ def format_picture(reward_input: RewardInput, value: float) -> plt.Figure:
         axes.text(0.0, 0.92 - 0.2 * row, text, family="monospace", fontsize=9, color=colour, transform=axes.transAxes)
         axes.text(0.8, 0.92 - 0.2 * row, note, fontsize=9, color=colour, transform=axes.transAxes)
     axes.set_title(
-        f"format: tags 1 + well-formed boxes {reward_input.parsed.well_formed_share:.0f} = {value:.0f} of 2",
+        f"format: tags 1 + well-formed boxes {reward_input.parsed.valid_box_fraction:.0f} = {value:.0f} of 2",
         fontsize=11,
     )
     return figure

@@ -150,7 +150,7 @@ def open_picture(path: str | PathLike[str], what: str) -> Iterator[Image.Image]:
         raise DataError(f"{what} cannot be read: {path} ({str(error) or type(error).__name__})") from error
 
 
-def check_side(side: int, multiple: int) -> None:
+def check_pixel_multiple(side: int, multiple: int) -> None:
     """Refuse a frame size that the image processor would change: boxes would be read in another square than shown.
 
     Args:

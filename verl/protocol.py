@@ -32,9 +32,10 @@ class Example(Protocol):
 class TrainingData(Protocol):
     """A data set that driver and workers each open for themselves.
 
-    Optional attributes: `seeded`, False where a sample's prompt is the same in every episode; `skipped_samples`,
-    sample id -> reason of the samples left out in this process; `notes`, lines that are printed before the run begins;
-    `response(index)`, the target of fine-tuning alone, so that too long a one is found before the run begins.
+    Optional attributes: `depends_on_seed`, False where a sample's prompt is the same in every episode;
+    `skipped_samples`, sample id -> reason of the samples left out in this process; `startup_messages`, lines that are
+    printed before the run begins; `response(index)`, the target of fine-tuning alone, so that too long a one is found
+    before the run begins.
     """
 
     def __len__(self) -> int: ...

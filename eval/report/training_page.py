@@ -93,7 +93,7 @@ def training_page(
         title=one.name + (f" against {list(runs)[1]}" if other else ""),
         facts=facts(one),
         tiles=tiles(one, other),
-        notes=notes(one) + reward_notes(changes),
+        warnings=warnings(one) + reward_warnings(changes),
         changed=[
             (key, value) for key, value in settings if key not in defaults or format_setting(defaults[key]) != value
         ],
@@ -116,7 +116,7 @@ def _comparable(run: TrainingRun) -> dict[str, Any]:
     return {**run.config, "trainer": trainer, "versions": run.info.versions if run.info else {}}
 
 
-def reward_notes(changes: Sequence[tuple[str, str, str]]) -> list[str]:
+def reward_warnings(changes: Sequence[tuple[str, str, str]]) -> list[str]:
     """That rewards do not compare, where two runs differ in how they are computed."""
     keys = [key for key, _, _ in changes if key.startswith(REWARD_KEYS)]
     if not keys:
@@ -171,7 +171,7 @@ def _other(other: TrainingRun | None, metric: str, form: str) -> str:
     return f"; the other run {form.format(ends[1])}" if ends else ""
 
 
-def notes(run: TrainingRun) -> list[str]:
+def warnings(run: TrainingRun) -> list[str]:
     """What is worth a look, by the last tenth of the steps."""
     found = []
     for metric, (limit, side, reason) in CHECKS.items():

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser
 from eval import report
 from eval.report.charts import PANELS, draw_panel, heat_maps
 from eval.report.rollout_history import read_prompt_histories
-from eval.report.training_page import CHECKS, TrainingRun, notes
+from eval.report.training_page import CHECKS, TrainingRun, warnings
 from tests.eval.browser import WIDTHS, check_page, check_viewer, needs_chromium, open_page
 from veason.visualization.comparison import mask_picture
 from veason.visualization.drawing import save_picture
@@ -176,7 +176,7 @@ def test_the_rollout_history_shows_how_answers_changed(runs: tuple[Path, Path]) 
 def test_what_is_worth_a_look(runs: tuple[Path, Path]) -> None:
     run = TrainingRun(runs[0])
     assert len(run.rows) == STEPS  # the last line is being written
-    assert [note.split()[0] for note in notes(run)] == ["response/truncated"]
+    assert [warning.split()[0] for warning in warnings(run)] == ["response/truncated"]
 
 
 def test_a_heat_map_has_all_responses() -> None:

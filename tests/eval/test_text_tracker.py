@@ -95,5 +95,5 @@ def test_masks_of_a_short_and_of_a_streamed_video(monkeypatch):
         tracker = build_tracker(NAME, "cpu", max_frames=most, start=1)
         one, other = Segmenter.from_pretrained(tracker=tracker).segment_all(frames, ["A duck.", "the pond"])
         assert one.masks[1:, :, : len("a duck")].all() and one.masks.sum() == 3 * 8 * len("a duck")
-        assert other.masks.sum() == 3 * 8 * len("the pond") and one.shown == []
+        assert other.masks.sum() == 3 * 8 * len("the pond") and one.shown_frames == []
         assert "what the tracker found" in one._repr_html_()

@@ -93,7 +93,7 @@ def test_entries_that_cannot_be_used_cost_format_and_spatial():
         score_answer(format_point_answer("", [[ObjectKeyframe(4, LEFT)]]), make_ground_truth(), None, boxes).total
         == 1.0
     )
-    assert RULES["video_match_keyframe_sft_sam_mod"].select_objects is None  # the default stays
+    assert RULES["video_match_keyframe_sft_sam_mod"].build_tracker_prompt is None  # the default stays
 
 
 def test_refusing_is_rewarded_where_the_target_is_absent():
@@ -113,7 +113,7 @@ class PointTracker:
         self.given += [prompt for _, prompts in groups for prompt in prompts]
         return [[np.ones((len(frames), *size), bool) for _ in prompts] for frames, prompts in groups]
 
-    def prepare(self, frames):
+    def encode_frames(self, frames):
         return frames
 
 

@@ -89,7 +89,7 @@ def test_an_enormous_relative_box_stays_a_number():
 class PreparingTracker(BoxTracker):
     """Tracks only frames that it has prepared, unless it could not prepare them."""
 
-    def prepare(self, frames):
+    def encode_frames(self, frames):
         if self.failures:
             self.failures -= 1
             raise RuntimeError("CUDA error: out of luck")

@@ -18,8 +18,8 @@ from verl.protocol import missing_methods
 class Numbers:
     """Training data whose samples are named by a letter and a number."""
 
-    def __init__(self, letter, count, seeded=True):
-        self.letter, self.count, self.seeded = letter, count, seeded
+    def __init__(self, letter, count, depends_on_seed=True):
+        self.letter, self.count, self.depends_on_seed = letter, count, depends_on_seed
 
     def __len__(self):
         return self.count
@@ -61,14 +61,14 @@ def test_an_episode_has_the_sets_in_proportion_and_every_sample(sizes, weights, 
 
 
 def test_a_position_is_the_sets_own_sample():
-    data = MixedTrainingData({"a": Numbers("x", 2), "b": Numbers("y", 3, seeded=False)}, {"a": 2, "b": 1})
+    data = MixedTrainingData({"a": Numbers("x", 2), "b": Numbers("y", 3, depends_on_seed=False)}, {"a": 2, "b": 1})
     assert [data.messages_and_sizes(index, 5)[0] for index in range(len(data))] == [
         *(["x/0", "x/1"] * 3),
         "y/0",
         "y/1",
         "y/2",
     ]
-    assert data.messages_and_sizes(0, 5)[1] == 5 and data.seeded and missing_methods(data) == []
+    assert data.messages_and_sizes(0, 5)[1] == 5 and data.depends_on_seed and missing_methods(data) == []
     with pytest.raises(IndexError):
         data.sample_id(9)
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from veason.errors import DataError
-from veason.frames import check_side
+from veason.frames import check_pixel_multiple
 from veason.model_info import ModelInfo, read_model_info
 
 
@@ -49,12 +49,12 @@ def test_what_is_no_such_checkpoint_is_named(tmp_path):
 @pytest.mark.parametrize(("side", "multiple", "seen"), [(560, 32, 576), (500, 28, 504), (28, 28, 56), (3612, 28, 3584)])
 def test_a_frame_size_that_the_model_would_change_is_refused(side, multiple, seen):
     with pytest.raises(DataError, match=f"frames of {side} x {side} pixels would reach the policy as {seen} x {seen}"):
-        check_side(side, multiple)
+        check_pixel_multiple(side, multiple)
 
 
 @pytest.mark.parametrize(("side", "multiple"), [(560, 28), (448, 28), (448, 32), (640, 32), (56, 28)])
 def test_a_multiple_is_accepted(side, multiple):
-    check_side(side, multiple)
+    check_pixel_multiple(side, multiple)
 
 
 def test_torch_is_not_imported():

@@ -90,7 +90,7 @@ def test_long_rvos(long_rvos):
     masks = benchmark.masks(first)
     assert not masks[0, [0, 4]].any()
     assert np.array_equal(masks[0, 2], cv2.imread(str(folder / "00002.png"), cv2.IMREAD_GRAYSCALE) // 255)
-    benchmark.prepare()
+    benchmark.build_index()
     assert (long_rvos / "valid" / "Annotations.index").is_file()
     prepared = pickle.loads(pickle.dumps(benchmark))
     (folder / "00002.png").write_bytes(b"")  # so the index is read

@@ -50,7 +50,7 @@ def test_every_png_is_read_once(refytvos, reads):
 def test_the_index_gives_what_the_pngs_hold(request, name, split):
     root, cls = request.getfixturevalue(name), find_benchmark(name)
     direct, indexed = cls(root, split), cls(root, split)
-    indexed.prepare()
+    indexed.build_index()
     assert indexed.index is not None and direct.index is None
     for sample in direct.samples:
         assert indexed.read_masks(sample, [3, 0]) == direct.read_masks(sample, [3, 0])
@@ -132,7 +132,7 @@ class Inverted(PngBenchmark):
     def folder(self):
         return self.root / "train"
 
-    def targets(self, video, meta, expression):
+    def parse_targets(self, video, meta, expression):
         return 0, (expression["obj_id"],)
 
     def object_mask(self, values, object_id):

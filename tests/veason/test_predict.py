@@ -141,7 +141,7 @@ def test_the_page_says_what_seconds_and_boxes_of_the_reasoning_are(written):
     assert "keyframe: frame 5, 0.5 s of the video" in shown and "pixels of the video" in shown
     relative = Segmenter(ScriptedPolicy(), BoxTracker(), frame_index="relative")
     relative.coordinate_range = 1000
-    assert "a position among the frames" in relative.unit_notes and "parts of 1000" in relative.unit_notes
+    assert "a position among the frames" in relative.unit_explanation and "parts of 1000" in relative.unit_explanation
 
 
 def test_memory_does_not_grow_with_the_video():

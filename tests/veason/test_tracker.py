@@ -117,7 +117,7 @@ def test_clips_that_are_tracked_together_do_not_meet(tracker):
 def test_prepared_frames_give_the_masks_and_are_not_encoded_again(tracker, monkeypatch):
     groups = [(make_clip(5, 60, 80), [BoxPrompt(1, make_boxes(2, 60, 80, seed=seed))]) for seed in range(2)]
     expected = [tracker.track_group_on_device(*group) for group in groups]
-    prepared = [(tracker.prepare(frames), prompts) for frames, prompts in groups]
+    prepared = [(tracker.encode_frames(frames), prompts) for frames, prompts in groups]
     assert all(np.array_equal(a, b) for a, b in zip(prepared[0][0], groups[0][0], strict=True))
     mixed = tracker.track_groups_on_device([groups[0], prepared[1]], (60, 80))  # one of them still to be encoded
     monkeypatch.setattr(tracker.network, "encode_images", None)
@@ -125,7 +125,7 @@ def test_prepared_frames_give_the_masks_and_are_not_encoded_again(tracker, monke
         for masks, others in zip(found, expected, strict=True):
             assert all(torch.equal(mask, other) for mask, other in zip(masks, others, strict=True))
     long = make_clip(tracker.max_frames + 1, 60, 80)
-    assert tracker.prepare(long) is long  # is never held as a whole
+    assert tracker.encode_frames(long) is long  # is never held as a whole
 
 
 def test_short_clips_go_through_the_network_together(tracker, monkeypatch):

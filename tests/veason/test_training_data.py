@@ -22,10 +22,10 @@ def test_the_samples_are_the_expressions_with_a_target(revos):
 
 
 def test_a_small_set_is_not_asked_for_a_subset(revos, monkeypatch):
-    (note,) = KeyframeTrainingData(revos).notes
+    (note,) = KeyframeTrainingData(revos).startup_messages
     assert note.endswith("expressions") and "subset" not in note
     monkeypatch.setattr("veason.data.revos.SELECTED_SIZE", 3)
-    (note,) = KeyframeTrainingData(revos).notes
+    (note,) = KeyframeTrainingData(revos).startup_messages
     assert "the balanced subset" in note and "data_sampling.py" in note
 
 

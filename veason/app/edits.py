@@ -49,7 +49,7 @@ class FrameEdits:
     objects: tuple[EditedObject, ...] = ()
 
     @classmethod
-    def of(cls, result: Segmentation) -> FrameEdits:
+    def from_result(cls, result: Segmentation) -> FrameEdits:
         """The boxes of a result on its keyframe; the first frame without any where it found nothing."""
         prediction = result.prediction
         if prediction.failure is not None or prediction.keyframe is None:
@@ -63,7 +63,7 @@ class FrameEdits:
 
     def add_box(self, box: Box, target: str) -> FrameEdits:
         """The box of an object; it replaces the one that the object has. A name that is not there is a new object."""
-        return self._with(target, box=box)
+        return self._replace_object(target, box=box)
 
     def add_point(self, point: Point, kind: str, target: str) -> tuple[FrameEdits, str]:
         """Another point of an object.
@@ -75,23 +75,23 @@ class FrameEdits:
         Returns:
             The edits, and the name of the object.
         """
-        number = self._number(target)
+        number = self._object_index(target)
         points = self.objects[number].points if number < len(self.objects) else ()
-        return self._with(target, points=(*points, (point, kind == ON_OBJECT))), object_name(number)
+        return self._replace_object(target, points=(*points, (point, kind == ON_OBJECT))), object_name(number)
 
-    def _number(self, target: str) -> int:
+    def _object_index(self, target: str) -> int:
         names = self.names[1:]
         return names.index(target) if target in names else len(names)
 
-    def _with(self, target: str, **changed: Any) -> FrameEdits:
-        number = self._number(target)
+    def _replace_object(self, target: str, **changed: Any) -> FrameEdits:
+        number = self._object_index(target)
         edited = self.objects[number] if number < len(self.objects) else EditedObject()
         objects = (*self.objects[:number], replace(edited, **changed), *self.objects[number + 1 :])
         return replace(self, objects=objects)
 
     def remove(self, target: str) -> FrameEdits:
         """Without an object; a name that is not there removes all."""
-        number = self._number(target)
+        number = self._object_index(target)
         if number == len(self.objects):
             return FrameEdits(self.frame)
         return FrameEdits(self.frame, (*self.objects[:number], *self.objects[number + 1 :]))

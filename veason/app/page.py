@@ -25,10 +25,10 @@ CSS = """
 .gradio-container {width: 100%; max-width: 1200px !important; margin: 0 auto}
 #outcome p {font-size: 1.1em; font-weight: 600}
 """
-MODELS = "models"  # what runs one at a time: the policy and the tracker are shared by all users
+MODELS_QUEUE = "models"  # what runs one at a time: the policy and the tracker are shared by all users
 KEEP_SECONDS = 3600  # of a user's files after the last click
-SWEEP = (600, KEEP_SECONDS)  # seconds between two looks for old uploads, and their age
-NOTHING = "Drop a video, write what to find, and press Find."
+UPLOAD_CLEANUP = (600, KEEP_SECONDS)  # seconds between two looks for old uploads, and their age
+PLACEHOLDER = "Drop a video, write what to find, and press Find."
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class GradioProgress:
 
 
 @contextmanager
-def errors_shown() -> Iterator[None]:
+def show_errors() -> Iterator[None]:
     """A `DataError` as a message to the user; anything else stays an error of the program."""
     try:
         yield
@@ -77,7 +77,7 @@ class AppPage:
     def build(self) -> gr.Blocks:
         """The page."""
         limits = f"up to {self.limits.max_frames} frames and {self.limits.max_upload_mb} MB"
-        with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=SWEEP) as page:
+        with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=UPLOAD_CLEANUP) as page:
             session = gr.State(None, time_to_live=KEEP_SECONDS, delete_callback=lambda held: held and held.remove())
             gr.Markdown(f"# {TITLE}\nSay what to find in a video, and get its mask on every frame. {self.notice}")
             with gr.Row():
@@ -98,7 +98,7 @@ class AppPage:
                         interactive=False,
                         elem_id="thinking",
                     )
-                    outcome = gr.Markdown(NOTHING, elem_id="outcome")
+                    outcome = gr.Markdown(PLACEHOLDER, elem_id="outcome")
             with gr.Column(visible=False, elem_id="results") as results:
                 edit = self._build_editor(session)
                 gr.Markdown("### Overlay and downloads")
@@ -111,12 +111,12 @@ class AppPage:
                 self.find,
                 [video, find, session],
                 [thinking, *shown],
-                concurrency_id=MODELS,
+                concurrency_id=MODELS_QUEUE,
                 concurrency_limit=1,
             )
             stop.click(None, cancels=[asked])
             for name, function in (("track", self.track), ("reset", self.reset)):
-                edit[name].click(function, session, shown, concurrency_id=MODELS)
+                edit[name].click(function, session, shown, concurrency_id=MODELS_QUEUE)
         return page
 
     def _build_editor(self, session: gr.State) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class AppPage:
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> Iterator[dict | tuple]:
         """Answer and track; yields the reasoning while it is written, and the result at the end."""
-        with errors_shown():
+        with show_errors():
             if session is not None:
                 session.remove()
             shown = GradioProgress(progress)
@@ -168,22 +168,22 @@ class AppPage:
 
     def track(self, session: UserSession | None, progress: Any = gr.Progress()) -> tuple:  # noqa: B008
         """Track what was drawn."""
-        with errors_shown():
-            held = _held(session)
+        with show_errors():
+            held = _require_session(session)
             held.track(self.segmenter, GradioProgress(progress))
         return self._shown(held)
 
     def reset(self, session: UserSession | None, progress: Any = gr.Progress()) -> tuple:  # noqa: B008
         """Go back to the answer's boxes."""
-        with errors_shown():
-            held = _held(session)
+        with show_errors():
+            held = _require_session(session)
             held.reset(GradioProgress(progress))
         return self._shown(held)
 
     def box(self, session: UserSession | None, target: str, event: gr.EventData) -> tuple:
         """A box that was dragged: a new one, or that of an object whose box was taken hold of."""
-        with errors_shown():
-            held = _held(session)
+        with show_errors():
+            held = _require_session(session)
             number = event._data.get("object")
             changed = isinstance(number, int)
             held.add_box(event._data.get("box"), object_name(number) if changed else target)
@@ -191,20 +191,20 @@ class AppPage:
 
     def point(self, session: UserSession | None, kind: str, target: str, event: gr.EventData) -> tuple:
         """A point that was clicked."""
-        with errors_shown():
-            held = _held(session)
+        with show_errors():
+            held = _require_session(session)
             following = held.add_point(event._data.get("place"), kind, target)
         return self._drawn(held, following)
 
     def remove(self, session: UserSession | None, target: str) -> tuple:
-        with errors_shown():
-            held = _held(session)
+        with show_errors():
+            held = _require_session(session)
         held.edits = held.edits.remove(target)
         return self._drawn(held, NEW_OBJECT)
 
     def show_frame(self, session: UserSession | None, frame: float) -> tuple:
-        with errors_shown():
-            held = _held(session)
+        with show_errors():
+            held = _require_session(session)
         held.show(int(frame))
         return held, held.edited_frame()
 
@@ -228,7 +228,7 @@ class AppPage:
         )
 
 
-def _held(session: UserSession | None) -> UserSession:
+def _require_session(session: UserSession | None) -> UserSession:
     if session is None:
         raise DataError("there is no result to correct: find something first")
     return session

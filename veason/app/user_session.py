@@ -76,14 +76,14 @@ class UserSession:
 
     def track(self, segmenter: Segmenter, progress: Progress = no_progress) -> None:
         """Track what was drawn, and write the files anew. Raises DataError, and then keeps the result as it was."""
-        self._take(track_again(segmenter.tracker, self.answered, self.edits.prompts(), progress), progress)
+        self._set_result(track_again(segmenter.tracker, self.answered, self.edits.prompts(), progress), progress)
 
     def reset(self, progress: Progress = no_progress) -> None:
         """Go back to the answer."""
-        self.edits = FrameEdits.of(self.answered)
-        self._take(self.answered, progress)
+        self.edits = FrameEdits.from_result(self.answered)
+        self._set_result(self.answered, progress)
 
-    def _take(self, result: Segmentation, progress: Progress) -> None:
+    def _set_result(self, result: Segmentation, progress: Progress) -> None:
         self.result = result
         self.show(self.edits.frame)
         result.save(self.folder, progress)
@@ -152,4 +152,4 @@ def create_session(
     (result,) = segmenter.track_answers(frames, [expression], [answer], {"thinking": thinking}, progress)
     folder = Path(tempfile.mkdtemp(dir=root))
     result.save(folder, progress)
-    return UserSession(folder, result, result, FrameEdits.of(result))
+    return UserSession(folder, result, result, FrameEdits.from_result(result))

@@ -53,7 +53,7 @@ def audit(benchmark: VideoBenchmark, workers: int = 1) -> list[AuditFinding]:
     for sample in benchmark.samples:
         videos[sample.video].append(sample)
     label = f"{benchmark.name} {benchmark.split}"
-    benchmark.prepare()  # once here, not in every worker
+    benchmark.build_index()  # once here, not in every worker
     if workers < 2:
         groups = tqdm(videos.values(), desc=label, disable=None)
         return check_annotation(benchmark) + [finding for group in groups for finding in check_video(benchmark, group)]

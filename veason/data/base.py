@@ -268,7 +268,7 @@ class VideoBenchmark(ABC):
         """What is wrong with files that only scoring reads, beside the masks."""
         return []
 
-    def prepare(self) -> None:  # noqa: B027
+    def build_index(self) -> None:  # noqa: B027
         """Build what processes that open this benchmark share, such as an index beside the data."""
 
     # -- scoring and reporting ----------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class CoTData(KeyframeTrainingData):
         DataError: as `KeyframeTrainingData`, or the file holds no such records.
     """
 
-    seeded: ClassVar[bool] = False  # a record has its frames
+    depends_on_seed: ClassVar[bool] = False  # a record has its frames
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class CoTData(KeyframeTrainingData):
             coordinate_range=coordinate_range,
         )
 
-    def _is_chosen(self, sample: VideoSample) -> bool:
+    def _is_selected(self, sample: VideoSample) -> bool:
         return sample.sample_id in self.records
 
     def _rejected(self) -> list[Rejection]:

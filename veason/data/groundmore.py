@@ -108,7 +108,7 @@ class GroundMoRe(PngBenchmark):
     def _position(self, sample: VideoSample, index: int) -> int:
         return self._positions[sample.video][sample.frames[index]]
 
-    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
+    def parse_targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         self._read_action(video, expression)
         return 1, (as_object_number(expression["obj_id"], "its obj_id"),)
 
@@ -117,7 +117,7 @@ class GroundMoRe(PngBenchmark):
             raise DataError(f"its q_type is {shorten(expression['q_type'])}; it can be {', '.join(QUESTIONS)}")
         return expression["q_type"]
 
-    def prepare(self) -> None:
+    def build_index(self) -> None:
         """Nothing: a PNG is named by its position in the whole video, and few of them are scored."""
 
     def read_masks(self, sample: VideoSample, frame_indices: Sequence[int]) -> list[list[Rle | None]]:

@@ -43,8 +43,8 @@ class ExpressionsBenchmark(VideoBenchmark):
     def frame_folder(self, video: str) -> Path:
         return self.folder / "JPEGImages" / video
 
-    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
-        """Of an expression, as far as the annotation gives them."""
+    def parse_targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
+        """The type and the target objects of an expression, as far as the annotation gives them."""
         return None, ()
 
     def category(self, expression: dict[str, Any]) -> str | None:
@@ -96,7 +96,7 @@ class ExpressionsBenchmark(VideoBenchmark):
     ) -> VideoSample:
         asked, name = as_mapping(expression, "it"), as_id(exp_id, "its id")
         try:
-            text, (type_id, object_ids) = asked[self.text_key], self.targets(video, dict(meta), dict(asked))
+            text, (type_id, object_ids) = asked[self.text_key], self.parse_targets(video, dict(meta), dict(asked))
             kind = self.category(dict(asked))
         except KeyError as error:
             raise DataError(f"it has no {error}") from error
@@ -128,7 +128,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
     def ground_truth_path(self, sample: VideoSample) -> Path:
         return self.index.source
 
-    def prepare(self) -> None:
+    def build_index(self) -> None:
         if self.has_ground_truth:
             len(self.index)
 
@@ -162,7 +162,7 @@ class MaskDictBenchmark(ExpressionsBenchmark):
             return False
         return track.frames >= len(sample.frames) and track.size == (sample.height, sample.width)
 
-    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
+    def parse_targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         type_id = expression["type_id"] if self.needs_type else expression.get("type_id")
         if self.needs_type:
             check_type_id(type_id)
@@ -218,7 +218,7 @@ class PngBenchmark(ExpressionsBenchmark):
     masks_validated = True
     numbered: ClassVar[bool] = True  # False: a PNG shows one object, whatever its colour
     sparse: ClassVar[bool] = False  # whether a frame without a PNG is one without the object; else it is missing
-    index: PngIndex | None = None  # of all masks, see `prepare`
+    index: PngIndex | None = None  # of all masks, see `build_index`
     indexed_frames: Mapping[str, tuple[str, ...]] = {}  # folder of masks -> its frames with a PNG
 
     def mask_folder(self, sample: VideoSample) -> Path:
@@ -231,7 +231,7 @@ class PngBenchmark(ExpressionsBenchmark):
     def ground_truth_path(self, sample: VideoSample) -> Path:
         return self.mask_folder(sample)
 
-    def prepare(self) -> None:
+    def build_index(self) -> None:
         """Read every PNG once (`veason.data.png_index`); without it `read_masks` reads those of a sample when asked."""
         if not self.has_ground_truth or self.index is not None:
             return

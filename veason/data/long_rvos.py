@@ -82,7 +82,7 @@ class LongRVOS(PngBenchmark):
     def has_ground_truth(self) -> bool:
         return (self.folder / "Annotations").is_dir()
 
-    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
+    def parse_targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         return 0, (as_name(str(expression["obj_id"]), "its obj_id"),) if self.has_ground_truth else ()
 
     def category(self, expression: dict[str, Any]) -> str | None:

@@ -49,8 +49,8 @@ class MeViSv2(MeViS):
     def matches(cls, root: Path) -> bool:
         return super(MeViS, cls).matches(root) and has_absent_targets(root)
 
-    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
-        _, objects = MaskDictBenchmark.targets(self, video, meta, expression)
+    def parse_targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
+        _, objects = MaskDictBenchmark.parse_targets(self, video, meta, expression)
         return 2 if self.has_ground_truth and not objects else None, objects
 
     def score_sample(

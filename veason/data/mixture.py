@@ -24,7 +24,7 @@ class MixedTrainingData:
 
     Attributes:
         counts: label -> prompts of the set in an episode.
-        seeded: whether an example of any set depends on its seed.
+        depends_on_seed: whether an example of any set depends on its seed.
 
     Raises:
         DataError: no set, or a weight that is not above 0.
@@ -41,7 +41,7 @@ class MixedTrainingData:
             self.counts = {
                 label: max(len(data), round(episode * weights[label] / total)) for label, data in members.items()
             }
-        self.seeded = any(getattr(data, "seeded", True) for data in members.values())
+        self.depends_on_seed = any(getattr(data, "depends_on_seed", True) for data in members.values())
 
     def __len__(self) -> int:
         return sum(self.counts.values())

@@ -57,7 +57,7 @@ class ReasonVOS(PngBenchmark):
     def has_ground_truth(self) -> bool:
         return (self.root / "Annotations").is_dir()
 
-    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
+    def parse_targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         if "source" not in meta:
             raise DataError("its video has no 'source'")
         source, number = as_name(meta["source"], "its source"), as_id(expression["obj_id"], "its obj_id")

@@ -48,15 +48,15 @@ class RefVOSBenchmark(PngBenchmark):
             asked += [(video, exp_id) for exp_id in sorted(expressions)] if isinstance(expressions, dict) else []
         return {pair: str(number) for number, pair in enumerate(asked)}
 
-    def targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
+    def parse_targets(self, video: str, meta: dict[str, Any], expression: dict[str, Any]) -> Targets:
         return 0, (as_object_number(expression["obj_id"], "its obj_id"),) if self.has_ground_truth else ()
 
     def ground_truth_path(self, sample: VideoSample) -> Path:
         return self.pickled.source if self.pickled is not None else super().ground_truth_path(sample)
 
-    def prepare(self) -> None:
+    def build_index(self) -> None:
         if self.pickled is None:
-            super().prepare()
+            super().build_index()
         elif self.has_ground_truth:
             len(self.pickled)
 

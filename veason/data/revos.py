@@ -104,8 +104,8 @@ class ReVOS(MaskDictBenchmark):
         path = self.foreground_path
         return None if os.path.lexists(path) else f"R is not computed: {path} is missing"
 
-    def prepare(self) -> None:
-        super().prepare()
+    def build_index(self) -> None:
+        super().build_index()
         if self.split != "train" and not self.missing_metrics:
             len(self.foreground_index)
 

@@ -21,7 +21,7 @@ from veason.data.examples import GroundTruth, TrainingExample
 from veason.data.mixture import build_mixture
 from veason.data.sample import VideoSample, gc_paused
 from veason.data.selection import read_exclusions
-from veason.data.training_split import open_training_split, training_notes
+from veason.data.training_split import open_training_split, startup_messages
 from veason.errors import DataError
 from veason.frames import ANCHORS, FRAME_INDICES, open_frame, resize_frame, shown_timestamps, training_frames
 from veason.prompts import Message, build_messages, load_template
@@ -58,9 +58,9 @@ class KeyframeTrainingData:
         coordinate_range: coordinates are asked for from 0 to this; None: pixels of the frames, as the ground truth.
 
     Attributes:
-        seeded: whether an example depends on its seed.
+        depends_on_seed: whether an example depends on its seed.
         skipped_samples: sample id -> reason, of the samples left out so far in this process.
-        notes: lines that the person who starts a run should read.
+        startup_messages: lines that are printed before the run begins.
 
     Raises:
         DataError: at load time for what can be seen without reading pixels: a missing folder, file or frame, a split
@@ -68,7 +68,7 @@ class KeyframeTrainingData:
             another size, a target without any mask.
     """
 
-    seeded: ClassVar[bool] = True
+    depends_on_seed: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -98,11 +98,11 @@ class KeyframeTrainingData:
         excluded = read_exclusions(exclude)
         with gc_paused():
             self.benchmark = open_training_split(benchmark, root, meta_file)
-            self.notes = training_notes(self.benchmark)
+            self.startup_messages = startup_messages(self.benchmark)
             for entry in self._rejected():
                 if not {entry.name, entry.video} & excluded:
                     self._refuse(entry.name, entry.reason)
-            self.benchmark.prepare()  # the frames of a sample are chosen by the areas of all its masks
+            self.benchmark.build_index()  # the frames of a sample are chosen by the areas of all its masks
             validated = self.benchmark.validated_videos
             self.samples = [
                 sample
@@ -110,7 +110,7 @@ class KeyframeTrainingData:
                 if (include_absent or sample.type_id != 2)
                 and sample.sample_id not in excluded
                 and sample.video not in excluded
-                and self._is_chosen(sample)
+                and self._is_selected(sample)
                 and (sample.video in validated or self._usable(sample))
             ]
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(self.skipped_samples.items())[:3])
@@ -132,15 +132,15 @@ class KeyframeTrainingData:
         """The messages of `example(index, seed)` and the (height, width) of its images, without reading frames: a
         sample whose frames cannot be read still has its own.
         """
-        return self._first_good(index, seed, self._messages_and_sizes)
+        return self._first_valid(index, seed, self._messages_and_sizes)
 
     def example(self, index: int, seed: int) -> TrainingExample:
         """Prompt, frames and ground truth of a sample; with `on_bad_sample="skip"` of the first good one from `index`
         on.
         """
-        return self._first_good(index, seed, self._build)
+        return self._first_valid(index, seed, self._build)
 
-    def _first_good(self, index: int, seed: int, build: Callable[[VideoSample, int, int], T]) -> T:
+    def _first_valid(self, index: int, seed: int, build: Callable[[VideoSample, int, int], T]) -> T:
         count = len(self.samples)
         for candidate in range(index, index + count):
             sample = self.samples[candidate % count]
@@ -198,7 +198,7 @@ class KeyframeTrainingData:
         shown = shown_timestamps(indices, self.frame_index)
         return build_messages(sample.expression, shown, self.template, (self.size, self.size), self.coordinate_range)
 
-    def _is_chosen(self, sample: VideoSample) -> bool:
+    def _is_selected(self, sample: VideoSample) -> bool:
         """Whether a sample of the split belongs to this data; a subclass may leave some out."""
         return True
 
@@ -253,7 +253,7 @@ def build_training_data(
     """
     if mix:
         return build_mixture(mix, build_training_data, {**section, "train_files": train_files, "options": options})
-    build = _choose(name, options or {}, section)
+    build = _resolve_class(name, options or {}, section)
     if not train_files:
         raise DataError("data.train_files is not set: give the folder of the training data")
     return build(train_files)
@@ -271,10 +271,10 @@ def check_training_options(
     members = [{**whole, "name": label, **own} for label, own in (mix or {}).items() if isinstance(own, Mapping)]
     for member in members if mix else [whole]:
         keys = {key: value for key, value in member.items() if key not in ("name", "options", "train_files", "weight")}
-        _choose(member["name"], member["options"] or {}, keys)
+        _resolve_class(member["name"], member["options"] or {}, keys)
 
 
-def _choose(name: str, options: Mapping[str, Any], section: Mapping[str, Any]) -> Callable[..., Any]:
+def _resolve_class(name: str, options: Mapping[str, Any], section: Mapping[str, Any]) -> Callable[..., Any]:
     """What makes the training data of a folder, with the options and the section's keys that it takes."""
     build = load_by_name(name, TRAINING_DATA, "data.name")
     if isinstance(build, type) and issubclass(build, VideoBenchmark):

@@ -42,14 +42,14 @@ def open_training_split(
     return opened
 
 
-def training_notes(benchmark: VideoBenchmark) -> list[str]:
+def startup_messages(benchmark: VideoBenchmark) -> list[str]:
     """What should be known about the split that is trained on."""
     shown = f"training on {benchmark.meta_path}, {len(benchmark.samples)} expressions"
     hint = benchmark.training_hint()
     return [f"{shown}: {hint}" if hint else shown]
 
 
-def held_out_videos(videos: Iterable[str], val_ratio: float, seed: int) -> set[str]:
+def validation_videos(videos: Iterable[str], val_ratio: float, seed: int) -> set[str]:
     """A share of the videos for validation, drawn by `seed`: of a ratio above 0 at least one, and never all."""
     names = sorted(set(videos))
     count = min(max(1, round(len(names) * val_ratio)), len(names) - 1) if val_ratio > 0 and names else 0

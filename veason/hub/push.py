@@ -91,7 +91,7 @@ def prepare_upload(options: argparse.Namespace) -> Upload:
     if not source.is_dir():
         raise DataError(f"{source} is no folder")
     if is_data_set(source):
-        card = own_card(options) or data_card(source, options.repo_id, options.license)
+        card = read_own_card(options) or data_card(source, options.repo_id, options.license)
         return Upload("dataset", source, data_files(source), card)
     checkpoint = read_checkpoint(source)
     base_model = options.base_model or checkpoint.start
@@ -99,11 +99,11 @@ def prepare_upload(options: argparse.Namespace) -> Upload:
         started = f" (the training started from {base_model})" if base_model else ""
         raise DataError(f"--base_model is needed: the model's name on the Hub{started}")
     evaluations = [read_evaluation(folder, checkpoint) for folder in options.evaluation]
-    card = own_card(options) or model_card(checkpoint, options.repo_id, base_model, options.license, evaluations)
+    card = read_own_card(options) or model_card(checkpoint, options.repo_id, base_model, options.license, evaluations)
     return Upload("model", checkpoint.folder, checkpoint.files, card)
 
 
-def own_card(options: argparse.Namespace) -> str | None:
+def read_own_card(options: argparse.Namespace) -> str | None:
     """The text of --card. Raises DataError."""
     if options.card is None:
         return None

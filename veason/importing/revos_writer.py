@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from veason import masks
-from veason.data.training_split import held_out_videos
+from veason.data.training_split import validation_videos
 from veason.errors import DataError
 from veason.files import atomic_path, write_json
 from veason.importing.annotations import Expression
@@ -50,8 +50,8 @@ def write_annotation_files(
     seed: int,
 ) -> dict[str, list[str]]:
     """Write the annotation files. Returns the videos of each split; a split without a video has no file."""
-    held_out = held_out_videos(imported, val_ratio, seed)
-    splits = {split: [name for name in imported if (name in held_out) == (split == "valid")] for split in SPLITS}
+    validation = validation_videos(imported, val_ratio, seed)
+    splits = {split: [name for name in imported if (name in validation) == (split == "valid")] for split in SPLITS}
     _write_members(output / "mask_dict.json", _tracks(output, imported))
     foreground = ((name, _foreground(read_masks(output, name))) for name in imported)
     _write_members(output / "mask_dict_foreground.json", foreground)

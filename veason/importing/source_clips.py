@@ -40,22 +40,22 @@ class SourceClip:
     kept_fps: float | None = None
 
     @cached_property
-    def stamps(self) -> tuple[list[int], float]:
+    def timestamps(self) -> tuple[list[int], float]:
         """Of a video file: the time stamps of all frames in the order shown, and the seconds of a unit."""
-        return read_stamps(self.path)
+        return read_timestamps(self.path)
 
     @property
     def total(self) -> int:
         """Number of frames in the source."""
-        return len(self.pictures) or len(self.stamps[0])
+        return len(self.pictures) or len(self.timestamps[0])
 
     @property
     def times(self) -> list[float] | None:
         """Seconds of each frame from the first one on; None for pictures, which have none."""
         if self.pictures:
             return None
-        stamps, unit = self.stamps
-        return [(stamp - stamps[0]) * unit for stamp in stamps]
+        timestamps, unit = self.timestamps
+        return [(stamp - timestamps[0]) * unit for stamp in timestamps]
 
     @cached_property
     def kept(self) -> list[int]:
@@ -142,7 +142,7 @@ def natural_file_key(path: Path) -> Any:
     return natural_key(path.name)
 
 
-def read_stamps(path: Path) -> tuple[list[int], float]:
+def read_timestamps(path: Path) -> tuple[list[int], float]:
     """The time stamps of a video file's frames in the order shown, without decoding, and the seconds of a unit.
 
     Raises:
@@ -155,14 +155,14 @@ def read_stamps(path: Path) -> tuple[list[int], float]:
             if not container.streams.video:
                 raise DataError(f"{path} holds no video")
             stream = container.streams.video[0]
-            stamps = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
+            timestamps = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
             unit = float(stream.time_base or 0)
     except av.FFmpegError as error:
         raise DataError(f"{path} cannot be read as a video ({error.strerror})") from error
-    if not stamps:
+    if not timestamps:
         raise DataError(f"{path} holds no frames")
-    known = sorted(stamp for stamp in stamps if stamp is not None)
-    if len(known) < len(stamps) or len(set(known)) < len(known) or not unit:
+    known = sorted(stamp for stamp in timestamps if stamp is not None)
+    if len(known) < len(timestamps) or len(set(known)) < len(known) or not unit:
         raise DataError(f"{path}: its frames have no times; convert it, for example by ffmpeg -i {path.name} clip.mp4")
     return known, unit
 
@@ -178,8 +178,8 @@ def decode_frames(clip: SourceClip, wanted: Sequence[int]) -> Iterator[np.ndarra
     """
     import av
 
-    stamps, _ = clip.stamps
-    due = {stamps[position]: position for position in wanted}
+    timestamps, _ = clip.timestamps
+    due = {timestamps[position]: position for position in wanted}
     given = 0
     try:
         with av.open(str(clip.path)) as container:

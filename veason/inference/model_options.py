@@ -10,7 +10,7 @@ from typing import Any
 from veason.answer_parsers import POINTS
 from veason.checkpoints import USABLE_CHECKPOINTS, check_complete, resolve_model
 from veason.errors import DataError
-from veason.frames import check_side
+from veason.frames import check_pixel_multiple
 from veason.inference.vllm_policy import SamplingOptions, VLLMPolicy
 from veason.inference_settings import complete_settings
 from veason.model_info import read_model_info
@@ -43,7 +43,7 @@ class ModelOptions:
         device: of the tracker; a GPU where there is one, when None.
         frame_index, answer_parser, repetition_penalty: see `veason.inference_settings.InferenceSettings`.
         settings: a veason.json in place of the checkpoint's.
-        notes: after `check`, one line for each value that is not the one that the checkpoint was made for.
+        warnings: after `check`, one line for each value that is not the one that the checkpoint was made for.
     """
 
     model: str | Path | None = None
@@ -59,7 +59,7 @@ class ModelOptions:
     answer_parser: str = None  # type: ignore[assignment]
     repetition_penalty: float = None  # type: ignore[assignment]
     settings: str | Path | None = None
-    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.max_tokens is None:
@@ -93,7 +93,7 @@ class ModelOptions:
         if not self.needs_policy:
             names = ("model", "settings", "size", "sampled_frames", "prompt_template", "frame_index", "answer_parser")
             given = [name for name in (*names, "repetition_penalty") if getattr(self, name) is not None]
-            self.notes = [f"{', '.join(given)}: no effect, {self.tracker} is used without a policy"] if given else []
+            self.warnings = [f"{', '.join(given)}: no effect, {self.tracker} is used without a policy"] if given else []
             check_tracker(self.tracker, self.tracker_options)
             return
         if self.model is None:
@@ -106,7 +106,7 @@ class ModelOptions:
         info = read_model_info(self.policy_path)
         self._fill_in()
         self._check_numbers()
-        check_side(self.size, info.pixel_multiple)
+        check_pixel_multiple(self.size, info.pixel_multiple)
         if needs_tracker and self.answer_parser == POINTS:
             check_takes_points(self.tracker, f"answer_parser={POINTS}")
         if needs_tracker:
@@ -116,7 +116,7 @@ class ModelOptions:
         """Take what is not given from the checkpoint's settings, and note what is given otherwise."""
         names = ("sampled_frames", "prompt_template", "frame_index", "answer_parser", "repetition_penalty")
         given = {"keyframe_resize": self.size} | {name: getattr(self, name) for name in names}
-        used, self.notes = complete_settings(given, self.settings or self.policy_path)
+        used, self.warnings = complete_settings(given, self.settings or self.policy_path)
         self.size = used.keyframe_resize
         for name in names:
             setattr(self, name, getattr(used, name))

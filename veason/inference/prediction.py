@@ -51,7 +51,7 @@ class Prediction:
     objects: tuple[ObjectPrompt, ...] = field(default=(), compare=False)
 
     @classmethod
-    def of_expression(cls, expression: str) -> Prediction:
+    def from_expression(cls, expression: str) -> Prediction:
         """The prediction for a tracker that takes text, which no policy has made."""
         return cls("", "", None, (), None, clean_expression(expression))
 

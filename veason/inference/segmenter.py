@@ -19,7 +19,7 @@ import numpy as np
 
 from veason.answer_parsers import ANSWER_PARSERS
 from veason.errors import DataError
-from veason.frames import FRAME_INDICES, check_side, evaluation_frames, resize_frame, shown_timestamps
+from veason.frames import FRAME_INDICES, check_pixel_multiple, evaluation_frames, resize_frame, shown_timestamps
 from veason.inference.model_options import ModelOptions
 from veason.inference.prediction import Prediction
 from veason.inference.prediction_parser import PredictionParser
@@ -70,7 +70,7 @@ class Segmenter:
             raise DataError(f"{type(tracker).__name__} finds objects by the expression: it is used without a policy")
         info = getattr(policy, "model_info", None)
         if info is not None:
-            check_side(size, info.pixel_multiple)
+            check_pixel_multiple(size, info.pixel_multiple)
         self.coordinate_range: int | None = None if info is None else info.coordinate_range
         self.sampled_frames, self.size, self.prompt_template = sampled_frames, size, prompt_template
         self.answer_parser, self.frame_index, self.notice = ANSWER_PARSERS[answer_parser], frame_index, notice
@@ -102,8 +102,8 @@ class Segmenter:
         named = tracker if isinstance(tracker, str) else None
         options = ModelOptions(model, named or DEFAULT, dict(tracker_options or {}), **settings)
         options.check(needs_tracker=named is not None)
-        for note in options.notes:
-            warnings.warn(note, stacklevel=2)
+        for warning in options.warnings:
+            warnings.warn(warning, stacklevel=2)
         with quiet_loading():
             found = options.load_tracker() if isinstance(tracker, str) else tracker
             policy = options.load_policy()
@@ -174,7 +174,7 @@ class Segmenter:
                 fps,
                 took,
                 notice=self.notice,
-                unit_notes=self.unit_notes,
+                unit_explanation=self.unit_explanation,
             )
             for expression, prediction, objects in zip(expressions, predictions, tracks, strict=True)
         ]
@@ -184,7 +184,7 @@ class Segmenter:
         return [] if self.takes_text else evaluation_frames(total, self.sampled_frames)
 
     @property
-    def unit_notes(self) -> str:
+    def unit_explanation(self) -> str:
         """What a second and a box in the policy's reasoning mean, for people who read it; "" without a policy."""
         if self.takes_text:
             return ""
@@ -219,7 +219,7 @@ class Segmenter:
     ) -> list[Prediction]:
         """What is tracked for each expression: its answer's boxes, or the expression where there is no policy."""
         if self.takes_text:
-            return [Prediction.of_expression(expression) for expression in expressions]
+            return [Prediction.from_expression(expression) for expression in expressions]
         return [self.parse_answer(answer, shape) for answer in answers]
 
     def parse_answer(self, text: str, shape: tuple[int, int, int]) -> Prediction:

@@ -113,7 +113,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_model_options(options: argparse.Namespace, program: str = "veason predict") -> ModelOptions:
-    """The models that a command line asks for, checked; notes begin with the program's name. Raises DataError."""
+    """The models that a command line asks for, checked; warnings begin with the program's name. Raises DataError."""
     try:
         own: dict[str, Any] = dict(OmegaConf.from_dotlist(options.tracker_options))  # type: ignore[arg-type]
     except OmegaConfBaseException as error:
@@ -141,8 +141,8 @@ def read_model_options(options: argparse.Namespace, program: str = "veason predi
         settings=options.settings,
     )
     model_options.check()
-    for note in model_options.notes:
-        print(f"{program}: {note}", file=sys.stderr, flush=True)
+    for warning in model_options.warnings:
+        print(f"{program}: {warning}", file=sys.stderr, flush=True)
     return model_options
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from veason import masks as rle_masks
 from veason.masks import Rle
 
-FEW_FRAMES = 0.1  # share of the frames: masks on fewer are nearly empty
-SMALL_SHARE = 0.001  # of the picture: masks that are smaller on every frame are nearly empty
+MIN_FRAMES_IN_VIEW = 0.1  # share of the frames: masks on fewer are nearly empty
+MIN_AREA_FRACTION = 0.001  # of the picture: masks that are smaller on every frame are nearly empty
 ADVICE = "Look at the overlay, try other words, or draw a box yourself on the page of `veason app`."
 
 
@@ -17,10 +17,10 @@ ADVICE = "Look at the overlay, try other words, or draw a box yourself on the pa
 class Coverage:
     """The share of the picture, 0 to 1, that the union of the objects covers in each frame."""
 
-    shares: tuple[float, ...]
+    fractions: tuple[float, ...]
 
     @classmethod
-    def of(cls, tracks: Sequence[Sequence[Rle]], total: int, size: tuple[int, int]) -> Coverage:
+    def from_tracks(cls, tracks: Sequence[Sequence[Rle]], total: int, size: tuple[int, int]) -> Coverage:
         """Of the objects of a result, with a mask each in every one of `total` frames of height and width `size`."""
         pixels = size[0] * size[1]
         unions = (rle_masks.union(track[index] for track in tracks) for index in range(total))
@@ -29,20 +29,20 @@ class Coverage:
     @property
     def frames_in_view(self) -> int:
         """Number of frames with a pixel of an object."""
-        return sum(share > 0 for share in self.shares)
+        return sum(share > 0 for share in self.fractions)
 
     def __str__(self) -> str:
         if not self.frames_in_view:
-            return f"in view on none of {len(self.shares)} frames"
-        largest = f"at most {format_percent(max(self.shares))} of the picture"
-        return f"in view on {self.frames_in_view} of {len(self.shares)} frames, {largest}"
+            return f"in view on none of {len(self.fractions)} frames"
+        largest = f"at most {format_percent(max(self.fractions))} of the picture"
+        return f"in view on {self.frames_in_view} of {len(self.fractions)} frames, {largest}"
 
     @property
     def warning(self) -> str | None:
         """A warning in plain words where the masks are empty or nearly so; None otherwise."""
         if not self.frames_in_view:
             return f"The masks are empty on every frame. {ADVICE}"
-        if self.frames_in_view < FEW_FRAMES * len(self.shares) or max(self.shares) < SMALL_SHARE:
+        if self.frames_in_view < MIN_FRAMES_IN_VIEW * len(self.fractions) or max(self.fractions) < MIN_AREA_FRACTION:
             return f"The masks are nearly empty: {self}. {ADVICE}"
         return None
 

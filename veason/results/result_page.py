@@ -33,9 +33,9 @@ def result_page(result: Segmentation, overlay: Overlay, folder: Path) -> str:
     """The page's HTML, about files that lie in `folder`; those beyond `MAX_EMBEDDED` are linked by name."""
     prediction, (height, width), keyframe = result.prediction, result.size, overlay.keyframe
     facts = {**result.facts, "video": f"{len(result.frames)} frames of {width} x {height}, {result.fps:.4g} a second"}
-    if result.shown:
-        facts["shown to the policy"] = f"frames {', '.join(map(str, result.shown))}"
-    strip = result.shown or evaluation_frames(len(result.frames), MAX_STRIP)
+    if result.shown_frames:
+        facts["shown to the policy"] = f"frames {', '.join(map(str, result.shown_frames))}"
+    strip = result.shown_frames or evaluation_frames(len(result.frames), MAX_STRIP)
     frames = [
         (f"frame {index}, {index / result.fps:.1f} s", page_picture(overlay.picture(index), STRIP_WIDTH))
         for index in strip[:: -(-len(strip) // MAX_STRIP)]

@@ -39,25 +39,25 @@ class Segmentation:
         expression: what was asked for.
         prediction: the answer behind the masks.
         tracks: per object of the prediction (all objects of a text are one) its mask in every frame, as COCO RLE.
-        shown: the frames that the policy saw; none where no policy was asked.
+        shown_frames: the frames that the policy saw; none where no policy was asked.
         frames: of the video, uint8 [H, W, 3] RGB each.
         fps: frames a second, for the overlay.
         seconds: that each stage took.
         facts: name -> value, for the page: the video's name, the models.
         notice: a sentence about the models that every reader of the page has to know; "" for none.
-        unit_notes: sentences about the units of the reasoning, for the page.
+        unit_explanation: sentences about the units of the reasoning, for the page.
     """
 
     expression: str
     prediction: Prediction
     tracks: Sequence[Sequence[Rle]] = field(repr=False)
-    shown: list[int]
+    shown_frames: list[int]
     frames: Frames = field(repr=False)
     fps: float = 10.0
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict, repr=False)
     notice: str = field(default="", repr=False)
-    unit_notes: str = field(default="", repr=False)
+    unit_explanation: str = field(default="", repr=False)
 
     def __repr__(self) -> str:
         height, width = self.frames[0].shape[:2]
@@ -66,7 +66,7 @@ class Segmentation:
     @cached_property
     def coverage(self) -> Coverage:
         """The share of the picture that the objects cover, frame by frame."""
-        return Coverage.of(self.tracks, len(self.frames), self.size)
+        return Coverage.from_tracks(self.tracks, len(self.frames), self.size)
 
     @property
     def outcome(self) -> str:
@@ -160,13 +160,13 @@ class Segmentation:
             "boxes": prediction.boxes,
             "objects": [[each.to_json() for each in item] for item in prediction.objects],
             "answer": prediction.text,
-            "frames_shown": self.shown,
+            "frames_shown": self.shown_frames,
             "frames": self.names,
             "source_frames": getattr(self.frames, "source_frames", None),
             "source_seconds": getattr(self.frames, "source_seconds", None),
             "fps": self.fps,
             "seconds": dict(self.seconds),
-            "coverage": list(self.coverage.shares),
+            "coverage": list(self.coverage.fractions),
             "warning": self.warning,
             "masks": [rle_masks.as_json(rle) for rle in unions],
         }

@@ -50,7 +50,7 @@ class OnlineToyData:
         coordinate_range: coordinates are asked for and answered from 0 to this; None: pixels of the frames.
     """
 
-    seeded: ClassVar[bool] = False  # `messages_and_sizes` does not depend on the seed
+    depends_on_seed: ClassVar[bool] = False  # `messages_and_sizes` does not depend on the seed
 
     def __init__(
         self,

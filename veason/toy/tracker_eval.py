@@ -26,7 +26,7 @@ class TrackedObject:
     box: tuple[int, int, int, int]
 
 
-def held_out_videos(count: int, seed: int = 0) -> list[ToyVideo]:
+def validation_videos(count: int, seed: int = 0) -> list[ToyVideo]:
     """Videos with a name, and so a seed, that no data set has; frames went through JPEG compression."""
     videos = make_videos("unseen", count, seed)
     return [

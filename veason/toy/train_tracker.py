@@ -30,7 +30,7 @@ from torch import Tensor
 
 from veason.command_line import HelpFormatter, parse_arguments
 from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker_config
-from veason.toy.tracker_eval import evaluate_tracker, held_out_videos
+from veason.toy.tracker_eval import evaluate_tracker, validation_videos
 from veason.toy.tracker_loss import DecoderHook, TrackerLoss, clip_loss, track_clips
 from veason.toy.training_clips import random_clips
 from veason.tracking.sam2.tracker import Sam2Tracker
@@ -246,7 +246,7 @@ def main() -> None:
     training = TrackerTraining(size, 60 * options.minutes, options.seed, device)
     parameters = sum(weight.numel() for weight in training.model.parameters())
     print(f"{parameters / 1e6:.2f} million parameters on {device}, {options.minutes:g} minutes", flush=True)
-    videos = held_out_videos(options.videos)
+    videos = validation_videos(options.videos)
     for number in range(len(STAGES)):
         training.run_stage(number, options.report_every)
         training.save(output)

@@ -43,7 +43,7 @@ def build_tracker(
     """
     check_tracker(name, options)
     found = load_by_name(name, TRACKERS, "tracker")
-    tracker = getattr(found, "from_options", found)(device, **own_options(name, options))
+    tracker = getattr(found, "from_options", found)(device, **supported_options(name, options))
     if max_frames is not None:
         tracker.max_frames = max_frames
     return tracker
@@ -52,7 +52,7 @@ def build_tracker(
 def check_tracker(name: str, options: Mapping[str, Any]) -> None:
     """Refuse an unknown tracker, or options that it does not take, before anything is loaded. Raises DataError."""
     found = load_by_name(name, TRACKERS, "tracker")
-    own = own_options(name, options)
+    own = supported_options(name, options)
     if hasattr(found, "check_options"):
         found.check_options(**own)
     elif callable(found):
@@ -77,7 +77,7 @@ def check_takes_points(name: str, what: str) -> None:
         raise DataError(f"tracker: {name} takes boxes on one keyframe and no points: {what}")
 
 
-def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def supported_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """A tracker's options; `sam2_config` and `sam2_checkpoint`, the published names, belong to sam2 alone."""
     published = {"sam2_config": "config", "sam2_checkpoint": "checkpoint"}
     if name != "sam2":

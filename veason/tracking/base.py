@@ -57,7 +57,7 @@ class Tracker(Protocol):
     takes_points: bool
     takes_text: bool
 
-    def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    def encode_frames(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Compute what depends on a clip's frames alone; what is returned takes their place in the other methods."""
 
     def track_groups_on_device(self, groups: Sequence[ClipPrompts], size: tuple[int, int]) -> list[list[Tensor]]:
@@ -113,7 +113,7 @@ class BaseTracker(ABC):
     def warm_up(self) -> None:  # noqa: B027  # optional
         """Compile what is compiled, before other threads compute; nothing by default."""
 
-    def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    def encode_frames(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Compute what depends on a clip's frames alone; what is returned takes their place in the other methods."""
         return frames
 

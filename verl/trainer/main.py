@@ -94,7 +94,7 @@ def _run_loop(
     )
     prompts = open_prompts(config, task, held_out, loop.is_supervised)
     check_validation(config, prompts)
-    for line in getattr(prompts.lengths.data, "notes", ()):
+    for line in getattr(prompts.lengths.data, "startup_messages", ()):
         print(line, flush=True)
     names = {MODEL_PATH_KEY: given.model_path, TOKENIZER_PATH_KEY: given.tokenizer_path}
     with RunLock(config.trainer.save_checkpoint_path or ""):
@@ -117,7 +117,7 @@ def _run_steps(
     plan = make_run_plan(config, len(prompts.sampler))
     config = override(config, {"worker.actor.optim.training_steps": plan.updates})
     # where prompts differ between episodes, those of the whole run are counted
-    counted = plan.steps * config.data.rollout_batch_size if prompts.lengths.seeded else 0
+    counted = plan.steps * config.data.rollout_batch_size if prompts.lengths.depends_on_seed else 0
     longest = prompts.lengths.longest(prompts.sampler.preview(max(len(prompts.sampler), counted)))
     prompts.val_lengths.longest(prompts.validation)
     shown = f"{len(prompts.sampler)} prompts of up to {longest} tokens, {len(prompts.validation)} for validation"

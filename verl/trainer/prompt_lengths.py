@@ -28,13 +28,13 @@ class PromptLengths:
         limit: data.max_prompt_length.
 
     Attributes:
-        seeded: whether a sample's prompt differs from episode to episode; data sets whose prompts do not say `seeded =
-            False`.
+        depends_on_seed: whether a sample's prompt differs from episode to episode; data whose prompts do not says
+            `depends_on_seed = False`.
     """
 
     def __init__(self, data: TrainingData, count: Callable[..., int], limit: int) -> None:
         self.data, self.count, self.limit = data, count, limit
-        self.seeded: bool = getattr(data, "seeded", True)
+        self.depends_on_seed: bool = getattr(data, "depends_on_seed", True)
         self._known: dict[tuple[int, int], tuple[int, list[tuple[int, int]]]] = {}
 
     def __call__(self, request: GroupRequest) -> int:
@@ -80,7 +80,7 @@ class PromptLengths:
                 )
 
     def _count(self, request: GroupRequest) -> tuple[int, list[tuple[int, int]]]:
-        key = (request.index, request.seed if self.seeded else 0)
+        key = (request.index, request.seed if self.depends_on_seed else 0)
         if key not in self._known:
             read = partial(self.data.messages_and_sizes, request.index, request.seed)
             messages, sizes = load_sample(self.data, request, read)

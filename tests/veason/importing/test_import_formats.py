@@ -222,11 +222,11 @@ def test_an_import_can_be_audited_trained_on_and_evaluated(tmp_path):
     assert run(write_jsonl_source(tmp_path / "in"), "--output", output, "--val_ratio", 0.5) == 0
     data = KeyframeTrainingData(output, keyframe_resize=56)
     assert len(data) == 3 and data.example(0, 0).ground_truth.masks.any()
-    held_out = open_benchmark("revos", output)
-    assert len({sample.video for sample in held_out.samples}) == 1
-    assert {sample.video for sample in held_out.samples}.isdisjoint(sample.video for sample in data.samples)
-    foreground = held_out.foreground(held_out.samples[0])
-    assert np.array_equal(foreground[0] > 0, numbers(held_out.samples[0].video, 0) > 0)
+    validation = open_benchmark("revos", output)
+    assert len({sample.video for sample in validation.samples}) == 1
+    assert {sample.video for sample in validation.samples}.isdisjoint(sample.video for sample in data.samples)
+    foreground = validation.foreground(validation.samples[0])
+    assert np.array_equal(foreground[0] > 0, numbers(validation.samples[0].video, 0) > 0)
     assert "left out by exclude.txt: 0 expressions" in (output / "audit" / "report.md").read_text()
 
 

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from sam2.build_sam import build_sam2_video_predictor
 
 from veason.toy.tiny_tracker import TrackerSize, build_tracker_model, write_tracker
-from veason.toy.tracker_eval import evaluate_tracker, find_tracked_objects, held_out_videos
+from veason.toy.tracker_eval import evaluate_tracker, find_tracked_objects, validation_videos
 from veason.toy.tracker_loss import DecoderHook, DecoderOutput, clip_loss, track_clips
 from veason.toy.train_tracker import (
     LossHistory,
@@ -154,11 +154,11 @@ def test_a_stage_trains_and_is_evaluated_on_a_gpu(tmp_path):
     write_tracker(tmp_path, SMALL)
     training.save(tmp_path)
     assert training.losses.history["loss"][-1] < training.losses.history["loss"][0]
-    assert evaluate_weights(tmp_path, device, held_out_videos(1))["tracks"] > 0
+    assert evaluate_weights(tmp_path, device, validation_videos(1))["tracks"] > 0
 
 
 def test_the_evaluation_tracks_objects_of_held_out_videos():
-    videos = held_out_videos(1)
+    videos = validation_videos(1)
     assert videos[0].name.startswith("unseen")
     for track in find_tracked_objects(videos[0]):
         assert (

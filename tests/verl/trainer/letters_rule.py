@@ -8,12 +8,12 @@ from grpo_reward.rules import RewardRule
 
 
 def parse(text: str) -> ParsedResponse:
-    """`well_formed_share` is the share of vowels."""
+    """`valid_box_fraction` is the share of vowels."""
     share = sum(letter in "aeiou" for letter in text) / max(1, len(text))
     failure = None if share else "no vowel"
     return ParsedResponse(
         matches_format=False,
-        well_formed_share=share,
+        valid_box_fraction=share,
         keyframe_timestamp=None,
         boxes=None,
         num_predicted=0,
@@ -23,7 +23,7 @@ def parse(text: str) -> ParsedResponse:
 
 def vowels(reward_input: RewardInput) -> float:
     """The part, 0 to 1."""
-    return reward_input.parsed.well_formed_share
+    return reward_input.parsed.valid_box_fraction
 
 
 RULE = RewardRule(parse, {"vowels": vowels})

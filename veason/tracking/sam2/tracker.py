@@ -122,7 +122,7 @@ class Sam2Tracker(PointTracker):
         for count in (1, 2):
             self.track_group_on_device(frames, [BoxPrompt(0, boxes[:count])])
 
-    def prepare(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    def encode_frames(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Encode the frames of a clip that is short enough to be held as a whole."""
         return EncodedClip(frames, encode_frames(self.network, frames)) if len(frames) <= self.max_frames else frames
 
@@ -200,7 +200,7 @@ class Sam2Tracker(PointTracker):
     def _features_of(self, clips: Sequence[Sequence[np.ndarray]]) -> FeatureLookup:
         """The features of short clips in a row; frames that are not prepared are encoded together."""
         if any(isinstance(clip, EncodedClip) for clip in clips):
-            encoded = (clip if isinstance(clip, EncodedClip) else self.prepare(clip) for clip in clips)
+            encoded = (clip if isinstance(clip, EncodedClip) else self.encode_frames(clip) for clip in clips)
             features = concat_features((clip.features for clip in encoded), sum(map(len, clips)))  # type: ignore[attr-defined]
         else:
             features = encode_frames(self.network, [frame for clip in clips for frame in clip])

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-KEPT = ("maskmem_features", "maskmem_pos_enc", "object_pointer")  # what later frames attend to
+MEMORY_OUTPUTS = ("maskmem_features", "maskmem_pos_enc", "object_pointer")  # what later frames attend to
 
 
 class FrameObjects(NamedTuple):
@@ -85,7 +85,7 @@ class TextSession:
             newest = sorted(keyframes)[-self.conditioning :] if self.conditioning > 0 else list(keyframes)
             for past, output in [*tracked.items(), *keyframes.items()]:
                 attended = past in tracked or past in newest or frame - past <= self.reach
-                for name in set(output) - set(KEPT if attended else ("object_pointer",)):
+                for name in set(output) - set(MEMORY_OUTPUTS if attended else ("object_pointer",)):
                     del output[name]
         for frames in self.state.frames_tracked_per_obj.values():
             frames.clear()  # of use where prompts are added later

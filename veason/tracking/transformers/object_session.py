@@ -11,7 +11,7 @@ from torch import Tensor
 
 from veason.tracking.tracker_prompts import ObjectPrompt, keyframes_of
 
-KEPT = ("maskmem_features", "maskmem_pos_enc", "object_pointer")  # what later frames attend to
+MEMORY_OUTPUTS = ("maskmem_features", "maskmem_pos_enc", "object_pointer")  # what later frames attend to
 
 
 class ClipFeatures:
@@ -110,7 +110,7 @@ class ObjectSession:
                     del tracked[past]
             for kept in (tracked, outputs["cond_frame_outputs"]):
                 if frame in kept:
-                    kept[frame] = {name: kept[frame][name] for name in KEPT}
+                    kept[frame] = {name: kept[frame][name] for name in MEMORY_OUTPUTS}
         for frames in self.state.frames_tracked_per_obj.values():
             frames.clear()  # of use where prompts are added later
 
