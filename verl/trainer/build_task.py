@@ -87,7 +87,7 @@ def check_data(config: Config) -> None:
         raise OptionError(str(error)) from error
 
 
-def check_frame_side(config: Config) -> None:
+def check_frame_size(config: Config) -> None:
     """Raises ConfigError for frames of a side that the policy cannot take."""
     from veason.model_info import read_model_info
 

@@ -91,15 +91,15 @@ def validation_requests(indices: Sequence[int], seed: int, limit: int | None = N
     return [GroupRequest(uid=-1 - i, index=index, seed=request_seed(seed, 0, index)) for i, index in enumerate(chosen)]
 
 
-def hold_out(names: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
+def train_val_split(names: Sequence[str], val_ratio: float, seed: int) -> tuple[list[int], list[int]]:
     """Indices to train on, and the share that is held out, drawn once by `seed`; both in ascending order.
 
     A name that stands several times (a data set that repeats a sample) is held out as a whole, and once.
     """
     order = np.random.default_rng(seed).permutation(len(names)).tolist()
-    held_out = {names[index]: index for index in order[: round(len(names) * share)]}
-    trained = [index for index in order if names[index] not in held_out]
-    return sorted(trained), sorted(held_out.values())
+    validation = {names[index]: index for index in order[: round(len(names) * val_ratio)]}
+    trained = [index for index in order if names[index] not in validation]
+    return sorted(trained), sorted(validation.values())
 
 
 def balance_by_length(items: Sequence[T], lengths: Sequence[int], replicas: int) -> list[list[T]]:

@@ -25,7 +25,7 @@ from verl.config import Config, ConfigError, help_text, load_config, override, r
 from verl.trainer.build_task import (
     build_task,
     check_data,
-    check_frame_side,
+    check_frame_size,
     check_reward,
     checkpoint_settings,
     use_checkpoint_coordinate_range,
@@ -60,23 +60,23 @@ def run_loop(
     loop: type[TrainingLoop],
     packages: Mapping[str, str],
     needs_rollout: bool = True,
-    held_out: float = 0.0,
+    val_ratio: float = 0.0,
 ) -> None:
     """Checks the machine, opens the data, starts the workers, runs the loop; messages of libraries go to files.
 
     Args:
         packages: import name of what must be installed -> what needs it.
         needs_rollout: whether the workers generate and score.
-        held_out: share of the training data kept for validation where there is no validation data.
+        val_ratio: share of the training data kept for validation where there is no validation data.
     """
     from verl.process_output import driver_log_path, redirect_library_messages
 
     with redirect_library_messages(driver_log_path(config.trainer.save_checkpoint_path or "")):
-        _run_loop(config, loop, packages, needs_rollout, held_out)
+        _run_loop(config, loop, packages, needs_rollout, val_ratio)
 
 
 def _run_loop(
-    config: Config, loop: type[TrainingLoop], packages: Mapping[str, str], needs_rollout: bool, held_out: float
+    config: Config, loop: type[TrainingLoop], packages: Mapping[str, str], needs_rollout: bool, val_ratio: float
 ) -> None:
     from verl.models.hub_download import MODEL_PATH_KEY, TOKENIZER_PATH_KEY
     from verl.trainer.machine_checks import resolve_on_machine
@@ -87,12 +87,12 @@ def _run_loop(
     given = config.worker.actor.model  # with a hub name, which each host looks up in its own cache
     config = use_points_prompt_template(resolve_on_machine(config, packages), loop.is_supervised)
     config = use_checkpoint_coordinate_range(use_checkpoint_prompt_template(config), may_change=loop.is_supervised)
-    check_frame_side(config)
+    check_frame_size(config)
     task = replace(
         build_task(config, needs_rollout),
         checkpoint_files={"veason.json": checkpoint_settings(config, loop.is_supervised)},
     )
-    prompts = open_prompts(config, task, held_out, loop.is_supervised)
+    prompts = open_prompts(config, task, val_ratio, loop.is_supervised)
     check_validation(config, prompts)
     for line in getattr(prompts.lengths.data, "startup_messages", ()):
         print(line, flush=True)
@@ -162,18 +162,18 @@ def print_plan(config: Config, sources: Mapping[str, str], program: str, expecte
     checks: list[Callable[[Config], Any]] = [
         resolve_device,
         partial(resolve_model, download=False),
-        lambda config: check_frame_side(config) if has_config(config) else None,
+        lambda config: check_frame_size(config) if has_config(config) else None,
     ]
     if needs_rollout:
         find_rule(reward.compute_score, **reward.options).with_weights(reward.weights)
         load_by_name(reward.tracker, TRACKERS, "worker.reward.tracker")
         checks += [lambda _: check_packages({"vllm": "rollout"}), lambda config: check_packages(check_reward(config))]
-    held_out = config.sft.val_ratio if fine_tuning else 0.0
+    val_ratio = config.sft.val_ratio if fine_tuning else 0.0
     if Path(config.worker.actor.model.model_path or "").is_dir():
         # its wording decides the length of prompts
         config = use_checkpoint_prompt_template(use_points_prompt_template(config, fine_tuning))
     task = build_task(config, needs_rollout)
-    return show_plan(PlanInputs(program, config, task, checks, needs_rollout, held_out, fine_tuning, expected), sources)
+    return show_plan(PlanInputs(program, config, task, checks, needs_rollout, val_ratio, fine_tuning, expected), sources)
 
 
 def run(overrides: Sequence[str], program: str) -> int:

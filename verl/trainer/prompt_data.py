@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from verl.config import Config, ConfigError
 from verl.models.families import load_family
 from verl.protocol import GroupRequest, Task, TrainingData, missing_methods
-from verl.trainer.data_sampler import DataSampler, hold_out, validation_requests
+from verl.trainer.data_sampler import DataSampler, train_val_split, validation_requests
 from verl.trainer.prompt_lengths import PromptLengths
 from verl.workers.prompt_builder import PromptBuilder
 
@@ -32,11 +32,11 @@ class PromptData:
     val_lengths: PromptLengths
 
 
-def open_prompts(config: Config, task: Task, held_out: float = 0.0, is_supervised: bool = False) -> PromptData:
+def open_prompts(config: Config, task: Task, val_ratio: float = 0.0, is_supervised: bool = False) -> PromptData:
     """Opens the data on the driver.
 
     Args:
-        held_out: share of the training data kept for validation where there is no validation data.
+        val_ratio: share of the training data kept for validation where there is no validation data.
         is_supervised: the data's own responses are trained on; none may be too long.
 
     Raises:
@@ -52,7 +52,7 @@ def open_prompts(config: Config, task: Task, held_out: float = 0.0, is_supervise
         limit = options.max_response_length
         lengths.check_responses(range(len(data)), lambda text: len(builder.response_ids(text)), limit)
     names = [data.sample_id(index) for index in range(len(data))]
-    trained, validated = hold_out(names, 0.0 if task.validation else held_out, options.seed)
+    trained, validated = train_val_split(names, 0.0 if task.validation else val_ratio, options.seed)
     val_lengths = lengths
     if task.validation is not None:
         validation = _checked(task.validation(), options.name)

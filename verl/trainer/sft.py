@@ -46,13 +46,13 @@ class SFT(TrainingLoop):
 
     def validate(self, step: int) -> Metrics:
         """The loss on the held-out responses and, on request, the score of generated ones."""
-        held_out, lengths = self.prompts.validation, self.prompts.val_lengths
+        requests, lengths = self.prompts.validation, self.prompts.val_lengths
         metrics: Metrics = {}
-        if held_out:
+        if requests:
             with self.timer("validation loss"):
-                losses = self.backend.evaluate_loss(self.balance_over_replicas(held_out, lengths))
+                losses = self.backend.evaluate_loss(self.balance_over_replicas(requests, lengths))
             metrics = {name if name.startswith("memory/") else f"val/{name}": value for name, value in losses.items()}
-        asked = held_out[: self.config.sft.val_generations]
+        asked = requests[: self.config.sft.val_generations]
         if asked:
             uids = [request.uid for request in asked]
             with self.timer("validation answers"):
@@ -73,7 +73,7 @@ def train(config: Config) -> None:
     config = sft_config(config)
     needs_rollout = config.sft.val_generations > 0
     packages = {"vllm": "sft.val_generations"} | check_reward(config) if needs_rollout else {}
-    run_loop(config, SFT, packages, needs_rollout, held_out=config.sft.val_ratio)
+    run_loop(config, SFT, packages, needs_rollout, val_ratio=config.sft.val_ratio)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class PlanInputs:
         checks: raise ConfigError, or another of `expected`, for what is missing on this machine; OptionError ends the
             plan.
         needs_rollout: whether the workers generate and score.
-        held_out: share of the training data kept for validation.
+        val_ratio: share of the training data kept for validation.
         is_supervised: the data's own responses are trained on.
         expected: errors that say what is missing.
     """
@@ -55,7 +55,7 @@ class PlanInputs:
     task: Task
     checks: list[Callable[[Config], object]]
     needs_rollout: bool
-    held_out: float
+    val_ratio: float
     is_supervised: bool
     expected: tuple[type[Exception], ...]
     missing: list[str] = field(default_factory=list)
@@ -116,28 +116,28 @@ def open_data(run: PlanInputs) -> tuple[RunPlan | None, list[str], tuple[float, 
     """The steps, None where the data is not here; lines about them; mean and maximum of the prompts' tokens, None
     where the model's tokenizer is not here.
     """
-    from verl.trainer.data_sampler import hold_out
+    from verl.trainer.data_sampler import train_val_split
     from verl.trainer.prompt_data import check_validation, open_prompts
     from verl.trainer.run_plan import make_run_plan
 
     config, lengths = run.config, None
     try:
         if has_config(config):
-            prompts = open_prompts(config, run.task, run.held_out, run.is_supervised)
+            prompts = open_prompts(config, run.task, run.val_ratio, run.is_supervised)
             check_validation(config, prompts)
             counts = [prompts.lengths(request) for request in prompts.sampler.preview(len(prompts.sampler))]
             lengths = sum(counts) / len(counts), max(counts)
-            trained, held_out = len(counts), len(prompts.validation)
+            trained, num_val = len(counts), len(prompts.validation)
         else:
             data = run.task.data()
-            share = 0.0 if run.task.validation else run.held_out
+            share = 0.0 if run.task.validation else run.val_ratio
             names = [data.sample_id(index) for index in range(len(data))]
-            trained, held_out = map(len, hold_out(names, share, config.data.seed))
+            trained, num_val = map(len, train_val_split(names, share, config.data.seed))
         plan = make_run_plan(config, trained)
     except run.expected as error:
         run.missing.append(str(error))
         return None, ["data and steps: not known, since the data is not here"], None
-    return plan, list(step_lines(config, plan, trained, held_out)), lengths
+    return plan, list(step_lines(config, plan, trained, num_val)), lengths
 
 
 def has_config(config: Config) -> bool:
@@ -146,9 +146,9 @@ def has_config(config: Config) -> bool:
     return bool(model) and (Path(model or "") / "config.json").is_file()
 
 
-def step_lines(config: Config, plan: RunPlan, trained: int, held_out: int) -> Iterator[str]:
+def step_lines(config: Config, plan: RunPlan, trained: int, num_val: int) -> Iterator[str]:
     """Data, steps, checkpoints and validations."""
-    yield f"data: {trained} prompts an episode, {config.trainer.total_episodes} episodes, {held_out} for validation"
+    yield f"data: {trained} prompts an episode, {config.trainer.total_episodes} episodes, {num_val} for validation"
     done = f", {plan.start_step} of them done ({plan.checkpoint})" if plan.checkpoint else ""
     yield f"steps: {plan.steps}{done}; {plan.updates_per_step} optimizer steps in each, {plan.updates} in all"
     left = range(plan.start_step + 1, plan.steps + 1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl.trainer.data_sampler import DataSampler, balance_by_length, batched, hold_out, validation_requests
+from verl.trainer.data_sampler import DataSampler, balance_by_length, batched, train_val_split, validation_requests
 
 
 def test_an_episode_shows_every_sample_once_and_the_next_in_another_order() -> None:
@@ -77,16 +77,16 @@ def test_validation_is_the_same_each_time_and_apart_from_training() -> None:
 
 def test_held_out_prompts_are_not_trained_on() -> None:
     names = [f"v/{index}" for index in range(40)]
-    trained, held_out = hold_out(names, 0.1, seed=42)
-    assert len(held_out) == 4 and sorted(trained + held_out) == list(range(40))
-    assert hold_out(names, 0.0, seed=42) == (list(range(40)), [])
+    trained, validation = train_val_split(names, 0.1, seed=42)
+    assert len(validation) == 4 and sorted(trained + validation) == list(range(40))
+    assert train_val_split(names, 0.0, seed=42) == (list(range(40)), [])
 
 
 def test_a_repeated_sample_is_held_out_as_a_whole_and_once() -> None:
     names = [f"v/{index % 10}" for index in range(40)]
-    trained, held_out = hold_out(names, 0.1, seed=42)
-    apart = {names[index] for index in held_out}
-    assert len(apart) == len(held_out) > 0
+    trained, validation = train_val_split(names, 0.1, seed=42)
+    apart = {names[index] for index in validation}
+    assert len(apart) == len(validation) > 0
     assert trained == [index for index in range(40) if names[index] not in apart]
 
 

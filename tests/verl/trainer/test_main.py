@@ -25,7 +25,7 @@ from verl.single_controller import ClusterError, WorkerError
 from verl.trainer import sft
 from verl.trainer.main import (
     build_task,
-    check_frame_side,
+    check_frame_size,
     check_reward,
     checkpoint_settings,
     prepare_environment,
@@ -183,9 +183,9 @@ def test_a_step_of_fine_tuning_is_one_update_whatever_the_published_keys_say(mon
 
 
 def test_frames_fit_the_visual_tokens_of_the_policy(config: Config) -> None:
-    check_frame_side(config)
+    check_frame_size(config)
     with pytest.raises(ConfigError, match=r"data\.keyframe_resize=500 is not a multiple of 28, .*; nearest: 504"):
-        check_frame_side(override(config, {"data.keyframe_resize": 500}))
+        check_frame_size(override(config, {"data.keyframe_resize": 500}))
 
 
 def test_settings_travel_with_the_weights(config: Config, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
