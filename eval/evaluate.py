@@ -37,7 +37,7 @@ from eval.evaluation_options import (
     print_help_if_asked,
 )
 from eval.evaluation_plan import show_evaluation_plan
-from eval.metrics import MetricsConfig, complete_from_run, score
+from eval.metrics import MetricsConfig, complete_from_run, compute_metrics
 from eval.prediction_record import PredictionRecord
 from eval.remote_worker import RemoteEvaluationWorker
 from veason.answer_parsers import POINTS
@@ -64,7 +64,7 @@ EXECUTION_OPTIONS = (
     "kv_cache_gib",
     "enforce_eager",
 )
-NOT_RECORDED = (*EXECUTION_OPTIONS, "score", "output_path", "prompt_template", "settings", "idx", "num_parts")
+NOT_RECORDED = (*EXECUTION_OPTIONS, "compute_metrics", "output_path", "prompt_template", "settings", "idx", "num_parts")
 PLAN = "--plan"
 SWITCHES = """\
 --plan    show the options, samples, memory, time and disk, and exit
@@ -90,7 +90,7 @@ def evaluate(config: EvaluateConfig) -> list[PredictionRecord]:
         check()
     benchmark = open_benchmark(config.benchmark, config.data_path, config.split, check=False)
     selection = select_samples(
-        benchmark, read_exclusions(config.exclude), config.limit, config.on_missing, read_masks=config.score
+        benchmark, read_exclusions(config.exclude), config.limit, config.on_missing, read_masks=config.compute_metrics
     )
     samples = {index: benchmark.samples[index].sample_id for index in selection.indices}
     check_frames(replace(config, model_path=model), max(len(benchmark.samples[index].frames) for index in samples))
@@ -226,10 +226,10 @@ def main(arguments: Sequence[str]) -> int:
             return show_evaluation_plan(config, words, option_checks)
         with redirect_library_messages(driver_log_path(config.output_path)):
             evaluate(config)
-        if config.score:
+        if config.compute_metrics:
             benchmark = open_benchmark(config.benchmark, config.data_path, config.split, check=False)
             if benchmark.has_ground_truth:
-                print(score(complete_from_run(MetricsConfig(config.output_path, config.data_path))))
+                print(compute_metrics(complete_from_run(MetricsConfig(config.output_path, config.data_path))))
     except (ConfigError, DataError, ClusterError) as error:
         print(f"eval.evaluate: {error}", file=sys.stderr)
         return 2

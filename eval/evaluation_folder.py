@@ -29,6 +29,7 @@ import numpy as np
 from eval.prediction_record import PredictionRecord
 from veason.errors import DataError
 from veason.files import atomic_path
+from veason.model_info import RENAMED_KEYS
 
 PREDICTIONS, JOURNAL, PARTIAL, LOCK = "predictions.jsonl", ".journal", ".partial", ".lock"
 MAX_QUEUED = 8  # masks per writer thread that may wait to be written
@@ -147,7 +148,8 @@ def read_run(path: str | os.PathLike[str]) -> tuple[Header, list[PredictionRecor
         records = [PredictionRecord.from_json(line) for line in lines]
     except KeyError as error:
         raise DataError(f"{predictions}: a record has no {error}") from error
-    return first["header"], list({record.sample_id: record for record in records}.values())
+    header = {RENAMED_KEYS.get(key, key): value for key, value in first["header"].items()}
+    return header, list({record.sample_id: record for record in records}.values())
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:

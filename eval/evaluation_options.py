@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from veason.answer_parsers import ANSWER_PARSERS
 from veason.checkpoints import resolve_model
 from veason.data.selection import ON_MISSING
-from veason.frames import FRAME_INDICES, check_frame_tokens
+from veason.frames import TIMESTAMP_MODES, check_frame_tokens
 from veason.inference_settings import complete_settings
 from veason.model_info import read_model_info
 from veason.registry import suggest
@@ -26,7 +26,7 @@ MIN_BATCH = 4  # samples; a policy is hardly faster at one than at four
 CHECKPOINT_SETTINGS = (
     "sampled_frames",
     "keyframe_resize",
-    "frame_index",
+    "timestamp_mode",
     "repetition_penalty",
     "answer_parser",
     "prompt_template",
@@ -39,7 +39,7 @@ class EvaluateConfig:
 
     # -- what is evaluated
     # the policy's checkpoint: a folder, or a name on the Hugging Face hub; none where the tracker takes text
-    model_path: str | None = field(default=None, metadata={"published": "reasoning_model_path"})
+    model_path: str | None = field(default=None, metadata={"alias": "reasoning_model_path"})
     data_path: str = MISSING  # the benchmark's root folder
     output_path: str = MISSING  # masks and predictions.jsonl; a run that was stopped is continued there
     benchmark: str = "reasonvos"  # a name of veason.data.BENCHMARKS, or package.module:Class
@@ -58,7 +58,8 @@ class EvaluateConfig:
     sampled_frames: int | None = None  # evenly spaced frames of a video that the policy sees
     keyframe_resize: int | None = None  # image resolution: their height and width in pixels
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
-    frame_index: str | None = None  # what a frame's timestamp is: its index in the video, or (relative) its position
+    # absolute: a frame's timestamp is its index in the video; relative: its position in the prompt
+    timestamp_mode: str | None = field(default=None, metadata={"alias": "frame_index"})
     repetition_penalty: float | None = None  # above 1: tokens that were written before become less likely
     answer_parser: str | None = None  # strict; published, as the published evaluation; points
     temperature: float = 0.0  # 0 is greedy
@@ -74,14 +75,15 @@ class EvaluateConfig:
     kv_cache_gib: float | None = None  # the engine's cache, fixed where others share the GPU; null: measured
     enforce_eager: bool | None = None  # no CUDA graphs: a small policy starts sooner; null: on the CPU alone
     dtype: str = "auto"  # of the policy: bfloat16 on a GPU, float32 on the CPU
-    score: bool = True  # print the table at the end, where the split has ground truth
+    # print the table of metrics at the end, where the split has ground truth
+    compute_metrics: bool = field(default=True, metadata={"alias": "score"})
     idx: int | None = None  # of the published script; without effect: all workers share one queue of samples
     num_parts: int | None = None  # as idx
 
     def __post_init__(self) -> None:
         check_limit(self.limit)
         check_choice("on_missing", self.on_missing, ON_MISSING)
-        for key, valid in (("answer_parser", ANSWER_PARSERS), ("frame_index", FRAME_INDICES)):
+        for key, valid in (("answer_parser", ANSWER_PARSERS), ("timestamp_mode", TIMESTAMP_MODES)):
             if (value := getattr(self, key)) is not None:
                 check_choice(key, value, valid)
 
@@ -185,8 +187,8 @@ def given_keys(schema: type, arguments: Sequence[str]) -> set[str]:
 def _pairs(schema: type, arguments: Sequence[str], positional: Sequence[str]) -> Iterator[tuple[str, str]]:
     """(key, value) of every argument."""
     known = {item.name: item.name for item in fields(schema)}
-    published = {item.metadata["published"]: item.name for item in fields(schema) if "published" in item.metadata}
-    names = known | published
+    aliases = {item.metadata["alias"]: item.name for item in fields(schema) if "alias" in item.metadata}
+    names = known | aliases
     remaining, unnamed = iter(arguments), iter(positional)
     for argument in remaining:
         flag = argument.startswith("--")

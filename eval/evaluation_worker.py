@@ -193,5 +193,5 @@ def build_segmenter(config: EvaluateConfig) -> Segmenter:
         used.keyframe_resize,
         used.prompt_template,
         used.answer_parser,
-        used.frame_index,
+        used.timestamp_mode,
     )

@@ -32,7 +32,7 @@ def open_scored_split(benchmark: str, data: str | os.PathLike[str], split: str |
     opened = open_benchmark(benchmark, data, split, check=False)
     if not opened.has_ground_truth:
         raise DataError(
-            f"{benchmark} {opened.split} has no public ground truth: make the server's archive with archive=FILE.zip"
+            f"{benchmark} {opened.split} has no public ground truth: write submission_archive=FILE for its server"
         )
     if opened.missing_metrics:
         print(opened.missing_metrics, file=sys.stderr)

@@ -2,7 +2,7 @@
 
     python -m eval.metrics outputs/revos /data/ReVOS      # a run of eval.evaluate: it knows its benchmark
     python -m eval.metrics my_masks /data/ReVOS           # PNGs at <video>/<exp_id>/<frame>.png, not 0 is the object
-    python -m eval.metrics outputs/mevis /data/MeViS split=valid archive=mevis.zip      # for a server
+    python -m eval.metrics outputs/mevis /data/MeViS split=valid submission_archive=mevis.zip      # for a server
 
 A missing prediction counts as 0 and is named. Everything is also written to PREDICTIONS/metrics.json (or `output=`).
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ class MetricsConfig:
     on_missing: str = "fail"  # samples without their masks: fail, or skip (left out, named and counted)
     processes: int | None = None  # null: one per core, where there are videos enough
     output: str | None = None  # null: metrics.json in the predictions' folder
-    archive: str | None = None  # write a server's archive to this file
+    # write the ZIP file that a benchmark's test server takes to this path
+    submission_archive: str | None = field(default=None, metadata={"alias": "archive"})
     name: str = "this run"  # the row's title
 
     def __post_init__(self) -> None:
@@ -59,18 +60,18 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         config = complete_from_run(parse_overrides(MetricsConfig, arguments, ("predictions", "data")))
-        if config.archive:
+        if config.submission_archive:
             if config.limit:
                 raise ConfigError(
-                    f"limit={config.limit}: a server takes a whole split, so archive= takes no limit, nor a run that "
-                    "had one"
+                    f"limit={config.limit}: a server takes a whole split, so submission_archive= takes no limit, "
+                    "nor a run that had one"
                 )
             benchmark = open_benchmark(str(config.benchmark), config.data, config.split, check=False)
-            count = write_archive(benchmark, Path(config.predictions), Path(config.archive))
-            print(f"{config.archive}: {count} masks")
+            count = write_archive(benchmark, Path(config.predictions), Path(config.submission_archive))
+            print(f"{config.submission_archive}: {count} masks")
             if not benchmark.has_ground_truth:
                 return 0
-        print(score(config))
+        print(compute_metrics(config))
     except (ConfigError, DataError) as error:
         print(f"eval.metrics: {error}", file=sys.stderr)
         return 2
@@ -89,7 +90,7 @@ def complete_from_run(config: MetricsConfig) -> MetricsConfig:
     return config
 
 
-def score(config: MetricsConfig) -> str:
+def compute_metrics(config: MetricsConfig) -> str:
     """Score, write metrics.json, and return what is printed."""
     predictions = Path(config.predictions)
     if not predictions.is_dir():

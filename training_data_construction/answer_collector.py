@@ -23,7 +23,7 @@ from training_data_construction.teacher_checks import check_answer, strip_thinki
 from training_data_construction.teacher_tasks import TeacherTask
 from training_data_construction.teachers import RequestRefused, Teacher, TeacherError, TeacherRequest, TemporaryError
 from veason.errors import DataError
-from veason.frames import FRAME_INDICES
+from veason.frames import TIMESTAMP_MODES
 
 MAX_CONSECUTIVE_FAILURES = 5  # expressions without an answer, after which the server counts as down
 MAX_REJECTED_AT_START = 20  # expressions that are rejected before any is accepted, after which no more is spent
@@ -243,6 +243,6 @@ class AnswerCollector:
             "text": text,
             "reason": reason,
         }
-        if request.task.frame_index != FRAME_INDICES[0]:
-            entry["frame_index"] = request.task.frame_index
+        if request.task.timestamp_mode != TIMESTAMP_MODES[0]:
+            entry["timestamp_mode"] = request.task.timestamp_mode
         return entry if self.teacher.coordinate_range is None else {**entry, "size": self.teacher.coordinate_range}

@@ -66,7 +66,7 @@ def build_record(
         "coordinate_range": coordinate_range,
         "frames": list(sample.frames),
         "frame_ids": task.frame_ids,
-        "frame_index": task.frame_index,
+        "timestamp_mode": task.timestamp_mode,
         "sampled_video_frames": [os.path.abspath(path) for path in task.paths],
         "CoT": chain + separator,
         "solution": solution.strip(),

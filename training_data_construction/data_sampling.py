@@ -1,13 +1,13 @@
 """Samples a balanced subset of the ReVOS training expressions.
 
     python training_data_construction/data_sampling.py --input_json ReVOS/meta_expressions_train_.json
-    python training_data_construction/data_sampling.py --target_size 2000 --absent_size 200   # in $REVOS_ROOT
+    python training_data_construction/data_sampling.py --target_size 2000 --no_target_size 200   # in $REVOS_ROOT
 
 There are four strata: referring or reasoning, with one or several objects. The quota of a stratum is the product of
 its two marginal ratios times the target size, which keeps the proportions of types and object counts. Shortfalls are
 filled at random from the other strata, and an excess by rounding is removed at random. Expressions with absent targets
-(type 2) belong to no stratum; `--absent_size` adds some. The order and all fields of the input are kept; videos without
-a sampled expression are omitted.
+(type 2) belong to no stratum; `--no_target_size` adds some. The order and all fields of the input are kept; videos
+without a sampled expression are omitted.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--input_json", help="default: $REVOS_ROOT/meta_expressions_train_.json")
     parser.add_argument("--output_json", help="default: meta_expressions_train_select.json beside the input")
     parser.add_argument("--target_size", type=int, default=10_000, help="expressions with a target to sample")
-    parser.add_argument("--absent_size", type=int, default=0, help="expressions with absent targets (type 2) to add")
+    parser.add_argument(
+        "--no_target_size", "--absent_size", type=int, default=0, help="expressions with absent targets (type 2) to add"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     options = parse_arguments(parser, arguments)
     if not options.input_json and not os.environ.get("REVOS_ROOT"):
@@ -148,12 +150,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output = Path(options.output_json or source.with_name("meta_expressions_train_select.json"))
     rng = random.Random(options.seed)
     try:
-        if options.absent_size < 0:
-            raise DataError(f"--absent_size {options.absent_size}: at least 0 is needed")
+        if options.no_target_size < 0:
+            raise DataError(f"--no_target_size {options.no_target_size}: at least 0 is needed")
         content = read_annotation(source)
         strata, absent = group_by_stratum(content["videos"])
         chosen = sample_keys(strata, options.target_size, rng)
-        chosen |= set(rng.sample(absent, min(options.absent_size, len(absent))))
+        chosen |= set(rng.sample(absent, min(options.no_target_size, len(absent))))
         write_json(output, select_expressions(content, chosen), indent=4, ensure_ascii=False)
     except UnicodeEncodeError as error:
         raise SystemExit(f"data_sampling: {source} holds half of a character ({describe(error)})") from None

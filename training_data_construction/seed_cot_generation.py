@@ -45,7 +45,7 @@ from veason.data.selection import read_exclusions
 from veason.data.training_split import open_training_split
 from veason.errors import DataError, describe
 from veason.files import write_json
-from veason.frames import ANCHORS, FRAME_INDICES
+from veason.frames import ANCHOR_FRAMES, TIMESTAMP_MODES
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -72,9 +72,21 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
     )
     add("--max_per_video", type=int, default=MAX_PER_VIDEO, help="most expressions per video (%(default)s)")
     add("--sampled_frames", type=int, default=TEACHER_FRAMES, help="N of the training frame rule (%(default)s)")
-    add("--anchor", choices=ANCHORS, default=ANCHORS[0], help="how the keyframe is chosen (%(default)s)")
-    add("--frame_index", choices=FRAME_INDICES, default=FRAME_INDICES[0], help="what a frame's timestamp is")
-    add("--include_absent", action="store_true", help="also expressions with absent targets")
+    add(
+        "--anchor_frame",
+        "--anchor",
+        choices=ANCHOR_FRAMES,
+        default=ANCHOR_FRAMES[0],
+        help="how the keyframe is chosen (%(default)s)",
+    )
+    add(
+        "--timestamp_mode",
+        "--frame_index",
+        choices=TIMESTAMP_MODES,
+        default=TIMESTAMP_MODES[0],
+        help="what a frame's timestamp is",
+    )
+    add("--include_no_target", "--include_absent", action="store_true", help="also expressions with absent targets")
     add("--exclude", help="text file of sample ids or videos to skip, as written by veason audit")
     add(
         "--on_bad_sample",
@@ -130,13 +142,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tasks, bad = plan_tasks(
             benchmark,
             args.seed,
-            args.include_absent,
+            args.include_no_target,
             excluded,
             args.max_per_video,
             args.sampled_frames,
             args.on_bad_sample,
-            args.anchor,
-            args.frame_index,
+            args.anchor_frame,
+            args.timestamp_mode,
         )
         teacher = load_teacher(
             args.teacher,

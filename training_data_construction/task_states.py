@@ -8,7 +8,7 @@ from typing import Any
 
 from training_data_construction.teacher_tasks import TeacherTask
 from training_data_construction.teachers import TeacherError
-from veason.frames import FRAME_INDICES
+from veason.frames import TIMESTAMP_MODES
 
 ANSWER_KEYS = {"keyframe", "frame_ids", "text", "reason"}  # keys of every answer in the journal
 MAX_ANSWERS = 3  # answers that may fail the checks before an expression is rejected
@@ -78,8 +78,9 @@ def read_states(
             raise TeacherError(
                 f"{entry['sample_id']}: a line of the journal is no answer that this program has written"
             )
-        shown = entry["keyframe"], entry["frame_ids"], entry.get("size"), entry.get("frame_index", FRAME_INDICES[0])
-        if shown != (task.keyframe, task.frame_ids, coordinate_range, task.frame_index):
+        timestamp_mode = entry.get("timestamp_mode", entry.get("frame_index", TIMESTAMP_MODES[0]))
+        shown = entry["keyframe"], entry["frame_ids"], entry.get("size"), timestamp_mode
+        if shown != (task.keyframe, task.frame_ids, coordinate_range, task.timestamp_mode):
             hint = "use the same seed, sizes and data as before, or another --output"
             raise TeacherError(f"{entry['sample_id']}: the journal's answer is about other frames; {hint}")
         states[entry["sample_id"]].add(entry["text"], entry["reason"], bool(entry.get("refused")))

@@ -16,7 +16,7 @@ from training_data_construction.reasoning_prompts import WORKED_EXAMPLES
 from veason import masks
 from veason.data import VideoBenchmark, VideoSample
 from veason.errors import DataError
-from veason.frames import ANCHORS, FRAME_INDICES, anchored_frames, read_frame, shown_timestamps
+from veason.frames import ANCHOR_FRAMES, TIMESTAMP_MODES, anchored_frames, read_frame, shown_timestamps
 from veason.visualization.drawing import draw_boxes, picture_url
 
 TEACHER_FRAMES = 8  # N of the training rule
@@ -35,7 +35,7 @@ class TeacherTask:
         absent: the target is not in the video.
         paths: per shown frame its file.
         boxes: per shown frame and object the extreme pixels (left, top, right, bottom), None where it is not visible.
-        frame_index: what a frame's timestamp is, see `veason.frames.shown_timestamps`.
+        timestamp_mode: what a frame's timestamp is, see `veason.frames.shown_timestamps`.
     """
 
     sample: VideoSample
@@ -45,12 +45,12 @@ class TeacherTask:
     absent: bool
     paths: list[Path]
     boxes: list[list[masks.Box | None]]
-    frame_index: str = FRAME_INDICES[0]
+    timestamp_mode: str = TIMESTAMP_MODES[0]
 
     @property
     def timestamps(self) -> list[int]:
         """The timestamps of the shown frames, in seconds."""
-        return shown_timestamps(self.frame_ids, self.frame_index)
+        return shown_timestamps(self.frame_ids, self.timestamp_mode)
 
     @property
     def keyframe_timestamp(self) -> int:
@@ -65,13 +65,13 @@ class TeacherTask:
 def plan_tasks(
     benchmark: VideoBenchmark,
     seed: int,
-    include_absent: bool = False,
+    include_no_target: bool = False,
     exclude: Iterable[str] = (),
     max_per_video: int = MAX_PER_VIDEO,
     sampled_frames: int = TEACHER_FRAMES,
     on_bad_sample: str = "raise",
-    anchor: str = ANCHORS[0],
-    frame_index: str = FRAME_INDICES[0],
+    anchor_frame: str = ANCHOR_FRAMES[0],
+    timestamp_mode: str = TIMESTAMP_MODES[0],
 ) -> tuple[list[TeacherTask], dict[str, str]]:
     """Plans the tasks of a data set, in its order.
 
@@ -81,8 +81,8 @@ def plan_tasks(
         exclude: sample ids and video names to skip.
         max_per_video: most expressions per video; the first usable ones are taken.
         on_bad_sample: "raise", or "skip" for samples without masks, with missing frames or with masks of another size.
-        anchor: how the keyframe is chosen, see `veason.frames.anchored_frames`.
-        frame_index: see `TeacherTask`.
+        anchor_frame: how the keyframe is chosen, see `veason.frames.anchored_frames`.
+        timestamp_mode: see `TeacherTask`.
 
     Returns:
         The tasks, and for each skipped bad sample the reason.
@@ -99,12 +99,12 @@ def plan_tasks(
             bad[entry.name] = entry.reason
     tasks = []
     for sample in tqdm(benchmark.samples, desc="planning", unit="expr", disable=None, leave=False):
-        unwanted = excluded & {sample.sample_id, sample.video} or (sample.type_id == 2 and not include_absent)
+        unwanted = excluded & {sample.sample_id, sample.video} or (sample.type_id == 2 and not include_no_target)
         if unwanted or taken[sample.video] >= max_per_video:
             continue
         try:
-            task = _plan(benchmark, sample, seed, sampled_frames, anchor)
-            tasks.append(replace(task, frame_index=frame_index))
+            task = _plan(benchmark, sample, seed, sampled_frames, anchor_frame)
+            tasks.append(replace(task, timestamp_mode=timestamp_mode))
             taken[sample.video] += 1
         except DataError as error:
             if on_bad_sample != "skip":
@@ -116,7 +116,9 @@ def plan_tasks(
     return tasks, bad
 
 
-def _plan(benchmark: VideoBenchmark, sample: VideoSample, seed: int, sampled_frames: int, anchor: str) -> TeacherTask:
+def _plan(
+    benchmark: VideoBenchmark, sample: VideoSample, seed: int, sampled_frames: int, anchor_frame: str
+) -> TeacherTask:
     if problems := benchmark.training_problems(sample):
         raise DataError(f"{sample.sample_id}: {problems[0]}")
     absent = sample.type_id == 2
@@ -124,7 +126,7 @@ def _plan(benchmark: VideoBenchmark, sample: VideoSample, seed: int, sampled_fra
     if not absent and not areas.any():
         raise DataError(f"{sample.sample_id}: no mask in any frame, in {benchmark.ground_truth_path(sample)}")
     rng = np.random.default_rng([seed, zlib.crc32(sample.sample_id.encode())])
-    keyframe, frame_ids = anchored_frames(areas, sampled_frames, rng, anchor)
+    keyframe, frame_ids = anchored_frames(areas, sampled_frames, rng, anchor_frame)
     tracks = [] if absent else benchmark.checked_masks(sample, frame_ids)
     return TeacherTask(
         sample=sample,

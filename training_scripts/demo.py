@@ -205,7 +205,7 @@ def main() -> None:
 def write_reports(demo: Demo) -> None:
     """Writes the pages of the run and of its evaluations; prints one table, a sentence, and where the page is."""
     before, after = demo.evaluation_folder("before"), demo.evaluation_folder("after")
-    write_report(ReportConfig(str(after), against=str(before), pictures=40))
+    write_report(ReportConfig(str(after), against=str(before), max_pictures=40))
     page = write_report(ReportConfig(str(demo.output / "grpo"), evaluation=f"{before},{after}"))
     rewards = [row["val/reward/mean"] for row in read_metrics(demo.output / "grpo") if "val/reward/mean" in row]
     numbers = {"reward, 0 to 5": (rewards[0], rewards[-1])}

@@ -15,14 +15,16 @@ from veason.files import check_file
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # of frames and masks; Pillow's other readers see nothing of a data set
 MAX_SIDE, MAX_PIXELS = 32_768, 1 << 26  # of a picture; a frame of 8K video has 33 million pixels
-ANCHORS = ("largest", "first")  # how the frame with the target is chosen that a prompt always shows
-FRAME_INDICES = ("absolute", "relative")  # a frame's timestamp: its index in the video, or its position in the prompt
-ANCHOR_CANDIDATES = 5  # the anchor is one of the frames with the largest target
+ANCHOR_FRAMES = ("largest", "first")  # how the frame with the target is chosen that a prompt always shows
+TIMESTAMP_MODES = ("absolute", "relative")  # a frame's timestamp: its index in the video, or its position in the prompt
+ANCHOR_FRAME_CANDIDATES = 5  # the anchor is one of the frames with the largest target
 # transformers' Qwen2.5-VL image processor: at most 12,845,056 pixels, 128 x 128 multiples of 28
 MAX_SIDE_MULTIPLES = 128
 
 
-def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator, anchor: str = ANCHORS[0]) -> list[int]:
+def training_frames(
+    areas: np.ndarray, count: int, rng: np.random.Generator, anchor_frame: str = ANCHOR_FRAMES[0]
+) -> list[int]:
     """Frames of one training prompt: evenly strided through the video, one of them with a large target.
 
     The anchor is drawn among the five frames with the largest target, or is the first with the target; the stride is
@@ -34,23 +36,23 @@ def training_frames(areas: np.ndarray, count: int, rng: np.random.Generator, anc
             the video, and the anchor is any frame.
         count: `data.sampled_frames`.
         rng: draws the anchor.
-        anchor: one of `ANCHORS`; "first" is the paper's ablation with a fixed keyframe.
+        anchor_frame: one of `ANCHOR_FRAMES`; "first" is the paper's ablation with a fixed keyframe.
 
     Returns:
         Increasing indices into the video.
     """
-    return anchored_frames(areas, count, rng, anchor)[1]
+    return anchored_frames(areas, count, rng, anchor_frame)[1]
 
 
 def anchored_frames(
-    areas: np.ndarray, count: int, rng: np.random.Generator, anchor: str = ANCHORS[0]
+    areas: np.ndarray, count: int, rng: np.random.Generator, anchor_frame: str = ANCHOR_FRAMES[0]
 ) -> tuple[int, list[int]]:
     """The anchor and the frames of `training_frames`; the anchor is the keyframe of a chain of thought."""
     total = len(areas)
     if total == 0 or count < 1:
         raise DataError(f"cannot sample {count} frames of a video of {total}")
-    ranked = np.argsort(areas, kind="stable")[-ANCHOR_CANDIDATES:] if np.any(areas) else np.arange(total)
-    if anchor == "first" and np.any(areas):
+    ranked = np.argsort(areas, kind="stable")[-ANCHOR_FRAME_CANDIDATES:] if np.any(areas) else np.arange(total)
+    if anchor_frame == "first" and np.any(areas):
         ranked = np.flatnonzero(areas)[:1]
     chosen = int(rng.choice(ranked))
     if count == 1:
@@ -59,11 +61,11 @@ def anchored_frames(
     return chosen, list(range(chosen % stride, total, stride))
 
 
-def shown_timestamps(indices: Sequence[int], frame_index: str = FRAME_INDICES[0]) -> list[int]:
+def shown_timestamps(indices: Sequence[int], timestamp_mode: str = TIMESTAMP_MODES[0]) -> list[int]:
     """The timestamps shown for frames, in seconds: their indices in the video, or (relative) their positions in the
     prompt.
     """
-    return list(indices) if frame_index == FRAME_INDICES[0] else list(range(len(indices)))
+    return list(indices) if timestamp_mode == TIMESTAMP_MODES[0] else list(range(len(indices)))
 
 
 def evaluation_frames(total: int, count: int = 8) -> list[int]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from veason.answer_parsers import ANSWER_PARSERS, POINTS, STRICT
 from veason.errors import DataError
-from veason.frames import FRAME_INDICES
+from veason.frames import TIMESTAMP_MODES
 from veason.model_info import SETTINGS_FILE, read_settings_file
 from veason.prompts import DEFAULT_TEMPLATE, load_template
 from veason.registry import suggest
@@ -29,7 +29,7 @@ FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "sampled_frames": (int,),
     "coordinate_range": (int, type(None)),
     "repetition_penalty": (int, float),
-    "frame_index": (str,),
+    "timestamp_mode": (str,),
     "answer_parser": (str,),
     "tracker": (dict,),
     "versions": (dict,),
@@ -46,7 +46,7 @@ class InferenceSettings:
     sampled_frames: int = 8  # evenly spaced frames that inference shows; in training the number means another rule
     coordinate_range: int | None = None  # answers' coordinates are from 0 to this; None: pixels of the frame shown
     repetition_penalty: float = 1.0  # of the sampling; 1 is off
-    frame_index: str = "absolute"  # what a frame's timestamp is, one of `veason.frames.FRAME_INDICES`
+    timestamp_mode: str = "absolute"  # what a frame's timestamp is, one of `veason.frames.TIMESTAMP_MODES`
     answer_parser: str = "strict"  # a name of `veason.answer_parsers.ANSWER_PARSERS`
     tracker: dict[str, Any] = field(default_factory=dict)  # the reward's tracker and its options, for the record
     versions: dict[str, str] = field(default_factory=dict)  # of the packages that wrote the weights
@@ -111,7 +111,7 @@ def parse_settings(content: Any, where: str) -> InferenceSettings:
     settings = InferenceSettings(**content)
     if "{expression}" not in settings.prompt_template:
         raise DataError(f"{where}: prompt_template has no {{expression}}")
-    for key, valid in (("answer_parser", ANSWER_PARSERS), ("frame_index", FRAME_INDICES)):
+    for key, valid in (("answer_parser", ANSWER_PARSERS), ("timestamp_mode", TIMESTAMP_MODES)):
         if getattr(settings, key) not in valid:
             raise DataError(f"{where}: {key} is {getattr(settings, key)!r}{suggest(getattr(settings, key), valid)}")
     for key in ("keyframe_resize", "sampled_frames", "repetition_penalty"):
@@ -124,7 +124,7 @@ def settings_of_training(
     earlier: InferenceSettings | None,
     prompt_template: str,
     keyframe_resize: int,
-    frame_index: str,
+    timestamp_mode: str,
     coordinate_range: int | None,
     tracker: Mapping[str, Any],
     answer_parser: str | None = None,
@@ -133,7 +133,7 @@ def settings_of_training(
 
     Args:
         earlier: those of the checkpoint that it started from; what a training does not decide stays as it was.
-        prompt_template, keyframe_resize, frame_index: of the training's data.
+        prompt_template, keyframe_resize, timestamp_mode: of the training's data.
         coordinate_range: of the training.
         tracker: `worker.reward.tracker` and its options.
         answer_parser: of answers of another format than boxes; None: boxes, read as before.
@@ -145,7 +145,7 @@ def settings_of_training(
         answer_parser=answer_parser or (STRICT if earlier.answer_parser == POINTS else earlier.answer_parser),
         prompt_template=prompt_template,
         keyframe_resize=keyframe_resize,
-        frame_index=frame_index,
+        timestamp_mode=timestamp_mode,
         coordinate_range=coordinate_range,
         tracker=options,
         versions=installed_versions(),

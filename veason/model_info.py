@@ -11,6 +11,7 @@ from typing import Any
 from veason.errors import DataError
 
 SETTINGS_FILE = "veason.json"  # beside config.json: what a training has fixed
+RENAMED_KEYS = {"box_side": "coordinate_range", "frame_index": "timestamp_mode"}  # earlier names in settings files
 # model_type -> the model writes coordinates from 0 to this; None: pixels of the frame as it is shown.
 # A `coordinate_range` in veason.json, or else in config.json, takes precedence. Sources: the Qwen2.5-VL report
 # (absolute coordinates), the Qwen3-VL cookbooks (relative, 0 to 1000).
@@ -81,4 +82,4 @@ def read_settings_file(folder: str | Path, name: str = SETTINGS_FILE) -> dict[st
         raise DataError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds no JSON object")
-    return {"coordinate_range" if key == "box_side" else key: value for key, value in content.items()}  # its old name
+    return {RENAMED_KEYS[key] if key in RENAMED_KEYS else key: value for key, value in content.items()}

@@ -3,7 +3,7 @@
     veason report checkpoints/veason_r1/run                    # writes report.html into the run's folder
     veason report RUN --against RUN2                           # with the differences of two runs
     veason report checkpoints/run --evaluation outputs/revos   # a training run with its evaluation
-    veason report outputs/reasonvos data=/elsewhere/ReasonVOS pictures=50
+    veason report outputs/reasonvos data=/elsewhere/ReasonVOS max_pictures=50
 
 A page loads nothing and runs only its own script, whose hash is in its content security policy. Texts of a policy or an
 annotation are escaped by the template engine.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import MISSING
@@ -32,7 +32,8 @@ class ReportConfig:
     against: str | None = None  # another run of the same kind, to be compared with
     evaluation: str | None = None  # evaluations of a training run, comma-separated; null: those below its folder
     data: str | None = None  # an evaluation's benchmark folder; null: the run's own data_path
-    pictures: int = 200  # at most; an evaluation's worst and best samples first; a page of 200 is about 20 MB
+    # an evaluation's worst and best samples first; a page of 200 is about 20 MB
+    max_pictures: int = field(default=200, metadata={"alias": "pictures"})
     output: str | None = None  # null: report.html in the run's folder
 
 
@@ -60,10 +61,10 @@ def write_report(config: ReportConfig) -> Path:
     if against is not None and (other := run_kind(against)) != kind:
         raise DataError(f"{run} is {kind} and {against} is {other}: compare runs of one kind")
     if kind == "an evaluation":
-        page = evaluation_page(run, config.data, config.pictures, against)
+        page = evaluation_page(run, config.data, config.max_pictures, against)
     else:
         given = [Path(name) for name in config.evaluation.split(",")] if config.evaluation else None
-        page = training_page(run, config.pictures, against, given, target.parent)
+        page = training_page(run, config.max_pictures, against, given, target.parent)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(page.encode("utf-8", errors="replace"))  # a policy may write lone surrogates
     return target

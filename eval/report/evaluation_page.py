@@ -108,7 +108,7 @@ def read_scores(run: Path, benchmark: VideoBenchmark, records: list[PredictionRe
         or path.stat().st_mtime_ns < (run / PREDICTIONS).stat().st_mtime_ns
         or {score["sample_id"] for score in content["samples"]} != {record.sample_id for record in records}
     ):
-        metrics.score(metrics.complete_from_run(metrics.MetricsConfig(str(run), str(benchmark.root))))
+        metrics.compute_metrics(metrics.complete_from_run(metrics.MetricsConfig(str(run), str(benchmark.root))))
         content = json.loads(path.read_text(encoding="utf-8"))
     return content
 

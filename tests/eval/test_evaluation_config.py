@@ -15,7 +15,7 @@ def test_values_take_the_types_of_their_fields(monkeypatch):
     config = parse_overrides(
         EvaluateConfig, [*NEEDED, "temperature=0.7", "limit=3", "split=null", "--score=false", "benchmark=revos"]
     )
-    assert (config.temperature, config.limit, config.split, config.score) == (0.7, 3, None, False)
+    assert (config.temperature, config.limit, config.split, config.compute_metrics) == (0.7, 3, None, False)
     assert (config.benchmark, config.sam2_checkpoint) == ("revos", "weights.pt")
     assert parse_overrides(EvaluateConfig, ["data_path=007", *NEEDED[:1], *NEEDED[2:]]).data_path == "007"
 

@@ -49,6 +49,9 @@ def test_records_masks_and_failures(toy_world, tmp_path, scripted):
     records = run(toy_world, tmp_path / "run", scripted())
     header, read = read_run(tmp_path / "run")
     assert header == HEADER and read == records
+    predictions = tmp_path / "run/predictions.jsonl"
+    predictions.write_text(predictions.read_text().replace('{"header": {', '{"header": {"frame_index": "relative", '))
+    assert read_run(tmp_path / "run")[0] == {**HEADER, "timestamp_mode": "relative"}  # the key's earlier name
     assert {record.failure for record in records} >= {None, "no_answer"}
     for record in records:
         pngs = sorted((tmp_path / "run" / record.result_dir).iterdir())

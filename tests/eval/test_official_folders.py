@@ -122,13 +122,13 @@ def test_a_missing_frame_of_another_video_stops_nothing(tmp_path):
         for frame, mask in zip(sample.frames, benchmark.masks(sample)[0]):
             cv2.imwrite(str(masks / sample.result_dir / f"{frame}.png"), mask)
     with pytest.raises(DataError, match="mask folder is missing"):
-        metrics.score(metrics.MetricsConfig(str(masks), str(root), "reasonvos"))
+        metrics.compute_metrics(metrics.MetricsConfig(str(masks), str(root), "reasonvos"))
     write_left_out(masks, selection)  # as the evaluation leaves it
-    table = metrics.score(metrics.MetricsConfig(str(masks), str(root), "reasonvos", processes=1))
+    table = metrics.compute_metrics(metrics.MetricsConfig(str(masks), str(root), "reasonvos", processes=1))
     assert "| this run | 100.0" in table and "left out: 4 missing or unusable; 4 are left: BURST_v0_1/0" in table
     (masks / "left_out.txt").unlink()
     skipping = metrics.MetricsConfig(str(masks), str(root), "reasonvos", on_missing="skip", processes=1)
-    assert "left out: 4 missing or unusable" in metrics.score(skipping)
+    assert "left out: 4 missing or unusable" in metrics.compute_metrics(skipping)
 
 
 def test_a_partial_vicas(tmp_path, capsys):

@@ -88,7 +88,7 @@ def test_it_is_trained_on(squares):
         [pytest.approx(5 * 56 / 60 + 0.5), pytest.approx(7.5), 22.9, pytest.approx(41.1)]
     ]
     assert example.ground_truth.masks.shape == (len(sizes), 56, 56) and example.ground_truth.masks.all(0).any()
-    assert build_training_data(name=PATH, options={"include_absent": True}, **section).sampled_frames == 4
+    assert build_training_data(name=PATH, options={"include_no_target": True}, **section).sampled_frames == 4
     with pytest.raises(DataError, match=r"data\.options\.sampled is unknown; did you mean sampled_frames"):
         build_training_data(name=PATH, options={"sampled": 3}, **section)
 

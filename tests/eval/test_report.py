@@ -83,7 +83,7 @@ def run(toy_world, tmp_path, scripted):
 
 def test_page(run, capsys):
     folder, benchmark = run
-    assert report.main([str(folder), "pictures=3"]) == 0
+    assert report.main([str(folder), "max_pictures=3"]) == 0
     assert "report.html" in capsys.readouterr().out
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
     escaped = EVIL.replace("\ud800", "?")
@@ -139,7 +139,7 @@ def test_a_missing_run_is_named(tmp_path, capsys):
 def test_scores_are_those_of_the_table(run):
     folder, benchmark = run
     folder = folder.rename(folder.parent / "lr=1e-6")  # a path may hold an equals sign
-    report.main([str(folder), "pictures=0"])
+    report.main([str(folder), "max_pictures=0"])
     content = json.loads((folder / "metrics.json").read_text())
     page = (folder / "report.html").read_text()
     assert f"<td>{content['table']['Overall J&F']['value']:.1f}<small>" in page
@@ -151,7 +151,7 @@ def test_partial_and_outdated_scores_are_computed_again(run):
     path, whole = folder / "metrics.json", len(benchmark.samples)
     assert metrics.main([str(folder), str(benchmark.root), "limit=3", "processes=1"]) == 0
     assert len(json.loads(path.read_text())["samples"]) == 3
-    assert report.main([str(folder), "pictures=0"]) == 0
+    assert report.main([str(folder), "max_pictures=0"]) == 0
     content = json.loads(path.read_text())
     assert len(content["samples"]) == whole
     content["table"] = {}
@@ -164,18 +164,18 @@ def test_partial_and_outdated_scores_are_computed_again(run):
 
 def test_paper_rows_only_beside_a_whole_split(run):
     folder, _ = run
-    report.main([str(folder), "pictures=0"])
+    report.main([str(folder), "max_pictures=0"])
     content = json.loads((folder / "metrics.json").read_text())
     for part, shown in ((None, True), ("2 of the 416 videos of revos valid", False)):
         (folder / "metrics.json").write_text(json.dumps(content | {"part": part}))
-        assert report.main([str(folder), "pictures=0"]) == 0
+        assert report.main([str(folder), "max_pictures=0"]) == 0
         page = (folder / "report.html").read_text()
         assert ("LISA-7B" in page) == shown and ("2 of the 416 videos" in page) != shown
 
 
 def test_the_best_are_tracked_targets(run):
     folder, _ = run
-    report.main([str(folder), "pictures=0"])
+    report.main([str(folder), "max_pictures=0"])
     page = (folder / "report.html").read_text()
     best = page[page.index("Best, with a target and masks") :]
     listed = [part.split('"')[0] for part in best[: best.index("</ol>")].split('href="#')[1:]]
@@ -189,7 +189,7 @@ def test_two_evaluations_are_compared(run, tmp_path):
     import shutil
 
     folder, _ = run
-    report.main([str(folder), "pictures=0"])
+    report.main([str(folder), "max_pictures=0"])
     other = tmp_path / "other"
     shutil.copytree(folder, other)
     content = json.loads((other / "metrics.json").read_text())
@@ -199,7 +199,7 @@ def test_two_evaluations_are_compared(run, tmp_path):
     header = {"header": json.loads(lines[0])["header"] | {"model_path": "runs/a/global_step_9/actor/huggingface"}}
     (other / "predictions.jsonl").write_text("\n".join([json.dumps(header), *lines[1:]]))
     os.utime(other / "metrics.json")
-    assert report.main([str(folder), "--against", str(other), "pictures=0"]) == 0
+    assert report.main([str(folder), "--against", str(other), "max_pictures=0"]) == 0
     page = (folder / "report.html").read_text()
     assert "<td>+5.0</td>" in page and "a/global_step_9" in page and "What differs from" in page
 

@@ -44,7 +44,7 @@ def run(toy_world, tmp_path_factory, scripted):
     )
     worker.run(range(len(worker.benchmark.samples)))
     records = [record.to_json() for record in run.finish(sample.sample_id for sample in worker.benchmark.samples)]
-    assert report.main([str(folder), "pictures=4"]) == 0
+    assert report.main([str(folder), "max_pictures=4"]) == 0
     return folder / "report.html", records
 
 

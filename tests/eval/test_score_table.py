@@ -230,12 +230,17 @@ def test_archives_of_the_servers(davis, tmp_path, capsys):
         (predictions / str(exp)).mkdir(parents=True)
         for name in ("00000", "00001"):
             cv2.imwrite(str(predictions / str(exp) / f"{name}.png"), np.zeros((20, 30), np.uint8))
-    words = [str(tmp_path / "run"), str(tmp_path / "ytvos"), "benchmark=refytvos", f"archive={tmp_path / 'out.zip'}"]
+    words = [
+        str(tmp_path / "run"),
+        str(tmp_path / "ytvos"),
+        "benchmark=refytvos",
+        f"submission_archive={tmp_path / 'out.zip'}",
+    ]
     assert metrics.main(words) == 0
     names = zipfile.ZipFile(tmp_path / "out.zip").namelist()
     assert len(names) == 16 and "Annotations/dog/7/00001.png" in names
     assert metrics.main([*words, "limit=3"]) == 2
-    assert "archive= takes no limit" in capsys.readouterr().err
+    assert "submission_archive= takes no limit" in capsys.readouterr().err
     assert metrics.main([words[0], words[1], words[3]]) == 2  # its files are those of Ref-DAVIS17
     assert "refdavis17 has no server; archives are made for mevis, refytvos, mevis2" in capsys.readouterr().err
     (predictions / "3" / "00001.png").unlink()

@@ -103,7 +103,7 @@ def test_nothing_of_an_expression_or_a_video_is_lost(tmp_path):
             str(output),
             "--target_size",
             "120",
-            "--absent_size",
+            "--no_target_size",
             "9",
             "--seed",
             "4",
@@ -187,5 +187,5 @@ def test_system_errors_are_one_line(tmp_path):
         main(["--input_json", str(source), "--output_json", str(below)])
     with pytest.raises(SystemExit, match=rf"^data_sampling: .*{tmp_path} is a folder, not a file$"):
         main(["--input_json", str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"--absent_size -1: at least 0"):
-        main(["--input_json", str(source), "--absent_size", "-1"])
+    with pytest.raises(SystemExit, match=r"--no_target_size -1: at least 0"):
+        main(["--input_json", str(source), "--no_target_size", "-1"])

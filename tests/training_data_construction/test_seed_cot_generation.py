@@ -130,7 +130,7 @@ def test_no_key(revos, tmp_path, server, capsys, monkeypatch):
 
 
 def test_absent_targets(revos, tmp_path, server):
-    assert main(arguments(revos, tmp_path, server, "--include_absent")) == 0
+    assert main(arguments(revos, tmp_path, server, "--include_no_target")) == 0
     absent = [record for record in read_records(tmp_path) if record["type_id"] == 2]
     assert len(absent) == VIDEOS
     for record in absent:

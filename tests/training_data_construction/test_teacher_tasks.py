@@ -41,12 +41,12 @@ def test_random_choices_do_not_depend_on_other_samples(benchmark):
 
 
 def test_the_limit_per_video(benchmark):
-    tasks, _ = plan_tasks(benchmark, seed=0, include_absent=True, max_per_video=2)
+    tasks, _ = plan_tasks(benchmark, seed=0, include_no_target=True, max_per_video=2)
     assert [task.sample.exp_id for task in tasks] == ["0", "1"] * VIDEOS
 
 
 def test_absent_targets_have_no_boxes(benchmark):
-    tasks = [task for task in plan_tasks(benchmark, seed=0, include_absent=True)[0] if task.absent]
+    tasks = [task for task in plan_tasks(benchmark, seed=0, include_no_target=True)[0] if task.absent]
     assert len(tasks) == VIDEOS
     assert all(
         not any(map(any, task.boxes)) and task.keyframe_boxes == [] and task.keyframe in task.frame_ids

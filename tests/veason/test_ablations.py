@@ -30,7 +30,7 @@ def texts(messages):
 
 
 def test_relative_frame_indices(revos):
-    absolute, relative = data(revos), data(revos, frame_index="relative")
+    absolute, relative = data(revos), data(revos, timestamp_mode="relative")
     one, other = absolute.example(0, 3), relative.example(0, 3)
     assert one.ground_truth.timestamps[-1] > 4 and other.ground_truth.timestamps == list(
         range(len(one.ground_truth.timestamps))
@@ -63,7 +63,7 @@ def test_a_fixed_keyframe(revos):
     for seed in range(5):
         assert anchored_frames(areas, 1, np.random.default_rng(seed), "first") == (2, [2])
         assert anchored_frames(areas, 4, np.random.default_rng(seed), "first") == (2, [2, 6])
-    fixed = data(revos, anchor="first", sampled_frames=1)
+    fixed = data(revos, anchor_frame="first", sampled_frames=1)
     assert {tuple(fixed.example(0, seed).ground_truth.timestamps) for seed in range(5)} == {(2,)}
     free = data(revos, sampled_frames=1)
     drawn = {tuple(free.example(0, seed).ground_truth.timestamps) for seed in range(20)}
@@ -100,14 +100,19 @@ def records(revos, tmp_path):
 
 
 def test_records_with_relative_times_and_a_fixed_keyframe(revos, records):
-    path, tasks = records(frame_index="relative", anchor="first")
+    path, tasks = records(timestamp_mode="relative", anchor_frame="first")
     assert tasks[0].keyframe == 2 and tasks[0].keyframe_timestamp == tasks[0].frame_ids.index(2)
     section = {"name": "cot", "meta_file": str(path)}
-    example = data(revos, frame_index="relative", **section).example(0, 0)
+    example = data(revos, timestamp_mode="relative", **section).example(0, 0)
     assert example.ground_truth.timestamps == list(range(len(example.images)))
     assert f'"keyframe_timestamp": {tasks[0].keyframe_timestamp}' in example.response
-    with pytest.raises(DataError, match=r"a/0: the record's frame_index is 'relative', data\.frame_index is absolute"):
+    with pytest.raises(
+        DataError, match=r"a/0: the record's timestamp_mode is 'relative', data\.timestamp_mode is absolute"
+    ):
         data(revos, **section)
+    earlier = path.read_text().replace('"timestamp_mode"', '"frame_index"')  # the field's earlier name
+    path.write_text(earlier)
+    assert data(revos, timestamp_mode="relative", **section).example(0, 0).response == example.response
 
 
 def test_responses_without_reasoning(revos, records):
@@ -120,8 +125,8 @@ def test_responses_without_reasoning(revos, records):
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        ({"frame_index": "none"}, "data.frame_index is 'none'; it can be absolute or relative"),
-        ({"anchor": "last"}, "data.anchor is 'last'; it can be largest or first"),
+        ({"timestamp_mode": "none"}, "data.timestamp_mode is 'none'; it can be absolute or relative"),
+        ({"anchor_frame": "last"}, "data.anchor_frame is 'last'; it can be largest or first"),
     ],
 )
 def test_wrong_choices_are_named(revos, option, says):
@@ -130,7 +135,7 @@ def test_wrong_choices_are_named(revos, option, says):
 
 
 def test_a_data_set_that_knows_no_ablation_says_so():
-    with pytest.raises(DataError, match=r"data\.anchor=first: data\.name=.*OnlineToyData does not take it"):
+    with pytest.raises(DataError, match=r"data\.anchor_frame=first: data\.name=.*OnlineToyData does not take it"):
         build_training_data(
-            name="veason.toy.online_data:OnlineToyData", train_files="unused", keyframe_resize=112, anchor="first"
+            name="veason.toy.online_data:OnlineToyData", train_files="unused", keyframe_resize=112, anchor_frame="first"
         )

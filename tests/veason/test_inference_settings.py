@@ -53,6 +53,11 @@ def test_broken_settings_are_named(tmp_path, content, says):
     assert str(tmp_path / "veason.json") in str(error.value) and "\n" not in str(error.value)
 
 
+def test_the_earlier_name_of_a_key_is_read(tmp_path):
+    (tmp_path / "veason.json").write_text('{"frame_index": "relative"}')
+    assert read_settings(tmp_path).timestamp_mode == "relative"
+
+
 def test_a_training_keeps_what_it_does_not_decide():
     earlier = InferenceSettings(sampled_frames=5, repetition_penalty=1.05, source="elsewhere")
     options = {"name": "sam2", "sam2_config": "configs/sam2.1/sam2.1_hiera_l.yaml", "sam2_checkpoint": "/weights/l.pt"}
@@ -63,7 +68,7 @@ def test_a_training_keeps_what_it_does_not_decide():
         448,
         1000,
     )
-    assert written.frame_index == "relative"
+    assert written.timestamp_mode == "relative"
     assert written.tracker == {**options, "sam2_checkpoint": "l.pt"}  # a path of this machine says nothing elsewhere
     assert parse_settings(json.loads(json.dumps(written.to_json())), "x") == written
 
@@ -98,7 +103,7 @@ def test_the_prediction_asks_as_the_checkpoint_says(capsys):
     words += ["--sam2", tracker["checkpoint"], "--sam2_config", tracker["config"]]
     found = predict.read_model_options(predict.read_options([*words, "--size", "56"]))
     assert (found.size, found.sampled_frames, found.prompt_template) == (56, 5, 'Find "{expression}".')
-    assert (found.frame_index, found.answer_parser, found.repetition_penalty) == ("absolute", "strict", 1.0)
+    assert (found.timestamp_mode, found.answer_parser, found.repetition_penalty) == ("absolute", "strict", 1.0)
     assert capsys.readouterr().err == "veason predict: keyframe_resize=56, the checkpoint's veason.json says 112\n"
 
 

@@ -125,7 +125,7 @@ def test_mevis2_knows_absent_targets(mevis2):
     assert [sample.type_id for sample in benchmark.samples] == [None, None, 2, 2, None]
     assert [sample.type_id for sample in open_benchmark("mevis2", mevis2, "valid").samples] == [None] * 5
     shown = build_training_data("mevis2", mevis2, meta_file="valid_u", keyframe_resize=56)
-    everything = build_training_data("mevis2", mevis2, meta_file="valid_u", keyframe_resize=56, include_absent=True)
+    everything = build_training_data("mevis2", mevis2, meta_file="valid_u", keyframe_resize=56, include_no_target=True)
     assert (len(shown), len(everything)) == (3, 5)
 
 

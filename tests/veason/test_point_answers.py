@@ -174,7 +174,7 @@ def test_relative_frames_and_coordinates_outside_the_video():
     tracker, result = segment(format_point_answer("", (*far, *OBJECTS[1:])))
     assert len(tracker.given) == len(result.prediction.boxes) == 1
     relative = format_point_answer("", [[ObjectKeyframe(1, None, ((56.0, 28.0),))]])
-    tracker, result = segment(relative, frame_index="relative", sampled_frames=3)  # of 6 frames 0, 2 and 5
+    tracker, result = segment(relative, timestamp_mode="relative", sampled_frames=3)  # of 6 frames 0, 2 and 5
     assert tracker.given[0][0].frame == result.prediction.keyframe == 2
     assert result.prediction.boxes == ((12, 3, 13, 4),) and result.prediction.outcome == "1 object, keyframe 2"
     assert segment(answer_of())[1].prediction.failure == "no_target"

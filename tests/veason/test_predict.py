@@ -139,7 +139,7 @@ def test_the_page_says_what_seconds_and_boxes_of_the_reasoning_are(written):
     assert "a second means a frame of the video, as in training" in shown
     assert "boxes are in pixels of the 560 x 560 picture that the policy saw" in shown
     assert "keyframe: frame 5, 0.5 s of the video" in shown and "pixels of the video" in shown
-    relative = Segmenter(ScriptedPolicy(), BoxTracker(), frame_index="relative")
+    relative = Segmenter(ScriptedPolicy(), BoxTracker(), timestamp_mode="relative")
     relative.coordinate_range = 1000
     assert "a position among the frames" in relative.unit_explanation and "parts of 1000" in relative.unit_explanation
 

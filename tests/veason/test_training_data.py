@@ -100,7 +100,7 @@ def test_examples_depend_on_index_and_seed_alone(revos):
 
 
 def test_absent_targets_on_request(revos):
-    data = KeyframeTrainingData(revos, include_absent=True)
+    data = KeyframeTrainingData(revos, include_no_target=True)
     example = data.example(sample_of(data, "a/2"), 0)
     assert example.ground_truth.boxes == [[[0, 0, 0, 0]]] * len(example.images)
     assert not example.ground_truth.masks.any() and example.ground_truth.masks.shape == (len(example.images), 560, 560)

@@ -410,8 +410,16 @@ def test_earlier_names_of_keys_are_taken() -> None:
         "trainer.max_bad_updates=7",
         "data.box_side=1000",
         "algorithm.max_uncomputed_share=0.5",
+        "algorithm.collapse_steps=3",
+        "data.anchor=first",
+        "data.frame_index=relative",
+        "data.include_absent=true",
+        "data.mix.revos.include_absent=true",
     ]
     config = load_config([f"config={PUBLISHED}", *earlier])
     assert (config.trainer.resume_mode, config.trainer.phase_timeout) == ("auto", 60.0)
     assert (config.data.coordinate_range, config.algorithm.max_frac_nan) == (1000, 0.5)
     assert config.trainer.max_nonfinite_updates == 7
+    assert (config.algorithm.collapse_patience, config.data.anchor_frame) == (3, "first")
+    assert config.data.timestamp_mode == "relative" and config.data.include_no_target
+    assert config.data.mix == {"revos": {"include_no_target": True}}

@@ -50,7 +50,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "no_sam2": Experiment("without SAM 2", _reward("no_sam2")),
     "no_kl": Experiment("without KL", ("worker.actor.use_kl_loss=false",)),
     "no_sft": Experiment("without SFT, from random weights", random_init=True),
-    "strict": Experiment("veason_strict, with absent targets", _reward("veason_strict", "data.include_absent=true")),
+    "strict": Experiment("veason_strict, with absent targets", _reward("veason_strict", "data.include_no_target=true")),
     "lora": Experiment(
         "LoRA of rank 64, ten times the learning rate",
         ("worker.actor.model.lora_rank=64", "worker.actor.model.lora_alpha=128", "worker.actor.optim.lr=4.0e-4"),

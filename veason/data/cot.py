@@ -33,7 +33,7 @@ from veason.data.revos import ReVOS
 from veason.data.sample import VideoSample, read_json
 from veason.data.training import KeyframeTrainingData
 from veason.errors import DataError, printable
-from veason.frames import FRAME_INDICES
+from veason.frames import TIMESTAMP_MODES
 
 THINK_END = "</think>"
 REQUIRED_FIELDS = ("video", "exp_id", "exp", "anno_id", "frames", "frame_ids", "conversation")
@@ -65,7 +65,7 @@ class CoTData(KeyframeTrainingData):
         coordinate_range: coordinates are asked for from 0 to this; None: pixels of the frames. The records' boxes have
             to be made for the same.
         exclude, prompt_template, on_bad_sample: as for `KeyframeTrainingData`.
-        frame_index: what is shown as a frame's timestamp; the records have to be made for it.
+        timestamp_mode: what is shown as a frame's timestamp; the records have to be made for it.
         reasoning: False leaves the reasoning out of the prompt and the responses, an ablation of the paper.
         benchmark: what the records were made from (`data.options.benchmark`); by default ReVOS.
 
@@ -87,7 +87,7 @@ class CoTData(KeyframeTrainingData):
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
         benchmark: str | type[VideoBenchmark] = ReVOS,
-        frame_index: str = FRAME_INDICES[0],
+        timestamp_mode: str = TIMESTAMP_MODES[0],
         reasoning: bool = True,
         coordinate_range: int | None = None,
     ) -> None:
@@ -97,18 +97,18 @@ class CoTData(KeyframeTrainingData):
         elif path is None:
             raise DataError(f"{folder}: data.meta_file is not set: give the file of chain-of-thought records")
         path = path.absolute() if path.is_file() else folder / path
-        self.records, self.bad_records = read_records(path, keyframe_resize, frame_index, coordinate_range)
+        self.records, self.bad_records = read_records(path, keyframe_resize, timestamp_mode, coordinate_range)
         cls = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
         super().__init__(
             folder,
             keyframe_resize=keyframe_resize,
             meta_file=str(path) if cls is ReVOS else None,
-            include_absent=True,  # the records hold what was asked for
+            include_no_target=True,  # the records hold what was asked for
             exclude=exclude,
             prompt_template=prompt_template,
             on_bad_sample=on_bad_sample,
             benchmark=ReVOSFromRecords if cls is ReVOS else cls,
-            frame_index=frame_index,
+            timestamp_mode=timestamp_mode,
             reasoning=reasoning,
             coordinate_range=coordinate_range,
         )
@@ -136,13 +136,13 @@ class CoTData(KeyframeTrainingData):
 
 
 def read_records(
-    path: Path, side: int | None = None, frame_index: str | None = None, coordinate_range: int | None = None
+    path: Path, side: int | None = None, timestamp_mode: str | None = None, coordinate_range: int | None = None
 ) -> tuple[dict[str, dict[str, Any]], list[Rejection]]:
     """The records of a file by sample id, and those that cannot be used.
 
     Args:
         side: of the square frames in pixels that the records' boxes have to be for; None: any.
-        frame_index: what the records have to have (`veason.frames.FRAME_INDICES`); None: any.
+        timestamp_mode: what the records have to have (`veason.frames.TIMESTAMP_MODES`); None: any.
         coordinate_range: the records' coordinates have to be from 0 to this; None: pixels. Checked with `side`.
 
     Raises:
@@ -164,11 +164,10 @@ def read_records(
                 raise DataError(f"{name}: another record of its video has other frames or another size")
             if side is not None:
                 _check_boxes(record, name, side, coordinate_range)
-            made_for = record.get("frame_index", FRAME_INDICES[0])
-            if frame_index is not None and made_for != frame_index:
-                raise DataError(
-                    f"{name}: the record's frame_index is {shorten(made_for)}, data.frame_index is {frame_index}"
-                )
+            made_for = record.get("timestamp_mode", record.get("frame_index", TIMESTAMP_MODES[0]))
+            if timestamp_mode is not None and made_for != timestamp_mode:
+                wanted = f"data.timestamp_mode is {timestamp_mode}"
+                raise DataError(f"{name}: the record's timestamp_mode is {shorten(made_for)}, {wanted}")
             found[name] = record
         except DataError as error:
             bad.append(Rejection(printable(name), printable(video), f"{path}: record {number}: {error}"))

@@ -23,7 +23,7 @@ from veason.data.sample import VideoSample, gc_paused
 from veason.data.selection import read_exclusions
 from veason.data.training_split import open_training_split, startup_messages
 from veason.errors import DataError
-from veason.frames import ANCHORS, FRAME_INDICES, open_frame, resize_frame, shown_timestamps, training_frames
+from veason.frames import ANCHOR_FRAMES, TIMESTAMP_MODES, open_frame, resize_frame, shown_timestamps, training_frames
 from veason.prompts import Message, build_messages, load_template
 from veason.registry import check_arguments, load_by_name
 
@@ -46,14 +46,15 @@ class KeyframeTrainingData:
         sampled_frames: N of `training_frames`, which shows at most N - 1 frames; the reward scores the same ones.
         keyframe_resize: side in pixels of the square that every frame and mask is resized to.
         meta_file: annotation file in the folder, or the name of a split; by default the benchmark's `training_source`.
-        include_absent: also show expressions without a target (type 2): one [0, 0, 0, 0] box, empty masks.
+        include_no_target: also show expressions without a target (type 2): one [0, 0, 0, 0] box, empty masks.
         exclude: sample ids (`video/exp_id`, or `video` for all of a video) or a file of them, as `veason audit` writes.
         prompt_template: see `veason.prompts.load_template`.
         on_bad_sample: "raise" ends the run at the first sample that cannot be used. "skip" leaves it out when that can
             be seen at load time, and gives the next good sample in its place later; either way it is counted and named
             in `skipped_samples`.
         benchmark: a name of `veason.data.BENCHMARKS`, `package.module:Class`, or a class.
-        frame_index, anchor, reasoning: the paper's ablations: what is shown as a frame's timestamp, the frame that is
+        timestamp_mode, anchor_frame, reasoning: the paper's ablations: what is shown as a frame's timestamp, the frame
+        that is
             always shown (see `veason.frames`), and whether the default prompt asks for reasoning.
         coordinate_range: coordinates are asked for from 0 to this; None: pixels of the frames, as the ground truth.
 
@@ -76,23 +77,27 @@ class KeyframeTrainingData:
         sampled_frames: int = 6,
         keyframe_resize: int = 560,
         meta_file: str | None = None,
-        include_absent: bool = False,
+        include_no_target: bool = False,
         exclude: str | os.PathLike[str] | Iterable[str] | None = None,
         prompt_template: str | None = None,
         on_bad_sample: str = "raise",
         benchmark: str | type[VideoBenchmark] = "revos",
-        frame_index: str = FRAME_INDICES[0],
-        anchor: str = ANCHORS[0],
+        timestamp_mode: str = TIMESTAMP_MODES[0],
+        anchor_frame: str = ANCHOR_FRAMES[0],
         reasoning: bool = True,
         coordinate_range: int | None = None,
     ) -> None:
-        choices = {"on_bad_sample": ("raise", "skip"), "frame_index": FRAME_INDICES, "anchor": ANCHORS}
-        for key, given in (("on_bad_sample", on_bad_sample), ("frame_index", frame_index), ("anchor", anchor)):
+        choices = {"on_bad_sample": ("raise", "skip"), "timestamp_mode": TIMESTAMP_MODES, "anchor_frame": ANCHOR_FRAMES}
+        for key, given in (
+            ("on_bad_sample", on_bad_sample),
+            ("timestamp_mode", timestamp_mode),
+            ("anchor_frame", anchor_frame),
+        ):
             if given not in choices[key]:
                 raise DataError(f"data.{key} is {given!r}; it can be {' or '.join(choices[key])}")
         self.sampled_frames, self.size, self.on_bad_sample = sampled_frames, keyframe_resize, on_bad_sample
         self.template = load_template(prompt_template, reasoning)
-        self.frame_index, self.anchor, self.reasoning = frame_index, anchor, reasoning
+        self.timestamp_mode, self.anchor_frame, self.reasoning = timestamp_mode, anchor_frame, reasoning
         self.coordinate_range = coordinate_range
         self.skipped_samples: dict[str, str] = {}
         excluded = read_exclusions(exclude)
@@ -107,7 +112,7 @@ class KeyframeTrainingData:
             self.samples = [
                 sample
                 for sample in self.benchmark.samples
-                if (include_absent or sample.type_id != 2)
+                if (include_no_target or sample.type_id != 2)
                 and sample.sample_id not in excluded
                 and sample.video not in excluded
                 and self._is_selected(sample)
@@ -186,16 +191,16 @@ class KeyframeTrainingData:
             union = self.benchmark.decode_union(sample, indices[position], frame)
             if union is not None:
                 unions[position] = masks.resize_nearest(union, self.size)
-        return GroundTruth(shown_timestamps(indices, self.frame_index), boxes, unions)
+        return GroundTruth(shown_timestamps(indices, self.timestamp_mode), boxes, unions)
 
     def _frames(self, sample: VideoSample, index: int, seed: int) -> list[int]:
         areas = self.benchmark.areas(sample)
         if sample.type_id != 2 and not areas.any():
             raise DataError(f"{sample.sample_id}: no mask in any frame, in {self.benchmark.ground_truth_path(sample)}")
-        return training_frames(areas, self.sampled_frames, np.random.default_rng([seed, index]), self.anchor)
+        return training_frames(areas, self.sampled_frames, np.random.default_rng([seed, index]), self.anchor_frame)
 
     def _messages(self, sample: VideoSample, indices: list[int]) -> list[Message]:
-        shown = shown_timestamps(indices, self.frame_index)
+        shown = shown_timestamps(indices, self.timestamp_mode)
         return build_messages(sample.expression, shown, self.template, (self.size, self.size), self.coordinate_range)
 
     def _is_selected(self, sample: VideoSample) -> bool:
@@ -283,7 +288,7 @@ def _resolve_class(name: str, options: Mapping[str, Any], section: Mapping[str, 
         raise DataError(f"data.name: {name} is no class of training data")
     accepted = list(inspect.signature(build).parameters)
     arguments = {key: value for key, value in section.items() if key in accepted} | dict(options)
-    for key, usual in (("frame_index", FRAME_INDICES[0]), ("anchor", ANCHORS[0]), ("reasoning", True)):
+    for key, usual in (("timestamp_mode", TIMESTAMP_MODES[0]), ("anchor_frame", ANCHOR_FRAMES[0]), ("reasoning", True)):
         if key not in accepted and section.get(key, usual) != usual:
             raise DataError(f"data.{key}={section[key]}: data.name={name} does not take it")
     check_arguments(build, arguments, "data.options", given=(*accepted[:1], *getattr(build, "keywords", ())))

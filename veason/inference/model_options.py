@@ -41,7 +41,7 @@ class ModelOptions:
         temperature: of sampling; 0 is greedy.
         max_tokens: of an answer.
         device: of the tracker; a GPU where there is one, when None.
-        frame_index, answer_parser, repetition_penalty: see `veason.inference_settings.InferenceSettings`.
+        timestamp_mode, answer_parser, repetition_penalty: see `veason.inference_settings.InferenceSettings`.
         settings: a veason.json in place of the checkpoint's.
         warnings: after `check`, one line for each value that is not the one that the checkpoint was made for.
     """
@@ -55,7 +55,7 @@ class ModelOptions:
     temperature: float = 0.0
     max_tokens: int = None  # type: ignore[assignment]
     device: str | None = None
-    frame_index: str = None  # type: ignore[assignment]
+    timestamp_mode: str = None  # type: ignore[assignment]
     answer_parser: str = None  # type: ignore[assignment]
     repetition_penalty: float = None  # type: ignore[assignment]
     settings: str | Path | None = None
@@ -84,14 +84,22 @@ class ModelOptions:
     @property
     def segmenter_options(self) -> dict[str, Any]:
         """The arguments of `veason.inference.segmenter.Segmenter` besides policy and tracker."""
-        names = ("sampled_frames", "size", "prompt_template", "answer_parser", "frame_index")
+        names = ("sampled_frames", "size", "prompt_template", "answer_parser", "timestamp_mode")
         options = {name: getattr(self, name) for name in names} if self.needs_policy else {}
         return {**options, "notice": TOY_SENTENCE if self.is_toy else ""}
 
     def check(self, needs_tracker: bool = True) -> None:
         """Refuse in one line what would fail once models are loaded. Raises DataError, which names the option."""
         if not self.needs_policy:
-            names = ("model", "settings", "size", "sampled_frames", "prompt_template", "frame_index", "answer_parser")
+            names = (
+                "model",
+                "settings",
+                "size",
+                "sampled_frames",
+                "prompt_template",
+                "timestamp_mode",
+                "answer_parser",
+            )
             given = [name for name in (*names, "repetition_penalty") if getattr(self, name) is not None]
             self.warnings = [f"{', '.join(given)}: no effect, {self.tracker} is used without a policy"] if given else []
             check_tracker(self.tracker, self.tracker_options)
@@ -114,7 +122,7 @@ class ModelOptions:
 
     def _fill_in(self) -> None:
         """Take what is not given from the checkpoint's settings, and note what is given otherwise."""
-        names = ("sampled_frames", "prompt_template", "frame_index", "answer_parser", "repetition_penalty")
+        names = ("sampled_frames", "prompt_template", "timestamp_mode", "answer_parser", "repetition_penalty")
         given = {"keyframe_resize": self.size} | {name: getattr(self, name) for name in names}
         used, self.warnings = complete_settings(given, self.settings or self.policy_path)
         self.size = used.keyframe_resize

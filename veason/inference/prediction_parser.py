@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from veason.answers import Answer, ObjectKeyframe
-from veason.frames import FRAME_INDICES, evaluation_frames
+from veason.frames import TIMESTAMP_MODES, evaluation_frames
 from veason.inference.prediction import KEYFRAME_OUTSIDE, NO_TARGET, Box, Prediction
 from veason.tracking.tracker_prompts import FramePrompt, ObjectPrompt
 
@@ -21,7 +21,7 @@ class PredictionParser:
     size: int  # side of the square frames that were shown, pixels
     coordinate_range: int | None  # answers' coordinates are from 0 to this; None: pixels of the frames
     sampled_frames: int  # how many evenly spaced frames were shown
-    frame_index: str  # what a frame's timestamp was (see `veason.frames.shown_timestamps`)
+    timestamp_mode: str  # what a frame's timestamp was (see `veason.frames.shown_timestamps`)
 
     def parse(self, text: str, shape: tuple[int, int, int]) -> Prediction:
         """An answer as a prediction for a video of shape (T, H, W). Never raises, whatever the policy wrote."""
@@ -69,7 +69,7 @@ class PredictionParser:
 
     def _frame_at(self, timestamp: int | None, total: int) -> int | None:
         """The index in the video of a timestamp in an answer; a position that was not shown is outside the video."""
-        if timestamp is None or self.frame_index == FRAME_INDICES[0]:
+        if timestamp is None or self.timestamp_mode == TIMESTAMP_MODES[0]:
             return timestamp
         indices = evaluation_frames(total, self.sampled_frames)
         return indices[timestamp] if 0 <= timestamp < len(indices) else -1

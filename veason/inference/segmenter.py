@@ -19,7 +19,7 @@ import numpy as np
 
 from veason.answer_parsers import ANSWER_PARSERS
 from veason.errors import DataError
-from veason.frames import FRAME_INDICES, check_pixel_multiple, evaluation_frames, resize_frame, shown_timestamps
+from veason.frames import TIMESTAMP_MODES, check_pixel_multiple, evaluation_frames, resize_frame, shown_timestamps
 from veason.inference.model_options import ModelOptions
 from veason.inference.prediction import Prediction
 from veason.inference.prediction_parser import PredictionParser
@@ -44,7 +44,7 @@ class Segmenter:
         size: their side in pixels.
         prompt_template: another wording than the default (see `veason.prompts`).
         answer_parser: a name of `veason.answer_parsers.ANSWER_PARSERS`.
-        frame_index: what a frame's timestamp is (see `veason.frames.shown_timestamps`).
+        timestamp_mode: what a frame's timestamp is (see `veason.frames.shown_timestamps`).
         notice: a sentence about the models that the page of every result shows; "" for none.
 
     Attributes:
@@ -61,7 +61,7 @@ class Segmenter:
         size: int = 560,
         prompt_template: str | None = None,
         answer_parser: str = "strict",
-        frame_index: str = FRAME_INDICES[0],
+        timestamp_mode: str = TIMESTAMP_MODES[0],
         notice: str = "",
     ) -> None:
         self.policy, self.tracker = policy, tracker
@@ -73,7 +73,7 @@ class Segmenter:
             check_pixel_multiple(size, info.pixel_multiple)
         self.coordinate_range: int | None = None if info is None else info.coordinate_range
         self.sampled_frames, self.size, self.prompt_template = sampled_frames, size, prompt_template
-        self.answer_parser, self.frame_index, self.notice = ANSWER_PARSERS[answer_parser], frame_index, notice
+        self.answer_parser, self.timestamp_mode, self.notice = ANSWER_PARSERS[answer_parser], timestamp_mode, notice
 
     @classmethod
     def from_pretrained(
@@ -190,7 +190,7 @@ class Segmenter:
             return ""
         second = (
             "a second means a frame of the video, as in training: “At 2 seconds” is frame 2"
-            if self.frame_index == FRAME_INDICES[0]
+            if self.timestamp_mode == TIMESTAMP_MODES[0]
             else "a second means a position among the frames that the policy saw, as in training"
         )
         seen = f"of the {self.size} x {self.size} picture that the policy saw, not of the video"
@@ -204,7 +204,7 @@ class Segmenter:
         """The policy's prompts about a video, frame t as second t; `names` of the samples are for errors and seeds."""
         indices = evaluation_frames(len(frames), self.sampled_frames)
         pictures, shown = [resize_frame(frames[t], self.size) for t in indices], (self.size, self.size)
-        timestamps = shown_timestamps(indices, self.frame_index)
+        timestamps = shown_timestamps(indices, self.timestamp_mode)
         return [
             ChatPrompt(
                 name,
@@ -225,7 +225,7 @@ class Segmenter:
     def parse_answer(self, text: str, shape: tuple[int, int, int]) -> Prediction:
         """An answer as a prediction for a video of shape (T, H, W). Never raises, whatever the policy wrote."""
         reader = PredictionParser(
-            self.answer_parser, self.size, self.coordinate_range, self.sampled_frames, self.frame_index
+            self.answer_parser, self.size, self.coordinate_range, self.sampled_frames, self.timestamp_mode
         )
         return reader.parse(text, shape)
 

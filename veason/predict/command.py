@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from veason.answer_parsers import ANSWER_PARSERS
 from veason.command_line import HelpFormatter, OneLineParser, parse_arguments
 from veason.errors import DataError
-from veason.frames import FRAME_INDICES
+from veason.frames import TIMESTAMP_MODES
 from veason.inference.model_options import ModelOptions
 from veason.inference.segmenter import Segmenter
 from veason.library_output import quiet_libraries
@@ -105,7 +105,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt_template", help=f"question with {{expression}}, as text or as a path to a text file; {own} ours"
     )
-    parser.add_argument("--frame_index", choices=FRAME_INDICES, help=f"what a frame's timestamp is; {own} absolute")
+    parser.add_argument(
+        "--timestamp_mode",
+        "--frame_index",
+        choices=TIMESTAMP_MODES,
+        help=f"what a frame's timestamp is; {own} absolute",
+    )
     parser.add_argument("--answer_parser", choices=ANSWER_PARSERS, help=f"the format of answers; {own} strict")
     parser.add_argument("--repetition_penalty", type=float, help=f"of the sampling; {own} 1.0")
     parser.add_argument("--temperature", type=float, default=0.0, help="of sampling; 0 is greedy")
@@ -135,7 +140,7 @@ def read_model_options(options: argparse.Namespace, program: str = "veason predi
         options.prompt_template,
         options.temperature,
         options.max_tokens,
-        frame_index=options.frame_index,
+        timestamp_mode=options.timestamp_mode,
         answer_parser=options.answer_parser,
         repetition_penalty=options.repetition_penalty,
         settings=options.settings,

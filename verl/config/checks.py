@@ -13,8 +13,8 @@ from verl.registry import suggest
 DTYPES = ("bf16", "fp16", "fp32")
 CHOICES = {
     "data.on_bad_sample": ("raise", "skip"),
-    "data.frame_index": ("absolute", "relative"),
-    "data.anchor": ("largest", "first"),
+    "data.timestamp_mode": ("absolute", "relative"),
+    "data.anchor_frame": ("largest", "first"),
     "worker.reward.on_tracker_error": ("raise", "skip"),
     "worker.reward.on_scorer_error": ("raise", "skip"),
     "worker.actor.optim.lr_scheduler_type": ("constant", "cosine", "linear"),

@@ -197,6 +197,11 @@ def _translated(layer: dict[str, Any], keys: Mapping[str, bool], prefix: str = "
         elif isinstance(value, dict) and not keys.get(key):
             tree[name] = _translated(value, keys, f"{key}.")
         elif isinstance(value, dict):
+            if key == "data.mix":  # its members have the keys of `data`
+                value = {
+                    label: _translated(own, keys, "data.") if isinstance(own, dict) else own
+                    for label, own in value.items()
+                }
             tree[name] = {**tree.get(name, {}), **value}
         else:
             tree[name] = value

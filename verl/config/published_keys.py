@@ -9,7 +9,11 @@ RENAMED = {
     "trainer.resume": "trainer.resume_mode",
     "trainer.max_bad_updates": "trainer.max_nonfinite_updates",
     "algorithm.max_uncomputed_share": "algorithm.max_frac_nan",
+    "algorithm.collapse_steps": "algorithm.collapse_patience",
+    "data.anchor": "data.anchor_frame",
     "data.box_side": "data.coordinate_range",
+    "data.frame_index": "data.timestamp_mode",
+    "data.include_absent": "data.include_no_target",
     "worker.reward.sam2_config": "worker.reward.tracker_options.sam2_config",
     "worker.reward.sam2_checkpoint": "worker.reward.tracker_options.sam2_checkpoint",
 }

@@ -31,7 +31,7 @@ RANGES = {
     "algorithm.gamma": SHARE,
     "algorithm.kl_coef": NOT_NEGATIVE,
     "algorithm.max_sampling_rounds": COUNT,
-    "algorithm.collapse_steps": COUNT,
+    "algorithm.collapse_patience": COUNT,
     "algorithm.max_frac_nan": SHARE,
     "algorithm.overlong_buffer": NOT_NEGATIVE,
     "algorithm.overlong_penalty": NOT_NEGATIVE,

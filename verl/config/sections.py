@@ -16,15 +16,16 @@ class DataConfig:
     meta_file: str | None = None  # expressions file inside train_files; null: the set's own
     val_meta_file: str | None = None  # the same inside val_files
     exclude: str | None = None  # list of samples to leave out, as written by `veason audit`
-    include_absent: bool = False  # also train on expressions whose target is not in the video
+    include_no_target: bool = False  # also train on expressions whose target is not in the video
     on_bad_sample: str = "raise"  # raise ends the run; skip draws another sample, counted and reported
     prompt_template: str | None = None  # question with {expression}, as text or as a path to a text file
     # frames of a video shown to the policy, and scored by the reward: at most this number minus one, by the published
     # rule (docs/data.md); 1 shows the anchor alone. In an evaluation sampled_frames is the number of frames itself
     sampled_frames: int = 6
-    frame_index: str = "absolute"  # a frame's timestamp is its index in the video; relative: its position in the prompt
+    # absolute: a frame's timestamp is its index in the video; relative: its position in the prompt
+    timestamp_mode: str = "absolute"
     # the frame that is always shown: a random one of the five with the largest target; first: the first with the target
-    anchor: str = "largest"
+    anchor_frame: str = "largest"
     reasoning: bool = True  # false: no chain of thought in prompt and responses (with compute_score: no_reasoning)
     # image resolution: every frame shown to the policy (not the keyframe alone), and the reward's masks, are resized to
     # this many pixels in height and in width
@@ -57,7 +58,7 @@ class AlgorithmConfig:
     dynamic_sampling: bool = False  # DAPO: draw further prompts in place of groups whose scores are all equal
     max_sampling_rounds: int = 4  # rollout rounds per step before a smaller batch is trained on
     # steps in a row without a readable answer, or without a group whose scores differ, after which the log warns
-    collapse_steps: int = 10
+    collapse_patience: int = 10
     # share of a step's groups that may have a NaN score, for which they are left out; more of them end the run
     max_frac_nan: float = 1.0
     overlong_buffer: int = 0  # DAPO: a response within so many tokens of the limit loses score, linearly; 0 is off

@@ -112,7 +112,11 @@ def use_checkpoint_prompt_template(config: Config) -> Config:
     template = None if data.prompt_template is None else load_template(data.prompt_template)
     if not data.reasoning:  # the ablation asks in a wording of its own
         template = template or load_template(None, reasoning=False)
-    given = {"prompt_template": template, "keyframe_resize": data.keyframe_resize, "frame_index": data.frame_index}
+    given = {
+        "prompt_template": template,
+        "keyframe_resize": data.keyframe_resize,
+        "timestamp_mode": data.timestamp_mode,
+    }
     for line in settings.differences(**given):
         print(f"data.{line}", flush=True)
     return override(config, {"data.prompt_template": settings.prompt_template}) if template is None else config
@@ -192,7 +196,7 @@ def checkpoint_settings(config: Config, fine_tuning: bool = False) -> dict[str, 
         read_settings(path),
         load_template(data.prompt_template, data.reasoning),
         data.keyframe_resize,
-        data.frame_index,
+        data.timestamp_mode,
         data.coordinate_range,
         tracker,
         POINTS if _reads_points(config, fine_tuning) else None,

@@ -23,7 +23,7 @@ class CollapseDetector:
     """Counts such steps in a row, and warns once for each kind after `limit` of them.
 
     Args:
-        limit: algorithm.collapse_steps.
+        limit: algorithm.collapse_patience.
     """
 
     def __init__(self, limit: int) -> None:

@@ -40,7 +40,7 @@ class GRPO(TrainingLoop):
         adapter = model.lora_rank > 0
         self.flops = load_family(model.model_path, **model.override_config).flops()
         self.update_flops = self.flops.with_backward(adapter, vision=not (adapter or model.freeze_vision_tower))
-        self.collapse = CollapseDetector(self.config.algorithm.collapse_steps)
+        self.collapse = CollapseDetector(self.config.algorithm.collapse_patience)
         self.uses_self_certainty = "self_certainty" in required_inputs(self.config.algorithm.adv_estimator)
         peak = device_peak(self.backend.device_name)
         self.peak = peak and peak * trainer.nnodes * trainer.n_gpus_per_node

@@ -369,7 +369,7 @@ def test_updates_that_are_not_finite_are_counted_named_and_end_the_run(
 
 
 def test_a_collapse_is_warned_of_once_with_numbers(config: Config, caplog: pytest.LogCaptureFixture) -> None:
-    config = override(config, {"algorithm.collapse_steps": 2, "trainer.save_freq": 3})
+    config = override(config, {"algorithm.collapse_patience": 2, "trainer.save_freq": 3})
     loop_of(GRPO, config, RecordingBackend(equal=range(12))).fit()
     folder = Path(config.trainer.save_checkpoint_path)
     rows = read_metrics(folder)
