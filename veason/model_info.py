@@ -11,7 +11,8 @@ from typing import Any
 from veason.errors import DataError
 
 SETTINGS_FILE = "veason.json"  # beside config.json: what a training has fixed
-RENAMED_KEYS = {"box_side": "coordinate_range", "frame_index": "timestamp_mode"}  # earlier names in settings files
+# earlier names in veason.json and in the headers of evaluations
+RENAMED_KEYS: dict[str, str] = {"box_side": "coordinate_range", "frame_index": "timestamp_mode"}
 # model_type -> the model writes coordinates from 0 to this; None: pixels of the frame as it is shown.
 # A `coordinate_range` in veason.json, or else in config.json, takes precedence. Sources: the Qwen2.5-VL report
 # (absolute coordinates), the Qwen3-VL cookbooks (relative, 0 to 1000).
@@ -82,4 +83,4 @@ def read_settings_file(folder: str | Path, name: str = SETTINGS_FILE) -> dict[st
         raise DataError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds no JSON object")
-    return {RENAMED_KEYS[key] if key in RENAMED_KEYS else key: value for key, value in content.items()}
+    return {RENAMED_KEYS.get(str(key), str(key)): value for key, value in content.items()}

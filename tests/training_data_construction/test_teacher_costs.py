@@ -210,15 +210,15 @@ def test_a_server_that_drips_is_left_at_the_deadline(revos, tmp_path, server):
 
 def test_long_waits_are_shown(revos, tmp_path, server, capsys, monkeypatch):
     monkeypatch.setattr("training_data_construction.budget.LONG_WAIT", 0.2)
-    monkeypatch.setattr(teacher_run, "SILENCE", 0.3)
-    say, silence = teacher_run._say, threading.Event()
+    monkeypatch.setattr(teacher_run, "SILENT_SECONDS", 0.3)
+    say, silence = teacher_run._print_line, threading.Event()
 
     def told(line):
         say(line)
         if line.startswith("no reply"):
             silence.set()
 
-    monkeypatch.setattr(teacher_run, "_say", told)
+    monkeypatch.setattr(teacher_run, "_print_line", told)
     server.misbehave = lambda number, _: (
         Failure(429, {"Retry-After": "0.5"}, b"slow down")
         if number == 1
