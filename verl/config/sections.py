@@ -37,7 +37,7 @@ class DataConfig:
     min_pixels: int = 3136  # lower bound of it
     max_prompt_length: int = 7100  # tokens; a longer prompt is refused by name when the data is loaded
     max_response_length: int = 1024  # tokens; a longer one is cut and counted; in fine-tuning it is refused
-    rollout_batch_size: int = 16  # prompts per step (fine-tuning: examples per update)
+    rollout_batch_size: int = 16  # prompts per step (fine-tuning: examples per update); verl: train_batch_size
     val_batch_size: int = 64  # prompts per validation call
     val_max_samples: int | None = None  # validate on so many samples, the same random ones each time; null: all
     shuffle: bool = True  # a new order each episode
@@ -78,8 +78,8 @@ class TrainerConfig:
     max_nonfinite_updates: int = 5
     # how often a run is restarted from its newest complete checkpoint after its driver, a worker or Ray has died
     max_restarts: int = 0
-    total_episodes: int = 1  # passes over the data
-    max_steps: int | None = None  # stop after so many steps; null: at the end of the last episode
+    total_episodes: int = 1  # passes over the data; verl: total_epochs
+    max_steps: int | None = None  # stop after so many steps; null: at the end; verl: total_training_steps
     project_name: str = "veason_r1"  # wandb project
     experiment_name: str = "run"  # wandb run; last part of the default save_checkpoint_path
     # console, tensorboard, wandb, swanlab, mlflow, or package.module:name (verl.trainer.loggers); metrics.jsonl is
@@ -97,7 +97,7 @@ class TrainerConfig:
     test_freq: int = -1  # validate every so many steps and at the end; -1: never
     save_freq: int = -1  # save every so many steps and at the end; -1: only at the end
     # how many of the newest checkpoints are kept; -1: all. Later steps than the one saved are not touched: they are of
-    # a run that this one branched from
+    # a run that this one branched from. verl: max_actor_ckpt_to_keep
     save_limit: int = -1
     best_metric: str | None = None  # such as val/reward/mean: the best checkpoint by this metric is kept too
     best_mode: str = "max"  # max or min is best
@@ -106,9 +106,10 @@ class TrainerConfig:
     # so that a run resumes exactly
     save_dtype: str | None = None
     remove_previous_ckpt: bool = False  # the same as save_limit: 1
-    save_checkpoint_path: str | None = None  # null: checkpoints/<project_name>/<experiment_name>
+    # null: checkpoints/<project_name>/<experiment_name>; verl: default_local_dir
+    save_checkpoint_path: str | None = None
     # a checkpoint to start from: a global_step_N folder, a run's folder (its latest one), or "latest" (the latest of
-    # save_checkpoint_path)
+    # save_checkpoint_path); verl: resume_from_path
     load_checkpoint_path: str | None = None
     # auto: continue from the newest complete checkpoint of save_checkpoint_path; where there is none, and with disable,
     # load_checkpoint_path decides (verl's resume_from_path)

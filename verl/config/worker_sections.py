@@ -12,7 +12,7 @@ from typing import Any
 class ModelConfig:
     """The policy's checkpoint and how it is wrapped."""
 
-    model_path: str | None = None  # Hugging Face folder or hub name of a checkpoint (verl.models.families)
+    model_path: str | None = None  # Hugging Face folder or hub name of a checkpoint; verl: model.path
     tokenizer_path: str | None = None  # folder of the tokenizer and processor; model_path when null
     # entries that replace those of the checkpoint's config.json
     override_config: dict[str, Any] = field(default_factory=dict)
@@ -77,14 +77,17 @@ class OffloadConfig:
 class ActorConfig:
     """The policy update."""
 
-    global_batch_size: int = 16  # prompts (groups of rollout.n responses) per optimizer step
+    global_batch_size: int = 16  # prompts (groups of rollout.n responses) per optimizer step; verl: ppo_mini_batch_size
     # counts groups of rollout.n responses, not responses as in EasyR1: how many are packed into one forward and
-    # backward pass
+    # backward pass; verl: ppo_micro_batch_size_per_gpu
     micro_batch_size_per_device_for_update: int = 1
-    # counts groups too: how many are packed into one pass that only computes log-probabilities
+    # counts groups too: how many are packed into one pass that only computes log-probabilities; verl:
+    # log_prob_micro_batch_size_per_gpu
     micro_batch_size_per_device_for_experience: int = 1
-    max_tokens_per_micro_batch: int | None = None  # token budget of a pass; set, it replaces the two counts above
-    max_grad_norm: float | None = 1.0  # the gradient is scaled down to this norm; null or 0: it is not
+    # token budget of a pass; if set, it replaces the two counts above; verl: ppo_max_token_len_per_gpu
+    max_tokens_per_micro_batch: int | None = None
+    # the gradient is scaled down to this norm; null or 0: it is not; verl: grad_clip
+    max_grad_norm: float | None = 1.0
     use_kl_loss: bool = True  # add the KL term to the loss; needs the reference model
     kl_loss_coef: float = 1e-3  # weight of the KL term
     kl_loss_type: str = "low_var_kl"  # estimator by name (verl.algorithms.kl), or package.module:name
@@ -96,8 +99,10 @@ class ActorConfig:
     clip_ratio: float | None = None  # null: the loss's own, 0.2 for vanilla, 3e-4 and 4e-4 for gspo
     clip_ratio_low: float | None = None  # null: clip_ratio
     clip_ratio_high: float | None = None  # null: clip_ratio; larger is DAPO's clip-higher
-    clip_ratio_dual: float | None = None  # dual clip's bound for negative advantages (above 1); null: off
-    tis_cap: float | None = None  # truncated importance sampling: bound of actor / rollout probability; null: off
+    # dual clip's bound for negative advantages (above 1); null: off; verl: clip_ratio_c
+    clip_ratio_dual: float | None = None
+    # truncated importance sampling: bound of actor / rollout probability; null: off; verl: tis_imp_ratio_cap
+    tis_cap: float | None = None
     ppo_epochs: int = 1  # passes over each rollout batch
     use_torch_compile: bool = False  # compile the language model's layers whole, the reference's too; on CUDA only
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -131,7 +136,7 @@ class RolloutConfig:
     ignore_eos: bool = False  # generate to the length limit (for measurements)
     val_temperature: float = 0.0  # validation; 0 is greedy
     val_n: int = 1  # responses per validation prompt
-    tensor_parallel_size: int = 1  # GPUs that share one engine
+    tensor_parallel_size: int = 1  # GPUs that share one engine; verl: tensor_model_parallel_size
     gpu_memory_utilization: float = 0.5  # share of the GPU for the engine's weights and cache while it is awake
     cpu_kv_cache_gib: float = 0.25  # the cache's size on a machine without a GPU
     # the cache's size on a GPU; null: what gpu_memory_utilization leaves, measured at the start
