@@ -173,7 +173,9 @@ def print_plan(config: Config, sources: Mapping[str, str], program: str, expecte
         # its wording decides the length of prompts
         config = use_checkpoint_prompt_template(use_points_prompt_template(config, fine_tuning))
     task = build_task(config, needs_rollout)
-    return show_plan(PlanInputs(program, config, task, checks, needs_rollout, val_ratio, fine_tuning, expected), sources)
+    return show_plan(
+        PlanInputs(program, config, task, checks, needs_rollout, val_ratio, fine_tuning, expected), sources
+    )
 
 
 def run(overrides: Sequence[str], program: str) -> int:
