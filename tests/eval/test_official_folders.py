@@ -146,7 +146,7 @@ def test_a_partial_vicas(tmp_path, capsys):
     assert len(build_training_data(exclude=excluded, **words)) == 2
     with pytest.raises(DataError, match=r"000003\.json; .*data\.exclude or data\.on_bad_sample=skip leaves them out"):
         build_training_data(**words)
-    assert list(build_training_data(on_bad_sample="skip", **words).skipped) == ["000003", "000013"]
+    assert list(build_training_data(on_bad_sample="skip", **words).skipped_samples) == ["000003", "000013"]
 
 
 def test_splits_of_vicas_are_copied_from_its_repository_by_the_command_of_the_message(tmp_path):
