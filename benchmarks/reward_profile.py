@@ -1,4 +1,4 @@
-"""Profiles the scoring of a group: time by stage, by kernel, and by attention kernel."""
+"""Profiles the scoring of a group: time by stage and by kernel."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
     from benchmarks.reward_job import RewardJob
@@ -65,64 +63,3 @@ def print_profile(scorer: RewardScorer, job: RewardJob, rows: int = 30) -> None:
     )
     for event in kernels[:rows]:
         print(f"  {event.self_device_time_total / 1e3:8.2f} ms  {event.count:5d} x  {event.key[:120]}", flush=True)
-
-
-def attention_table(device: torch.device, objects=(8, 24), maps=(1, 4), tokens: int = 4096) -> dict[str, float]:
-    """Milliseconds of one cross-attention of `objects` x [4096, 256] queries over `maps` x 4096 keys, by kernel and
-    width of values.
-    """
-    kernels = {
-        "flash": _with_backend(SDPBackend.FLASH_ATTENTION),
-        "cudnn": _with_backend(SDPBackend.CUDNN_ATTENTION),
-        "efficient": _with_backend(SDPBackend.EFFICIENT_ATTENTION),
-        "flex": _flex(),
-    }
-    found = {}
-    print("\nattention of [N, 1, 4096, 256] over keys of 256 and values of 256 or 64 channels, bf16")
-    for name, kernel in kernels.items():
-        for width in (256, 64):
-            for count in objects:
-                for number in maps:
-                    case = f"{name}, values {width}, {count} objects, {number} maps"
-                    try:
-                        found[case] = _milliseconds(kernel, count, tokens, number * tokens + 4 * number, width, device)
-                    except (
-                        RuntimeError,
-                        torch._dynamo.exc.TorchDynamoException,
-                    ) as error:  # a kernel that does not do these shapes
-                        print(f"  {case}: not possible ({str(error).strip().splitlines()[0][:100]})", flush=True)
-                        break
-                    flops = 2 * count * tokens * number * tokens * (256 + width)
-                    print(f"  {case}: {found[case]:.3f} ms, {flops / found[case] / 1e9:.0f} TFLOP/s", flush=True)
-    return found
-
-
-def _with_backend(backend: SDPBackend):
-    def call(query, key, value):
-        with sdpa_kernel(backend):
-            return F.scaled_dot_product_attention(query, key, value)
-
-    return call
-
-
-def _flex():
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention, dynamic=False)
-
-
-def _milliseconds(
-    kernel, objects: int, queries: int, keys: int, width: int, device: torch.device, repeats: int = 5
-) -> float:
-    query, key, value = (
-        torch.randn(objects, 1, length, channels, device=device, dtype=torch.bfloat16)
-        for length, channels in ((queries, 256), (keys, 256), (keys, width))
-    )
-    for _ in range(2):
-        kernel(query, key, value)
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(repeats):
-        kernel(query, key, value)
-    torch.cuda.synchronize()
-    return 1e3 * (time.perf_counter() - start) / repeats

@@ -1,7 +1,7 @@
 """How fast a group of rollouts is scored: the published schedule and this repository's, side by side in one process.
 
     python -m benchmarks.reward_throughput      # the table: hiera-large at 1024 pixels, random weights, 1 and 3 boxes
-    python -m benchmarks.reward_throughput --variants --attention --profile
+    python -m benchmarks.reward_throughput --variants --profile
 
 The published schedule takes one rollout at a time, in fp32, and encodes the frames for each: sam2's own video
 predictor, the masks copied to the host and compared there. Ours is `RewardScorer.score`, from texts to scores. Both get
@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.packing import seconds
 from benchmarks.reward_job import PublishedSchedule, RewardJob, make_job
-from benchmarks.reward_profile import attention_table, print_profile, stage_times
+from benchmarks.reward_profile import print_profile, stage_times
 from grpo_reward.reward_score import DEFAULT_RULE
 from grpo_reward.rules import find_rule
 from grpo_reward.scorer import RewardScorer
@@ -129,7 +129,6 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7, help="timed repetitions")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights and clips")
     parser.add_argument("--variants", action="store_true", help="also ours with one optimization changed at a time")
-    parser.add_argument("--attention", action="store_true", help="also the kernels for memory attention at its shapes")
     parser.add_argument(
         "--profile", action="store_true", help="also the seconds of each stage and the heaviest kernels"
     )
@@ -170,8 +169,6 @@ def main() -> None:
         for job in jobs[1::2]:
             results.setdefault("stages", {})[job.name] = stage_times(scorer, job)
             print_profile(scorer, job)
-    if options.attention:
-        results["attention"] = attention_table(device)
     for name, compile_options in variants().items() if options.variants else ():
         del scorer
         torch.compiler.reset()

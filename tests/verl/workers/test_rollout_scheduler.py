@@ -60,7 +60,7 @@ def observe(engine):
 
 def run(engine, rounds=2):
     """Per round the completions in the order in which they came, and the free blocks after it."""
-    from benchmarks.scheduled_engine import image_prompt
+    from tests.verl.workers.scheduled_engine import image_prompt
     from verl.workers.rollout_engine import GenerationRequest, RequestSampling
 
     found = []
@@ -86,7 +86,7 @@ def run(engine, rounds=2):
 
 
 def compare(policy, scenario, mode):
-    from benchmarks.scheduled_engine import EngineSizes, open_engine
+    from tests.verl.workers.scheduled_engine import EngineSizes, open_engine
 
     asynchronous, v2 = MODES[mode]
     sizes = EngineSizes(max_model_len=400, max_num_batched_tokens=2048, response_length=100, blocks=600)
@@ -120,7 +120,7 @@ def model_main(_, folder, port, plain, file):
     os.environ |= lone_rank(port)
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=0, world_size=1)
-    from benchmarks.scheduled_engine import PlainEngine
+    from tests.verl.workers.scheduled_engine import PlainEngine
     from verl.config.worker_sections import ModelConfig, RolloutConfig
     from verl.models.lora import merged_weights
     from verl.models.policy_model import load_policy
@@ -174,7 +174,7 @@ def test_a_models_responses_are_those_of_vllms_own_scheduler(request, checkpoint
 
 def misfits_main(_, policy, port):
     os.environ |= lone_rank(port) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-    from benchmarks.scheduled_engine import EngineSizes, image_prompt, open_engine
+    from tests.verl.workers.scheduled_engine import EngineSizes, image_prompt, open_engine
     from verl.workers import rollout_scheduler
     from verl.workers.rollout_engine import GenerationRequest, RequestSampling
 

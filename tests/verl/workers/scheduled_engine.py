@@ -6,7 +6,6 @@ be compared step by step.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ class EngineSizes:
 
 
 class FormulaExecutor(Executor):
-    """Stands for the workers. `seconds` is the process's CPU time spent in it.
+    """Stands for the workers.
 
     Attributes:
         token: (request's name without vLLM's random part, position in the response) -> token id.
@@ -60,7 +59,6 @@ class FormulaExecutor(Executor):
 
     token: Callable[[str, int], int]
     blocks = 0
-    seconds = 0.0
 
     def _init_executor(self) -> None:
         self.prompts: dict[str, int] = {}
@@ -93,7 +91,6 @@ class FormulaExecutor(Executor):
         return ("generate",)
 
     def execute_model(self, scheduler_output: Any, non_block: bool = False) -> Any:
-        since = time.process_time()
         for name in scheduler_output.finished_req_ids:
             self.prompts.pop(name, None)
             self.generated.pop(name, None)
@@ -109,7 +106,6 @@ class FormulaExecutor(Executor):
         log_probs = LogprobsLists(flat[:, None], -(flat[:, None] % 97).astype(np.float32) / 31, flat % 5, None)
         rows = {name: row for row, name in enumerate(names)}
         self.result = ModelRunnerOutput(names, rows, sampled_token_ids=tokens, logprobs=log_probs)
-        type(self).seconds += time.process_time() - since
         return self._answer(self.result if not names else None, non_block)
 
     def sample_tokens(self, grammar_output: Any, non_block: bool = False) -> Any:
