@@ -8,8 +8,8 @@ import torch
 from sam2_models import CPU, THREE_MASKS, make_clip, make_model, make_object, run_our_objects, write_config
 from transformers_models import SIDE, edgetam, own_sessions, sam2_video, sam3_tracker, sam3_tracker_config, sam3_video
 
+from tests.veason.toy.tracked_objects import find_tracked_objects
 from veason.errors import DataError
-from veason.toy.tracker_eval import find_tracked_objects
 from veason.toy.world import make_video
 from veason.tracking import build_tracker, check_tracker
 from veason.tracking.sam2.loading import load_model

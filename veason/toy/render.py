@@ -1,7 +1,6 @@
 """Batched renderer of toy scenes on CPU or GPU: a textured background and textured shapes with antialiased edges.
 
-The same functions render the JPEG frames of a data set and, at any size and in memory, the clips that train the toy
-tracker.
+The same functions render the JPEG frames of a data set and, at any size and in memory, prompts for training.
 """
 
 from __future__ import annotations

@@ -103,21 +103,13 @@ def build_tracker_model(size: TrackerSize | None = None, seed: int = 0) -> SAM2B
         return instantiate(tracker_config(size)["model"])
 
 
-def write_tracker_config(output: str | Path, size: TrackerSize | None = None) -> Path:
-    """Writes `sam2_tiny.yaml` into the folder `output` and returns its path."""
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "sam2_tiny.yaml"
-    # sam2's build functions expect hydra's global package, as in their own files
-    path.write_text(
-        "# @package _global_\n\n" + OmegaConf.to_yaml(OmegaConf.create(tracker_config(size))), encoding="utf-8"
-    )
-    return path
-
-
 def write_tracker(output: str | Path, size: TrackerSize | None = None, seed: int = 0) -> SAM2Base:
     """Writes `sam2_tiny.yaml` and `sam2_tiny.pt` into the folder `output`; returns the model."""
-    write_tracker_config(output, size)
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    # sam2's build functions expect hydra's global package, as in their own files
+    text = "# @package _global_\n\n" + OmegaConf.to_yaml(OmegaConf.create(tracker_config(size)))
+    (folder / "sam2_tiny.yaml").write_text(text, encoding="utf-8")
     model = build_tracker_model(size, seed)
-    torch.save({"model": model.state_dict()}, Path(output) / "sam2_tiny.pt")
+    torch.save({"model": model.state_dict()}, folder / "sam2_tiny.pt")
     return model

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from veason.toy.tracker_eval import find_tracked_objects
+from tests.veason.toy.tracked_objects import find_tracked_objects
 from veason.toy.world import make_video
 from veason.tracking.sam2.tracker import Sam2Tracker
 from veason.tracking.tracker_prompts import BoxPrompt
