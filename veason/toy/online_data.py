@@ -25,7 +25,7 @@ from veason.prompts import Message, build_messages, load_template
 from veason.toy.expressions import Query, absent_queries, scene_queries
 from veason.toy.facts import ObjectFacts, scene_facts
 from veason.toy.noisy_teacher import noisy_query
-from veason.toy.render import draw_frames, draw_masks, object_crops, scene_batch, to_pixels
+from veason.toy.render import draw_frames, draw_masks, object_crops, scene_tensors, to_pixels
 from veason.toy.scene import HEIGHT, WIDTH, random_scene
 from veason.toy.teacher import rounded_box, write_reasoning
 from veason.toy.toy_video import JPEG_QUALITY
@@ -137,9 +137,9 @@ def sample_video(
     while not queries:
         length = 1 if still else max(4, frames + rng.randint(-frames // 5, frames // 5))
         scene = random_scene(rng, length, still)
-        batch, (order,) = scene_batch([scene])
-        crops = object_crops(batch)
-        visible, amodal = (masks[0].numpy()[:, np.argsort(order)] for masks in draw_masks(crops))
+        tensors = scene_tensors(scene)
+        crops = object_crops(tensors)
+        visible, amodal = draw_masks(tensors, crops)
         facts = scene_facts(scene, visible, amodal)
         queries = scene_queries(facts, rng, 2, absent=0.0)
         if queries and rng.random() < absent_ratio:
@@ -149,7 +149,7 @@ def sample_video(
     union = (visible[:, targets] & seen.T[..., None, None]).any(1)
     keyframe, indices = anchored_frames(union.sum((1, 2)), sampled_frames, np.random.default_rng(rng.randrange(2**31)))
     noise = torch.Generator().manual_seed(scene.background_seed)
-    (shown,) = draw_frames(batch, [crop.at(indices) for crop in crops], generator=noise)
+    shown = draw_frames(tensors, [crop.at(indices) for crop in crops], noise)
     return SampledVideo(facts, queries[0], keyframe, indices, to_pixels(shown), union[indices].astype(np.uint8))
 
 

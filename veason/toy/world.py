@@ -16,25 +16,23 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from veason.command_line import HelpFormatter, parse_arguments
 from veason.toy.expressions import scene_queries
 from veason.toy.facts import scene_facts
 from veason.toy.layout_writers import RevosAnnotation, make_revos_annotation, write_reasonvos, write_revos_files
-from veason.toy.render import render, scene_batch, to_pixels
+from veason.toy.render import draw_frames, draw_masks, object_crops, scene_tensors, to_pixels
 from veason.toy.scene import Scene, random_scene
 from veason.toy.toy_video import ToyVideo
 
 
 def draw_video(name: str, scene: Scene, queries: int, seed: int) -> ToyVideo:
     """Renders a scene and derives its facts and expressions."""
-    batch, order = scene_batch([scene])
-    frames, *rendered_masks = render(batch, generator=torch.Generator().manual_seed(scene.background_seed))
-    index = np.argsort(order[0])  # from the scene's order to the rendering order
-    visible, amodal = (masks[0].numpy()[:, index] for masks in rendered_masks)
-    pictures = to_pixels(frames[0])
+    tensors = scene_tensors(scene)
+    crops = object_crops(tensors)
+    pictures = to_pixels(draw_frames(tensors, crops, torch.Generator().manual_seed(scene.background_seed)))
+    visible, amodal = draw_masks(tensors, crops)
     facts = scene_facts(scene, visible, amodal)
     return ToyVideo(name, pictures, visible, facts, scene_queries(facts, random.Random(seed), queries))
 

@@ -13,7 +13,7 @@ from tests.score_answer import score_answer
 from training_data_construction.teacher_checks import check_answer
 from veason.answers import parse_json_answer
 from veason.toy.online_data import OnlineToyData, sample_video
-from veason.toy.render import draw_frames, object_crops, render, scene_batch
+from veason.toy.render import draw_frames, draw_masks, object_crops, scene_tensors
 from veason.toy.scene import SHAPES, random_scene
 from veason.toy.tiny_policy import write_policy
 from veason.toy.tiny_policy_config import PolicySize
@@ -67,17 +67,21 @@ def test_the_outline_bounds_every_prompt(tmp_path):
 
 
 def test_frames_rendered_alone_equal_those_of_the_video():
-    batch, _ = scene_batch([random_scene(random.Random(3), frames=6)])
-    batch = replace(batch, noise_std=torch.zeros(1))
-    crops = object_crops(batch)
-    assert (draw_frames(batch, [crop.at([1, 4]) for crop in crops]) == draw_frames(batch, crops)[:, [1, 4]]).all()
+    tensors = replace(scene_tensors(random_scene(random.Random(3), frames=6)), noise_std=torch.zeros(1))
+    crops = object_crops(tensors)
+    assert (draw_frames(tensors, [crop.at([1, 4]) for crop in crops]) == draw_frames(tensors, crops)[[1, 4]]).all()
 
 
 def test_no_object_is_cut_off_by_its_crop(monkeypatch):
+    def render(scene):
+        tensors = scene_tensors(scene)
+        crops = object_crops(tensors)
+        return draw_frames(tensors, crops, torch.Generator().manual_seed(0)).numpy(), *draw_masks(tensors, crops)
+
     scenes = [random_scene(random.Random(seed), frames=6) for seed in range(12)]
-    tight = [render(scene_batch([scene])[0], 90, 200, torch.Generator().manual_seed(0)) for scene in scenes]
+    tight = list(map(render, scenes))
     monkeypatch.setattr("veason.toy.render.MAX_EXTENT", 3.0)
-    wide = [render(scene_batch([scene])[0], 90, 200, torch.Generator().manual_seed(0)) for scene in scenes]
+    wide = list(map(render, scenes))
     for ours, theirs in zip(tight, wide, strict=True):
         assert all((a == b).all() for a, b in zip(ours, theirs, strict=True))
     assert {shape.shape for scene in scenes for shape in scene.shapes} == set(SHAPES)
