@@ -33,7 +33,7 @@ CONFIGURED = {
     "eval.report": ReportConfig,
 }
 INTERNAL = {"verl.single_controller.driver_watchdog"}  # started by other modules, not by people
-GROUPS = {"veason", "veason.cli", "veason.importing.data_command"}  # they list commands, whose own help is checked
+GROUPS = {"veason", "veason.cli"}  # they list commands, whose own help is checked
 EXAMPLE = re.compile(r"^ {4,}.*(?:python3? |veason |make )\S+", re.MULTILINE)
 
 

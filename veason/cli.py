@@ -13,11 +13,16 @@ from importlib.metadata import PackageNotFoundError, version
 
 from veason.registry import suggest
 
-# command -> (`module:function` that takes the arguments and returns the exit status or None, what it does)
+# command, of one word or two -> (`module:function`, which takes the arguments and returns the exit status or None, what it
+# does)
 COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("veason.predict.command:main", "segment your own videos: masks, overlay, and a page"),
     "app": ("veason.app.command:main", "the same on a web page: watch, correct, track again, download"),
-    "data": ("veason.importing.data_command:main", "import your own data, and have expressions written for its masks"),
+    "data import": ("veason.importing.import_command:main", "your videos with masks or boxes, as training reads them"),
+    "data describe": (
+        "training_data_construction.expression_generation:main",
+        "have a teacher write expressions for masks",
+    ),
     "audit": ("veason.audit.command:main", "check a data set before it is trained on"),
     "doctor": ("veason.doctor.command:main", "what is wrong with this machine, and what to type"),
     "report": ("eval.report.command:main", "a page about a training run or an evaluation, or about two"),
@@ -36,23 +41,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status; 2 when there is no such command.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
+    length = 2 if words[:1] == ["data"] else 1
+    name = " ".join(words[:length])
+    if not words or words[length - 1 : length] in ([], ["-h"], ["--help"], ["help"]):
         print(usage())
         return 0
-    if words[0] == "--version":
+    if name == "--version":
         print(f"veason {installed_version()}")
         return 0
-    name = words[0]
     if name not in COMMANDS:
         print(f"veason: {name!r} is no command{suggest(name, COMMANDS)}", file=sys.stderr)
         return 2
     module, _, function = COMMANDS[name][0].partition(":")
-    return getattr(importlib.import_module(module), function)(words[1:]) or 0
+    return getattr(importlib.import_module(module), function)(words[length:]) or 0
 
 
 def usage() -> str:
     """The list of commands."""
-    rows = [f"  {name:10} {text}" for name, (_, text) in COMMANDS.items()]
+    rows = [f"  {name:13} {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(["veason COMMAND [OPTIONS]", "", *rows, "", "veason COMMAND --help lists a command's options."])
 
 

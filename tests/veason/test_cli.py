@@ -34,7 +34,16 @@ def test_what_is_no_command_is_named(capsys):
     assert capsys.readouterr().err == "veason: 'pedict' is no command; did you mean predict?\n"
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_a_command_of_two_words_is_given_its_arguments(monkeypatch, capsys):
+    given = []
+    monkeypatch.setitem(sys.modules, "stand_in", types.SimpleNamespace(main=given.append))
+    monkeypatch.setitem(cli.COMMANDS, "data import", ("stand_in:main", "for this test"))
+    assert cli.main(["data", "import", "a", "--b"]) == 0 and given == [["a", "--b"]]
+    assert cli.main(["data", "inport"]) == 2
+    assert capsys.readouterr().err == "veason: 'data inport' is no command; did you mean data import?\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["data"], ["data", "--help"]])
 def test_all_commands_are_listed(words, capsys):
     assert cli.main(words) == 0
     shown = capsys.readouterr().out
