@@ -1,14 +1,10 @@
-"""The workers of `benchmarks.grpo_step`: the real ones, which can also follow the published code's schedule and
-time vLLM by itself.
-"""
+"""The workers of `benchmarks.grpo_step`: the real ones, which can also follow the published code's schedule."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,12 +13,11 @@ from benchmarks.grpo_lengths import force_lengths
 from grpo_reward.scorer import RewardScorer
 from verl.config import Config, override
 from verl.metric_types import Metrics
-from verl.protocol import Example, GroupAdvantages, GroupRequest, Task
+from verl.protocol import Example, GroupAdvantages, Task
 from verl.trainer.grpo import GRPO
 from verl.trainer.prompt_data import open_prompts
 from verl.trainer.run_log import RunLog
 from verl.trainer.run_plan import make_run_plan
-from verl.workers.group_rollout import request_sampling
 from verl.workers.micro_batches import StoredGroup
 from verl.workers.prompt_builder import TokenizedPrompt
 from verl.workers.ray_backend import RayBackend
@@ -81,29 +76,6 @@ class BenchWorker(Worker):
     def fix_responses(self) -> None:
         """Makes the groups hold made-up responses, the same for any number of GPUs; vLLM generates all the same."""
         self.fixed = True
-
-    def time_bare_generation(self, requests: Sequence[GroupRequest]) -> float:
-        """Seconds of `LLM.generate` on requests ready in memory, with the rollout's weights and sampling parameters."""
-        engine = self.rollout_engine
-        assert engine is not None
-        with self.enter_rollout():
-            examples = [self.data.example(request.index, request.seed) for request in requests]
-            prompts: Any = [
-                {
-                    "prompt_token_ids": self.prompt_builder.raw_prompt_ids(example),
-                    "multi_modal_data": {"image": example.images},
-                }
-                for example in examples
-            ]
-            config = self.config.worker.rollout
-            sampling = [engine.sampling_params(request_sampling(request, config, False)) for request in requests]
-            start = time.perf_counter()
-            outputs = engine.llm.generate(prompts, sampling, use_tqdm=False)
-            seconds = time.perf_counter() - start
-        assert all(len(each.token_ids) == config.response_length for output in outputs for each in output.outputs)
-        engine.sleep()
-        self.weights_stale = True  # the next step synchronizes weights, as any step does
-        return seconds
 
     def compute_ref_log_probs(self, uids: Sequence[int]) -> Metrics:
         """In the published schedule the old log-probabilities too, which the driver does not ask for."""
@@ -166,9 +138,6 @@ class BenchBackend(RayBackend):
 
     def fix_responses(self) -> None:
         self.workers.call("fix_responses")
-
-    def time_bare_generation(self, requests: Sequence[GroupRequest]) -> float:
-        return max(self.workers.call("time_bare_generation", list(requests)))
 
 
 def open_loop(config: Config, task: Task, backend: BenchBackend, folder: Path) -> GRPO:

@@ -1,5 +1,4 @@
-"""One GRPO step, 3B by default: phase by phase, and against the published schedule, bare vLLM, TRL, verl, and more
-GPUs.
+"""One GRPO step, 3B by default: phase by phase, and against the published schedule, TRL, verl, and more GPUs.
 
     python -m benchmarks.grpo_step                           # one GPU, about 10 minutes; prints the table
     python -m benchmarks.grpo_step --parts ours --record new.json   # then: python -m benchmarks.compare new.json
@@ -18,12 +17,8 @@ tensor-parallel group, or, with --weak, each GPU with an engine and a batch of i
 
 --memory_gib limits PyTorch's allocator, and says whether the whole step, engine included, stayed within.
 
---parts on one GPU, comma-separated, all but per_gpu, lengths and verl by default; all but trl and verl need ours:
+--parts on one GPU, comma-separated, all but lengths and verl by default; lengths and published need ours:
     ours       the step, mean of --steps after one that compiles
-    bare       `LLM.generate` on the requests of each step: same engine, scheduler, weights and sampling, prompts and
-               images ready in memory; then a step whose rewards cost nothing, which tells what SAM 2 takes of the GPU
-               while others are still being generated
-    per_gpu    steps of a half, a quarter and an eighth of the prompts: what each of 2, 4 and 8 GPUs would do at least
     lengths    --length_steps steps with responses of log-normal lengths, 400 tokens on average and up to 1,024
     published  the schedule of Veason-R1's code: every response is a sequence of its own in each pass (its prompt and
                images computed again), old log-probabilities in a pass of their own, SAM 2 in fp32, one response at a
@@ -66,7 +61,6 @@ from benchmarks.grpo_table import (
     ScalingRun,
     peak_gib,
     phase_table,
-    print_per_gpu,
     print_rows,
     print_scaling,
     print_table,
@@ -83,7 +77,7 @@ from verl.trainer.measured_runs import MeasuredRun
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--parts", default="ours,bare,published,trl", help="what is timed, comma-separated")
+    parser.add_argument("--parts", default="ours,published,trl", help="what is timed, comma-separated")
     parser.add_argument("--steps", type=int, default=2, help="timed steps of ours, after one that compiles")
     parser.add_argument("--gpus", default="1", help="counts, comma-separated; other than 1: the job alone, on each")
     parser.add_argument("--weak", action="store_true", help="with several counts: the job's prompts on every GPU")
@@ -121,8 +115,8 @@ def main() -> None:
 def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[MeasuredRun]:
     """Every part on one GPU, then the table; returns the run of ours."""
     parts = args.parts.split(",")
-    if "ours" not in parts and {"bare", "per_gpu", "lengths", "published"} & set(parts):
-        raise SystemExit("--parts: bare, per_gpu, lengths and published are compared with ours, name it too")
+    if "ours" not in parts and {"lengths", "published"} & set(parts):
+        raise SystemExit("--parts: lengths and published are compared with ours, name it too")
     # the job of the comparison with TRL
     small = job if job.size == "tiny" else replace(job, prompts=4, rollouts=8, tokens=256)
     # the engine has to have room for the longest
@@ -138,12 +132,7 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
         found: dict[str, Metrics] = {}
         recorded: list[MeasuredRun] = []
         if "ours" in parts:
-            found["ours"] = measure_ours(loop, backend, args.steps, "bare" in parts)
-            if "bare" in parts:
-                backend.configure("no_reward", job.rollouts, job.tokens)
-                seconds = step(loop, "a step without SAM 2")["timing_s/rollout/generate"]
-                log(f"generation with no SAM 2 beside it {seconds:.2f} s")
-                backend.configure("ours", job.rollouts, job.tokens)
+            found["ours"] = measure_ours(loop, args.steps)
             recorded.append(to_baseline(job, loop, device, found["ours"]))
             phase_table("ours", found["ours"], hardware_limits(loop, backend))
             print_table(found, device)
@@ -156,13 +145,6 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
             backend.draw_lengths(MEAN * job.tokens, longest)
             sequences = job.prompts * job.rollouts
             measure_lengths(partial(step, loop), args.length_steps, sequences, found["ours"], device)
-        if "per_gpu" in parts:
-            counts = [gpus for gpus in (2, 4, 8) if gpus <= job.prompts]
-            steps = {
-                gpus: measure_batch(loop, job.prompts // gpus, args.steps, f"the prompts of each of {gpus} GPUs")
-                for gpus in counts
-            }
-            print_per_gpu(found["ours"], steps, job.prompts)
         if "trl" in parts:
             backend.configure("no_reward", small.rollouts, small.tokens)
             found["small"] = measure_batch(loop, small.prompts, args.steps, "small job")

@@ -135,9 +135,6 @@ def print_table(found: dict[str, Metrics], device: str) -> None:
     if "published" in found:
         slower = found["published"]["timing_s/step"] / ours["timing_s/step"]
         rows.append(table_row("the published schedule, times as long", slower, 4, "at least"))
-    if "bare" in ours:
-        slower = 100 * (ours["timing_s/rollout/generate"] / ours["bare"] - 1)
-        rows.append(table_row("generation in the step, % slower than bare LLM.generate", slower, 5, "at most"))
     for name, what in (
         ("timing_s/step", "TRL, times as long"),
         ("timing_s/over", "TRL, times as long, or more: its step did not end"),
@@ -159,17 +156,6 @@ def print_verl_comparison(ours: Metrics, verl: Metrics) -> None:
         seconds = [each.get(f"timing_s/{name}") for each, name in ((ours, own), (verl, theirs))]
         ratio = f"{seconds[1] / seconds[0]:.1f} x" if seconds[0] and seconds[1] else ""
         print(f"| {what} | {' | '.join('' if each is None else f'{each:.2f}' for each in seconds)} | {ratio} |")
-    print(flush=True)
-
-
-def print_per_gpu(ours: Metrics, parts: dict[int, Metrics], prompts: int) -> None:
-    """Steps of fewer prompts on one GPU: the most that dividing the prompts over more GPUs could gain."""
-    print("\n| GPUs | prompts of each | seconds of its step | rollout | reference | update | at best, times one GPU |")
-    print("|" + " --- |" * 7)
-    for gpus, metrics in {1: ours, **parts}.items():
-        shown = ("step", "rollout", "ref", "update")
-        phases = " | ".join(f"{metrics[f'timing_s/{phase}']:.2f}" for phase in shown)
-        print(f"| {gpus} | {prompts // gpus} | {phases} | {ours['timing_s/step'] / metrics['timing_s/step']:.2f} |")
     print(flush=True)
 
 

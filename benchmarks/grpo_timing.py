@@ -1,11 +1,10 @@
-"""Steps of the trainer for `benchmarks.grpo_step`, timed: ours, parts of the batch, the published schedule."""
+"""Steps of the trainer for `benchmarks.grpo_step`, timed: ours, a part of the batch, the published schedule."""
 
 from __future__ import annotations
 
 import time
 from statistics import fmean
 
-from benchmarks.grpo_backend import BenchBackend
 from benchmarks.grpo_job import GRPOJob
 from verl.config import override
 from verl.metric_types import Metrics, PeakMetric
@@ -14,21 +13,10 @@ from verl.trainer.grpo import GRPO
 START = time.perf_counter()
 
 
-def measure_ours(loop: GRPO, backend: BenchBackend, steps: int, bare: bool) -> Metrics:
-    """Means over the timed steps; `bare` times vLLM by itself after each, on the same requests."""
+def measure_ours(loop: GRPO, steps: int) -> Metrics:
+    """Means over the timed steps."""
     step(loop, "first step, compilation included")
-    rows = []
-    for number in range(steps):
-        requests = loop.prompts.sampler.peek(loop.config.data.rollout_batch_size)
-        row = step(loop, f"step {number + 1}")
-        if bare:
-            row["bare"] = backend.time_bare_generation(requests)
-            log(
-                f"bare LLM.generate on the same requests {row['bare']:.2f} s, in the step "
-                f"{row['timing_s/rollout/generate']:.2f} s"
-            )
-        rows.append(row)
-    return mean(rows)
+    return mean([step(loop, f"step {number + 1}") for number in range(steps)])
 
 
 def measure_batch(loop: GRPO, prompts: int, steps: int, name: str) -> Metrics:

@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from veason.registry import suggest
 
-# command, of one word or two -> (`module:function`, which takes the arguments and returns the exit status or None, what it
-# does)
+# command, of one word or two -> (`module:function` that takes the arguments and returns the exit status or None, what
+# it does)
 COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("veason.predict.command:main", "segment your own videos: masks, overlay, and a page"),
     "app": ("veason.app.command:main", "the same on a web page: watch, correct, track again, download"),
