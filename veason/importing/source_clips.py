@@ -16,6 +16,7 @@ from veason.errors import DataError
 from veason.importing.kept_frames import frames_at_rate
 from veason.video.natural_order import natural_key
 from veason.video.sources import PICTURES
+from veason.video.video_file import open_container, to_picture
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ogv", ".wmv", ".gif")
 
@@ -151,9 +152,7 @@ def read_timestamps(path: Path) -> tuple[list[int], float]:
     import av
 
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DataError(f"{path} holds no video")
+        with open_container(path) as container:
             stream = container.streams.video[0]
             timestamps = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
             unit = float(stream.time_base or 0)
@@ -182,13 +181,11 @@ def decode_frames(clip: SourceClip, wanted: Sequence[int]) -> Iterator[np.ndarra
     due = {timestamps[position]: position for position in wanted}
     given = 0
     try:
-        with av.open(str(clip.path)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            for frame in container.decode(stream):
+        with open_container(clip.path) as container:
+            for frame in container.decode(container.streams.video[0]):
                 if frame.pts is None or due.pop(frame.pts, None) is None:
                     continue
-                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+                yield to_picture(frame)
                 given += 1
                 if not due:
                     return
