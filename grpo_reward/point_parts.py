@@ -116,13 +116,12 @@ def points_tracker_prompt(reward_input: RewardInput) -> MultiObjectPrompt | None
     return MultiObjectPrompt(tuple(objects)) if objects else None
 
 
-def frame_prompt(entry: ObjectKeyframe, frame: int, factors: tuple[float, float] = (1.0, 1.0)) -> FramePrompt:
-    """An entry for the tracker: on the frame of this index, its coordinates times the factors of x and y."""
+def frame_prompt(entry: ObjectKeyframe, frame: int) -> FramePrompt:
+    """An entry for the tracker, on the frame of this index."""
     given = [*entry.points, *entry.negative_points]
     labels = np.array([1] * len(entry.points) + [0] * len(entry.negative_points), dtype=int)
     box = None if entry.box is None else np.array(entry.box, dtype=np.float64)
-    prompt = FramePrompt(frame, box, np.array(given, dtype=np.float64).reshape(-1, 2), labels)
-    return prompt.scaled(np.array(factors, dtype=np.float64))
+    return FramePrompt(frame, box, np.array(given, dtype=np.float64).reshape(-1, 2), labels)
 
 
 def entries_by_timestamp(reward_input: RewardInput) -> dict[int, list[ObjectKeyframe]]:

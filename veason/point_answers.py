@@ -10,9 +10,7 @@ need may be left out. Parsing never raises, whatever the policy wrote.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from veason.answers import (
@@ -64,17 +62,6 @@ def parse_point_answer(text: str) -> Answer:
     timestamp = found[0][0].timestamp
     boxes = tuple(each.box for item in found for each in item if each.timestamp == timestamp and each.box is not None)
     return Answer(thinking, timestamp, boxes, None, len(listed), found)
-
-
-def format_point_answer(thinking: str, objects: Sequence[Sequence[ObjectKeyframe]]) -> str:
-    """An answer in the layout above."""
-    listed = []
-    for number, item in enumerate(objects, start=1):
-        for each in item:
-            entry: dict[str, Any] = {ID_KEY: number, KEYFRAME_KEY: each.timestamp}
-            given = {BOX_KEY: each.box, POINTS_KEY: each.points, NEGATIVE_KEY: each.negative_points}
-            listed.append(entry | {key: value for key, value in given.items() if value})
-    return f"<think>{thinking}</think>\n<answer>{json.dumps({OBJECTS_KEY: listed})}</answer>"
 
 
 def _read_entry(given: Any) -> ObjectKeyframe | None:

@@ -10,11 +10,11 @@ from PIL import Image
 
 from grpo_reward.rules import RULES, find_rule
 from grpo_reward.scorer import RewardScorer, check_reward
+from tests.point_answer_text import format_point_answer
 from tests.score_answer import score_answer
 from veason.answers import ObjectKeyframe, format_answer
 from veason.data.examples import GroundTruth, TrainingExample
 from veason.errors import DataError
-from veason.point_answers import format_point_answer
 from veason.prompts import POINTS_TEMPLATE, load_template
 from veason.tracking.tracker_prompts import MultiObjectPrompt
 from verl.config import Config, ConfigError, load_config, override

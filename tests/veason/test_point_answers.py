@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.point_answer_text import format_point_answer
 from tests.veason.scripted_parts import BoxTracker, ScriptedPolicy
 from tests.veason.videos import write_folder
 from veason.answers import BAD_BOXES, BAD_JSON, BAD_KEYFRAME, NO_ANSWER, ObjectKeyframe, parse_answer
@@ -13,7 +14,7 @@ from veason.inference.correction import track_again
 from veason.inference.model_options import ModelOptions
 from veason.inference.segmenter import Segmenter
 from veason.inference_settings import parse_settings
-from veason.point_answers import format_point_answer, parse_point_answer
+from veason.point_answers import parse_point_answer
 from veason.predict import command as predict
 from veason.predict.clips import ClipRequest
 from veason.prompts import DEFAULT_TEMPLATE, POINTS_TEMPLATE, build_messages
