@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -104,11 +105,11 @@ def measure_parts(policy: PolicyModel, group: TokenizedGroup, device: str) -> No
     length, head_dim = batch.input_ids.shape[1], text.hidden_size // text.num_attention_heads
     heads = (text.num_attention_heads, text.num_key_value_heads, text.num_key_value_heads)
     options = {"device": device, "dtype": dtype, "requires_grad": True}
-    tensors = [torch.randn(length, count, head_dim, **options) for count in heads]
+    query, key, value = (torch.randn(length, count, head_dim, **options) for count in heads)
     mask = packed_mask(batch, dtype)
 
     def attention() -> None:
-        packed_attention(*tensors, mask).sum().backward()
+        packed_attention(query, key, value, mask).sum().backward()
 
     hidden = torch.randn(len(batch.labels), text.hidden_size, device=device, dtype=dtype, requires_grad=True)
 
@@ -152,7 +153,7 @@ def main() -> None:
         start = time.perf_counter()
         policy = PolicyModel.from_config(config, torch.float32, device)
         policy.enable_gradient_checkpointing()
-        shard(policy, FSDPConfig(), mesh)
+        shard(policy, FSDPConfig(), mesh, torch.float32)
         policy.train()
         print(f"weights made and sharded in {time.perf_counter() - start:.1f} s", flush=True)
         compare(policy, group, device, name)
@@ -176,7 +177,7 @@ def compare(policy: PolicyModel, group: TokenizedGroup, device: str, name: str) 
         ("packed, score only", score, 1),
         ("one by one", one_by_one, 3),
     ):
-        times[label] = spent = seconds(lambda run=run: run(policy, group, device))
+        times[label] = spent = seconds(partial(run, policy, group, device))
         mfu = f"{100 * passes * forward / spent / peak:5.1f} % MFU" if peak else ""
         print(f"  {label:20s} {spent:7.3f} s   {group.tokens / spent:8.0f} tokens/s   {mfu}", flush=True)
     print(f"  packing gains        {times['one by one'] / times['packed']:7.2f} x")

@@ -77,6 +77,7 @@ class PublishedSchedule:
     def score(self, job: RewardJob, rollouts: int) -> list[float]:
         """The consistency of the first `rollouts` answers."""
         frames, ground_truth = [np.asarray(image) for image in job.example.images], job.example.ground_truth
+        assert ground_truth is not None
         self.masks[job.name] = [
             propagate(self.predictor, self._start(frames), *prompt) for prompt in job.prompts[:rollouts]
         ]

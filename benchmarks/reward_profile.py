@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from veason.tracking.sam2.tracker import Sam2Tracker
+
 if TYPE_CHECKING:
     from benchmarks.reward_job import RewardJob
     from grpo_reward.scorer import RewardScorer
@@ -17,7 +19,10 @@ STAGES = ("encode_images", "self_attend", "attend_memory", "decode_masks", "enco
 
 def stage_times(scorer: RewardScorer, job: RewardJob) -> dict[str, float]:
     """Milliseconds of each of the network's steps in one group, synchronized; encode_images includes self_attend."""
-    network, spent, calls = scorer.tracker.network, defaultdict(float), defaultdict(int)
+    assert isinstance(scorer.tracker, Sam2Tracker)
+    network = scorer.tracker.network
+    spent: defaultdict[str, float] = defaultdict(float)
+    calls: defaultdict[str, int] = defaultdict(int)
 
     def timed(name: str, call):
         def wrapped(*args):

@@ -16,6 +16,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,7 @@ def load_scorer(
 def agreement(scorer: RewardScorer, job: RewardJob, expected: Sequence[np.ndarray]) -> float:
     """Mean IoU of our masks with the published schedule's, which are fp32's."""
     frames = [np.asarray(image) for image in job.example.images]
+    assert scorer.tracker is not None
     found = scorer.tracker.track_group(frames, [BoxPrompt(*prompt) for prompt in job.prompts[: len(expected)]])
     return float(np.mean([(a & b).sum() / max(1, (a | b).sum()) for a, b in zip(found, expected, strict=True)]))
 
@@ -67,15 +69,13 @@ def measure_published(jobs: Sequence[RewardJob], weights: dict[str, torch.Tensor
     rollouts = options.published_rollouts
     schedule = PublishedSchedule(options.config, weights, torch.device(options.device))
     schedule.score(jobs[0], 1)
-    times = {job.name: seconds(lambda job=job: schedule.score(job, rollouts), 1, 0) for job in jobs}
+    times = {job.name: seconds(partial(schedule.score, job, rollouts), 1, 0) for job in jobs}
     return {name: value * options.rollouts / rollouts for name, value in times.items()}, schedule.masks
 
 
 def measure(scorer: RewardScorer, jobs: Sequence[RewardJob], options: argparse.Namespace) -> dict[str, float]:
     """Seconds per group, by job; the first call of each job warms up."""
-    return {
-        job.name: seconds(lambda job=job: scorer.score(job.example, job.responses), options.repeats) for job in jobs
-    }
+    return {job.name: seconds(partial(scorer.score, job.example, job.responses), options.repeats) for job in jobs}
 
 
 def print_table(published: dict[str, float], ours: dict[str, float], jobs: Sequence[RewardJob]) -> None:

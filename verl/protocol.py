@@ -22,11 +22,22 @@ from verl.metric_types import Metrics
 class Example(Protocol):
     """One prompt: chat messages with one image placeholder per image, and the images in that order."""
 
-    sample_id: str
-    messages: list[dict[str, Any]]
-    images: list[Image]
-    ground_truth: Any  # handed to the scorer unread
-    response: str | None  # the target of supervised fine-tuning
+    @property
+    def sample_id(self) -> str: ...
+
+    @property
+    def messages(self) -> list[dict[str, Any]]: ...
+
+    @property
+    def images(self) -> list[Image]: ...
+
+    @property
+    def ground_truth(self) -> Any:
+        """Passed on to the scorer."""
+
+    @property
+    def response(self) -> str | None:
+        """The target of supervised fine-tuning."""
 
 
 class TrainingData(Protocol):

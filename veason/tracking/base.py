@@ -54,8 +54,8 @@ class Tracker(Protocol):
     """
 
     max_frames: int
-    takes_points: bool
-    takes_text: bool
+    takes_points: ClassVar[bool]
+    takes_text: ClassVar[bool]
 
     def encode_frames(self, frames: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Compute what depends on a clip's frames alone; what is returned takes their place in the other methods."""
