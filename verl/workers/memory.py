@@ -166,4 +166,7 @@ def memory_plan(sizes: dict[str, float], offloaded: set[str], device: str) -> li
         sum(sizes[component] for component in components if component in resident) for resident in phases.values()
     )
     sums = "  ".join(f"{total / GIB:9.2f}" for total in totals)
-    return [*lines, f"{'':27}{'sum':>12} {'':7}  {sums}   (activations come on top)"]
+    lines.append(f"{'':27}{'sum':>12} {'':7}  {sums}   (activations come on top)")
+    if any(sizes[component] < 0 for component in components):
+        lines.append(f"sizes are not reliable: other programs on the {device} allocated or freed memory meanwhile")
+    return lines

@@ -57,6 +57,8 @@ def test_the_plan_names_what_is_resident_when():
     assert lines[-1].split("(")[0].split() == ["sum", "34.00", "20.00", "26.00"]
     stays = memory_plan(sizes, set(), "worker")  # nothing leaves
     assert stays[-1].split("(")[0].split() == ["sum", "64.00", "64.00", "76.00"]
+    shared = memory_plan(sizes | {"ref": -3.0 * GIB}, set(), "GPU")
+    assert shared[-1].startswith("sizes are not reliable: other programs on the GPU")
 
 
 @pytest.mark.parametrize(
