@@ -112,7 +112,7 @@ def test_wrong_size_or_folder_is_named(toy_world, tmp_path, capsys):
     assert metrics.main([str(tmp_path), str(tmp_path)]) == 2
     assert (
         "holds the files of none of revos, reasonvos, mevis, vicas, refytvos, refdavis17, mevis2, long_rvos, ref_sav, "
-        "groundmore, reasonseg: add benchmark=NAME" in capsys.readouterr().err
+        "groundmore, reasonseg: give its benchmark's name" in capsys.readouterr().err
     )
 
 

@@ -105,9 +105,9 @@ WRONG = {
     ),
     "a value is missing": ([*GOOD, "--fps"], "--fps: expected one argument"),
     "fps that is no number": ([*GOOD, "--fps", "fast"], "--fps: invalid float value: 'fast'"),
-    "fps 0": ([*GOOD, "--fps", "0"], "--fps 0.0 is outside 0 to 1000"),
-    "fps below 0": ([*GOOD, "--fps=-2"], "--fps -2.0 is outside 0 to 1000"),
-    "fps nan": ([*GOOD, "--fps", "nan"], "--fps nan is outside 0 to 1000"),
+    "fps 0": ([*GOOD, "--fps", "0"], "--fps 0.0 is not above 0 and at most 1000"),
+    "fps below 0": ([*GOOD, "--fps=-2"], "--fps -2.0 is not above 0 and at most 1000"),
+    "fps nan": ([*GOOD, "--fps", "nan"], "--fps nan is not above 0 and at most 1000"),
     "no frames shown": ([*GOOD, "--sampled_frames", "0"], "sampled_frames=0 is outside 1 to 256"),
     "too many frames shown": ([*GOOD, "--sampled_frames", "1000"], "sampled_frames=1000 is outside 1 to 256"),
     "half a frame": ([*GOOD, "--sampled_frames", "2.5"], "--sampled_frames: invalid int value: '2.5'"),
@@ -245,3 +245,10 @@ def test_what_is_right_is_not_refused(files, tmp_path, monkeypatch):
             predict.main([*(fill(word, files) for word in words), "--out", out])
     assert [each.size for each in reached] == [112, 112, 140, 112]
     assert np.all([each.is_toy for each in reached])
+
+
+def test_words_without_quotes_are_several_expressions(capsys):
+    assert predict.read_options(["clip.mp4", "the", "bike"]).expression == ["the", "bike"]
+    assert "2 expressions: 'the', 'bike'; quote one of several words" in capsys.readouterr().err
+    predict.read_options(["clip.mp4", "the bike", "dog"])
+    assert not capsys.readouterr().err

@@ -43,14 +43,16 @@ def detect_benchmark(root: str | os.PathLike[str]) -> str:
     """The name of the benchmark that a folder holds, detected from its files.
 
     Raises:
-        DataError: the folder is missing, or holds none or several; add `benchmark=NAME` then.
+        DataError: the folder is missing, or holds none or several; its benchmark has to be named then.
     """
     if not Path(root).is_dir():
         raise DataError(f"data folder is missing: {root}")
     found = [name for name in BENCHMARKS if find_benchmark(name).matches(Path(root))]
     if len(found) != 1:
         holds = f"the files of {' and '.join(found)}" if found else f"the files of none of {', '.join(BENCHMARKS)}"
-        raise DataError(f"{root} holds {holds}: add benchmark=NAME")
+        remedy = "give its benchmark's name (option `benchmark`)"
+        own = "" if found else ", or import own data with `veason data import`"
+        raise DataError(f"{root} holds {holds}: {remedy}{own}")
     return found[0]
 
 

@@ -202,6 +202,8 @@ def pairs_by_id(expressions: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(expressions, dict) and expressions:
         yield from expressions.items()
         return
+    if expressions == {} or expressions == []:
+        raise DataError("there is no expression (`veason data describe` writes some for own videos)")
     for number, expression in enumerate(as_list(expressions, "the list of expressions")):
         yield expression.get("exp_id", number) if isinstance(expression, dict) else number, expression
 

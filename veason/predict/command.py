@@ -78,9 +78,12 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fps", type=float, help="frames per second to keep of a video file; all by default")
     options = parse_arguments(parser, arguments)
     if options.fps is not None and not 0 < options.fps <= 1000:
-        raise DataError(f"--fps {options.fps} is outside 0 to 1000")
+        raise DataError(f"--fps {options.fps} is not above 0 and at most 1000")
     options.video = ([] if options.clip is None else [options.clip]) + options.video
     options.expression = options.find + options.expression
+    if len(options.find) > 1 and not any(" " in each for each in options.find):
+        quoted = ", ".join(f"'{each}'" for each in options.find)
+        print(f"veason predict: {len(options.find)} expressions: {quoted}; quote one of several words", file=sys.stderr)
     return options
 
 

@@ -79,7 +79,7 @@ def show_plan(run: PlanInputs, sources: Mapping[str, str]) -> int:
         print("\n".join(time_lines(run, size, tokens, plan)))
         print("\n".join(disk_lines(run.config, size, plan)))
     if run.missing:
-        print("\nnot on this machine, so the run would not start here:")
+        print("\nmissing or not readable on this machine, so the run would not start here:")
         print("\n".join(f"  {line}" for line in run.missing))
     return INCOMPLETE if run.missing else 0
 
@@ -136,7 +136,7 @@ def open_data(run: PlanInputs) -> tuple[RunPlan | None, list[str], tuple[float, 
         plan = make_run_plan(config, trained)
     except run.expected as error:
         run.missing.append(str(error))
-        return None, ["data and steps: not known, since the data is not here"], None
+        return None, ["data and steps: not known, since the data cannot be opened (see the end)"], None
     return plan, list(step_lines(config, plan, trained, num_val)), lengths
 
 

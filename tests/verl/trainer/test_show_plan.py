@@ -69,7 +69,7 @@ def test_every_recipe_has_a_plan_on_a_machine_without_its_files(path, monkeypatc
     text = capsys.readouterr().out
     draws_its_data = path.parent.name == "toy" and path.stem in ("pretrain", "sft")
     assert ("data and steps: not known" in text) != draws_its_data and "tokens: " in text
-    missing = text.split("not on this machine, so the run would not start here:\n")[1]
+    missing = text.split("not readable on this machine, so the run would not start here:\n")[1]
     assert missing.count("\n") >= 1 and "Traceback" not in text
     if "3b" in path.stem or "7b" in path.stem:
         assert "time: about " in text and "disk: a checkpoint takes " in text
