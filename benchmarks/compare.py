@@ -20,7 +20,7 @@ from pathlib import Path
 from veason.command_line import HelpFormatter, parse_arguments
 from verl.config import Config
 from verl.metric_types import Metrics
-from verl.trainer.measured_runs import MeasuredRun, read_measured_runs
+from verl.trainer.baseline_runs import BaselineRun, read_baseline_runs
 
 JOB = (
     "program",
@@ -52,28 +52,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(parser, arguments)
     slower = False
     for run in read_runs(options.runs):
-        before = find_same_job(run, read_measured_runs())
+        before = find_same_job(run, read_baseline_runs())
         print(comparison_table(run, before) if before else f"{title(run)}: no baseline of this job and device\n")
         if before and options.tolerance is not None:
             slower |= run.step_seconds > before.step_seconds * (1 + options.tolerance)
     return int(slower)
 
 
-def read_runs(path: Path) -> list[MeasuredRun]:
+def read_runs(path: Path) -> list[BaselineRun]:
     """The runs of a file. Raises SystemExit, in one line, where it holds none."""
     try:
-        return [MeasuredRun(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+        return [BaselineRun(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:
         raise SystemExit(f"benchmarks.compare: {path} holds no runs ({error})") from error
 
 
-def find_same_job(run: MeasuredRun, baselines: Sequence[MeasuredRun]) -> MeasuredRun | None:
+def find_same_job(run: BaselineRun, baselines: Sequence[BaselineRun]) -> BaselineRun | None:
     """The latest baseline of a run's job on its device, of one date the last."""
     same = (each for each in reversed(baselines) if all(getattr(each, key) == getattr(run, key) for key in JOB))
     return max(same, key=lambda each: each.date, default=None)
 
 
-def comparison_table(run: MeasuredRun, before: MeasuredRun) -> str:
+def comparison_table(run: BaselineRun, before: BaselineRun) -> str:
     """A row per phase: the baseline's seconds, the run's, and their ratio."""
     rows = [(name, before.seconds.get(name), run.seconds.get(name)) for name in {**before.seconds, **run.seconds}]
     rows += [("whole step", before.step_seconds, run.step_seconds), ("peak, GiB", before.peak_gib, run.peak_gib)]
@@ -86,12 +86,12 @@ def comparison_table(run: MeasuredRun, before: MeasuredRun) -> str:
     return "\n".join(lines) + "\n"
 
 
-def title(run: MeasuredRun) -> str:
+def title(run: BaselineRun) -> str:
     job = f"{run.prompts} prompts x {run.rollouts} x {run.response_tokens} tokens"
     return f"{run.program} {run.model}, {run.gpus} x {run.device}, tensor parallel {run.tensor_parallel}, {job}"
 
 
-def to_measured_run(config: Config, metrics: Metrics, about: dict[str, str | int]) -> MeasuredRun:
+def to_measured_run(config: Config, metrics: Metrics, about: dict[str, str | int]) -> BaselineRun:
     """A GRPO run as a baseline.
 
     Args:
@@ -100,7 +100,7 @@ def to_measured_run(config: Config, metrics: Metrics, about: dict[str, str | int
     """
     memory = [float(value) for name, value in metrics.items() if name.startswith("memory/")]
     actor = config.worker.actor
-    return MeasuredRun(
+    return BaselineRun(
         program="verl.trainer.main",
         gpus=config.trainer.n_gpus_per_node * config.trainer.nnodes,
         tensor_parallel=config.worker.rollout.tensor_parallel_size,
@@ -115,7 +115,7 @@ def to_measured_run(config: Config, metrics: Metrics, about: dict[str, str | int
     )
 
 
-def write_runs(path: Path, runs: Sequence[MeasuredRun]) -> None:
+def write_runs(path: Path, runs: Sequence[BaselineRun]) -> None:
     path.write_text(json.dumps([asdict(run) for run in runs], indent=1) + "\n", encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.evaluation_job import BOXES
 from benchmarks.packing import synchronize
-from benchmarks.reward_job import PublishedSchedule, propagate
+from benchmarks.reward_job import SequentialSam2Scorer, propagate
 from eval.evaluation_worker import EvaluationWorker
 from veason.inference.vllm_policy import ChatPrompt
 from veason.video.sources import open_folder
@@ -101,4 +101,4 @@ def build_published(options: argparse.Namespace) -> tuple[Any, Any]:
         ).eval()
     print(f"published loop: transformers generate with {attention}, sam2 video predictor", flush=True)
     weights = torch.load(options.sam2_weights, weights_only=True)
-    return model, PublishedSchedule(options.sam2_config, weights, torch.device(options.device)).predictor
+    return model, SequentialSam2Scorer(options.sam2_config, weights, torch.device(options.device)).predictor

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.grpo_job import GIB, NoReward, WellFormedAnswers, plain_tracker
+from benchmarks.grpo_job import GIB, NoReward, SyntheticAnswerScorer, plain_tracker
 from benchmarks.grpo_lengths import force_lengths
 from grpo_reward.scorer import RewardScorer
 from verl.config import Config, override
@@ -55,10 +55,10 @@ class BenchWorker(Worker):
             self.scoring.scorer = NoReward()
         elif schedule == "published":
             real = self.scoring.scorer
-            assert isinstance(real, WellFormedAnswers)
+            assert isinstance(real, SyntheticAnswerScorer)
             options = self.config.worker.reward.tracker_options
             tracker = plain_tracker(options["sam2_config"], self.device, torch.float32)
-            self.scoring.scorer = WellFormedAnswers(RewardScorer(real.scorer.rule, tracker), alone=True)
+            self.scoring.scorer = SyntheticAnswerScorer(RewardScorer(real.scorer.rule, tracker), alone=True)
             single = {"max_tokens_per_micro_batch": None, "micro_batch_size_per_device_for_update": 1}
             self.actor.config = override(self.actor.config, single)
 

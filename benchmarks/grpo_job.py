@@ -156,7 +156,7 @@ class BenchData:
         return TrainingExample(self.sample_id(index), messages, frames, ground_truth)
 
 
-class WellFormedAnswers:
+class SyntheticAnswerScorer:
     """Scores made-up answers in place of what random weights write: a keyframe and one box of its own for each
     response.
 
@@ -208,7 +208,7 @@ def tracking_scorer(sam2_config: str, compiled: bool, device: str) -> Scorer:
     options: dict[str, Any] = {"config": sam2_config, "checkpoint": RANDOM}
     if not compiled:
         options["compile_options"] = NOT_COMPILED
-    return WellFormedAnswers(build_scorer(tracker_options=options, device=device))
+    return SyntheticAnswerScorer(build_scorer(tracker_options=options, device=device))
 
 
 def plain_tracker(sam2_config: str, device: str | torch.device, dtype: torch.dtype | None = None) -> Sam2Tracker:

@@ -71,8 +71,8 @@ from benchmarks.grpo_timing import log, mean, measure_batch, measure_ours, measu
 from benchmarks.grpo_trl import TRLSizes, measure
 from veason.command_line import HelpFormatter, parse_arguments
 from verl.metric_types import Metrics
+from verl.trainer.baseline_runs import BaselineRun
 from verl.trainer.grpo import GRPO
-from verl.trainer.measured_runs import MeasuredRun
 
 
 def main() -> None:
@@ -112,7 +112,7 @@ def main() -> None:
         write_runs(args.record, runs)
 
 
-def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[MeasuredRun]:
+def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[BaselineRun]:
     """Every part on one GPU, then the table; returns the run of ours."""
     parts = args.parts.split(",")
     if "ours" not in parts and {"lengths", "published"} & set(parts):
@@ -130,7 +130,7 @@ def one_gpu(job: GRPOJob, folder: Path, args: argparse.Namespace) -> list[Measur
         if room:
             backend.configure("ours", job.rollouts, job.tokens)
         found: dict[str, Metrics] = {}
-        recorded: list[MeasuredRun] = []
+        recorded: list[BaselineRun] = []
         if "ours" in parts:
             found["ours"] = measure_ours(loop, args.steps)
             recorded.append(to_baseline(job, loop, device, found["ours"]))
@@ -184,10 +184,10 @@ def run_other_trainers(
         print_table(found, device)
 
 
-def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> list[MeasuredRun]:
+def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argparse.Namespace) -> list[BaselineRun]:
     """The job on each count of GPUs, same responses: one tensor-parallel group, or each with its own batch."""
     runs: list[ScalingRun] = []
-    recorded: list[MeasuredRun] = []
+    recorded: list[BaselineRun] = []
     device = ""
     for number, count in enumerate(counts):
         whole = replace(job, prompts=job.prompts * count) if args.weak else job
@@ -208,7 +208,7 @@ def several_gpus(job: GRPOJob, folder: Path, counts: Sequence[int], args: argpar
     return recorded
 
 
-def to_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> MeasuredRun:
+def to_baseline(job: GRPOJob, loop: GRPO, device: str, metrics: Metrics) -> BaselineRun:
     """A measured run as benchmarks/baselines/ holds it."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ray"))
     about: dict[str, str | int] = {

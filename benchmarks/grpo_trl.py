@@ -137,7 +137,7 @@ def watch_steps(trainer: Any, record_event: Callable[..., None]) -> None:
     """Tells of the end of each step, and of its mean response."""
     from transformers import TrainerCallback
 
-    class Watcher(TrainerCallback):
+    class StepTimeCallback(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
@@ -147,7 +147,7 @@ def watch_steps(trainer: Any, record_event: Callable[..., None]) -> None:
             if "completions/mean_length" in logs:
                 record_event(event="length", tokens=logs["completions/mean_length"])
 
-    trainer.add_callback(Watcher())
+    trainer.add_callback(StepTimeCallback())
 
 
 def command(arguments: list[str]) -> list[str]:

@@ -55,7 +55,7 @@ def _random_boxes(rng: np.random.Generator, count: int, size: int) -> np.ndarray
     return corners.reshape(count, 4).astype(np.float64)
 
 
-class PublishedSchedule:
+class SequentialSam2Scorer:
     """sam2's video predictor, one rollout at a time."""
 
     def __init__(self, config: str, weights: dict[str, torch.Tensor], device: torch.device):

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.packing import seconds
-from benchmarks.reward_job import PublishedSchedule, RewardJob, make_job
+from benchmarks.reward_job import RewardJob, SequentialSam2Scorer, make_job
 from benchmarks.reward_profile import print_profile, stage_times
 from grpo_reward.reward_score import DEFAULT_RULE
 from grpo_reward.rules import find_rule
@@ -67,7 +67,7 @@ def agreement(scorer: RewardScorer, job: RewardJob, expected: Sequence[np.ndarra
 def measure_published(jobs: Sequence[RewardJob], weights: dict[str, torch.Tensor], options: argparse.Namespace):
     """Seconds per group of the published schedule, by job, and its masks."""
     rollouts = options.published_rollouts
-    schedule = PublishedSchedule(options.config, weights, torch.device(options.device))
+    schedule = SequentialSam2Scorer(options.config, weights, torch.device(options.device))
     schedule.score(jobs[0], 1)
     times = {job.name: seconds(partial(schedule.score, job, rollouts), 1, 0) for job in jobs}
     return {name: value * options.rollouts / rollouts for name, value in times.items()}, schedule.masks

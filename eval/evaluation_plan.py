@@ -22,7 +22,7 @@ from veason.registry import load_by_name
 from veason.tracking import TRACKERS, supported_options
 from verl.config import ConfigError
 from verl.config.key_reference import as_yaml
-from verl.trainer.measured_runs import MeasuredRun, find_measured_run
+from verl.trainer.baseline_runs import BaselineRun, find_measured_run
 
 INCOMPLETE = 3  # exit status: the options are sound, and something that the run needs is not on this machine
 GIB = float(1 << 30)
@@ -112,7 +112,7 @@ def work_lines(config: EvaluateConfig, benchmark: VideoBenchmark, indices: Seque
     return [*lines, f"disk: about {frames * MASK_BYTES / 1e9:.2f} GB of masks; {free / 1e9:.0f} GB are free in {there}"]
 
 
-def time_lines(baseline: MeasuredRun, samples: int, frames: int, workers: int) -> list[str]:
+def time_lines(baseline: BaselineRun, samples: int, frames: int, workers: int) -> list[str]:
     """Hours, scaled from a measured run by samples, frames and workers."""
     policy, tracking = baseline.seconds["policy"], baseline.seconds["tracking"]
     seconds = (samples * policy + frames / CLIP_FRAMES * tracking) / workers

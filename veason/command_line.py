@@ -11,7 +11,7 @@ from veason.errors import DataError
 from veason.registry import suggest
 
 
-class OneLineParser(argparse.ArgumentParser):
+class OneLineErrorParser(argparse.ArgumentParser):
     """A parser that says what is wrong in one line, as a `DataError`, and names the option that may be meant."""
 
     def error(self, message: str) -> NoReturn:

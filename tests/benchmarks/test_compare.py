@@ -6,13 +6,13 @@ from dataclasses import asdict, replace
 import pytest
 
 from benchmarks.compare import comparison_table, find_same_job, main, read_runs, write_runs
-from verl.trainer.measured_runs import read_measured_runs
+from verl.trainer.baseline_runs import read_baseline_runs
 
 
 @pytest.fixture
 def baseline():
     return next(
-        run for run in read_measured_runs() if (run.program, run.model, run.gpus) == ("verl.trainer.main", "3b", 1)
+        run for run in read_baseline_runs() if (run.program, run.model, run.gpus) == ("verl.trainer.main", "3b", 1)
     )
 
 
@@ -34,7 +34,7 @@ def test_every_phase_has_a_row_with_its_ratio(baseline):
 
 def test_a_slower_run_is_told_by_the_exit_status(baseline, tmp_path, capsys):
     path = tmp_path / "new.json"
-    latest = find_same_job(baseline, read_measured_runs())
+    latest = find_same_job(baseline, read_baseline_runs())
     write_runs(path, [replace(latest, step_seconds=latest.step_seconds * 1.2), replace(latest, gpus=7)])
     assert read_runs(path)[0].step_seconds == latest.step_seconds * 1.2
     assert main([str(path)]) == 0 and main([str(path), "--tolerance", "0.1"]) == 1
@@ -47,4 +47,4 @@ def test_a_file_without_runs_is_named(tmp_path):
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(SystemExit, match=r"bad\.json holds no runs"):
             read_runs(tmp_path / "bad.json")
-    assert asdict(read_measured_runs()[0])
+    assert asdict(read_baseline_runs()[0])

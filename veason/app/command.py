@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from veason.command_line import HelpFormatter, OneLineParser, parse_arguments
+from veason.command_line import HelpFormatter, OneLineErrorParser, parse_arguments
 from veason.errors import DataError
 from veason.inference.segmenter import Segmenter
 from veason.predict.command import add_model_options, read_model_options
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line. Raises DataError in one line."""
-    parser = OneLineParser(prog=PROGRAM, description=__doc__, formatter_class=HelpFormatter)
+    parser = OneLineErrorParser(prog=PROGRAM, description=__doc__, formatter_class=HelpFormatter)
     add_model_options(parser)
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; 0.0.0.0: all of this machine")
     parser.add_argument("--port", type=int, default=7860, help="the port to listen at")

@@ -40,7 +40,7 @@ REQUIRED_FIELDS = ("video", "exp_id", "exp", "anno_id", "frames", "frame_ids", "
 VIDEO_FIELDS = ("frames", "height", "width")  # fields that the records of one video share
 
 
-class ReVOSFromRecords(ReVOS):
+class ReVOSFromCoTRecords(ReVOS):
     """ReVOS whose samples are those of a file of records; needs no annotation file."""
 
     needs_type = False  # the published generator writes none
@@ -107,7 +107,7 @@ class CoTData(KeyframeTrainingData):
             exclude=exclude,
             prompt_template=prompt_template,
             on_bad_sample=on_bad_sample,
-            benchmark=ReVOSFromRecords if cls is ReVOS else cls,
+            benchmark=ReVOSFromCoTRecords if cls is ReVOS else cls,
             timestamp_mode=timestamp_mode,
             reasoning=reasoning,
             coordinate_range=coordinate_range,

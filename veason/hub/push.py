@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from veason.command_line import OneLineParser, parse_arguments
+from veason.command_line import OneLineErrorParser, parse_arguments
 from veason.errors import DataError, describe
 
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line. Raises DataError in one line."""
-    parser = OneLineParser(
+    parser = OneLineErrorParser(
         prog="veason push", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", metavar="CHECKPOINT", help="a checkpoint, a run's folder, or a data set")

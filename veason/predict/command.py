@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from veason.answer_parsers import ANSWER_PARSERS
-from veason.command_line import HelpFormatter, OneLineParser, parse_arguments
+from veason.command_line import HelpFormatter, OneLineErrorParser, parse_arguments
 from veason.errors import DataError
 from veason.frames import TIMESTAMP_MODES
 from veason.inference.model_options import ModelOptions
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line. Raises DataError in one line."""
-    parser = OneLineParser(prog="veason predict", description=__doc__, formatter_class=HelpFormatter)
+    parser = OneLineErrorParser(prog="veason predict", description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("clip", nargs="?", metavar="VIDEO", help="a video file, or a folder of frames in natural order")
     parser.add_argument("find", nargs="*", metavar="EXPRESSION", help="what to find")
     parser.add_argument("--video", action="append", default=[], help="a further video; may be given several times")

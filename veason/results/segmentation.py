@@ -20,7 +20,7 @@ from veason.files import write_json, write_text
 from veason.inference.prediction import Prediction
 from veason.masks import Rle
 from veason.progress_bar import Progress, no_progress
-from veason.results.coverage import Coverage
+from veason.results.mask_area import MaskArea
 from veason.results.mask_files import coco_content, object_masks, union_mask, write_masks
 from veason.results.overlay import Overlay
 from veason.results.result_page import replace_surrogates, result_page
@@ -64,9 +64,9 @@ class Segmentation:
         return f"Segmentation({self.expression!r}: {self.outcome}; {len(self.frames)} x {height} x {width})"
 
     @cached_property
-    def coverage(self) -> Coverage:
+    def coverage(self) -> MaskArea:
         """The share of the picture that the objects cover, frame by frame."""
-        return Coverage.from_tracks(self.tracks, len(self.frames), self.size)
+        return MaskArea.from_tracks(self.tracks, len(self.frames), self.size)
 
     @property
     def outcome(self) -> str:

@@ -1,7 +1,7 @@
 """What a run will take, before it is started: memory of each GPU, seconds of a step, bytes of a checkpoint.
 
 Memory of weights, gradients and moments follows from the model's parameters. Activations, SAM 2 and times are scaled
-from measured runs (`verl.trainer.measured_runs`) by tokens, FLOPs and GPUs; expect them to be off by a fifth. What
+from measured runs (`verl.trainer.baseline_runs`) by tokens, FLOPs and GPUs; expect them to be off by a fifth. What
 PyTorch's allocator keeps of freed memory is not in them, see `ALLOCATOR_SHARE`.
 """
 
@@ -19,7 +19,7 @@ from torch import nn
 from verl.config import Config
 from verl.models.families import ModelFamily, load_family
 from verl.models.qwen2_5_vl.published_configs import SIZES, published_config
-from verl.trainer.measured_runs import MeasuredRun
+from verl.trainer.baseline_runs import BaselineRun
 from verl.workers.memory import GIB
 
 PARAMETERS = {"3b": 3_754_622_976, "7b": 8_292_166_656}  # of the published checkpoints
@@ -190,7 +190,7 @@ def _micro_batch(config: Config, tokens: StepTokens) -> float:
     return max(group, actor.max_tokens_per_micro_batch)
 
 
-def estimate_seconds(config: Config, size: ModelSize, tokens: StepTokens, baseline: MeasuredRun) -> dict[str, float]:
+def estimate_seconds(config: Config, size: ModelSize, tokens: StepTokens, baseline: BaselineRun) -> dict[str, float]:
     """Seconds of each phase of a step on GPUs like the baseline's."""
     model, world = config.worker.actor.model, config.trainer.nnodes * config.trainer.n_gpus_per_node
     flops = size.family.flops()

@@ -13,7 +13,7 @@ from verl.config import Config, OptionError
 from verl.config.key_reference import as_yaml
 from verl.config.loading import value_keys
 from verl.config.schema import value_of
-from verl.trainer.measured_runs import find_measured_run
+from verl.trainer.baseline_runs import find_measured_run
 from verl.trainer.resource_estimates import (
     ALLOCATOR_SHARE,
     ModelSize,

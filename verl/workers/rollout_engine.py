@@ -24,7 +24,7 @@ from verl.workers.prompt_builder import PromptBuilder, TokenizedPrompt
 from verl.workers.sharding import DTYPES
 from verl.workers.shared_memory import unique_shared_memory_names, unlink_shared_memory
 from verl.workers.vllm_lora import adapter_arguments, load_lora_adapter, remove_stale_adapters, unmerged_adapter
-from verl.workers.weight_loader import ReplayWeightLoader
+from verl.workers.weight_loader import CachedWeightLoader
 
 GIB = 1 << 30
 IN_FLIGHT = 4  # engine steps whose images vLLM may hold at a time: two are under way at once, and it frees late
@@ -108,7 +108,7 @@ class RolloutEngine:
         self.asleep = False
         self.adapters = 0  # handed over so far
         self.adapter: Any = None  # what requests name
-        self.weight_loader: ReplayWeightLoader | None = None  # recorded at the first load; on a GPU
+        self.weight_loader: CachedWeightLoader | None = None  # recorded at the first load; on a GPU
 
     def _arguments(self, model: ModelConfig, pixel_bounds: dict[str, int]) -> dict[str, Any]:
         from vllm.engine.arg_utils import EngineArgs
@@ -166,7 +166,7 @@ class RolloutEngine:
             self.llm.apply_model(_pack_tied_head)
         elif self.weight_loader is None:
             (self.weight_loader,) = self.llm.apply_model(
-                lambda model: ReplayWeightLoader.record(model.load_weights, weights, model.parameters())
+                lambda model: CachedWeightLoader.record(model.load_weights, weights, model.parameters())
             )
         else:
             self.weight_loader.load(weights)

@@ -23,7 +23,7 @@ from vllm.multimodal.inputs import (
 from verl.workers.prompt_builder import TokenizedPrompt
 
 
-class PatchField(MultiModalFlatField):
+class DeviceConcatField(MultiModalFlatField):
     """Images whose patches are rows of one tensor, pinned where a GPU will read it."""
 
     def reduce_data(
@@ -44,7 +44,7 @@ def patch_field(patches: Tensor) -> MultiModalFieldConfig:
         patches: int64 [images], how many each image has.
     """
     flat = MultiModalFieldConfig.flat_from_sizes("image", patches)
-    return MultiModalFieldConfig(field=PatchField(slices=flat.field.slices), modality="image")
+    return MultiModalFieldConfig(field=DeviceConcatField(slices=flat.field.slices), modality="image")
 
 
 def engine_input(uid: int, prompt: TokenizedPrompt) -> Any:

@@ -26,7 +26,7 @@ class RecordedCopy(NamedTuple):
     offset: int
 
 
-class ReplayWeightLoader:
+class CachedWeightLoader:
     """Replays the copies of the loader that was recorded. The parameters have to stay where they are.
 
     Attributes:
@@ -41,7 +41,7 @@ class ReplayWeightLoader:
     @torch.no_grad()
     def record(
         cls, load: Callable[[Weights], object], weights: Weights, parameters: Iterable[Tensor]
-    ) -> ReplayWeightLoader:
+    ) -> CachedWeightLoader:
         """Loads the weights by `load` and records its copies.
 
         Args:

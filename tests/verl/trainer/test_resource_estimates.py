@@ -10,7 +10,7 @@ import pytest
 from tests.verl.shipped_configs import ROOT, VARIABLES
 from verl.config import load_config, override
 from verl.trainer import resource_estimates, show_plan
-from verl.trainer.measured_runs import find_measured_run, read_measured_runs
+from verl.trainer.baseline_runs import find_measured_run, read_baseline_runs
 from verl.trainer.resource_estimates import StepTokens, activation_bytes, estimate_bytes, estimate_seconds, find_model
 from verl.workers.memory import GIB
 
@@ -58,13 +58,13 @@ def key_of(run):
 
 
 def test_every_measured_peak_is_compared():
-    assert {key_of(run) for run in read_measured_runs() if run.peak_gib} == set(MEASURED)
+    assert {key_of(run) for run in read_baseline_runs() if run.peak_gib} == set(MEASURED)
 
 
 @pytest.mark.parametrize("key", MEASURED, ids=str)
 def test_the_estimated_memory_is_the_measured_peak(key, monkeypatch):
     recipe, changes, tolerance = MEASURED[key]
-    (measured,) = (run for run in read_measured_runs() if key_of(run) == key)
+    (measured,) = (run for run in read_baseline_runs() if key_of(run) == key)
     monkeypatch.setenv("MODEL_PATH", f"/weights/{measured.model}")
     config, size = planned(f"configs/{recipe}.yaml", **changes)
     assert size.label == measured.model
@@ -106,7 +106,7 @@ def test_a_micro_batch_has_one_group_at_least():
     assert activation_bytes(config, size, long) / activation_bytes(config, size, short) == (2240 + 8 * 1024) / 7000
 
 
-@pytest.mark.parametrize("measured", [run for run in read_measured_runs() if run.program != "eval.evaluate"], ids=str)
+@pytest.mark.parametrize("measured", [run for run in read_baseline_runs() if run.program != "eval.evaluate"], ids=str)
 def test_the_seconds_of_a_measured_run_are_what_was_measured(measured, monkeypatch):
     monkeypatch.setenv("MODEL_PATH", f"/weights/{measured.model}")
     recipe = "sft_qwen2_5_vl_3b_lora" if measured.program == "verl.trainer.sft" else "grpo_3b_one_gpu"
@@ -170,15 +170,15 @@ def test_the_measured_run_most_like_the_planned_one_is_taken(gpus, parallel, pro
 
 
 def test_baselines_are_read_from_the_repository(tmp_path, monkeypatch):
-    assert {each.program for each in read_measured_runs()} >= {"verl.trainer.main", "verl.trainer.sft", "eval.evaluate"}
-    for each in read_measured_runs():
+    assert {each.program for each in read_baseline_runs()} >= {"verl.trainer.main", "verl.trainer.sft", "eval.evaluate"}
+    for each in read_baseline_runs():
         module = each.command.split()[2]  # python -m MODULE
         assert each.command.startswith("python -m ") and Path(f"{module.replace('.', '/')}.py").is_file()
         assert each.versions and each.date
-    monkeypatch.setattr("verl.trainer.measured_runs.BASELINES_FOLDER", tmp_path)
-    read_measured_runs.cache_clear()
+    monkeypatch.setattr("verl.trainer.baseline_runs.BASELINES_FOLDER", tmp_path)
+    read_baseline_runs.cache_clear()
     assert find_measured_run("verl.trainer.main", "3b") is None
-    read_measured_runs.cache_clear()
+    read_baseline_runs.cache_clear()
 
 
 def test_the_lora_adapter_is_counted():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from verl.workers.weight_loader import ReplayWeightLoader
+from verl.workers.weight_loader import CachedWeightLoader
 
 RANK = 1  # of two that share the model
 
@@ -36,7 +36,7 @@ def make_weights(seed):
 
 
 def record(model, weights):
-    return ReplayWeightLoader.record(model.load_weights, weights.items(), model.parameters())
+    return CachedWeightLoader.record(model.load_weights, weights.items(), model.parameters())
 
 
 def test_recorded_copies_are_the_loaders():

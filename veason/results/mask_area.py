@@ -14,13 +14,13 @@ ADVICE = "Look at the overlay, try other words, or draw a box yourself on the pa
 
 
 @dataclass(frozen=True)
-class Coverage:
+class MaskArea:
     """The share of the picture, 0 to 1, that the union of the objects covers in each frame."""
 
     fractions: tuple[float, ...]
 
     @classmethod
-    def from_tracks(cls, tracks: Sequence[Sequence[Rle]], total: int, size: tuple[int, int]) -> Coverage:
+    def from_tracks(cls, tracks: Sequence[Sequence[Rle]], total: int, size: tuple[int, int]) -> MaskArea:
         """Of the objects of a result, with a mask each in every one of `total` frames of height and width `size`."""
         pixels = size[0] * size[1]
         unions = (rle_masks.union(track[index] for track in tracks) for index in range(total))

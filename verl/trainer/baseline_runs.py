@@ -13,7 +13,7 @@ BASELINES_FOLDER = Path(__file__).parents[2] / "benchmarks" / "baselines"  # bes
 
 
 @dataclass(frozen=True)
-class MeasuredRun:
+class BaselineRun:
     """One measured run.
 
     Attributes:
@@ -48,20 +48,20 @@ class MeasuredRun:
 
 
 @cache
-def read_measured_runs() -> tuple[MeasuredRun, ...]:
+def read_baseline_runs() -> tuple[BaselineRun, ...]:
     """All measured runs; files of another form are not among them."""
-    names = {item.name for item in fields(MeasuredRun)}
-    found: list[MeasuredRun] = []
+    names = {item.name for item in fields(BaselineRun)}
+    found: list[BaselineRun] = []
     for path in sorted(BASELINES_FOLDER.glob("*.json")):
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         entries = content if isinstance(content, list) else [content]
-        found += [MeasuredRun(**entry) for entry in entries if isinstance(entry, dict) and set(entry) == names]
+        found += [BaselineRun(**entry) for entry in entries if isinstance(entry, dict) and set(entry) == names]
     return tuple(found)
 
 
 def find_measured_run(
     program: str, model: str | None, gpus: int = 1, tensor_parallel: int = 1, lora: bool = False, prompts: int = 16
-) -> MeasuredRun | None:
+) -> BaselineRun | None:
     """The measured run of a program that is most like the planned one: in the policy's size, then in LoRA, the number
     of GPUs, tensor parallelism, prompts a GPU, then the latest, of one date the later in the file; None where nothing
     is like it. Of numbers the nearest in ratio is most alike, so that all plans for one number of GPUs have one basis.
@@ -69,7 +69,7 @@ def find_measured_run(
     if model is None:
         return None
 
-    def likeness(run: MeasuredRun) -> tuple[object, ...]:
+    def likeness(run: BaselineRun) -> tuple[object, ...]:
         nearest = (
             -abs(math.log(planned / measured))
             for planned, measured in (
@@ -80,5 +80,5 @@ def find_measured_run(
         )
         return run.model == model, (run.lora_rank > 0) == lora, *nearest, run.date
 
-    runs = [run for run in reversed(read_measured_runs()) if run.program == program]  # max takes the first of equals
+    runs = [run for run in reversed(read_baseline_runs()) if run.program == program]  # max takes the first of equals
     return max(runs, key=likeness, default=None)
