@@ -73,12 +73,14 @@ class AnnotatedVideo:
         expressions: may be none.
         read_objects: gives object id -> object; only called for a video that has not been imported yet.
         annotation: what changes when the masks or boxes do, as JSON.
+        sizes: where the annotation says for what frame size it was made -> its height and width there.
     """
 
     clip: SourceClip
     expressions: list[Expression]
     read_objects: Callable[[], dict[str, AnnotatedObject]]
     annotation: Any
+    sizes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -92,9 +94,20 @@ class AnnotatedVideo:
             raise DataError(f"video {self.name}: no object is annotated")
         return found
 
+    def check_frame_size(self, height: int, width: int) -> None:
+        """Raises DataError where the annotation was made for frames of another size."""
+        for where, size in self.sizes.items():
+            if size != (height, width):
+                raise DataError(
+                    f"{where}: annotated at {size[0]:g}x{size[1]:g} pixels, video {self.name} has frames of "
+                    f"{height}x{width} (height x width): export the annotation at the size of the frames, or give the "
+                    "video that was annotated"
+                )
+
     def state(self, options: Mapping[str, Any]) -> str:
         """Changes when the video, its annotation or an option of the import does."""
-        content = json.dumps([self.clip.state(), self.annotation, dict(options)], sort_keys=True, default=str)
+        parts = [self.clip.state(), self.annotation, dict(options), *([self.sizes] if self.sizes else [])]
+        content = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -168,4 +181,14 @@ def _read_polygons(value: list[Any], height: int, width: int) -> masks.Rle:
         )
         if not numbers or len(polygon) < 6 or len(polygon) % 2:
             raise DataError(f"polygon {str(polygon)[:60]} is not [x1, y1, x2, y2, x3, y3, ...]")
+    if all(_is_outside(polygon, height, width) for polygon in polygons):
+        raise DataError(
+            f"polygon {str(polygons[0])[:60]} lies outside the frame of {height}x{width} (height x width): coordinates "
+            "are pixels of the frame, and an absent object has no mask"
+        )
     return coco.merge(coco.frPyObjects([[float(side) for side in polygon] for polygon in polygons], height, width))
+
+
+def _is_outside(polygon: list[float], height: int, width: int) -> bool:
+    xs, ys = polygon[::2], polygon[1::2]
+    return max(xs) <= 0 or min(xs) >= width or max(ys) <= 0 or min(ys) >= height

@@ -72,7 +72,7 @@ def read_coco(source: SourceFiles) -> list[AnnotatedVideo]:
             _objects, path, given, frozenset(reader.annotated[name]), reader.boxes[name], reader.categories[name]
         )
         annotation = [sorted(reader.annotated[name]), given, sorted(reader.boxes[name].items())]
-        found.append(AnnotatedVideo(clips[name], [], objects, annotation))
+        found.append(AnnotatedVideo(clips[name], [], objects, annotation, reader.sizes[name]))
     if not found:
         raise DataError(f"{path} names no frame of a video in {folder}")
     return found
@@ -86,6 +86,7 @@ class _Reader:
         objects: video -> object -> position -> segmentations.
         boxes: video -> object -> position -> box, of annotations without a segmentation.
         categories: video -> object -> name.
+        sizes: video -> entry that gives a size -> its height and width.
     """
 
     def __init__(self, path: Path, content: dict[str, Any], clips: dict[str, SourceClip]) -> None:
@@ -94,6 +95,7 @@ class _Reader:
         self.objects: dict[str, Masks] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
         self.boxes: dict[str, dict[str, dict[int, BoxXYXY]]] = defaultdict(lambda: defaultdict(dict))
         self.categories: dict[str, dict[str, str]] = defaultdict(dict)
+        self.sizes: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
         self.names = {each.get("id"): str(each.get("name", "")) for each in content.get("categories", [])}
         self.videos = {each.get("id"): each for each in content.get("videos", [])}
 
@@ -113,6 +115,15 @@ class _Reader:
         if position is None:
             raise DataError(f"{where}: video {video!r} has no frame {name!r}")
         return position
+
+    def read_size(self, video: str, entry: Mapping[str, Any], where: str) -> None:
+        """Keeps the size for which the masks of an image or a video were made, where the file gives it."""
+        height, width = entry.get("height"), entry.get("width")
+        if height is None or width is None:
+            return
+        if not isinstance(height, (int, float)) or not isinstance(width, (int, float)):
+            raise DataError(f"{where}: height {height!r} and width {width!r} are no numbers of pixels")
+        self.sizes[video][where] = height, width
 
     def track(self, video: str, annotation: dict[str, Any]) -> str:
         """The object of an annotation: its track, or else its category."""
@@ -139,6 +150,7 @@ class _ImageReader(_Reader):
             frames[image["id"]] = self._frame_of(image, where)
             video, position = frames[image["id"]]
             self.annotated[video].add(position)
+            self.read_size(video, image, f"{where} ({image['file_name']})" if image.get("file_name") else where)
         for number, annotation in enumerate(content["annotations"]):
             where = f"{path}: annotation {annotation.get('id', number) if isinstance(annotation, dict) else number}"
             if not isinstance(annotation, dict) or annotation.get("image_id") not in frames:
@@ -185,6 +197,7 @@ class _TrackReader(_Reader):
             video = self.video("" if str(files[0].parent) == "." else str(files[0].parent), where)
             frames[entry.get("id")] = video, [self.frame(video, file.stem, where) for file in files]
             self.annotated[video].update(frames[entry.get("id")][1])
+            self.read_size(video, entry, where)
         for number, annotation in enumerate(content["annotations"]):
             where = f"{path}: annotation {annotation.get('id', number)}"
             if annotation.get("video_id") not in frames:

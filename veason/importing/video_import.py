@@ -104,6 +104,7 @@ def import_video(
     partial.mkdir(parents=True)
     try:
         height, width = write_frames(video.clip, frames.kept, partial, options.link)
+        video.check_frame_size(height, width)
         objects = {
             name: {
                 "anno_id": f"{video.name}/{name}",

@@ -63,6 +63,28 @@ def test_coco_polygons_and_rles(tmp_path, capsys):
     assert "24 frames, 4 objects, 4 expressions (4 referring)" in capsys.readouterr().out
 
 
+def test_coco_without_sizes_is_taken_and_a_polygon_is_clipped_to_the_frame(tmp_path):
+    output, source = tmp_path / "out", write_coco_source(tmp_path / "in")
+    content = json.loads((source / "annotations.json").read_text())
+    for image in content["images"]:
+        del image["height"], image["width"]
+    content["annotations"][0]["segmentation"] = [[60, 40, 90, 40, 90, 90, 60, 90], [70, 1, 80, 1, 80, 9]]
+    (source / "annotations.json").write_text(json.dumps(content))
+    assert run(source, "--output", output) == 0
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    expected[40:, 60:] = 1
+    assert np.array_equal(read_tracks(output)["a/1"][0], expected)
+
+
+def test_a_size_of_youtube_vis_that_is_not_that_of_the_frames(tmp_path, capsys):
+    source = write_coco_source(tmp_path / "in")
+    videos = [{"id": 4, "file_names": [f"a/{t}.jpg" for t in range(FRAMES)], "height": 96, "width": 128}]
+    tracks = [{"id": 1, "video_id": 4, "segmentations": [[[1, 1, 9, 1, 9, 9]]] * FRAMES}]
+    (source / "annotations.json").write_text(json.dumps({"videos": videos, "annotations": tracks}))
+    assert run(source, "--output", tmp_path / "out") == 2
+    assert "video 4: annotated at 96x128 pixels, video a has frames of 48x64" in capsys.readouterr().err
+
+
 def test_coco_without_tracks_takes_a_category_as_one_object(tmp_path):
     output = tmp_path / "out"
     source = write_coco_source(tmp_path / "in", tracks=False)

@@ -180,7 +180,29 @@ CASES = {
         coco(first("annotations", segmentation={"size": [4, 6], "counts": [24]})),
         "mask of 4x6 pixels, frame of 48x64",
     ),
+    "a size of all images that is not that of the frames": (
+        coco(lambda c: [image.update(height=24, width=32) for image in c["images"]]),
+        "annotations.json: image 0 (a/0.jpg): annotated at 24x32 pixels, video a has frames of 48x64 (height x width): "
+        "export the annotation at the size of the frames",
+    ),
+    "a size of one image": (
+        coco(lambda c: c["images"][17].update(width=65)),
+        "image 17 (b/5.jpg): annotated at 48x65 pixels, video b has frames of 48x64",
+    ),
+    "a size for a video file": (
+        lambda f: [*coco(first("images", height=96), video_files=True)(f), "--fps", "1"],
+        "annotated at 96x64 pixels, video a has frames of 48x64",
+    ),
+    "a size that is text": (coco(first("images", height="48")), "height '48' and width 64 are no numbers"),
+    "a polygon outside the frame": (
+        coco(first("annotations", segmentation=[[70, 1, 80, 1, 80, 9], [1, 50, 9, 50, 9, 60]])),
+        "polygon [70, 1, 80, 1, 80, 9] lies outside the frame of 48x64",
+    ),
     # JSON lines
+    "a polygon of a line outside the frame": (
+        lines(masks={str(t): [1, 48, 9, 48, 9, 60] if t == 3 else [1, 1, 9, 1, 9, 9] for t in range(FRAMES)}),
+        "lines.jsonl, line 1, object 1, frame 3: polygon [1, 48, 9, 48, 9, 60] lies outside the frame of 48x64",
+    ),
     "no json": (
         lambda f: [write_jsonl_source(f / "in"), *written(f / "in/lines.jsonl", "{")],
         "line 1 is not JSON",
