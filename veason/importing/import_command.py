@@ -49,6 +49,7 @@ from veason.importing.video_import import (
 )
 from veason.tracking import build_tracker, check_takes_boxes, check_tracker
 
+REFUSED = "refused"  # key of import/options.json: the source was refused, so other options may be tried
 SPARE_BYTES = 1 << 28  # of the disk that are left free
 
 
@@ -70,8 +71,14 @@ def run_import(args: argparse.Namespace) -> None:
     """Import everything, write the annotation files, audit them and print a summary."""
     options, form = import_options(args), source_format(args)
     videos = read_source(args, form)
-    check_output(args.output, args.source, options, form)
-    imported = import_all(videos, args.output, options)
+    record = check_output(args.output, args.source, options)
+    recorded = {**options.recorded(), "format": form}
+    write_json(record, recorded)
+    try:
+        imported = import_all(videos, args.output, options)
+    except DataError:
+        write_json(record, {**recorded, REFUSED: True})
+        raise
     given = {video.name: video.expressions for video in videos}
     texts = {
         name: collect_expressions(record, given[name], args.category_expressions) for name, record in imported.items()
@@ -158,8 +165,10 @@ def detect_format(source: Path, annotations: Path | None) -> str:
     return found[0]
 
 
-def check_output(output: Path, source: Path, options: ImportOptions, form: str) -> None:
-    """Refuse a folder that holds other things, or an import with other options; then record options and format.
+def check_output(output: Path, source: Path, options: ImportOptions) -> Path:
+    """Refuse a folder that holds other things, or an import with other options. Returns the file of the options.
+
+    Other options may be used where nothing was finished: no video, or the source was refused before all videos were.
 
     Raises:
         DataError: in one line.
@@ -173,14 +182,16 @@ def check_output(output: Path, source: Path, options: ImportOptions, form: str) 
     if not record.is_file() and output.is_dir() and any(output.iterdir()):
         raise DataError(f"--output {output} holds files that no import made: choose an empty folder")
     recorded = options.recorded()
-    known = (
-        {key: value for key, value in read_json(record).items() if key != "format"} if record.is_file() else recorded
-    )
-    if known != recorded:
+    known = read_json(record) if record.is_file() else dict(recorded)
+    known.pop("format", None)
+    refused = known.pop(REFUSED, False) or not any(path != record for path in record.parent.rglob("*.json"))
+    finished = (output / "mask_dict.json").is_file()
+    if known != recorded and (finished or not refused):
         changed = [key for key in {**known, **recorded} if known.get(key) != recorded.get(key)]
         shown = ", ".join(f"{key} {known.get(key)} -> {recorded.get(key)}" for key in changed)
-        raise DataError(f"--output {output} was imported with other options ({shown}): choose another folder")
-    write_json(record, {**recorded, "format": form})
+        remedy = "choose another folder, or delete this one"
+        raise DataError(f"--output {output} was imported with other options ({shown}): {remedy}")
+    return record
 
 
 def import_all(videos: Sequence[AnnotatedVideo], output: Path, options: ImportOptions) -> dict[str, ImportedVideo]:

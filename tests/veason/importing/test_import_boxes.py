@@ -63,6 +63,13 @@ def test_masks_that_do_not_fit_the_other_boxes_are_named(tmp_path, capsys):
     assert "look at video a, object 1: its masks and the other boxes agree by IoU 0.0" in capsys.readouterr().out
 
 
+def test_boxes_that_were_refused_are_tracked_in_the_same_folder(tmp_path, capsys):
+    path, output = write_boxes(tmp_path / "in", (0, 5)), tmp_path / "out"
+    assert run(path, "--output", output) == 2
+    assert "--boxes track makes masks of them" in capsys.readouterr().err
+    assert run(path, "--output", output, "--boxes", "track", "--tracker", TRACKER) == 0
+
+
 def test_a_frame_whose_box_is_null_has_no_mask(tmp_path):
     path, output = write_boxes(tmp_path / "in", (0, 5)), tmp_path / "out"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
