@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from veason.data.sample import read_json
 from veason.importing.annotations import EXPRESSION_TYPES
 from veason.importing.masks_from_boxes import LOW_AGREEMENT
 from veason.importing.source_clips import VIDEOS
@@ -68,14 +69,25 @@ def next_command(output: Path, expressions: int, excluded: int) -> str:
     audited = f"audit: {excluded} samples to leave out, see {output / 'audit' / 'report.md'}"
     if not expressions:
         return f"{audited}\nnext, expressions by a teacher: veason data describe {folder} --base_url URL --model NAME"
+    if not _has_expressions(output, "train"):
+        return (
+            f"{audited}\nnext: no expression is about a training video; --val_ratio 0 trains on all videos, "
+            "--captions gives more expressions"
+        )
     left_out = f" data.exclude={shlex.quote(str(output / 'audit' / 'exclude.txt'))}" if excluded else ""
     if shutil.which("nvidia-smi") is None:
+        validation = "" if _has_expressions(output, "valid") else " data.val_files=null"
         return (
             f"{audited}\nnext, without a GPU and with the toy policy (its options: docs/own_data.md): python -m "
-            f"verl.trainer.main config=configs/toy/demo.yaml data.train_files={folder}{left_out} "
+            f"verl.trainer.main config=configs/toy/demo.yaml data.train_files={folder}{validation}{left_out} "
             "worker.actor.model.model_path=weights/toy_policy trainer.n_gpus_per_node=1 trainer.max_steps=2"
         )
     return (
         f"{audited}\nnext: python -m verl.trainer.main config=configs/grpo_3b_one_gpu.yaml data.train_files={folder}"
         f"{left_out} worker.actor.model.model_path=CHECKPOINT worker.reward.sam2_checkpoint=SAM2"
     )
+
+
+def _has_expressions(output: Path, split: str) -> bool:
+    path = output / f"meta_expressions_{split}_.json"
+    return path.is_file() and any(video["expressions"] for video in read_json(path)["videos"].values())

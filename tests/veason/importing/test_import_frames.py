@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ from tests.veason.importing.drawn import (
     write_pictures,
     write_png_source,
 )
-from veason.importing import import_summary, video_import
+from veason.importing import video_import
 from veason.importing.kept_frames import choose_frames
 from veason.importing.source_clips import SourceClip, find_clips
 
@@ -221,58 +220,3 @@ def test_a_video_of_which_one_frame_is_kept_is_named(tmp_path, capsys):
     source = write_coco_source(tmp_path / "in", video_files=True)  # three seconds
     assert run(source, "--output", tmp_path / "out", "--fps", 0.1) == 0
     assert "look at video a: one frame is kept; a higher --fps keeps more" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("gpu", "config"), [(None, "configs/toy/demo.yaml"), ("/x", "configs/grpo_3b_one_gpu.yaml")])
-def test_the_next_command_suits_the_machine(monkeypatch, gpu, config):
-    monkeypatch.setattr(import_summary.shutil, "which", lambda _: gpu)
-    assert f"config={config} data.train_files=data" in import_summary.next_command(Path("data"), 3, 0)
-
-
-def test_other_options_are_refused(tmp_path, capsys):
-    source, output = write_png_source(tmp_path / "in"), tmp_path / "out"
-    assert run(source, "--output", output) == 0
-    capsys.readouterr()
-    assert run(source, "--output", output, "--link") == 2
-    says = "imported with other options (link False -> True): choose another folder, or delete this one"
-    assert says in capsys.readouterr().err
-    shutil.rmtree(source / "Annotations" / "b")
-    broken = source / "Annotations" / "a" / "0.png"
-    broken.write_bytes(b"x")
-    assert run(source, "--output", output) == 2  # refused, and what was imported before stays protected
-    assert "mask cannot be read" in capsys.readouterr().err
-    assert run(source, "--output", output, "--link") == 2
-    assert says in capsys.readouterr().err
-
-
-def test_other_options_of_an_import_that_was_stopped_are_refused(tmp_path, monkeypatch, capsys):
-    source, output = write_png_source(tmp_path / "in"), tmp_path / "out"
-    write = video_import.write_frames
-
-    def stopping(clip, *rest):
-        if clip.name == "b":
-            raise KeyboardInterrupt
-        return write(clip, *rest)
-
-    monkeypatch.setattr(video_import, "write_frames", stopping)
-    assert run(source, "--output", output) == 130
-    assert run(source, "--output", output, "--link") == 2
-    assert "imported with other options (link False -> True)" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("video", VIDEOS)  # the first one, or one after others have been written
-def test_a_refused_import_leaves_its_folder_to_the_corrected_command(tmp_path, video):
-    source, output = write_png_source(tmp_path / "in"), tmp_path / "out"
-    (source / "Annotations" / video / "3.png").unlink()
-    assert run(source, "--output", output) == 2
-    assert run(source, "--output", output, "--unannotated", "drop") == 0
-    assert len(read_set(output)[video]["frames"]) == FRAMES - 1
-    assert run(source, "--output", output) == 2 and len(read_tracks(output)) == 4  # a finished import
-
-
-def test_a_refused_import_may_be_repeated_at_another_rate(tmp_path):
-    source, output = write_coco_source(tmp_path / "in", frames=range(0, FRAMES, 4), video_files=True), tmp_path / "out"
-    assert run(source, "--output", output, "--fps", 4) == 2
-    assert run(source, "--output", output, "--fps", 1) == 0
-    assert read_set(output)["a"]["source_frames"] == [0, 4, 8]
-    assert "refused" not in (output / "import" / "options.json").read_text()
