@@ -25,7 +25,7 @@ from veason.importing.annotations import (
     read_box,
     read_mask_value,
 )
-from veason.importing.source_clips import SourceClip, find_clips
+from veason.importing.source_clips import VIDEO_FOLDERS, SourceClip, find_clips
 
 TRACK_KEYS = ("track_id", "instance_id", "object_id")
 Masks = dict[str, dict[int, list[Any]]]  # object -> position -> its segmentations
@@ -61,7 +61,7 @@ def read_coco(source: SourceFiles) -> list[AnnotatedVideo]:
     if not is_coco(content):
         raise DataError(f"{path} is no COCO file: a JSON object with images and annotations")
     folder = source.videos or source.path
-    clips = find_clips(folder, source.first_frame, (), source.kept_fps)
+    clips = _find_videos(source)
     reader = _TrackReader(path, content, clips) if "images" not in content else _ImageReader(path, content, clips)
     found = []
     for name in clips:
@@ -76,6 +76,15 @@ def read_coco(source: SourceFiles) -> list[AnnotatedVideo]:
     if not found:
         raise DataError(f"{path} names no frame of a video in {folder}")
     return found
+
+
+def _find_videos(source: SourceFiles) -> dict[str, SourceClip]:
+    """The clips of the folder of videos: the given one, one that holds all that the source has, or the source."""
+    clips = find_clips(source.videos or source.path, source.first_frame, (), source.kept_fps)
+    inside = next((name for name in VIDEO_FOLDERS if all(clip.startswith(f"{name}/") for clip in clips)), None)
+    if source.videos or inside is None:
+        return clips
+    return find_clips(source.path / inside, source.first_frame, (), source.kept_fps)
 
 
 class _Reader:
@@ -102,13 +111,17 @@ class _Reader:
     def video(self, name: str, where: str) -> str:
         """The name of a clip that an annotation means: with or without suffix; the only one where it gives none."""
         plain = PurePosixPath(name.replace("\\", "/"))
-        for candidate in (plain.as_posix(), plain.with_suffix("").as_posix(), plain.name, plain.stem):
-            if candidate in self.clips:
-                return candidate
-        if name in ("", ".") and len(self.clips) == 1:
+        if plain.name:
+            below = PurePosixPath(*plain.parts[1:]) if plain.parts[0] in VIDEO_FOLDERS and plain.parts[1:] else plain
+            paths = [each.as_posix() for path in (plain, below) for each in (path, path.with_suffix(""))]
+            for candidate in (*paths, plain.name, plain.stem):
+                if candidate in self.clips:
+                    return candidate
+        elif len(self.clips) == 1:
             return next(iter(self.clips))
         first = next(iter(self.clips))
-        raise DataError(f"{where}: there is no video {name!r} ({len(self.clips)} found, the first is {first!r})")
+        found = f"{len(self.clips)} found, the first is {first!r}; --videos gives their folder"
+        raise DataError(f"{where}: there is no video {name!r} ({found})")
 
     def frame(self, video: str, name: str | int, where: str) -> int:
         position = self.clips[video].frame(name)

@@ -16,11 +16,11 @@ from veason import masks
 from veason.errors import DataError
 from veason.importing.annotations import AnnotatedObject, AnnotatedVideo, SourceFiles
 from veason.importing.picture_files import read_object_numbers
-from veason.importing.source_clips import SourceClip, find_clips, natural_file_key
+from veason.importing.source_clips import VIDEO_FOLDERS, SourceClip, find_clips, natural_file_key
 from veason.video.natural_order import natural_key
 
 VOID = 255
-FRAMES, MASKS = ("JPEGImages", "videos", "frames"), ("Annotations", "masks")
+MASKS = ("Annotations", "masks")
 
 
 def matches(source: Path) -> bool:
@@ -40,7 +40,7 @@ def read_png(source: SourceFiles) -> list[AnnotatedVideo]:
     annotated = _only_resolution(source.annotations or _first_folder(root, MASKS) or root / MASKS[0])
     if not annotated.is_dir():
         raise DataError(f"folder of PNG masks is missing: {annotated}")
-    folder = _only_resolution(source.videos or _first_folder(root, FRAMES) or root)
+    folder = _only_resolution(source.videos or _first_folder(root, VIDEO_FOLDERS) or root)
     clips = find_clips(folder, source.first_frame, [annotated], source.kept_fps)
     found = []
     for name in sorted(_mask_folders(annotated), key=natural_key):

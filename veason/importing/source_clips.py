@@ -18,6 +18,7 @@ from veason.video.natural_order import natural_key
 from veason.video.sources import PICTURES
 from veason.video.video_file import open_container, to_picture
 
+VIDEO_FOLDERS = ("JPEGImages", "videos", "frames")  # folders of a source that hold its videos
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ogv", ".wmv", ".gif")
 
 

@@ -63,6 +63,53 @@ def test_coco_polygons_and_rles(tmp_path, capsys):
     assert "24 frames, 4 objects, 4 expressions (4 referring)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("folder", ["videos", "JPEGImages/day 1"])
+@pytest.mark.parametrize("prefix", ["", "videos/"])  # of the names in the file
+def test_coco_with_the_videos_in_a_folder(tmp_path, folder, prefix):
+    output, source = tmp_path / "out", write_coco_source(tmp_path / "in")
+    (source / folder).mkdir(parents=True)
+    for video in VIDEOS:
+        shutil.move(source / video, source / folder / video)
+    inner = folder.partition("/")[2]
+    content = json.loads((source / "annotations.json").read_text())
+    for image in content["images"]:
+        image["file_name"] = "/".join(filter(None, (prefix.strip("/"), inner, image["file_name"])))
+    (source / "annotations.json").write_text(json.dumps(content))
+    assert run(source, "--output", output) == 0
+    assert list(read_tracks(output)) == ["/".join(filter(None, (inner, v, n))) for v in VIDEOS for n in "12"]
+
+
+@pytest.mark.parametrize("folder", ["", "videos/"])  # in the source, and in the names of the file
+def test_coco_of_one_folder_of_pictures(tmp_path, folder):
+    output, source = tmp_path / "out", write_coco_source(tmp_path / "in")
+    content = json.loads((source / "annotations.json").read_text())
+    content["images"] = [image for image in content["images"] if image["file_name"].startswith("a/")]
+    kept = {image["id"] for image in content["images"]}
+    content["annotations"] = [each for each in content["annotations"] if each["image_id"] in kept]
+    for image in content["images"]:
+        image["file_name"] = folder + image["file_name"].removeprefix("a/")
+    (source / "annotations.json").write_text(json.dumps(content))
+    (source / folder).mkdir(exist_ok=True)
+    for path in (source / "a").iterdir():
+        path.rename(source / folder / path.name)
+    shutil.rmtree(source / "b")
+    assert run(source, "--output", output) == 0
+    for t, found in enumerate(read_tracks(output)[f"{folder.strip('/') or 'in'}/1"]):
+        assert np.array_equal(found, square("a", 1, t))
+
+
+def test_coco_videos_beside_a_folder_of_videos_keep_their_paths(tmp_path):
+    output, source = tmp_path / "out", write_coco_source(tmp_path / "in")
+    (source / "videos").mkdir()
+    shutil.move(source / "b", source / "videos" / "b")
+    content = json.loads((source / "annotations.json").read_text())
+    for image in content["images"]:
+        image["file_name"] = image["file_name"].replace("b/", "videos/b/")
+    (source / "annotations.json").write_text(json.dumps(content))
+    assert run(source, "--output", output) == 0
+    assert sorted(read_set(output)) == ["a", "videos/b"]
+
+
 def test_coco_without_sizes_is_taken_and_a_polygon_is_clipped_to_the_frame(tmp_path):
     output, source = tmp_path / "out", write_coco_source(tmp_path / "in")
     content = json.loads((source / "annotations.json").read_text())
