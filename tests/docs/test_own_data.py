@@ -9,10 +9,12 @@ import subprocess
 import sys
 
 import jsonschema
+import numpy as np
 import pytest
 
 from tests.docs.command_blocks import ROOT, make_checkout, read_blocks, write_program
-from tests.veason.importing.drawn import captions, run, write_png_source
+from tests.real_clips import write_video
+from tests.veason.importing.drawn import captions, read_set, read_tracks, run, write_png_source
 
 PAGE = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
 BLOCKS = [block for block in read_blocks() if block.page == "docs/own_data.md"]
@@ -36,6 +38,21 @@ def test_the_schema_holds_for_what_the_import_writes(tmp_path):
     del example["videos"]["clip_0000"]["frames"]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(example, schema)
+
+
+@pytest.mark.parametrize(("left_out", "name"), [("", "3"), ("track_id", "white_shape"), ("category_id", "3")])
+def test_the_coco_example_is_imported_and_names_its_object_as_the_page_says(tmp_path, left_out, name):
+    content = next(json.loads(text) for text in code("json") if '"images"' in text)
+    content["annotations"][0].pop(left_out, None)
+    (tmp_path / "in" / "videos").mkdir(parents=True)
+    (tmp_path / "in" / "annotations.json").write_text(json.dumps(content))
+    frames = [np.full((120, 160, 3), t, np.uint8) for t in range(60)]
+    write_video(tmp_path / "in" / "videos" / "clip_0000.mp4", frames, rate=30)
+    options = ["--fps", 1, "--unannotated", "drop"]
+    assert run(tmp_path / "in", "--output", tmp_path / "data", *options) == 0
+    ((key, (mask,)),) = read_tracks(tmp_path / "data").items()
+    assert key == f"clip_0000/{name}" and mask[20:80, 10:60].all() and mask.sum() == 60 * 50
+    assert read_set(tmp_path / "data")["clip_0000"]["source_frames"] == [30]
 
 
 def test_the_code_makes_an_rle_that_is_read():
