@@ -76,13 +76,13 @@ def run_import(args: argparse.Namespace) -> None:
     write_json(record, recorded)
     try:
         imported = import_all(videos, args.output, options)
+        given = {video.name: video.expressions for video in videos}
+        texts = {
+            name: collect_expressions(video, given[name], args.category_expressions) for name, video in imported.items()
+        }
     except DataError:
         write_json(record, {**recorded, REFUSED: True})
         raise
-    given = {video.name: video.expressions for video in videos}
-    texts = {
-        name: collect_expressions(record, given[name], args.category_expressions) for name, record in imported.items()
-    }
     splits = write_annotation_files(args.output, imported, texts, args.val_ratio, args.seed)
     excluded = run_audit(args.output, splits, texts)
     written = write_card(args.output)

@@ -51,6 +51,14 @@ def test_a_refused_import_leaves_its_folder_to_the_corrected_command(tmp_path, v
     assert run(source, "--output", output) == 2 and len(read_tracks(output)) == 4  # a finished import
 
 
+def test_an_import_refused_for_its_captions_leaves_its_folder_too(tmp_path):
+    source, output = write_png_source(tmp_path / "in"), tmp_path / "out"
+    (tmp_path / "c.csv").write_text("video,object,expression\na,7,it\n")
+    assert run(source, "--output", output, "--captions", tmp_path / "c.csv") == 2
+    assert run(source, "--output", output, "--link") == 0
+    assert (output / "JPEGImages" / "a" / "00000.jpg").is_symlink()
+
+
 def test_a_refused_import_may_be_repeated_at_another_rate(tmp_path):
     source, output = write_coco_source(tmp_path / "in", frames=range(0, FRAMES, 4), video_files=True), tmp_path / "out"
     assert run(source, "--output", output, "--fps", 4) == 2
