@@ -11,6 +11,7 @@ import pytest
     [
         ("packing", ["--tiny", "--responses", "2", "--frames", "1"], "packing gains"),
         ("evaluation", ["--smoke"], "times as fast"),
+        ("sft_step", ["--tiny", "--variants", "as the recipe"], "samples/s, 1 micro-batches"),
     ],
 )
 def test_a_small_form_runs(program, arguments, line):
