@@ -80,6 +80,9 @@ def test_a_word_selects_keys(capsys):
     assert answer("verl.trainer.main", "--help", "lora_rank") == 0
     text = capsys.readouterr().out
     assert "worker.actor.model.lora_rank=0" in text and "lora_alpha" not in text
+    launched = ["config=configs/toy/grpo.yaml", "trainer.max_steps=1", "--plan", "--help", "lora_rank"]
+    assert answer("verl.trainer.main", *launched) == 0
+    assert capsys.readouterr().out == text
 
 
 def test_help_takes_no_time():

@@ -109,10 +109,11 @@ def help_text(
     """What --help prints: the description, whose commands are examples, and each key with default and comment.
 
     Args:
-        arguments: of the command line; another word beside --help shows the keys that contain it.
+        arguments: of the command line; another word beside --help shows the keys that contain it. Switches and
+            key=value, such as those of a launcher, are no such words.
         extra: switches that are no keys, line by line.
     """
-    words = [word for word in arguments if word not in ("-h", "--help")]
+    words = [word for word in arguments if not word.startswith("-") and "=" not in word]
     shown = [(group, [key for key in group.keys if all(word in key.name for word in words)]) for group in groups]
     lines = [inspect.cleandoc(description), "", *([inspect.cleandoc(extra), ""] if extra else [])]
     if not words:

@@ -13,7 +13,7 @@ class DataConfig:
     name: str = "video_seg_keyframe_sft_base_mod"  # data set by name, or package.module:name
     train_files: str | None = None  # root folder of the training set
     val_files: str | None = None  # root folder of the validation set; null: no validation
-    meta_file: str | None = None  # expressions file inside train_files; null: the set's own
+    meta_file: str | None = None  # expressions file inside train_files; null: the set's own, which --plan names
     val_meta_file: str | None = None  # the same inside val_files
     exclude: str | None = None  # list of samples to leave out, as written by `veason audit`
     include_no_target: bool = False  # also train on expressions whose target is not in the video

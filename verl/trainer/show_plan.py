@@ -127,7 +127,7 @@ def open_data(run: PlanInputs) -> tuple[RunPlan | None, list[str], tuple[float, 
             check_validation(config, prompts)
             counts = [prompts.lengths(request) for request in prompts.sampler.preview(len(prompts.sampler))]
             lengths = sum(counts) / len(counts), max(counts)
-            trained, num_val = len(counts), len(prompts.validation)
+            data, trained, num_val = prompts.lengths.data, len(counts), len(prompts.validation)
         else:
             data = run.task.data()
             share = 0.0 if run.task.validation else run.val_ratio
@@ -137,7 +137,7 @@ def open_data(run: PlanInputs) -> tuple[RunPlan | None, list[str], tuple[float, 
     except run.expected as error:
         run.missing.append(str(error))
         return None, ["data and steps: not known, since the data cannot be opened (see the end)"], None
-    return plan, list(step_lines(config, plan, trained, num_val)), lengths
+    return plan, [*getattr(data, "startup_messages", ()), *step_lines(config, plan, trained, num_val)], lengths
 
 
 def has_config(config: Config) -> bool:

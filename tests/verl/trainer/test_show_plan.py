@@ -39,10 +39,11 @@ def test_a_run_that_can_start(world, tmp_path, monkeypatch, capsys):
     assert run([*toy(world, "trainer.save_freq=10", folder), "--plan"], "verl.trainer.main") == 0
     text = capsys.readouterr().out
     assert "steps: 36; 1 optimizer steps in each, 36 in all" in text
+    assert f"training on {world / 'ReVOS'}" in text
     assert "checkpoints: 4; validations: 0" in text
     assert "a step of 16 x 8: " in text and "model: 7 million parameters, 7 trained" in text
     assert "memory on each worker, GiB:" in text and "disk: a checkpoint takes 0.1 GB" in text
-    assert "not on this machine" not in text and not (tmp_path / "run").exists()
+    assert "not readable on this machine" not in text and not (tmp_path / "run").exists()
 
 
 def test_every_value_has_its_source(world, capsys):
@@ -82,7 +83,7 @@ def test_64_frames_need_room_in_the_prompt(tmp_path, monkeypatch, capsys):
     words = toy(tmp_path / "world", "data.sampled_frames=100", "data.val_files=null", "data.rollout_batch_size=4")
     words += ["worker.actor.global_batch_size=4", "trainer.save_checkpoint_path=null", "--plan"]
     assert run([*words, "data.max_prompt_length=3072"], "verl.trainer.main") == 0
-    assert "not on this machine" not in capsys.readouterr().out
+    assert "not readable on this machine" not in capsys.readouterr().out
     assert run(words, "verl.trainer.main") == 3
     assert "data.max_prompt_length is 512; raise it, lower data.keyframe_resize or data.sampled_frames" in (
         capsys.readouterr().out
