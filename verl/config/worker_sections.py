@@ -101,7 +101,7 @@ class ActorConfig:
     clip_ratio_high: float | None = None  # null: clip_ratio; larger is DAPO's clip-higher
     # dual clip's bound for negative advantages (above 1); null: off; verl: clip_ratio_c
     clip_ratio_dual: float | None = None
-    # truncated importance sampling: bound of actor / rollout probability; null: off; verl: tis_imp_ratio_cap
+    # truncated importance sampling: bound of actor / rollout probability; null: off; verl: rollout_is_threshold
     tis_cap: float | None = None
     ppo_epochs: int = 1  # passes over each rollout batch
     use_torch_compile: bool = False  # compile the language model's layers whole, the reference's too; on CUDA only
