@@ -241,6 +241,6 @@ def disk_lines(config: Config, size: ModelSize, plan: RunPlan | None) -> Iterato
     folder = Path(trainer.save_checkpoint_path or ".")
     there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     free = shutil.disk_usage(there).free
-    enough = " NOT ENOUGH" if kept is not None and kept * one > free else ""
+    enough = " NOT ENOUGH" if (1 if kept is None else kept) * one > free else ""
     yield f"disk: a checkpoint takes {one / 1e9:.1f} GB ({shown}){all_of_them}; {free / 1e9:.0f} GB are free.{enough}"
     yield f"      in {os.path.relpath(folder)}"

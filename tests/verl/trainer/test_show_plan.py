@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,6 +75,18 @@ def test_every_recipe_has_a_plan_on_a_machine_without_its_files(path, monkeypatc
     assert missing.count("\n") >= 1 and "Traceback" not in text
     if "3b" in path.stem or "7b" in path.stem:
         assert "time: about " in text and "disk: a checkpoint takes " in text
+
+
+def test_a_disk_without_room_for_one_checkpoint_is_noticed_without_the_data(monkeypatch, capsys):
+    monkeypatch.setenv("MODEL_PATH", "/weights/sft-3b")
+    arguments = ["config=configs/grpo_3b_one_gpu.yaml", "data.train_files=/nowhere", "--plan"]
+    arguments.append("worker.reward.sam2_checkpoint=/nowhere/sam2.pt")
+    for gigabytes, warned in ((21, True), (100, False)):
+        free = SimpleNamespace(free=gigabytes * 10**9)
+        monkeypatch.setattr("verl.trainer.show_plan.shutil.disk_usage", lambda _, free=free: free)
+        assert run(arguments, "verl.trainer.main") == show_plan.INCOMPLETE
+        text = capsys.readouterr().out
+        assert "data and steps: not known" in text and ("NOT ENOUGH" in text) == warned
 
 
 def test_64_frames_need_room_in_the_prompt(tmp_path, monkeypatch, capsys):
